@@ -1,0 +1,43 @@
+#pragma once
+/// @file
+/// bfloat16: the upper half of a float32, and the conversions from half precision that weight files need.
+
+#include <bit>
+#include <cstdint>
+
+namespace tinymoe {
+
+/// A 16-bit float with float32's exponent: eight bits of exponent, seven of mantissa.
+/// Arithmetic happens in float: the type converts both ways and rounds to nearest even.
+struct bfloat16 {
+  std::uint16_t bits = 0;
+
+  constexpr bfloat16() = default;
+  constexpr explicit bfloat16(float value) : bits(round(value)) {}
+  constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
+  friend constexpr bool operator==(bfloat16 a, bfloat16 b) { return float(a) == float(b); }
+
+  static constexpr bfloat16 from_bits(std::uint16_t bits) {
+    bfloat16 value;
+    value.bits = bits;
+    return value;
+  }
+
+ private:
+  static constexpr std::uint16_t round(float value) {
+    const auto word = std::bit_cast<std::uint32_t>(value);
+    if ((word & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((word >> 16) | 0x0040u);  // stays a NaN
+    return static_cast<std::uint16_t>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);
+  }
+};
+
+/// The value of an IEEE 754 half-precision number, subnormals, infinities and NaN included.
+constexpr float float_from_half(std::uint16_t half) {
+  const std::uint32_t sign = (half & 0x8000u) << 16, exponent = (half >> 10) & 0x1fu, mantissa = half & 0x3ffu;
+  if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000u | (mantissa << 13));
+  if (exponent != 0) return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
+  const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+  return sign != 0 ? -magnitude : magnitude;
+}
+
+}  // namespace tinymoe

@@ -1,0 +1,7 @@
+#pragma once
+/// @file
+/// The one source of the version: CMake, the package recipes and checkpoints read these three lines.
+
+#define TINYMOE_VERSION_MAJOR 0
+#define TINYMOE_VERSION_MINOR 1
+#define TINYMOE_VERSION_PATCH 0
