@@ -1,0 +1,23 @@
+#pragma once
+/// @file
+/// What differs between compilers: functions that also run on a GPU, and the fundamental index types.
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__CUDACC__)
+/// Marks a function that host and device both run.
+#define TINYMOE_EVERYWHERE __host__ __device__
+#else
+#define TINYMOE_EVERYWHERE
+#endif
+
+namespace tinymoe {
+
+/// Sizes, rows and offsets: signed, so that differences and loops downwards are plain arithmetic.
+using Index = std::ptrdiff_t;
+
+/// A token's number in the vocabulary; negative as a target means "not scored".
+using Token = std::int32_t;
+
+}  // namespace tinymoe
