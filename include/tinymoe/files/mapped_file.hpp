@@ -24,7 +24,7 @@ namespace tinymoe {
 class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path) : path_(path) {
-    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not block
     if (file < 0) fail<FileError>(path.string(), ": cannot be opened: ", std::strerror(errno));
     struct stat status {};
     const bool known = ::fstat(file, &status) == 0;
