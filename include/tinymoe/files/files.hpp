@@ -1,0 +1,24 @@
+#pragma once
+/// @file
+/// Files: written so that a crash cannot spoil them, read so that a hostile one cannot harm.
+///
+/// | header | what it has |
+/// |---|---|
+/// | mapped_file.hpp | a file as read-only memory |
+/// | json.hpp | JSON with limits, and its fields with errors that name them |
+/// | atomic.hpp | a file that appears whole or not at all |
+/// | atomic_folder.hpp | a folder, such as a checkpoint, that is replaced whole or not at all |
+/// | stored_type.hpp | the element types of weight files |
+/// | safetensors_writer.hpp, safetensors.hpp | weights, as the Hugging Face hub has them |
+/// | xtensor.hpp | xtensor's arrays, wherever its version keeps them |
+/// | npy.hpp | xtensor arrays as NumPy's .npy |
+
+#include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/files/mapped_file.hpp"
+#include "tinymoe/files/npy.hpp"
+#include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/files/safetensors_writer.hpp"
+#include "tinymoe/files/stored_type.hpp"
+#include "tinymoe/files/xtensor.hpp"
