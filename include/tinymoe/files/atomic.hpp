@@ -83,7 +83,7 @@ inline std::filesystem::path rename_target(const std::filesystem::path& path) {
 /// `NAME.partial-<pid>`, then `NAME.partial-<pid>-<attempt>`.
 inline std::filesystem::path partial_name(const std::filesystem::path& path, int attempt) {
   std::string name = path.string() + ".partial-" + std::to_string(::getpid());
-  if (attempt > 0) name += "-" + std::to_string(attempt);
+  if (attempt > 0) name.append("-").append(std::to_string(attempt));
   return name;
 }
 

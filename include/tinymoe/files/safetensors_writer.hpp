@@ -79,7 +79,7 @@ class SafetensorsWriter {
   SafetensorsWriter(FileWriter& file, std::vector<StoredTensor> tensors, const Metadata& metadata = {})
       : file_(file), tensors_(std::move(tensors)) {
     std::string header = "{";
-    if (!metadata.empty()) header += "\"__metadata__\":{" + members(metadata) + "}";
+    if (!metadata.empty()) header.append("\"__metadata__\":").append(json_text(metadata));
     std::set<std::string_view> names;
     std::uint64_t offset = 0;
     for (const auto& tensor : tensors_) {
@@ -89,9 +89,9 @@ class SafetensorsWriter {
       const auto bytes = detail::tensor_bytes(tensor.type, tensor.shape);
       if (!bytes) fail<FileError>(where(tensor.name), "the shape ", shape_text(tensor.shape), " is impossible");
       bytes_.push_back(*bytes);
-      header += (header.size() > 1 ? "," : "") + quoted(tensor.name) + ":{\"dtype\":\"" +
-                std::string(stored_type_name(tensor.type)) + "\",\"shape\":" + compact(tensor.shape) +
-                ",\"data_offsets\":[" + std::to_string(offset) + "," + std::to_string(offset + *bytes) + "]}";
+      header.append(header.size() > 1 ? "," : "").append(json_text(tensor.name)).append(":{\"dtype\":\"");
+      header.append(stored_type_name(tensor.type)).append("\",\"shape\":").append(json_text(tensor.shape));
+      header.append(",\"data_offsets\":").append(json_text(std::array{offset, offset + *bytes})).append("}");
       offset += *bytes;
     }
     header += "}";
@@ -147,24 +147,13 @@ class SafetensorsWriter {
     return file_.path().string() + ": tensor " + std::string(tensor) + ": ";
   }
 
-  std::string quoted(const std::string& text) const {
+  template <class T>
+  std::string json_text(const T& value) const {
     try {
-      return nlohmann::json(text).dump();
+      return nlohmann::json(value).dump();
     } catch (const nlohmann::json::exception&) {
-      fail<FileError>(file_.path().string(), ": a name or metadata is not UTF-8 text: ", text);
+      fail<FileError>(file_.path().string(), ": a tensor's name or the metadata is not UTF-8 text");
     }
-  }
-
-  std::string members(const Metadata& metadata) const {
-    std::string text;
-    for (const auto& [key, value] : metadata) text += (text.empty() ? "" : ",") + quoted(key) + ":" + quoted(value);
-    return text;
-  }
-
-  static std::string compact(std::span<const Index> shape) {
-    std::string text = shape_text(shape);
-    std::erase(text, ' ');
-    return text;
   }
 
   /// Goes to the next tensor that still lacks bytes.
