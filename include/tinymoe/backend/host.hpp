@@ -1,0 +1,62 @@
+#pragma once
+/// @file
+/// What backends of the host share: memory, copies and the counting sort of (token, choice) pairs by expert.
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <new>
+
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/error.hpp"
+
+namespace tinymoe::detail {
+
+/// Base of the backends that compute on the host.
+class HostBackend {
+ public:
+  /// Zeroed pages of their own, in huge pages where the system has them: a model's weights are read from end to end in
+  /// every step, and small pages would spend that time in address translation. Throws DeviceError without memory.
+  Memory allocate(std::size_t bytes) const {
+    if (bytes == 0) return {};
+    void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (address == MAP_FAILED) {
+      fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB)");
+    }
+#ifdef MADV_HUGEPAGE
+    ::madvise(address, bytes, MADV_HUGEPAGE);
+#endif
+    return {address, bytes, [](void* block, std::size_t size) { ::munmap(block, size); }};
+  }
+
+  void copy_to_device(void* to, const void* from, std::size_t bytes) const { copy(to, from, bytes); }
+  void copy_to_host(void* to, const void* from, std::size_t bytes) const { copy(to, from, bytes); }
+  void zero(void* to, std::size_t bytes) const {
+    if (bytes != 0) std::memset(to, 0, bytes);
+  }
+
+  /// Stable counting sort: within an expert, pairs keep the order of their tokens.
+  void sort_by_expert(View<const std::int32_t> selected, const Dispatch& dispatch) const {
+    assert(selected.rows == dispatch.tokens() && selected.cols == dispatch.choices() && selected.contiguous());
+    const Index experts = dispatch.experts();
+    std::int32_t* offsets = dispatch.offsets.data;
+    std::memset(offsets, 0, static_cast<std::size_t>(experts + 1) * sizeof(std::int32_t));
+    for (Index pair = 0; pair < selected.size(); ++pair) ++offsets[selected.data[pair] + 1];
+    for (Index e = 0; e < experts; ++e) offsets[e + 1] += offsets[e];
+    // Each pair takes its expert's next slot; that moves offsets[e] up to offsets[e + 1], so they are moved back after.
+    for (Index pair = 0; pair < selected.size(); ++pair) {
+      const std::int32_t slot = offsets[selected.data[pair]]++;
+      dispatch.slots.data[pair] = slot;
+      dispatch.pairs.data[slot] = static_cast<std::int32_t>(pair);
+    }
+    for (Index e = experts; e > 0; --e) offsets[e] = offsets[e - 1];
+    offsets[0] = 0;
+  }
+
+ private:
+  static void copy(void* to, const void* from, std::size_t bytes) {
+    if (bytes != 0) std::memcpy(to, from, bytes);
+  }
+};
+
+}  // namespace tinymoe::detail

@@ -1,0 +1,118 @@
+#pragma once
+/// @file
+/// Memory that is planned once: a Plan walks the same code twice, first to measure, then to hand out addresses.
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+#include <utility>
+
+#include "tinymoe/core/tensor.hpp"
+
+namespace tinymoe {
+
+/// Every tensor starts at a multiple of this many bytes: a cache line, and the widest vector of a CPU.
+inline constexpr std::size_t alignment = 64;
+
+constexpr std::size_t round_up(std::size_t size, std::size_t multiple) {
+  return (size + multiple - 1) / multiple * multiple;
+}
+
+/// A block of a backend's memory, freed by that backend when the object goes.
+class Memory {
+ public:
+  using Free = void (*)(void* address, std::size_t bytes);
+
+  Memory() = default;
+  Memory(void* address, std::size_t bytes, Free free) : address_(address), bytes_(bytes), free_(free) {}
+  Memory(Memory&& other) noexcept
+      : address_(std::exchange(other.address_, nullptr)), bytes_(std::exchange(other.bytes_, 0)), free_(other.free_) {}
+  Memory& operator=(Memory other) noexcept {
+    std::swap(address_, other.address_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(free_, other.free_);
+    return *this;
+  }
+  Memory(const Memory&) = delete;
+  ~Memory() {
+    if (address_ != nullptr) free_(address_, bytes_);
+  }
+
+  /// The block as one row of `T`.
+  template <class T>
+  View<T> as() const {
+    return {static_cast<T*>(address_), 1, static_cast<Index>(bytes_ / sizeof(T))};
+  }
+  std::byte* bytes() const { return static_cast<std::byte*>(address_); }
+  std::size_t size() const { return bytes_; }
+
+ private:
+  void* address_ = nullptr;
+  std::size_t bytes_ = 0;
+  Free free_ = nullptr;
+};
+
+/// Hands out the activations of a pass from one block.
+///
+/// `keep` is for what backward reads: it stays until the end of the step. `scratch` lasts until the `Frame` around it
+/// ends, so that layers, which never run at the same time, share it. A Plan without a block only measures; the same
+/// calls against a block of `bytes()` then give the addresses. Inference reads nothing back, so there `keep` is scratch.
+class Plan {
+ public:
+  enum class Purpose { training, inference };
+
+  explicit Plan(Purpose purpose) : purpose_(purpose) {}
+  /// Binds to `block`, which a measuring plan has sized: `kept` bytes of it are for `keep`.
+  Plan(Purpose purpose, std::byte* block, std::size_t kept) : purpose_(purpose), block_(block), scratch_base_(kept) {}
+
+  template <class T>
+  View<T> keep(Index rows, Index cols) {
+    return purpose_ == Purpose::inference ? scratch<T>(rows, cols) : take<T>(kept_, 0, rows, cols);
+  }
+
+  /// Stays for as long as the block, whatever the purpose: what one pass leaves for the next.
+  template <class T>
+  View<T> persist(Index rows, Index cols) {
+    return take<T>(kept_, 0, rows, cols);
+  }
+
+  template <class T>
+  View<T> scratch(Index rows, Index cols) {
+    const auto view = take<T>(scratch_, scratch_base_, rows, cols);
+    peak_ = std::max(peak_, scratch_);
+    return view;
+  }
+
+  /// Scratch taken while a frame lives is free again when it ends.
+  class Frame {
+   public:
+    explicit Frame(Plan& plan) : plan_(plan), mark_(plan.scratch_) {}
+    ~Frame() { plan_.scratch_ = mark_; }
+    Frame(const Frame&) = delete;
+
+   private:
+    Plan& plan_;
+    std::size_t mark_;
+  };
+
+  std::size_t kept() const { return kept_; }
+  std::size_t bytes() const { return kept_ + peak_; }
+  Purpose purpose() const { return purpose_; }
+
+ private:
+  template <class T>
+  View<T> take(std::size_t& used, std::size_t base, Index rows, Index cols) {
+    assert(rows >= 0 && cols >= 0);
+    const std::size_t offset = used;
+    used += round_up(static_cast<std::size_t>(rows * cols) * sizeof(T), alignment);
+    if (block_ == nullptr) return {nullptr, rows, cols};
+    return {reinterpret_cast<T*>(block_ + base + offset), rows, cols};
+  }
+
+  Purpose purpose_;
+  std::byte* block_ = nullptr;
+  std::size_t scratch_base_ = 0;
+  std::size_t kept_ = 0, scratch_ = 0, peak_ = 0;
+};
+
+}  // namespace tinymoe

@@ -1,0 +1,94 @@
+#pragma once
+/// @file
+/// Views of matrices: who computes takes a View (run-time sizes), what a model is made of is a Tensor (compile-time).
+
+#include <cassert>
+#include <type_traits>
+
+#include "tinymoe/core/platform.hpp"
+
+namespace tinymoe {
+
+/// A non-owning row-major matrix of run-time size; rows lie `stride` elements apart. A vector is a view of one row.
+template <class T>
+struct View {
+  T* data = nullptr;
+  Index rows = 0;
+  Index cols = 0;
+  Index stride = 0;
+
+  constexpr View() = default;
+  TINYMOE_EVERYWHERE constexpr View(T* data, Index rows, Index cols)
+      : data(data), rows(rows), cols(cols), stride(cols) {}
+  TINYMOE_EVERYWHERE constexpr View(T* data, Index rows, Index cols, Index stride)
+      : data(data), rows(rows), cols(cols), stride(stride) {}
+
+  /// A view that may be written is also one that may be read.
+  TINYMOE_EVERYWHERE constexpr operator View<const T>() const
+    requires(!std::is_const_v<T>)
+  {
+    return {data, rows, cols, stride};
+  }
+
+  TINYMOE_EVERYWHERE constexpr T* row(Index r) const {
+    assert(r >= 0 && r < rows);
+    return data + r * stride;
+  }
+  TINYMOE_EVERYWHERE constexpr T& operator()(Index r, Index c) const { return row(r)[c]; }
+  TINYMOE_EVERYWHERE constexpr Index size() const { return rows * cols; }
+  TINYMOE_EVERYWHERE constexpr bool empty() const { return data == nullptr; }
+  TINYMOE_EVERYWHERE constexpr bool contiguous() const { return stride == cols || rows <= 1; }
+
+  /// Rows first … first + count − 1.
+  TINYMOE_EVERYWHERE constexpr View middle_rows(Index first, Index count) const {
+    assert(first >= 0 && first + count <= rows);
+    return {data + first * stride, count, cols, stride};
+  }
+  /// Columns first … first + count − 1, at the same stride.
+  TINYMOE_EVERYWHERE constexpr View middle_cols(Index first, Index count) const {
+    assert(first >= 0 && first + count <= cols);
+    return {data + first, rows, count, stride};
+  }
+};
+
+/// One parameter tensor of a model: its shape is part of the type, its place in the model's buffer is bound later.
+template <class T, Index Rows, Index Cols>
+struct Tensor {
+  static_assert(Rows > 0 && Cols > 0);
+  static constexpr Index rows = Rows;
+  static constexpr Index cols = Cols;
+  T* data = nullptr;
+
+  static constexpr Index size() { return Rows * Cols; }
+  constexpr View<T> view() const { return {data, Rows, Cols}; }
+  constexpr operator View<T>() const { return view(); }
+  constexpr operator View<const T>() const
+    requires(!std::is_const_v<T>)
+  {
+    return {data, Rows, Cols};
+  }
+};
+
+/// Stands where a tensor is left out by an option (no bias): it has no elements and visitors never see it.
+struct NoTensor {
+  static constexpr Index size() { return 0; }
+  template <class T>
+  constexpr operator View<T>() const {
+    return {};
+  }
+};
+
+/// The same shape of tensor once for each of `count` experts, `stride` elements apart in the model's buffer.
+template <class T>
+struct Bank {
+  T* data = nullptr;
+  Index count = 0;   // E
+  Index rows = 0;    // outputs
+  Index cols = 0;    // inputs
+  Index stride = 0;  // from one expert's tensor to the next one's
+
+  constexpr View<T> operator[](Index expert) const { return {data + expert * stride, rows, cols}; }
+  constexpr bool empty() const { return data == nullptr; }
+};
+
+}  // namespace tinymoe

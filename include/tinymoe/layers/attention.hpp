@@ -1,0 +1,276 @@
+#pragma once
+/// @file
+/// Causal grouped-query attention (Ainslie et al. 2023), with an optional sliding window (Child et al. 2019).
+///
+///     [q | k | v] = x Wᵀ_qkv + b_qkv;   q, k turned by their positions;
+///     o_h = softmax(q_h k_gᵀ / sqrt(d)) v_g over the visible keys;   y = o Wᵀ_o + b_o
+///
+/// x, y (N, D); q, o (N, H·d); k, v (N, G·d); the keys of head h are those of g = h·G/H.
+
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/options.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/position.hpp"
+
+namespace tinymoe {
+
+/// Query heads, H. Required.
+template <Index N>
+struct Heads : NumberOption<place::Heads, N> {};
+/// Key-value heads, G; as many as heads by default.
+template <Index N>
+struct KvHeads : NumberOption<place::KvHeads, N> {};
+/// Width of a head, d; D / H by default.
+template <Index N>
+struct HeadDim : NumberOption<place::HeadDim, N> {};
+/// Tokens that a query sees, itself included; all before it by default.
+template <Index N>
+struct SlidingWindow : NumberOption<place::Window, N> {};
+/// Biases on q, k and v.
+struct QkvBias {
+  using Place = place::QkvBias;
+  static constexpr bool value = true;
+};
+/// A bias on the output projection.
+struct OutputBias {
+  using Place = place::OutputBias;
+  static constexpr bool value = true;
+};
+
+/// The keys and values of past tokens of B sequences: position s lies in row b·C + s mod C.
+template <class T>
+struct KvCache {
+  View<T> key, value;  // (B·C, G·d)
+  Index capacity = 0;  // C
+};
+
+namespace kernels {
+
+/// Copies the keys and values of new tokens to their places in the cache.
+template <class T>
+struct CacheStore {
+  View<const T> key, value;
+  KvCache<T> cache;
+  Index time, first_position;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const Index row = n / time * cache.capacity + (first_position + n % time) % cache.capacity;
+    const T *k = key.row(n), *v = value.row(n);
+    T *to_k = cache.key.row(row), *to_v = cache.value.row(row);
+    group.each(key.cols, [=](Index i) {
+      to_k[i] = k[i];
+      to_v[i] = v[i];
+    });
+  }
+};
+
+/// One query head of one new token against the cache: kernel row n·H + h.
+template <class T, class M>
+struct CachedAttention {
+  AttentionShape shape;  // time: new tokens of each sequence
+  Index first_position;
+  View<const T> query;  // (N, H·d)
+  KvCache<T> cache;
+  View<T> out;         // (N, H·d)
+  View<M> probability;  // (N·H, C) scratch
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Index n = part / shape.heads, head = part % shape.heads, d = shape.head_dim;
+    const Index position = first_position + n % shape.time, sequence = n / shape.time * cache.capacity;
+    const Index first = shape.first_key(position), count = position - first + 1, capacity = cache.capacity;
+    const Index col = head / shape.group() * d;
+    const T* q = query.row(n) + head * d;
+    T* to = out.row(n) + head * d;
+    M* p = probability.row(part);
+    for (Index s = 0; s < count; ++s) {
+      const T* k = cache.key.row(sequence + (first + s) % capacity) + col;
+      const M dot = group.sum(d, [=](Index i) { return M(q[i]) * M(k[i]); });
+      group.once([&] { p[s] = dot * M(shape.scale); });
+    }
+    const M greatest = M(group.max(count, [=](Index s) { return p[s]; }));
+    const M total = group.sum(count, [=](Index s) { return p[s] = exponential(p[s] - greatest); });
+    group.each(d, [=](Index i) { to[i] = T(0); });
+    for (Index s = 0; s < count; ++s) {
+      const T* v = cache.value.row(sequence + (first + s) % capacity) + col;
+      const M weight = p[s] / total;
+      group.each(d, [=](Index i) { to[i] = T(M(to[i]) + weight * M(v[i])); });
+    }
+  }
+};
+
+}  // namespace kernels
+
+/// Attention and its options: Heads<H>, KvHeads<G>, HeadDim<d>, Rope | Learned | NoPosition, SlidingWindow<W>, Bias,
+/// QkvBias, OutputBias.
+template <class... Options>
+struct Attention {
+  using Known = KnownPlaces<place::Heads, place::KvHeads, place::HeadDim, place::Position, place::Window,
+                            place::QkvBias, place::OutputBias, place::Bias>;
+  static_assert(Known::know_all<Options...>,
+                "tinymoe::Attention: unknown option; it takes Heads, KvHeads, HeadDim, Rope, Learned, NoPosition, "
+                "SlidingWindow, Bias, QkvBias and OutputBias");
+  static_assert(Known::each_once<Options...>, "tinymoe::Attention: an option is given twice");
+
+  static constexpr Index heads = option_t<place::Heads, Heads<0>, Options...>::value;
+  static_assert(heads > 0, "tinymoe::Attention: Heads is missing; give Heads<H> with H of 1 or more");
+  static constexpr Index kv_heads = option_t<place::KvHeads, KvHeads<heads>, Options...>::value;
+  static_assert(kv_heads > 0 && heads % (kv_heads > 0 ? kv_heads : 1) == 0,
+                "tinymoe::Attention: Heads must be a multiple of KvHeads");
+  static constexpr Index window = option_t<place::Window, SlidingWindow<0>, Options...>::value;
+  static_assert(window >= 0, "tinymoe::Attention: SlidingWindow must be 1 or more tokens");
+  using Position = option_t<place::Position, Rope, Options...>;
+  static constexpr bool both_biases = option_t<place::Bias, NoBias, Options...>::value;
+  static constexpr bool qkv_bias = both_biases || option_t<place::QkvBias, NoBias, Options...>::value;
+  static constexpr bool output_bias = both_biases || option_t<place::OutputBias, NoBias, Options...>::value;
+  static constexpr bool learned_positions = Position::learned;
+
+  template <Index D>
+  struct Layer {
+    static constexpr Index given_dim = option_t<place::HeadDim, HeadDim<0>, Options...>::value;
+    static_assert(given_dim > 0 || D % heads == 0,
+                  "tinymoe::Attention: Width must be a multiple of Heads, or HeadDim be given");
+    static constexpr Index head_dim = given_dim > 0 ? given_dim : D / heads;
+    static_assert(!Position::rotary || head_dim % 2 == 0,
+                  "tinymoe::Attention: Rope turns pairs, so HeadDim must be even");
+    static constexpr Index query_width = heads * head_dim, key_width = kv_heads * head_dim;
+    static constexpr Index qkv_width = query_width + 2 * key_width;
+
+    /// The shape of this attention over `pass`.
+    static constexpr AttentionShape shape(const Pass& pass) {
+      return {pass.batch, pass.time, heads, kv_heads, head_dim, window, 1.0 / std::sqrt(double(head_dim))};
+    }
+    /// Keys that position t sees, itself included.
+    static constexpr Index visible(Index t) { return window > 0 && t + 1 > window ? window : t + 1; }
+
+    template <class T>
+    struct Parameters {
+      Tensor<T, qkv_width, D> qkv;                                                    // (H·d + 2·G·d, D)
+      Tensor<T, D, query_width> output;                                               // (D, H·d)
+      std::conditional_t<qkv_bias, Tensor<T, qkv_width, 1>, NoTensor> qkv_bias_;      // (H·d + 2·G·d)
+      std::conditional_t<output_bias, Tensor<T, 1, D>, NoTensor> output_bias_;        // (D)
+
+      template <class F, class... P>
+      static constexpr void for_each(const Path& path, F&& f, P&... p) {
+        constexpr auto part = Part::attention;
+        f(stacked(path, {{{"q_proj.weight", query_width}, {"k_proj.weight", key_width}, {"v_proj.weight", key_width}}},
+                  D, part, Initial::fan_in),
+          p.qkv...);
+        f(matrix(path, "o_proj.weight", D, query_width, part, Initial::residual), p.output...);
+        if constexpr (qkv_bias) {
+          f(vectors(path, {{{"q_proj.bias", query_width}, {"k_proj.bias", key_width}, {"v_proj.bias", key_width}}},
+                    part, Initial::zeros),
+            p.qkv_bias_...);
+        }
+        if constexpr (output_bias) f(vector(path, "o_proj.bias", D, part, Initial::zeros), p.output_bias_...);
+      }
+    };
+
+    template <class T, class M>
+    struct Saved {
+      View<const T> x;    // (N, D), the caller's
+      View<T> qkv;        // (N, H·d + 2·G·d), q and k already turned
+      View<T> out;        // (N, H·d)
+      View<M> log_sum;    // (N, H)
+      View<T> dqkv, dout, scratch;
+      RopeTable<M> rope;  // (T, d)
+
+      template <Backend B>
+      void plan(Plan& plan, const Pass& pass, const B& backend) {
+        const Index n = pass.rows();
+        if constexpr (Position::rotary) rope.plan(plan, pass, head_dim);
+        qkv = plan.keep<T>(n, qkv_width);
+        out = plan.keep<T>(n, query_width);
+        if (plan.purpose() == Plan::Purpose::inference) return;
+        log_sum = plan.keep<M>(n, heads);
+        dqkv = plan.scratch<T>(n, qkv_width);
+        dout = plan.scratch<T>(n, query_width);
+        scratch = plan.scratch<T>(1, static_cast<Index>(backend.attention_scratch(shape(pass))));
+      }
+    };
+
+    /// y = attention(x) over B separate sequences of T tokens.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+                        Saved<T, M>& saved) {
+      project(backend, pass, p, x, saved);
+      const auto [q, k, v] = split(saved.qkv);
+      backend.attention_forward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.scratch);
+      backend.matmul(saved.out, p.output, bias<T>(p.output_bias_), y);
+    }
+
+    /// Overwrites dx, adds to the gradients.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+                         Saved<T, M>& saved, Parameters<M>& gradients) {
+      if constexpr (output_bias) column_sum(backend, dy, gradients.output_bias_);
+      backend.matmul_weight(dy, saved.out, gradients.output);
+      backend.matmul_input(dy, p.output, saved.dout, Write::overwrite);
+      const auto [q, k, v] = split(saved.qkv);
+      const auto [dq, dk, dv] = split(saved.dqkv);
+      backend.attention_backward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.dout, dq, dk, dv,
+                                 saved.scratch);
+      if constexpr (Position::rotary) rotate(backend, pass, saved.dqkv, saved, M(-1));
+      if constexpr (qkv_bias) column_sum(backend, saved.dqkv, flat(gradients.qkv_bias_));
+      backend.matmul_weight(saved.dqkv, saved.x, gradients.qkv);
+      backend.matmul_input(saved.dqkv, p.qkv, dx, Write::overwrite);
+    }
+
+    /// The cache's rows for a sequence: the window, or the whole context; a pass of up to `chunk` tokens must not
+    /// overwrite keys that its first token still sees.
+    static constexpr Index cache_rows(Index context, Index chunk) {
+      return window > 0 && window + chunk - 1 < context ? window + chunk - 1 : context;
+    }
+
+    /// y = attention of new tokens to those in the cache and to each other; their keys join the cache.
+    /// `probability` (N·H, C) is scratch.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+                               Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
+      project(backend, pass, p, x, saved);
+      const auto [q, k, v] = split(saved.qkv);
+      backend.launch(x.rows, kernels::CacheStore<T>{k, v, cache, pass.time, pass.first_position});
+      backend.launch(x.rows * heads, kernels::CachedAttention<T, M>{shape(pass), pass.first_position, q, cache,
+                                                                    saved.out, probability});
+      backend.matmul(saved.out, p.output, bias<T>(p.output_bias_), y);
+    }
+
+   private:
+    template <class V>
+    struct Split {
+      V q, k, v;
+    };
+    template <class T>
+    static Split<View<T>> split(View<T> qkv) {
+      return {qkv.middle_cols(0, query_width), qkv.middle_cols(query_width, key_width),
+              qkv.middle_cols(query_width + key_width, key_width)};
+    }
+    /// A bias as the one row that products take.
+    template <class T, class Stored>
+    static View<const T> bias(const Stored& stored) {
+      if constexpr (std::is_same_v<Stored, NoTensor>) {
+        return {};
+      } else {
+        return flat(stored);
+      }
+    }
+    template <class Stored>
+    static auto flat(const Stored& stored) {
+      return View(stored.data, 1, stored.size());
+    }
+
+    template <Backend B, class T, class M>
+    static void project(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
+      saved.x = x;
+      saved.qkv.rows = saved.out.rows = x.rows;
+      backend.matmul(x, p.qkv, bias<T>(p.qkv_bias_), saved.qkv);
+      if constexpr (Position::rotary) rotate(backend, pass, saved.qkv, saved, M(1));
+    }
+    template <Backend B, class T, class M>
+    static void rotate(B& backend, const Pass& pass, Output<B> qkv, Saved<T, M>& saved, M direction) {
+      const auto turned = qkv.middle_cols(0, query_width + key_width);
+      backend.launch(qkv.rows, kernels::Rotate<T, M>{turned, saved.rope.at(backend, pass), head_dim, direction});
+    }
+  };
+};
+
+}  // namespace tinymoe

@@ -1,0 +1,170 @@
+#pragma once
+/// @file
+/// A pre-norm transformer block:  h = x + attention(norm₁(x));  y = h + network(norm₂(h))
+///
+/// The network is a mixture of experts (MoEBlock) or one feed-forward layer (DenseBlock). x, h, y (N, D)
+
+#include "tinymoe/layers/attention.hpp"
+#include "tinymoe/layers/moe.hpp"
+#include "tinymoe/layers/norm.hpp"
+
+namespace tinymoe {
+
+/// What a norm must offer, at width 8; `RmsNorm` is the model for one's own (docs/write-your-own.md).
+template <class N>
+concept NormKind = requires {
+  typename N::template Layer<8>::template Parameters<float>;
+  typename N::template Layer<8>::template Saved<float, float>;
+};
+
+/// What an attention must offer.
+template <class A>
+concept AttentionKind = requires {
+  { A::learned_positions } -> std::convertible_to<bool>;
+  { A::window } -> std::convertible_to<Index>;
+};
+
+namespace detail {
+
+/// The block with attention `A` and network `Net`, either a Mixture or Dense; `network_name` is its name on disk.
+template <NormKind N, AttentionKind A, class Net, bool mixture>
+struct Block {
+  using Norm = N;
+  using AttentionType = A;
+  using Network = Net;
+  static constexpr bool is_mixture = mixture;
+
+  template <Index D>
+  struct Layer {
+    using NormLayer = typename N::template Layer<D>;
+    using AttentionLayer = typename A::template Layer<D>;
+    using NetworkLayer = typename Net::template Layer<D>;
+
+    template <class T>
+    struct Parameters {
+      typename NormLayer::template Parameters<T> attention_norm;
+      typename AttentionLayer::template Parameters<T> attention;
+      typename NormLayer::template Parameters<T> network_norm;
+      typename NetworkLayer::template Parameters<T> network;
+
+      template <class F, class... P>
+      static constexpr void for_each(const Path& path, F&& f, P&... p) {
+        const Path attention_norm_path{&path, "input_layernorm"}, attention_path{&path, "self_attn"};
+        const Path network_norm_path{&path, "post_attention_layernorm"};
+        const Path network_path{&path, mixture ? "block_sparse_moe" : "mlp"};
+        NormLayer::template Parameters<T>::for_each(attention_norm_path, f, p.attention_norm...);
+        AttentionLayer::template Parameters<T>::for_each(attention_path, f, p.attention...);
+        NormLayer::template Parameters<T>::for_each(network_norm_path, f, p.network_norm...);
+        NetworkLayer::template Parameters<T>::for_each(network_path, f, p.network...);
+      }
+    };
+
+    template <class T, class M>
+    struct Saved {
+      typename NormLayer::template Saved<T, M> attention_norm, network_norm;
+      typename AttentionLayer::template Saved<T, M> attention;
+      typename NetworkLayer::template Saved<T, M> network;
+      View<T> normed, middle, network_normed;  // norm₁(x), h, norm₂(h): (N, D)
+      View<T> gradient;                        // (N, D)
+
+      template <Backend B>
+      void plan(Plan& plan, const Pass& pass, const B& backend) {
+        const Index n = pass.rows();
+        const Plan::Frame frame(plan);
+        normed = plan.keep<T>(n, D);
+        middle = plan.keep<T>(n, D);
+        network_normed = plan.keep<T>(n, D);
+        attention_norm.plan(plan, pass);
+        network_norm.plan(plan, pass);
+        if (plan.purpose() == Plan::Purpose::training) gradient = plan.scratch<T>(n, D);
+        {
+          const Plan::Frame attention_frame(plan);
+          attention.plan(plan, pass, backend);
+        }
+        const Plan::Frame network_frame(plan);
+        network.plan(plan, pass, backend);
+      }
+    };
+
+    /// y = block(x).
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+                        Saved<T, M>& saved) {
+      around(backend, pass, p, x, y, saved, [&](Output<B> out) {
+        AttentionLayer::forward(backend, pass, p.attention, saved.normed, out, saved.attention);
+      });
+    }
+
+    /// The same for new tokens of sequences whose past lies in `cache`; `probability` (N·H, C) is scratch.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+                               Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
+      around(backend, pass, p, x, y, saved, [&](Output<B> out) {
+        AttentionLayer::forward_cached(backend, pass, p.attention, saved.normed, out, saved.attention, cache,
+                                       probability);
+      });
+    }
+
+    /// Overwrites dx, which may be dy; adds to the gradients.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+                         Saved<T, M>& saved, Parameters<M>& gradients) {
+      const auto branch = saved.gradient;
+      NetworkLayer::backward(backend, pass, p.network, dy, branch, saved.network, gradients.network);
+      NormLayer::backward(backend, pass, p.network_norm, branch, branch, saved.network_norm, gradients.network_norm);
+      sum(backend, dy, branch, dx);  // dx holds dh
+      AttentionLayer::backward(backend, pass, p.attention, dx, branch, saved.attention, gradients.attention);
+      NormLayer::backward(backend, pass, p.attention_norm, branch, branch, saved.attention_norm,
+                          gradients.attention_norm);
+      add(backend, branch, dx);
+    }
+
+   private:
+    template <Backend B, class T, class M, class Attend>
+    static void around(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+                       Saved<T, M>& saved, Attend&& attend) {
+      saved.normed.rows = saved.middle.rows = saved.network_normed.rows = x.rows;
+      NormLayer::forward(backend, pass, p.attention_norm, x, saved.normed, saved.attention_norm);
+      attend(saved.middle);
+      add(backend, x, saved.middle);
+      NormLayer::forward(backend, pass, p.network_norm, saved.middle, saved.network_normed, saved.network_norm);
+      NetworkLayer::forward(backend, pass, p.network, saved.network_normed, y, saved.network);
+      add(backend, saved.middle, y);
+    }
+  };
+};
+
+}  // namespace detail
+
+/// A block whose network is a mixture: MoEBlock<RmsNorm, Attention<…>, Router<E, K>, Expert<…>>.
+template <NormKind N, AttentionKind A, RouterKind R, ExpertKind X>
+struct MoEBlock : detail::Block<N, A, Mixture<R, X>, true> {
+  using Router = R;
+  using Expert = X;
+};
+
+/// A block with one feed-forward network for all tokens: DenseBlock<RmsNorm, Attention<…>, Expert<…>>.
+template <NormKind N, AttentionKind A, ExpertKind X>
+struct DenseBlock : detail::Block<N, A, Dense<X>, false> {
+  using Expert = X;
+};
+
+/// What a group of layers repeats.
+template <class K>
+concept BlockKind = requires {
+  { K::is_mixture } -> std::convertible_to<bool>;
+  typename K::Norm;
+  typename K::AttentionType;
+  typename K::template Layer<8>;
+} || requires { typename K::AttentionType; };
+
+/// `Count` blocks of the same type, one after another.
+template <Index Count, BlockKind K>
+struct Layers {
+  using Place = place::Layers;
+  static_assert(Count >= 1, "tinymoe::Layers: there must be at least one layer");
+  static constexpr Index count = Count;
+  using Block = K;
+};
+
+}  // namespace tinymoe

@@ -1,0 +1,258 @@
+#pragma once
+/// @file
+/// The feed-forward experts, all E of a layer at once; rows of x are sorted by expert.
+///
+/// SwiGlu (Shazeer 2020):  y = W₂ (silu(W₁ x + b₁) ⊙ (W₃ x + b₃)) + b₂
+/// Gelu, Relu:             y = W₂ act(W₁ x + b₁) + b₂
+///
+/// x, y (S, D), S = N·K pairs; W₁, W₃ (F, D); W₂ (D, F); hidden h (S, 2F) or (S, F), activated a (S, F).
+/// A dense feed-forward layer is a bank of one expert, whose rows are all the tokens.
+
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/options.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
+
+namespace tinymoe {
+
+/// Width of an expert's hidden layer, F. Required.
+template <Index N>
+struct Hidden : NumberOption<place::Hidden, N> {};
+
+/// silu(gate) · up; silu(x) = x σ(x).
+struct SwiGlu {
+  using Place = place::Activation;
+  static constexpr const char* name = "swiglu";
+  static constexpr bool gated = true;
+  template <class M>
+  TINYMOE_EVERYWHERE static M value(M gate, M up) {
+    return gate * sigmoid(gate) * up;
+  }
+  template <class M>
+  TINYMOE_EVERYWHERE static void slopes(M gate, M up, M& dgate, M& dup) {
+    const M s = sigmoid(gate);
+    dgate = up * s * (M(1) + gate * (M(1) - s));
+    dup = gate * s;
+  }
+};
+
+/// x Φ(x), with the exact error function (Hendrycks and Gimpel 2016).
+struct Gelu {
+  using Place = place::Activation;
+  static constexpr const char* name = "gelu";
+  static constexpr bool gated = false;
+  template <class M>
+  TINYMOE_EVERYWHERE static M value(M x) {
+    return x * M(0.5) * (M(1) + error_function(x * M(0.70710678118654752)));
+  }
+  template <class M>
+  TINYMOE_EVERYWHERE static M slope(M x) {
+    return M(0.5) * (M(1) + error_function(x * M(0.70710678118654752))) +
+           x * exponential(-x * x * M(0.5)) * M(0.39894228040143268);
+  }
+};
+
+/// max(x, 0).
+struct Relu {
+  using Place = place::Activation;
+  static constexpr const char* name = "relu";
+  static constexpr bool gated = false;
+  template <class M>
+  TINYMOE_EVERYWHERE static M value(M x) {
+    return real_part(x) > 0 ? x : M(0);
+  }
+  template <class M>
+  TINYMOE_EVERYWHERE static M slope(M x) {
+    return real_part(x) > 0 ? M(1) : M(0);
+  }
+};
+
+namespace kernels {
+
+/// a = act(h), or act(h[:F]) · h[F:] where the activation is gated.
+template <class Activation, class T>
+struct ActivationForward {
+  View<const T> hidden;
+  View<T> activated;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    using C = Compute<T>;
+    const Index width = activated.cols;
+    const T *h = hidden.row(n), *up = h + width;
+    T* a = activated.row(n);
+    if constexpr (Activation::gated) {
+      group.each(width, [=](Index i) { a[i] = T(Activation::value(C(h[i]), C(up[i]))); });
+    } else {
+      group.each(width, [=](Index i) { a[i] = T(Activation::value(C(h[i]))); });
+    }
+  }
+};
+
+/// dh from da and h.
+template <class Activation, class T>
+struct ActivationBackward {
+  View<const T> hidden, dactivated;
+  View<T> dhidden;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    using C = Compute<T>;
+    const Index width = dactivated.cols;
+    const T *h = hidden.row(n), *up = h + width, *da = dactivated.row(n);
+    T *dh = dhidden.row(n), *dup = dh + width;
+    if constexpr (Activation::gated) {
+      group.each(width, [=](Index i) {
+        C gate_slope, up_slope;
+        Activation::slopes(C(h[i]), C(up[i]), gate_slope, up_slope);
+        dh[i] = T(C(da[i]) * gate_slope);
+        dup[i] = T(C(da[i]) * up_slope);
+      });
+    } else {
+      group.each(width, [=](Index i) { dh[i] = T(C(da[i]) * Activation::slope(C(h[i]))); });
+    }
+  }
+};
+
+}  // namespace kernels
+
+/// The feed-forward network of an expert or of a dense block, and its options: SwiGlu | Gelu | Relu, Hidden<F>, Bias.
+template <class... Options>
+struct Expert {
+  using Known = KnownPlaces<place::Activation, place::Hidden, place::Bias>;
+  static_assert(Known::know_all<Options...>,
+                "tinymoe::Expert: unknown option; it takes SwiGlu, Gelu or Relu, Hidden and Bias");
+  static_assert(Known::each_once<Options...>, "tinymoe::Expert: an option is given twice");
+
+  using Activation = option_t<place::Activation, SwiGlu, Options...>;
+  static constexpr Index hidden = option_t<place::Hidden, Hidden<0>, Options...>::value;
+  static_assert(hidden > 0, "tinymoe::Expert: Hidden is missing; give Hidden<F> with F of 1 or more");
+  static constexpr bool has_bias = option_t<place::Bias, NoBias, Options...>::value;
+
+  template <Index D, Index E>
+  struct Layer {
+    static constexpr Index input_width = Activation::gated ? 2 * hidden : hidden;
+
+    /// The parameters of one expert.
+    template <class T>
+    struct One {
+      Tensor<T, input_width, D> input;                                                  // (2F or F, D)
+      Tensor<T, D, hidden> output;                                                      // (D, F)
+      std::conditional_t<has_bias, Tensor<T, input_width, 1>, NoTensor> input_bias;     // (2F or F)
+      std::conditional_t<has_bias, Tensor<T, 1, D>, NoTensor> output_bias;              // (D)
+
+      template <class F, class... P>
+      static constexpr void for_each(const Path& path, Part part, F&& f, P&... p) {
+        // The names of Mixtral's experts, and of Llama's dense layer.
+        const bool dense = part == Part::feed_forward;
+        const NamedRows gate{dense ? "gate_proj.weight" : "w1.weight", hidden};
+        const NamedRows up{dense ? "up_proj.weight" : "w3.weight", hidden};
+        const NamedRows gate_bias{dense ? "gate_proj.bias" : "w1.bias", hidden};
+        const NamedRows up_bias{dense ? "up_proj.bias" : "w3.bias", hidden};
+        const std::string_view down = dense ? "down_proj" : "w2";
+        if constexpr (Activation::gated) {
+          f(stacked(path, {gate, up, {}}, D, part, Initial::fan_in), p.input...);
+        } else {
+          f(stacked(path, {dense ? NamedRows{"up_proj.weight", hidden} : gate, {}, {}}, D, part, Initial::fan_in),
+            p.input...);
+        }
+        f(matrix(path, dense ? "down_proj.weight" : "w2.weight", D, hidden, part, Initial::residual), p.output...);
+        if constexpr (has_bias) {
+          if constexpr (Activation::gated) {
+            f(vectors(path, {gate_bias, up_bias, {}}, part, Initial::zeros), p.input_bias...);
+          } else {
+            f(vectors(path, {dense ? NamedRows{"up_proj.bias", hidden} : gate_bias, {}, {}}, part, Initial::zeros),
+              p.input_bias...);
+          }
+          f(vector(path, down == "w2" ? "w2.bias" : "down_proj.bias", D, part, Initial::zeros), p.output_bias...);
+        }
+      }
+    };
+
+    template <class T>
+    struct Parameters {
+      std::array<One<T>, static_cast<std::size_t>(E)> experts;  // E
+
+      template <class F, class... P>
+      static constexpr void for_each(const Path& path, Index active, F&& f, P&... p) {
+        for (Index e = 0; e < E; ++e) {
+          [[maybe_unused]] const auto at = static_cast<std::size_t>(e);
+          const Path one{&path, "experts", e, active, E};
+          One<int>::for_each(one, Part::expert, f, p.experts[at]...);
+        }
+      }
+
+      Bank<T> input() const { return bank(&One<T>::input); }
+      Bank<T> output() const { return bank(&One<T>::output); }
+      Bank<T> input_bias() const { return bias_bank(&One<T>::input_bias); }
+      Bank<T> output_bias() const { return bias_bank(&One<T>::output_bias); }
+
+     private:
+      template <class Member>
+      Bank<T> bank(Member member) const {
+        const auto& first = experts[0].*member;
+        const Index stride = E > 1 ? (experts[E > 1 ? 1 : 0].*member).data - first.data : first.size();
+        return {first.data, E, first.rows, first.cols, stride};
+      }
+      template <class Member>
+      Bank<T> bias_bank(Member member) const {
+        if constexpr (has_bias) {
+          Bank<T> result = bank(member);
+          result.cols *= result.rows;
+          result.rows = 1;
+          return result;
+        } else {
+          return {};
+        }
+      }
+    };
+
+    template <class T, class M>
+    struct Saved {
+      View<const T> x;             // (S, D), the caller's
+      View<T> hidden, activated;   // (S, 2F or F), (S, F)
+      View<T> dhidden, dactivated;
+
+      void plan(Plan& plan, Index pairs) {
+        hidden = plan.keep<T>(pairs, input_width);
+        activated = plan.keep<T>(pairs, Expert::hidden);
+        if (plan.purpose() == Plan::Purpose::inference) return;
+        dhidden = plan.scratch<T>(pairs, input_width);
+        dactivated = plan.scratch<T>(pairs, Expert::hidden);
+      }
+    };
+
+    /// y (S, D) = each expert's network over its rows of x (S, D); `offsets` (1, E + 1).
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Parameters<T>& p, View<const std::int32_t> offsets, Input<B> x,
+                        Output<B> y, Saved<T, M>& saved) {
+      saved.x = x;
+      saved.hidden.rows = saved.activated.rows = x.rows;
+      backend.grouped_matmul(x, read(p.input()), read(p.input_bias()), offsets, saved.hidden);
+      backend.launch(x.rows, kernels::ActivationForward<Activation, T>{saved.hidden, saved.activated});
+      backend.grouped_matmul(saved.activated, read(p.output()), read(p.output_bias()), offsets, y);
+    }
+
+    /// Overwrites dx (S, D), adds to the gradients.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Parameters<T>& p, View<const std::int32_t> offsets, Input<B> dy,
+                         Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
+      backend.grouped_matmul_input(dy, read(p.output()), offsets, saved.dactivated);
+      backend.grouped_matmul_weight(dy, saved.activated, offsets, gradients.output());
+      backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated,
+                                                                         saved.dhidden});
+      if constexpr (has_bias) {
+        grouped_column_sum(backend, dy, offsets, gradients.output_bias());
+        grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias());
+      }
+      backend.grouped_matmul_weight(saved.dhidden, saved.x, offsets, gradients.input());
+      backend.grouped_matmul_input(saved.dhidden, read(p.input()), offsets, dx);
+    }
+
+   private:
+    template <class T>
+    static Bank<const T> read(Bank<T> bank) {
+      return {bank.data, bank.count, bank.rows, bank.cols, bank.stride};
+    }
+  };
+};
+
+}  // namespace tinymoe

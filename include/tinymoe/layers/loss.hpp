@@ -1,0 +1,105 @@
+#pragma once
+/// @file
+/// The head and the cross-entropy, in chunks of rows, so that the logits of a whole batch are never stored.
+///
+///     logits = x Wᵀ + b;   loss[n] = log Σ_v exp logit_v − logit_target       x (N, D); W (V, D); b (V)
+///
+/// Backward: dlogits = (softmax − onehot) · scale;  dx = dlogits W;  dW += dlogitsᵀ x. A row whose target is negative is
+/// not scored: no loss, no gradient.
+
+#include <algorithm>
+
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
+
+namespace tinymoe {
+
+namespace kernels {
+
+/// One row: its loss, and its logits replaced by their gradient unless `scale` is 0.
+template <class T, class M>
+struct CrossEntropy {
+  View<T> logits;             // (n, V)
+  View<const Token> targets;  // (1, n)
+  View<M> losses;             // (1, n)
+  M scale;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    T* in = logits.row(n);
+    const Index width = logits.cols;
+    const Token target = targets.data[n];
+    if (target < 0) {
+      group.each(width, [=](Index v) { in[v] = T(0); });
+      group.once([&] { losses.data[n] = M(0); });
+      return;
+    }
+    const auto greatest = group.max(width, [=](Index v) { return M(in[v]); });
+    const M picked = M(in[target]);
+    M total;
+    if (scale == M(0)) {
+      total = group.sum(width, [=](Index v) { return exponential(M(in[v]) - M(greatest)); });
+    } else {
+      total = group.sum(width, [=](Index v) {
+        const M e = exponential(M(in[v]) - M(greatest));
+        in[v] = T(e);
+        return e;
+      });
+      const M factor = scale / total;
+      group.each(width, [=](Index v) { in[v] = T(M(in[v]) * factor); });
+      group.once([&] { in[target] = T(M(in[target]) - scale); });
+    }
+    group.once([&] { losses.data[n] = M(greatest) + std::log(total) - picked; });
+  }
+};
+
+}  // namespace kernels
+
+/// The scratch of a chunk of logits.
+template <class T>
+struct HeadScratch {
+  View<T> logits;  // (chunk, V)
+
+  /// Chunks of about 32 MB, 64 to 1024 rows.
+  void plan(Plan& plan, const Pass& pass, Index vocab) {
+    const Index rows = std::clamp<Index>((Index{32} << 20) / (vocab * Index{sizeof(T)}), 64, 1024);
+    logits = plan.scratch<T>(std::min(rows, pass.rows()), vocab);
+  }
+};
+
+/// losses (1, N) = the cross-entropy of each row, in nats; no gradients.
+template <Backend B>
+void head_loss(B& backend, Input<B> weight, Input<B> bias, Input<B> x, View<const Token> targets,
+               MasterOutput<B> losses, HeadScratch<typename B::Scalar>& scratch) {
+  using T = typename B::Scalar;
+  using M = typename B::Master;
+  for (Index first = 0; first < x.rows; first += scratch.logits.rows) {
+    const Index count = std::min(scratch.logits.rows, x.rows - first);
+    const auto logits = scratch.logits.middle_rows(0, count);
+    backend.matmul(x.middle_rows(first, count), weight, bias, logits);
+    backend.launch(count, kernels::CrossEntropy<T, M>{logits, targets.middle_cols(first, count),
+                                                      losses.middle_cols(first, count), M(0)});
+  }
+}
+
+/// The same, and the gradients of scale · Σ losses: dx (N, D) is overwritten, the head's gradients are added to.
+template <Backend B>
+void head_loss_and_gradient(B& backend, Input<B> weight, Input<B> bias, Input<B> x, View<const Token> targets,
+                            double scale, MasterOutput<B> losses, Output<B> dx, MasterOutput<B> dweight,
+                            MasterOutput<B> dbias, HeadScratch<typename B::Scalar>& scratch) {
+  using T = typename B::Scalar;
+  using M = typename B::Master;
+  for (Index first = 0; first < x.rows; first += scratch.logits.rows) {
+    const Index count = std::min(scratch.logits.rows, x.rows - first);
+    const auto logits = scratch.logits.middle_rows(0, count);
+    const auto rows = x.middle_rows(first, count);
+    backend.matmul(rows, weight, bias, logits);
+    backend.launch(count, kernels::CrossEntropy<T, M>{logits, targets.middle_cols(first, count),
+                                                      losses.middle_cols(first, count), M(scale)});
+    backend.matmul_weight(logits, rows, dweight);
+    if (!dbias.empty()) column_sum(backend, logits, dbias);
+    backend.matmul_input(logits, weight, dx.middle_rows(first, count), Write::overwrite);
+  }
+}
+
+}  // namespace tinymoe

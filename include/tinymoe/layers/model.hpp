@@ -1,0 +1,142 @@
+#pragma once
+/// @file
+/// A model: an architecture's parameters on a backend, in one buffer.
+
+#include <cmath>
+#include <span>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/layers/transformer.hpp"
+
+namespace tinymoe {
+
+namespace kernels {
+
+/// One chunk of a tensor, standard normal times `deviation`; element i of the buffer is a pure function of (seed, i).
+template <class T>
+struct InitialNormal {
+  static constexpr Index chunk = 4096;
+  T* data;
+  Index offset, size;  // of the tensor in the buffer
+  double deviation;
+  RandomStream stream;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Index first = part * chunk, count = size - first < chunk ? size - first : chunk;
+    T* to = data + first;
+    const auto base = static_cast<std::uint64_t>(offset + first) / 2;  // tensors and chunks start at even elements
+    const double scale = deviation;
+    const RandomStream numbers = stream;
+    group.each((count + 1) / 2, [=](Index i) {
+      const auto words = random_words(numbers, base + static_cast<std::uint64_t>(i));
+      const double radius = scale * std::sqrt(-2.0 * std::log((words[0] + 1.0) * 0x1p-32));
+      const double angle = words[1] * (0x1p-32 * 6.283185307179586);
+      to[2 * i] = T(static_cast<float>(radius * std::cos(angle)));
+      if (2 * i + 1 < count) to[2 * i + 1] = T(static_cast<float>(radius * std::sin(angle)));
+    });
+  }
+};
+
+template <class T>
+struct Fill {
+  T* data;
+  T value;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group, Index i) const {
+    data[i] = value;
+  }
+};
+
+}  // namespace kernels
+
+/// An architecture with weights on backend B. It refers to the backend, which must outlive it.
+template <class Arch, Backend B>
+class Model {
+ public:
+  using Architecture = Arch;
+  using BackendType = B;
+  using Scalar = typename B::Scalar;
+  using Weights = typename Arch::template Parameters<Scalar>;
+
+  /// Weights drawn from the seed: the same on every backend. Matrices are normal with deviation 1/sqrt(inputs), those
+  /// whose results join the residual stream divided by sqrt(2 · layers) too; embeddings have `embedding_deviation`.
+  /// Throws DeviceError without memory.
+  explicit Model(B& backend, Seed seed = {}, Settings settings = {}) : Model(backend, settings, seed) {
+    initialise(seed);
+  }
+
+  B& backend() const { return *backend_; }
+  const Settings& settings() const { return settings_; }
+  Settings& settings() { return settings_; }
+  const Weights& weights() const { return weights_; }
+  /// All weights as one row, in the order of the visitor; `segments<Weights>()` says what lies where.
+  View<Scalar> buffer() const { return {memory_.template as<Scalar>().data, 1, buffer_size<Weights>()}; }
+
+  static constexpr double embedding_deviation = 0.02;
+
+ private:
+  Model(B& backend, Settings settings, Seed)
+      : backend_(&backend),
+        settings_(settings),
+        memory_(backend.allocate(static_cast<std::size_t>(buffer_size<Weights>()) * sizeof(Scalar))) {
+    bind(weights_, memory_.template as<Scalar>().data);
+  }
+
+  void initialise(Seed seed) {
+    Index offset = 0;
+    Weights::for_each(
+        Path{},
+        [&](const ParameterInfo& info, auto& tensor) {
+          const double fan_in = 1.0 / std::sqrt(static_cast<double>(info.cols));
+          switch (info.initial) {
+            case Initial::zeros: break;
+            case Initial::ones: backend_->launch(info.size(), kernels::Fill<Scalar>{tensor.data, Scalar(1.0f)}); break;
+            case Initial::fan_in: normal(tensor.data, offset, info.size(), fan_in, seed); break;
+            case Initial::residual:
+              normal(tensor.data, offset, info.size(), fan_in / std::sqrt(2.0 * static_cast<double>(Arch::layers)),
+                     seed);
+              break;
+            case Initial::embedding: normal(tensor.data, offset, info.size(), embedding_deviation, seed); break;
+          }
+          offset += aligned_size(info.size());
+        },
+        weights_);
+  }
+
+  void normal(Scalar* data, Index offset, Index size, double deviation, Seed seed) {
+    using Kernel = kernels::InitialNormal<Scalar>;
+    backend_->launch((size + Kernel::chunk - 1) / Kernel::chunk,
+                     Kernel{data, offset, size, deviation, RandomStream(seed, 0, RandomSite::initialisation)});
+  }
+
+  B* backend_;
+  Settings settings_;
+  Memory memory_;
+  Weights weights_;
+};
+
+/// The activations of passes of up to (batch, time), in one block planned at once.
+template <class Arch, Backend B>
+class Activations {
+ public:
+  using Saved = typename Arch::template Saved<typename B::Scalar, typename B::Master>;
+
+  Activations(B& backend, Plan::Purpose purpose, const Pass& largest) {
+    Plan measure(purpose);
+    saved_.plan(measure, largest, backend);
+    memory_ = backend.allocate(measure.bytes());
+    Plan place(purpose, memory_.bytes(), measure.kept());
+    saved_.plan(place, largest, backend);
+  }
+
+  Saved& operator*() { return saved_; }
+  Saved* operator->() { return &saved_; }
+  std::size_t bytes() const { return memory_.size(); }
+
+ private:
+  Memory memory_;
+  Saved saved_;
+};
+
+}  // namespace tinymoe

@@ -1,0 +1,153 @@
+#pragma once
+/// @file
+/// Normalisation of each token's activations.
+///
+/// RmsNorm (Zhang and Sennrich 2019):  y = x · r · g,            r = 1 / sqrt(mean(x²) + ε)
+/// LayerNorm (Ba et al. 2016):         y = (x − μ) · r · g + b,  r = 1 / sqrt(var(x) + ε)
+///
+/// x, y (N, D); g, b (D); r, μ (N)
+
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
+
+namespace tinymoe {
+
+namespace kernels {
+
+/// Both norms; an empty `mean` makes it RmsNorm.
+template <class T, class M>
+struct NormForward {
+  View<const T> x, gain, bias;
+  View<T> y;
+  View<M> mean, inverse;
+  double epsilon;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const T *in = x.row(n), *g = gain.data, *b = bias.data;
+    T* out = y.row(n);
+    const Index width = x.cols;
+    M centre(0);
+    if (!mean.empty()) centre = group.sum(width, [=](Index i) { return M(in[i]); }) / M(width);
+    const M square = group.sum(width, [=](Index i) { return (M(in[i]) - centre) * (M(in[i]) - centre); });
+    const M r = M(1) / std::sqrt(square / M(width) + M(epsilon));
+    if (b != nullptr) {
+      group.each(width, [=](Index i) { out[i] = T((M(in[i]) - centre) * r * M(g[i]) + M(b[i])); });
+    } else {
+      group.each(width, [=](Index i) { out[i] = T((M(in[i]) - centre) * r * M(g[i])); });
+    }
+    group.once([&] {
+      inverse.data[n] = r;
+      if (!mean.empty()) mean.data[n] = centre;
+    });
+  }
+};
+
+/// With x̂ = (x − μ) r and ĝ = dy · g:  dx = r (ĝ − x̂ · mean(ĝ x̂) − mean(ĝ)); RmsNorm lacks the last term.
+template <class T, class M>
+struct NormBackward {
+  View<const T> x, gain, dy;
+  View<T> dx;  // may be dy
+  View<const M> mean, inverse;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const T *in = x.row(n), *g = gain.data, *d = dy.row(n);
+    T* out = dx.row(n);
+    const Index width = x.cols;
+    const M r = inverse.data[n], centre = mean.empty() ? M(0) : mean.data[n];
+    const M along =
+        group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]) * (M(in[i]) - centre) * r; }) / M(width);
+    M shift(0);
+    if (!mean.empty()) shift = group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]); }) / M(width);
+    group.each(width, [=](Index i) {
+      out[i] = T(r * (M(d[i]) * M(g[i]) - (M(in[i]) - centre) * r * along - shift));
+    });
+  }
+};
+
+/// dg += Σ_n dy · x̂ and db += Σ_n dy, for one block of columns; rows in order.
+template <class T, class M>
+struct NormGainBackward {
+  View<const T> x, dy;
+  View<const M> mean, inverse;
+  View<M> dgain, dbias;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index block) const {
+    const Index first = block * column_block;
+    const Index count = x.cols - first < column_block ? x.cols - first : column_block;
+    M* to = dgain.data + first;
+    for (Index n = 0; n < x.rows; ++n) {
+      const T *in = x.row(n) + first, *d = dy.row(n) + first;
+      const M r = inverse.data[n], centre = mean.empty() ? M(0) : mean.data[n];
+      group.each(count, [=](Index i) { to[i] += M(d[i]) * (M(in[i]) - centre) * r; });
+    }
+    if (!dbias.empty()) ColumnSum<T, M>{dy, dbias}(group, block);
+  }
+};
+
+}  // namespace kernels
+
+namespace detail {
+
+/// What RmsNorm and LayerNorm share; `centred` is LayerNorm.
+template <Index D, bool centred>
+struct NormLayer {
+  template <class T>
+  struct Parameters {
+    Tensor<T, 1, D> weight;                                              // g (D)
+    std::conditional_t<centred, Tensor<T, 1, D>, NoTensor> bias;         // b (D)
+
+    template <class F, class... P>
+    static constexpr void for_each(const Path& path, F&& f, P&... p) {
+      f(vector(path, "weight", D, Part::norm, Initial::ones), p.weight...);
+      if constexpr (centred) f(vector(path, "bias", D, Part::norm, Initial::zeros), p.bias...);
+    }
+  };
+
+  template <class T, class M>
+  struct Saved {
+    View<const T> x;        // (N, D), the caller's
+    View<M> mean, inverse;  // (N)
+
+    void plan(Plan& plan, const Pass& pass) {
+      inverse = plan.keep<M>(1, pass.rows());
+      if constexpr (centred) mean = plan.keep<M>(1, pass.rows());
+    }
+  };
+
+  /// y = norm(x).
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+  static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+                      Saved<T, M>& saved) {
+    saved.x = x;
+    backend.launch(x.rows, kernels::NormForward<T, M>{x, p.weight, p.bias, y, saved.mean, saved.inverse,
+                                                      pass.settings.norm_epsilon});
+  }
+
+  /// dx = the gradient of x, which may be written over dy; the gain's and bias's gradients are added to.
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+  static void backward(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+                       Saved<T, M>& saved, Parameters<M>& gradients) {
+    backend.launch(column_blocks(D), kernels::NormGainBackward<T, M>{saved.x, dy, saved.mean, saved.inverse,
+                                                                     gradients.weight, gradients.bias});
+    backend.launch(dy.rows, kernels::NormBackward<T, M>{saved.x, p.weight, dy, dx, saved.mean, saved.inverse});
+  }
+};
+
+}  // namespace detail
+
+/// Root-mean-square norm with a gain, as in Llama and Mixtral.
+struct RmsNorm {
+  static constexpr const char* name = "rms_norm";
+  template <Index D>
+  using Layer = detail::NormLayer<D, false>;
+};
+
+/// Layer norm with a gain and a bias, as in GPT-2.
+struct LayerNorm {
+  static constexpr const char* name = "layer_norm";
+  template <Index D>
+  using Layer = detail::NormLayer<D, true>;
+};
+
+}  // namespace tinymoe

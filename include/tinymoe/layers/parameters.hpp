@@ -1,0 +1,146 @@
+#pragma once
+/// @file
+/// How a layer describes its parameters: one visitor, from which everything else follows.
+///
+/// A layer has `template <class T> struct Parameters` with tensors as members and
+///
+///     static constexpr void for_each(const Path& path, auto&& f, auto&... p);
+///
+/// which calls `f(ParameterInfo, p.tensor...)` for each tensor in order. With weights, gradients and moments as `p...`
+/// the visitor walks all of them side by side; with none it describes the shapes alone. Initialisation, counting,
+/// layout, AdamW's decay, checkpoints and gradient tests all go through it; there is no second list.
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "tinymoe/core/tensor.hpp"
+
+namespace tinymoe {
+
+/// Where a tensor belongs in the model's name space: `model.layers.0.self_attn`, as a chain without allocation.
+struct Path {
+  const Path* parent = nullptr;
+  std::string_view name = {};
+  Index number = -1;  // written after the name where it is not negative
+  Index active = 1;   // of `of` such parts, each token uses `active` (experts)
+  Index of = 1;
+
+  /// The name with its parents, joined by dots.
+  std::string text() const {
+    std::string prefix = parent != nullptr ? parent->text() : std::string();
+    if (name.empty()) return prefix;
+    if (!prefix.empty()) prefix += '.';
+    prefix += name;
+    if (number >= 0) prefix += '.' + std::to_string(number);
+    return prefix;
+  }
+};
+
+/// What a tensor is for; counts and reports are split by it.
+enum class Part { embedding, position, norm, attention, router, expert, feed_forward, head };
+inline constexpr std::array<std::string_view, 8> part_names = {"embedding", "position", "norm",         "attention",
+                                                               "router",    "expert",   "feed-forward", "head"};
+
+/// How a tensor starts. `fan_in`: normal with deviation 1/sqrt(inputs). `residual`: the same, divided by
+/// sqrt(2 · layers), for products whose results are added to the residual stream (Radford et al. 2019).
+enum class Initial { zeros, ones, fan_in, residual, embedding };
+
+/// Rows of a stored tensor that have a name of their own on disk.
+struct NamedRows {
+  std::string_view name = {};
+  Index rows = 0;
+};
+
+/// What a visitor is told about a tensor.
+struct ParameterInfo {
+  const Path& path;
+  std::array<NamedRows, 3> names;  // what lies in the tensor, from the first row to the last
+  Index cols;
+  bool vector;  // one-dimensional on disk
+  Part part;
+  Initial initial;
+  bool decay;  // whether weight decay applies
+
+  constexpr Index rows() const { return names[0].rows + names[1].rows + names[2].rows; }
+  constexpr Index size() const { return rows() * cols; }
+  /// How many of the elements a token uses, were the tensor's siblings counted too: size · active / of.
+  constexpr Index active_of(Index elements) const {
+    for (const Path* at = &path; at != nullptr; at = at->parent) elements = elements * at->active / at->of;
+    return elements;
+  }
+};
+
+/// Describes a matrix [rows, cols]; it decays.
+constexpr ParameterInfo matrix(const Path& path, std::string_view name, Index rows, Index cols, Part part,
+                               Initial initial) {
+  return {path, {NamedRows{name, rows}}, cols, false, part, initial, true};
+}
+/// Describes a vector [size]: a gain or a bias; it does not decay.
+constexpr ParameterInfo vector(const Path& path, std::string_view name, Index size, Part part, Initial initial) {
+  return {path, {NamedRows{name, 1}}, size, true, part, initial, false};
+}
+/// Describes a vector that is several named ones after another (the biases of a stacked matrix).
+constexpr ParameterInfo vectors(const Path& path, std::array<NamedRows, 3> names, Part part, Initial initial) {
+  return {path, names, 1, true, part, initial, false};
+}
+/// Describes matrices of the same width stacked by rows, so that one product computes them all.
+constexpr ParameterInfo stacked(const Path& path, std::array<NamedRows, 3> names, Index cols, Part part,
+                                Initial initial) {
+  return {path, names, cols, false, part, initial, true};
+}
+
+/// Tensors start at multiples of this many elements in a model's buffer.
+inline constexpr Index parameter_alignment = 16;
+
+constexpr Index aligned_size(Index size) {
+  return (size + parameter_alignment - 1) / parameter_alignment * parameter_alignment;
+}
+
+/// One tensor's place in a model's buffer, in elements.
+struct Segment {
+  Index offset = 0;
+  Index size = 0;
+  bool decay = false;
+};
+
+/// The elements of a buffer that holds all of `P`'s tensors, alignment included.
+template <class P>
+constexpr Index buffer_size() {
+  Index total = 0;
+  P::for_each(Path{}, [&](const ParameterInfo& info) { total += aligned_size(info.size()); });
+  return total;
+}
+
+/// Points the tensors of `p` at their places in a buffer of `buffer_size<P>()` elements.
+template <class P, class T>
+void bind(P& p, T* buffer) {
+  Index offset = 0;
+  P::for_each(
+      Path{},
+      [&](const ParameterInfo& info, auto& tensor) {
+        assert(info.size() == tensor.size());
+        tensor.data = buffer + offset;
+        offset += aligned_size(info.size());
+      },
+      p);
+}
+
+/// The places of all tensors of `P`, in order; known at compile time.
+template <class P>
+constexpr auto segments() {
+  constexpr Index count = [] {
+    Index n = 0;
+    P::for_each(Path{}, [&](const ParameterInfo&) { ++n; });
+    return n;
+  }();
+  std::array<Segment, static_cast<std::size_t>(count)> result{};
+  Index n = 0, offset = 0;
+  P::for_each(Path{}, [&](const ParameterInfo& info) {
+    result[static_cast<std::size_t>(n++)] = {offset, info.size(), info.decay};
+    offset += aligned_size(info.size());
+  });
+  return result;
+}
+
+}  // namespace tinymoe

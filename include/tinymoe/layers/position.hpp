@@ -1,0 +1,107 @@
+#pragma once
+/// @file
+/// Rotary positions (Su et al. 2021), rotate-half: the pair (x_i, x_{i+d/2}) of each head turns by the angle
+/// position · θ^(−2i/d).
+///
+///     y_i       = x_i cos − x_{i+d/2} sin
+///     y_{i+d/2} = x_{i+d/2} cos + x_i sin          backward: the same with −sin
+///
+/// Learned positions are rows of a table that the embedding adds (embedding.hpp).
+
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/options.hpp"
+#include "tinymoe/layers/pass.hpp"
+
+namespace tinymoe {
+
+/// Rotary positions in attention; the default.
+struct Rope {
+  using Place = place::Position;
+  static constexpr bool rotary = true, learned = false;
+};
+/// A learned vector for each position, added to the embedding.
+struct Learned {
+  using Place = place::Position;
+  static constexpr bool rotary = false, learned = true;
+};
+/// No positions in this attention.
+struct NoPosition {
+  using Place = place::Position;
+  static constexpr bool rotary = false, learned = false;
+};
+
+namespace kernels {
+
+/// Row t of the table: the cosines, then the sines, of position first + t.
+template <class M>
+struct RopeTable {
+  View<M> table;  // (T, d)
+  Index first;
+  double theta;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index t) const {
+    M* row = table.row(t);
+    const Index half = table.cols / 2, position = first + t;
+    const double log_theta = std::log(theta), inverse = 1.0 / static_cast<double>(half);
+    group.each(half, [=](Index i) {
+      const double angle = static_cast<double>(position) * std::exp(-log_theta * static_cast<double>(i) * inverse);
+      row[i] = M(std::cos(angle));
+      row[half + i] = M(std::sin(angle));
+    });
+  }
+};
+
+/// Turns every head of row n in place, by the table's row n mod T; `direction` −1 turns back.
+template <class T, class M>
+struct Rotate {
+  View<T> x;            // (N, heads·d)
+  View<const M> table;  // (T, d)
+  Index head_dim;
+  M direction;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const Index half = head_dim / 2;
+    const M* cosine = table.row(n % table.rows);
+    const M* sine = cosine + half;
+    const M sign = direction;
+    for (Index head = 0; head < x.cols / head_dim; ++head) {
+      T* low = x.row(n) + head * head_dim;
+      T* high = low + half;
+      group.each(half, [=](Index i) {
+        const M a = M(low[i]), b = M(high[i]), s = sign * sine[i];
+        low[i] = T(a * cosine[i] - b * s);
+        high[i] = T(b * cosine[i] + a * s);
+      });
+    }
+  }
+};
+
+}  // namespace kernels
+
+/// The table of a pass, computed again only when its positions change.
+template <class M>
+struct RopeTable {
+  View<M> table;  // (T, d)
+  Index first = 0, filled = 0;
+  double theta = 0;
+
+  void plan(Plan& plan, const Pass& pass, Index head_dim) {
+    table = plan.persist<M>(pass.time, head_dim);
+    filled = 0;
+  }
+
+  /// The rows of the pass's positions.
+  template <class B>
+  View<const M> at(B& backend, const Pass& pass) {
+    const auto rows = table.middle_rows(0, pass.time);
+    if (first != pass.first_position || filled < pass.time || theta != pass.settings.rope_theta) {
+      backend.launch(pass.time, kernels::RopeTable<M>{rows, pass.first_position, pass.settings.rope_theta});
+      first = pass.first_position;
+      filled = pass.time;
+      theta = pass.settings.rope_theta;
+    }
+    return rows;
+  }
+};
+
+}  // namespace tinymoe

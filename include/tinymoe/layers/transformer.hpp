@@ -1,0 +1,273 @@
+#pragma once
+/// @file
+/// The whole model:  x₀ = embedding(tokens);  x_{l+1} = block_l(x_l);  z = norm(x_L);  logits = z Wᵀ_head + b
+///
+/// tokens (1, N); x, z (N, D); logits (N, V). W_head is the embedding's matrix where the head is tied.
+
+#include <tuple>
+
+#include "tinymoe/layers/block.hpp"
+#include "tinymoe/layers/embedding.hpp"
+#include "tinymoe/layers/loss.hpp"
+
+namespace tinymoe {
+
+/// Tokens in the vocabulary, V. Required.
+template <Index N>
+struct Vocab : NumberOption<place::Vocab, N> {};
+/// Tokens that a sequence may have. Required.
+template <Index N>
+struct Context : NumberOption<place::Context, N> {};
+/// Width of the residual stream, D. Required.
+template <Index N>
+struct Width : NumberOption<place::Width, N> {};
+/// The head is the embedding's matrix.
+struct TiedHead {
+  using Place = place::Head;
+  static constexpr bool value = true;
+};
+/// The head has a matrix of its own; the default.
+struct UntiedHead {
+  using Place = place::Head;
+  static constexpr bool value = false;
+};
+/// A bias on the logits.
+struct HeadBias {
+  using Place = place::HeadBias;
+  static constexpr bool value = true;
+};
+/// The norm before the head; by default that of the last block.
+template <NormKind N>
+struct FinalNorm {
+  using Place = place::FinalNorm;
+  using Type = N;
+};
+
+namespace detail {
+
+template <class Option>
+inline constexpr bool is_layers = InPlace<place::Layers, Option>;
+
+/// The groups of layers among the options, in order, as a tuple.
+template <class Option>
+using GroupTuple = std::conditional_t<is_layers<Option>, std::tuple<Option>, std::tuple<>>;
+template <class... Options>
+using Groups = decltype(std::tuple_cat(std::declval<GroupTuple<Options>>()...));
+
+template <class Groups>
+inline constexpr Index total_layers = 0;
+template <class... Group>
+inline constexpr Index total_layers<std::tuple<Group...>> = (Group::count + ... + 0);
+
+}  // namespace detail
+
+/// A language model as a type: Transformer<Vocab<V>, Context<C>, Width<D>, Layers<n, Block>…, TiedHead | UntiedHead,
+/// HeadBias, FinalNorm<N>>. Several groups of layers stand in order.
+template <class... Options>
+struct Transformer {
+  using Known = KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias, place::FinalNorm,
+                            place::Layers>;
+  using KnownOnce = KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias,
+                                place::FinalNorm>;
+  static_assert(Known::know_all<Options...>,
+                "tinymoe::Transformer: unknown option; it takes Vocab, Context, Width, Layers (one or more), TiedHead, "
+                "UntiedHead, HeadBias and FinalNorm");
+  static_assert(KnownOnce::each_once<Options...>, "tinymoe::Transformer: an option is given twice");
+
+  static constexpr Index vocab = option_t<place::Vocab, Vocab<0>, Options...>::value;
+  static constexpr Index context = option_t<place::Context, Context<0>, Options...>::value;
+  static constexpr Index width = option_t<place::Width, Width<0>, Options...>::value;
+  static_assert(vocab > 0, "tinymoe::Transformer: Vocab is missing; give Vocab<V> with V of 1 or more");
+  static_assert(context > 0, "tinymoe::Transformer: Context is missing; give Context<C> with C of 1 or more tokens");
+  static_assert(width > 0, "tinymoe::Transformer: Width is missing; give Width<D> with D of 1 or more");
+
+  using Groups = detail::Groups<Options...>;
+  static constexpr Index layers = detail::total_layers<Groups>;
+  static_assert(layers > 0, "tinymoe::Transformer: Layers is missing; give Layers<n, MoEBlock<...>> at least once");
+  static constexpr bool tied = option_t<place::Head, UntiedHead, Options...>::value;
+  static constexpr bool head_bias = option_t<place::HeadBias, NoBias, Options...>::value;
+
+ private:
+  static constexpr Index D = width;
+  using LastBlock = typename std::tuple_element_t<std::tuple_size_v<Groups> - 1, Groups>::Block;
+
+  template <class Groups>
+  struct Stack;
+  template <class... Group>
+  struct Stack<std::tuple<Group...>> {
+    static constexpr bool learned_positions = (Group::Block::AttentionType::learned_positions || ...);
+    template <class T>
+    using Parameters =
+        std::tuple<std::array<typename Group::Block::template Layer<D>::template Parameters<T>, Group::count>...>;
+    template <class T, class M>
+    using Saved =
+        std::tuple<std::array<typename Group::Block::template Layer<D>::template Saved<T, M>, Group::count>...>;
+  };
+
+ public:
+  static constexpr bool learned_positions = Stack<Groups>::learned_positions;
+  using FinalNormType = typename option_t<place::FinalNorm, FinalNorm<typename LastBlock::Norm>, Options...>::Type;
+  using EmbeddingLayer = Embedding<vocab, D, context, learned_positions>;
+  using NormLayer = typename FinalNormType::template Layer<D>;
+  template <std::size_t group>
+  using BlockLayer = typename std::tuple_element_t<group, Groups>::Block::template Layer<D>;
+
+  /// f(integral constant of the group, the layer's number in its group, its number in the model) for each layer.
+  template <class F>
+  static constexpr void for_each_layer(F&& f) {
+    for_each_group([&](auto group, Index first) {
+      for (Index i = 0; i < std::tuple_element_t<group, Groups>::count; ++i) f(group, i, first + i);
+    });
+  }
+
+  template <class T>
+  struct Parameters {
+    typename EmbeddingLayer::template Parameters<T> embedding;
+    typename Stack<Groups>::template Parameters<T> layers;
+    typename NormLayer::template Parameters<T> norm;
+    std::conditional_t<tied, NoTensor, Tensor<T, vocab, width>> head;           // (V, D)
+    std::conditional_t<head_bias, Tensor<T, 1, vocab>, NoTensor> bias;          // (V)
+
+    template <class F, class... P>
+    static constexpr void for_each(const Path& root, F&& f, P&... p) {
+      const Path model{&root, "model"}, norm_path{&model, "norm"};
+      EmbeddingLayer::template Parameters<T>::for_each(model, f, p.embedding...);
+      for_each_layer([&](auto group, Index i, Index number) {
+        const Path layer{&model, "layers", number};
+        [[maybe_unused]] const auto at = static_cast<std::size_t>(i);
+        BlockLayer<group>::template Parameters<T>::for_each(layer, f, std::get<group>(p.layers)[at]...);
+      });
+      NormLayer::template Parameters<T>::for_each(norm_path, f, p.norm...);
+      if constexpr (!tied) f(matrix(root, "lm_head.weight", vocab, width, Part::head, Initial::fan_in), p.head...);
+      if constexpr (head_bias) f(vector(root, "lm_head.bias", vocab, Part::head, Initial::zeros), p.bias...);
+    }
+
+    View<T> head_weight() const {
+      if constexpr (tied) {
+        return embedding.weight;
+      } else {
+        return head;
+      }
+    }
+  };
+
+  template <class T, class M>
+  struct Saved {
+    std::array<View<T>, static_cast<std::size_t>(layers + 1)> x;  // the input of each block, and the last output: (N, D)
+    typename Stack<Groups>::template Saved<T, M> blocks;
+    typename NormLayer::template Saved<T, M> norm;
+    View<T> normed;    // z (N, D)
+    View<T> gradient;  // (N, D)
+    HeadScratch<T> head;
+    View<M> losses;  // (1, N)
+
+    template <Backend B>
+    void plan(Plan& plan, const Pass& pass, const B& backend) {
+      for (auto& activations : x) activations = plan.keep<T>(pass.rows(), D);
+      normed = plan.keep<T>(pass.rows(), D);
+      norm.plan(plan, pass);
+      losses = plan.keep<M>(1, pass.rows());
+      if (plan.purpose() == Plan::Purpose::training) gradient = plan.scratch<T>(pass.rows(), D);
+      for_each_block(*this, [&](auto&, auto& block, Index) { block.plan(plan, pass, backend); });
+      const Plan::Frame frame(plan);
+      if (plan.purpose() == Plan::Purpose::training) head.plan(plan, pass, vocab);
+    }
+  };
+
+  /// Runs the blocks and the last norm; the result, z (N, D), is `saved.normed`.
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+  static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
+                      Saved<T, M>& saved) {
+    run(backend, pass, p, tokens, saved, [&](auto layer, const auto& parameters, auto& block, Index i) {
+      decltype(layer)::type::forward(backend, pass, parameters, saved.x[at(i)], saved.x[at(i + 1)], block);
+    });
+  }
+
+  /// The same for new tokens of sequences whose past lies in `caches`, one for each layer; `probability` is scratch.
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master, class Caches>
+  static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
+                             Saved<T, M>& saved, const Caches& caches,
+                             MasterOutput<B> probability) {
+    run(backend, pass, p, tokens, saved, [&](auto layer, const auto& parameters, auto& block, Index i) {
+      decltype(layer)::type::forward_cached(backend, pass, parameters, saved.x[at(i)], saved.x[at(i + 1)], block,
+                                            caches[at(i)], probability);
+    });
+  }
+
+  /// logits (n, V) of rows z (n, D).
+  template <Backend B, class T = typename B::Scalar>
+  static void logits(B& backend, const Parameters<T>& p, Input<B> normed, Output<B> logits) {
+    backend.matmul(normed, p.head_weight(), p.bias, logits);
+  }
+
+  /// saved.losses = each token's cross-entropy in nats; forward comes first.
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+  static void loss(B& backend, const Parameters<T>& p, View<const Token> targets, Saved<T, M>& saved) {
+    head_loss(backend, p.head_weight(), p.bias, saved.normed, targets, saved.losses, saved.head);
+  }
+
+  /// The losses, and the gradients of `scale` · Σ losses + the weighted router losses, added to `gradients`.
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+  static void loss_and_backward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
+                                View<const Token> targets, double scale, Saved<T, M>& saved, Parameters<M>& gradients) {
+    const auto dx = saved.gradient;
+    head_loss_and_gradient(backend, p.head_weight(), p.bias, saved.normed, targets, scale, saved.losses, dx,
+                           gradients.head_weight(), gradients.bias, saved.head);
+    NormLayer::backward(backend, pass, p.norm, dx, dx, saved.norm, gradients.norm);
+    for_each_block_backwards([&](auto group, Index i) {
+      BlockLayer<group>::backward(backend, pass, std::get<group>(p.layers)[at(i)], dx, dx,
+                                  std::get<group>(saved.blocks)[at(i)], std::get<group>(gradients.layers)[at(i)]);
+    });
+    EmbeddingLayer::backward(backend, pass, tokens, dx, gradients.embedding);
+  }
+
+  /// f(type of the block's layer, its saved state, its number) in order.
+  template <class S, class F>
+  static void for_each_block(S& saved, F&& f) {
+    for_each_layer([&](auto group, Index i, Index number) {
+      std::type_identity<BlockLayer<group>> layer;
+      f(layer, std::get<group>(saved.blocks)[at(i)], number);
+    });
+  }
+
+ private:
+  static constexpr std::size_t at(Index i) { return static_cast<std::size_t>(i); }
+
+  template <class F>
+  static constexpr void for_each_group(F&& f) {
+    [&]<std::size_t... g>(std::index_sequence<g...>) {
+      Index first = 0;
+      ((f(std::integral_constant<std::size_t, g>{}, first), first += std::tuple_element_t<g, Groups>::count), ...);
+    }(std::make_index_sequence<std::tuple_size_v<Groups>>{});
+  }
+
+  template <class F>
+  static void for_each_block_backwards(F&& f) {
+    constexpr std::size_t groups = std::tuple_size_v<Groups>;
+    [&]<std::size_t... g>(std::index_sequence<g...>) {
+      (
+          [&] {
+            constexpr std::size_t group = groups - 1 - g;
+            for (Index i = std::tuple_element_t<group, Groups>::count; i-- > 0;) {
+              f(std::integral_constant<std::size_t, group>{}, i);
+            }
+          }(),
+          ...);
+    }(std::make_index_sequence<groups>{});
+  }
+
+  template <Backend B, class T, class M, class Run>
+  static void run(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens, Saved<T, M>& saved,
+                  Run&& run_block) {
+    for (auto& activations : saved.x) activations.rows = pass.rows();
+    saved.normed.rows = pass.rows();
+    EmbeddingLayer::forward(backend, pass, p.embedding, tokens, saved.x[0]);
+    for_each_layer([&](auto group, Index i, Index number) {
+      run_block(std::type_identity<BlockLayer<group>>{}, std::get<group>(p.layers)[at(i)],
+                std::get<group>(saved.blocks)[at(i)], number);
+    });
+    NormLayer::forward(backend, pass, p.norm, saved.x[at(layers)], saved.normed, saved.norm);
+  }
+};
+
+}  // namespace tinymoe

@@ -1,0 +1,119 @@
+#pragma once
+/// @file
+/// Threads that work on blocks of text while one thread reads and writes: bounded memory, and the order of the reader.
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace tinymoe::detail {
+
+/// The number of threads to use where the caller asked for `threads`; 0 asks for one per core.
+inline int thread_count(int threads) {
+  return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+/// Blocks go in by `push`, are worked on by one of the threads, and come out through `finish`, on the thread that
+/// pushes, in the order in which they went in. At most two blocks a thread are alive. What a worker throws,
+/// `push` or `drain` throws.
+template <class Block>
+class OrderedWorkers {
+ public:
+  using Work = std::function<void(Block&)>;
+
+  /// `make_work()` is called once for each thread, here, and its result is called by that thread only.
+  template <class MakeWork>
+  OrderedWorkers(int threads, MakeWork&& make_work, Work finish)
+      : finish_(std::move(finish)), limit_(2 * static_cast<std::size_t>(threads)) {
+    try {
+      for (int i = 0; i < threads; ++i) threads_.emplace_back([this, work = Work(make_work())] { run(work); });
+    } catch (...) {
+      stop();
+      throw;
+    }
+  }
+  OrderedWorkers(const OrderedWorkers&) = delete;
+  OrderedWorkers& operator=(const OrderedWorkers&) = delete;
+  ~OrderedWorkers() { stop(); }
+
+  void push(Block block) {
+    if (in_flight_.size() >= limit_) finish_oldest();
+    in_flight_.push_back(std::make_unique<Slot>(std::move(block)));
+    {
+      const std::lock_guard lock(mutex_);
+      waiting_.push_back(in_flight_.back().get());
+    }
+    work_came_.notify_one();
+  }
+
+  /// Finishes all blocks that were pushed.
+  void drain() {
+    while (!in_flight_.empty()) finish_oldest();
+  }
+
+ private:
+  struct Slot {
+    explicit Slot(Block block) : block(std::move(block)) {}
+    Block block;
+    bool done = false;
+    std::exception_ptr error;
+  };
+
+  void finish_oldest() {
+    {
+      std::unique_lock lock(mutex_);
+      slot_done_.wait(lock, [&] { return in_flight_.front()->done; });
+    }
+    const auto slot = std::move(in_flight_.front());
+    in_flight_.pop_front();
+    if (slot->error) std::rethrow_exception(slot->error);
+    finish_(slot->block);
+  }
+
+  void run(const Work& work) {
+    for (;;) {
+      std::unique_lock lock(mutex_);
+      work_came_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+      if (stopping_) return;
+      Slot& slot = *waiting_.front();
+      waiting_.pop_front();
+      lock.unlock();
+      try {
+        work(slot.block);
+      } catch (...) {
+        slot.error = std::current_exception();
+      }
+      lock.lock();
+      slot.done = true;
+      slot_done_.notify_one();
+    }
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    work_came_.notify_all();
+    for (auto& thread : threads_) thread.join();
+  }
+
+  Work finish_;
+  std::size_t limit_ = 0;
+  std::mutex mutex_;
+  std::condition_variable work_came_, slot_done_;
+  std::deque<std::unique_ptr<Slot>> in_flight_;  // in the order of `push`; of the pushing thread
+  std::deque<Slot*> waiting_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace tinymoe::detail

@@ -1,0 +1,86 @@
+#pragma once
+/// @file
+/// Stories without a download: an endless corpus of small children's stories, each a pure function of (seed, index).
+///
+/// In the spirit of TinyStories (Eldan and Li 2023), in few and simple words; the prose is this project's own. A model
+/// that learns them has to keep track of who (names and pronouns), what (a red ball stays red, a torn kite is mended
+/// with tape), where (what was put down near the willow is found there) and how many (six plums are three for each).
+/// The grammar is in stories_grammar.hpp, the people and places in stories_cast.hpp, the plots in stories_plots.hpp.
+
+#include <cstdint>
+#include <ostream>
+#include <string>
+#include <string_view>
+
+#include "tinymoe/core/random.hpp"
+#include "tinymoe/text/stories_cast.hpp"
+#include "tinymoe/text/stories_plots.hpp"
+
+namespace tinymoe {
+
+namespace detail {
+
+/// Writes story `index` into `text` over what was there; `scene` must be fresh and then tells who and what is in it.
+/// Returns the plot, and leaves in `dice` how many equally likely stories this was one of.
+inline const Plot& tell_story(Scene& scene, Dice& dice, std::string& text) {
+  text.clear();
+  cast_scene(scene, dice);
+  const Plot& plot = plots[dice.below(std::size(plots))];
+  scene.set_any_row(plot.table, dice);
+  scene.set_any_row(plot.second_table, dice);
+  scene.expand(story_opening, dice, text);
+  if (plot.friend_matters) scene.expand(friend_opening, dice, text);
+  text += "\n\n";
+  scene.expand(plot.text, dice, text);
+  if (plot.ends_by_day) scene.expand(story_closing, dice, text);
+  tidy_blanks(text);
+  return plot;
+}
+
+}  // namespace detail
+
+/// Story number `index`: 80 to 220 words of printable ASCII, its paragraphs each a line, without a line break at the end.
+inline std::string make_story(Seed seed, std::uint64_t index) {
+  std::string text;
+  detail::Scene scene;
+  detail::Dice dice(seed, index);
+  detail::tell_story(scene, dice, text);
+  return text;
+}
+
+/// What stands on a line of its own after each story of a corpus.
+inline constexpr std::string_view end_of_story = "<|endoftext|>";
+
+/// `count` stories from number `first` on, as a source for a corpus. Sources with disjoint ranges, or with different
+/// seeds, are disjoint corpora but for chance, which is far below one in a billion for a pair of stories.
+struct EmbeddedStories {
+  std::uint64_t count = 0;
+  Seed seed{};
+  std::uint64_t first = 0;
+
+  /// Calls `f(std::string_view story)` for each; the view is good until `f` returns.
+  template <class F>
+  void for_each_story(F&& f) const {
+    std::string story;
+    for (std::uint64_t i = 0; i < count; ++i) {
+      detail::Scene scene;
+      detail::Dice dice(seed, first + i);
+      detail::tell_story(scene, dice, story);
+      f(std::string_view(story));
+    }
+  }
+
+  /// All stories in one text, each followed by a line `<|endoftext|>`, as in the files of TinyStories.
+  std::string text() const {
+    std::string all;
+    for_each_story([&](std::string_view story) { all.append(story).append("\n").append(end_of_story).append("\n"); });
+    return all;
+  }
+
+  /// Writes what `text()` returns, a story at a time.
+  void write(std::ostream& out) const {
+    for_each_story([&](std::string_view story) { out << story << '\n' << end_of_story << '\n'; });
+  }
+};
+
+}  // namespace tinymoe
