@@ -76,9 +76,8 @@ PieceCounts count_pieces(const Stories& stories, int threads) {
       threads,
       [&] {
         auto* own = counts.emplace_back(std::make_unique<PieceCounts>()).get();
-        return [own](StoryList& block) {
-          block.for_each_story([&](std::string_view story) { own->add_story(story); });
-        };
+        return
+            [own](StoryList& block) { block.for_each_story([&](std::string_view story) { own->add_story(story); }); };
       },
       [](StoryList&) {});
   for_each_block(stories, [&](StoryList&& block) { workers.push(std::move(block)); });
@@ -199,8 +198,8 @@ class PairStatistics {
 }  // namespace detail
 
 /// Learns a tokenizer. The order of tokens is GPT-2's: the bytes, the merges as they were learnt, "<|endoftext|>" last.
-/// The outcome depends on the stories and on `vocabulary` and `least_count` only; of pairs that are equally frequent, the
-/// one of the smaller tokens comes first. Memory grows with the number of distinct pieces, not with the text.
+/// The outcome depends on the stories and on `vocabulary` and `least_count` only; of pairs that are equally frequent,
+/// the one of the smaller tokens comes first. Memory grows with the number of distinct pieces, not with the text.
 /// Throws TextError if the vocabulary is below 257, or if the stories are too few to fill it.
 template <StorySource Stories>
 Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {}) {

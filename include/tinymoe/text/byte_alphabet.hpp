@@ -15,8 +15,8 @@
 namespace tinymoe::detail {
 
 struct ByteAlphabet {
-  std::array<char32_t, 256> character{};     // of a byte
-  std::array<std::int16_t, 0x144> byte{};    // of a character, -1 if it has none
+  std::array<char32_t, 256> character{};      // of a byte
+  std::array<std::int16_t, 0x144> byte{};     // of a character, -1 if it has none
   std::array<unsigned char, 256> in_order{};  // the bytes by their characters: GPT-2's tokens 0 to 255
 };
 

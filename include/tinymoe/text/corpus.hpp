@@ -26,8 +26,9 @@ namespace tinymoe {
 
 /// How a `TextCorpus` reads.
 struct CorpusOptions {
-  std::size_t chunk = std::size_t{1} << 20;          // bytes read at a time
-  std::size_t longest_story = std::size_t{4} << 20;  // a longer one is passed in parts, cut at white space if it has any
+  std::size_t chunk = std::size_t{1} << 20;  // bytes read at a time
+  std::size_t longest_story = std::size_t{4}
+                              << 20;  // a longer one is passed in parts, cut at white space if it has any
 };
 
 /// The stories of a UTF-8 text file, split at "<|endoftext|>". White space around a story, empty stories, and a byte
@@ -51,9 +52,9 @@ class TextCorpus {
   template <class F>
   void for_each_story(F&& f) const {
     const detail::Descriptor file(open());
-    std::string buffer;         // what has been read and not passed
-    std::uint64_t offset = 0;   // of the buffer in the file
-    std::size_t searched = 0;   // no marker starts in the buffer before this
+    std::string buffer;        // what has been read and not passed
+    std::uint64_t offset = 0;  // of the buffer in the file
+    std::size_t searched = 0;  // no marker starts in the buffer before this
     for (bool more = true; more;) {
       more = read_chunk(file.number, buffer);
       if (offset == 0 && buffer.starts_with("\xef\xbb\xbf")) {
@@ -61,7 +62,8 @@ class TextCorpus {
         offset = 3;
       }
       std::size_t begin = 0;
-      for (std::size_t marker; (marker = buffer.find(end_of_story_text, std::max(begin, searched))) != std::string::npos;
+      for (std::size_t marker;
+           (marker = buffer.find(end_of_story_text, std::max(begin, searched))) != std::string::npos;
            begin = marker + end_of_story_text.size()) {
         pass_parts(std::string_view(buffer).substr(begin, marker - begin), offset + begin, f);
       }

@@ -49,7 +49,8 @@ class PieceTable {
     const std::uint64_t hash = hash_bytes(piece);
     const std::size_t at = probe(piece, hash);
     if (slots_[at].number != 0) return {slots_[at].number - 1, false};
-    if (size() >= std::numeric_limits<std::uint32_t>::max() - 1) fail<TextError>("the text has too many distinct pieces");
+    if (size() >= std::numeric_limits<std::uint32_t>::max() - 1)
+      fail<TextError>("the text has too many distinct pieces");
     text_.append(piece);
     ends_.push_back(text_.size());
     slots_[at] = {tag(hash), static_cast<std::uint32_t>(size())};

@@ -18,7 +18,9 @@ namespace tinymoe {
 /// Anything that can pass its stories, one after the other, to a callable: the same stories at every call.
 /// A story is a text without a marker of its end; the view is valid during the call only.
 template <class S>
-concept StorySource = requires(const S& source, void (*visit)(std::string_view)) { source.for_each_story(visit); };
+concept StorySource = requires(const S& source, void (*visit)(std::string_view)) {
+  source.for_each_story(visit);
+};
 
 /// Stories in memory, in one buffer.
 class StoryList {
@@ -53,7 +55,7 @@ class StoryList {
 
 /// The stories 0 to `count - 1` of a function, made as they are asked for: `GeneratedStories(1000, [](Index i) {…})`.
 template <std::invocable<Index> Make>
-  requires std::convertible_to<std::invoke_result_t<const Make&, Index>, std::string>
+requires std::convertible_to<std::invoke_result_t<const Make&, Index>, std::string>
 class GeneratedStories {
  public:
   GeneratedStories(Index count, Make make) : count_(count), make_(std::move(make)) {}

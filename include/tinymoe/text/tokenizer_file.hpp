@@ -186,8 +186,8 @@ inline TokenizerParts read_tokenizer_json(const std::filesystem::path& path) {
     if (merge.is_string()) {
       parts.merges.push_back(builder.merge(merge.get_ref<const std::string&>()));
     } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      parts.merges.push_back({builder.find(merge[0].get_ref<const std::string&>()),
-                              builder.find(merge[1].get_ref<const std::string&>())});
+      parts.merges.push_back(
+          {builder.find(merge[0].get_ref<const std::string&>()), builder.find(merge[1].get_ref<const std::string&>())});
     } else {
       fail<FileError>(file, ": expected merges as \"left right\" or [\"left\", \"right\"], found ", json_found(merge));
     }
@@ -196,7 +196,8 @@ inline TokenizerParts read_tokenizer_json(const std::filesystem::path& path) {
 }
 
 /// Reads GPT-2's vocab.json and merges.txt. Throws FileError for anything that cannot be read.
-inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json, const std::filesystem::path& merges_txt) {
+inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json,
+                                      const std::filesystem::path& merges_txt) {
   TokenizerPartsBuilder tokens(vocab_json.string());
   const nlohmann::json root = read_json(vocab_json, tokenizer_size_limit);
   if (!root.is_object()) fail<FileError>(vocab_json.string(), ": expected an object, found ", json_found(root));
@@ -234,9 +235,10 @@ inline void write_tokenizer_json(const std::filesystem::path& path, const Tokeni
     names.push_back(spelled(entry));
     vocabulary += (id == 0 ? "\n      " : ",\n      ") + quote(names.back()) + ": " + std::to_string(id);
     if (!entry.special) continue;
-    added += (added.empty() ? "\n    {\"id\": " : ",\n    {\"id\": ") + std::to_string(id) + ", \"content\": " +
-             quote(entry.bytes) +
-             ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}";
+    added +=
+        (added.empty() ? "\n    {\"id\": " : ",\n    {\"id\": ") + std::to_string(id) +
+        ", \"content\": " + quote(entry.bytes) +
+        ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}";
   }
   for (const Merge& merge : parts.merges) {
     merges += (merges.empty() ? "\n      " : ",\n      ") + quote(names[merge.left] + ' ' + names[merge.right]);

@@ -18,8 +18,9 @@ namespace detail {
 
 template <std::size_t N>
 constexpr bool in_ranges(const CodePointRange (&ranges)[N], std::uint32_t code_point) {
-  const auto after = std::upper_bound(std::begin(ranges), std::end(ranges), code_point,
-                                      [](std::uint32_t value, const CodePointRange& range) { return value < range.first; });
+  const auto after =
+      std::upper_bound(std::begin(ranges), std::end(ranges), code_point,
+                       [](std::uint32_t value, const CodePointRange& range) { return value < range.first; });
   return after != std::begin(ranges) && code_point <= std::prev(after)->last;
 }
 
