@@ -1,0 +1,160 @@
+#pragma once
+/// @file
+/// Batches of windows: what a training step and an evaluation read. A batch is a pure function of the seed and the
+/// step, so that a resumed run goes on with the batches it would have had.
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/random.hpp"
+#include "tinymoe/text/token_data.hpp"
+
+namespace tinymoe {
+
+namespace detail {
+
+/// A pseudo-random permutation of 0 … size - 1 that stores nothing: a Feistel network over the next power of four,
+/// walked until it falls inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+class RandomPermutation {
+ public:
+  RandomPermutation(RandomStream stream, std::uint64_t size) : stream_(stream), size_(size) {
+    assert(size > 0);
+    half_bits_ = std::max(1, static_cast<int>(std::bit_width(size - 1) + 1) / 2);
+  }
+
+  std::uint64_t operator()(std::uint64_t i) const {
+    assert(i < size_);
+    do i = encipher(i);
+    while (i >= size_);
+    return i;
+  }
+
+ private:
+  std::uint64_t encipher(std::uint64_t value) const {
+    const std::uint64_t mask = (std::uint64_t{1} << half_bits_) - 1;
+    std::uint64_t left = value >> half_bits_, right = value & mask;
+    for (std::uint64_t round = 0; round < 6; ++round) {
+      const auto words = random_words(stream_, (round << 56) | right);
+      left = std::exchange(right, (left ^ words[0] ^ (std::uint64_t{words[1]} << 32)) & mask);
+    }
+    return (left << half_bits_) | right;
+  }
+
+  RandomStream stream_;
+  std::uint64_t size_ = 1;
+  int half_bits_ = 1;
+};
+
+inline void expect_batch(Index batch, Index time, std::span<const Token> inputs, std::span<const Token> targets) {
+  if (std::ssize(inputs) != batch * time || std::ssize(targets) != batch * time) {
+    fail<ShapeError>("expected inputs and targets of ", batch, " x ", time, " tokens, found ", inputs.size(), " and ",
+                     targets.size());
+  }
+}
+
+inline void expect_positive(Index batch, Index time) {
+  constexpr Index limit = Index{1} << 31;
+  if (batch < 1 || time < 1 || batch >= limit || time >= limit) {
+    fail<ShapeError>("expected a batch of at least 1 x 1 tokens, found ", batch, " x ", time);
+  }
+}
+
+}  // namespace detail
+
+/// Training batches. An epoch cuts the data into windows, at a random offset below `time`, and visits each once in a
+/// random order; the last target of a window is the first input of the next. Steps flow from one epoch into the next.
+class Batches {
+ public:
+  /// Throws ShapeError for an empty batch, TrainingError if the data is shorter than one window of `time` + 1 tokens.
+  Batches(TokenData data, Index batch, Index time, Seed seed)
+      : data_(std::move(data)), batch_(batch), time_(time), seed_(seed) {
+    detail::expect_positive(batch, time);
+    if (data_.size() < time + 1) {
+      fail<TrainingError>("expected at least ", time + 1, " tokens for a window of ", time, ", found ", data_.size());
+    }
+    offsets_ = std::min(time, data_.size() - time);
+    windows_ = (data_.size() - offsets_) / time;
+  }
+
+  Index batch() const { return batch_; }
+  Index time() const { return time_; }
+  /// Windows that an epoch visits.
+  Index windows_per_epoch() const { return windows_; }
+  /// Steps until each window of an epoch has been visited, the last one perhaps with windows of the next epoch.
+  Index batches_per_epoch() const { return (windows_ + batch_ - 1) / batch_; }
+
+  /// Where the window for row `row` of step `step` starts in the data.
+  Index window_start(Index step, Index row) const {
+    assert(step >= 0 && row >= 0 && row < batch_);
+    const Index sample = step * batch_ + row, epoch = sample / windows_;
+    const RandomStream stream(seed_, static_cast<std::uint32_t>(epoch), RandomSite::batches);
+    const auto offset = static_cast<Index>(
+        random_below(stream, std::numeric_limits<std::uint64_t>::max(), static_cast<std::uint64_t>(offsets_)));
+    const detail::RandomPermutation order(stream, static_cast<std::uint64_t>(windows_));
+    return offset + static_cast<Index>(order(static_cast<std::uint64_t>(sample % windows_))) * time_;
+  }
+
+  /// Overwrites `inputs` and `targets` (B, T), row-major, with the batch of a step >= 0; a target is the next input.
+  /// Throws ShapeError if the spans are not B·T long, FileError if the data is corrupt.
+  void fill(Index step, std::span<Token> inputs, std::span<Token> targets) const {
+    detail::expect_batch(batch_, time_, inputs, targets);
+    for (Index row = 0; row < batch_; ++row) {
+      const Index start = window_start(step, row);
+      data_.copy(start, inputs.subspan(row * time_, time_));
+      data_.copy(start + 1, targets.subspan(row * time_, time_));
+    }
+  }
+
+ private:
+  TokenData data_;
+  Index batch_ = 0, time_ = 0;
+  Seed seed_;
+  Index offsets_ = 1;  // an epoch starts at one of the first so many tokens
+  Index windows_ = 0;
+};
+
+/// Batches for evaluation: windows side by side, in order, such that each token but the first is a target exactly once.
+/// What the last windows have too much is padded: target -1, which is not scored.
+class EvaluationWindows {
+ public:
+  /// Throws ShapeError for an empty batch, TrainingError if the data has fewer than two tokens.
+  EvaluationWindows(TokenData data, Index batch, Index time) : data_(std::move(data)), batch_(batch), time_(time) {
+    detail::expect_positive(batch, time);
+    if (data_.size() < 2) fail<TrainingError>("expected at least 2 tokens to evaluate, found ", data_.size());
+  }
+
+  Index batch() const { return batch_; }
+  Index time() const { return time_; }
+  /// Number of targets in all batches together.
+  Index scored_tokens() const { return data_.size() - 1; }
+  /// Number of batches that cover the data.
+  Index batches() const { return (scored_tokens() + batch_ * time_ - 1) / (batch_ * time_); }
+
+  /// Overwrites `inputs` and `targets` (B, T), row-major, with batch `index` in [0, batches()).
+  /// Throws ShapeError if the spans are not B·T long or there is no such batch, FileError if the data is corrupt.
+  void fill(Index index, std::span<Token> inputs, std::span<Token> targets) const {
+    detail::expect_batch(batch_, time_, inputs, targets);
+    if (index < 0 || index >= batches()) fail<ShapeError>("expected a batch below ", batches(), ", found ", index);
+    const Index start = index * batch_ * time_, length = std::min(batch_ * time_, scored_tokens() - start);
+    data_.copy(start, inputs.first(length));
+    data_.copy(start + 1, targets.first(length));
+    std::fill(inputs.begin() + length, inputs.end(), Token{0});
+    std::fill(targets.begin() + length, targets.end(), Token{-1});
+  }
+
+ private:
+  TokenData data_;
+  Index batch_ = 0, time_ = 0;
+};
+
+}  // namespace tinymoe

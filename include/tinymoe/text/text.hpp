@@ -1,0 +1,21 @@
+#pragma once
+/// @file
+/// The text room: from stories to batches of tokens. Reading order:
+///
+///     unicode, pre_tokenizer     text into pieces
+///     tokenizer                  pieces into tokens and back; tokenizer.json
+///     story_source, corpus       stories from memory, a function, a file
+///     stories                    an embedded corpus, for use without a network
+///     bpe_trainer                a tokenizer from stories
+///     token_data                 all stories as tokens in a mapped file
+///     batches                    what a training step and an evaluation read
+
+#include "tinymoe/text/batches.hpp"
+#include "tinymoe/text/bpe_trainer.hpp"
+#include "tinymoe/text/corpus.hpp"
+#include "tinymoe/text/pre_tokenizer.hpp"
+#include "tinymoe/text/stories.hpp"
+#include "tinymoe/text/story_source.hpp"
+#include "tinymoe/text/token_data.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+#include "tinymoe/text/unicode.hpp"

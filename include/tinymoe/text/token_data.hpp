@@ -1,0 +1,190 @@
+#pragma once
+/// @file
+/// A data set: all stories as one row of tokens, each followed by the end of a story, in a mapped file or in memory.
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/mapped_file.hpp"
+#include "tinymoe/text/corpus.hpp"
+#include "tinymoe/text/story_source.hpp"
+#include "tinymoe/text/token_file.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+
+namespace tinymoe {
+
+/// Encoded stories, read-only. Copies share the data; threads may use one object at the same time.
+class TokenData {
+ public:
+  /// Maps a token file. Throws FileError if it is missing, cut or corrupt, MismatchError if another tokenizer made it.
+  static TokenData open(const std::filesystem::path& token_file, const Tokenizer& tokenizer) {
+    auto file = std::make_shared<const MappedFile>(token_file);
+    detail::TokenFileView view;
+    if (const auto wrong = detail::read_token_file(file->bytes(), view); !wrong.empty()) {
+      fail<FileError>(token_file.string(), ": ", wrong);
+    }
+    if (view.header.fingerprint != tokenizer.fingerprint()) {
+      fail<MismatchError>(token_file.string(), ": was encoded by another tokenizer");
+    }
+    return TokenData(std::move(file), view, token_file.string());
+  }
+
+  /// Maps `token_file` if it was made of this text by this tokenizer, else encodes the text into it first, on all cores
+  /// (`threads` 0) and in bounded memory; a crash leaves the old file or the new one.
+  /// Throws FileError if the text cannot be read, is not UTF-8 or has no story, if the token file cannot be written, or
+  /// if a file of another kind has its name.
+  static TokenData open_or_encode(const std::filesystem::path& text, const Tokenizer& tokenizer,
+                                  const std::filesystem::path& token_file, int threads = 0) {
+    const TextIdentity identity = identify_text(text);
+    if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
+    try {
+      auto data = encode_to_file(TextCorpus(text), tokenizer, token_file, threads, identity);
+      if (identify_text(text) == identity) return data;
+    } catch (const TextError& error) {
+      fail<FileError>(text.string(), ": ", error.what());
+    }
+    fail<FileError>(text.string(), ": was changed while it was being encoded");
+  }
+
+  /// Encodes stories into a token file, as `open_or_encode`; `identity` is what a later `open_or_encode` compares.
+  /// Throws FileError if the file cannot be written, TextError if there is no story.
+  template <StorySource Stories>
+  static TokenData encode_to_file(const Stories& stories, const Tokenizer& tokenizer,
+                                  const std::filesystem::path& token_file, int threads = 0,
+                                  const TextIdentity& identity = {}) {
+    write_file_atomically(token_file, [&](FileWriter& file) {
+      const auto header = detail::token_file_header(tokenizer, identity);
+      file.write(std::as_bytes(std::span(&header, 1)));
+      const auto counts = detail::encode_stories(stories, tokenizer, header.token_bytes, threads,
+                                                 [&](std::span<const std::byte> tokens) { file.write(tokens); });
+      file.write(std::as_bytes(std::span(&counts, 1)));
+    });
+    return open(token_file, tokenizer);
+  }
+
+  /// Encodes stories into memory. Throws TextError if there is no story.
+  template <StorySource Stories>
+  static TokenData encode(const Stories& stories, const Tokenizer& tokenizer, int threads = 0) {
+    detail::TokenFileView view;
+    view.header = detail::token_file_header(tokenizer, {});
+    auto bytes = std::make_shared<std::vector<std::byte>>();
+    view.counts = detail::encode_stories(
+        stories, tokenizer, view.header.token_bytes, threads,
+        [&](std::span<const std::byte> tokens) { bytes->insert(bytes->end(), tokens.begin(), tokens.end()); });
+    view.tokens = *bytes;
+    return TokenData(std::move(bytes), view, "token data in memory");
+  }
+
+  /// A copy of tokens of a vocabulary of the given size. Throws TextError if one is outside it.
+  static TokenData from_tokens(std::span<const Token> tokens, Index vocabulary, Index text_bytes = 0,
+                               Index stories = 0) {
+    for (const Token token : tokens) {
+      if (token < 0 || token >= vocabulary) {
+        fail<TextError>("expected tokens from 0 to ", vocabulary - 1, ", found ", token);
+      }
+    }
+    const auto raw = std::as_bytes(tokens);
+    auto bytes = std::make_shared<std::vector<std::byte>>(raw.begin(), raw.end());
+    detail::TokenFileView view;
+    view.header.vocabulary = static_cast<std::uint64_t>(vocabulary);
+    view.header.token_bytes = sizeof(Token);
+    view.counts = {tokens.size(), static_cast<std::uint64_t>(text_bytes), static_cast<std::uint64_t>(stories)};
+    view.tokens = *bytes;
+    return TokenData(std::move(bytes), view, "token data in memory");
+  }
+
+  /// Number of tokens, the ends of stories among them.
+  Index size() const { return size_; }
+  /// Bytes of the stories, without trimmed white space and markers: what bits per byte divide by.
+  Index text_bytes() const { return text_bytes_; }
+  /// Number of stories.
+  Index stories() const { return stories_; }
+  /// Tokens are below this.
+  Index vocabulary_size() const { return vocabulary_; }
+
+  /// The token at `i` in [0, size()). Throws FileError if the file holds one outside the vocabulary.
+  Token operator[](Index i) const {
+    Token token = 0;
+    copy(i, std::span(&token, 1));
+    return token;
+  }
+
+  /// Copies the tokens `first` to `first + out.size() - 1`.
+  /// Throws ShapeError if they are not all there, FileError if the file holds one outside the vocabulary.
+  void copy(Index first, std::span<Token> out) const {
+    if (first < 0 || first > size_ || std::ssize(out) > size_ - first) {
+      fail<ShapeError>(name_, ": expected tokens within 0 to ", size_, ", found ", first, " to ",
+                       first + std::ssize(out));
+    }
+    if (token_bytes_ == 2) {
+      copy_as<std::uint16_t>(first, out);
+    } else {
+      copy_as<std::uint32_t>(first, out);
+    }
+  }
+
+ private:
+  TokenData(std::shared_ptr<const void> storage, const detail::TokenFileView& view, std::string name)
+      : storage_(std::move(storage)),
+        tokens_(view.tokens.data()),
+        token_bytes_(view.header.token_bytes),
+        size_(static_cast<Index>(view.counts.tokens)),
+        text_bytes_(static_cast<Index>(view.counts.text_bytes)),
+        stories_(static_cast<Index>(view.counts.stories)),
+        vocabulary_(static_cast<Index>(view.header.vocabulary)),
+        name_(std::move(name)) {}
+
+  /// The token file if it is whole, and of this text and tokenizer.
+  static std::optional<TokenData> reuse(const std::filesystem::path& token_file, const Tokenizer& tokenizer,
+                                        const TextIdentity& identity) {
+    if (!std::filesystem::exists(token_file)) return std::nullopt;
+    auto file = std::make_shared<const MappedFile>(token_file);
+    if (!detail::is_token_file(file->bytes())) {
+      fail<FileError>(token_file.string(),
+                      ": expected a tinymoe token file or none, and will not replace another file");
+    }
+    detail::TokenFileView view;
+    const bool whole = detail::read_token_file(file->bytes(), view).empty();
+    if (!whole || view.header.fingerprint != tokenizer.fingerprint() || view.header.text != identity) {
+      return std::nullopt;
+    }
+    return TokenData(std::move(file), view, token_file.string());
+  }
+
+  template <class Stored>
+  void copy_as(Index first, std::span<Token> out) const {
+    const std::byte* from = tokens_ + first * static_cast<Index>(sizeof(Stored));
+    Stored largest = 0;
+    for (Token& token : out) {
+      Stored stored;
+      std::memcpy(&stored, from, sizeof stored);
+      from += sizeof stored;
+      token = static_cast<Token>(stored);
+      largest = std::max(largest, stored);
+    }
+    if (static_cast<Index>(largest) < vocabulary_) return;
+    fail<FileError>(name_, ": expected tokens from 0 to ", vocabulary_ - 1, ", found ", largest, " between ", first,
+                    " and ", first + std::ssize(out) - 1);
+  }
+
+  std::shared_ptr<const void> storage_;
+  const std::byte* tokens_ = nullptr;
+  std::size_t token_bytes_ = 2;
+  Index size_ = 0, text_bytes_ = 0, stories_ = 0, vocabulary_ = 0;
+  std::string name_;
+};
+
+}  // namespace tinymoe
