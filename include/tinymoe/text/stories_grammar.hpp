@@ -4,7 +4,8 @@
 ///
 /// A pattern is plain prose with two kinds of marks:
 ///   [one|two|three]   one of these at random, each time anew; they nest, and an alternative may be empty;
-///   {name}            what the scene holds under that name: {hero}, {his}, {friend.he}; {a name} puts "a" or "an" before it,
+///   {name}            what the scene holds under that name: {hero}, {his}, {friend.he}; {a name} puts "a" or "an"
+///   before it,
 ///                     and a capital, {Hero} or {A name}, makes the first letter a capital.
 /// A line break in a pattern is a space, and a blank line starts a paragraph.
 
@@ -37,6 +38,8 @@ class Dice {
   std::string_view pick(std::span<const std::string_view> from) { return from[below(from.size())]; }
   /// One over the probability of the choices made so far.
   double outcomes() const { return outcomes_; }
+  /// Leaves out the choices made since `outcomes()` had this value: they led to nothing.
+  void disregard_since(double outcomes) { outcomes_ = outcomes; }
 
  private:
   Seed seed_;
@@ -148,7 +151,10 @@ class Scene {
     std::string_view alternative = pattern.substr(bars[chosen], bars[chosen + 1] - bars[chosen] - 1);
     while (alternative.ends_with('\n')) alternative.remove_suffix(1);  // the break before '|' is layout
     expand(alternative, dice, out);
-    return at + 1;
+    // A line that came out empty leaves no blank line behind.
+    const bool gone =
+        alternative.empty() && pattern.substr(at + 1).starts_with('\n') && !pattern.substr(at + 1).starts_with("\n\n");
+    return at + (gone ? 2 : 1);
   }
 
   /// `pattern` starts after '{'; returns where it goes on after '}'.
