@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+# Installs what tinymoe is built with, on Debian and Ubuntu; elsewhere says what is missing.
+set -euo pipefail
+
+usage() {
+  cat <<'END'
+usage: scripts/install_dependencies.sh [--bench] [--docs]
+
+Installs what is missing of a C++20 compiler, CMake, Ninja, Eigen, xtensor, nlohmann-json, CLI11 and Catch2 by apt.
+Does nothing when all of it is there. Without apt, says what is missing; CMake fetches the libraries itself.
+
+  --bench   also Google Benchmark
+  --docs    also Doxygen and Graphviz
+  --help    this text
+END
+}
+
+say() { echo "install_dependencies: $*"; }
+fail() {
+  say "$*" >&2
+  exit 1
+}
+
+packages=(g++ cmake ninja-build libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev catch2)
+for argument in "$@"; do
+  case $argument in
+    --bench) packages+=(libbenchmark-dev) ;;
+    --docs) packages+=(doxygen graphviz) ;;
+    --help | -h)
+      usage
+      exit 0
+      ;;
+    *) fail "unknown argument $argument; see --help" ;;
+  esac
+done
+
+# A compiler of C++20 and a CMake, from wherever they are, or one sentence that says which is missing.
+require_tools() {
+  local compiler='' candidate missing=()
+  for candidate in "${CXX:-}" c++ g++ clang++; do
+    if [ -n "$candidate" ] && command -v "$candidate" >/dev/null &&
+      echo 'template <class T> concept C = true; int main() { return C<int> ? 0 : 1; }' |
+      "$candidate" -std=c++20 -x c++ -fsyntax-only - 2>/dev/null; then
+      compiler=$candidate
+      break
+    fi
+  done
+  if [ -z "$compiler" ]; then missing+=("a C++20 compiler (g++ 11 or clang++ 14)"); fi
+  if ! command -v cmake >/dev/null; then missing+=("cmake (3.22)"); fi
+  if [ ${#missing[@]} -gt 0 ]; then
+    local sentence=${missing[0]}
+    if [ ${#missing[@]} -gt 1 ]; then sentence+=" and ${missing[1]}"; fi
+    fail "please install $sentence; the libraries CMake will fetch"
+  fi
+}
+
+if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+  require_tools
+  say "there is no apt here; a C++20 compiler and CMake are there, and CMake will fetch the libraries that are missing"
+  exit 0
+fi
+
+is_installed() {
+  [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing=()
+for package in "${packages[@]}"; do
+  if ! is_installed "$package"; then missing+=("$package"); fi
+done
+if [ ${#missing[@]} -eq 0 ]; then
+  say "all of it is here"
+  exit 0
+fi
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+  if command -v sudo >/dev/null; then
+    as_root=(sudo)
+  else
+    fail "missing: ${missing[*]}; run this as root, or install sudo"
+  fi
+fi
+apt_get() {
+  ${as_root[@]+"${as_root[@]}"} env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 "$@"
+}
+
+say "installing ${missing[*]}"
+apt_get update || say "apt-get update failed; going on with the lists that are here"
+for package in "${missing[@]}"; do
+  # One at a time, so that a library which this release lacks does not keep the others out.
+  apt_get install --yes --no-install-recommends "$package" >/dev/null ||
+    say "apt could not install $package; if it is a library, CMake will fetch it"
+done
+require_tools
+say "done"
