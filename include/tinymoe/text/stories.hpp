@@ -19,6 +19,7 @@
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/text/stories_cast.hpp"
 #include "tinymoe/text/stories_plots.hpp"
+#include "tinymoe/text/story_source.hpp"
 
 namespace tinymoe {
 
@@ -53,8 +54,7 @@ inline const Plot& tell_story(Scene& scene, Dice& dice, std::string& text) {
 
 }  // namespace detail
 
-/// Story number `index`: 80 to 220 words of printable ASCII, its paragraphs each a line, without a line break at the
-/// end.
+/// Story number `index`: 80 to 220 words of printable ASCII, each paragraph a line, with no line break at the end.
 inline std::string make_story(Seed seed, std::uint64_t index) {
   std::string text;
   detail::Scene scene;
@@ -72,9 +72,6 @@ inline double story_bits(Seed seed, std::uint64_t index) {
   detail::tell_story(scene, dice, text);
   return std::log2(dice.outcomes());
 }
-
-/// What stands on a line of its own after each story of a corpus.
-inline constexpr std::string_view end_of_story = "<|endoftext|>";
 
 /// `count` stories from number `first` on, as a source for a corpus. Sources with disjoint ranges, or with different
 /// seeds, are disjoint corpora but for chance, which is far below one in a billion for a pair of stories.
@@ -98,14 +95,18 @@ struct EmbeddedStories {
   /// All stories in one text, each followed by a line `<|endoftext|>`, as in the files of TinyStories.
   std::string text() const {
     std::string all;
-    for_each_story([&](std::string_view story) { all.append(story).append("\n").append(end_of_story).append("\n"); });
+    for_each_story([&](std::string_view story) { all.append(story).append(end_of_story); });
     return all;
   }
 
   /// Writes what `text()` returns, a story at a time.
   void write(std::ostream& out) const {
-    for_each_story([&](std::string_view story) { out << story << '\n' << end_of_story << '\n'; });
+    for_each_story([&](std::string_view story) { out << story << end_of_story; });
   }
+
+ private:
+  static constexpr std::string_view end_of_story = "\n<|endoftext|>\n";
 };
+static_assert(StorySource<EmbeddedStories>);
 
 }  // namespace tinymoe
