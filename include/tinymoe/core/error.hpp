@@ -39,6 +39,12 @@ class MismatchError : public Error {
   using Error::Error;
 };
 
+/// A run-time option outside its range.
+class OptionError : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Training that cannot go on: a loss that is not a number, a data set shorter than one batch.
 class TrainingError : public Error {
  public:

@@ -38,6 +38,22 @@ struct InitialNormal {
   }
 };
 
+/// One chunk: to = from, in another number type.
+template <class From, class To>
+struct Convert {
+  static constexpr Index chunk = 4096;
+  View<const From> from;  // (1, n)
+  View<To> to;            // (1, n)
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Index first = part * chunk, count = from.cols - first < chunk ? from.cols - first : chunk;
+    const From* in = from.data + first;
+    To* out = to.data + first;
+    group.each(count, [=](Index i) { out[i] = To(in[i]); });
+  }
+};
+
+/// data[i] = value.
 template <class T>
 struct Fill {
   T* data;
@@ -51,68 +67,84 @@ struct Fill {
 }  // namespace kernels
 
 /// An architecture with weights on backend B. It refers to the backend, which must outlive it.
+///
+/// Where the backend computes in a narrower type than it trains in, the model has two buffers: the masters that the
+/// optimizer changes, and a copy in `Scalar` that the products read.
 template <class Arch, Backend B>
 class Model {
  public:
   using Architecture = Arch;
   using BackendType = B;
   using Scalar = typename B::Scalar;
+  using Master = typename B::Master;
   using Weights = typename Arch::template Parameters<Scalar>;
+  /// Elements of a buffer of all weights.
+  static constexpr Index size = buffer_size<Weights>();
+  static constexpr bool has_copy = !std::is_same_v<Scalar, Master>;
+  static constexpr double embedding_deviation = 0.02;
 
   /// Weights drawn from the seed: the same on every backend. Matrices are normal with deviation 1/sqrt(inputs), those
   /// whose results join the residual stream divided by sqrt(2 · layers) too; embeddings have `embedding_deviation`.
   /// Throws DeviceError without memory.
-  explicit Model(B& backend, Seed seed = {}, Settings settings = {}) : Model(backend, settings, seed) {
+  explicit Model(B& backend, Seed seed = {}, Settings settings = {})
+      : backend_(&backend), settings_(settings), memory_(backend.allocate(bytes<Master>())) {
+    if constexpr (has_copy) copy_ = backend.allocate(bytes<Scalar>());
+    bind(weights_, buffer().data);
     initialise(seed);
   }
 
   B& backend() const { return *backend_; }
   const Settings& settings() const { return settings_; }
   Settings& settings() { return settings_; }
-  const Weights& weights() const { return weights_; }
-  /// All weights as one row, in the order of the visitor; `segments<Weights>()` says what lies where.
-  View<Scalar> buffer() const { return {memory_.template as<Scalar>().data, 1, buffer_size<Weights>()}; }
 
-  static constexpr double embedding_deviation = 0.02;
+  /// What layers read.
+  const Weights& weights() const { return weights_; }
+  /// The weights that layers read, as one row; `segments<Weights>()` says what lies where.
+  View<Scalar> buffer() const { return {(has_copy ? copy_ : memory_).template as<Scalar>().data, 1, size}; }
+  /// The weights that an optimizer changes, in the same order; call `refresh` after changing them.
+  View<Master> masters() const { return {memory_.template as<Master>().data, 1, size}; }
+  /// Copies the masters to what layers read, where those are two.
+  void refresh() {
+    if constexpr (has_copy) {
+      using Kernel = kernels::Convert<Master, Scalar>;
+      backend_->launch((size + Kernel::chunk - 1) / Kernel::chunk, Kernel{masters(), buffer()});
+    }
+  }
 
  private:
-  Model(B& backend, Settings settings, Seed)
-      : backend_(&backend),
-        settings_(settings),
-        memory_(backend.allocate(static_cast<std::size_t>(buffer_size<Weights>()) * sizeof(Scalar))) {
-    bind(weights_, memory_.template as<Scalar>().data);
+  template <class T>
+  static constexpr std::size_t bytes() {
+    return static_cast<std::size_t>(size) * sizeof(T);
   }
 
   void initialise(Seed seed) {
     Index offset = 0;
-    Weights::for_each(
-        Path{},
-        [&](const ParameterInfo& info, auto& tensor) {
-          const double fan_in = 1.0 / std::sqrt(static_cast<double>(info.cols));
-          switch (info.initial) {
-            case Initial::zeros: break;
-            case Initial::ones: backend_->launch(info.size(), kernels::Fill<Scalar>{tensor.data, Scalar(1.0f)}); break;
-            case Initial::fan_in: normal(tensor.data, offset, info.size(), fan_in, seed); break;
-            case Initial::residual:
-              normal(tensor.data, offset, info.size(), fan_in / std::sqrt(2.0 * static_cast<double>(Arch::layers)),
-                     seed);
-              break;
-            case Initial::embedding: normal(tensor.data, offset, info.size(), embedding_deviation, seed); break;
-          }
-          offset += aligned_size(info.size());
-        },
-        weights_);
+    Weights::for_each(Path{}, [&](const ParameterInfo& info) {
+      Master* data = masters().data + offset;
+      const double fan_in = 1.0 / std::sqrt(static_cast<double>(info.cols));
+      switch (info.initial) {
+        case Initial::zeros: break;
+        case Initial::ones: backend_->launch(info.size(), kernels::Fill<Master>{data, Master(1.0f)}); break;
+        case Initial::fan_in: normal(data, offset, info.size(), fan_in, seed); break;
+        case Initial::residual:
+          normal(data, offset, info.size(), fan_in / std::sqrt(2.0 * static_cast<double>(Arch::layers)), seed);
+          break;
+        case Initial::embedding: normal(data, offset, info.size(), embedding_deviation, seed); break;
+      }
+      offset += aligned_size(info.size());
+    });
+    refresh();
   }
 
-  void normal(Scalar* data, Index offset, Index size, double deviation, Seed seed) {
-    using Kernel = kernels::InitialNormal<Scalar>;
-    backend_->launch((size + Kernel::chunk - 1) / Kernel::chunk,
-                     Kernel{data, offset, size, deviation, RandomStream(seed, 0, RandomSite::initialisation)});
+  void normal(Master* data, Index offset, Index count, double deviation, Seed seed) {
+    using Kernel = kernels::InitialNormal<Master>;
+    backend_->launch((count + Kernel::chunk - 1) / Kernel::chunk,
+                     Kernel{data, offset, count, deviation, RandomStream(seed, 0, RandomSite::initialisation)});
   }
 
   B* backend_;
   Settings settings_;
-  Memory memory_;
+  Memory memory_, copy_;
   Weights weights_;
 };
 

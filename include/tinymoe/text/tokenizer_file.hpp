@@ -54,7 +54,10 @@ inline std::string spelled(const VocabularyEntry& entry) { return entry.special 
 inline std::string quoted(std::string_view text) {
   std::size_t length = std::min<std::size_t>(text.size(), 40);
   while (length > 0 && length < text.size() && (static_cast<unsigned char>(text[length]) & 0xc0u) == 0x80u) --length;
-  return '"' + std::string(text.substr(0, length)) + (length < text.size() ? "…\"" : "\"");
+  std::string quote = "\"";
+  quote += text.substr(0, length);
+  quote += length < text.size() ? "…\"" : "\"";
+  return quote;
 }
 
 /// Gathers the tokens of a file by the names they have there, then gives the parts of a tokenizer.

@@ -1,0 +1,56 @@
+#pragma once
+/// @file
+/// What a model costs, at compile time: parameters, floating-point operations per token, bytes.
+
+#include <array>
+
+#include "tinymoe/layers/transformer.hpp"
+
+namespace tinymoe {
+
+/// Counts of one architecture. A multiply and an add are two operations; norms, softmax and activations are not counted.
+struct Count {
+  Index total = 0;                  // parameters
+  Index active = 0;                 // parameters that a token meets, both vocabulary matrices among them
+  std::array<Index, 8> parts = {};  // parameters by Part
+  std::array<Index, 8> active_parts = {};
+  Index flops_forward = 0;  // for each token of a sequence that fills the context, on average
+  Index flops_trained = 0;  // forward and backward: three times as many
+  Index weight_bytes = 0;   // float32
+  Index training_bytes = 0;  // weights, gradients and AdamW's two moments, float32; activations not counted
+  Index kv_cache_bytes = 0;  // of one sequence that fills the context, float32
+
+  constexpr Index part(Part which) const { return parts[static_cast<std::size_t>(which)]; }
+  constexpr Index active_part(Part which) const { return active_parts[static_cast<std::size_t>(which)]; }
+};
+
+/// The counts of an architecture; constexpr: `static_assert(count<StoryTeller>().total == …)`.
+template <class Arch>
+constexpr Count count() {
+  Count result;
+  Index products = 0;  // weights that a token is multiplied with
+  Arch::template Parameters<float>::for_each(Path{}, [&](const ParameterInfo& info) {
+    const auto part = static_cast<std::size_t>(info.part);
+    const Index size = info.size(), active = info.active_of(size);
+    result.total += size;
+    result.active += active;
+    result.parts[part] += size;
+    result.active_parts[part] += active;
+    const bool looked_up = info.part == Part::embedding || info.part == Part::position;
+    if (!info.vector && !looked_up) products += active;
+  });
+  if (Arch::tied) products += Arch::vocab * Arch::width;
+  Index attention = 0;  // twice (q · k and p · v) heads · d for each visible key, summed over positions
+  Arch::for_each_layer([&](auto group, Index, Index) {
+    using A = typename Arch::template BlockLayer<group>::AttentionLayer;
+    for (Index t = 0; t < Arch::context; ++t) attention += 2 * A::query_width * A::visible(t);
+    result.kv_cache_bytes += 2 * A::key_width * A::visible(Arch::context - 1) * Index{sizeof(float)};
+  });
+  result.flops_forward = 2 * (products + attention / Arch::context);
+  result.flops_trained = 3 * result.flops_forward;
+  result.weight_bytes = result.total * Index{sizeof(float)};
+  result.training_bytes = 4 * result.weight_bytes;
+  return result;
+}
+
+}  // namespace tinymoe

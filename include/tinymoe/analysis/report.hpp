@@ -1,0 +1,58 @@
+#pragma once
+/// @file
+/// Counts as a table for people.
+
+#include <iomanip>
+#include <ostream>
+#include <sstream>
+#include <string>
+
+#include "tinymoe/analysis/count.hpp"
+
+namespace tinymoe {
+
+namespace detail {
+
+/// 1234567 as "1,234,567".
+inline std::string grouped(Index number) {
+  std::string digits = std::to_string(number);
+  for (Index at = std::ssize(digits) - 3; at > (number < 0 ? 1 : 0); at -= 3) {
+    digits.insert(static_cast<std::size_t>(at), ",");
+  }
+  return digits;
+}
+
+inline std::string mebibytes(Index bytes) {
+  std::ostringstream text;
+  text << std::fixed << std::setprecision(bytes < (Index{100} << 20) ? 1 : 0)
+       << static_cast<double>(bytes) / 1048576.0 << " MiB";
+  return text.str();
+}
+
+}  // namespace detail
+
+/// Prints parameters by part, total and active, operations and bytes.
+template <class Arch>
+void print_count(std::ostream& out) {
+  constexpr Count counted = count<Arch>();
+  const auto row = [&](std::string_view name, Index total, Index active) {
+    out << "  " << std::left << std::setw(14) << name << std::right << std::setw(15) << detail::grouped(total)
+        << std::setw(15) << detail::grouped(active) << '\n';
+  };
+  out << "  " << std::left << std::setw(14) << "parameters" << std::right << std::setw(15) << "total" << std::setw(15)
+      << "active" << '\n';
+  for (std::size_t part = 0; part < part_names.size(); ++part) {
+    if (counted.parts[part] > 0) row(part_names[part], counted.parts[part], counted.active_parts[part]);
+  }
+  row("all", counted.total, counted.active);
+  const auto fact = [&](std::string_view name, const std::string& value) {
+    out << "  " << std::left << std::setw(28) << name << std::right << std::setw(16) << value << '\n';
+  };
+  fact("FLOPs a token, forward", detail::grouped(counted.flops_forward));
+  fact("FLOPs a token, trained", detail::grouped(counted.flops_trained));
+  fact("weights", detail::mebibytes(counted.weight_bytes));
+  fact("training state", detail::mebibytes(counted.training_bytes));
+  fact("KV cache of a sequence", detail::mebibytes(counted.kv_cache_bytes));
+}
+
+}  // namespace tinymoe

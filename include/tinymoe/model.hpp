@@ -1,0 +1,29 @@
+#pragma once
+/// @file
+/// The door to tinymoe: a whole Mixture-of-Experts language model as a type, trained and sampled.
+///
+/// The house, in the order in which data flows; each room uses only those above it.
+///
+/// | room       | what is in it                                                                          |
+/// |------------|----------------------------------------------------------------------------------------|
+/// | core/      | errors, options, bfloat16, tensor views, planned memory, counter-based random numbers  |
+/// | files/     | mapped files, crash-safe writing, JSON, safetensors, .npy                               |
+/// | text/      | byte-level BPE tokenizer, story corpus, token data, batches                            |
+/// | backend/   | concept Backend, group kernels, Reference<T> (the oracle), Cpu (Eigen)                 |
+/// | layers/    | embedding, norm, attention, router, expert, mixture, block, transformer, loss, Model   |
+/// | train/     | AdamW, schedules, Trainer, checkpoints, metrics                                        |
+/// | sample/    | key-value cache, sampler, generate                                                     |
+/// | analysis/  | counts at compile time, tables, routing as xtensor arrays                              |
+/// | presets.hpp| architectures with a name                                                              |
+
+#include "tinymoe/analysis/count.hpp"
+#include "tinymoe/analysis/inspect.hpp"
+#include "tinymoe/analysis/report.hpp"
+#include "tinymoe/backend/cpu.hpp"
+#include "tinymoe/core/version.hpp"
+#include "tinymoe/files/files.hpp"
+#include "tinymoe/layers/model.hpp"
+#include "tinymoe/presets.hpp"
+#include "tinymoe/sample/generate.hpp"
+#include "tinymoe/text/text.hpp"
+#include "tinymoe/train/trainer.hpp"

@@ -1,0 +1,19 @@
+#pragma once
+/// @file
+/// Architectures with a name.
+
+#include "tinymoe/layers/transformer.hpp"
+
+namespace tinymoe::presets {
+
+/// The demo's model: small enough to learn to tell stories in minutes on two cores.
+using Story = Transformer<
+    Vocab<2048>, Context<256>, Width<256>, TiedHead,
+    Layers<4, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<2>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<256>>>>>;
+
+/// The model that speed is compared on: 163.2M parameters.
+using Yardstick = Transformer<
+    Vocab<32000>, Context<256>, Width<512>, TiedHead,
+    Layers<8, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<2>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<1408>>>>>;
+
+}  // namespace tinymoe::presets

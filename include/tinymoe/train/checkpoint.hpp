@@ -1,0 +1,153 @@
+#pragma once
+/// @file
+/// Checkpoints: a folder with model.safetensors, config.json and tokenizer.json, as the hub lays out a model, and with
+/// optimizer.safetensors and trainer.json where training goes on from it. The folder is replaced as a whole or not at all.
+
+#include <string>
+#include <vector>
+
+#include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+#include "tinymoe/train/config.hpp"
+
+namespace tinymoe {
+
+namespace detail {
+
+/// A tensor as it is on disk: some rows of a tensor of the model.
+struct DiskTensor {
+  std::string name;
+  std::vector<Index> shape;
+  Index offset, size;  // in the model's buffer
+};
+
+/// All tensors of `Parameters` as on disk, in the buffer's order.
+template <class Parameters>
+std::vector<DiskTensor> disk_tensors() {
+  std::vector<DiskTensor> tensors;
+  Index offset = 0;
+  Parameters::for_each(Path{}, [&](const ParameterInfo& info) {
+    Index row = 0;
+    for (const NamedRows& rows : info.names) {
+      if (rows.rows == 0) continue;
+      const std::string prefix = info.path.text();
+      const Index size = rows.rows * info.cols;
+      auto shape = info.vector ? std::vector<Index>{size} : std::vector<Index>{rows.rows, info.cols};
+      tensors.push_back({(prefix.empty() ? "" : prefix + ".") + std::string(rows.name), std::move(shape),
+                         offset + row * info.cols, size});
+      row += rows.rows;
+    }
+    offset += aligned_size(info.size());
+  });
+  return tensors;
+}
+
+/// Elements that travel between the host and a backend at once.
+inline constexpr Index transfer_block = Index{1} << 18;
+
+/// Writes buffers that all have the layout of `Parameters`; `prefixes` tells their tensors apart.
+template <class Parameters, Backend B>
+void write_tensors(B& backend, FileWriter& file, const std::vector<std::string>& prefixes,
+                   const std::vector<View<typename B::Master>>& buffers, const Metadata& metadata) {
+  using M = typename B::Master;
+  const auto tensors = disk_tensors<Parameters>();
+  std::vector<StoredTensor> stored;
+  for (const auto& prefix : prefixes) {
+    for (const auto& tensor : tensors) stored.push_back({prefix + tensor.name, StoredType::float32, tensor.shape});
+  }
+  SafetensorsWriter writer(file, std::move(stored), metadata);
+  std::vector<M> block;
+  for (std::size_t b = 0; b < buffers.size(); ++b) {
+    for (const auto& tensor : tensors) {
+      for (Index first = 0; first < tensor.size; first += transfer_block) {
+        block.resize(static_cast<std::size_t>(std::min(transfer_block, tensor.size - first)));
+        backend.copy_to_host(block.data(), buffers[b].data + tensor.offset + first, block.size() * sizeof(M));
+        writer.append(prefixes[b] + tensor.name, std::span<const M>(block));
+      }
+    }
+  }
+  writer.finish();
+}
+
+/// Reads a buffer; every tensor must be there with its shape and finite, and no tensor may be there besides.
+/// Nothing of the buffer is changed unless all of the file is right.
+template <class Parameters, Backend B>
+void read_tensors(B& backend, const Safetensors& file, const std::vector<std::string>& prefixes,
+                  const std::vector<View<typename B::Master>>& buffers) {
+  using M = typename B::Master;
+  const auto tensors = disk_tensors<Parameters>();
+  if (file.names().size() != tensors.size() * prefixes.size()) {
+    std::vector<std::string> known;
+    for (const auto& prefix : prefixes) {
+      for (const auto& tensor : tensors) known.push_back(prefix + tensor.name);
+    }
+    for (const auto& name : file.names()) {
+      if (std::find(known.begin(), known.end(), name) == known.end()) {
+        fail<MismatchError>(file.path().string(), ": tensor ", name, " does not belong to this model");
+      }
+    }
+  }
+  std::vector<M> values;
+  for (const bool write : {false, true}) {
+    for (std::size_t b = 0; b < buffers.size(); ++b) {
+      for (const auto& tensor : tensors) {
+        values.resize(static_cast<std::size_t>(tensor.size));
+        file.read(prefixes[b] + tensor.name, tensor.shape, std::span<M>(values));
+        if (!write) continue;
+        backend.copy_to_device(buffers[b].data + tensor.offset, values.data(), values.size() * sizeof(M));
+      }
+    }
+  }
+}
+
+}  // namespace detail
+
+/// Writes the model's part of a checkpoint into `folder`: model.safetensors, config.json, tokenizer.json.
+template <class Arch, Backend B>
+void write_model(AtomicFolder& folder, const Model<Arch, B>& model, const Tokenizer& tokenizer) {
+  using Weights = typename Model<Arch, B>::Weights;
+  folder.write("model.safetensors", [&](FileWriter& file) {
+    detail::write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, {{"format", "pt"}});
+  });
+  folder.write("config.json", [&](FileWriter& file) {
+    file.write(config<Arch>(model.settings(), tokenizer.end_of_story()).dump(2) + "\n");
+  });
+  tokenizer.save(folder / "tokenizer.json");
+}
+
+/// Saves a model for use without its training state. Throws FileError; the folder's old content is intact then.
+template <class Arch, Backend B>
+void save_model(const std::filesystem::path& path, const Model<Arch, B>& model, const Tokenizer& tokenizer) {
+  AtomicFolder folder(path);
+  write_model(folder, model, tokenizer);
+  folder.commit();
+}
+
+/// Replaces a model's weights and settings by those of a checkpoint or of a Mixtral from the hub in float32 or half
+/// precision. Throws FileError for files that are missing, cut, corrupt or not finite, MismatchError for another
+/// architecture; the model is unchanged then.
+template <class Arch, Backend B>
+void load_model(const std::filesystem::path& path, Model<Arch, B>& model) {
+  const auto folder = resolve_folder(path);
+  const Settings settings = read_config<Arch>(folder / "config.json");
+  const Safetensors file(folder / "model.safetensors");
+  detail::read_tensors<typename Model<Arch, B>::Weights>(model.backend(), file, {""}, {model.masters()});
+  model.settings() = settings;
+  model.refresh();
+}
+
+/// The tokenizer of a checkpoint, which must have the architecture's vocabulary.
+/// Throws FileError or TextError, and MismatchError where the sizes differ.
+template <class Arch>
+Tokenizer load_tokenizer(const std::filesystem::path& path) {
+  const auto folder = resolve_folder(path);
+  auto tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  if (tokenizer.vocabulary_size() != Arch::vocab) {
+    fail<MismatchError>((folder / "tokenizer.json").string(), ": has ", tokenizer.vocabulary_size(),
+                        " tokens; this program's model has a vocabulary of ", Arch::vocab);
+  }
+  return tokenizer;
+}
+
+}  // namespace tinymoe

@@ -1,0 +1,181 @@
+#pragma once
+/// @file
+/// config.json: what an architecture is, in the words of the hub where it is a Mixtral, and in full in any case.
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <typeinfo>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/layers/transformer.hpp"
+
+namespace tinymoe {
+
+namespace detail {
+
+/// The name of a part: its own `name`, or the compiler's for a user's type without one.
+template <class K>
+std::string part_name() {
+  if constexpr (requires { std::string(K::name); }) {
+    return K::name;
+  } else {
+    return typeid(K).name();
+  }
+}
+
+template <class K>
+struct Describe {
+  static nlohmann::json text() { return {{"type", part_name<K>()}}; }
+};
+template <class... Options>
+struct Describe<Attention<Options...>> {
+  static nlohmann::json text() {
+    using A = Attention<Options...>;
+    using Position = typename A::Position;
+    return {{"type", "attention"},
+            {"heads", A::heads},
+            {"kv_heads", A::kv_heads},
+            {"head_dim", option_t<place::HeadDim, HeadDim<0>, Options...>::value},
+            {"position", Position::rotary ? "rope" : (Position::learned ? "learned" : "none")},
+            {"window", A::window},
+            {"qkv_bias", A::qkv_bias},
+            {"output_bias", A::output_bias}};
+  }
+};
+template <Index E, Index K>
+struct Describe<Router<E, K>> {
+  static nlohmann::json text() { return {{"type", "softmax_top_k"}, {"experts", E}, {"choices", K}}; }
+};
+template <class... Options>
+struct Describe<Expert<Options...>> {
+  static nlohmann::json text() {
+    using X = Expert<Options...>;
+    return {{"type", "feed_forward"},
+            {"activation", part_name<typename X::Activation>()},
+            {"hidden", X::hidden},
+            {"bias", X::has_bias}};
+  }
+};
+
+template <class K>
+nlohmann::json describe_block() {
+  nlohmann::json block = {{"norm", Describe<typename K::Norm>::text()},
+                          {"attention", Describe<typename K::AttentionType>::text()},
+                          {"expert", Describe<typename K::Expert>::text()}};
+  if constexpr (K::is_mixture) block["router"] = Describe<typename K::Router>::text();
+  return block;
+}
+
+template <class K>
+inline constexpr bool is_mixtral_block = false;
+template <class... A, Index E, Index K, class... X>
+inline constexpr bool is_mixtral_block<MoEBlock<RmsNorm, Attention<A...>, Router<E, K>, Expert<X...>>> =
+    Attention<A...>::Position::rotary && !Attention<A...>::qkv_bias && !Attention<A...>::output_bias &&
+    Expert<X...>::Activation::gated && !Expert<X...>::has_bias;
+
+}  // namespace detail
+
+/// The architecture in full: every option that changes a shape or a formula.
+template <class Arch>
+nlohmann::json describe() {
+  nlohmann::json layers = nlohmann::json::array();
+  [&]<std::size_t... g>(std::index_sequence<g...>) {
+    (
+        [&] {
+          using Group = std::tuple_element_t<g, typename Arch::Groups>;
+          auto block = detail::describe_block<typename Group::Block>();
+          block["count"] = Group::count;
+          layers.push_back(std::move(block));
+        }(),
+        ...);
+  }(std::make_index_sequence<std::tuple_size_v<typename Arch::Groups>>{});
+  return {{"vocab", Arch::vocab},
+          {"context", Arch::context},
+          {"width", Arch::width},
+          {"layers", layers},
+          {"final_norm", detail::Describe<typename Arch::FinalNormType>::text()},
+          {"tied_head", Arch::tied},
+          {"head_bias", Arch::head_bias}};
+}
+
+/// Whether the hub's MixtralForCausalLM computes the same.
+template <class Arch>
+constexpr bool is_mixtral() {
+  using First = std::tuple_element_t<0, typename Arch::Groups>;
+  return std::tuple_size_v<typename Arch::Groups> == 1 && detail::is_mixtral_block<typename First::Block> &&
+         std::is_same_v<typename Arch::FinalNormType, RmsNorm> && !Arch::head_bias;
+}
+
+/// config.json's content.
+template <class Arch>
+nlohmann::json config(const Settings& settings, Token end_of_story) {
+  nlohmann::json file = {{"architectures", {is_mixtral<Arch>() ? "MixtralForCausalLM" : "TinymoeForCausalLM"}},
+                         {"model_type", is_mixtral<Arch>() ? "mixtral" : "tinymoe"},
+                         {"torch_dtype", "float32"},
+                         {"vocab_size", Arch::vocab},
+                         {"hidden_size", Arch::width},
+                         {"num_hidden_layers", Arch::layers},
+                         {"max_position_embeddings", Arch::context},
+                         {"tie_word_embeddings", Arch::tied},
+                         {"rms_norm_eps", settings.norm_epsilon},
+                         {"rope_theta", settings.rope_theta},
+                         {"router_aux_loss_coef", settings.balance_weight},
+                         {"router_z_loss_coef", settings.z_weight},
+                         {"output_router_logits", false},
+                         {"router_jitter_noise", 0.0},
+                         {"initializer_range", 0.02},
+                         {"bos_token_id", end_of_story},
+                         {"eos_token_id", end_of_story},
+                         {"pad_token_id", nullptr},
+                         {"tinymoe", describe<Arch>()}};
+  if constexpr (is_mixtral<Arch>()) {
+    using Block = typename std::tuple_element_t<0, typename Arch::Groups>::Block;
+    using A = typename Block::AttentionType;
+    file["intermediate_size"] = Block::Expert::hidden;
+    file["num_attention_heads"] = A::heads;
+    file["num_key_value_heads"] = A::kv_heads;
+    file["head_dim"] = A::template Layer<Arch::width>::head_dim;
+    file["hidden_act"] = "silu";
+    file["sliding_window"] = A::window > 0 ? nlohmann::json(A::window) : nlohmann::json(nullptr);
+    file["num_local_experts"] = Block::Router::experts;
+    file["num_experts_per_tok"] = Block::Router::choices;
+  }
+  return file;
+}
+
+/// Checks that a config.json describes `Arch` and returns its settings.
+/// Throws FileError for a file that cannot be read, MismatchError naming the file and the first field that differs.
+template <class Arch>
+Settings read_config(const std::filesystem::path& path) {
+  const auto file = read_json(path, std::size_t{1} << 20);
+  const auto expected = config<Arch>({}, 0);
+  const auto check = [&](const nlohmann::json& found, const nlohmann::json& wanted, const std::string& where) {
+    if (found == wanted) return;
+    fail<MismatchError>(path.string(), ": ", where, " is ", found.dump(), "; this program's model has ",
+                        wanted.dump());
+  };
+  const std::string name = path.string();
+  if (file.is_object() && file.contains("tinymoe")) {
+    const auto& found = file["tinymoe"];
+    for (const auto& [key, wanted] : expected["tinymoe"].items()) {
+      check(json_member(found, key, name), wanted, "the architecture's \"" + key + "\"");
+    }
+  } else {
+    // A file from elsewhere: the fields of the hub.
+    for (const char* key : {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size",
+                            "num_attention_heads", "num_key_value_heads", "num_local_experts", "num_experts_per_tok",
+                            "tie_word_embeddings", "sliding_window"}) {
+      if (expected.contains(key)) {
+        check(file.is_object() && file.contains(key) ? file[key] : nlohmann::json(nullptr), expected[key], key);
+      }
+    }
+  }
+  const Settings defaults;
+  return {json_field_or<double>(file, "rms_norm_eps", name, defaults.norm_epsilon),
+          json_field_or<double>(file, "rope_theta", name, defaults.rope_theta),
+          json_field_or<double>(file, "router_aux_loss_coef", name, defaults.balance_weight),
+          json_field_or<double>(file, "router_z_loss_coef", name, defaults.z_weight)};
+}
+
+}  // namespace tinymoe
