@@ -1,0 +1,30 @@
+# An installed copy: headers, and a package that find_package(tinymoe) finds. It holds no path of this machine.
+include(CMakePackageConfigHelpers)
+include(GNUInstallDirs)
+
+set(package_folder ${CMAKE_INSTALL_DATADIR}/cmake/tinymoe)
+
+install(DIRECTORY include/tinymoe DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
+        FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cu" PATTERN "*.cuh")
+install(TARGETS tinymoe EXPORT tinymoe INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT tinymoe NAMESPACE tinymoe:: FILE tinymoe-targets.cmake DESTINATION ${package_folder})
+
+# While the major version is 0, a new minor version may break what used the last one.
+set(compatible SameMajorVersion)
+if(PROJECT_VERSION_MAJOR EQUAL 0)
+  set(compatible SameMinorVersion)
+endif()
+configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/tinymoe-config.cmake.in
+                              ${PROJECT_BINARY_DIR}/tinymoe-config.cmake INSTALL_DESTINATION ${package_folder})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/tinymoe-config-version.cmake
+                                 COMPATIBILITY ${compatible} ARCH_INDEPENDENT)
+install(FILES ${PROJECT_BINARY_DIR}/tinymoe-config.cmake ${PROJECT_BINARY_DIR}/tinymoe-config-version.cmake
+        DESTINATION ${package_folder})
+
+# The libraries that were fetched for this build are not installed with it: they are others' packages.
+get_property(fetched GLOBAL PROPERTY tinymoe_fetched)
+list(REMOVE_ITEM fetched CLI11 Catch2 benchmark)
+if(fetched)
+  install(CODE "message(STATUS \"tinymoe: programs that use this copy also need ${fetched}, \"
+                              \"which was fetched for this build and is not installed by it\")")
+endif()
