@@ -71,8 +71,8 @@ inline void expect_positive(Index batch, Index time) {
 
 }  // namespace detail
 
-/// Training batches. An epoch cuts the data into windows, at a random offset below `time`, and visits each once in a
-/// random order; the last target of a window is the first input of the next. Steps flow from one epoch into the next.
+/// Training batches. An epoch cuts the data into windows, from a random offset on, and visits each once in a random
+/// order; the last target of a window is the first input of the next. Steps flow from one epoch into the next.
 class Batches {
  public:
   /// Throws ShapeError for an empty batch, TrainingError if the data is shorter than one window of `time` + 1 tokens.
@@ -82,8 +82,8 @@ class Batches {
     if (data_.size() < time + 1) {
       fail<TrainingError>("expected at least ", time + 1, " tokens for a window of ", time, ", found ", data_.size());
     }
-    offsets_ = std::min(time, data_.size() - time);
-    windows_ = (data_.size() - offsets_) / time;
+    windows_ = std::max<Index>(1, (data_.size() - time) / time);
+    offsets_ = data_.size() - windows_ * time;
   }
 
   Index batch() const { return batch_; }
@@ -105,9 +105,10 @@ class Batches {
   }
 
   /// Overwrites `inputs` and `targets` (B, T), row-major, with the batch of a step >= 0; a target is the next input.
-  /// Throws ShapeError if the spans are not B·T long, FileError if the data is corrupt.
+  /// Throws ShapeError if the spans are not B·T long or the step is negative, FileError if the data is corrupt.
   void fill(Index step, std::span<Token> inputs, std::span<Token> targets) const {
     detail::expect_batch(batch_, time_, inputs, targets);
+    if (step < 0) fail<ShapeError>("expected a step from 0 on, found ", step);
     for (Index row = 0; row < batch_; ++row) {
       const Index start = window_start(step, row);
       data_.copy(start, inputs.subspan(row * time_, time_));

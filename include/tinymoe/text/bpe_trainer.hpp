@@ -220,8 +220,9 @@ Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {
   while (std::ssize(parts.vocabulary) + 1 < training.vocabulary) {
     const auto pair = statistics.best(std::max<Index>(training.least_count, 1));
     if (!pair) {
-      fail<TextError>("the text is too small for a vocabulary of ", training.vocabulary, ": it fills one of ",
-                      parts.vocabulary.size() + 1, " with pairs that occur at least ", training.least_count, " times");
+      fail<TextError>("the text is too small for a vocabulary of ", training.vocabulary,
+                      ": with pairs that occur at least ", training.least_count, " times it fills one of ",
+                      parts.vocabulary.size() + 1, "; ask for that or give more text");
     }
     // Two merges may give the same bytes, and a pair may come back where the second one has acted.
     const Token result = add_token(parts.vocabulary[pair->left].bytes + parts.vocabulary[pair->right].bytes);

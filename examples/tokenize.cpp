@@ -1,0 +1,132 @@
+// Byte-level BPE on the command line: learn a tokenizer from stories, import GPT-2's, encode and decode.
+//
+//   tokenize train stories.txt --vocabulary 2048 --out tokenizer.json
+//   tokenize import --vocab vocab.json --merges merges.txt --out tokenizer.json
+//   echo "Once upon a time" | tokenize encode tokenizer.json
+//   echo "Once upon a time" | tokenize encode tokenizer.json --pieces
+//   echo "7454 2402 257 640" | tokenize decode tokenizer.json
+
+#include <tinymoe/text/text.hpp>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <exception>
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace tinymoe;
+
+struct Arguments {
+  std::string text = "-", tokenizer, out = "tokenizer.json", vocab, merges;
+  TokenizerTraining training;
+  bool pieces = false;
+};
+
+/// All of a file, or of the standard input if it is called "-".
+std::string read_text(const std::string& path) {
+  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  return std::string(MappedFile(path).text());
+}
+
+void save(const Tokenizer& tokenizer, const std::string& path) {
+  tokenizer.save(path);
+  std::cerr << path << ": " << tokenizer.vocabulary_size() << " tokens\n";
+}
+
+/// Bytes as something to look at: control characters and what is not UTF-8 as hexadecimal numbers.
+std::string printable(std::string_view bytes) {
+  constexpr char digits[] = "0123456789abcdef";
+  const bool whole = find_invalid_utf8(bytes) == std::string_view::npos;
+  std::string text;
+  for (const char character : bytes) {
+    const auto byte = static_cast<unsigned char>(character);
+    if (byte >= 0x20 && byte != 0x7f && (byte < 0x80 || whole)) {
+      text += character;
+    } else {
+      text += {'\\', 'x', digits[byte / 16], digits[byte % 16]};
+    }
+  }
+  return text;
+}
+
+void encode(const Arguments& arguments) {
+  const auto tokenizer = Tokenizer::load(arguments.tokenizer);
+  const std::string text = read_text(arguments.text);
+  const char* separator = "";
+  for (const Token token : tokenizer.encode(text)) {
+    if (arguments.pieces) {
+      std::cout << token << "\t[" << printable(tokenizer.bytes(token)) << "]\n";
+    } else {
+      std::cout << std::exchange(separator, " ") << token;
+    }
+  }
+  if (!arguments.pieces) std::cout << '\n';
+}
+
+void decode(const Arguments& arguments) {
+  const auto tokenizer = Tokenizer::load(arguments.tokenizer);
+  std::istringstream words(read_text(arguments.text));
+  std::vector<Token> tokens;
+  for (std::string word; words >> word;) {
+    Token token = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), token);
+    if (error != std::errc() || end != word.data() + word.size()) {
+      fail<TextError>(arguments.text == "-" ? "standard input" : arguments.text, ": expected token numbers, found \"",
+                      word.substr(0, 40), "\"");
+    }
+    tokens.push_back(token);
+  }
+  std::cout << tokenizer.decode(tokens);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app("Byte-level BPE: learn, import, encode, decode");
+  app.require_subcommand(1);
+
+  auto* train = app.add_subcommand("train", "Learn a tokenizer from a file of stories");
+  train->add_option("text", arguments.text, "UTF-8 text, each story followed by <|endoftext|>")->required();
+  train->add_option("--vocabulary", arguments.training.vocabulary, "Tokens in all")->capture_default_str();
+  train->add_option("--threads", arguments.training.threads, "Threads, 0 for all cores")->capture_default_str();
+  train->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
+  train->callback([&] { save(train_tokenizer(TextCorpus(arguments.text), arguments.training), arguments.out); });
+
+  auto* import = app.add_subcommand("import", "Write GPT-2's vocab.json and merges.txt as tokenizer.json");
+  import->add_option("--vocab", arguments.vocab, "vocab.json")->required();
+  import->add_option("--merges", arguments.merges, "merges.txt")->required();
+  import->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
+  import->callback([&] { save(Tokenizer::load_gpt2(arguments.vocab, arguments.merges), arguments.out);
+});
+
+auto* encoding = app.add_subcommand("encode", "Print the tokens of a text, every byte of it");
+encoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json")->required();
+encoding->add_option("text", arguments.text, "A file; - for the standard input")->capture_default_str();
+encoding->add_flag("--pieces", arguments.pieces, "One token a line, with its bytes");
+encoding->callback([&] { encode(arguments); });
+
+auto* decoding = app.add_subcommand("decode", "Print the text of token numbers");
+decoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json")->required();
+decoding->add_option("text", arguments.text, "A file; - for the standard input")->capture_default_str();
+decoding->callback([&] { decode(arguments); });
+
+try {
+  app.parse(argc, argv);
+  std::cout.flush();
+  if (!std::cout) fail<FileError>("the standard output cannot be written");
+} catch (const CLI::ParseError& error) {
+  return app.exit(error);
+} catch (const std::exception& error) {
+  std::cerr << "tokenize: " << error.what() << '\n';
+  return 1;
+}
+}
