@@ -4,7 +4,6 @@
 /// step, so that a resumed run goes on with the batches it would have had.
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cassert>
 #include <cstddef>
@@ -12,7 +11,6 @@
 #include <limits>
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"

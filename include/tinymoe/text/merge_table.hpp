@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -40,7 +41,7 @@ class MergeTable {
   };
 
   explicit MergeTable(std::size_t merges = 0) : entries_(std::bit_ceil(std::max<std::size_t>(2, merges * 2))) {
-    shift_ = 64 - std::bit_width(entries_.size() - 1);
+    shift_ = 64 - std::countr_zero(entries_.size());
   }
 
   /// Adds a merge, at most as many as the constructor was told; false if the pair has one already.

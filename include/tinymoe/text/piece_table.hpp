@@ -3,7 +3,6 @@
 /// A hash table that numbers byte strings: the vocabulary, the pieces that training counts, the encoder's cache.
 
 #include <algorithm>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -3,7 +3,6 @@
 /// A data set: all stories as one row of tokens, each followed by the end of a story, in a mapped file or in memory.
 
 #include <algorithm>
-#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -126,8 +125,7 @@ class TokenData {
   /// Throws ShapeError if they are not all there, FileError if the file holds one outside the vocabulary.
   void copy(Index first, std::span<Token> out) const {
     if (first < 0 || first > size_ || std::ssize(out) > size_ - first) {
-      fail<ShapeError>(name_, ": expected tokens within 0 to ", size_, ", found ", first, " to ",
-                       first + std::ssize(out));
+      fail<ShapeError>(name_, ": expected tokens within 0 to ", size_, ", found ", out.size(), " from ", first, " on");
     }
     if (token_bytes_ == 2) {
       copy_as<std::uint16_t>(first, out);

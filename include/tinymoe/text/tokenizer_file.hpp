@@ -3,13 +3,12 @@
 /// The files of a byte-level BPE: tokenizer.json as Hugging Face tokenizers reads and writes it, and GPT-2's older pair
 /// vocab.json and merges.txt. Nobody vouches for these files, so everything in them is checked.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>

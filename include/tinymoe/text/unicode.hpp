@@ -3,7 +3,6 @@
 /// As much of Unicode as GPT-2's pre-tokenizer asks for: UTF-8, and which code points are letters, numbers and spaces.
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
