@@ -89,6 +89,12 @@ void head_loss_and_gradient(B& backend, Input<B> weight, Input<B> bias, Input<B>
                             MasterOutput<B> dbias, HeadScratch<typename B::Scalar>& scratch) {
   using T = typename B::Scalar;
   using M = typename B::Master;
+  if (scale == 0) {  // which tells the kernel to leave the logits as they are
+    assert(dx.contiguous());
+    head_loss<B>(backend, weight, bias, x, targets, losses, scratch);
+    backend.zero(dx.data, static_cast<std::size_t>(dx.size()) * sizeof(T));
+    return;
+  }
   for (Index first = 0; first < x.rows; first += scratch.logits.rows) {
     const Index count = std::min(scratch.logits.rows, x.rows - first);
     const auto logits = scratch.logits.middle_rows(0, count);
