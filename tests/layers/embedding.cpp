@@ -1,0 +1,117 @@
+#include "tinymoe/layers/embedding.hpp"
+
+#include "support/gradients.hpp"
+#include "tinymoe/backend/cpu.hpp"
+
+using namespace tinymoe_test;
+
+namespace {
+
+constexpr Index V = 5, D = 70, C = 9;  // D: more than one block of columns
+constexpr Index T = 4, N = 2 * T;
+
+constexpr Token tokens[N] = {3, 0, 3, 3, 1, 0, 4, 3};  // repeats within and across sequences; never 2
+
+/// Both tables, their gradients and x on backend B.
+template <class B, bool learned>
+struct Table {
+  using Layer = Embedding<V, D, C, learned>;
+  using S = typename B::Scalar;
+  static constexpr Index size = buffer_size<typename Layer::template Parameters<S>>();
+
+  explicit Table(B& backend) : backend(backend), w(backend, 1, size), g(backend, 1, size), x(backend, N, D) {
+    bind(weights, w.view().data);
+    bind(gradients, g.view().data);
+    w.fill_normal(1);
+    x.fill_normal(2);
+  }
+  View<const Token> ids() const { return {tokens, 1, N}; }
+
+  B& backend;
+  Pass pass{.batch = 2, .time = T, .first_position = 3};
+  typename Layer::template Parameters<S> weights, gradients;
+  DeviceMatrix<S, B> w, g, x;
+};
+
+constexpr Index position_offset = aligned_size(V * D);
+
+}  // namespace
+
+TEST_CASE("embedding is the token's row, plus the position's where positions are learned", "[embedding]") {
+  Reference<double> backend;
+  using Learnt = Table<Reference<double>, true>;
+  using Plain = Table<Reference<double>, false>;
+  Learnt learned(backend);
+  Plain plain(backend);
+  learned.x.fill(not_a_number);
+  plain.x.fill(not_a_number);
+  Learnt::Layer::forward(backend, learned.pass, learned.weights, learned.ids(), learned.x.view());
+  Plain::Layer::forward(backend, plain.pass, plain.weights, plain.ids(), plain.x.view());
+  const auto w = learned.w.read();
+  bool learned_right = true, plain_right = true;
+  for (Index n = 0; n < N; ++n) {
+    for (Index c = 0; c < D; ++c) {
+      const double token = w[static_cast<std::size_t>(tokens[n] * D + c)];
+      const double position = w[static_cast<std::size_t>(position_offset + (3 + n % T) * D + c)];
+      learned_right = learned_right && learned.x.view()(n, c) == token + position;
+      plain_right = plain_right && plain.x.view()(n, c) == token;
+    }
+  }
+  CHECK(learned_right);
+  CHECK(plain_right);
+}
+
+TEST_CASE("embedding's gradients are the sums over a token's and a position's rows", "[embedding][gradient]") {
+  const auto expected = [](const std::vector<double>& dx) {
+    std::vector<double> g(static_cast<std::size_t>(Table<Reference<double>, true>::size), before);
+    for (Index n = 0; n < N; ++n) {
+      for (Index c = 0; c < D; ++c) {
+        const double d = dx[static_cast<std::size_t>(n * D + c)];
+        g[static_cast<std::size_t>(tokens[n] * D + c)] += d;
+        g[static_cast<std::size_t>(position_offset + (3 + n % T) * D + c)] += d;
+      }
+    }
+    return g;
+  };
+  const auto check = [&](auto&& backend, double tolerance) {
+    Table<std::remove_cvref_t<decltype(backend)>, true> table(backend);
+    const auto dx = table.x.read();
+    table.g.fill(before);
+    Embedding<V, D, C, true>::backward(backend, table.pass, table.ids(), table.x.view(), table.gradients);
+    CHECK(absolute_error(table.g.read(), expected(dx)) < tolerance);
+    CHECK(same_bits(table.x.read(), dx));
+    const auto once = table.g.read();
+    Embedding<V, D, C, true>::backward(backend, table.pass, table.ids(), table.x.view(), table.gradients);
+    auto twice = expected(dx);
+    for (double& value : twice) value = 2 * value - before;
+    CHECK(absolute_error(table.g.read(), twice) < 2 * tolerance);
+    for (Index c = 0; c < D; ++c) REQUIRE(table.g.read()[static_cast<std::size_t>(2 * D + c)] == before);  // unseen
+  };
+  check(Reference<double>(), 1e-13);
+  check(Cpu(1), 1e-5);
+  check(Cpu(3), 1e-5);
+}
+
+TEST_CASE("embedding's gradients by complex step", "[embedding][gradient]") {
+  Reference<double> real;
+  Table<Reference<double>, true> table(real);
+  const auto dy = table.x.read();
+  Embedding<V, D, C, true>::backward(real, table.pass, table.ids(), table.x.view(), table.gradients);
+  Reference<Complex> stepped_backend;
+  Table<Reference<Complex>, true> stepped(stepped_backend);
+  const auto loss = [&] {
+    Embedding<V, D, C, true>::forward(stepped_backend, stepped.pass, stepped.weights, stepped.ids(), stepped.x.view());
+    Complex total(0);
+    for (Index i = 0; i < N * D; ++i) total += stepped.x.view().data[i] * dy[static_cast<std::size_t>(i)];
+    return total;
+  };
+  CHECK(check_slopes("embed_tokens", stepped.w.view(), 0, V * D, table.g.read(), loss) > 0.1);
+  CHECK(check_slopes("embed_positions", stepped.w.view(), position_offset, C * D, table.g.read(), loss) > 0.1);
+}
+
+TEST_CASE("embedding describes its tables as the hub names them", "[embedding]") {
+  using Names = std::vector<std::string>;
+  CHECK(tensor_names<Embedding<V, D, C, true>::Parameters<double>>() ==
+        Names{"embed_tokens.weight", "embed_positions.weight"});
+  CHECK(tensor_names<Embedding<V, D, C, false>::Parameters<double>>() == Names{"embed_tokens.weight"});
+}
