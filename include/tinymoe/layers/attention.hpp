@@ -72,7 +72,7 @@ struct CachedAttention {
   View<const T> query;  // (N, H·d)
   KvCache<T> cache;
   View<T> out;         // (N, H·d)
-  View<M> probability;  // (N·H, C) scratch
+  View<M> probability;  // scratch, N·H·C elements
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Index n = part / shape.heads, head = part % shape.heads, d = shape.head_dim;
@@ -81,7 +81,7 @@ struct CachedAttention {
     const Index col = head / shape.group() * d;
     const T* q = query.row(n) + head * d;
     T* to = out.row(n) + head * d;
-    M* p = probability.row(part);
+    M* p = probability.data + part * capacity;
     for (Index s = 0; s < count; ++s) {
       const T* k = cache.key.row(sequence + (first + s) % capacity) + col;
       const M dot = group.sum(d, [=](Index i) { return M(q[i]) * M(k[i]); });
@@ -222,7 +222,7 @@ struct Attention {
     }
 
     /// y = attention of new tokens to those in the cache and to each other; their keys join the cache.
-    /// `probability` (N·H, C) is scratch.
+    /// `probability` is scratch of N·H·C elements.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {

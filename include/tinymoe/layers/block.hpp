@@ -95,7 +95,7 @@ struct Block {
       });
     }
 
-    /// The same for new tokens of sequences whose past lies in `cache`; `probability` (N·H, C) is scratch.
+    /// The same for new tokens of sequences whose past lies in `cache`; `probability` is scratch of N·H·C elements.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
