@@ -1,0 +1,10 @@
+// expected sentence: tinymoe::Attention: Rope turns pairs, so HeadDim must be even
+#include "small.hpp"
+
+#ifdef FIXED
+using Tested = WithAttention<Attention<Heads<4>, NoPosition, HeadDim<7>>>;
+#else
+using Tested = WithAttention<Attention<Heads<4>, Rope, HeadDim<7>>>;
+#endif
+
+template void use<Tested>();

@@ -1,0 +1,10 @@
+// expected sentence: tinymoe::Attention: unknown option; it takes Heads, KvHeads, HeadDim, Rope, Learned, NoPosition, SlidingWindow, Bias, QkvBias and OutputBias
+#include "small.hpp"
+
+#ifdef FIXED
+using Tested = WithAttention<Attention<Heads<4>>>;
+#else
+using Tested = WithAttention<Attention<Heads<4>, Hidden<8>>>;
+#endif
+
+template void use<Tested>();

@@ -1,0 +1,10 @@
+// expected sentence: tinymoe::Attention: Width must be a multiple of Heads, or HeadDim be given
+#include "small.hpp"
+
+#ifdef FIXED
+using Tested = WithAttention<Attention<Heads<5>, HeadDim<6>>>;
+#else
+using Tested = WithAttention<Attention<Heads<5>>>;
+#endif
+
+template void use<Tested>();

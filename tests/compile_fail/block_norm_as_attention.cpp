@@ -1,0 +1,10 @@
+// expected kind: AttentionKind
+#include "small.hpp"
+
+#ifdef FIXED
+using Tested = WithBlock<RmsNorm, GoodAttention, GoodRouter, GoodExpert>;
+#else
+using Tested = WithBlock<RmsNorm, RmsNorm, GoodRouter, GoodExpert>;
+#endif
+
+template void use<Tested>();

@@ -1,0 +1,10 @@
+// expected sentence: tinymoe::Expert: Hidden is missing; give Hidden<F> with F of 1 or more
+#include "small.hpp"
+
+#ifdef FIXED
+using Tested = WithExpert<Expert<SwiGlu, Hidden<64>>>;
+#else
+using Tested = WithExpert<Expert<SwiGlu>>;
+#endif
+
+template void use<Tested>();

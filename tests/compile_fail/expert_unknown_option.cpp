@@ -1,0 +1,10 @@
+// expected sentence: tinymoe::Expert: unknown option; it takes SwiGlu, Gelu or Relu, Hidden and Bias
+#include "small.hpp"
+
+#ifdef FIXED
+using Tested = WithExpert<Expert<Hidden<64>>>;
+#else
+using Tested = WithExpert<Expert<Hidden<64>, Heads<4>>>;
+#endif
+
+template void use<Tested>();
