@@ -11,6 +11,11 @@ using Story = Transformer<
     Vocab<2048>, Context<256>, Width<256>, TiedHead,
     Layers<4, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<2>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<256>>>>>;
 
+/// The smallest model that learns something of a story; for trying things out.
+using Pocket = Transformer<
+    Vocab<512>, Context<64>, Width<64>, TiedHead,
+    Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<64>>>>>;
+
 /// The model that speed is compared on: 163.2M parameters.
 using Yardstick = Transformer<
     Vocab<32000>, Context<256>, Width<512>, TiedHead,

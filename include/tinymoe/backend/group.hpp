@@ -19,14 +19,14 @@ struct SerialGroup {
 
   /// f(0) … f(n − 1).
   template <class F>
-  void each(Index n, F&& f) const {
+  TINYMOE_INLINE void each(Index n, F&& f) const {
 #pragma omp simd
     for (Index i = 0; i < n; ++i) f(i);
   }
 
   /// f(0) + … + f(n − 1); every lane gets the sum.
   template <class F>
-  auto sum(Index n, F&& f) const {
+  TINYMOE_INLINE auto sum(Index n, F&& f) const {
     using T = std::remove_cvref_t<std::invoke_result_t<F&, Index>>;
     T total{};
     if constexpr (std::is_arithmetic_v<T>) {
@@ -40,7 +40,7 @@ struct SerialGroup {
 
   /// The greatest of f(0) … f(n − 1), by real part; n > 0.
   template <class F>
-  auto max(Index n, F&& f) const {
+  TINYMOE_INLINE auto max(Index n, F&& f) const {
     using T = std::remove_cvref_t<decltype(real_part(f(Index{})))>;
     T greatest = real_part(f(0));
 #pragma omp simd reduction(max : greatest)
@@ -53,7 +53,7 @@ struct SerialGroup {
 
   /// Runs f on one lane only; what it writes is visible to all lanes after.
   template <class F>
-  void once(F&& f) const {
+  TINYMOE_INLINE void once(F&& f) const {
     f();
   }
 };

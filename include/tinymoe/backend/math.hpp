@@ -45,7 +45,7 @@ TINYMOE_EVERYWHERE constexpr auto real_part(T x) {
 /// e^x. For float it is branch-free, so that loops vectorise: relative error below 2e-7, 0 below −87.3, and at most
 /// e^88.3 = 2.2e38 above (never infinite).
 template <class T>
-TINYMOE_EVERYWHERE inline T exponential(T x) {
+TINYMOE_EVERYWHERE TINYMOE_INLINE T exponential(T x) {
   if constexpr (std::is_same_v<T, float>) {
     const float clamped = x < -87.3f ? -87.3f : (x > 88.3f ? 88.3f : x);
     const float rounded = clamped * 1.44269504f + 12582912.0f;  // 1.5·2^23: the sum's low bits are the whole number
@@ -68,7 +68,7 @@ TINYMOE_EVERYWHERE inline T exponential(T x) {
 
 /// 1 / (1 + e^−x).
 template <class T>
-TINYMOE_EVERYWHERE inline T sigmoid(T x) {
+TINYMOE_EVERYWHERE TINYMOE_INLINE T sigmoid(T x) {
   return T(1) / (T(1) + exponential(-x));
 }
 
@@ -76,7 +76,7 @@ TINYMOE_EVERYWHERE inline T sigmoid(T x) {
 /// For complex: the first-order expansion about the real part, exact to machine precision for the imaginary steps of
 /// gradient tests.
 template <class T>
-TINYMOE_EVERYWHERE inline T error_function(T x) {
+TINYMOE_EVERYWHERE TINYMOE_INLINE T error_function(T x) {
   if constexpr (is_complex<T>) {
     const auto slope = 1.1283791670955126 * std::exp(-x.real() * x.real());
     return T(std::erf(x.real()), slope * x.imag());

@@ -12,6 +12,13 @@
 #define TINYMOE_EVERYWHERE
 #endif
 
+#if defined(__GNUC__) || defined(__clang__)
+/// Marks a function that must be inlined, so that the loop around it vectorises.
+#define TINYMOE_INLINE [[gnu::always_inline]] inline
+#else
+#define TINYMOE_INLINE inline
+#endif
+
 namespace tinymoe {
 
 /// Sizes, rows and offsets: signed, so that differences and loops downwards are plain arithmetic.

@@ -25,11 +25,11 @@ struct SwiGlu {
   static constexpr const char* name = "swiglu";
   static constexpr bool gated = true;
   template <class M>
-  TINYMOE_EVERYWHERE static M value(M gate, M up) {
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M value(M gate, M up) {
     return gate * sigmoid(gate) * up;
   }
   template <class M>
-  TINYMOE_EVERYWHERE static void slopes(M gate, M up, M& dgate, M& dup) {
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static void slopes(M gate, M up, M& dgate, M& dup) {
     const M s = sigmoid(gate);
     dgate = up * s * (M(1) + gate * (M(1) - s));
     dup = gate * s;
@@ -42,11 +42,11 @@ struct Gelu {
   static constexpr const char* name = "gelu";
   static constexpr bool gated = false;
   template <class M>
-  TINYMOE_EVERYWHERE static M value(M x) {
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M value(M x) {
     return x * M(0.5) * (M(1) + error_function(x * M(0.70710678118654752)));
   }
   template <class M>
-  TINYMOE_EVERYWHERE static M slope(M x) {
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M slope(M x) {
     return M(0.5) * (M(1) + error_function(x * M(0.70710678118654752))) +
            x * exponential(-x * x * M(0.5)) * M(0.39894228040143268);
   }
@@ -58,11 +58,11 @@ struct Relu {
   static constexpr const char* name = "relu";
   static constexpr bool gated = false;
   template <class M>
-  TINYMOE_EVERYWHERE static M value(M x) {
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M value(M x) {
     return real_part(x) > 0 ? x : M(0);
   }
   template <class M>
-  TINYMOE_EVERYWHERE static M slope(M x) {
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M slope(M x) {
     return real_part(x) > 0 ? M(1) : M(0);
   }
 };

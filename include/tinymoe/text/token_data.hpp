@@ -105,6 +105,16 @@ class TokenData {
     return TokenData(std::move(bytes), view, "token data in memory");
   }
 
+  /// The first `count` tokens, which share this object's storage; how much text they stand for is not known.
+  /// Throws ShapeError if there are not so many.
+  TokenData first(Index count) const {
+    if (count < 0 || count > size_) fail<ShapeError>(name_, ": expected ", size_, " tokens or less, found ", count);
+    TokenData part = *this;
+    part.size_ = count;
+    part.text_bytes_ = part.stories_ = 0;
+    return part;
+  }
+
   /// Number of tokens, the ends of stories among them.
   Index size() const { return size_; }
   /// Bytes of the stories, without trimmed white space and markers: what bits per byte divide by.
@@ -184,5 +194,28 @@ class TokenData {
   Index size_ = 0, text_bytes_ = 0, stories_ = 0, vocabulary_ = 0;
   std::string name_;
 };
+
+/// Training and validation data from one set.
+struct SplitData {
+  TokenData training, validation;
+};
+
+/// Holds out the last stories: about `fraction` of the tokens, but at most `most`. The tokenizer is the data's own.
+/// Throws TrainingError if the data has only one story.
+inline SplitData hold_out(const TokenData& data, const Tokenizer& tokenizer, double fraction = 0.05,
+                          Index most = 500000) {
+  Index first = data.size() - std::min(most, static_cast<Index>(fraction * static_cast<double>(data.size())));
+  while (first > 0 && (first == data.size() || data[first - 1] != tokenizer.end_of_story())) --first;
+  if (first == 0) fail<TrainingError>("expected two stories or more, of which the last can be held out for validation");
+  std::vector<Token> tokens(static_cast<std::size_t>(data.size() - first));
+  data.copy(first, tokens);
+  Index bytes = 0, stories = 0;
+  for (const Token token : tokens) {
+    const bool ends = token == tokenizer.end_of_story();
+    stories += ends ? 1 : 0;
+    bytes += ends ? 0 : std::ssize(tokenizer.bytes(token));
+  }
+  return {data.first(first), TokenData::from_tokens(tokens, data.vocabulary_size(), bytes, stories)};
+}
 
 }  // namespace tinymoe
