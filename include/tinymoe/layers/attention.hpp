@@ -261,7 +261,7 @@ struct Attention {
     template <Backend B, class T, class M>
     static void project(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
       saved.x = x;
-      saved.qkv.rows = saved.out.rows = x.rows;
+      saved.qkv.rows = saved.out.rows = saved.dqkv.rows = saved.dout.rows = x.rows;
       backend.matmul(x, p.qkv, bias<T>(p.qkv_bias_), saved.qkv);
       if constexpr (Position::rotary) rotate(backend, pass, saved.qkv, saved, M(1));
     }

@@ -123,7 +123,7 @@ struct Block {
     template <Backend B, class T, class M, class Attend>
     static void around(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                        Saved<T, M>& saved, Attend&& attend) {
-      saved.normed.rows = saved.middle.rows = saved.network_normed.rows = x.rows;
+      saved.normed.rows = saved.middle.rows = saved.network_normed.rows = saved.gradient.rows = x.rows;
       NormLayer::forward(backend, pass, p.attention_norm, x, saved.normed, saved.attention_norm);
       attend(saved.middle);
       add(backend, x, saved.middle);

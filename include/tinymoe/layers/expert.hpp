@@ -225,7 +225,7 @@ struct Expert {
     static void forward(B& backend, const Parameters<T>& p, View<const std::int32_t> offsets, Input<B> x,
                         Output<B> y, Saved<T, M>& saved) {
       saved.x = x;
-      saved.hidden.rows = saved.activated.rows = x.rows;
+      saved.hidden.rows = saved.activated.rows = saved.dhidden.rows = saved.dactivated.rows = x.rows;
       backend.grouped_matmul(x, read(p.input()), read(p.input_bias()), offsets, saved.hidden);
       backend.launch(x.rows, kernels::ActivationForward<Activation, T>{saved.hidden, saved.activated});
       backend.grouped_matmul(saved.activated, read(p.output()), read(p.output_bias()), offsets, y);

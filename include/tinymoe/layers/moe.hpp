@@ -167,8 +167,8 @@ struct Mixture {
     static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
       const Index pairs = x.rows * choices;
-      saved.dispatch.slots.rows = x.rows;
-      saved.dispatch.pairs.cols = saved.x.rows = saved.y.rows = pairs;
+      saved.dispatch.slots.rows = saved.dgate.rows = x.rows;
+      saved.dispatch.pairs.cols = saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = pairs;
       const Dispatch& dispatch = saved.dispatch;
       RouterLayer::forward(backend, pass, p.gate, x, saved.router);
       backend.sort_by_expert(saved.router.routing.selected, dispatch);

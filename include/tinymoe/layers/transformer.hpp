@@ -260,7 +260,7 @@ struct Transformer {
   static void run(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens, Saved<T, M>& saved,
                   Run&& run_block) {
     for (auto& activations : saved.x) activations.rows = pass.rows();
-    saved.normed.rows = pass.rows();
+    saved.normed.rows = saved.gradient.rows = pass.rows();
     EmbeddingLayer::forward(backend, pass, p.embedding, tokens, saved.x[0]);
     for_each_layer([&](auto group, Index i, Index number) {
       run_block(std::type_identity<BlockLayer<group>>{}, std::get<group>(p.layers)[at(i)],
