@@ -215,10 +215,10 @@ struct Attention {
       backend.matmul_input(saved.dqkv, p.qkv, dx, Write::overwrite);
     }
 
-    /// The cache's rows for a sequence: the window, or the whole context; a pass of up to `chunk` tokens must not
-    /// overwrite keys that its first token still sees.
+    /// The cache's rows for a sequence: the whole context, or the window and the rest of a pass of up to `chunk` tokens,
+    /// which must not overwrite keys that its first token still sees. A sequence of windows may outgrow the context.
     static constexpr Index cache_rows(Index context, Index chunk) {
-      return window > 0 && window + chunk - 1 < context ? window + chunk - 1 : context;
+      return window > 0 && window <= context ? window + chunk - 1 : context;
     }
 
     /// y = attention of new tokens to those in the cache and to each other; their keys join the cache.
