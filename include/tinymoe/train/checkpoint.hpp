@@ -8,6 +8,7 @@
 
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/layers/model.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 #include "tinymoe/train/config.hpp"
 
