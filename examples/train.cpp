@@ -56,9 +56,20 @@ Tokenizer tokenizer_for(const Arguments& arguments, const Source& source, Index 
   return train_tokenizer(source, {.vocabulary = vocabulary, .threads = arguments.threads});
 }
 
+/// What is said of a file's text, with the file's name.
+template <class F>
+auto about(const path& text, F&& f) {
+  try {
+    return f();
+  } catch (const TextError& error) {
+    fail<FileError>(text.string(), ": ", error.what());
+  }
+}
+
 /// Texts from files; without a validation text, the last stories of the training text are held out.
 Stories from_files(const Arguments& arguments, Index vocabulary) {
-  auto tokenizer = tokenizer_for(arguments, TextCorpus(arguments.data), vocabulary);
+  auto tokenizer =
+      about(arguments.data, [&] { return tokenizer_for(arguments, TextCorpus(arguments.data), vocabulary); });
   std::printf("reading %s\n", arguments.data.c_str());
   std::fflush(stdout);
   auto training = TokenData::open_or_encode(arguments.data, tokenizer, token_file(arguments, "training.tokens"),
