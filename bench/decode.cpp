@@ -1,0 +1,123 @@
+// Writing and reading with the yardstick model in float32: one stream, token by token, and a prompt at once.
+
+#include <CLI/CLI.hpp>
+
+#include "support.hpp"
+#include "tinymoe/analysis/count.hpp"
+#include "tinymoe/presets.hpp"
+#include "tinymoe/sample/kv_cache.hpp"
+
+namespace {
+
+using namespace tinymoe;
+using Arch = presets::Yardstick;
+using ModelType = Model<Arch, Cpu>;
+
+struct Arguments {
+  Index prompt = 16, tokens = 64, prefill = 256;
+  int repeats = 3, threads = 0;
+};
+
+/// Weights that one token is multiplied with, the head's among them; the looked-up row of an embedding is nothing.
+constexpr Index weights_per_token() {
+  constexpr auto cost = count<Arch>();
+  return cost.active - cost.part(Part::position) - (Arch::tied ? 0 : cost.part(Part::embedding));
+}
+
+/// Seconds of each token. They are random ones: a model that writes what it likes best would soon write the same tokens
+/// again, and find the weights of the same experts in the cache.
+std::vector<double> decode(const ModelType& model, const Arguments& arguments) {
+  Session<ModelType> session(model);
+  const auto tokens = bench::random_tokens(arguments.prompt + arguments.tokens, Arch::vocab, 7);
+  const auto prompt = static_cast<std::size_t>(arguments.prompt);
+  std::vector<double> seconds;
+  for (int repeat = 0; repeat < arguments.repeats; ++repeat) {
+    session.reset();
+    session.feed(std::span(tokens).first(prompt));
+    for (std::size_t i = prompt; i < tokens.size(); ++i) {
+      seconds.push_back(bench::seconds_of([&] { session.feed(std::span(tokens).subspan(i, 1)); }));
+    }
+  }
+  return seconds;
+}
+
+/// Seconds to read a prompt, with the logits of what comes after it.
+double prefill(const ModelType& model, const Arguments& arguments) {
+  Session<ModelType> session(model);
+  const auto tokens = bench::random_tokens(arguments.prefill, Arch::vocab, 8);
+  std::vector<double> seconds;
+  for (int repeat = 0; repeat <= arguments.repeats; ++repeat) {
+    session.reset();
+    const double one = bench::seconds_of([&] { session.feed(tokens); });
+    if (repeat > 0) seconds.push_back(one);
+  }
+  return bench::median(seconds);
+}
+
+/// Seconds to read a prompt, with the logits of every position.
+double prefill_all_logits(const ModelType& model, const Arguments& arguments) {
+  auto& cpu = model.backend();
+  const Pass pass{.batch = 1, .time = arguments.prefill, .settings = model.settings()};
+  Activations<Arch, Cpu> saved(cpu, Plan::Purpose::training, pass);
+  const auto tokens = bench::random_tokens(pass.rows(), Arch::vocab, 8);
+  const Memory memory = cpu.allocate(static_cast<std::size_t>(pass.rows() * Arch::vocab) * sizeof(float));
+  const View<float> logits(memory.as<float>().data, pass.rows(), Arch::vocab);
+  std::vector<double> seconds;
+  for (int repeat = 0; repeat <= arguments.repeats; ++repeat) {
+    const double one = bench::seconds_of([&] {
+      Arch::forward(cpu, pass, model.weights(), View<const Token>(tokens.data(), 1, pass.rows()), *saved);
+      Arch::logits(cpu, model.weights(), saved->normed, logits);
+    });
+    if (repeat > 0) seconds.push_back(one);
+  }
+  return bench::median(seconds);
+}
+
+void run(const Arguments& arguments) {
+  Cpu cpu(arguments.threads);
+  const ModelType model(cpu, Seed{1});
+  constexpr double bytes = double(weights_per_token()) * sizeof(float);
+  std::printf("yardstick: %.1fM weights a token, %.0f MB; %d threads\n", double(weights_per_token()) / 1e6, bytes / 1e6,
+              cpu.threads());
+  double fma = bench::measure_fma(cpu.threads());
+  const auto tokens = decode(model, arguments);
+  const double prompt = prefill(model, arguments), all = prefill_all_logits(model, arguments);
+  fma = std::max(fma, bench::measure_fma(cpu.threads()));
+  const auto limits = bench::measure_memory(cpu);
+
+  const double token = bench::median(tokens);
+  double total = 0;
+  for (const double seconds : tokens) total += seconds;
+  std::printf("decode: median %.2f ms a token, mean %.2f; %.1f GB/s of weights; memory reads at %.1f GB/s\n",
+              1e3 * token, 1e3 * total / double(tokens.size()), bytes / token / 1e9, limits.read / 1e9);
+  bench::print_row("decode, float32, one stream", 1 / token, "tok/s", limits.read / bytes);
+
+  constexpr auto cost = count<Arch>();
+  const double length = double(arguments.prefill), head = 2.0 * double(Arch::vocab * Arch::width);
+  const double flops_all = double(cost.flops_forward) * length, flops = flops_all - head * (length - 1);
+  std::printf("prefill of %.0f tokens: %.3f s, %.1f GFLOP/s; with all logits %.3f s, %.1f GFLOP/s; of %.1f\n", length,
+              prompt, flops / prompt / 1e9, all, flops_all / all / 1e9, fma / 1e9);
+  bench::print_row("prefill, float32, last logits", length / prompt, "tok/s", fma / flops * length);
+  bench::print_row("prefill, float32, all logits", length / all, "tok/s", fma / flops_all * length);
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  Arguments arguments;
+  CLI::App app("Decoding and prefill of the yardstick model, float32.");
+  app.add_option("--prompt", arguments.prompt, "tokens before the first that is timed")->capture_default_str();
+  app.add_option("--tokens", arguments.tokens, "tokens to time")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--prefill", arguments.prefill, "tokens of the prompt that is read at once")
+      ->capture_default_str()
+      ->check(CLI::Range(Index{1}, Arch::context));
+  app.add_option("--repeats", arguments.repeats, "of each")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--threads", arguments.threads, "0: as many as OpenMP offers")->capture_default_str();
+  CLI11_PARSE(app, count, values);
+  try {
+    run(arguments);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,298 @@
+// Single operations of the CPU backend at the shapes of the yardstick and of the story model (Google Benchmark).
+//
+// `share` is that of the machine's limit, measured first in the same process: of multiply-adds for products and
+// attention, of memory traffic for AdamW. Row kernels run on one thread and tell nanoseconds an element.
+// The arguments are Google Benchmark's: --benchmark_filter=yardstick/expert, --benchmark_min_time=1, …
+
+#include <benchmark/benchmark.h>
+
+#include <functional>
+
+#include "support.hpp"
+#include "tinymoe/presets.hpp"
+
+namespace {
+
+using namespace tinymoe;
+using benchmark::State;
+
+/// One for each process: the backend, the limits, and the numbers that all operations read.
+struct Machine {
+  Cpu cpu;
+  Cpu one{1};  // for row kernels
+  double fma = 0;
+  bench::MemoryLimits memory;
+};
+
+/// A matrix of its own, filled with small numbers.
+class Matrix {
+ public:
+  Matrix(Cpu& cpu, Index rows, Index cols)
+      : memory_(cpu.allocate(static_cast<std::size_t>(rows * cols) * sizeof(float))) {
+    view_ = {memory_.as<float>().data, rows, cols};
+    const RandomStream stream(Seed{static_cast<std::uint64_t>(rows * 7919 + cols)}, 0, RandomSite::initialisation);
+    for (Index i = 0; i < view_.size(); i += 4) {
+      const auto words = random_words(stream, static_cast<std::uint64_t>(i));
+      for (Index j = i; j < std::min(i + 4, view_.size()); ++j) {
+        view_.data[j] = (float(words[static_cast<std::size_t>(j - i)]) * 0x1p-32f - 0.5f) * 0.25f;
+      }
+    }
+  }
+  operator View<float>() const { return view_; }
+  operator View<const float>() const { return view_; }
+  View<float> view() const { return view_; }
+
+ private:
+  Memory memory_;
+  View<float> view_;
+};
+
+/// Runs f() until Google Benchmark has enough; the seconds of one run.
+template <class F>
+double seconds_each(State& state, F&& f) {
+  const double seconds = bench::seconds_of([&] {
+    for (auto _ : state) f();
+  });
+  return seconds / double(state.iterations());
+}
+
+/// f() does `operations`.
+template <class F>
+void time_operations(State& state, const Machine& machine, double operations, F&& f) {
+  const double rate = operations / seconds_each(state, f);
+  state.counters["GFLOP/s"] = rate / 1e9;
+  state.counters["share"] = rate / machine.fma;
+}
+
+void add(const std::string& name, std::function<void(State&)> f) {
+  benchmark::RegisterBenchmark(name.c_str(), [f = std::move(f)](State& state) { f(state); })
+      ->UseRealTime()
+      ->Unit(benchmark::kMicrosecond);
+}
+
+/// y (N, O) = x (N, I) w (O, I), and its two gradients.
+void add_product(Machine& machine, const std::string& name, Index rows, Index outputs, Index inputs) {
+  const double operations = 2.0 * double(rows) * double(outputs) * double(inputs);
+  const std::string shape =
+      name + "/" + std::to_string(rows) + "x" + std::to_string(outputs) + "x" + std::to_string(inputs);
+  add(shape + "/forward", [=, &machine](State& state) {
+    const Matrix x(machine.cpu, rows, inputs), w(machine.cpu, outputs, inputs), y(machine.cpu, rows, outputs);
+    time_operations(state, machine, operations, [&] { machine.cpu.matmul(x, w, {}, y); });
+  });
+  if (rows == 1) return;
+  add(shape + "/input_gradient", [=, &machine](State& state) {
+    const Matrix dx(machine.cpu, rows, inputs), w(machine.cpu, outputs, inputs), dy(machine.cpu, rows, outputs);
+    time_operations(state, machine, operations, [&] { machine.cpu.matmul_input(dy, w, dx, Write::overwrite); });
+  });
+  add(shape + "/weight_gradient", [=, &machine](State& state) {
+    const Matrix x(machine.cpu, rows, inputs), dw(machine.cpu, outputs, inputs), dy(machine.cpu, rows, outputs);
+    time_operations(state, machine, operations, [&] { machine.cpu.matmul_weight(dy, x, dw); });
+  });
+}
+
+/// Where each expert's rows start: equal loads, or loads that halve from one expert to the next.
+std::vector<std::int32_t> expert_offsets(Index experts, Index rows, bool balanced) {
+  std::vector<std::int32_t> offsets = {0};
+  Index left = rows;
+  for (Index e = 0; e < experts; ++e) {
+    const Index load = e + 1 == experts ? left : (balanced ? rows / experts : left / 2);
+    left -= load;
+    offsets.push_back(static_cast<std::int32_t>(rows - left));
+  }
+  return offsets;
+}
+
+void add_grouped(Machine& machine, const std::string& name, Index experts, Index rows, Index outputs, Index inputs,
+                 bool balanced) {
+  const double operations = 2.0 * double(rows) * double(outputs) * double(inputs);
+  const std::string shape = name + "/" + std::to_string(experts) + "_experts_" + (balanced ? "balanced" : "skewed") +
+                            "/" + std::to_string(rows) + "x" + std::to_string(outputs) + "x" + std::to_string(inputs);
+  const auto offsets = expert_offsets(experts, rows, balanced);
+  const auto bank = [=](const Matrix& w) {
+    return Bank<float>{w.view().data, experts, outputs, inputs, outputs * inputs};
+  };
+  const auto reading = [](Bank<float> w) { return Bank<const float>{w.data, w.count, w.rows, w.cols, w.stride}; };
+  const auto row = [](const std::vector<std::int32_t>& all) {
+    return View<const std::int32_t>(all.data(), 1, std::ssize(all));
+  };
+  add(shape + "/forward", [=, &machine](State& state) {
+    const Matrix x(machine.cpu, rows, inputs), w(machine.cpu, experts * outputs, inputs), y(machine.cpu, rows, outputs);
+    time_operations(state, machine, operations,
+                    [&] { machine.cpu.grouped_matmul(x, reading(bank(w)), {}, row(offsets), y); });
+  });
+  add(shape + "/input_gradient", [=, &machine](State& state) {
+    const Matrix dx(machine.cpu, rows, inputs), w(machine.cpu, experts * outputs, inputs),
+        dy(machine.cpu, rows, outputs);
+    time_operations(state, machine, operations,
+                    [&] { machine.cpu.grouped_matmul_input(dy, reading(bank(w)), row(offsets), dx); });
+  });
+  add(shape + "/weight_gradient", [=, &machine](State& state) {
+    const Matrix x(machine.cpu, rows, inputs), dw(machine.cpu, experts * outputs, inputs),
+        dy(machine.cpu, rows, outputs);
+    time_operations(state, machine, operations,
+                    [&] { machine.cpu.grouped_matmul_weight(dy, x, row(offsets), bank(dw)); });
+  });
+}
+
+/// Counted are the products of visible pairs: two forward, five backward, which makes the probabilities again.
+void add_attention(Machine& machine, const std::string& name, const AttentionShape& shape) {
+  double pairs = 0;
+  for (Index t = 0; t < shape.time; ++t) pairs += double(t + 1 - shape.first_key(t));
+  pairs *= double(shape.batch * shape.heads);
+  const double product = 2 * pairs * double(shape.head_dim);
+  const Index rows = shape.batch * shape.time, queries = shape.heads * shape.head_dim,
+              keys = shape.kv_heads * shape.head_dim;
+  add(name + "/attention/forward", [=, &machine](State& state) {
+    auto& cpu = machine.cpu;
+    const Matrix q(cpu, rows, queries), k(cpu, rows, keys), v(cpu, rows, keys), y(cpu, rows, queries),
+        log_sum(cpu, rows, shape.heads), scratch(cpu, 1, cpu.attention_scratch(shape));
+    time_operations(state, machine, 2 * product, [&] { cpu.attention_forward(shape, q, k, v, y, log_sum, scratch); });
+  });
+  add(name + "/attention/backward", [=, &machine](State& state) {
+    auto& cpu = machine.cpu;
+    const Matrix q(cpu, rows, queries), k(cpu, rows, keys), v(cpu, rows, keys), y(cpu, rows, queries),
+        log_sum(cpu, rows, shape.heads), scratch(cpu, 1, cpu.attention_scratch(shape)), dy(cpu, rows, queries),
+        dq(cpu, rows, queries), dk(cpu, rows, keys), dv(cpu, rows, keys);
+    cpu.attention_forward(shape, q, k, v, y, log_sum, scratch);
+    time_operations(state, machine, 5 * product,
+                    [&] { cpu.attention_backward(shape, q, k, v, y, log_sum, dy, dq, dk, dv, scratch); });
+  });
+}
+
+/// All products and the attention of a training step of `batch` sequences that fill the context.
+template <class Arch>
+void add_model(Machine& machine, const std::string& name, Index batch) {
+  using Block = typename Arch::template BlockLayer<0>;
+  using Attention = typename Block::AttentionLayer;
+  using Network = typename Block::NetworkLayer;
+  using Experts = typename Network::Experts;
+  using OneExpert = typename Experts::template One<float>;
+  constexpr Index experts = Network::RouterLayer::experts, choices = Network::choices, width = Arch::width;
+  const Index rows = batch * Arch::context;
+  add_product(machine, name + "/qkv", rows, Attention::qkv_width, width);
+  add_product(machine, name + "/attention_output", rows, width, Attention::query_width);
+  add_product(machine, name + "/router", rows, experts, width);
+  for (const bool balanced : {true, false}) {
+    add_grouped(machine, name + "/expert_input", experts, rows * choices, decltype(OneExpert::input)::rows, width,
+                balanced);
+    add_grouped(machine, name + "/expert_output", experts, rows * choices, width, decltype(OneExpert::output)::cols,
+                balanced);
+  }
+  // The head works in chunks of about 32 MB of logits (layers/loss.hpp).
+  const Index chunk = std::clamp<Index>((Index{32} << 20) / (Arch::vocab * Index{sizeof(float)}), 64, 1024);
+  add_product(machine, name + "/head", std::min(chunk, rows), Arch::vocab, width);
+  add_product(machine, name + "/head_decode", 1, Arch::vocab, width);
+  add_attention(machine, name, Attention::shape(Pass{.batch = batch, .time = Arch::context}));
+}
+
+/// A kernel over rows of `width` elements, in the first-level cache or nearly, on one thread.
+template <class Make>
+void add_rows(Machine& machine, const std::string& name, Index rows, Index width, Make make) {
+  add("rows/" + name + "/" + std::to_string(width), [=, &machine](State& state) {
+    auto& cpu = machine.one;
+    const auto run = make(cpu, rows, width);
+    state.counters["ns/element"] = 1e9 * seconds_each(state, run) / double(rows * width);
+  });
+}
+
+/// Matrices that live as long as the function that reads them.
+template <class... M>
+auto shared(M... matrices) {
+  return std::make_shared<std::tuple<M...>>(std::move(matrices)...);
+}
+
+void add_row_kernels(Machine& machine) {
+  const Index width = presets::Yardstick::width, hidden = 1408, vocab = presets::Yardstick::vocab;
+  add_rows(machine, "rms_norm/forward", 64, width, [](Cpu& cpu, Index rows, Index cols) {
+    const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, cols), Matrix(cpu, rows, cols), Matrix(cpu, 1, rows));
+    return [=, &cpu] {
+      const auto& [x, gain, y, inverse] = *m;
+      cpu.launch(rows, kernels::NormForward<float, float>{x, gain, {}, y, {}, inverse, 1e-5});
+    };
+  });
+  add_rows(machine, "rms_norm/backward", 64, width, [](Cpu& cpu, Index rows, Index cols) {
+    const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, cols), Matrix(cpu, rows, cols),
+                          Matrix(cpu, rows, cols), Matrix(cpu, 1, rows));
+    return [=, &cpu] {
+      const auto& [x, gain, dy, dx, inverse] = *m;
+      cpu.launch(rows, kernels::NormBackward<float, float>{x, gain, dy, dx, {}, inverse});
+    };
+  });
+  add_rows(machine, "swiglu/forward", 32, hidden, [](Cpu& cpu, Index rows, Index cols) {
+    const auto m = shared(Matrix(cpu, rows, 2 * cols), Matrix(cpu, rows, cols));
+    return [=, &cpu] {
+      const auto& [hidden, activated] = *m;
+      cpu.launch(rows, kernels::ActivationForward<SwiGlu, float>{hidden, activated});
+    };
+  });
+  add_rows(machine, "swiglu/backward", 32, hidden, [](Cpu& cpu, Index rows, Index cols) {
+    const auto m = shared(Matrix(cpu, rows, 2 * cols), Matrix(cpu, rows, cols), Matrix(cpu, rows, 2 * cols));
+    return [=, &cpu] {
+      const auto& [hidden, dactivated, dhidden] = *m;
+      cpu.launch(rows, kernels::ActivationBackward<SwiGlu, float>{hidden, dactivated, dhidden});
+    };
+  });
+  for (const bool gradient : {false, true}) {
+    const char* name = gradient ? "softmax_cross_entropy_gradient" : "softmax_cross_entropy";
+    add_rows(machine, name, 8, vocab, [=](Cpu& cpu, Index rows, Index cols) {
+      const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, rows));
+      const auto targets = std::make_shared<std::vector<Token>>(bench::random_tokens(rows, cols, 3));
+      return [=, &cpu] {
+        const auto& [logits, losses] = *m;
+        cpu.launch(rows, kernels::CrossEntropy<float, float>{logits, View<const Token>(targets->data(), 1, rows),
+                                                             losses, gradient ? 1.0f : 0.0f});
+      };
+    });
+  }
+  add_rows(machine, "rope", 64, width, [](Cpu& cpu, Index rows, Index cols) {
+    const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, rows, 64));
+    cpu.launch(rows, kernels::RopeTable<float>{std::get<1>(*m), 0, 10000});
+    return [=, &cpu] {
+      const auto& [x, table] = *m;
+      cpu.launch(rows, kernels::Rotate<float, float>{x, table, 64, 1.0f});
+    };
+  });
+  add_rows(machine, "router", 1024, 8, [](Cpu& cpu, Index rows, Index experts) {
+    const auto m =
+        shared(Matrix(cpu, rows, experts), Matrix(cpu, rows, experts), Matrix(cpu, 1, rows), Matrix(cpu, rows, 2));
+    const auto selected = std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(2 * rows));
+    return [=, &cpu] {
+      const auto& [logits, probability, log_sum, gate] = *m;
+      cpu.launch(rows, kernels::RouterForward<float, float>{logits, probability, log_sum,
+                                                            View<std::int32_t>(selected->data(), rows, 2), gate});
+    };
+  });
+}
+
+void add_optimizer(Machine& machine) {
+  add("adamw/134M_parameters", [&machine](State& state) {
+    const Index size = Index{1} << 27;
+    std::vector<Chunk> chunks;
+    for (Index at = 0; at < size; at += Chunk::largest) chunks.push_back({at, Chunk::largest, 1});
+    bench::OptimizerPass pass(machine.cpu, size, chunks);
+    const double rate = pass.step_bytes * double(size) / seconds_each(state, [&] { pass.step(); });
+    state.counters["GB/s"] = rate / 1e9;
+    state.counters["share"] = rate / machine.memory.update;
+  });
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  benchmark::Initialize(&count, values);
+  if (benchmark::ReportUnrecognizedArguments(count, values)) return 1;
+  Machine machine;
+  machine.fma = bench::measure_fma(machine.cpu.threads());
+  machine.memory = bench::measure_memory(machine.cpu);
+  char limits[160];
+  std::snprintf(limits, sizeof limits, "%d threads: %.1f GFLOP/s; read %.1f, triad %.1f, update %.1f GB/s",
+                machine.cpu.threads(), machine.fma / 1e9, machine.memory.read / 1e9, machine.memory.triad / 1e9,
+                machine.memory.update / 1e9);
+  benchmark::AddCustomContext("limits", limits);
+  add_model<presets::Yardstick>(machine, "yardstick", 4);
+  add_model<presets::Story>(machine, "story", 8);
+  add_row_kernels(machine);
+  add_optimizer(machine);
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+}

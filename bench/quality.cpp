@@ -1,0 +1,98 @@
+// What a model learns in some minutes: bits per byte on a text that it has not seen, from scratch.
+//
+// The clock runs while the model trains: learning the tokenizer, encoding and evaluation are outside it.
+
+#include <CLI/CLI.hpp>
+
+#include "support.hpp"
+#include "tinymoe/presets.hpp"
+#include "tinymoe/text/text.hpp"
+#include "tinymoe/train/trainer.hpp"
+
+namespace {
+
+using namespace tinymoe;
+using Arch = presets::Story;
+
+struct Arguments {
+  std::filesystem::path training, validation;
+  double minutes = 3, every = 15, rate = 3e-3, floor = 0.02, decay = 0.1, beta2 = 0.95, clip = 1;
+  Index batch = 8, time = 0, warmup = 100;
+  std::uint64_t seed = 1337;
+  int threads = 0;
+};
+
+void run(const Arguments& arguments) {
+  const TextCorpus training_text(arguments.training), validation_text(arguments.validation);
+  const auto tokenizer = train_tokenizer(training_text, {.vocabulary = Arch::vocab, .threads = arguments.threads});
+  const auto training = TokenData::encode(training_text, tokenizer, arguments.threads);
+  const auto validation = TokenData::encode(validation_text, tokenizer, arguments.threads);
+  std::printf("%td tokens to train on, %td to validate (%td bytes)\n", training.size(), validation.size(),
+              validation.text_bytes());
+
+  Cpu cpu(arguments.threads);
+  Model<Arch, Cpu> model(cpu, Seed{arguments.seed});
+  Trainer trainer(model, AdamW{.lr = arguments.rate, .beta2 = arguments.beta2, .weight_decay = arguments.decay},
+                  WarmupCosine{.warmup = arguments.warmup, .floor = arguments.floor});
+  const auto started = std::chrono::steady_clock::now();
+  const auto wall = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count(); };
+  const auto print = [&](const StepReport& at, const EvaluationReport& evaluation) {
+    std::printf(
+        "%6.1f s  step %5td  %9td tokens  %6.0f tok/s  %.4f bits per byte  loss %.4f  load +-%.0f %%  "
+        "(wall %.1f s)\n",
+        at.seconds, at.step, at.tokens, double(at.tokens) / at.seconds, evaluation.bits_per_byte, evaluation.loss,
+        100 * evaluation.load_variation(), wall());
+    std::fflush(stdout);
+  };
+  double next = arguments.every, bits_per_byte = 0;
+  FitOptions options{.batch = arguments.batch,
+                     .time = arguments.time,
+                     .minutes = arguments.minutes,
+                     .clip = arguments.clip,
+                     .seed = Seed{arguments.seed},
+                     .validation = &validation};
+  // fit evaluates by steps; here it is to be by seconds. Its clock stands still in this function.
+  options.on_step = [&](const StepReport& at) {
+    if (arguments.every <= 0 || at.seconds < next || at.fraction >= 1) return;
+    next += arguments.every;
+    print(at, trainer.evaluate(validation, arguments.batch, arguments.time));
+  };
+  options.on_evaluation = [&](const StepReport& at, const EvaluationReport& evaluation) {
+    print(at, evaluation);
+    bits_per_byte = evaluation.bits_per_byte;
+  };
+  const StepReport last = trainer.fit(training, options);
+
+  char figure[64];
+  std::snprintf(figure, sizeof figure, "bits per byte after %g min of training", arguments.minutes);
+  bench::print_time_row(figure, bits_per_byte, "bits", 0, 4);
+  bench::print_row("training of the story model", double(last.tokens) / last.seconds, "tok/s", 0, 0);
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  Arguments arguments;
+  CLI::App app("Trains the story preset from scratch for some minutes; prints bits per byte on a validation text.");
+  app.add_option("training", arguments.training, "stories to train on")->required()->check(CLI::ExistingFile);
+  app.add_option("validation", arguments.validation, "stories to evaluate on")->required()->check(CLI::ExistingFile);
+  app.add_option("--minutes", arguments.minutes, "of training")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--every", arguments.every, "seconds between evaluations; 0: only at the end")->capture_default_str();
+  app.add_option("--lr", arguments.rate, "learning rate")->capture_default_str();
+  app.add_option("--floor", arguments.floor, "of the cosine, a share of the learning rate")->capture_default_str();
+  app.add_option("--warmup", arguments.warmup, "steps")->capture_default_str();
+  app.add_option("--decay", arguments.decay, "weight decay")->capture_default_str();
+  app.add_option("--beta2", arguments.beta2, "of AdamW")->capture_default_str();
+  app.add_option("--clip", arguments.clip, "greatest norm of the gradients; 0: none")->capture_default_str();
+  app.add_option("--batch", arguments.batch, "sequences of a step")->capture_default_str();
+  app.add_option("--time", arguments.time, "tokens of a sequence; 0: the model's context")->capture_default_str();
+  app.add_option("--seed", arguments.seed, "of weights and data order")->capture_default_str();
+  app.add_option("--threads", arguments.threads, "0: as many as OpenMP offers")->capture_default_str();
+  CLI11_PARSE(app, count, values);
+  try {
+    run(arguments);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}

@@ -1,0 +1,129 @@
+// A training step of the yardstick model in float32: tokens a second, share of the machine's multiply-adds, memory, and
+// AdamW by itself.
+
+#include <CLI/CLI.hpp>
+
+#include "support.hpp"
+#include "tinymoe/analysis/count.hpp"
+#include "tinymoe/presets.hpp"
+#include "tinymoe/train/trainer.hpp"
+
+namespace {
+
+using namespace tinymoe;
+using Arch = presets::Yardstick;
+
+struct Arguments {
+  Index batch = 4, time = 256;
+  int steps = 7, warmup = 2, threads = 0;
+};
+
+/// Seconds of each step, and what is left in memory after them.
+struct Steps {
+  std::vector<double> seconds;
+  double loss = 0, peak = 0, state = 0, activations = 0;
+};
+
+Steps train(Cpu& cpu, const Arguments& arguments) {
+  Model<Arch, Cpu> model(cpu, Seed{1});
+  Trainer trainer(model, AdamW{.lr = 1e-4});
+  const Index tokens = arguments.batch * arguments.time;
+  Steps result;
+  for (int step = -arguments.warmup; step < arguments.steps; ++step) {
+    const auto text = bench::random_tokens(tokens + 1, Arch::vocab, static_cast<std::uint64_t>(step + 1000));
+    const std::span<const Token> all(text);
+    const double seconds = bench::seconds_of([&] {
+      result.loss =
+          trainer.train_step(all.first(text.size() - 1), all.subspan(1), arguments.batch, arguments.time).loss;
+    });
+    if (step >= 0) result.seconds.push_back(seconds);
+  }
+  result.peak = bench::peak_memory();
+  result.state = double(model.masters().size() * Index{sizeof(float)}) + double(trainer.state_bytes());
+  result.activations = double(trainer.activation_bytes());
+  return result;
+}
+
+/// Bytes of activations that a step of `batch` sequences plans.
+double activation_bytes(Cpu& cpu, Index batch, Index time) {
+  Activations<Arch, Cpu> planned(cpu, Plan::Purpose::training, Pass{.batch = batch, .time = time});
+  return double(planned.bytes());
+}
+
+void report_memory(Cpu& cpu, const Steps& steps, const Arguments& arguments, double before) {
+  constexpr double parameters = double(count<Arch>().total), mb = 1e6;
+  std::printf(
+      "peak memory %.0f MB = %.2f bytes x %.1fM parameters (%.0f MB) + activations %.0f MB + the rest %.0f MB "
+      "(%.0f MB before the model)\n",
+      steps.peak / mb, steps.state / parameters, parameters / 1e6, steps.state / mb, steps.activations / mb,
+      (steps.peak - steps.state - steps.activations) / mb, before / mb);
+  for (const Index tokens : {512, 1024, 2048}) {
+    const double bytes = activation_bytes(cpu, std::max<Index>(1, tokens / arguments.time), arguments.time);
+    std::printf("activations of %td tokens: %.1f MB, %.0f bytes a token\n", tokens, bytes / mb, bytes / double(tokens));
+  }
+  bench::print_time_row("training memory, bytes a parameter without activations",
+                        (steps.peak - steps.activations) / parameters, "bytes", 16, 2);
+  bench::print_row("training memory, peak", steps.peak / mb, "MB", 0, 0);
+}
+
+void report_optimizer(Cpu& cpu, double step_seconds, int tries) {
+  using Weights = Model<Arch, Cpu>::Weights;
+  bench::OptimizerPass pass(cpu, Model<Arch, Cpu>::size, chunks_of<Weights>());
+  std::vector<double> norms, steps;
+  for (int i = 0; i <= tries; ++i) {
+    const double norm = bench::seconds_of([&] { pass.norm(); }), step = bench::seconds_of([&] { pass.step(); });
+    if (i > 0) norms.push_back(norm), steps.push_back(step);
+  }
+  const double size = double(pass.size()), norm = bench::median(norms), step = bench::median(steps);
+  const auto limits = bench::measure_memory(cpu);
+  const double limit = size * pass.step_bytes / limits.update;
+  std::printf("memory: read %.1f, triad %.1f, update %.1f GB/s\n", limits.read / 1e9, limits.triad / 1e9,
+              limits.update / 1e9);
+  std::printf(
+      "AdamW %.0f ms at %.1f GB/s; the norm of the gradients %.0f ms at %.1f GB/s; together %.0f %% of a step\n",
+      1e3 * step, size * pass.step_bytes / step / 1e9, 1e3 * norm, size * pass.norm_bytes / norm / 1e9,
+      100 * (step + norm) / step_seconds);
+  bench::print_time_row("AdamW over the yardstick model", 1e3 * step, "ms", 1e3 * limit);
+}
+
+void run(const Arguments& arguments) {
+  Cpu cpu(arguments.threads);
+  const double before = bench::peak_memory();
+  constexpr auto cost = count<Arch>();
+  std::printf("yardstick: %.1fM parameters, %.0f MFLOP a trained token; %d threads; %td x %td tokens a step\n",
+              double(cost.total) / 1e6, double(cost.flops_trained) / 1e6, cpu.threads(), arguments.batch,
+              arguments.time);
+  double fma = bench::measure_fma(cpu.threads());
+  const Steps steps = train(cpu, arguments);
+  fma = std::max(fma, bench::measure_fma(cpu.threads()));
+
+  const double tokens = double(arguments.batch * arguments.time), seconds = bench::median(steps.seconds);
+  const auto [least, greatest] = std::minmax_element(steps.seconds.begin(), steps.seconds.end());
+  std::printf("step %.3f s (%.3f to %.3f over %zu steps), last loss %.3f; %.1f GFLOP/s of %.1f\n", seconds, *least,
+              *greatest, steps.seconds.size(), steps.loss, double(cost.flops_trained) * tokens / seconds / 1e9,
+              fma / 1e9);
+  char figure[80];
+  std::snprintf(figure, sizeof figure, "train, float32, %.0f tokens a step", tokens);
+  bench::print_row(figure, tokens / seconds, "tok/s", fma / double(cost.flops_trained));
+  report_memory(cpu, steps, arguments, before);
+  report_optimizer(cpu, seconds, arguments.steps);
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  Arguments arguments;
+  CLI::App app("A training step of the yardstick model, float32.");
+  app.add_option("--batch", arguments.batch, "sequences of a step")->capture_default_str();
+  app.add_option("--time", arguments.time, "tokens of a sequence")->capture_default_str();
+  app.add_option("--steps", arguments.steps, "steps to time")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--warmup", arguments.warmup, "steps before")->capture_default_str();
+  app.add_option("--threads", arguments.threads, "0: as many as OpenMP offers")->capture_default_str();
+  CLI11_PARSE(app, count, values);
+  try {
+    run(arguments);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}

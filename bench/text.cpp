@@ -1,0 +1,58 @@
+// Learning a tokenizer from a text file and encoding it.
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+
+#include "support.hpp"
+#include "tinymoe/text/text.hpp"
+
+namespace {
+
+using namespace tinymoe;
+
+struct Arguments {
+  std::filesystem::path data;
+  Index vocabulary = 2048;
+  int repeats = 3, threads = 0;
+};
+
+void run(const Arguments& arguments) {
+  const TextCorpus stories(arguments.data);
+  const double megabytes = double(std::filesystem::file_size(arguments.data)) / 1e6;
+  std::optional<Tokenizer> tokenizer;
+  std::optional<TokenData> data;
+  std::vector<double> learning, encoding;
+  for (int repeat = 0; repeat < arguments.repeats; ++repeat) {
+    learning.push_back(bench::seconds_of([&] {
+      tokenizer = train_tokenizer(stories, {.vocabulary = arguments.vocabulary, .threads = arguments.threads});
+    }));
+    encoding.push_back(bench::seconds_of([&] { data = TokenData::encode(stories, *tokenizer, arguments.threads); }));
+  }
+  const double learn = bench::median(learning), encode = bench::median(encoding);
+  std::printf("%.2f MB, %td stories, %td tokens of a vocabulary of %td, %.2f bytes a token; %d threads\n", megabytes,
+              data->stories(), data->size(), tokenizer->vocabulary_size(),
+              double(data->text_bytes()) / double(data->size()), tinymoe::detail::thread_count(arguments.threads));
+  std::printf("learning: %.1f MB/s\n", megabytes / learn);
+  const std::string size = std::to_string(arguments.vocabulary);
+  bench::print_time_row("learn BPE " + size, learn, "s", 0, 3);
+  bench::print_time_row("encode with BPE " + size, encode, "s", 0, 3);
+  bench::print_row("encode with BPE " + size + ", speed", megabytes / encode, "MB/s");
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  Arguments arguments;
+  CLI::App app("Learning a tokenizer from a text file and encoding it.");
+  app.add_option("data", arguments.data, "stories, each ended by <|endoftext|>")->required()->check(CLI::ExistingFile);
+  app.add_option("--vocabulary", arguments.vocabulary, "tokens to learn")->capture_default_str();
+  app.add_option("--repeats", arguments.repeats, "of each")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--threads", arguments.threads, "0: one per core")->capture_default_str();
+  CLI11_PARSE(app, count, values);
+  try {
+    run(arguments);
+  } catch (const Error& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 1;
+  }
+}
