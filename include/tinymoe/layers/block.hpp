@@ -136,14 +136,14 @@ struct Block {
 
 }  // namespace detail
 
-/// A block whose network is a mixture: MoEBlock<RmsNorm, Attention<…>, Router<E, K>, Expert<…>>.
+/// A block whose network is a mixture: `MoEBlock<RmsNorm, Attention<…>, Router<E, K>, Expert<…>>`.
 template <NormKind N, AttentionKind A, RouterKind R, ExpertKind X>
 struct MoEBlock : detail::Block<N, A, Mixture<R, X>, true> {
   using Router = R;
   using Expert = X;
 };
 
-/// A block with one feed-forward network for all tokens: DenseBlock<RmsNorm, Attention<…>, Expert<…>>.
+/// A block with one feed-forward network for all tokens: `DenseBlock<RmsNorm, Attention<…>, Expert<…>>`.
 template <NormKind N, AttentionKind A, ExpertKind X>
 struct DenseBlock : detail::Block<N, A, Dense<X>, false> {
   using Expert = X;

@@ -2,8 +2,8 @@
 /// @file
 /// The feed-forward experts, all E of a layer at once; rows of x are sorted by expert.
 ///
-/// SwiGlu (Shazeer 2020):  y = W₂ (silu(W₁ x + b₁) ⊙ (W₃ x + b₃)) + b₂
-/// Gelu, Relu:             y = W₂ act(W₁ x + b₁) + b₂
+///     SwiGlu (Shazeer 2020):  y = W₂ (silu(W₁ x + b₁) ⊙ (W₃ x + b₃)) + b₂
+///     Gelu, Relu:             y = W₂ act(W₁ x + b₁) + b₂
 ///
 /// x, y (S, D), S = N·K pairs; W₁, W₃ (F, D); W₂ (D, F); hidden h (S, 2F) or (S, F), activated a (S, F).
 /// A dense feed-forward layer is a bank of one expert, whose rows are all the tokens.

@@ -2,8 +2,8 @@
 /// @file
 /// Normalisation of each token's activations.
 ///
-/// RmsNorm (Zhang and Sennrich 2019):  y = x · r · g,            r = 1 / sqrt(mean(x²) + ε)
-/// LayerNorm (Ba et al. 2016):         y = (x − μ) · r · g + b,  r = 1 / sqrt(var(x) + ε)
+///     RmsNorm (Zhang and Sennrich 2019):  y = x · r · g,            r = 1 / sqrt(mean(x²) + ε)
+///     LayerNorm (Ba et al. 2016):         y = (x − μ) · r · g + b,  r = 1 / sqrt(var(x) + ε)
 ///
 /// x, y (N, D); g, b (D); r, μ (N)
 

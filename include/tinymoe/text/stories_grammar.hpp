@@ -3,10 +3,11 @@
 /// The small language in which the embedded stories are written, and what turns it into a story.
 ///
 /// A pattern is plain prose with two kinds of marks:
-///   [one|two|three]   one of these at random, each time anew; they nest, and an alternative may be empty;
-///   {name}            what the scene holds under that name: {hero}, {his}, {friend.he}; {a name} puts "a" or "an"
-///   before it,
-///                     and a capital, {Hero} or {A name}, makes the first letter a capital.
+///
+///     [one|two|three]  one of these at random, each time anew; they nest, and an alternative may be empty
+///     {name}           what the scene holds under that name: {hero}, {his}, {friend.he};
+///                      {a name} puts "a" or "an" before it, and a capital, {Hero} or {A name}, makes its first letter one
+///
 /// A line break in a pattern is a space, and a blank line starts a paragraph.
 
 #include <array>
