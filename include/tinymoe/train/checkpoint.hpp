@@ -71,33 +71,40 @@ void write_tensors(B& backend, FileWriter& file, const std::vector<std::string>&
   writer.finish();
 }
 
-/// Reads a buffer; every tensor must be there with its shape and finite, and no tensor may be there besides.
-/// Nothing of the buffer is changed unless all of the file is right.
+/// Throws unless a file holds the tensors of `Parameters` once for each prefix, whole and finite, and no others.
+template <class Parameters, class M>
+void check_tensors(const Safetensors& file, const std::vector<std::string>& prefixes) {
+  const auto tensors = disk_tensors<Parameters>();
+  std::vector<std::string> known;
+  std::vector<M> values;
+  for (const auto& prefix : prefixes) {
+    for (const auto& tensor : tensors) known.push_back(prefix + tensor.name);
+  }
+  for (const auto& name : file.names()) {
+    if (file.names().size() == known.size()) break;  // then a wrong one is known by a missing one
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      fail<MismatchError>(file.path().string(), ": tensor ", name, " does not belong to this model");
+    }
+  }
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    const auto& tensor = tensors[i % tensors.size()];
+    values.resize(static_cast<std::size_t>(tensor.size));
+    file.read(known[i], tensor.shape, std::span<M>(values));
+  }
+}
+
+/// Reads buffers as `write_tensors` wrote them. Nothing is changed unless all of the file is right.
 template <class Parameters, Backend B>
 void read_tensors(B& backend, const Safetensors& file, const std::vector<std::string>& prefixes,
                   const std::vector<View<typename B::Master>>& buffers) {
   using M = typename B::Master;
-  const auto tensors = disk_tensors<Parameters>();
-  if (file.names().size() != tensors.size() * prefixes.size()) {
-    std::vector<std::string> known;
-    for (const auto& prefix : prefixes) {
-      for (const auto& tensor : tensors) known.push_back(prefix + tensor.name);
-    }
-    for (const auto& name : file.names()) {
-      if (std::find(known.begin(), known.end(), name) == known.end()) {
-        fail<MismatchError>(file.path().string(), ": tensor ", name, " does not belong to this model");
-      }
-    }
-  }
+  check_tensors<Parameters, M>(file, prefixes);
   std::vector<M> values;
-  for (const bool write : {false, true}) {
-    for (std::size_t b = 0; b < buffers.size(); ++b) {
-      for (const auto& tensor : tensors) {
-        values.resize(static_cast<std::size_t>(tensor.size));
-        file.read(prefixes[b] + tensor.name, tensor.shape, std::span<M>(values));
-        if (!write) continue;
-        backend.copy_to_device(buffers[b].data + tensor.offset, values.data(), values.size() * sizeof(M));
-      }
+  for (std::size_t b = 0; b < buffers.size(); ++b) {
+    for (const auto& tensor : disk_tensors<Parameters>()) {
+      values.resize(static_cast<std::size_t>(tensor.size));
+      file.read(prefixes[b] + tensor.name, tensor.shape, std::span<M>(values));
+      backend.copy_to_device(buffers[b].data + tensor.offset, values.data(), values.size() * sizeof(M));
     }
   }
 }

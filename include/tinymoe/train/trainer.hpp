@@ -73,7 +73,7 @@ class Trainer {
 
   /// One optimizer step on `inputs` and `targets` (accumulation · B · T tokens; a negative target is not scored).
   /// Throws ShapeError for sizes that do not fit, TextError for a token outside the vocabulary, and TrainingError if the
-  /// loss is not a finite number; the weights are those before the step then.
+  /// loss or the gradients' norm is not a finite number; the weights are those before the step then.
   StepReport train_step(std::span<const Token> inputs, std::span<const Token> targets, Index batch, Index time,
                         double clip = 1, double fraction = 0) {
     check_shape(inputs, targets, batch, time);
@@ -144,7 +144,7 @@ class Trainer {
   StepReport fit(const TokenData& data, const FitOptions& options);
 
   /// Writes model, tokenizer and training state; the old folder stays until the new one is whole. Throws FileError.
-  void save(const std::filesystem::path& path, const Tokenizer& tokenizer) const {
+  void save(const std::filesystem::path& path, const Tokenizer& tokenizer) {
     AtomicFolder folder(path);
     write_model(folder, *model_, tokenizer);
     folder.write("optimizer.safetensors", [&](FileWriter& file) {
@@ -159,10 +159,11 @@ class Trainer {
       file.write(state.dump(2) + "\n");
     });
     folder.commit();
+    saved_ = path, saved_step_ = step_;
   }
 
   /// Goes on from a checkpoint that `save` wrote: weights, moments, step. Throws FileError and MismatchError; the
-  /// trainer is unchanged then, but for the weights where the optimizer's file is at fault.
+  /// trainer and its model are unchanged then.
   void resume(const std::filesystem::path& path) {
     const auto folder = resolve_folder(path);
     const std::string name = (folder / "trainer.json").string();
@@ -178,10 +179,12 @@ class Trainer {
     const auto batch = json_field<Index>(state, "batch", name), time = json_field<Index>(state, "time", name);
     const auto accumulation = json_field<Index>(state, "accumulation", name);
     const Safetensors moments_file(folder / "optimizer.safetensors");
+    detail::check_tensors<Gradients, Master>(moments_file, moment_names());
     load_model(path, *model_);
     detail::read_tensors<Gradients>(model_->backend(), moments_file, moment_names(), moments());
     step_ = step, tokens_ = tokens, seconds_ = seconds;
     data_seed_ = seed, data_batch_ = batch, data_time_ = time, data_accumulation_ = accumulation;
+    saved_ = path, saved_step_ = step;
   }
 
   /// Bytes of gradients and optimizer state; the activations that are planned now.
@@ -295,13 +298,19 @@ class Trainer {
     report.load_variation += variation * share;
   }
 
-  /// Clips, steps and zeroes the gradients; returns their norm before.
+  /// Clips, steps and zeroes the gradients; returns their norm before. Nothing is changed if it is not finite.
   double update(double rate, double clip) {
     auto& backend = model_->backend();
     auto* norms = norms_.template as<Master>().data;
     const View<const Chunk> chunks(chunks_.template as<Chunk>().data, 1, chunk_count_);
     backend.launch(chunk_count_, kernels::SquaredSum<Master>{row(0).data, chunks.data, norms + 2});
     backend.launch(1, kernels::ClipScale<Master>{norms + 2, chunk_count_, clip, norms});
+    Master norm[2];
+    backend.copy_to_host(norm, norms, sizeof norm);
+    if (const auto found = static_cast<double>(real_part(norm[0])); !std::isfinite(found)) {
+      backend.zero(buffers_[0].bytes(), buffers_[0].size());
+      fail<TrainingError>("step ", step_ + 1, ": the gradients' norm is ", found, "; a lower learning rate may help");
+    }
     step_arguments_.weights = model_->masters();
     step_arguments_.copy = ModelType::has_copy ? model_->buffer() : View<Scalar>{};
     step_arguments_.gradients = row(0);
@@ -311,8 +320,6 @@ class Trainer {
     step_arguments_.rate = rate;
     step_arguments_.step = step_;
     optimizer_.step(backend, step_arguments_);
-    Master norm[2];
-    backend.copy_to_host(norm, norms, sizeof norm);
     return static_cast<double>(real_part(norm[0]));
   }
 
@@ -336,6 +343,8 @@ class Trainer {
   double seconds_ = 0;
   std::uint64_t data_seed_ = 0;  // what the run's data order follows from
   Index data_batch_ = 0, data_time_ = 0, data_accumulation_ = 0;
+  std::filesystem::path saved_;  // the last checkpoint, written or resumed from
+  Index saved_step_ = -1;
 };
 
 template <class ModelType, Optimizer O, Schedule S>
@@ -365,9 +374,7 @@ StepReport Trainer<ModelType, O, S>::fit(const TokenData& data, const FitOptions
   plan(options.batch, time);
   std::vector<Token> inputs(static_cast<std::size_t>(size * options.accumulation)), targets(inputs.size());
 
-  std::string last_checkpoint = "none yet";
-  if (step_ > 0 && !options.checkpoint.empty()) last_checkpoint = options.checkpoint.string();
-  Index checkpoint_step = step_ > 0 ? step_ : -1, evaluated_step = -1;
+  Index evaluated_step = -1;
   StepReport report;
   report.step = step_, report.tokens = tokens_, report.seconds = seconds_;
   const auto spent = [&] {
@@ -384,10 +391,8 @@ StepReport Trainer<ModelType, O, S>::fit(const TokenData& data, const FitOptions
     if (options.on_evaluation) options.on_evaluation(report, evaluation);
   };
   const auto save_now = [&] {
-    if (options.checkpoint.empty() || checkpoint_step == step_) return;
+    if (options.checkpoint.empty() || (saved_step_ == step_ && saved_ == options.checkpoint)) return;
     save(options.checkpoint, *options.tokenizer);
-    checkpoint_step = step_;
-    last_checkpoint = options.checkpoint.string();
     if (options.on_checkpoint) options.on_checkpoint(report);
   };
 
@@ -401,8 +406,8 @@ StepReport Trainer<ModelType, O, S>::fit(const TokenData& data, const FitOptions
     try {
       report = train_step(inputs, targets, options.batch, time, options.clip, spent());
     } catch (const TrainingError& error) {
-      fail<TrainingError>(error.what(), "; the last good checkpoint: ", last_checkpoint,
-                          checkpoint_step >= 0 ? " (step " + std::to_string(checkpoint_step) + ")" : std::string());
+      const auto last = saved_.string() + " (step " + std::to_string(saved_step_) + ")";
+      fail<TrainingError>(error.what(), "; the last good checkpoint: ", saved_step_ >= 0 ? last : "none yet");
     }
     const double seconds = std::chrono::duration<double>(Clock::now() - started).count();
     seconds_ += seconds;
