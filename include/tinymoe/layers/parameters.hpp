@@ -64,9 +64,13 @@ struct ParameterInfo {
 
   constexpr Index rows() const { return names[0].rows + names[1].rows + names[2].rows; }
   constexpr Index size() const { return rows() * cols; }
-  /// How many of the elements a token uses, were the tensor's siblings counted too: size · active / of.
+  /// How many of the elements a token uses: size · active / of. Where that is no whole number, siblings differ by one,
+  /// so that together they have just what `active` of them have.
   constexpr Index active_of(Index elements) const {
-    for (const Path* at = &path; at != nullptr; at = at->parent) elements = elements * at->active / at->of;
+    for (const Path* at = &path; at != nullptr; at = at->parent) {
+      const Index before = at->of > 1 ? elements * at->number : 0;
+      elements = (before + elements) * at->active / at->of - before * at->active / at->of;
+    }
     return elements;
   }
 };
