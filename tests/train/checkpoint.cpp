@@ -1,0 +1,419 @@
+// Checkpoints: what is in them, resuming to the bit, and everything that can be wrong with one.
+
+#include "tinymoe/train/checkpoint.hpp"
+
+#include <map>
+#include <set>
+
+#include "files/bytes.hpp"
+#include "support/catch.hpp"
+#include "tinymoe/train/trainer.hpp"
+#include "train/descent.hpp"
+
+using namespace tinymoe_test;
+
+namespace {
+
+using TinyModel = Model<Tiny, Cpu>;
+
+FitOptions options_for(const std::filesystem::path& path, Index steps, Index accumulation = 1) {
+  return {.batch = 2, .time = 16, .accumulation = accumulation, .steps = steps, .seed = Seed{3}, .checkpoint = path,
+          .tokenizer = &tiny_tokenizer()};
+}
+
+/// What a checkpoint holds, to compare: weights and moments.
+std::string content(const std::filesystem::path& path) {
+  return read_bytes(path / "model.safetensors") + read_bytes(path / "optimizer.safetensors");
+}
+
+/// Trains as a program of its own would, from the checkpoint if there is one, and stops after `stop` steps.
+StepReport run(const std::filesystem::path& path, FitOptions options, Index stop = 1 << 30) {
+  Cpu backend(1);
+  TinyModel model(backend, Seed{5});
+  Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 2});
+  if (std::filesystem::exists(path)) trainer.resume(path);
+  options.stop = [&] { return trainer.step() == stop; };
+  return trainer.fit(tiny_data(), options);
+}
+
+/// Writes a safetensors file again, changed by f(tensors by name).
+struct Values {
+  std::vector<Index> shape;
+  std::vector<float> values;
+};
+template <class F>
+void rewrite(const std::filesystem::path& path, F&& f) {
+  std::map<std::string, Values> tensors;
+  {
+    const Safetensors file(path);
+    for (const auto& name : file.names()) {
+      const auto& info = file.info(name);
+      auto& tensor = tensors[name];
+      tensor.shape = info.shape;
+      tensor.values.resize(info.bytes.size() / sizeof(float));
+      std::memcpy(tensor.values.data(), info.bytes.data(), info.bytes.size());
+    }
+  }
+  f(tensors);
+  write_file_atomically(path, [&](FileWriter& out) {
+    std::vector<StoredTensor> stored;
+    for (const auto& [name, tensor] : tensors) stored.push_back({name, StoredType::float32, tensor.shape});
+    SafetensorsWriter writer(out, stored);
+    for (const auto& [name, tensor] : tensors) writer.append(name, std::span<const float>(tensor.values));
+    writer.finish();
+  });
+}
+
+template <class F>
+void edit_json(const std::filesystem::path& path, F&& f) {
+  auto value = nlohmann::json::parse(read_bytes(path));
+  f(value);
+  write_bytes(path, value.dump());
+}
+
+/// A good checkpoint after two steps; each case spoils a copy of it.
+class Spoiled {
+ public:
+  Spoiled() { run(good, options_for(good, 2)); }
+
+  /// A fresh copy of the good checkpoint.
+  std::filesystem::path copy() const {
+    const auto path = root / "spoiled";
+    std::filesystem::remove_all(path);
+    std::filesystem::copy(good, path, std::filesystem::copy_options::recursive);
+    return path;
+  }
+  /// Resuming from a copy that `spoil(path)` changed throws an `E` that says all of `parts`, and changes nothing.
+  template <class E, class F, class... Parts>
+  void check(F&& spoil, const Parts&... parts) const {
+    const auto path = copy();
+    spoil(path);
+    Cpu backend(1);
+    TinyModel model(backend, Seed{9});
+    Trainer trainer(model);
+    const auto before = weights_of(model);
+    check_message<E>([&] { trainer.resume(path); }, parts...);
+    CHECK(same_bits(weights_of(model), before));
+    CHECK(model.settings() == Settings{});
+    CHECK(trainer.step() == 0);
+  }
+
+  const TemporaryFolder root;
+  const std::filesystem::path good = root / "good";
+};
+
+}  // namespace
+
+TEST_CASE("A resumed run ends in the bits of one that was never interrupted", "[checkpoint]") {
+  for (const Index accumulation : {1, 3}) {
+    const TemporaryFolder root;
+    run(root / "whole", options_for(root / "whole", 6, accumulation));
+    // The schedule spans the budget of six steps in both.
+    run(root / "parts", options_for(root / "parts", 6, accumulation), 3);
+    CHECK(content(root / "parts") != content(root / "whole"));
+    const auto report = run(root / "parts", options_for(root / "parts", 6, accumulation));
+    CHECK(report.step == 6);
+    CHECK(report.tokens == 6 * 32 * accumulation);
+    CHECK(content(root / "parts") == content(root / "whole"));
+  }
+}
+
+TEST_CASE("Resuming restores weights, moments, step and settings", "[checkpoint]") {
+  const TemporaryFolder root;
+  Cpu backend(1);
+  TinyModel model(backend, Seed{5}, {.norm_epsilon = 1e-6, .rope_theta = 500, .balance_weight = 0.03, .z_weight = 0.5});
+  Trainer trainer(model, AdamW{}, Constant{});
+  trainer.fit(tiny_data(), options_for({}, 3));
+  trainer.save(root / "a", tiny_tokenizer());
+  TinyModel other(backend, Seed{6});
+  Trainer resumed(other, AdamW{}, Constant{});
+  resumed.resume(root / "a");
+  CHECK(same_bits(weights_of(other), weights_of(model)));
+  CHECK(other.settings() == model.settings());
+  CHECK(resumed.step() == 3);
+  const auto tokens = random_tokens(32, 260);
+  const auto expected = trainer.train_step(tokens, tokens, 2, 16), found = resumed.train_step(tokens, tokens, 2, 16);
+  CHECK(found.loss == expected.loss);
+  CHECK(found.gradient_norm == expected.gradient_norm);
+  CHECK(found.step == 4);
+  CHECK(found.tokens == expected.tokens);
+  resumed.save(root / "b", tiny_tokenizer());
+  trainer.save(root / "a", tiny_tokenizer());  // over the old one
+  CHECK(content(root / "a") == content(root / "b"));
+  CHECK(load_tokenizer<Tiny>(root / "b").fingerprint() == tiny_tokenizer().fingerprint());
+}
+
+TEST_CASE("A run is resumed with its own data order only", "[checkpoint]") {
+  const TemporaryFolder root;
+  const auto path = root / "run";
+  run(path, options_for(path, 2));
+  const auto before = content(path);
+  const auto refuse = [&](FitOptions options) {
+    return [&path, options] { run(path, options); };
+  };
+  auto options = options_for(path, 4);
+  options.seed = Seed{4};
+  check_message<MismatchError>(refuse(options), "seed 3", "4");
+  options = options_for(path, 4);
+  options.batch = 3;
+  check_message<MismatchError>(refuse(options), "batch 2", "found 3");
+  options = options_for(path, 4);
+  options.time = 8;
+  check_message<MismatchError>(refuse(options), "sequence 16", "8");
+  check_message<MismatchError>(refuse(options_for(path, 4, 2)), "accumulation 1", "2");
+  CHECK(content(path) == before);
+  CHECK(run(path, options_for(path, 4)).step == 4);
+  CHECK(run(path, options_for(path, 4)).step == 4);  // nothing left to do
+}
+
+TEST_CASE("An optimizer without moments has checkpoints too", "[checkpoint]") {
+  const TemporaryFolder root;
+  Cpu backend(1);
+  TinyModel model(backend, Seed{5}), other(backend, Seed{6});
+  Trainer trainer(model, Descent{.lr = 0.1});
+  trainer.fit(tiny_data(), options_for(root / "run", 2));
+  Trainer resumed(other, Descent{.lr = 0.1});
+  resumed.resume(root / "run");
+  CHECK(resumed.step() == 2);
+  CHECK(same_bits(weights_of(other), weights_of(model)));
+  // One with other moments is another optimizer.
+  Trainer adam(other);
+  check_message<MismatchError>([&] { adam.resume(root / "run"); }, "trainer.json", "0 moments", "expected 2");
+}
+
+TEST_CASE("A checkpoint is written only where the run has moved", "[checkpoint]") {
+  const TemporaryFolder root;
+  std::vector<Index> saved;
+  auto options = options_for(root / "run", 7);
+  options.checkpoint_every = 3;
+  options.on_checkpoint = [&](const StepReport& report) { saved.push_back(report.step); };
+  run(root / "run", options);
+  CHECK(saved == std::vector<Index>{3, 6, 7});
+  saved.clear();
+  run(root / "run", options);
+  CHECK(saved.empty());
+  CHECK(entries_in(root / "run") == 5);
+
+  // What was trained without a checkpoint, or saved elsewhere, is not in this one yet.
+  Cpu backend(1);
+  TinyModel model(backend, Seed{5});
+  Trainer trainer(model);
+  trainer.fit(tiny_data(), options_for({}, 2));
+  trainer.fit(tiny_data(), options_for(root / "one", 2));
+  CHECK(std::filesystem::exists(root / "one" / "model.safetensors"));
+  Trainer resumed(model);
+  resumed.resume(root / "one");
+  resumed.fit(tiny_data(), options_for(root / "two", 2));
+  CHECK(content(root / "two") == content(root / "one"));
+}
+
+TEST_CASE("A full disk leaves the last good checkpoint and names the file", "[checkpoint]") {
+  const TemporaryFolder root;
+  const auto path = root / "run";
+  run(path, options_for(path, 2));
+  const auto before = content(path);
+  {
+    const FileSizeLimit limit(20000);
+    check_message<FileError>([&] { run(path, options_for(path, 4)); }, "model.safetensors", "cannot be written");
+  }
+  CHECK(content(path) == before);
+  CHECK(entries_in(root.path()) == 1);
+  {
+    // The weights fit, the moments, which are twice as large, do not.
+    const FileSizeLimit limit(std::filesystem::file_size(path / "model.safetensors"));
+    check_message<FileError>([&] { run(path, options_for(path, 4)); }, "optimizer.safetensors", "cannot be written");
+  }
+  CHECK(content(path) == before);
+  CHECK(run(path, options_for(path, 4)).step == 4);
+  CHECK(content(path) != before);
+}
+
+TEST_CASE("model.safetensors has the names and shapes of the hub's Mixtral", "[checkpoint]") {
+  const TemporaryFolder root;
+  Cpu backend(1);
+  const TinyModel model(backend, Seed{5});
+  save_model(root / "model", model, tiny_tokenizer());
+  CHECK(entries_in(root / "model") == 3);
+  std::map<std::string, std::vector<Index>> expected = {
+      {"model.embed_tokens.weight", {260, 16}}, {"model.norm.weight", {16}}, {"lm_head.weight", {260, 16}}};
+  for (const std::string layer : {"model.layers.0.", "model.layers.1."}) {
+    expected[layer + "input_layernorm.weight"] = {16};
+    expected[layer + "post_attention_layernorm.weight"] = {16};
+    expected[layer + "self_attn.q_proj.weight"] = {16, 16};
+    expected[layer + "self_attn.k_proj.weight"] = {8, 16};
+    expected[layer + "self_attn.v_proj.weight"] = {8, 16};
+    expected[layer + "self_attn.o_proj.weight"] = {16, 16};
+    expected[layer + "block_sparse_moe.gate.weight"] = {4, 16};
+    for (int e = 0; e < 4; ++e) {
+      const std::string expert = layer + "block_sparse_moe.experts." + std::to_string(e);
+      expected[expert + ".w1.weight"] = {24, 16};
+      expected[expert + ".w3.weight"] = {24, 16};
+      expected[expert + ".w2.weight"] = {16, 24};
+    }
+  }
+  const Safetensors file(root / "model" / "model.safetensors");
+  std::map<std::string, std::vector<Index>> found;
+  for (const auto& name : file.names()) {
+    found[name] = file.info(name).shape;
+    CHECK(file.info(name).type == StoredType::float32);
+  }
+  CHECK(found == expected);
+  CHECK(file.metadata().at("format") == "pt");
+  // Rows of a stacked tensor are the right ones: k_proj lies behind q_proj's 16 rows.
+  std::vector<float> k(8 * 16), w3(24 * 16);
+  file.read("model.layers.1.self_attn.k_proj.weight", std::vector<Index>{8, 16}, std::span<float>(k));
+  const auto& layer = std::get<0>(model.weights().layers)[1];
+  CHECK(std::memcmp(k.data(), layer.attention.qkv.data + 16 * 16, k.size() * sizeof(float)) == 0);
+  file.read("model.layers.1.block_sparse_moe.experts.2.w3.weight", std::vector<Index>{24, 16}, std::span<float>(w3));
+  CHECK(std::memcmp(w3.data(), layer.network.experts.experts[2].input.data + 24 * 16, w3.size() * sizeof(float)) == 0);
+}
+
+TEST_CASE("config.json is the hub's for a Mixtral", "[checkpoint]") {
+  const auto file = config<TinyOf<260, 24, RmsNorm, 16, SlidingWindow<8>>>(
+      {.norm_epsilon = 1e-6, .rope_theta = 5000, .balance_weight = 0.02, .z_weight = 0.003}, 259);
+  const nlohmann::json expected = {{"architectures", {"MixtralForCausalLM"}},
+                                   {"model_type", "mixtral"},
+                                   {"vocab_size", 260},
+                                   {"hidden_size", 16},
+                                   {"intermediate_size", 24},
+                                   {"num_hidden_layers", 2},
+                                   {"num_attention_heads", 4},
+                                   {"num_key_value_heads", 2},
+                                   {"head_dim", 4},
+                                   {"hidden_act", "silu"},
+                                   {"max_position_embeddings", 16},
+                                   {"rms_norm_eps", 1e-6},
+                                   {"rope_theta", 5000.0},
+                                   {"sliding_window", 8},
+                                   {"num_local_experts", 4},
+                                   {"num_experts_per_tok", 2},
+                                   {"router_aux_loss_coef", 0.02},
+                                   {"tie_word_embeddings", false},
+                                   {"bos_token_id", 259},
+                                   {"eos_token_id", 259}};
+  for (const auto& [key, value] : expected.items()) {
+    INFO(key);
+    CHECK(file.value(key, nlohmann::json("missing")) == value);
+  }
+  CHECK(config<Tiny>({}, 0)["sliding_window"].is_null());
+  // What the hub's Mixtral cannot compute does not pretend to be one.
+  using Normed = TinyOf<260, 24, LayerNorm>;
+  using Biased = TinyOf<260, 24, RmsNorm, 16, Bias>;
+  for (const auto& other : {config<Normed>({}, 0), config<Biased>({}, 0)}) {
+    CHECK(other["model_type"] == "tinymoe");
+    CHECK(other["architectures"] == nlohmann::json{"TinymoeForCausalLM"});
+    CHECK_FALSE(other.contains("num_local_experts"));
+  }
+}
+
+TEST_CASE("A checkpoint of another architecture is refused, and the field named", "[checkpoint]") {
+  const Spoiled good;
+  Cpu backend(1);
+  const auto refuse = [&]<class Arch>(std::type_identity<Arch>, const auto&... parts) {
+    Model<Arch, Cpu> model(backend, Seed{9});
+    const auto before = weights_of(model);
+    check_message<MismatchError>([&] { load_model(good.good, model); }, "config.json", parts...);
+    CHECK(same_bits(weights_of(model), before));
+  };
+  refuse(std::type_identity<TinyOf<260, 32>>{}, "layers", "\"hidden\":24", "\"hidden\":32");
+  refuse(std::type_identity<TinyOf<261>>{}, "vocab", "260", "261");
+  refuse(std::type_identity<TinyOf<260, 24, LayerNorm>>{}, "final_norm", "rms_norm", "layer_norm");
+  refuse(std::type_identity<TinyOf<260, 24, RmsNorm, 32>>{}, "context", "16", "32");
+  check_message<MismatchError>([&] { load_tokenizer<TinyOf<261>>(good.good); }, "tokenizer.json", "260", "261");
+}
+
+TEST_CASE("A checkpoint from the hub is checked by the hub's fields", "[checkpoint]") {
+  const Spoiled good;
+  Cpu backend(1);
+  TinyModel model(backend, Seed{9});
+  const auto path = good.copy();
+  edit_json(path / "config.json", [](auto& file) {
+    file.erase("tinymoe");
+    file["rope_theta"] = 777;
+    file.erase("router_z_loss_coef");
+  });
+  load_model(path, model);
+  CHECK(model.settings().rope_theta == 777);
+  CHECK(model.settings().z_weight == Settings{}.z_weight);
+  for (const char* field : {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size",
+                            "num_attention_heads", "num_key_value_heads", "num_local_experts", "num_experts_per_tok",
+                            "tie_word_embeddings", "sliding_window"}) {
+    good.check<MismatchError>(
+        [&](const auto& at) {
+          edit_json(at / "config.json", [&](auto& file) {
+            file.erase("tinymoe");
+            file[field] = 7;
+          });
+        },
+        "config.json", field, "7");
+  }
+}
+
+TEST_CASE("Every fault of a checkpoint is named, and the model stays as it was", "[checkpoint]") {
+  const Spoiled good;
+  const auto remove = [](const char* name) { return [=](const auto& at) { std::filesystem::remove(at / name); }; };
+  const auto cut = [](const char* name) {
+    return [=](const auto& at) { std::filesystem::resize_file(at / name, std::filesystem::file_size(at / name) - 5); };
+  };
+  const auto edit = [](const char* name, auto f) { return [=](const auto& at) { edit_json(at / name, f); }; };
+  const auto tensors = [](const char* name, auto f) { return [=](const auto& at) { rewrite(at / name, f); }; };
+  const char *weights = "model.safetensors", *moments = "optimizer.safetensors", *state = "trainer.json";
+  const char* gate = "model.layers.1.block_sparse_moe.gate.weight";
+
+  good.check<FileError>([](const auto& at) { std::filesystem::remove_all(at); }, "spoiled", "no such folder");
+  for (const char* name : {weights, moments, state, "config.json"}) good.check<FileError>(remove(name), name);
+  for (const char* name : {weights, moments, state, "config.json"}) good.check<FileError>(cut(name), name);
+  good.check<FileError>([&](const auto& at) { write_bytes(at / weights, ""); }, weights);
+
+  for (const std::string prefix : {"", "moment2."}) {
+    const char* name = prefix.empty() ? weights : moments;
+    const std::string tensor = prefix + gate;
+    good.check<MismatchError>(tensors(name, [](auto& t) { t["extra.weight"] = {{1}, {0}}; }), name, "extra.weight");
+    good.check<MismatchError>(tensors(name, [=](auto& t) { t.erase(tensor); }), name, tensor);
+    good.check<MismatchError>(tensors(name, [=](auto& t) { t["x"] = t[tensor], t.erase(tensor); }), name, tensor);
+    good.check<MismatchError>(tensors(name, [=](auto& t) { t[tensor].shape = {16, 4}; }), name, tensor, "[4, 16]",
+                              "[16, 4]");
+    good.check<FileError>(tensors(name, [=](auto& t) { t[tensor].values[5] = std::numeric_limits<float>::infinity(); }),
+                          name, tensor);
+    good.check<FileError>(
+        tensors(name, [=](auto& t) { t[tensor].values[63] = std::numeric_limits<float>::quiet_NaN(); }), name, tensor);
+  }
+
+  good.check<MismatchError>(edit("config.json", [](auto& f) { f["tinymoe"]["width"] = 32; }), "config.json", "width",
+                            "32", "16");
+  good.check<FileError>(edit("config.json", [](auto& f) { f["tinymoe"] = 3; }), "config.json");
+  good.check<FileError>(edit("config.json", [](auto& f) { f["tinymoe"].erase("vocab"); }), "config.json", "vocab");
+  good.check<FileError>(edit("config.json", [](auto& f) { f["rope_theta"] = "big"; }), "config.json", "rope_theta");
+  good.check<MismatchError>([&](const auto& at) { write_bytes(at / "config.json", "[]"); }, "config.json");
+
+  good.check<MismatchError>(edit(state, [](auto& f) { f["step"] = -1; }), state, "-1");
+  good.check<FileError>(edit(state, [](auto& f) { f["step"] = "two"; }), state, "step");
+  good.check<FileError>(edit(state, [](auto& f) { f["step"] = 2.5; }), state, "step");
+  good.check<FileError>(edit(state, [](auto& f) { f["step"] = 1e30; }), state, "step");
+  good.check<FileError>(edit(state, [](auto& f) { f["seed"] = -3; }), state, "seed");
+  good.check<FileError>(edit(state, [](auto& f) { f["tokens"] = nullptr; }), state, "tokens");
+  good.check<FileError>(edit(state, [](auto& f) { f["seconds"] = true; }), state, "seconds");
+  good.check<FileError>(edit(state, [](auto& f) { f.erase("accumulation"); }), state, "accumulation");
+  good.check<FileError>(edit(state, [](auto& f) { f = nlohmann::json::array(); }), state, "array");
+  good.check<MismatchError>(edit(state, [](auto& f) { f["moments"] = 1; }), state, "1 moments");
+
+  // And the copy as it is can be resumed from: the cases above failed for their own reasons.
+  Cpu backend(1);
+  TinyModel model(backend, Seed{9});
+  Trainer trainer(model);
+  trainer.resume(good.copy());
+  CHECK(trainer.step() == 2);
+}
+
+TEST_CASE("Saving and loading a model alone round-trips, over an older one too", "[checkpoint]") {
+  const TemporaryFolder root;
+  Cpu backend(1);
+  const TinyModel first(backend, Seed{1}), second(backend, Seed{2});
+  TinyModel loaded(backend, Seed{3});
+  save_model(root / "model", first, tiny_tokenizer());
+  save_model(root / "model", second, tiny_tokenizer());
+  load_model(root / "model", loaded);
+  CHECK(same_bits(weights_of(loaded), weights_of(second)));
+  CHECK_FALSE(same_bits(weights_of(loaded), weights_of(first)));
+  CHECK(entries_in(root.path()) == 1);
+}

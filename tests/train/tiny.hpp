@@ -1,0 +1,107 @@
+#pragma once
+// Tiny architectures, a tokenizer and a corpus for the tests of training, sampling and analysis.
+
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "tinymoe/backend/cpu.hpp"
+#include "tinymoe/layers/model.hpp"
+#include "tinymoe/text/byte_alphabet.hpp"
+#include "tinymoe/text/token_data.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+
+namespace tinymoe_test {
+
+using namespace tinymoe;
+
+/// A Mixtral of two layers.
+template <Index V = 260, Index F = 24, class Norm = RmsNorm, Index C = 16, class... Options>
+using TinyOf = Transformer<Vocab<V>, Context<C>, Width<16>,
+                           Layers<2, MoEBlock<Norm, Attention<Heads<4>, KvHeads<2>, Rope, Options...>, Router<4, 2>,
+                                              Expert<SwiGlu, Hidden<F>>>>>;
+using Tiny = TinyOf<>;
+
+/// The 256 bytes, "th", "the", " the" and the end of a story: 260 tokens.
+inline const Tokenizer& tiny_tokenizer() {
+  static const Tokenizer tokenizer = [] {
+    TokenizerParts parts;
+    for (const unsigned char byte : tinymoe::detail::byte_alphabet.in_order) {
+      parts.vocabulary.push_back({std::string(1, static_cast<char>(byte)), false});
+    }
+    const auto find = [&](const std::string& bytes) {
+      Token id = 0;
+      while (parts.vocabulary[static_cast<std::size_t>(id)].bytes != bytes) ++id;
+      return id;
+    };
+    for (const auto& [left, right] : {std::pair("t", "h"), std::pair("th", "e"), std::pair(" ", "the")}) {
+      parts.merges.push_back({find(left), find(right)});
+      parts.vocabulary.push_back({std::string(left) + right, false});
+    }
+    parts.vocabulary.push_back({"<|endoftext|>", true});
+    return Tokenizer(parts);
+  }();
+  return tokenizer;
+}
+
+/// Sentences of one form, about 1500 tokens: much to learn, and quickly.
+inline const TokenData& tiny_data() {
+  static const TokenData data = [] {
+    std::vector<Token> tokens;
+    Index bytes = 0;
+    for (int i = 0; i < 72; ++i) {
+      const char* const animals[] = {"cat", "dog", "owl"};
+      const char* const places[] = {"mat", "log", "bed", "rug"};
+      const std::string text = std::string("the ") + animals[i % 3] + " sat on the " + places[i * 7 % 4] + ".";
+      const auto story = tiny_tokenizer().encode(text);
+      tokens.insert(tokens.end(), story.begin(), story.end());
+      tokens.push_back(tiny_tokenizer().end_of_story());
+      bytes += std::ssize(text);
+    }
+    return TokenData::from_tokens(tokens, tiny_tokenizer().vocabulary_size(), bytes, 72);
+  }();
+  return data;
+}
+
+/// Tokens that look random, the same for the same `stream`.
+inline std::vector<Token> random_tokens(Index count, Index vocabulary, std::uint64_t stream = 1) {
+  std::vector<Token> tokens;
+  for (Index i = 0; i < count; ++i) {
+    tokens.push_back(static_cast<Token>(random_below(RandomStream(Seed{stream}, 0, RandomSite::stories),
+                                                     static_cast<std::uint64_t>(i),
+                                                     static_cast<std::uint64_t>(vocabulary))));
+  }
+  return tokens;
+}
+
+/// All masters of a model, in their own type: `==` is equality of bits, but for zeros and NaN.
+template <class M>
+auto weights_of(const M& model) {
+  std::vector<typename M::Master> weights(static_cast<std::size_t>(M::size));
+  model.backend().copy_to_host(weights.data(), model.masters().data, weights.size() * sizeof(weights[0]));
+  return weights;
+}
+
+template <class M>
+void set_weights(M& model, const std::vector<typename M::Master>& weights) {
+  model.backend().copy_to_device(model.masters().data, weights.data(), weights.size() * sizeof(weights[0]));
+  model.refresh();
+}
+
+template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+/// The greatest |a − b|; infinite where one is not finite.
+template <class T>
+double greatest_difference(const std::vector<T>& a, const std::vector<T>& b) {
+  double worst = a.size() == b.size() ? 0 : std::numeric_limits<double>::infinity();
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
+    const double difference = std::abs(static_cast<double>(a[i]) - static_cast<double>(b[i]));
+    worst = std::isfinite(difference) ? std::max(worst, difference) : std::numeric_limits<double>::infinity();
+  }
+  return worst;
+}
+
+}  // namespace tinymoe_test

@@ -1,0 +1,350 @@
+// Training itself: losses, gradients, accumulation, padding, determinism, evaluation and wrong input.
+
+#include "tinymoe/train/trainer.hpp"
+
+#include <numeric>
+#include <vector>
+
+#include "files/bytes.hpp"
+#include "support/catch.hpp"
+#include "tinymoe/backend/reference.hpp"
+#include "train/descent.hpp"
+
+using namespace tinymoe_test;
+
+namespace {
+
+template <class B>
+std::vector<double> losses(B& backend, Index steps, std::vector<float>* weights = nullptr) {
+  Model<Tiny, B> model(backend, Seed{11});
+  Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 5});
+  std::vector<double> result;
+  trainer.fit(tiny_data(), {.batch = 4, .time = 16, .steps = steps, .seed = Seed{7}, .on_step = [&](const StepReport& r) {
+                              result.push_back(r.loss);
+                            }});
+  if constexpr (std::is_same_v<B, Cpu>) {
+    if (weights != nullptr) *weights = weights_of(model);
+  }
+  return result;
+}
+
+/// The gradient of one step's loss, as plain descent shows it, and the loss.
+template <class B>
+std::vector<typename B::Master> gradient(B& backend, const std::vector<Token>& inputs,
+                                         const std::vector<Token>& targets, Index batch, double* loss = nullptr,
+                                         Settings settings = no_router_losses) {
+  Model<Tiny, B> model(backend, Seed{11}, settings);
+  const auto before = weights_of(model);
+  Trainer trainer(model, Descent{});
+  const auto report = trainer.train_step(inputs, targets, batch, 16, 0);
+  if (loss != nullptr) *loss = report.loss;
+  auto change = weights_of(model);
+  for (std::size_t i = 0; i < change.size(); ++i) change[i] = before[i] - change[i];
+  return change;
+}
+
+/// Five updates by plain descent on a batch of 8, in micro-batches of `batch`.
+template <class B>
+std::vector<typename B::Master> descend(B& backend, Index batch) {
+  Model<Tiny, B> model(backend, Seed{2}, no_router_losses);
+  Trainer trainer(model, Descent{.lr = 0.5});
+  const Batches batches(tiny_data(), 8, 16, Seed{1});
+  std::vector<Token> inputs(128), targets(128);
+  for (Index step = 0; step < 5; ++step) {
+    batches.fill(step, inputs, targets);
+    trainer.train_step(inputs, targets, batch, 16, 0.5);
+  }
+  return weights_of(model);
+}
+
+}  // namespace
+
+TEST_CASE("Loss falls on what can be learned, from the uniform guess on", "[trainer]") {
+  Cpu backend(1);
+  const auto curve = losses(backend, 80);
+  REQUIRE(curve.size() == 80);
+  CHECK(curve.front() == Approx(std::log(260.0)).margin(0.6));
+  CHECK(curve.back() < 0.8);
+}
+
+TEST_CASE("The loss curve of a seed is what it was, on the oracle and on the CPU", "[trainer]") {
+  const std::vector<double> committed = {5.953713, 5.864243, 5.363673, 5.103740, 5.014363};
+  Reference<double> oracle;
+  const auto expected = losses(oracle, 5);
+  for (std::size_t i = 0; i < 5; ++i) {
+    INFO("step " << i + 1 << ", loss " << std::to_string(expected[i]));
+    CHECK(std::abs(expected[i] - committed[i]) < 1e-3);
+  }
+  Cpu cpu(2);
+  CHECK(greatest_difference(losses(cpu, 5), expected) < 1e-4);
+}
+
+TEST_CASE("The same seed and threads give the same bits", "[trainer]") {
+  std::vector<float> first, second, other;
+  for (auto* weights : {&first, &second}) {
+    Cpu backend(2);
+    losses(backend, 6, weights);
+  }
+  CHECK(same_bits(first, second));
+  Cpu backend(2);
+  losses(backend, 5, &other);
+  CHECK_FALSE(same_bits(first, other));
+}
+
+TEST_CASE("Four micro-batches are one batch of four times the size", "[trainer]") {
+  Reference<double> oracle;
+  Cpu cpu(2);
+  const auto expected = descend(oracle, 8);
+  CHECK(greatest_difference(descend(oracle, 2), expected) < 1e-12);
+  CHECK(greatest_difference(descend(cpu, 2), descend(cpu, 8)) < 1e-6);
+  CHECK(greatest_difference(descend(oracle, 2), weights_of(Model<Tiny, Reference<double>>(oracle, Seed{2}))) > 1e-2);
+}
+
+TEST_CASE("The router's losses are a mean over micro-batches", "[trainer]") {
+  // Both micro-batches are the same, so that one has the losses and gradients of two.
+  Reference<double> oracle;
+  const auto one = random_tokens(32, Tiny::vocab, 1);
+  auto two = one;
+  two.insert(two.end(), one.begin(), one.end());
+  const Settings settings{.balance_weight = 0.5, .z_weight = 0.25};
+  double loss_one = 0, loss_two = 0;
+  const auto expected = gradient(oracle, one, one, 2, &loss_one, settings);
+  CHECK(greatest_difference(gradient(oracle, two, two, 2, &loss_two, settings), expected) < 1e-14);
+  CHECK(loss_one == Approx(loss_two).epsilon(1e-12));
+  CHECK(greatest_difference(gradient(oracle, one, one, 2), expected) > 1e-4);
+}
+
+TEST_CASE("Padding changes neither the loss nor the gradient", "[trainer]") {
+  Reference<double> oracle;
+  const auto inputs = random_tokens(32, Tiny::vocab, 1);
+  std::vector<Token> targets = random_tokens(32, Tiny::vocab, 2);
+  for (std::size_t i = 10; i < 32; ++i) targets[i] = -1;  // the end of the first row, and all of the second
+  double loss = 0, other_loss = 0, short_loss = 0;
+  const auto expected = gradient(oracle, inputs, targets, 2, &loss);
+  auto other = inputs;
+  const auto noise = random_tokens(32, Tiny::vocab, 3);
+  for (std::size_t i = 10; i < 32; ++i) other[i] = noise[i], targets[i] = -7;
+  CHECK(greatest_difference(gradient(oracle, other, targets, 2, &other_loss), expected) < 1e-14);
+  CHECK(other_loss == Approx(loss).epsilon(1e-14));
+  // One row without the padded one.
+  const std::vector<Token> row(inputs.begin(), inputs.begin() + 16), row_targets(targets.begin(), targets.begin() + 16);
+  CHECK(greatest_difference(gradient(oracle, row, row_targets, 1, &short_loss), expected) < 1e-14);
+  CHECK(short_loss == Approx(loss).epsilon(1e-14));
+  // In micro-batches that have other numbers of padded tokens, every scored token counts the same.
+  double parts_loss = 0;
+  CHECK(greatest_difference(gradient(oracle, inputs, targets, 1, &parts_loss), expected) < 1e-14);
+  CHECK(parts_loss == Approx(loss).epsilon(1e-14));
+  // But a scored token matters.
+  other[3] = (other[3] + 1) % Tiny::vocab;
+  CHECK(greatest_difference(gradient(oracle, other, targets, 2), expected) > 1e-4);
+}
+
+TEST_CASE("A step with nothing to score, and a wrong shape or token, are errors and change nothing", "[trainer]") {
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{1});
+  Trainer trainer(model);
+  const auto before = weights_of(model);
+  const auto step = [&](std::vector<Token> inputs, std::vector<Token> targets, Index batch, Index time) {
+    return [=, &trainer] { trainer.train_step(inputs, targets, batch, time); };
+  };
+  const auto tokens = random_tokens(32, Tiny::vocab);
+  auto wrong = tokens;
+  wrong[9] = Tiny::vocab;
+  auto negative = tokens;
+  negative[30] = -1;
+  check_message<TrainingError>(step(tokens, std::vector<Token>(32, -1), 2, 16), "step 1", "no target");
+  check_message<ShapeError>(step(tokens, tokens, 3, 16), "3 x 16", "32");
+  check_message<ShapeError>(step(tokens, random_tokens(16, 260), 2, 16), "32 and 16");
+  check_message<ShapeError>(step({}, {}, 2, 16), "2 x 16");
+  check_message<ShapeError>(step(tokens, tokens, 0, 16), "0 x 16");
+  check_message<ShapeError>(step(tokens, tokens, 1, -16), "1 x -16");
+  check_message<ShapeError>(step(tokens, tokens, 1, 32), "32", "context of 16");
+  check_message<TextError>(step(wrong, tokens, 2, 16), "token 260", "vocabulary of 260");
+  check_message<TextError>(step(tokens, wrong, 2, 16), "token 260", "vocabulary of 260");
+  check_message<TextError>(step(negative, tokens, 2, 16), "token -1");
+  CHECK(trainer.step() == 0);
+  CHECK(same_bits(weights_of(model), before));
+  // And it goes on after them.
+  CHECK(trainer.train_step(tokens, negative, 2, 16).step == 1);
+  CHECK_FALSE(same_bits(weights_of(model), before));
+}
+
+TEST_CASE("A run that cannot be is refused before its first step", "[trainer]") {
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{1});
+  Trainer trainer(model);
+  const auto before = weights_of(model);
+  const auto fit = [&](const TokenData& data, FitOptions options) {
+    return [&trainer, data, options] { trainer.fit(data, options); };
+  };
+  check_message<TrainingError>(fit(tiny_data(), {}), "steps", "minutes");
+  check_message<TrainingError>(fit(tiny_data(), {.accumulation = 0, .steps = 1}), "accumulation");
+  check_message<TrainingError>(fit(tiny_data(), {.steps = 1, .checkpoint = "nowhere"}), "nowhere", "tokenizer");
+  check_message<ShapeError>(fit(tiny_data(), {.time = 17, .steps = 1}), "17", "context of 16");
+  check_message<ShapeError>(fit(tiny_data(), {.batch = 0, .steps = 1}), "0 x 16");
+  const auto few = random_tokens(16, 260);
+  check_message<TrainingError>(fit(TokenData::from_tokens(few, 260), {.steps = 1}), "17 tokens", "found 16");
+  check_message<MismatchError>(fit(TokenData::from_tokens(few, 261), {.steps = 1}), "261", "vocabulary of 260");
+  check_message<FileError>(fit(tiny_data(), {.steps = 1, .metrics = "/nowhere/at/all.csv"}), "/nowhere/at/all.csv");
+  CHECK(trainer.step() == 0);
+  CHECK(same_bits(weights_of(model), before));
+}
+
+TEST_CASE("A run ends by steps, by minutes and when it is told to", "[trainer]") {
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{1});
+  Index reports = 0, evaluations = 0;
+  {
+    Trainer trainer(model);
+    const auto report = trainer.fit(tiny_data(), {.batch = 1,
+                                                  .time = 8,
+                                                  .steps = 7,
+                                                  .evaluate_every = 3,
+                                                  .validation = &tiny_data(),
+                                                  .on_step = [&](const StepReport&) { ++reports; },
+                                                  .on_evaluation = [&](const StepReport& at, const EvaluationReport&) {
+                                                    CHECK((at.step == 3 || at.step == 6 || at.step == 7));
+                                                    ++evaluations;
+                                                  }});
+    CHECK(report.step == 7);
+    CHECK(report.tokens == 56);
+    CHECK(report.fraction == 1);
+    CHECK(report.seconds > 0);
+    CHECK(report.tokens_per_second > 0);
+    CHECK(reports == 7);
+    CHECK(evaluations == 3);
+  }
+  {
+    Trainer trainer(model);
+    const auto report = trainer.fit(tiny_data(), {.batch = 1, .time = 8, .minutes = 0.0005});
+    CHECK(report.step > 0);
+    CHECK(report.seconds >= 0.03);
+    CHECK(report.fraction >= 1);
+  }
+  {
+    Trainer trainer(model);
+    const auto report = trainer.fit(tiny_data(), {.batch = 1, .time = 8, .steps = 100, .minutes = 5,
+                                                  .validation = &tiny_data(),
+                                                  .on_evaluation = [](const auto&, const auto&) { FAIL("stopped"); },
+                                                  .stop = [&] { return trainer.step() == 4; }});
+    CHECK(report.step == 4);
+  }
+}
+
+TEST_CASE("A loss that is not a number ends the run and names step and checkpoint", "[trainer]") {
+  const TemporaryFolder root;
+  const auto path = root / "checkpoint";
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{1});
+  Trainer trainer(model);
+  std::vector<float> saved;
+  const auto poison = [&](const StepReport& report) {
+    if (report.step == 4) saved = weights_of(model);
+    if (report.step == 5) model.weights().norm.weight.data[7] = std::numeric_limits<float>::quiet_NaN();
+  };
+  FitOptions options{.batch = 2, .steps = 9, .checkpoint_every = 2, .checkpoint = path,
+                     .tokenizer = &tiny_tokenizer(), .on_step = poison};
+  check_message<TrainingError>([&] { trainer.fit(tiny_data(), options); }, "step 6", path.string(), "step 4", "nan");
+  Model<Tiny, Cpu> restored(backend, Seed{2});
+  Trainer next(restored);
+  next.resume(path);
+  CHECK(next.step() == 4);
+  CHECK(same_bits(weights_of(restored), saved));
+  options.on_step = {};
+  CHECK(next.fit(tiny_data(), options).step == 9);
+
+  // A step by hand leaves the weights, and says so without a checkpoint; so does a run that has none yet.
+  const auto before = weights_of(model);
+  const auto tokens = random_tokens(16, 260);
+  check_message<TrainingError>([&] { trainer.train_step(tokens, tokens, 1, 16); }, "step 6");
+  CHECK(same_bits(weights_of(model), before));
+  Trainer fresh(model);
+  check_message<TrainingError>([&] { fresh.fit(tiny_data(), {.batch = 2, .steps = 9}); }, "step 1", "none yet");
+}
+
+TEST_CASE("A gradient that is not finite leaves the weights as they were", "[trainer]") {
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{1});
+  Trainer trainer(model);
+  const auto tokens = random_tokens(16, 260);
+  const auto before = weights_of(model);
+  // Stands for a gradient that overflows although the loss does not.
+  trainer.gradients().data[3] = std::numeric_limits<float>::infinity();
+  check_message<TrainingError>([&] { trainer.train_step(tokens, tokens, 1, 16); }, "step 1", "gradient");
+  CHECK(same_bits(weights_of(model), before));
+  CHECK(trainer.step() == 0);
+  CHECK(trainer.train_step(tokens, tokens, 1, 16).step == 1);  // the bad gradients are gone
+  CHECK(std::isfinite(trainer.train_step(tokens, tokens, 1, 16).loss));
+}
+
+TEST_CASE("Evaluation scores every token once, in nats and in bits per byte", "[evaluation]") {
+  Reference<double> backend;
+  Model<Tiny, Reference<double>> model(backend, Seed{4});
+  Trainer trainer(model);
+  const auto tokens = random_tokens(41, Tiny::vocab, 9);  // 40 targets: windows of 3 x 5 are padded at the end
+  const auto data = TokenData::from_tokens(tokens, Tiny::vocab, 123);
+  const auto before = weights_of(model);
+  const auto report = trainer.evaluate(data, 3, 5);
+  CHECK(same_bits(weights_of(model), before));
+
+  // By hand: each window of 5 by itself, without the trainer; one of 40 / 5 = 8 windows at a time.
+  using B = Reference<double>;
+  const Pass pass{.batch = 1, .time = 5};
+  Activations<Tiny, B> saved(backend, Plan::Purpose::training, pass);
+  double total = 0;
+  std::vector<std::vector<Index>> loads(2, std::vector<Index>(4));
+  for (std::size_t first = 0; first < 40; first += 5) {
+    Tiny::forward(backend, pass, model.weights(), View<const Token>(tokens.data() + first, 1, 5), *saved);
+    std::vector<double> logits(5 * 260);
+    Tiny::logits(backend, model.weights(), saved->normed, View<double>(logits.data(), 5, 260));
+    for (std::size_t t = 0; t < 5; ++t) {
+      double sum = 0;
+      for (std::size_t v = 0; v < 260; ++v) sum += std::exp(logits[t * 260 + v]);
+      total += std::log(sum) - logits[t * 260 + static_cast<std::size_t>(tokens[first + t + 1])];
+    }
+  }
+  CHECK(report.tokens == 40);
+  CHECK(report.loss == Approx(total / 40).epsilon(1e-12));
+  CHECK(report.bits_per_byte == Approx(total / std::log(2.0) / 123).epsilon(1e-12));
+  REQUIRE(report.loads.size() == 2);
+  for (const auto& layer : report.loads) {
+    REQUIRE(layer.size() == 4);
+    CHECK(std::accumulate(layer.begin(), layer.end(), Index{0}) == 45 * 2);  // three batches of 15 tokens, K = 2
+  }
+  // Another shape, the same tokens: windows of the same length.
+  CHECK(trainer.evaluate(data, 8, 5).loss == Approx(report.loss).epsilon(1e-12));
+  // Without text there are no bits per byte.
+  CHECK(trainer.evaluate(TokenData::from_tokens(tokens, Tiny::vocab), 3, 5).bits_per_byte == 0);
+  CHECK_THROWS_AS(trainer.evaluate(data, 1, 17), ShapeError);
+  CHECK_THROWS_AS(trainer.evaluate(TokenData::from_tokens(std::span(tokens).first(1), Tiny::vocab), 1, 5),
+                  TrainingError);
+  CHECK_THROWS_AS(trainer.evaluate(TokenData::from_tokens(tokens, 300), 1, 5), MismatchError);
+}
+
+TEST_CASE("The spread of the loads is deviation over mean", "[evaluation]") {
+  CHECK(EvaluationReport::coefficient_of_variation({5, 5, 5}) == 0);
+  CHECK(EvaluationReport::coefficient_of_variation({0, 4}) == 1);
+  CHECK(EvaluationReport::coefficient_of_variation({1, 3}) == 0.5);
+  CHECK(EvaluationReport::coefficient_of_variation({0, 0}) == 0);
+  CHECK(EvaluationReport::coefficient_of_variation({}) == 0);
+  const EvaluationReport report{.loads = {{0, 4}, {1, 3}}};
+  CHECK(report.load_variation() == 0.75);
+  CHECK(EvaluationReport{}.load_variation() == 0);
+}
+
+TEST_CASE("Training and evaluation in turn use the shapes that each was given", "[trainer]") {
+  Cpu backend(2);
+  Model<Tiny, Cpu> model(backend, Seed{1}), other(backend, Seed{1});
+  Trainer trainer(model), alone(other);
+  const auto small = random_tokens(12, 260, 1), large = random_tokens(64, 260, 2);
+  for (int i = 0; i < 2; ++i) {
+    trainer.train_step(small, small, 2, 6);
+    trainer.evaluate(tiny_data(), 5, 13);
+    trainer.train_step(large, large, 4, 16);
+    alone.train_step(small, small, 2, 6);
+    alone.train_step(large, large, 4, 16);
+  }
+  CHECK(same_bits(weights_of(model), weights_of(other)));
+  CHECK(trainer.state_bytes() == 3 * sizeof(float) * static_cast<std::size_t>(Model<Tiny, Cpu>::size));
+  CHECK(trainer.activation_bytes() > 0);
+}
