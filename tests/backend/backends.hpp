@@ -146,7 +146,7 @@ inline double error_of(const std::vector<double>& a, const std::vector<double>& 
   CHECK(value);
 }
 [[gnu::noinline]] inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
 /// Calls `run` twice from the same start, `before` (NaN if empty); the result agrees with the oracle's, is the same to

@@ -103,7 +103,7 @@ class DeviceMatrix {
 
 /// Whether two results are the same to the last bit.
 [[gnu::noinline]] inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
 /// The name of a tensor as on disk; stacked tensors have several, joined by "+".
