@@ -1,0 +1,289 @@
+// Stories against full forward passes, past windows and contexts; what comes out, and when it ends.
+
+#include "tinymoe/sample/generate.hpp"
+
+#include <random>
+#include <set>
+
+#include "files/bytes.hpp"
+#include "support/catch.hpp"
+#include "tinymoe/analysis/inspect.hpp"
+#include "train/tiny.hpp"
+
+using namespace tinymoe_test;
+
+namespace {
+
+/// The vocabulary is larger than the tokenizer's 260, as a rounded-up one is.
+template <Index C, class... Options>
+using Teller = TinyOf<300, 24, RmsNorm, C, Options...>;
+
+/// The logits after the last of `tokens`, by one full forward pass.
+template <class Arch>
+std::vector<float> full_logits(const Model<Arch, Cpu>& model, std::span<const Token> tokens) {
+  auto row = xt::xtensor<Token, 2>::from_shape({1, tokens.size()});
+  std::copy(tokens.begin(), tokens.end(), row.begin());
+  const auto logits = inspect(model, row).logits;
+  return {logits.end() - static_cast<Index>(Arch::vocab), logits.end()};
+}
+
+/// A prompt of `count` tokens.
+std::string prompt_of(Index count) {
+  std::string prompt;
+  for (const Token token : random_tokens(count, 26, 4)) prompt += static_cast<char>('a' + token);
+  return prompt;
+}
+
+/// A model that would not end its story: "<|endoftext|>" has the logit 0, and others are above it.
+template <class Arch>
+Model<Arch, Cpu> endless(Cpu& backend) {
+  Model<Arch, Cpu> model(backend, Seed{3});
+  std::fill_n(model.weights().head.data + tiny_tokenizer().end_of_story() * Arch::width, Arch::width, 0.0f);
+  return model;
+}
+
+/// Greedy stories of a model are those of full forward passes of `whole`, which has the same weights.
+template <class Arch, class Whole>
+void check_greedy(const Model<Arch, Cpu>& model, const Model<Whole, Cpu>& whole, Index prompt_tokens, Index tokens) {
+  const auto& tokenizer = tiny_tokenizer();
+  const auto prompt = prompt_of(prompt_tokens);
+  std::vector<Token> read = {tokenizer.end_of_story()};
+  const auto encoded = tokenizer.encode(prompt);
+  read.insert(read.end(), encoded.begin(), encoded.end());
+  Generator generator(model, tokenizer);
+  Session session(model);
+  auto cached = session.feed(read);
+  std::string expected = prompt;
+  Index written = 0;
+  double worst = 0;
+  for (; written < tokens; ++written) {
+    const auto logits = full_logits(whole, read);
+    worst = std::max(worst, greatest_difference(std::vector<float>(cached.begin(), cached.end()), logits));
+    const auto next = static_cast<Token>(std::max_element(logits.begin(), logits.begin() + 260) - logits.begin());
+    if (next == tokenizer.end_of_story()) break;
+    expected += tokenizer.bytes(next);
+    read.push_back(next);
+    cached = session.feed(std::span(&next, 1));
+  }
+  INFO("context " << Arch::context << ", prompt of " << prompt_tokens);
+  CHECK(worst < 1e-4);
+  const auto story = generator.write(prompt, {.temperature = 0, .tokens = tokens});
+  CHECK(story.text == expected);
+  CHECK(story.tokens == written);
+  CHECK(story.prompt_tokens == std::ssize(encoded));
+  CHECK_FALSE(story.ended);
+  CHECK(written == tokens);
+}
+
+/// A model that writes `bytes` and ends: token by token, each from the one before alone.
+template <class Arch>
+void make_automaton(Model<Arch, Cpu>& model, const std::string& bytes) {
+  set_weights(model, std::vector<float>(static_cast<std::size_t>(model.size)));
+  const auto& weights = model.weights();
+  for (Index i = 0; i < Arch::width; ++i) weights.norm.weight.data[i] = 1;
+  REQUIRE(std::ssize(bytes) < Arch::width);
+  Token before = tiny_tokenizer().end_of_story();
+  Index state = 0;
+  const auto follow = [&](Token token) {
+    weights.embedding.weight.data[before * Arch::width + state] = 1;
+    weights.head.data[token * Arch::width + state] = 10;
+    before = token, ++state;
+  };
+  for (const char byte : bytes) follow(tiny_tokenizer().encode(std::string(1, byte)).at(0));
+  follow(tiny_tokenizer().end_of_story());
+}
+
+}  // namespace
+
+TEST_CASE("Cached greedy stories are those of full passes, within the context", "[generate]") {
+  Cpu backend(2);
+  const auto model = endless<Teller<128>>(backend);
+  check_greedy(model, model, 0, 40);
+  check_greedy(model, model, 80, 40);  // the prompt is longer than a pass of the session
+}
+
+TEST_CASE("With a sliding window they go on past window and context", "[generate]") {
+  Cpu backend(2);
+  const auto check = [&]<class Arch, class Whole>(std::type_identity<Arch>, std::type_identity<Whole>) {
+    static_assert(Session<Model<Arch, Cpu>>::unlimited);
+    const auto model = endless<Arch>(backend);
+    Model<Whole, Cpu> whole(backend, Seed{4});
+    set_weights(whole, weights_of(model));
+    for (const Index prompt : {0, 5, 31, 100}) check_greedy(model, whole, prompt, 80);
+  };
+  // The cache rolls within the context; is as long as the context; is longer, as a pass reads the whole context.
+  check(std::type_identity<Teller<32, SlidingWindow<8>>>{}, std::type_identity<Teller<200, SlidingWindow<8>>>{});
+  check(std::type_identity<Teller<32, SlidingWindow<32>>>{}, std::type_identity<Teller<200, SlidingWindow<32>>>{});
+}
+
+TEST_CASE("Where a pass is shorter than the context, the cache rolls too", "[generate]") {
+  Cpu backend(2);
+  const auto model = endless<Teller<80, SlidingWindow<11>>>(backend);
+  Model<Teller<320, SlidingWindow<11>>, Cpu> whole(backend, Seed{4});
+  set_weights(whole, weights_of(model));
+  check_greedy(model, whole, 3, 100);
+  check_greedy(model, whole, 250, 30);
+}
+
+TEST_CASE("Pieces of any size give the logits of single tokens", "[session]") {
+  Cpu backend(2);
+  const Model<Teller<32, SlidingWindow<8>>, Cpu> model(backend, Seed{3});
+  Session single(model), pieces(model);
+  const auto tokens = random_tokens(150, 300);
+  std::mt19937 random(1);
+  std::vector<float> expected;
+  for (std::size_t at = 0; at < tokens.size();) {
+    const std::size_t count = std::min<std::size_t>(1 + random() % 45, tokens.size() - at);
+    const auto found = pieces.feed(std::span(tokens).subspan(at, count));
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto logits = single.feed(std::span(tokens).subspan(at + i, 1));
+      expected.assign(logits.begin(), logits.end());
+    }
+    CHECK(greatest_difference(std::vector<float>(found.begin(), found.end()), expected) < 1e-5);
+    at += count;
+    CHECK(pieces.position() == static_cast<Index>(at));
+  }
+  // After a reset nothing is left of the past.
+  pieces.reset();
+  CHECK(pieces.position() == 0);
+  const auto again = pieces.feed(std::span(tokens).first(5));
+  CHECK(greatest_difference(std::vector<float>(again.begin(), again.end()),
+                            full_logits(model, std::span(tokens).first(5))) < 1e-5);
+}
+
+TEST_CASE("A sequence that outgrows a full context starts again with its later half", "[session]") {
+  Cpu backend(2);
+  const auto check = [&]<class Arch>(std::type_identity<Arch>) {
+    static_assert(!Session<Model<Arch, Cpu>>::unlimited);
+    constexpr Index context = Arch::context;
+    const Model<Arch, Cpu> model(backend, Seed{3});
+    Session session(model);
+    const auto tokens = random_tokens(100, Arch::vocab);
+    Index first = 0;  // what the model still sees begins here
+    for (Index t = 0; t < 100; ++t) {
+      if (t + 1 - first > context) first = t + 1 - (context + 1) / 2;
+      const auto at = static_cast<std::size_t>(t);
+      const auto logits = session.feed(std::span(tokens).subspan(at, 1));
+      const auto seen =
+          std::span(tokens).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(t + 1 - first));
+      CHECK(greatest_difference(std::vector<float>(logits.begin(), logits.end()), full_logits(model, seen)) < 1e-5);
+      CHECK(session.position() == t + 1 - first);
+    }
+    // A prompt longer than the context: its end.
+    session.reset();
+    const auto logits = session.feed(tokens);
+    CHECK(greatest_difference(std::vector<float>(logits.begin(), logits.end()),
+                              full_logits(model, std::span(tokens).last(static_cast<std::size_t>((context + 1) / 2)))) <
+          1e-5);
+    // One that fills it to the last place is read whole.
+    session.reset();
+    const auto filled = session.feed(std::span(tokens).first(static_cast<std::size_t>(context)));
+    CHECK(greatest_difference(std::vector<float>(filled.begin(), filled.end()),
+                              full_logits(model, std::span(tokens).first(static_cast<std::size_t>(context)))) < 1e-5);
+    const auto story = Generator(model, tiny_tokenizer()).write(prompt_of(40), {.temperature = 1, .tokens = 60});
+    CHECK((story.ended || story.tokens == 60));
+  };
+  check(std::type_identity<Teller<17>>{});
+  using Block = DenseBlock<LayerNorm, Attention<Heads<2>, Learned, SlidingWindow<5>, Bias>, Expert<Gelu, Hidden<16>>>;
+  check(std::type_identity<Transformer<Vocab<260>, Context<16>, Width<16>, HeadBias, Layers<1, Block>>>{});
+}
+
+TEST_CASE("A session refuses what is no token", "[session]") {
+  Cpu backend(1);
+  const Model<Teller<17>, Cpu> model(backend, Seed{3});
+  Session session(model);
+  check_message<TextError>([&] { session.feed({}); }, "at least one token");
+  const std::vector<Token> large = {1, 300}, negative = {-1};
+  check_message<TextError>([&] { session.feed(large); }, "token 300", "vocabulary of 300");
+  check_message<TextError>([&] { session.feed(negative); }, "token -1");
+  CHECK(session.position() == 0);
+  CHECK(session.cache_bytes() > 0);
+}
+
+TEST_CASE("A story ends where the model says so, and comes in whole characters", "[generate]") {
+  Cpu backend(1);
+  Model<Teller<17>, Cpu> model(backend, Seed{3});
+  const std::string text = "a\xC3\xA9\xF0\x9F\x98\x80z\xE2\x82\xAC!";  // a é 😀 z € !
+  make_automaton(model, text);
+  // A token beyond the tokenizer's would win everywhere.
+  for (Index i = 0; i < 16; ++i) model.weights().head.data[299 * 16 + i] = 100;
+  Generator generator(model, tiny_tokenizer());
+  std::vector<std::string> pieces;
+  const auto collect = [&](std::string_view piece) { pieces.emplace_back(piece); };
+  auto story = generator.write("", {.temperature = 0.5f}, collect);
+  CHECK(story.text == text);
+  CHECK(story.ended);
+  CHECK(story.tokens == 12);
+  CHECK(story.prompt_tokens == 0);
+  CHECK(pieces == std::vector<std::string>{"a", "\xC3\xA9", "\xF0\x9F\x98\x80", "z", "\xE2\x82\xAC", "!"});
+
+  // Cut by the number of tokens, in the middle of a character: nothing is lost.
+  pieces.clear();
+  story = generator.write("", {.temperature = 0, .tokens = 5}, collect);
+  CHECK(story.text == text.substr(0, 5));
+  CHECK_FALSE(story.ended);
+  CHECK(pieces == std::vector<std::string>{"a", "\xC3\xA9", "\xF0\x9F"});
+
+  // The prompt comes first; the story goes on from it.
+  pieces.clear();
+  story = generator.write("z", {.temperature = 0}, collect);
+  CHECK(story.text == "z\xE2\x82\xAC!");
+  CHECK(story.prompt_tokens == 1);
+  CHECK(pieces == std::vector<std::string>{"z", "\xE2\x82\xAC", "!"});
+  CHECK(generate(model, tiny_tokenizer(), "z", {.temperature = 0}) == "z\xE2\x82\xAC!");
+
+  // Nothing to write.
+  pieces.clear();
+  story = generator.write("z", {.tokens = 0}, collect);
+  CHECK(story.text == "z");
+  CHECK(story.tokens == 0);
+  CHECK_FALSE(story.ended);
+  CHECK(pieces == std::vector<std::string>{"z"});
+}
+
+TEST_CASE("Bytes that are no UTF-8 come out too", "[generate]") {
+  Cpu backend(1);
+  Model<Teller<17>, Cpu> model(backend, Seed{3});
+  const std::string text = "\xFF\xA9\xA8z\xE2\x82";
+  make_automaton(model, text);
+  std::string joined;
+  const auto story = Generator(model, tiny_tokenizer()).write("", {.temperature = 0}, [&](std::string_view piece) {
+    CHECK_FALSE(piece.empty());
+    joined += piece;
+  });
+  CHECK(story.text == text);
+  CHECK(joined == text);
+  CHECK(story.ended);
+}
+
+TEST_CASE("The same seed tells the same story, another number another", "[generate]") {
+  Cpu backend(2);
+  const Model<Teller<128>, Cpu> model(backend, Seed{3});
+  Generator generator(model, tiny_tokenizer());
+  std::set<std::string> stories;
+  const SampleOptions options{.temperature = 1, .tokens = 30, .seed = Seed{5}};
+  const auto first = generator.write("the cat", options).text;
+  CHECK(first.starts_with("the cat"));
+  CHECK(generator.write("the cat", options).text == first);  // and nothing of the story before is left
+  CHECK(Generator(model, tiny_tokenizer()).write("the cat", options).text == first);
+  for (std::uint32_t story = 0; story < 4; ++story) {
+    auto other = options;
+    other.story = story;
+    stories.insert(generator.write("the cat", other).text);
+  }
+  auto other = options;
+  other.seed = Seed{6};
+  stories.insert(generator.write("the cat", other).text);
+  CHECK(stories.size() == 5);
+  CHECK(stories.contains(first));
+}
+
+TEST_CASE("A generator refuses wrong options and a tokenizer that is too large", "[generate]") {
+  Cpu backend(1);
+  const Model<Teller<17>, Cpu> model(backend, Seed{3});
+  Generator generator(model, tiny_tokenizer());
+  check_message<OptionError>([&] { generator.write("a", {.temperature = -1}); }, "temperature");
+  check_message<OptionError>([&] { generator.write("a", {.tokens = -3}); }, "tokens");
+  const Model<TinyOf<259>, Cpu> small(backend, Seed{3});
+  check_message<MismatchError>([&] { Generator(small, tiny_tokenizer()); }, "260", "259");
+}
