@@ -17,7 +17,12 @@ namespace {
 using TinyModel = Model<Tiny, Cpu>;
 
 FitOptions options_for(const std::filesystem::path& path, Index steps, Index accumulation = 1) {
-  return {.batch = 2, .time = 16, .accumulation = accumulation, .steps = steps, .seed = Seed{3}, .checkpoint = path,
+  return {.batch = 2,
+          .time = 16,
+          .accumulation = accumulation,
+          .steps = steps,
+          .seed = Seed{3},
+          .checkpoint = path,
           .tokenizer = &tiny_tokenizer()};
 }
 
@@ -148,9 +153,7 @@ TEST_CASE("A run is resumed with its own data order only", "[checkpoint]") {
   const auto path = root / "run";
   run(path, options_for(path, 2));
   const auto before = content(path);
-  const auto refuse = [&](FitOptions options) {
-    return [&path, options] { run(path, options); };
-  };
+  const auto refuse = [&](FitOptions options) { return [&path, options] { run(path, options); }; };
   auto options = options_for(path, 4);
   options.seed = Seed{4};
   check_message<MismatchError>(refuse(options), "seed 3", "4");
@@ -335,9 +338,9 @@ TEST_CASE("A checkpoint from the hub is checked by the hub's fields", "[checkpoi
   load_model(path, model);
   CHECK(model.settings().rope_theta == 777);
   CHECK(model.settings().z_weight == Settings{}.z_weight);
-  for (const char* field : {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size",
-                            "num_attention_heads", "num_key_value_heads", "num_local_experts", "num_experts_per_tok",
-                            "tie_word_embeddings", "sliding_window"}) {
+  for (const char* field :
+       {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads",
+        "num_key_value_heads", "num_local_experts", "num_experts_per_tok", "tie_word_embeddings", "sliding_window"}) {
     good.check<MismatchError>(
         [&](const auto& at) {
           edit_json(at / "config.json", [&](auto& file) {
@@ -371,8 +374,11 @@ TEST_CASE("Every fault of a checkpoint is named, and the model stays as it was",
     good.check<MismatchError>(tensors(name, [](auto& t) { t["extra.weight"] = {{1}, {0}}; }), name, "extra.weight");
     good.check<MismatchError>(tensors(name, [=](auto& t) { t.erase(tensor); }), name, tensor);
     good.check<MismatchError>(tensors(name, [=](auto& t) { t["x"] = t[tensor], t.erase(tensor); }), name, tensor);
-    good.check<MismatchError>(tensors(name, [=](auto& t) { t[tensor].shape = {16, 4}; }), name, tensor, "[4, 16]",
-                              "[16, 4]");
+    good.check<MismatchError>(tensors(name,
+                                      [=](auto& t) {
+                                        t[tensor].shape = {16, 4};
+                                      }),
+                              name, tensor, "[4, 16]", "[16, 4]");
     good.check<FileError>(tensors(name, [=](auto& t) { t[tensor].values[5] = std::numeric_limits<float>::infinity(); }),
                           name, tensor);
     good.check<FileError>(

@@ -21,8 +21,13 @@ void train(const std::filesystem::path& path, const std::filesystem::path& metri
   Model<Tiny, Cpu> model(backend, Seed{5});
   Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 2});
   if (std::filesystem::exists(path) || std::filesystem::exists(path.string() + ".old")) trainer.resume(path);
-  trainer.fit(tiny_data(), {.batch = 2, .time = 16, .steps = 16, .checkpoint_every = 1, .checkpoint = path,
-                            .tokenizer = &tiny_tokenizer(), .metrics = metrics});
+  trainer.fit(tiny_data(), {.batch = 2,
+                            .time = 16,
+                            .steps = 16,
+                            .checkpoint_every = 1,
+                            .checkpoint = path,
+                            .tokenizer = &tiny_tokenizer(),
+                            .metrics = metrics});
 }
 
 /// Starts `train` in a process of its own, which makes its backend itself: no thread is carried over.

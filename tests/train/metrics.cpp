@@ -16,8 +16,15 @@ const std::string header =
     "validation_loss,validation_bits_per_byte\n";
 
 StepReport report(Index step) {
-  return {.step = step, .tokens = 100 * step, .loss = 2.5, .balance_loss = 1.25, .z_loss = 0.5,
-          .load_variation = 0.125, .gradient_norm = 0.75, .learning_rate = 0.001, .seconds = 1.5,
+  return {.step = step,
+          .tokens = 100 * step,
+          .loss = 2.5,
+          .balance_loss = 1.25,
+          .z_loss = 0.5,
+          .load_variation = 0.125,
+          .gradient_norm = 0.75,
+          .learning_rate = 0.001,
+          .seconds = 1.5,
           .tokens_per_second = 2000};
 }
 

@@ -117,8 +117,8 @@ TEST_CASE("A step of AdamW by hand, with a narrow copy of the weights", "[optimi
   const Chunk chunk{0, 3, 1};
   const float clip[2] = {9, 2};  // the factor is 2 here
   // Step 1: m̂ = g, v̂ = g² where the moments were zero, so the change is rate · sign(g).
-  kernels::AdamWStep<bfloat16, float>{weights, copy, gradients, mean, square, &chunk, clip, 0.1f, 0.5f, 0.9f, 0.99f,
-                                      0.0f, 0.1f, 0.01f}(SerialGroup{}, 0);
+  kernels::AdamWStep<bfloat16, float>{weights, copy, gradients, mean,  square, &chunk, clip,
+                                      0.1f,    0.5f, 0.9f,      0.99f, 0.0f,   0.1f,   0.01f}(SerialGroup{}, 0);
   CHECK(weights[0] == Approx(0.95 - 0.1).epsilon(1e-6));
   CHECK(weights[1] == Approx(-1.9 + 0.1).epsilon(1e-6));
   CHECK(weights[2] == Approx(2.85 - 0.1 * 9 / std::sqrt(4 * 99)).epsilon(1e-6));  // m̂ = 0.9/0.1, v̂ = 3.96/0.01

@@ -19,9 +19,10 @@ std::vector<double> losses(B& backend, Index steps, std::vector<float>* weights 
   Model<Tiny, B> model(backend, Seed{11});
   Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 5});
   std::vector<double> result;
-  trainer.fit(tiny_data(), {.batch = 4, .time = 16, .steps = steps, .seed = Seed{7}, .on_step = [&](const StepReport& r) {
-                              result.push_back(r.loss);
-                            }});
+  trainer.fit(tiny_data(),
+              {.batch = 4, .time = 16, .steps = steps, .seed = Seed{7}, .on_step = [&](const StepReport& r) {
+                 result.push_back(r.loss);
+               }});
   if constexpr (std::is_same_v<B, Cpu>) {
     if (weights != nullptr) *weights = weights_of(model);
   }
@@ -202,10 +203,11 @@ TEST_CASE("A run ends by steps, by minutes and when it is told to", "[trainer]")
                                                   .evaluate_every = 3,
                                                   .validation = &tiny_data(),
                                                   .on_step = [&](const StepReport&) { ++reports; },
-                                                  .on_evaluation = [&](const StepReport& at, const EvaluationReport&) {
-                                                    CHECK((at.step == 3 || at.step == 6 || at.step == 7));
-                                                    ++evaluations;
-                                                  }});
+                                                  .on_evaluation =
+                                                      [&](const StepReport& at, const EvaluationReport&) {
+                                                        CHECK((at.step == 3 || at.step == 6 || at.step == 7));
+                                                        ++evaluations;
+                                                      }});
     CHECK(report.step == 7);
     CHECK(report.tokens == 56);
     CHECK(report.fraction == 1);
@@ -223,7 +225,10 @@ TEST_CASE("A run ends by steps, by minutes and when it is told to", "[trainer]")
   }
   {
     Trainer trainer(model);
-    const auto report = trainer.fit(tiny_data(), {.batch = 1, .time = 8, .steps = 100, .minutes = 5,
+    const auto report = trainer.fit(tiny_data(), {.batch = 1,
+                                                  .time = 8,
+                                                  .steps = 100,
+                                                  .minutes = 5,
                                                   .validation = &tiny_data(),
                                                   .on_evaluation = [](const auto&, const auto&) { FAIL("stopped"); },
                                                   .stop = [&] { return trainer.step() == 4; }});
@@ -242,8 +247,12 @@ TEST_CASE("A loss that is not a number ends the run and names step and checkpoin
     if (report.step == 4) saved = weights_of(model);
     if (report.step == 5) model.weights().norm.weight.data[7] = std::numeric_limits<float>::quiet_NaN();
   };
-  FitOptions options{.batch = 2, .steps = 9, .checkpoint_every = 2, .checkpoint = path,
-                     .tokenizer = &tiny_tokenizer(), .on_step = poison};
+  FitOptions options{.batch = 2,
+                     .steps = 9,
+                     .checkpoint_every = 2,
+                     .checkpoint = path,
+                     .tokenizer = &tiny_tokenizer(),
+                     .on_step = poison};
   check_message<TrainingError>([&] { trainer.fit(tiny_data(), options); }, "step 6", path.string(), "step 4", "nan");
   Model<Tiny, Cpu> restored(backend, Seed{2});
   Trainer next(restored);
