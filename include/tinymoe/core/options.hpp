@@ -3,7 +3,7 @@
 /// Named options: small types given to a layer in any order, each with a default.
 ///
 /// An option names its place by a member type `Place`: `Heads<8>` and `Heads<4>` stand in the same place, so only one
-/// of them may be given. A layer looks each place up with `option_t` and lists the places it knows with `check_options`.
+/// of them may be given. A layer looks each place up with `option_t` and lists the places it knows in `KnownPlaces`.
 
 #include <type_traits>
 

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The one source of the version: CMake, the package recipes and checkpoints read these three lines.
+/// The one source of the version: CMake reads these three lines.
 
 #define TINYMOE_VERSION_MAJOR 0
 #define TINYMOE_VERSION_MINOR 1
