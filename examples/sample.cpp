@@ -35,8 +35,8 @@ void run(const Arguments& arguments) {
     auto options = arguments.options;
     options.story = static_cast<std::uint32_t>(story);
     if (arguments.stories > 1) std::cout << (story > 0 ? "\n" : "") << "--- story " << story + 1 << " ---\n";
-    const Story written = generator.write(arguments.prompt, options,
-                                          [](std::string_view text) { std::cout << text << std::flush; });
+    const Story written =
+        generator.write(arguments.prompt, options, [](std::string_view text) { std::cout << text << std::flush; });
     std::cout << std::endl;
     tokens += written.tokens;
   }
@@ -65,9 +65,7 @@ int main(int count, char** values) {
   app.add_flag("--quiet", a.quiet, "stories only, no speed");
   CLI11_PARSE(app, count, values);
   try {
-    examples::with_architecture_of(a.checkpoint, [&](auto named) {
-      run<typename decltype(named)::Architecture>(a);
-    });
+    examples::with_architecture_of(a.checkpoint, [&](auto named) { run<typename decltype(named)::Architecture>(a); });
   } catch (const std::exception& error) {
     std::cout.flush();
     std::fprintf(stderr, "sample: %s\n", error.what());

@@ -72,8 +72,8 @@ Stories from_files(const Arguments& arguments, Index vocabulary) {
       about(arguments.data, [&] { return tokenizer_for(arguments, TextCorpus(arguments.data), vocabulary); });
   std::printf("reading %s\n", arguments.data.c_str());
   std::fflush(stdout);
-  auto training = TokenData::open_or_encode(arguments.data, tokenizer, token_file(arguments, "training.tokens"),
-                                            arguments.threads);
+  auto training =
+      TokenData::open_or_encode(arguments.data, tokenizer, token_file(arguments, "training.tokens"), arguments.threads);
   if (arguments.validation.empty()) {
     auto split = hold_out(training, tokenizer);
     return {std::move(tokenizer), std::move(split.training), std::move(split.validation)};
@@ -111,8 +111,9 @@ class ProgressLine {
     if (at.fraction < 1 && at.seconds < next_) return;
     next_ = at.seconds + (terminal_ ? 0.2 : 10);
     const double left = at.fraction > 0 && at.fraction < 1 ? at.seconds / at.fraction - at.seconds : 0;
-    std::printf("%sstep %td  loss %.3f  %.0f tokens/s  expert load +-%.0f %%  %s left%s", terminal_ ? "\r" : "", at.step,
-                smooth_, speed_, 100 * at.load_variation, clock_time(left).c_str(), terminal_ ? "\033[K" : "\n");
+    std::printf("%sstep %td  loss %.3f  %.0f tokens/s  expert load +-%.0f %%  %s left%s", terminal_ ? "\r" : "",
+                at.step, smooth_, speed_, 100 * at.load_variation, clock_time(left).c_str(),
+                terminal_ ? "\033[K" : "\n");
     std::fflush(stdout);
     open_ = terminal_;
   }
@@ -134,12 +135,14 @@ void run(const Arguments& arguments, const S& schedule) {
   print_count<Arch>(std::cout);
   std::cout.flush();
   if (!arguments.resume && !arguments.overwrite && std::filesystem::exists(arguments.out / "trainer.json")) {
-    fail<FileError>(arguments.out.string(), ": holds a checkpoint; give --resume to go on from it, --overwrite to replace it, or another --out");
+    fail<FileError>(
+        arguments.out.string(),
+        ": holds a checkpoint; give --resume to go on from it, --overwrite to replace it, or another --out");
   }
-  const Stories stories = arguments.data.empty() ? embedded(arguments, Arch::vocab) : from_files(arguments, Arch::vocab);
+  const Stories stories =
+      arguments.data.empty() ? embedded(arguments, Arch::vocab) : from_files(arguments, Arch::vocab);
   std::printf("%td tokens to train on, %td to validate; %.2f bytes a token\n", stories.training.size(),
-              stories.validation.size(),
-              double(stories.validation.text_bytes()) / double(stories.validation.size()));
+              stories.validation.size(), double(stories.validation.text_bytes()) / double(stories.validation.size()));
 
   Model<Arch, Cpu> model(device, Seed{arguments.seed}, arguments.settings);
   Trainer trainer(model, AdamW{.lr = arguments.rate, .beta2 = arguments.beta2, .weight_decay = arguments.decay},
@@ -190,33 +193,45 @@ int main(int count, char** values) {
   app.add_option("--preset", a.preset, "architecture: " + examples::names())->capture_default_str();
   app.add_option("--data", a.data, "text to train on, stories separated by <|endoftext|>; default: stories made up");
   app.add_option("--validation", a.validation, "text to validate on; default: the last of --data");
-  app.add_option("--embedded", a.embedded, "number of stories made up without --data")->capture_default_str()
+  app.add_option("--embedded", a.embedded, "number of stories made up without --data")
+      ->capture_default_str()
       ->check(CLI::Range(1, 100000000));
   app.add_option("--tokenizer", a.tokenizer, "tokenizer.json to use; default: one is learnt from the data");
   app.add_option("--out", a.out, "folder of the checkpoint")->capture_default_str();
   app.add_option("--metrics", a.metrics, "CSV of the run; default: OUT.csv");
-  app.add_option("--batch", a.batch, "sequences of a micro-batch")->capture_default_str()->check(CLI::Range(1, 1 << 20));
+  app.add_option("--batch", a.batch, "sequences of a micro-batch")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20));
   app.add_option("--sequence", a.time, "tokens of a sequence; default: the model's context")
       ->check(CLI::Range(1, 1 << 24));
-  app.add_option("--accumulation", a.accumulation, "micro-batches of a step")->capture_default_str()
+  app.add_option("--accumulation", a.accumulation, "micro-batches of a step")
+      ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
   app.add_option("--steps", a.steps, "steps to train in all")->check(CLI::NonNegativeNumber);
   app.add_option("--minutes", a.minutes, "minutes to train in all; default: 5, if no --steps are given")
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--learning-rate", a.rate, "greatest learning rate")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--schedule", a.schedule, "learning rate over time")->capture_default_str()
+  app.add_option("--learning-rate", a.rate, "greatest learning rate")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--schedule", a.schedule, "learning rate over time")
+      ->capture_default_str()
       ->check(CLI::IsMember({"cosine", "constant"}));
-  app.add_option("--warmup", a.warmup, "steps until the greatest rate")->capture_default_str()
+  app.add_option("--warmup", a.warmup, "steps until the greatest rate")
+      ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_option("--floor", a.floor, "last learning rate of the cosine, as a share of the greatest")
-      ->capture_default_str()->check(CLI::Range(0.0, 1.0));
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option("--weight-decay", a.decay, "of matrices")->capture_default_str()->check(CLI::NonNegativeNumber);
   app.add_option("--beta2", a.beta2, "AdamW's second beta")->capture_default_str()->check(CLI::Range(0.0, 0.999999));
-  app.add_option("--clip", a.clip, "greatest norm of the gradients; 0: none")->capture_default_str()
+  app.add_option("--clip", a.clip, "greatest norm of the gradients; 0: none")
+      ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--balance-weight", a.settings.balance_weight, "of the experts' balance loss")->capture_default_str()
+  app.add_option("--balance-weight", a.settings.balance_weight, "of the experts' balance loss")
+      ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  app.add_option("--z-weight", a.settings.z_weight, "of the routers' z-loss")->capture_default_str()
+  app.add_option("--z-weight", a.settings.z_weight, "of the routers' z-loss")
+      ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
   app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));

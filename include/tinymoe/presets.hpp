@@ -17,8 +17,8 @@ using Pocket = Transformer<
     Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<64>>>>>;
 
 /// The model that speed is compared on: 163.2M parameters.
-using Yardstick = Transformer<
-    Vocab<32000>, Context<256>, Width<512>, TiedHead,
-    Layers<8, MoEBlock<RmsNorm, Attention<Heads<8>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<1408>>>>>;
+using Yardstick =
+    Transformer<Vocab<32000>, Context<256>, Width<512>, TiedHead,
+                Layers<8, MoEBlock<RmsNorm, Attention<Heads<8>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<1408>>>>>;
 
 }  // namespace tinymoe::presets

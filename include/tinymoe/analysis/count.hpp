@@ -8,15 +8,16 @@
 
 namespace tinymoe {
 
-/// Counts of one architecture. A multiply and an add are two operations; norms, softmax and activations are not counted.
+/// Counts of one architecture. A multiply and an add are two operations; norms, softmax and activations are not
+/// counted.
 struct Count {
   Index total = 0;                  // parameters
   Index active = 0;                 // parameters that a token meets, both vocabulary matrices among them
   std::array<Index, 8> parts = {};  // parameters by Part
   std::array<Index, 8> active_parts = {};
-  Index flops_forward = 0;  // for each token of a sequence that fills the context, on average
-  Index flops_trained = 0;  // forward and backward: three times as many
-  Index weight_bytes = 0;   // float32
+  Index flops_forward = 0;   // for each token of a sequence that fills the context, on average
+  Index flops_trained = 0;   // forward and backward: three times as many
+  Index weight_bytes = 0;    // float32
   Index training_bytes = 0;  // weights, gradients and AdamW's two moments, float32; activations not counted
   Index kv_cache_bytes = 0;  // of one sequence that fills the context, float32
 

@@ -11,11 +11,11 @@ namespace tinymoe {
 
 /// One mixture's routing of B·T tokens; row n = b·T + t.
 struct RoutingArrays {
-  Index layer = 0;                            // its number in the model
-  xt::xtensor<float, 2> probability;          // (B·T, E)
-  xt::xtensor<std::int32_t, 2> selected;      // (B·T, K)
-  xt::xtensor<float, 2> gate;                 // (B·T, K)
-  xt::xtensor<std::int32_t, 1> load;          // (E): pairs that each expert got
+  Index layer = 0;                        // its number in the model
+  xt::xtensor<float, 2> probability;      // (B·T, E)
+  xt::xtensor<std::int32_t, 2> selected;  // (B·T, K)
+  xt::xtensor<float, 2> gate;             // (B·T, K)
+  xt::xtensor<std::int32_t, 1> load;      // (E): pairs that each expert got
 };
 
 /// What `inspect` returns.
@@ -43,7 +43,8 @@ xt::xtensor<To, rank> to_array(B& backend, View<From> view, std::array<std::size
 template <class Arch, class B>
 Inspection inspect(const Model<Arch, B>& model, const xt::xtensor<Token, 2>& tokens) {
   using Scalar = typename B::Scalar;
-  const Pass pass{.batch = static_cast<Index>(tokens.shape(0)), .time = static_cast<Index>(tokens.shape(1)),
+  const Pass pass{.batch = static_cast<Index>(tokens.shape(0)),
+                  .time = static_cast<Index>(tokens.shape(1)),
                   .settings = model.settings()};
   if (pass.rows() == 0 || pass.time > Arch::context) {
     fail<ShapeError>("expected tokens of shape (B, T) with T from 1 to ", Arch::context, ", found (", pass.batch, ", ",

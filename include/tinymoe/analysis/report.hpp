@@ -24,8 +24,8 @@ inline std::string grouped(Index number) {
 
 inline std::string mebibytes(Index bytes) {
   std::ostringstream text;
-  text << std::fixed << std::setprecision(bytes < (Index{100} << 20) ? 1 : 0)
-       << static_cast<double>(bytes) / 1048576.0 << " MiB";
+  text << std::fixed << std::setprecision(bytes < (Index{100} << 20) ? 1 : 0) << static_cast<double>(bytes) / 1048576.0
+       << " MiB";
   return text.str();
 }
 

@@ -92,4 +92,34 @@ using MasterInput = View<const typename B::Master>;
 template <class B>
 using MasterOutput = View<typename B::Master>;
 
+namespace detail {
+
+/// Declares a backend and defines nothing: what the concepts of layers are checked against.
+struct DeclaredBackend {
+  using Scalar = float;
+  using Master = float;
+  using X = View<const float>;
+  using Offsets = View<const std::int32_t>;
+  static const char* name();
+  Memory allocate(std::size_t);
+  void copy_to_device(void*, const void*, std::size_t);
+  void copy_to_host(void*, const void*, std::size_t);
+  void zero(void*, std::size_t);
+  template <RowKernel Kernel>
+  void launch(Index, const Kernel&);
+  void matmul(X, X, X, View<float>);
+  void matmul_input(X, X, View<float>, Write);
+  void matmul_weight(X, X, View<float>);
+  void grouped_matmul(X, Bank<const float>, Bank<const float>, Offsets, View<float>);
+  void grouped_matmul_input(X, Bank<const float>, Offsets, View<float>);
+  void grouped_matmul_weight(X, X, Offsets, Bank<float>);
+  void sort_by_expert(Offsets, const Dispatch&);
+  Index attention_scratch(const AttentionShape&) const;
+  void attention_forward(const AttentionShape&, X, X, X, View<float>, View<float>, View<float>);
+  void attention_backward(const AttentionShape&, X, X, X, X, X, X, View<float>, View<float>, View<float>, View<float>);
+};
+static_assert(Backend<DeclaredBackend>);
+
+}  // namespace detail
+
 }  // namespace tinymoe

@@ -2,7 +2,8 @@
 /// @file
 /// The CPU backend, float32: Eigen for matrix products, vectorised row kernels, OpenMP for threads.
 ///
-/// The same inputs and number of threads give the same bits: work is cut by fixed rules and nothing is added atomically.
+/// The same inputs and number of threads give the same bits: work is cut by fixed rules and nothing is added
+/// atomically.
 
 #include <algorithm>
 #include <memory>
@@ -16,7 +17,8 @@
 
 namespace tinymoe {
 
-/// Runs models on the host's cores. One object serves one model at a time: its threads have scratch memory of their own.
+/// Runs models on the host's cores. One object serves one model at a time: its threads have scratch memory of their
+/// own.
 class Cpu : public detail::HostBackend {
  public:
   using Scalar = float;
@@ -123,11 +125,11 @@ class Cpu : public detail::HostBackend {
           const auto out = head.query(y, at);
           for (Index i = 0; i < at.queries; ++i) {
             float* row = logits.row(i);
-            const auto [low, high] = at.visible(shape, i);
+            const auto seen = at.visible(shape, i);
+            const Index low = seen.low, high = seen.high;
             const float greatest = group.max(high - low, [=](Index s) { return row[low + s]; });
-            const float total = group.sum(high - low, [=](Index s) {
-              return row[low + s] = exponential(row[low + s] - greatest);
-            });
+            const float total =
+                group.sum(high - low, [=](Index s) { return row[low + s] = exponential(row[low + s] - greatest); });
             std::fill(row, row + low, 0.0f);
             std::fill(row + high, row + at.keys, 0.0f);
             const float scale = 1.0f / total;
@@ -153,8 +155,8 @@ class Cpu : public detail::HostBackend {
       for (Index task = thread; task < shape.batch * shape.kv_heads; task += threads_) {
         const Index sequence = task / shape.kv_heads, kv = task % shape.kv_heads;
         for (const auto& gradient : {dk, dv}) {
-          fill_zero(gradient.middle_rows(sequence * shape.time, shape.time)
-                        .middle_cols(kv * shape.head_dim, shape.head_dim));
+          fill_zero(
+              gradient.middle_rows(sequence * shape.time, shape.time).middle_cols(kv * shape.head_dim, shape.head_dim));
         }
         for (Index h = kv * shape.group(); h < (kv + 1) * shape.group(); ++h) {
           const Head head(shape, sequence, h);
@@ -168,7 +170,8 @@ class Cpu : public detail::HostBackend {
               float* row = probabilities.row(i);
               float* drow = gradient.row(i);
               const float *a = out.row(i), *b = dout.row(i);
-              const auto [low, high] = at.visible(shape, i);
+              const auto seen = at.visible(shape, i);
+              const Index low = seen.low, high = seen.high;
               const float denominator = log_sum(head.first_row + at.first_query + i, h);
               const float mean = group.sum(shape.head_dim, [=](Index c) { return a[c] * b[c]; });
               const float scale = static_cast<float>(shape.scale);
@@ -199,9 +202,9 @@ class Cpu : public detail::HostBackend {
   static int default_threads() { return 1; }
 #endif
   static constexpr SerialGroup group{};
-  static constexpr Index few_rows = 4;   // up to here a product reads weights at memory speed
+  static constexpr Index few_rows = 4;    // up to here a product reads weights at memory speed
   static constexpr Index many_rows = 48;  // from here, a thread, rows are shared rather than columns
-  static constexpr Index tile = 64;      // queries that attention works on at once
+  static constexpr Index tile = 64;       // queries that attention works on at once
 
   struct Share {
     Index first, count;
@@ -335,7 +338,7 @@ class Cpu : public detail::HostBackend {
 
   /// scale · q kᵀ of one tile, written to `memory`.
   View<float> scaled_logits(const AttentionShape& shape, const Head& head, const Tile& at, View<const float> q,
-                                View<const float> k, float* memory, Index thread) {
+                            View<const float> k, float* memory, Index thread) {
     const View<float> logits(memory, at.queries, at.keys);
     fill_zero(logits);
     detail::gemm<detail::Use::plain, detail::Use::transposed>(static_cast<float>(shape.scale), head.query(q, at),

@@ -13,6 +13,10 @@
 #include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/platform.hpp"
 
+#ifdef __FAST_MATH__
+#error "tinymoe: -ffast-math reorders the arithmetic that exponential() relies on and gives wrong numbers; leave it out"
+#endif
+
 namespace tinymoe {
 
 /// The type in which values of `T` are computed: bfloat16 is computed in float, all else in itself.

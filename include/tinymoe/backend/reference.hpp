@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// The oracle: plain loops, one thread, for any scalar: `double`, and `std::complex<double>` for complex-step gradients.
+/// The oracle: plain loops, one thread, for any scalar: `double`, and `std::complex<double>` for complex-step
+/// gradients.
 
 #include "tinymoe/backend/host.hpp"
 
@@ -59,8 +60,7 @@ class Reference : public detail::HostBackend {
   void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, View<const std::int32_t> offsets,
                       View<T> y) const {
     for_each_expert(offsets, [&](Index e, Index first, Index count) {
-      matmul(x.middle_rows(first, count), w[e], bias.empty() ? View<const T>{} : bias[e],
-             y.middle_rows(first, count));
+      matmul(x.middle_rows(first, count), w[e], bias.empty() ? View<const T>{} : bias[e], y.middle_rows(first, count));
     });
   }
   void grouped_matmul_input(View<const T> dy, Bank<const T> w, View<const std::int32_t> offsets, View<T> dx) const {
@@ -142,7 +142,7 @@ class Reference : public detail::HostBackend {
 
   /// Writes the logits of one query into `logits` and returns log Σ exp(logit).
   static T scaled_logits(const AttentionShape& shape, View<const T> q, View<const T> k, Index row, Index head,
-                             Index first_row, Index kv, T* logits) {
+                         Index first_row, Index kv, T* logits) {
     const Index d = shape.head_dim, count = row - first_row + 1;
     for (Index s = 0; s < count; ++s) {
       T dot(0);

@@ -83,8 +83,7 @@ void add(B& backend, View<const typename B::Scalar> x, View<typename B::Scalar> 
 
 /// out = x + y.
 template <Backend B>
-void sum(B& backend, View<const typename B::Scalar> x, View<const typename B::Scalar> y,
-         View<typename B::Scalar> out) {
+void sum(B& backend, View<const typename B::Scalar> x, View<const typename B::Scalar> y, View<typename B::Scalar> out) {
   assert(x.rows == out.rows && x.cols == out.cols && y.rows == out.rows && y.cols == out.cols);
   backend.launch(out.rows, kernels::Sum<typename B::Scalar>{x, y, out});
 }

@@ -56,7 +56,8 @@ class Memory {
 ///
 /// `keep` is for what backward reads: it stays until the end of the step. `scratch` lasts until the `Frame` around it
 /// ends, so that layers, which never run at the same time, share it. A Plan without a block only measures; the same
-/// calls against a block of `bytes()` then give the addresses. Inference reads nothing back, so there `keep` is scratch.
+/// calls against a block of `bytes()` then give the addresses. Inference reads nothing back, so there `keep` is
+/// scratch.
 class Plan {
  public:
   enum class Purpose { training, inference };

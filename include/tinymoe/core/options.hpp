@@ -52,7 +52,9 @@ struct NoBias {
 namespace detail {
 
 template <class Option>
-concept OptionType = requires { typename Option::Place; };
+concept OptionType = requires {
+  typename Option::Place;
+};
 
 template <class Place, class Option>
 concept InPlace = OptionType<Option> && std::is_same_v<typename Option::Place, Place>;
@@ -64,7 +66,7 @@ struct FindOption {
 template <class Place, class Default, class First, class... Rest>
 struct FindOption<Place, Default, First, Rest...> : FindOption<Place, Default, Rest...> {};
 template <class Place, class Default, class First, class... Rest>
-  requires InPlace<Place, First>
+requires InPlace<Place, First>
 struct FindOption<Place, Default, First, Rest...> {
   using Type = First;
 };

@@ -59,8 +59,7 @@ TINYMOE_EVERYWHERE constexpr float random_uniform(RandomStream stream, std::uint
 }
 
 /// A whole number in [0, bound), bound > 0; the bias is below bound / 2^64.
-TINYMOE_EVERYWHERE constexpr std::uint64_t random_below(RandomStream stream, std::uint64_t index,
-                                                        std::uint64_t bound) {
+TINYMOE_EVERYWHERE constexpr std::uint64_t random_below(RandomStream stream, std::uint64_t index, std::uint64_t bound) {
   const auto words = random_words(stream, index);
   const std::uint64_t high = words[0], low = words[1];
   // The upper 64 bits of (high·2^32 + low)·bound, without 128-bit arithmetic.

@@ -24,9 +24,7 @@ struct View {
       : data(data), rows(rows), cols(cols), stride(stride) {}
 
   /// A view that may be written is also one that may be read.
-  TINYMOE_EVERYWHERE constexpr operator View<const T>() const
-    requires(!std::is_const_v<T>)
-  {
+  TINYMOE_EVERYWHERE constexpr operator View<const T>() const requires(!std::is_const_v<T>) {
     return {data, rows, cols, stride};
   }
 
@@ -62,11 +60,7 @@ struct Tensor {
   static constexpr Index size() { return Rows * Cols; }
   constexpr View<T> view() const { return {data, Rows, Cols}; }
   constexpr operator View<T>() const { return view(); }
-  constexpr operator View<const T>() const
-    requires(!std::is_const_v<T>)
-  {
-    return {data, Rows, Cols};
-  }
+  constexpr operator View<const T>() const requires(!std::is_const_v<T>) { return {data, Rows, Cols}; }
 };
 
 /// Stands where a tensor is left out by an option (no bias): it has no elements and visitors never see it.

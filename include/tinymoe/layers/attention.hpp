@@ -71,7 +71,7 @@ struct CachedAttention {
   Index first_position;
   View<const T> query;  // (N, H·d)
   KvCache<T> cache;
-  View<T> out;         // (N, H·d)
+  View<T> out;          // (N, H·d)
   View<M> probability;  // scratch, N·H·C elements
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
@@ -144,10 +144,10 @@ struct Attention {
 
     template <class T>
     struct Parameters {
-      Tensor<T, qkv_width, D> qkv;                                                    // (H·d + 2·G·d, D)
-      Tensor<T, D, query_width> output;                                               // (D, H·d)
-      std::conditional_t<qkv_bias, Tensor<T, qkv_width, 1>, NoTensor> qkv_bias_;      // (H·d + 2·G·d)
-      std::conditional_t<output_bias, Tensor<T, 1, D>, NoTensor> output_bias_;        // (D)
+      Tensor<T, qkv_width, D> qkv;                                                // (H·d + 2·G·d, D)
+      Tensor<T, D, query_width> output;                                           // (D, H·d)
+      std::conditional_t<qkv_bias, Tensor<T, qkv_width, 1>, NoTensor> qkv_bias_;  // (H·d + 2·G·d)
+      std::conditional_t<output_bias, Tensor<T, 1, D>, NoTensor> output_bias_;    // (D)
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
@@ -167,10 +167,10 @@ struct Attention {
 
     template <class T, class M>
     struct Saved {
-      View<const T> x;    // (N, D), the caller's
-      View<T> qkv;        // (N, H·d + 2·G·d), q and k already turned
-      View<T> out;        // (N, H·d)
-      View<M> log_sum;    // (N, H)
+      View<const T> x;  // (N, D), the caller's
+      View<T> qkv;      // (N, H·d + 2·G·d), q and k already turned
+      View<T> out;      // (N, H·d)
+      View<M> log_sum;  // (N, H)
       View<T> dqkv, dout, scratch;
       RopeTable<M> rope;  // (T, d)
 
@@ -207,16 +207,16 @@ struct Attention {
       backend.matmul_input(dy, p.output, saved.dout, Write::overwrite);
       const auto [q, k, v] = split(saved.qkv);
       const auto [dq, dk, dv] = split(saved.dqkv);
-      backend.attention_backward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.dout, dq, dk, dv,
-                                 saved.scratch);
+      backend.attention_backward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.dout, dq, dk, dv, saved.scratch);
       if constexpr (Position::rotary) rotate(backend, pass, saved.dqkv, saved, M(-1));
       if constexpr (qkv_bias) column_sum(backend, saved.dqkv, flat(gradients.qkv_bias_));
       backend.matmul_weight(saved.dqkv, saved.x, gradients.qkv);
       backend.matmul_input(saved.dqkv, p.qkv, dx, Write::overwrite);
     }
 
-    /// The cache's rows for a sequence: the whole context, or the window and the rest of a pass of up to `chunk` tokens,
-    /// which must not overwrite keys that its first token still sees. A sequence of windows may outgrow the context.
+    /// The cache's rows for a sequence: the whole context, or the window and the rest of a pass of up to `chunk`
+    /// tokens, which must not overwrite keys that its first token still sees. A sequence of windows may outgrow the
+    /// context.
     static constexpr Index cache_rows(Index context, Index chunk) {
       return window > 0 && window <= context ? window + chunk - 1 : context;
     }

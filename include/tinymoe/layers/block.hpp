@@ -10,12 +10,22 @@
 
 namespace tinymoe {
 
-/// What a norm must offer, at width 8; `RmsNorm` is the model for one's own (docs/write-your-own.md).
-template <class N>
-concept NormKind = requires {
-  typename N::template Layer<8>::template Parameters<float>;
-  typename N::template Layer<8>::template Saved<float, float>;
+namespace detail {
+
+template <class L, class B = DeclaredBackend>
+concept NormLayerKind = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                 typename L::template Parameters<float>& gradients, Plan& plan,
+                                 typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y) {
+  saved.plan(plan, pass);
+  L::forward(backend, pass, p, x, y, saved);
+  L::backward(backend, pass, p, x, y, saved, gradients);
 };
+
+}  // namespace detail
+
+/// A norm, looked at for width 8; `RmsNorm` is the model for one's own (docs/write-your-own.md).
+template <class N>
+concept NormKind = detail::NormLayerKind<typename N::template Layer<8>>;
 
 /// What an attention must offer.
 template <class A>
@@ -144,7 +154,7 @@ struct MoEBlock : detail::Block<N, A, Mixture<R, X>, true> {
 };
 
 /// A block with one feed-forward network for all tokens: `DenseBlock<RmsNorm, Attention<…>, Expert<…>>`.
-template <NormKind N, AttentionKind A, ExpertKind X>
+template <NormKind N, AttentionKind A, DenseExpertKind X>
 struct DenseBlock : detail::Block<N, A, Dense<X>, false> {
   using Expert = X;
 };
@@ -156,7 +166,8 @@ concept BlockKind = requires {
   typename K::Norm;
   typename K::AttentionType;
   typename K::template Layer<8>;
-} || requires { typename K::AttentionType; };
+}
+|| requires { typename K::AttentionType; };
 
 /// `Count` blocks of the same type, one after another.
 template <Index Count, BlockKind K>

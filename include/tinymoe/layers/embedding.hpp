@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// Tokens to vectors:  x[n] = W[token[n]] + P[position of n]        W (V, D), P (context, D) only if positions are learned
+/// Tokens to vectors:  x[n] = W[token[n]] + P[position of n]        W (V, D), P (context, D) only if positions are
+/// learned
 ///
 /// Backward: dW[token[n]] += dx[n], dP[position of n] += dx[n], in the order of n.
 
@@ -61,8 +62,8 @@ template <Index V, Index D, Index C, bool learned_positions>
 struct Embedding {
   template <class T>
   struct Parameters {
-    Tensor<T, V, D> weight;                                                        // (V, D)
-    std::conditional_t<learned_positions, Tensor<T, C, D>, NoTensor> position;     // (context, D)
+    Tensor<T, V, D> weight;                                                     // (V, D)
+    std::conditional_t<learned_positions, Tensor<T, C, D>, NoTensor> position;  // (context, D)
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {
@@ -77,14 +78,13 @@ struct Embedding {
   template <Backend B, class T = typename B::Scalar>
   static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens, Output<B> x) {
     assert(tokens.cols == x.rows && (!learned_positions || pass.first_position + pass.time <= C));
-    backend.launch(x.rows, kernels::EmbeddingForward<T>{tokens, p.weight, p.position, x, pass.time,
-                                                        pass.first_position});
+    backend.launch(x.rows,
+                   kernels::EmbeddingForward<T>{tokens, p.weight, p.position, x, pass.time, pass.first_position});
   }
 
   /// Adds to the tables' gradients; there is no dx.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void backward(B& backend, const Pass& pass, View<const Token> tokens, Input<B> dx,
-                       Parameters<M>& gradients) {
+  static void backward(B& backend, const Pass& pass, View<const Token> tokens, Input<B> dx, Parameters<M>& gradients) {
     backend.launch(column_blocks(D), kernels::EmbeddingBackward<T, M>{tokens, dx, gradients.weight, gradients.position,
                                                                       pass.time, pass.first_position});
   }

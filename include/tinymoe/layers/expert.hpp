@@ -134,10 +134,10 @@ struct Expert {
     /// The parameters of one expert.
     template <class T>
     struct One {
-      Tensor<T, input_width, D> input;                                                  // (2F or F, D)
-      Tensor<T, D, hidden> output;                                                      // (D, F)
-      std::conditional_t<has_bias, Tensor<T, input_width, 1>, NoTensor> input_bias;     // (2F or F)
-      std::conditional_t<has_bias, Tensor<T, 1, D>, NoTensor> output_bias;              // (D)
+      Tensor<T, input_width, D> input;                                               // (2F or F, D)
+      Tensor<T, D, hidden> output;                                                   // (D, F)
+      std::conditional_t<has_bias, Tensor<T, input_width, 1>, NoTensor> input_bias;  // (2F or F)
+      std::conditional_t<has_bias, Tensor<T, 1, D>, NoTensor> output_bias;           // (D)
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, Part part, F&& f, P&... p) {
@@ -207,8 +207,8 @@ struct Expert {
 
     template <class T, class M>
     struct Saved {
-      View<const T> x;             // (S, D), the caller's
-      View<T> hidden, activated;   // (S, 2F or F), (S, F)
+      View<const T> x;            // (S, D), the caller's
+      View<T> hidden, activated;  // (S, 2F or F), (S, F)
       View<T> dhidden, dactivated;
 
       void plan(Plan& plan, Index pairs) {
@@ -222,8 +222,8 @@ struct Expert {
 
     /// y (S, D) = each expert's network over its rows of x (S, D); `offsets` (1, E + 1).
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Parameters<T>& p, View<const std::int32_t> offsets, Input<B> x,
-                        Output<B> y, Saved<T, M>& saved) {
+    static void forward(B& backend, const Parameters<T>& p, View<const std::int32_t> offsets, Input<B> x, Output<B> y,
+                        Saved<T, M>& saved) {
       saved.x = x;
       saved.hidden.rows = saved.activated.rows = saved.dhidden.rows = saved.dactivated.rows = x.rows;
       backend.grouped_matmul(x, read(p.input()), read(p.input_bias()), offsets, saved.hidden);
@@ -237,8 +237,8 @@ struct Expert {
                          Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
       backend.grouped_matmul_input(dy, read(p.output()), offsets, saved.dactivated);
       backend.grouped_matmul_weight(dy, saved.activated, offsets, gradients.output());
-      backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated,
-                                                                         saved.dhidden});
+      backend.launch(dy.rows,
+                     kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated, saved.dhidden});
       if constexpr (has_bias) {
         grouped_column_sum(backend, dy, offsets, gradients.output_bias());
         grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias());

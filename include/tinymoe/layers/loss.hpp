@@ -4,8 +4,8 @@
 ///
 ///     logits = x Wᵀ + b;   loss[n] = log Σ_v exp logit_v − logit_target       x (N, D); W (V, D); b (V)
 ///
-/// Backward: dlogits = (softmax − onehot) · scale;  dx = dlogits W;  dW += dlogitsᵀ x. A row whose target is negative is
-/// not scored: no loss, no gradient.
+/// Backward: dlogits = (softmax − onehot) · scale;  dx = dlogits W;  dW += dlogitsᵀ x. A row whose target is negative
+/// is not scored: no loss, no gradient.
 
 #include <algorithm>
 

@@ -123,13 +123,20 @@ class Model {
       Master* data = masters().data + offset;
       const double fan_in = 1.0 / std::sqrt(static_cast<double>(info.cols));
       switch (info.initial) {
-        case Initial::zeros: break;
-        case Initial::ones: backend_->launch(info.size(), kernels::Fill<Master>{data, Master(1.0f)}); break;
-        case Initial::fan_in: normal(data, offset, info.size(), fan_in, seed); break;
+        case Initial::zeros:
+          break;
+        case Initial::ones:
+          backend_->launch(info.size(), kernels::Fill<Master>{data, Master(1.0f)});
+          break;
+        case Initial::fan_in:
+          normal(data, offset, info.size(), fan_in, seed);
+          break;
         case Initial::residual:
           normal(data, offset, info.size(), fan_in / std::sqrt(2.0 * static_cast<double>(Arch::layers)), seed);
           break;
-        case Initial::embedding: normal(data, offset, info.size(), embedding_deviation, seed); break;
+        case Initial::embedding:
+          normal(data, offset, info.size(), embedding_deviation, seed);
+          break;
       }
       offset += aligned_size(info.size());
     });

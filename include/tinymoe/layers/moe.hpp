@@ -96,20 +96,48 @@ struct GatherBackward {
 
 }  // namespace kernels
 
-/// What a router of a mixture must offer at width 8; `Router<E, K>` is the model for one's own (docs/write-your-own.md).
+namespace detail {
+
+template <class L, class B = DeclaredBackend>
+concept RouterLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                               typename L::template Parameters<float>& gradients, Plan& plan, const Dispatch& dispatch,
+                               typename L::template Saved<float, float>& saved, Input<B> x, MasterInput<B> dgate,
+                               Output<B> dx) {
+  saved.plan(plan, pass);
+  { saved.routing } -> std::convertible_to<Routing<float>>;
+  L::forward(backend, pass, p, x, saved);
+  L::losses(backend, pass, dispatch, saved);
+  L::backward(backend, pass, p, dgate, dx, saved, gradients);
+};
+
+template <class L, class B = DeclaredBackend>
+concept ExpertsLayer = requires(B& backend, const typename L::template Parameters<float>& p,
+                                typename L::template Parameters<float>& gradients, Plan& plan, Index pairs,
+                                typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y,
+                                View<const std::int32_t> offsets) {
+  saved.plan(plan, pairs);
+  L::forward(backend, p, offsets, x, y, saved);
+  L::backward(backend, p, offsets, x, y, saved, gradients);
+};
+
+}  // namespace detail
+
+/// A router of a mixture, looked at for width 8; `Router<E, K>` is the model for one's own (docs/write-your-own.md).
 template <class R>
 concept RouterKind = requires {
   { R::experts } -> std::convertible_to<Index>;
   { R::choices } -> std::convertible_to<Index>;
-  typename R::template Layer<8>::template Parameters<float>;
-  typename R::template Layer<8>::template Saved<float, float>;
-};
+}
+&&detail::RouterLayer<typename R::template Layer<8>>;
 
-/// What the experts of a mixture must offer at width 8, as a bank of two.
+/// The experts of a mixture, looked at for width 8 as a bank of two; `Expert<…>` is the model for one's own.
 template <class X>
-concept ExpertKind = requires {
-  typename X::template Layer<8, 2>::template Parameters<float>;
-  typename X::template Layer<8, 2>::template Saved<float, float>;
+concept ExpertKind = detail::ExpertsLayer<typename X::template Layer<8, 2>>;
+
+/// Experts that may also be the one network of a dense block: they describe the parameters of one by itself.
+template <class X>
+concept DenseExpertKind = ExpertKind<X> && requires {
+  typename X::template Layer<8, 1>::template One<float>;
 };
 
 /// A router and its experts.
@@ -185,8 +213,7 @@ struct Mixture {
       const Dispatch& dispatch = saved.dispatch;
       backend.launch(dispatch.size(), kernels::CombineBackward<T, M>{dy, saved.y, dispatch.pairs,
                                                                      saved.router.routing.gate, saved.dy, saved.dgate});
-      Experts::backward(backend, p.experts, dispatch.offsets, saved.dy, saved.dx, saved.experts,
-                        gradients.experts);
+      Experts::backward(backend, p.experts, dispatch.offsets, saved.dy, saved.dx, saved.experts, gradients.experts);
       RouterLayer::backward(backend, pass, p.gate, saved.dgate, dx, saved.router, gradients.gate);
       backend.launch(dx.rows, kernels::GatherBackward<T>{saved.dx, dispatch.slots, dx});
     }
@@ -194,7 +221,7 @@ struct Mixture {
 };
 
 /// One expert for all tokens: the feed-forward layer of a dense block, with the same interface as a mixture.
-template <ExpertKind X>
+template <DenseExpertKind X>
 struct Dense {
   static constexpr Index experts = 1, choices = 1;
 
@@ -226,16 +253,15 @@ struct Dense {
     };
 
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass&, const Parameters<T>& p, Input<B> x, Output<B> y,
-                        Saved<T, M>& saved) {
+    static void forward(B& backend, const Pass&, const Parameters<T>& p, Input<B> x, Output<B> y, Saved<T, M>& saved) {
       const std::int32_t ends[2] = {0, static_cast<std::int32_t>(x.rows)};
       backend.copy_to_device(saved.offsets.data, ends, sizeof(ends));
       Network::forward(backend, p.network, saved.offsets, x, y, saved.network);
     }
 
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Output<B> dx,
-                         Saved<T, M>& saved, Parameters<M>& gradients) {
+    static void backward(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Output<B> dx, Saved<T, M>& saved,
+                         Parameters<M>& gradients) {
       Network::backward(backend, p.network, saved.offsets, dy, dx, saved.network, gradients.network);
     }
   };

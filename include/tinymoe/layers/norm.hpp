@@ -55,13 +55,10 @@ struct NormBackward {
     T* out = dx.row(n);
     const Index width = x.cols;
     const M r = inverse.data[n], centre = mean.empty() ? M(0) : mean.data[n];
-    const M along =
-        group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]) * (M(in[i]) - centre) * r; }) / M(width);
+    const M along = group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]) * (M(in[i]) - centre) * r; }) / M(width);
     M shift(0);
     if (!mean.empty()) shift = group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]); }) / M(width);
-    group.each(width, [=](Index i) {
-      out[i] = T(r * (M(d[i]) * M(g[i]) - (M(in[i]) - centre) * r * along - shift));
-    });
+    group.each(width, [=](Index i) { out[i] = T(r * (M(d[i]) * M(g[i]) - (M(in[i]) - centre) * r * along - shift)); });
   }
 };
 
@@ -94,8 +91,8 @@ template <Index D, bool centred>
 struct NormLayer {
   template <class T>
   struct Parameters {
-    Tensor<T, 1, D> weight;                                              // g (D)
-    std::conditional_t<centred, Tensor<T, 1, D>, NoTensor> bias;         // b (D)
+    Tensor<T, 1, D> weight;                                       // g (D)
+    std::conditional_t<centred, Tensor<T, 1, D>, NoTensor> bias;  // b (D)
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {
@@ -126,8 +123,8 @@ struct NormLayer {
 
   /// dx = the gradient of x, which may be written over dy; the gain's and bias's gradients are added to.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void backward(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Output<B> dx,
-                       Saved<T, M>& saved, Parameters<M>& gradients) {
+  static void backward(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Output<B> dx, Saved<T, M>& saved,
+                       Parameters<M>& gradients) {
     backend.launch(column_blocks(D), kernels::NormGainBackward<T, M>{saved.x, dy, saved.mean, saved.inverse,
                                                                      gradients.weight, gradients.bias});
     backend.launch(dy.rows, kernels::NormBackward<T, M>{saved.x, p.weight, dy, dx, saved.mean, saved.inverse});

@@ -6,8 +6,9 @@
 ///
 /// x (N, D); W (E, D); p (N, E); S, g (N, K). Its two losses, averaged over the tokens of a micro-batch:
 ///
-///     balance = E Σ_e f_e P_e,  f_e = pairs sent to e / (N·K),  P_e = mean_n p_ne     (Fedus et al. 2021, eq. 4; 1 when even)
-///     z       = mean_n (log Σ_e exp logit_ne)²                                        (Zoph et al. 2022, eq. 5)
+///     balance = E Σ_e f_e P_e,  f_e = pairs sent to e / (N·K),  P_e = mean_n p_ne     (Fedus et al. 2021, eq. 4; 1
+///     when even) z       = mean_n (log Σ_e exp logit_ne)²                                        (Zoph et al. 2022,
+///     eq. 5)
 ///
 /// f is a count and has no gradient; P's gradient goes through the whole softmax.
 
@@ -62,8 +63,8 @@ struct RouterLosses {
   View<const M> probability, log_sum;
   View<const std::int32_t> offsets;
   Index choices;
-  View<M> losses;        // (1, 2)
-  View<M> pair_share;    // (1, E): f_e
+  View<M> losses;      // (1, 2)
+  View<M> pair_share;  // (1, E): f_e
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
     const Index tokens = probability.rows, experts = probability.cols;
@@ -165,11 +166,11 @@ struct Router {
 
     template <class T, class M>
     struct Saved {
-      View<const T> x;      // (N, D), the caller's
-      Routing<M> routing;   // what was decided
-      View<M> log_sum;      // (1, N)
-      View<M> pair_share;   // (1, E)
-      View<T> logits;       // (N, E), and their gradient
+      View<const T> x;     // (N, D), the caller's
+      Routing<M> routing;  // what was decided
+      View<M> log_sum;     // (1, N)
+      View<M> pair_share;  // (1, E)
+      View<T> logits;      // (N, E), and their gradient
 
       void plan(Plan& plan, const Pass& pass) {
         routing.plan(plan, pass, E, K);

@@ -67,8 +67,8 @@ template <class... Options>
 struct Transformer {
   using Known = KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias, place::FinalNorm,
                             place::Layers>;
-  using KnownOnce = KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias,
-                                place::FinalNorm>;
+  using KnownOnce =
+      KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias, place::FinalNorm>;
   static_assert(Known::know_all<Options...>,
                 "tinymoe::Transformer: unknown option; it takes Vocab, Context, Width, Layers (one or more), TiedHead, "
                 "UntiedHead, HeadBias and FinalNorm");
@@ -125,8 +125,8 @@ struct Transformer {
     typename EmbeddingLayer::template Parameters<T> embedding;
     typename Stack<Groups>::template Parameters<T> layers;
     typename NormLayer::template Parameters<T> norm;
-    std::conditional_t<tied, NoTensor, Tensor<T, vocab, width>> head;           // (V, D)
-    std::conditional_t<head_bias, Tensor<T, 1, vocab>, NoTensor> bias;          // (V)
+    std::conditional_t<tied, NoTensor, Tensor<T, vocab, width>> head;   // (V, D)
+    std::conditional_t<head_bias, Tensor<T, 1, vocab>, NoTensor> bias;  // (V)
 
     template <class F, class... P>
     static constexpr void for_each(const Path& root, F&& f, P&... p) {
@@ -153,7 +153,8 @@ struct Transformer {
 
   template <class T, class M>
   struct Saved {
-    std::array<View<T>, static_cast<std::size_t>(layers + 1)> x;  // the input of each block, and the last output: (N, D)
+    std::array<View<T>, static_cast<std::size_t>(layers + 1)>
+        x;  // the input of each block, and the last output: (N, D)
     typename Stack<Groups>::template Saved<T, M> blocks;
     typename NormLayer::template Saved<T, M> norm;
     View<T> normed;    // z (N, D)
@@ -186,8 +187,7 @@ struct Transformer {
   /// The same for new tokens of sequences whose past lies in `caches`, one for each layer; `probability` is scratch.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master, class Caches>
   static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
-                             Saved<T, M>& saved, const Caches& caches,
-                             MasterOutput<B> probability) {
+                             Saved<T, M>& saved, const Caches& caches, MasterOutput<B> probability) {
     run(backend, pass, p, tokens, saved, [&](auto layer, const auto& parameters, auto& block, Index i) {
       decltype(layer)::type::forward_cached(backend, pass, parameters, saved.x[at(i)], saved.x[at(i + 1)], block,
                                             caches[at(i)], probability);
@@ -238,7 +238,8 @@ struct Transformer {
     [&]<std::size_t... g>(std::index_sequence<g...>) {
       Index first = 0;
       ((f(std::integral_constant<std::size_t, g>{}, first), first += std::tuple_element_t<g, Groups>::count), ...);
-    }(std::make_index_sequence<std::tuple_size_v<Groups>>{});
+    }
+    (std::make_index_sequence<std::tuple_size_v<Groups>>{});
   }
 
   template <class F>
@@ -253,7 +254,8 @@ struct Transformer {
             }
           }(),
           ...);
-    }(std::make_index_sequence<groups>{});
+    }
+    (std::make_index_sequence<groups>{});
   }
 
   template <Backend B, class T, class M, class Run>

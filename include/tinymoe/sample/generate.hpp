@@ -13,10 +13,10 @@ namespace tinymoe {
 
 /// A story that a model wrote.
 struct Story {
-  std::string text;      // the prompt and what was written
+  std::string text;  // the prompt and what was written
   Index prompt_tokens = 0;
-  Index tokens = 0;      // written
-  bool ended = false;    // by the end of the story, not by the number of tokens
+  Index tokens = 0;    // written
+  bool ended = false;  // by the end of the story, not by the number of tokens
 };
 
 /// Writes stories with one model and tokenizer; its session is planned once.
@@ -31,8 +31,9 @@ class Generator {
     }
   }
 
-  /// Continues `prompt`, which may be empty: the model begins as it does after the end of a story. `on_text(string_view)`
-  /// gets the text as it comes, first the prompt, in whole UTF-8 characters. Throws OptionError, TextError.
+  /// Continues `prompt`, which may be empty: the model begins as it does after the end of a story.
+  /// `on_text(string_view)` gets the text as it comes, first the prompt, in whole UTF-8 characters. Throws OptionError,
+  /// TextError.
   template <class OnText>
   Story write(std::string_view prompt, const SampleOptions& options, OnText&& on_text) {
     Sampler sampler(options);

@@ -116,8 +116,8 @@ class Session {
 
   void read(std::span<const Token> tokens, bool wants_logits) {
     auto& backend = model_->backend();
-    const Pass pass{.batch = 1, .time = std::ssize(tokens), .first_position = position_,
-                    .settings = model_->settings()};
+    const Pass pass{
+        .batch = 1, .time = std::ssize(tokens), .first_position = position_, .settings = model_->settings()};
     const auto ids = tokens_.template as<Token>().data;
     backend.copy_to_device(ids, tokens.data(), tokens.size_bytes());
     Architecture::forward_cached(backend, pass, model_->weights(), View<const Token>(ids, 1, pass.time), *activations_,

@@ -2,8 +2,8 @@
 /// @file
 /// From logits to the next token.
 ///
-/// In order: repetition penalty (Keskar et al. 2019), temperature, top-k (Fan et al. 2018), top-p (Holtzman et al. 2020),
-/// and a draw that is a function of (seed, story, position).
+/// In order: repetition penalty (Keskar et al. 2019), temperature, top-k (Fan et al. 2018), top-p (Holtzman et al.
+/// 2020), and a draw that is a function of (seed, story, position).
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,8 @@
 #pragma once
 /// @file
 /// Checkpoints: a folder with model.safetensors, config.json and tokenizer.json, as the hub lays out a model, and with
-/// optimizer.safetensors and trainer.json where training goes on from it. The folder is replaced as a whole or not at all.
+/// optimizer.safetensors and trainer.json where training goes on from it. The folder is replaced as a whole or not at
+/// all.
 
 #include <string>
 #include <vector>

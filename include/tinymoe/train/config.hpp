@@ -45,7 +45,7 @@ struct Describe<Attention<Options...>> {
 };
 template <Index E, Index K>
 struct Describe<Router<E, K>> {
-  static nlohmann::json text() { return {{"type", "softmax_top_k"}, {"experts", E}, {"choices", K}}; }
+  static nlohmann::json text() { return {{"type", "softmax_top_k"}}; }
 };
 template <class... Options>
 struct Describe<Expert<Options...>> {
@@ -63,7 +63,18 @@ nlohmann::json describe_block() {
   nlohmann::json block = {{"norm", Describe<typename K::Norm>::text()},
                           {"attention", Describe<typename K::AttentionType>::text()},
                           {"expert", Describe<typename K::Expert>::text()}};
-  if constexpr (K::is_mixture) block["router"] = Describe<typename K::Router>::text();
+  if constexpr (K::is_mixture) {
+    block["router"] = Describe<typename K::Router>::text();
+    block["router"]["experts"] = K::Router::experts;
+    block["router"]["choices"] = K::Router::choices;
+  }
+  return block;
+}
+
+template <class Group>
+nlohmann::json describe_group() {
+  auto block = describe_block<typename Group::Block>();
+  block["count"] = Group::count;
   return block;
 }
 
@@ -72,7 +83,7 @@ inline constexpr bool is_mixtral_block = false;
 template <class... A, Index E, Index K, class... X>
 inline constexpr bool is_mixtral_block<MoEBlock<RmsNorm, Attention<A...>, Router<E, K>, Expert<X...>>> =
     Attention<A...>::Position::rotary && !Attention<A...>::qkv_bias && !Attention<A...>::output_bias &&
-    Expert<X...>::Activation::gated && !Expert<X...>::has_bias;
+    std::is_same_v<typename Expert<X...>::Activation, SwiGlu> && !Expert<X...>::has_bias;
 
 }  // namespace detail
 
@@ -81,15 +92,9 @@ template <class Arch>
 nlohmann::json describe() {
   nlohmann::json layers = nlohmann::json::array();
   [&]<std::size_t... g>(std::index_sequence<g...>) {
-    (
-        [&] {
-          using Group = std::tuple_element_t<g, typename Arch::Groups>;
-          auto block = detail::describe_block<typename Group::Block>();
-          block["count"] = Group::count;
-          layers.push_back(std::move(block));
-        }(),
-        ...);
-  }(std::make_index_sequence<std::tuple_size_v<typename Arch::Groups>>{});
+    (layers.push_back(detail::describe_group<std::tuple_element_t<g, typename Arch::Groups>>()), ...);
+  }
+  (std::make_index_sequence<std::tuple_size_v<typename Arch::Groups>>{});
   return {{"vocab", Arch::vocab},
           {"context", Arch::context},
           {"width", Arch::width},
@@ -152,8 +157,7 @@ Settings read_config(const std::filesystem::path& path) {
   const auto expected = config<Arch>({}, 0);
   const auto check = [&](const nlohmann::json& found, const nlohmann::json& wanted, const std::string& where) {
     if (found == wanted) return;
-    fail<MismatchError>(path.string(), ": ", where, " is ", found.dump(), "; this program's model has ",
-                        wanted.dump());
+    fail<MismatchError>(path.string(), ": ", where, " is ", found.dump(), "; this program's model has ", wanted.dump());
   };
   const std::string name = path.string();
   if (file.is_object() && file.contains("tinymoe")) {
@@ -163,9 +167,9 @@ Settings read_config(const std::filesystem::path& path) {
     }
   } else {
     // A file from elsewhere: the fields of the hub.
-    for (const char* key : {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size",
-                            "num_attention_heads", "num_key_value_heads", "num_local_experts", "num_experts_per_tok",
-                            "tie_word_embeddings", "sliding_window"}) {
+    for (const char* key :
+         {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads",
+          "num_key_value_heads", "num_local_experts", "num_experts_per_tok", "tie_word_embeddings", "sliding_window"}) {
       if (expected.contains(key)) {
         check(file.is_object() && file.contains(key) ? file[key] : nlohmann::json(nullptr), expected[key], key);
       }

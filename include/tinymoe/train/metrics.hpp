@@ -31,9 +31,9 @@ struct StepReport {
 
 /// A pass over a whole data set, without gradients.
 struct EvaluationReport {
-  double loss = 0;           // nats per scored token
-  double bits_per_byte = 0;  // of the data's text; 0 where the data does not know its text
-  Index tokens = 0;          // scored
+  double loss = 0;                        // nats per scored token
+  double bits_per_byte = 0;               // of the data's text; 0 where the data does not know its text
+  Index tokens = 0;                       // scored
   std::vector<std::vector<Index>> loads;  // for each mixture, the pairs that each expert got
 
   /// The mean over the mixtures of the coefficient of variation (deviation / mean) of the loads.

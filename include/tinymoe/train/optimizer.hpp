@@ -92,10 +92,10 @@ struct OptimizerStep {
   Output<B> copy;  // empty where the layers read `weights`
   MasterOutput<B> gradients;
   std::vector<MasterOutput<B>> moments;
-  View<const Chunk> chunks;   // (1, n)
-  MasterInput<B> clip;        // (1, 2): the gradients' norm and the factor to multiply them by
-  double rate = 0;            // the learning rate of this step
-  Index step = 0;             // from 0
+  View<const Chunk> chunks;  // (1, n)
+  MasterInput<B> clip;       // (1, 2): the gradients' norm and the factor to multiply them by
+  double rate = 0;           // the learning rate of this step
+  Index step = 0;            // from 0
 };
 
 /// An optimizer: its real-valued settings, how many arrays of the weights' size it keeps, and a step, which also leaves

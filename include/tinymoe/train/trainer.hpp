@@ -28,11 +28,11 @@ struct FitOptions {
   double clip = 1;  // greatest norm of the gradients; 0: none
   Seed seed = {};   // of the order of the data
 
-  Index evaluate_every = 0;          // steps; 0: only at the end
+  Index evaluate_every = 0;  // steps; 0: only at the end
   const TokenData* validation = nullptr;
-  Index checkpoint_every = 0;        // steps; 0: only at the end
+  Index checkpoint_every = 0;             // steps; 0: only at the end
   std::filesystem::path checkpoint = {};  // the folder; empty: none
-  const Tokenizer* tokenizer = nullptr;  // goes into the checkpoint, and must be given for one
+  const Tokenizer* tokenizer = nullptr;   // goes into the checkpoint, and must be given for one
   std::filesystem::path metrics = {};     // a CSV; empty: none
 
   std::function<void(const StepReport&)> on_step = {};
@@ -72,8 +72,8 @@ class Trainer {
   View<Master> gradients() const { return row(0); }
 
   /// One optimizer step on `inputs` and `targets` (accumulation · B · T tokens; a negative target is not scored).
-  /// Throws ShapeError for sizes that do not fit, TextError for a token outside the vocabulary, and TrainingError if the
-  /// loss or the gradients' norm is not a finite number; the weights are those before the step then.
+  /// Throws ShapeError for sizes that do not fit, TextError for a token outside the vocabulary, and TrainingError if
+  /// the loss or the gradients' norm is not a finite number; the weights are those before the step then.
   StepReport train_step(std::span<const Token> inputs, std::span<const Token> targets, Index batch, Index time,
                         double clip = 1, double fraction = 0) {
     check_shape(inputs, targets, batch, time);
@@ -126,7 +126,8 @@ class Trainer {
       total += loss_sum(batch * time);
       std::size_t layer = 0;
       for_each_mixture([&](const auto& mixture) {
-        if (report.loads.size() <= layer) report.loads.emplace_back(static_cast<std::size_t>(mixture.dispatch.experts()));
+        if (report.loads.size() <= layer)
+          report.loads.emplace_back(static_cast<std::size_t>(mixture.dispatch.experts()));
         const auto loads = loads_of(mixture.dispatch);
         for (std::size_t e = 0; e < loads.size(); ++e) report.loads[layer][e] += loads[e];
         ++layer;
@@ -134,7 +135,8 @@ class Trainer {
     }
     report.tokens = windows.scored_tokens();
     report.loss = total / static_cast<double>(report.tokens);
-    if (data.text_bytes() > 0) report.bits_per_byte = total / 0.6931471805599453 / static_cast<double>(data.text_bytes());
+    if (data.text_bytes() > 0)
+      report.bits_per_byte = total / 0.6931471805599453 / static_cast<double>(data.text_bytes());
     return report;
   }
 
@@ -151,11 +153,9 @@ class Trainer {
       detail::write_tensors<Gradients>(model_->backend(), file, moment_names(), moments(), {});
     });
     folder.write("trainer.json", [&](FileWriter& file) {
-      const nlohmann::json state = {{"version", 1},          {"step", step_},
-                                    {"tokens", tokens_},     {"seconds", seconds_},
-                                    {"seed", data_seed_},    {"moments", O::moments},
-                                    {"batch", data_batch_},  {"time", data_time_},
-                                    {"accumulation", data_accumulation_}};
+      const nlohmann::json state = {{"version", 1},         {"step", step_},      {"tokens", tokens_},
+                                    {"seconds", seconds_},  {"seed", data_seed_}, {"moments", O::moments},
+                                    {"batch", data_batch_}, {"time", data_time_}, {"accumulation", data_accumulation_}};
       file.write(state.dump(2) + "\n");
     });
     folder.commit();
@@ -245,7 +245,9 @@ class Trainer {
   }
 
   View<const Token> inputs_view(Index size) const { return {tokens_memory_.template as<Token>().data, 1, size}; }
-  View<const Token> targets_view(Index size) const { return {tokens_memory_.template as<Token>().data + size, 1, size}; }
+  View<const Token> targets_view(Index size) const {
+    return {tokens_memory_.template as<Token>().data + size, 1, size};
+  }
 
   void upload(std::span<const Token> inputs, std::span<const Token> targets) {
     auto* tokens = tokens_memory_.template as<Token>().data;
