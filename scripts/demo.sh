@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
   cat <<'END'
-usage: scripts/demo.sh [--minutes M] [--preset NAME] [--out FOLDER] [--embedded]
+usage: scripts/demo.sh [--minutes M] [--preset NAME] [--out FOLDER] [--build FOLDER] [--embedded]
 
 Trains on the stories in the file or folder that TINYMOE_DATA names, else on those in data/, else on TinyStories from the
 Hugging Face hub, else on stories that tinymoe makes up itself (--embedded: on these at once).
@@ -16,11 +16,13 @@ minutes=3
 preset=story
 out=runs/demo
 embedded=no
+build=build/demo
 while [ $# -gt 0 ]; do
   case $1 in
     --minutes) minutes=${2:?--minutes needs a number}; shift ;;
     --preset) preset=${2:?--preset needs a name}; shift ;;
     --out) out=${2:?--out needs a folder}; shift ;;
+    --build) build=${2:?--build needs a folder}; shift ;;
     --embedded) embedded=yes ;;
     --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -34,7 +36,6 @@ say "Dependencies"
 scripts/install_dependencies.sh
 
 say "Building the examples"
-build=build/demo
 generator=()
 if command -v ninja >/dev/null && [ ! -f "$build/CMakeCache.txt" ]; then generator=(-G Ninja); fi
 mkdir -p "$build"

@@ -3,6 +3,7 @@
 # usage: check.sh CASE TRAIN SAMPLE TOKENIZE
 set -euo pipefail
 train=$2 sample=$3 tokenize=$4
+project=$(cd "$(dirname "$0")/../.." && pwd)
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -125,6 +126,18 @@ case $1 in
     diff -r run before || fail "the last good checkpoint was touched"
     [ "$(ls -d run* | tr '\n' ' ')" = "run run-data run.csv " ] || [ "$(ls -d run* | tr '\n' ' ')" = "run run.csv " ] ||
       fail "something was left behind: $(ls -d run*)"
+    ;;
+  demo)
+    # The README's first command on the embedded stories, shortened, with a build of its own.
+    "$project/scripts/demo.sh" --embedded --minutes 0.05 --preset pocket --out "$folder/demo" --build "$folder/build" \
+      >log.txt 2>&1 || fail "$(tail -n 5 log.txt)"
+    grep -Eq 'step [0-9]+ +loss [0-9.]+ +[0-9]+ tokens/s +expert load .* left' log.txt || fail "no progress line"
+    grep -Eq 'loss [0-9.]+, [0-9.]+ bits per byte' log.txt || fail "no bits per byte"
+    [ "$(grep -c '^Once upon a time' log.txt)" -ge 3 ] || fail "not three stories"
+    grep -q "The checkpoint is in $folder/demo" log.txt || fail "no word of the checkpoint"
+    [ -f demo/model.safetensors ] || fail "no checkpoint"
+    # A wrong TINYMOE_DATA is one sentence.
+    expect_error "TINYMOE_DATA=nowhere" env TINYMOE_DATA=nowhere "$project/scripts/demo.sh" --build "$folder/build"
     ;;
   *) fail "unknown case $1" ;;
 esac
