@@ -3,12 +3,10 @@
 /// What this machine can do at most, measured in the process that quotes a share of it: machines are noisy, and a limit
 /// taken at another time is another machine's.
 ///
-/// | limit    | what is timed                                                            | counted |
-/// |----------|--------------------------------------------------------------------------|--------------------------------|
-/// | `fma`    | float32 multiply-adds in registers, enough independent chains to hide the latency | 2 operations each |
-/// | `read`   | the sum of a buffer                                                      | bytes read | | `triad`  | a
-/// = b + s·c, as STREAM (McCalpin 1995)                                   | 2 read, 1 written; no read of a | |
-/// `update` | four arrays, each read and written: what AdamW does to memory            | bytes read and bytes written |
+/// - `fma`: float32 multiply-adds in registers, in chains enough to hide their latency; two operations each.
+/// - `read`: the sum of a buffer; bytes read.
+/// - `triad`: a = b + s·c, as STREAM (McCalpin 1995); two reads and a write, though caches read what is written too.
+/// - `update`: four arrays, each read and written, which is what AdamW does to memory; bytes read and bytes written.
 ///
 /// The buffer is far larger than the last cache, which may have hundreds of megabytes. Each figure is the best of
 /// several tries: a limit is what the machine gives when nobody disturbs it.
@@ -20,6 +18,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <vector>
 
 #include "tinymoe/backend/cpu.hpp"
 
@@ -86,18 +85,18 @@ inline float horizontal_sum(Vector v) {
 
 /// `rounds` multiply-adds in each of the chains: two units of latency four or five need ten. Two registers hold the
 /// factors, so that the chains never leave theirs.
-inline constexpr int chains = vector_registers == 32 ? 24 : 12;
+inline constexpr int chains = vector_registers == 32 ? 20 : 12;
 inline float multiply_adds(Index rounds, float factor, float summand) {
-  Vector a{}, b{}, x[chains];
-  for (Index i = 0; i < lanes; ++i) a[i] = factor, b[i] = summand;
-#pragma GCC unroll 24
+  const Vector a = Vector{} + factor, b = Vector{} + summand;
+  Vector x[chains];
+#pragma GCC unroll 20
   for (int c = 0; c < chains; ++c) x[c] = b * static_cast<float>(c);
   for (Index r = 0; r < rounds; ++r) {
-#pragma GCC unroll 24
+#pragma GCC unroll 20
     for (int c = 0; c < chains; ++c) x[c] = x[c] * a + b;
   }
   Vector total{};
-#pragma GCC unroll 24
+#pragma GCC unroll 20
   for (int c = 0; c < chains; ++c) total += x[c];
   return horizontal_sum(total);
 }
@@ -144,17 +143,20 @@ inline Index buffer_bytes() {
 
 }  // namespace detail
 
-/// float32 multiply-adds of all threads, operations a second.
-inline double measure_fma(int threads, int tries = 8) {
-  volatile float factor = 0.5f, summand = 1.0f;  // the compiler must not know them; x stays below 2
+/// float32 multiply-adds of all threads, operations a second: the sum of each one's best burst of about a millisecond
+/// while the others work too. A whole run would be as slow as the thread that is disturbed most.
+inline double measure_fma(int threads, int bursts = 60) {
+  constexpr Index rounds = 1 << 18;
+  volatile float factor = 0.5f, summand = 1.0f;  // the compiler must not know them; x stays below 50
   const float a = factor, b = summand;
-  const auto run = [&](Index rounds) {
-    on_all_threads(threads, [&](int) { detail::keep(detail::multiply_adds(rounds, a, b)); });
-  };
-  Index rounds = 1 << 16;
-  while (seconds_of([&] { run(rounds); }) < 0.02) rounds *= 2;
-  const double operations = 2.0 * double(rounds) * detail::chains * double(detail::lanes) * threads;
-  return operations / best_seconds(tries, [&] { run(rounds); });
+  std::vector<double> seconds(static_cast<std::size_t>(threads));
+  on_all_threads(threads, [&](int thread) {
+    seconds[static_cast<std::size_t>(thread)] =
+        best_seconds(bursts, [&] { detail::keep(detail::multiply_adds(rounds, a, b)); });
+  });
+  double rate = 0;
+  for (const double best : seconds) rate += 2.0 * double(rounds) * detail::chains * double(detail::lanes) / best;
+  return rate;
 }
 
 /// Bytes a second of all threads together.

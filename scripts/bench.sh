@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Builds the benchmarks, runs them all and writes a table of results in Markdown to standard output.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+  cat <<'END'
+usage: scripts/bench.sh [--quick] [--build FOLDER] [--kernels] [--minutes M] [--peer PYTHON]
+
+Runs the benchmarks of bench/ one after the other and writes a table: figure, required, measured, limit, share of the limit.
+The programs' own lines and all else goes to standard error. Run it on a machine with nothing else to do.
+
+  --quick          few repetitions: to see that all of it works
+  --build FOLDER   where to build (default: build-bench)
+  --kernels        also single operations (Google Benchmark), to standard error
+  --minutes M      of training for the quality figure (default: 5; 0: leave it out)
+  --peer PYTHON    also the same model in PyTorch, with this interpreter; in the table its figures say so
+
+Stories are taken from the file or folder that TINYMOE_DATA names, else from data/; without any, what needs them is left out.
+END
+}
+
+quick=no
+kernels=no
+minutes=5
+build='build-bench'
+peer=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --quick) quick=yes ;;
+    --kernels) kernels=yes ;;
+    --build) build=${2:?--build needs a folder}; shift ;;
+    --minutes) minutes=${2:?--minutes needs a number}; shift ;;
+    --peer) peer=${2:?--peer needs a Python interpreter}; shift ;;
+    --help) usage; exit 0 ;;
+    *) usage >&2; exit 2 ;;
+  esac
+  shift
+done
+
+say() { printf '\n== %s\n' "$*" >&2; }
+
+# It may be preset to a processor of 2013, which cripples OpenBLAS.
+unset OPENBLAS_CORETYPE
+
+# What must be reached, by figure; a figure that is not here has no requirement.
+required() {
+  case $1 in
+    'training memory, bytes a parameter without activations') echo '16 bytes and a little' ;;
+  esac
+}
+
+# The first of these patterns that names a file in a folder of stories.
+story_file() {
+  local folder=$1 pattern found
+  shift
+  for pattern in "$@"; do
+    for found in "$folder"/$pattern; do
+      if [ -f "$found" ]; then
+        echo "$found"
+        return
+      fi
+    done
+  done
+}
+
+data=${TINYMOE_DATA:-data}
+training=''
+validation=''
+if [ -f "$data" ]; then
+  training=$data
+elif [ -d "$data" ]; then
+  training=$(story_file "$data" '*train*.txt')
+  validation=$(story_file "$data" '*valid*.txt')
+fi
+
+say "Building in $build"
+generator=()
+if command -v ninja >/dev/null && [ ! -f "$build/CMakeCache.txt" ]; then generator=(-G Ninja); fi
+cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DTINYMOE_BUILD_BENCH=ON -DTINYMOE_BUILD_TESTS=OFF \
+  -DTINYMOE_BUILD_EXAMPLES=OFF >&2
+cmake --build "$build" >&2
+
+rows=$(mktemp)
+trap 'rm -f "$rows"' EXIT
+
+# Runs a program; its rows, which start with "| ", are kept for the table.
+measure() {
+  local note=$1
+  shift
+  say "$*"
+  "$@" | tee /dev/stderr | { grep '^| ' || true; } | sed "s/^| /| $note/" >>"$rows"
+}
+
+step=()
+decode=()
+text=()
+compile=()
+peer_arguments=()
+if [ "$quick" = yes ]; then
+  step=(--steps 1 --warmup 1)
+  decode=(--tokens 4 --repeats 1)
+  text=(--repeats 1)
+  compile=(--runs 1)
+  peer_arguments=(--steps 1 --tokens 4 --repeats 1)
+  if [ "$minutes" != 0 ]; then minutes=0.1; fi
+fi
+
+measure '' "$build/bench/bench_step" "${step[@]}"
+measure '' "$build/bench/bench_decode" "${decode[@]}"
+if [ -n "$training" ]; then
+  measure '' "$build/bench/bench_text" "$training" "${text[@]}"
+else
+  say "No stories in $data: text and quality are left out"
+fi
+if [ -n "$validation" ] && [ "$minutes" != 0 ]; then
+  measure '' "$build/bench/bench_quality" "$training" "$validation" --minutes "$minutes"
+fi
+measure '' bench/compile.sh "${compile[@]}"
+if [ -n "$peer" ]; then
+  measure 'PyTorch: ' "$peer" bench/peer_torch.py "${peer_arguments[@]}"
+fi
+if [ "$kernels" = yes ]; then
+  say "$build/bench/bench_kernels"
+  "$build/bench/bench_kernels" --benchmark_min_time="$([ "$quick" = yes ] && echo 0.01 || echo 0.3)" >&2
+fi
+
+say "Results"
+echo '| figure | required | measured | limit | share of the limit |'
+echo '|---|---|---|---|---|'
+while IFS='|' read -r _ figure measured limit share _; do
+  figure=${figure# }
+  figure=${figure% }
+  echo "| $figure | $(required "$figure") |$measured|$limit|$share|"
+done <"$rows"
