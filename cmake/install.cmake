@@ -6,6 +6,7 @@ set(package_folder ${CMAKE_INSTALL_DATADIR}/cmake/tinymoe)
 
 install(DIRECTORY include/tinymoe DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.hpp" PATTERN "*.cu" PATTERN "*.cuh")
+install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(TARGETS tinymoe EXPORT tinymoe INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT tinymoe NAMESPACE tinymoe:: FILE tinymoe-targets.cmake DESTINATION ${package_folder})
 
@@ -25,6 +26,7 @@ install(FILES ${PROJECT_BINARY_DIR}/tinymoe-config.cmake ${PROJECT_BINARY_DIR}/t
 get_property(fetched GLOBAL PROPERTY tinymoe_fetched)
 list(REMOVE_ITEM fetched CLI11 Catch2 benchmark)
 if(fetched)
-  install(CODE "message(STATUS \"tinymoe: programs that use this copy also need ${fetched}, \"
-                              \"which was fetched for this build and is not installed by it\")")
+  list(JOIN fetched ", " fetched)
+  install(CODE "message(STATUS \"tinymoe: programs that use this copy need ${fetched} too, fetched for this build and \"
+                              \"not installed by it\")")
 endif()

@@ -1,0 +1,11 @@
+# An overlay port of the checkout that it lies in: vcpkg install tinymoe --overlay-ports=packaging/vcpkg/ports
+get_filename_component(SOURCE_PATH "${CMAKE_CURRENT_LIST_DIR}/../../../.." ABSOLUTE)
+set(VCPKG_BUILD_TYPE release)  # headers only
+
+vcpkg_cmake_configure(SOURCE_PATH "${SOURCE_PATH}"
+                      OPTIONS -DTINYMOE_BUILD_TESTS=OFF -DTINYMOE_BUILD_EXAMPLES=OFF -DTINYMOE_BUILD_BENCH=OFF
+                              -DTINYMOE_NATIVE=OFF -DTINYMOE_INSTALL=ON)
+vcpkg_cmake_install()
+vcpkg_cmake_config_fixup(CONFIG_PATH share/cmake/tinymoe)
+file(GLOB licenses "${SOURCE_PATH}/LICENSE*")
+vcpkg_install_copyright(FILE_LIST ${licenses})
