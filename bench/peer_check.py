@@ -64,7 +64,7 @@ def main():
         print(f"step {step + 1}: loss {loss:.6f} and {their_loss:.6f}, norm {norm:.6f} and {their_norm:.6f}")
         failed = failed or abs(loss - their_loss) > 1e-4 or abs(norm - their_norm) > 1e-3 * norm
     print("they differ" if failed else "they agree")
-    return failed
+    return int(failed)
 
 
 if __name__ == "__main__":
