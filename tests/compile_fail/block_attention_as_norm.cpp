@@ -1,0 +1,10 @@
+// expected kind: NormKind
+#include "small.hpp"
+
+#ifdef FIXED
+using Tested = WithBlock<RmsNorm, GoodAttention, GoodRouter, GoodExpert>;
+#else
+using Tested = WithBlock<GoodAttention, GoodAttention, GoodRouter, GoodExpert>;
+#endif
+
+template void use<Tested>();
