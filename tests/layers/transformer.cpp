@@ -97,8 +97,8 @@ TEST_CASE("a later token moves no earlier logit, nor those of another sequence",
   check(Double(oracle, {.batch = 2, .time = 7}), 0);
   check(ModelTrial<Tied, Cpu>(two, {.batch = 2, .time = 37}), 0);
   // Where another token chooses another expert, rows move within the CPU's products, which rounds them otherwise.
-  check(Trial_<Cpu>(one, {.batch = 2, .time = 7}), 1e-6);
-  check(Trial_<Cpu>(two, {.batch = 2, .time = 16}), 1e-6);
+  check(Trial_<Cpu>(one, {.batch = 2, .time = 7}), 1e-5);
+  check(Trial_<Cpu>(two, {.batch = 2, .time = 16}), 1e-5);
 }
 
 TEST_CASE("a token reaches as far as the windows of all layers", "[transformer]") {
@@ -279,7 +279,6 @@ TEST_CASE("weights start with the documented deviations", "[transformer]") {
     if (name.find("norm") != std::string::npos) return check_true(name + " is one", square == 1 && mean == 1);
     double deviation = 1 / std::sqrt(double(info.cols));
     if (ends_in("o_proj.weight") || ends_in("w2.weight")) deviation /= std::sqrt(6.0);  // 2 · 3 layers
-    if (name.find("embed") != std::string::npos) deviation = 0.02;
     check_small(name + ": deviation", std::abs(std::sqrt(square) / deviation - 1), 5 / std::sqrt(2 * n));
     check_small(name + ": mean", std::abs(mean) / deviation, 5 / std::sqrt(n));
     distinct.insert(w, w + info.size());
