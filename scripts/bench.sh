@@ -90,7 +90,7 @@ measure() {
   local note=$1
   shift
   say "$*"
-  "$@" | tee /dev/stderr | { grep '^| ' || true; } | sed "s/^| /| $note/" >>"$rows"
+  "$@" | tee -a /dev/stderr | { grep '^| ' || true; } | sed "s/^| /| $note/" >>"$rows"
 }
 
 step=()
