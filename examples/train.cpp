@@ -25,8 +25,8 @@ struct Arguments {
   std::string preset = "story", schedule = "cosine";
   path data, validation, tokenizer, out = "runs/story", metrics;
   Index embedded = 60000;
-  Index batch = 8, time = 0, accumulation = 1, steps = 0, evaluate_every = 0, checkpoint_every = 0, warmup = 100;
-  double minutes = 0, rate = 3e-3, floor = 0.02, clip = 1, decay = 0.1, beta2 = 0.95;
+  Index batch = 4, time = 0, accumulation = 1, steps = 0, evaluate_every = 0, checkpoint_every = 0, warmup = 60;
+  double minutes = 0, rate = 5e-3, floor = 0.02, clip = 1, decay = 0.1, beta2 = 0.95;
   Settings settings;
   std::uint64_t seed = 1337;
   int threads = 0;

@@ -8,8 +8,8 @@ namespace tinymoe::presets {
 
 /// The demo's model: small enough to learn to tell stories in minutes on two cores.
 using Story = Transformer<
-    Vocab<2048>, Context<256>, Width<256>, TiedHead,
-    Layers<4, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<2>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<256>>>>>;
+    Vocab<2048>, Context<256>, Width<192>, TiedHead,
+    Layers<3, MoEBlock<RmsNorm, Attention<Heads<6>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<256>>>>>;
 
 /// The smallest model that learns something of a story; for trying things out.
 using Pocket = Transformer<

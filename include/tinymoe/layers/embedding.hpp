@@ -67,9 +67,9 @@ struct Embedding {
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {
-      f(matrix(path, "embed_tokens.weight", V, D, Part::embedding, Initial::embedding), p.weight...);
+      f(matrix(path, "embed_tokens.weight", V, D, Part::embedding, Initial::fan_in), p.weight...);
       if constexpr (learned_positions) {
-        f(matrix(path, "embed_positions.weight", C, D, Part::position, Initial::embedding), p.position...);
+        f(matrix(path, "embed_positions.weight", C, D, Part::position, Initial::fan_in), p.position...);
       }
     }
   };

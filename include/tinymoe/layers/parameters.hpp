@@ -44,7 +44,7 @@ inline constexpr std::array<std::string_view, 8> part_names = {"embedding", "pos
 
 /// How a tensor starts. `fan_in`: normal with deviation 1/sqrt(inputs). `residual`: the same, divided by
 /// sqrt(2 · layers), for products whose results are added to the residual stream (Radford et al. 2019).
-enum class Initial { zeros, ones, fan_in, residual, embedding };
+enum class Initial { zeros, ones, fan_in, residual };
 
 /// Rows of a stored tensor that have a name of their own on disk.
 struct NamedRows {
