@@ -56,7 +56,12 @@ int main(int, char** arguments) {
 #else
   const double mebibytes = usage.ru_maxrss / 1024.0;
 #endif
-  if (status != 0) return 1;
+  if (status != 0) {
+    const bool ended = WIFEXITED(status);
+    std::fprintf(stderr, "%s %s %d\n", arguments[1], ended ? "ended with status" : "was killed by signal",
+                 ended ? WEXITSTATUS(status) : WTERMSIG(status));
+    return 1;
+  }
   const auto of = [](timeval time) { return double(time.tv_sec) + 1e-6 * double(time.tv_usec); };
   std::printf("%.2f %.2f %.0f\n", seconds.count(), of(usage.ru_utime) + of(usage.ru_stime), mebibytes);
 }
@@ -85,7 +90,7 @@ measure() {
     if ! one=$("$folder/measure" "$compiler" "${flags[@]}" "${openmp[@]}" "$@" -o "$folder/program" "$program" \
       2>"$folder/errors"); then
       echo "$figure: does not compile" >&2
-      grep -m 3 'error' "$folder/errors" >&2 || tail -n 5 "$folder/errors" >&2
+      { grep -m 3 'error' "$folder/errors" || tail -n 5 "$folder/errors"; } >&2
       return
     fi
     if [ -z "$best" ] || awk "BEGIN { exit !(${one%% *} < ${best%% *}) }"; then best=$one; fi

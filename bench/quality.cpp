@@ -16,8 +16,8 @@ using Arch = presets::Story;
 
 struct Arguments {
   std::filesystem::path training, validation;
-  double minutes = 3, every = 15, rate = 3e-3, floor = 0.02, decay = 0.1, beta2 = 0.95, clip = 1;
-  Index batch = 8, time = 0, warmup = 100;
+  double minutes = 5, every = 60, rate = 5e-3, floor = 0.02, decay = 0.1, beta2 = 0.95, clip = 1;
+  Index batch = 4, time = 0, warmup = 60;
   std::uint64_t seed = 1337;
   int threads = 0;
 };
