@@ -24,7 +24,7 @@ class Config:
     """presets::Yardstick of include/tinymoe/presets.hpp."""
 
     vocab, context, width, layers = 32000, 256, 512, 8
-    heads, kv_heads = 8, 2
+    heads, kv_heads = 8, 8
     experts, choices, hidden = 8, 2, 1408
     norm_epsilon, rope_theta = 1e-5, 10000.0
     balance_weight, z_weight = 0.01, 0.001

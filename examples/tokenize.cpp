@@ -101,32 +101,31 @@ int main(int argc, char** argv) {
   train->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
   train->callback([&] { save(train_tokenizer(TextCorpus(arguments.text), arguments.training), arguments.out); });
 
-  auto* import = app.add_subcommand("import", "Write GPT-2's vocab.json and merges.txt as tokenizer.json");
-  import->add_option("--vocab", arguments.vocab, "vocab.json")->required();
-  import->add_option("--merges", arguments.merges, "merges.txt")->required();
-  import->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
-  import->callback([&] { save(Tokenizer::load_gpt2(arguments.vocab, arguments.merges), arguments.out);
-});
+  auto* from_gpt2 = app.add_subcommand("import", "Write GPT-2's vocab.json and merges.txt as tokenizer.json");
+  from_gpt2->add_option("--vocab", arguments.vocab, "vocab.json")->required();
+  from_gpt2->add_option("--merges", arguments.merges, "merges.txt")->required();
+  from_gpt2->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
+  from_gpt2->callback([&] { save(Tokenizer::load_gpt2(arguments.vocab, arguments.merges), arguments.out); });
 
-auto* encoding = app.add_subcommand("encode", "Print the tokens of a text, every byte of it");
-encoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json")->required();
-encoding->add_option("text", arguments.text, "A file; - for the standard input")->capture_default_str();
-encoding->add_flag("--pieces", arguments.pieces, "One token a line, with its bytes");
-encoding->callback([&] { encode(arguments); });
+  auto* encoding = app.add_subcommand("encode", "Print the tokens of a text, every byte of it");
+  encoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json")->required();
+  encoding->add_option("text", arguments.text, "A file; - for the standard input")->capture_default_str();
+  encoding->add_flag("--pieces", arguments.pieces, "One token a line, with its bytes");
+  encoding->callback([&] { encode(arguments); });
 
-auto* decoding = app.add_subcommand("decode", "Print the text of token numbers");
-decoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json")->required();
-decoding->add_option("text", arguments.text, "A file; - for the standard input")->capture_default_str();
-decoding->callback([&] { decode(arguments); });
+  auto* decoding = app.add_subcommand("decode", "Print the text of token numbers");
+  decoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json")->required();
+  decoding->add_option("text", arguments.text, "A file; - for the standard input")->capture_default_str();
+  decoding->callback([&] { decode(arguments); });
 
-try {
-  app.parse(argc, argv);
-  std::cout.flush();
-  if (!std::cout) fail<FileError>("the standard output cannot be written");
-} catch (const CLI::ParseError& error) {
-  return app.exit(error);
-} catch (const std::exception& error) {
-  std::cerr << "tokenize: " << error.what() << '\n';
-  return 1;
-}
+  try {
+    app.parse(argc, argv);
+    std::cout.flush();
+    if (!std::cout) fail<FileError>("the standard output cannot be written");
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
+  } catch (const std::exception& error) {
+    std::cerr << "tokenize: " << error.what() << '\n';
+    return 1;
+  }
 }

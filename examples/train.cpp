@@ -25,7 +25,8 @@ struct Arguments {
   std::string preset = "story", schedule = "cosine";
   path data, validation, tokenizer, out = "runs/story", metrics;
   Index embedded = 60000;
-  Index batch = 4, time = 0, accumulation = 1, steps = 0, evaluate_every = 0, checkpoint_every = 0, warmup = 60;
+  Index batch = 4, time = 0, accumulation = 1, steps = 0, validation_tokens = 500000, evaluate_every = 0,
+        checkpoint_every = 0, warmup = 60;
   double minutes = 0, rate = 5e-3, floor = 0.02, clip = 1, decay = 0.1, beta2 = 0.95;
   Settings settings;
   std::uint64_t seed = 1337;
@@ -80,7 +81,7 @@ Stories from_files(const Arguments& arguments, Index vocabulary) {
   }
   auto validation = TokenData::open_or_encode(arguments.validation, tokenizer,
                                               token_file(arguments, "validation.tokens"), arguments.threads);
-  return {std::move(tokenizer), std::move(training), std::move(validation)};
+  return {tokenizer, std::move(training), first_stories(validation, tokenizer, arguments.validation_tokens)};
 }
 
 /// The library's own stories; those for validation are other ones.
@@ -178,6 +179,12 @@ void run(const Arguments& arguments, const S& schedule) {
     std::fflush(stdout);
   };
   options.stop = [] { return interrupted != 0; };
+  // The first signal ends the run with a checkpoint, a second one at once.
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
   const StepReport last = trainer.fit(stories.training, options);
   progress.end();
   if (interrupted != 0) std::printf("interrupted; --resume goes on from step %td\n", last.step);
@@ -193,6 +200,9 @@ int main(int count, char** values) {
   app.add_option("--preset", a.preset, "architecture: " + examples::names())->capture_default_str();
   app.add_option("--data", a.data, "text to train on, stories separated by <|endoftext|>; default: stories made up");
   app.add_option("--validation", a.validation, "text to validate on; default: the last of --data");
+  app.add_option("--validation-tokens", a.validation_tokens, "of --validation that are used, up to a story's end")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--embedded", a.embedded, "number of stories made up without --data")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000000));
@@ -244,8 +254,6 @@ int main(int count, char** values) {
   CLI11_PARSE(app, count, values);
   if (a.steps == 0 && a.minutes == 0) a.minutes = 5;
 
-  std::signal(SIGINT, [](int) { interrupted = 1; });
-  std::signal(SIGTERM, [](int) { interrupted = 1; });
   try {
     examples::with_architecture(a.preset, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;

@@ -78,14 +78,10 @@ elif [ -d data ] && use_folder data; then
 elif scripts/get_tinystories.sh data && use_folder data; then
   :
 fi
-if [ -n "$source" ]; then
-  echo "training on $source"
-else
-  echo "no TinyStories at hand: training on stories that tinymoe makes up itself"
-fi
+if [ -n "$source" ]; then echo "training on $source"; fi  # without one, train says that it makes stories up
 
 say "Training for about $minutes minutes"
-"$build/examples/train" --preset "$preset" --minutes "$minutes" --out "$out" --overwrite "${data[@]}"
+"$build/examples/train" --preset "$preset" --minutes "$minutes" --out "$out" --overwrite --checkpoint-every 500 "${data[@]}"
 
 say "Three stories that the model wrote"
 "$build/examples/sample" "$out" --stories 3 --quiet

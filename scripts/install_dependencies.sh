@@ -21,7 +21,7 @@ fail() {
   exit 1
 }
 
-packages=(g++ cmake ninja-build libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev catch2)
+packages=(g++ cmake ninja-build git curl ca-certificates libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev catch2)
 for argument in "$@"; do
   case $argument in
     --bench) packages+=(libbenchmark-dev) ;;
@@ -45,7 +45,7 @@ require_tools() {
       break
     fi
   done
-  if [ -z "$compiler" ]; then missing+=("a C++20 compiler (g++ 11 or clang++ 14)"); fi
+  if [ -z "$compiler" ]; then missing+=("a C++20 compiler (g++ 12 or clang++ 14)"); fi
   if ! command -v cmake >/dev/null; then missing+=("cmake (3.22)"); fi
   if [ ${#missing[@]} -gt 0 ]; then
     local sentence=${missing[0]}
@@ -78,7 +78,9 @@ if [ "$(id -u)" -ne 0 ]; then
   if command -v sudo >/dev/null; then
     as_root=(sudo)
   else
-    fail "missing: ${missing[*]}; run this as root, or install sudo"
+    require_tools
+    say "missing: ${missing[*]}; run this as root, or install sudo; CMake will fetch the libraries among them"
+    exit 0
   fi
 fi
 apt_get() {

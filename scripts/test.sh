@@ -67,7 +67,7 @@ cmake --build --preset "$preset" --parallel "$jobs"
 results=$PWD/$build/results.xml
 rm -f "$results"
 status=0
-ctest --preset "$preset" --parallel "$(nproc)" --output-junit "$results" ${arguments[@]+"${arguments[@]}"} || status=$?
+ctest --preset "$preset" --parallel "$jobs" --output-junit "$results" ${arguments[@]+"${arguments[@]}"} || status=$?
 
 # ctest marks a test that said "skip me" and one that it could not start both as "notrun"; the message tells them apart.
 if [ -f "$results" ]; then

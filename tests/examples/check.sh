@@ -107,6 +107,8 @@ case $1 in
     expect_error "there is no such folder" pocket --steps 5 --out other --resume
     expect_error "the last good checkpoint" pocket --steps 60 --out bad --learning-rate 1e30 --warmup 0 --clip 0 \
       --schedule constant --checkpoint-every 1
+    [ ! -d bad ] || "$sample" bad --tokens 3 --quiet >/dev/null || fail "the last good checkpoint is not good"
+    expect_error "trained on data of" "$train" --preset pocket --embedded 200 --batch 4 --steps 5 --out run --resume
     head -c 5000 run/model.safetensors >cut && cp -r run cut_run && mv cut cut_run/model.safetensors
     expect_error "cut_run/model.safetensors" "$sample" cut_run
     printf '{"model_type": "mixtral"' >cut_run/config.json
@@ -129,13 +131,14 @@ case $1 in
     ;;
   demo)
     # The README's first command on the embedded stories, shortened, with a build of its own.
-    "$project/scripts/demo.sh" --embedded --minutes 0.05 --preset pocket --out "$folder/demo" --build "$folder/build" \
+    "$project/scripts/demo.sh" --embedded --minutes 0.05 --preset pocket --out "$folder/new/demo" --build "$folder/build" \
       >log.txt 2>&1 || fail "$(tail -n 5 log.txt)"
     grep -Eq 'step [0-9]+ +loss [0-9.]+ +[0-9]+ tokens/s +expert load .* left' log.txt || fail "no progress line"
+    [ "$(grep -c 'makes up itself' log.txt)" = 1 ] || fail "not one line on the stories"
     grep -Eq 'loss [0-9.]+, [0-9.]+ bits per byte' log.txt || fail "no bits per byte"
     [ "$(grep -c '^Once upon a time' log.txt)" -ge 3 ] || fail "not three stories"
-    grep -q "The checkpoint is in $folder/demo" log.txt || fail "no word of the checkpoint"
-    [ -f demo/model.safetensors ] || fail "no checkpoint"
+    grep -q "The checkpoint is in $folder/new/demo" log.txt || fail "no word of the checkpoint"
+    [ -f new/demo/model.safetensors ] || fail "no checkpoint"
     # A wrong TINYMOE_DATA is one sentence.
     expect_error "TINYMOE_DATA=nowhere" env TINYMOE_DATA=nowhere "$project/scripts/demo.sh" --build "$folder/build"
     ;;

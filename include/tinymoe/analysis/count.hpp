@@ -44,7 +44,9 @@ constexpr Count count() {
   Index attention = 0;  // twice (q · k and p · v) heads · d for each visible key, summed over positions
   Arch::for_each_layer([&](auto group, Index, Index) {
     using A = typename Arch::template BlockLayer<group>::AttentionLayer;
-    for (Index t = 0; t < Arch::context; ++t) attention += 2 * A::query_width * A::visible(t);
+    // 1 + 2 + … up to the window, then the window for each of the rest.
+    constexpr Index seen = A::visible(Arch::context - 1);
+    attention += 2 * A::query_width * (seen * (seen + 1) / 2 + (Arch::context - seen) * seen);
     result.kv_cache_bytes += 2 * A::key_width * A::visible(Arch::context - 1) * Index{sizeof(float)};
   });
   result.flops_forward = 2 * (products + attention / Arch::context);

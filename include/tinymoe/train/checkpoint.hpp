@@ -146,13 +146,13 @@ void load_model(const std::filesystem::path& path, Model<Arch, B>& model) {
   model.refresh();
 }
 
-/// The tokenizer of a checkpoint, which must have the architecture's vocabulary.
-/// Throws FileError or TextError, and MismatchError where the sizes differ.
+/// The tokenizer of a checkpoint, which must not have more tokens than the architecture's vocabulary.
+/// Throws FileError or TextError, and MismatchError where it has more.
 template <class Arch>
 Tokenizer load_tokenizer(const std::filesystem::path& path) {
   const auto folder = resolve_folder(path);
   auto tokenizer = Tokenizer::load(folder / "tokenizer.json");
-  if (tokenizer.vocabulary_size() != Arch::vocab) {
+  if (tokenizer.vocabulary_size() > Arch::vocab) {
     fail<MismatchError>((folder / "tokenizer.json").string(), ": has ", tokenizer.vocabulary_size(),
                         " tokens; this program's model has a vocabulary of ", Arch::vocab);
   }

@@ -176,10 +176,15 @@ Settings read_config(const std::filesystem::path& path) {
     }
   }
   const Settings defaults;
-  return {json_field_or<double>(file, "rms_norm_eps", name, defaults.norm_epsilon),
-          json_field_or<double>(file, "rope_theta", name, defaults.rope_theta),
-          json_field_or<double>(file, "router_aux_loss_coef", name, defaults.balance_weight),
-          json_field_or<double>(file, "router_z_loss_coef", name, defaults.z_weight)};
+  const Settings settings = {json_field_or<double>(file, "rms_norm_eps", name, defaults.norm_epsilon),
+                             json_field_or<double>(file, "rope_theta", name, defaults.rope_theta),
+                             json_field_or<double>(file, "router_aux_loss_coef", name, defaults.balance_weight),
+                             json_field_or<double>(file, "router_z_loss_coef", name, defaults.z_weight)};
+  if (!(settings.norm_epsilon > 0 && settings.rope_theta > 0 && settings.balance_weight >= 0 &&
+        settings.z_weight >= 0)) {
+    fail<FileError>(name, ": rms_norm_eps and rope_theta must be above 0, the loss weights 0 or more");
+  }
+  return settings;
 }
 
 }  // namespace tinymoe

@@ -72,6 +72,8 @@ class MetricsFile {
         if (std::strtoll(line.c_str(), nullptr, 10) <= resumed_step) kept += line + "\n";
       }
     }
+    std::error_code ignored;
+    if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
     file_.open(path, std::ios::trunc);
     file_ << kept << std::flush;
     check();

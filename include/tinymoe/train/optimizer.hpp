@@ -5,7 +5,6 @@
 #include <cmath>
 #include <vector>
 
-#include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/layers/model.hpp"
 
 namespace tinymoe {
@@ -101,7 +100,8 @@ struct OptimizerStep {
 /// An optimizer: its real-valued settings, how many arrays of the weights' size it keeps, and a step, which also leaves
 /// the gradients zero.
 template <class O>
-concept Optimizer = std::copyable<O> && requires(const O optimizer, Cpu& backend, const OptimizerStep<Cpu>& step) {
+concept Optimizer = std::copyable<O> &&
+    requires(const O optimizer, detail::DeclaredBackend& backend, const OptimizerStep<detail::DeclaredBackend>& step) {
   { O::moments } -> std::convertible_to<Index>;
   { optimizer.lr } -> std::convertible_to<double>;
   optimizer.step(backend, step);

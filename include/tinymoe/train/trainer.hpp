@@ -3,7 +3,8 @@
 /// Training: gradient accumulation, clipping, an optimizer and a schedule, evaluation, and checkpoints to resume from.
 ///
 /// A step's memory is planned before the first one; a step allocates nothing. Every random choice is a function of the
-/// seed and the step, so that a resumed run gives the same bits as one that was never interrupted.
+/// seed and the step, so that a resumed run of a number of steps gives the same bits as one that was never interrupted.
+/// (In a run of minutes the schedule follows the clock.)
 
 #include <chrono>
 #include <functional>
@@ -114,16 +115,11 @@ class Trainer {
     const EvaluationWindows windows(data, batch, time);
     plan(batch, time);
     std::vector<Token> inputs(static_cast<std::size_t>(batch * time)), targets(inputs.size());
-    const Pass pass{.batch = batch, .time = time, .settings = model_->settings()};
     EvaluationReport report;
     double total = 0;
     for (Index i = 0; i < windows.batches(); ++i) {
       windows.fill(i, inputs, targets);
-      upload(inputs, targets);
-      auto& backend = model_->backend();
-      Architecture::forward(backend, pass, model_->weights(), inputs_view(batch * time), **activations_);
-      Architecture::loss(backend, model_->weights(), targets_view(batch * time), **activations_);
-      total += loss_sum(batch * time);
+      total += loss_of(inputs, targets);
       std::size_t layer = 0;
       for_each_mixture([&](const auto& mixture) {
         if (report.loads.size() <= layer)
@@ -135,6 +131,7 @@ class Trainer {
     }
     report.tokens = windows.scored_tokens();
     report.loss = total / static_cast<double>(report.tokens);
+    if (!std::isfinite(total)) fail<TrainingError>("step ", step_, ": the validation loss is ", report.loss);
     if (data.text_bytes() > 0)
       report.bits_per_byte = total / 0.6931471805599453 / static_cast<double>(data.text_bytes());
     return report;
@@ -153,9 +150,16 @@ class Trainer {
       detail::write_tensors<Gradients>(model_->backend(), file, moment_names(), moments(), {});
     });
     folder.write("trainer.json", [&](FileWriter& file) {
-      const nlohmann::json state = {{"version", 1},         {"step", step_},      {"tokens", tokens_},
-                                    {"seconds", seconds_},  {"seed", data_seed_}, {"moments", O::moments},
-                                    {"batch", data_batch_}, {"time", data_time_}, {"accumulation", data_accumulation_}};
+      const nlohmann::json state = {{"version", 1},
+                                    {"step", step_},
+                                    {"tokens", tokens_},
+                                    {"seconds", seconds_},
+                                    {"seed", data_seed_},
+                                    {"moments", O::moments},
+                                    {"batch", data_batch_},
+                                    {"time", data_time_},
+                                    {"accumulation", data_accumulation_},
+                                    {"data_tokens", data_tokens_}};
       file.write(state.dump(2) + "\n");
     });
     folder.commit();
@@ -169,7 +173,8 @@ class Trainer {
     const std::string name = (folder / "trainer.json").string();
     const auto state = read_json(folder / "trainer.json", std::size_t{1} << 20);
     const auto count = json_field<Index>(state, "moments", name), step = json_field<Index>(state, "step", name);
-    if (count != O::moments || step < 0) {
+    if (json_field<Index>(state, "version", name) != 1) fail<MismatchError>(name, ": is of another version of tinymoe");
+    if (count != O::moments || step < 0 || step > (Index{1} << 40)) {
       fail<MismatchError>(name, ": is of an optimizer with ", count, " moments at step ", step, ", expected ",
                           O::moments, " moments");
     }
@@ -178,12 +183,15 @@ class Trainer {
     const auto seed = json_field<std::uint64_t>(state, "seed", name);
     const auto batch = json_field<Index>(state, "batch", name), time = json_field<Index>(state, "time", name);
     const auto accumulation = json_field<Index>(state, "accumulation", name);
+    const auto data_tokens = json_field<Index>(state, "data_tokens", name);
+    if (!(seconds >= 0) || tokens < 0) fail<FileError>(name, ": the tokens or seconds are negative");
     const Safetensors moments_file(folder / "optimizer.safetensors");
     detail::check_tensors<Gradients, Master>(moments_file, moment_names());
     load_model(path, *model_);
     detail::read_tensors<Gradients>(model_->backend(), moments_file, moment_names(), moments());
     step_ = step, tokens_ = tokens, seconds_ = seconds;
     data_seed_ = seed, data_batch_ = batch, data_time_ = time, data_accumulation_ = accumulation;
+    data_tokens_ = data_tokens;
     saved_ = path, saved_step_ = step;
   }
 
@@ -234,6 +242,9 @@ class Trainer {
   /// Makes room for passes of (batch, time), if they are other than the last ones.
   void plan(Index batch, Index time) {
     check_time(time);
+    if (batch > (Index{1} << 24) / time) {
+      fail<ShapeError>("a micro-batch of ", batch, " x ", time, " tokens is too large; the most are ", 1 << 24);
+    }
     if (batch == batch_ && time == time_) return;
     auto& backend = model_->backend();
     activations_.reset();  // the old block goes before the new one comes
@@ -253,6 +264,16 @@ class Trainer {
     auto* tokens = tokens_memory_.template as<Token>().data;
     model_->backend().copy_to_device(tokens, inputs.data(), inputs.size_bytes());
     model_->backend().copy_to_device(tokens + inputs.size(), targets.data(), targets.size_bytes());
+  }
+
+  /// The loss of one micro-batch of the planned shape with the weights as they are, summed over its tokens.
+  double loss_of(std::span<const Token> inputs, std::span<const Token> targets) {
+    const Index size = std::ssize(inputs);
+    const Pass pass{.batch = batch_, .time = time_, .settings = model_->settings()};
+    upload(inputs, targets);
+    Architecture::forward(model_->backend(), pass, model_->weights(), inputs_view(size), **activations_);
+    Architecture::loss(model_->backend(), model_->weights(), targets_view(size), **activations_);
+    return loss_sum(size);
   }
 
   double loss_sum(Index size) {
@@ -344,7 +365,7 @@ class Trainer {
   Index step_ = 0, tokens_ = 0;
   double seconds_ = 0;
   std::uint64_t data_seed_ = 0;  // what the run's data order follows from
-  Index data_batch_ = 0, data_time_ = 0, data_accumulation_ = 0;
+  Index data_batch_ = 0, data_time_ = 0, data_accumulation_ = 0, data_tokens_ = 0;
   std::filesystem::path saved_;  // the last checkpoint, written or resumed from
   Index saved_step_ = -1;
 };
@@ -366,9 +387,15 @@ StepReport Trainer<ModelType, O, S>::fit(const TokenData& data, const FitOptions
                         data_accumulation_, " and seed ", data_seed_, "; found ", options.batch, ", ", time, ", ",
                         options.accumulation, " and ", options.seed.value);
   }
+  if (step_ > 0 && data_tokens_ != data.size()) {
+    fail<MismatchError>("the run to resume trained on data of ", data_tokens_, " tokens; found ", data.size());
+  }
+  data_tokens_ = data.size();
   data_seed_ = options.seed.value;
   data_batch_ = options.batch, data_time_ = time, data_accumulation_ = options.accumulation;
 
+  if (options.accumulation > (Index{1} << 16)) fail<TrainingError>("accumulation must be 65536 micro-batches or fewer");
+  if (!options.checkpoint.empty()) const AtomicFolder probe(options.checkpoint);  // a bad place is found at once
   const Batches batches(data, options.batch, time, options.seed);
   std::optional<MetricsFile> metrics;
   if (!options.metrics.empty()) metrics.emplace(options.metrics, step_);
@@ -394,23 +421,25 @@ StepReport Trainer<ModelType, O, S>::fit(const TokenData& data, const FitOptions
   };
   const auto save_now = [&] {
     if (options.checkpoint.empty() || (saved_step_ == step_ && saved_ == options.checkpoint)) return;
+    // The last update may have ruined the weights: they must give a finite loss before they replace good ones.
+    const double loss =
+        loss_of(std::span(inputs).first(inputs.size() / static_cast<std::size_t>(options.accumulation)),
+                std::span(targets).first(inputs.size() / static_cast<std::size_t>(options.accumulation)));
+    if (!std::isfinite(loss)) {
+      fail<TrainingError>("step ", step_, ": the loss is ", loss, " after the update; a lower learning rate may help");
+    }
     save(options.checkpoint, *options.tokenizer);
     if (options.on_checkpoint) options.on_checkpoint(report);
   };
 
   bool stopped = false;
-  while (!stopped && spent() < 1) {
+  const auto train = [&] {
     const auto started = Clock::now();
     for (Index i = 0; i < options.accumulation; ++i) {
       batches.fill(step_ * options.accumulation + i, std::span(inputs).subspan(i * size, size),
                    std::span(targets).subspan(i * size, size));
     }
-    try {
-      report = train_step(inputs, targets, options.batch, time, options.clip, spent());
-    } catch (const TrainingError& error) {
-      const auto last = saved_.string() + " (step " + std::to_string(saved_step_) + ")";
-      fail<TrainingError>(error.what(), "; the last good checkpoint: ", saved_step_ >= 0 ? last : "none yet");
-    }
+    report = train_step(inputs, targets, options.batch, time, options.clip, spent());
     const double seconds = std::chrono::duration<double>(Clock::now() - started).count();
     seconds_ += seconds;
     report.seconds = seconds_;
@@ -421,9 +450,15 @@ StepReport Trainer<ModelType, O, S>::fit(const TokenData& data, const FitOptions
     stopped = options.stop && options.stop();
     if (options.evaluate_every > 0 && step_ % options.evaluate_every == 0 && !stopped) evaluate_now();
     if (options.checkpoint_every > 0 && step_ % options.checkpoint_every == 0) save_now();
+  };
+  try {
+    while (!stopped && spent() < 1) train();
+    save_now();
+    if (!stopped) evaluate_now();
+  } catch (const TrainingError& error) {
+    const auto last = saved_.string() + " (step " + std::to_string(saved_step_) + ")";
+    fail<TrainingError>(error.what(), "; the last good checkpoint: ", saved_step_ >= 0 ? last : "none yet");
   }
-  save_now();
-  if (!stopped) evaluate_now();
   return report;
 }
 
