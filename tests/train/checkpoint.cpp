@@ -322,7 +322,8 @@ TEST_CASE("A checkpoint of another architecture is refused, and the field named"
   refuse(std::type_identity<TinyOf<261>>{}, "vocab", "260", "261");
   refuse(std::type_identity<TinyOf<260, 24, LayerNorm>>{}, "final_norm", "rms_norm", "layer_norm");
   refuse(std::type_identity<TinyOf<260, 24, RmsNorm, 32>>{}, "context", "16", "32");
-  check_message<MismatchError>([&] { load_tokenizer<TinyOf<261>>(good.good); }, "tokenizer.json", "260", "261");
+  check_message<MismatchError>([&] { load_tokenizer<TinyOf<259>>(good.good); }, "tokenizer.json", "260", "259");
+  CHECK(load_tokenizer<TinyOf<261>>(good.good).vocabulary_size() == 260);  // what trains may be loaded
 }
 
 TEST_CASE("A checkpoint from the hub is checked by the hub's fields", "[checkpoint]") {

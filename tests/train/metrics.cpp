@@ -80,8 +80,8 @@ TEST_CASE("A resumed CSV drops the rows that will be computed again", "[metrics]
 
 TEST_CASE("Metrics that cannot be written are an error that names the file", "[metrics]") {
   const TemporaryFolder root;
-  check_message<FileError>([&] { MetricsFile(root / "none/metrics.csv", 0); }, (root / "none/metrics.csv").string());
-  MetricsFile file(root / "metrics.csv", 0);
+  check_message<FileError>([&] { MetricsFile("/dev/null/metrics.csv", 0); }, "/dev/null/metrics.csv");
+  MetricsFile file(root / "new/metrics.csv", 0);  // its folder is made
   const FileSizeLimit limit(header.size() + 10);
   check_message<FileError>([&] { file.write(report(1)); }, "metrics.csv", "cannot be written");
 }
