@@ -58,17 +58,15 @@ TEST_CASE("a plan for training keeps what backward reads and shares scratch", "[
   example.plan(measure);
   CHECK(example.kept.empty());  // measured only
   CHECK(example.kept.rows == 3);
-  CHECK(measure.kept() == 64 + 64 + 128);
-  CHECK(measure.bytes() == measure.kept() + 64 + 192);  // the outer frame's line and the larger of the two inner frames
+  CHECK(measure.bytes() == 256 + 64 + 192);  // kept and persistent, the outer frame's line, the larger inner frame
 
   Block block;
-  Plan place(Plan::Purpose::training, block.bytes, measure.kept());
+  Plan place(Plan::Purpose::training, block.bytes, measure);
   example.plan(place);
-  CHECK(place.kept() == measure.kept());
   CHECK(place.bytes() == measure.bytes());
   const auto at = [&](const View<float>& view) { return reinterpret_cast<std::byte*>(view.data) - block.bytes; };
-  CHECK(at(example.kept) == 0);
-  CHECK(at(example.persistent) == 64);
+  CHECK(at(example.persistent) == 0);
+  CHECK(at(example.kept) == 64);
   CHECK(at(example.also_kept) == 128);  // taken inside of a frame, and stays all the same
   CHECK(at(example.outer) == 256);
   CHECK(at(example.first) == 320);
@@ -83,10 +81,9 @@ TEST_CASE("a plan for inference keeps nothing but what persists", "[memory]") {
   Plan measure(Plan::Purpose::inference);
   example.plan(measure);
   CHECK(measure.purpose() == Plan::Purpose::inference);
-  CHECK(measure.kept() == 64);                         // persistent
   CHECK(measure.bytes() == 64 + 64 + 64 + 128 + 128);  // kept, outer, second and also_kept are scratch now
   Block block;
-  Plan place(Plan::Purpose::inference, block.bytes, measure.kept());
+  Plan place(Plan::Purpose::inference, block.bytes, measure);
   example.plan(place);
   const auto at = [&](const View<float>& view) { return reinterpret_cast<std::byte*>(view.data) - block.bytes; };
   CHECK(at(example.persistent) == 0);
@@ -99,23 +96,53 @@ TEST_CASE("a plan for inference keeps nothing but what persists", "[memory]") {
 
 TEST_CASE("every planned tensor begins on a line and holds no other's elements", "[memory]") {
   Block block;
-  Plan plan(Plan::Purpose::training, block.bytes, 4096);
   std::vector<std::pair<std::byte*, std::byte*>> ranges;
-  const auto add = [&](auto view) {
+  const auto take = [&](Plan& plan, auto add) {
+    for (const Index n : {1, 3, 16, 17, 31}) {
+      add(plan.keep<float>(n, 1));
+      add(plan.keep<double>(1, n));
+      add(plan.persist<std::int8_t>(n, n));
+      add(plan.scratch<float>(1, n));
+    }
+  };
+  Plan measure(Plan::Purpose::training);
+  take(measure, [](auto view) { CHECK(view.empty()); });
+  REQUIRE(measure.bytes() <= sizeof(Block));
+  Plan plan(Plan::Purpose::training, block.bytes, measure);
+  take(plan, [&](auto view) {
     CHECK(reinterpret_cast<std::uintptr_t>(view.data) % alignment == 0);
     auto* first = reinterpret_cast<std::byte*>(view.data);
     ranges.emplace_back(first, first + static_cast<std::size_t>(view.size()) * sizeof(*view.data));
-  };
-  for (const Index n : {1, 3, 16, 17, 31}) {
-    add(plan.keep<float>(n, 1));
-    add(plan.keep<double>(1, n));
-    add(plan.keep<std::int8_t>(n, n));
-    add(plan.scratch<float>(1, n));
-  }
+  });
   std::sort(ranges.begin(), ranges.end());
   for (std::size_t i = 1; i < ranges.size(); ++i) CHECK(ranges[i - 1].second <= ranges[i].first);
-  CHECK(plan.kept() <= 4096);
-  CHECK(ranges.back().second <= block.bytes + sizeof(Block));
+  CHECK(ranges.back().second <= block.bytes + measure.bytes());
+}
+
+TEST_CASE("overlays share what they keep, and nothing else", "[memory]") {
+  View<float> before, first, second, after, persistent;
+  const auto walk = [&](Plan& plan) {
+    before = plan.keep<float>(1, 16);
+    {
+      const Plan::Overlay overlay(plan);
+      first = plan.keep<float>(1, 16);
+      persistent = plan.persist<float>(1, 16);
+    }
+    {
+      const Plan::Overlay overlay(plan);
+      second = plan.keep<float>(1, 48);
+    }
+    after = plan.keep<float>(1, 16);
+  };
+  Plan measure(Plan::Purpose::training);
+  walk(measure);
+  CHECK(measure.bytes() == 64 + 64 + 192);  // persistent, before, and the larger overlay, whose room `after` takes
+  Block block;
+  Plan place(Plan::Purpose::training, block.bytes, measure);
+  walk(place);
+  CHECK(first.data == second.data);
+  CHECK(before.data + 16 == first.data);
+  CHECK(persistent.data + 16 == before.data);
 }
 
 TEST_CASE("a plan of nothing needs nothing", "[memory]") {

@@ -171,7 +171,7 @@ class Trial {
     Plan measure(Plan::Purpose::training);
     plan(measure);
     memory_ = backend.allocate(measure.bytes());
-    Plan place(Plan::Purpose::training, memory_.bytes(), measure.kept());
+    Plan place(Plan::Purpose::training, memory_.bytes(), measure);
     plan(place);
   }
 

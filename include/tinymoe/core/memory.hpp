@@ -55,32 +55,39 @@ class Memory {
 /// Hands out the activations of a pass from one block.
 ///
 /// `keep` is for what backward reads: it stays until the end of the step. `scratch` lasts until the `Frame` around it
-/// ends, so that layers, which never run at the same time, share it. A Plan without a block only measures; the same
-/// calls against a block of `bytes()` then give the addresses. Inference reads nothing back, so there `keep` is
-/// scratch.
+/// ends, so that layers, which never run at the same time, share it. `persist` stays for as long as the block. A Plan
+/// without a block only measures; the same calls against a block of `bytes()` then give the addresses. Inference reads
+/// nothing back, so there `keep` is scratch.
 class Plan {
  public:
   enum class Purpose { training, inference };
 
   explicit Plan(Purpose purpose) : purpose_(purpose) {}
-  /// Binds to `block`, which a measuring plan has sized: `kept` bytes of it are for `keep`.
-  Plan(Purpose purpose, std::byte* block, std::size_t kept) : purpose_(purpose), block_(block), scratch_base_(kept) {}
+  /// Binds to a block of `measured.bytes()`, where `measured` is the plan of the same calls.
+  Plan(Purpose purpose, std::byte* block, const Plan& measured)
+      : purpose_(purpose),
+        block_(block),
+        kept_base_(measured.persisted_),
+        scratch_base_(kept_base_ + measured.kept_peak_) {}
 
   template <class T>
   View<T> keep(Index rows, Index cols) {
-    return purpose_ == Purpose::inference ? scratch<T>(rows, cols) : take<T>(kept_, 0, rows, cols);
+    if (purpose_ == Purpose::inference) return scratch<T>(rows, cols);
+    const auto view = take<T>(kept_, kept_base_, rows, cols);
+    kept_peak_ = std::max(kept_peak_, kept_);
+    return view;
   }
 
   /// Stays for as long as the block, whatever the purpose: what one pass leaves for the next.
   template <class T>
   View<T> persist(Index rows, Index cols) {
-    return take<T>(kept_, 0, rows, cols);
+    return take<T>(persisted_, 0, rows, cols);
   }
 
   template <class T>
   View<T> scratch(Index rows, Index cols) {
     const auto view = take<T>(scratch_, scratch_base_, rows, cols);
-    peak_ = std::max(peak_, scratch_);
+    scratch_peak_ = std::max(scratch_peak_, scratch_);
     return view;
   }
 
@@ -96,8 +103,20 @@ class Plan {
     std::size_t mark_;
   };
 
-  std::size_t kept() const { return kept_; }
-  std::size_t bytes() const { return kept_ + peak_; }
+  /// What is kept while an overlay lives is free again when it ends: blocks whose activations are computed again before
+  /// their backward pass lie in one place.
+  class Overlay {
+   public:
+    explicit Overlay(Plan& plan) : plan_(plan), mark_(plan.kept_) {}
+    ~Overlay() { plan_.kept_ = mark_; }
+    Overlay(const Overlay&) = delete;
+
+   private:
+    Plan& plan_;
+    std::size_t mark_;
+  };
+
+  std::size_t bytes() const { return persisted_ + kept_peak_ + scratch_peak_; }
   Purpose purpose() const { return purpose_; }
 
  private:
@@ -112,8 +131,8 @@ class Plan {
 
   Purpose purpose_;
   std::byte* block_ = nullptr;
-  std::size_t scratch_base_ = 0;
-  std::size_t kept_ = 0, scratch_ = 0, peak_ = 0;
+  std::size_t kept_base_ = 0, scratch_base_ = 0;
+  std::size_t persisted_ = 0, kept_ = 0, kept_peak_ = 0, scratch_ = 0, scratch_peak_ = 0;
 };
 
 }  // namespace tinymoe

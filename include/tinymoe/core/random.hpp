@@ -18,8 +18,22 @@ struct Seed {
   std::uint64_t value = 0;
 };
 
-/// What a random number is for. Two uses that must not share numbers have different sites.
-enum class RandomSite : std::uint32_t { initialisation = 0, batches = 1, sampling = 2, stories = 3, dropout = 16 };
+/// What a random number is for. Two uses that must not share numbers have different sites; from `embedding_dropout` on,
+/// each layer of a model has its own part of a site (2^20 at most).
+enum class RandomSite : std::uint32_t {
+  initialisation = 0,
+  batches = 1,
+  sampling = 2,
+  stories = 3,
+  embedding_dropout = 1u << 20,
+  attention_dropout = 2u << 20,
+  residual_dropout = 3u << 20,  // after attention
+  network_dropout = 4u << 20,   // after the network
+  expert_dropout = 5u << 20,
+  shared_dropout = 6u << 20,
+  router_noise = 7u << 20,
+  jitter = 8u << 20
+};
 
 /// Names one stream of random numbers: `index` then counts within it.
 struct RandomStream {

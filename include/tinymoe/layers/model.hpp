@@ -84,8 +84,9 @@ class Model {
 
   /// Weights drawn from the seed: the same on every backend. Matrices are normal with deviation 1/sqrt(inputs), those
   /// whose results join the residual stream divided by sqrt(2 · layers) too. Embeddings have 1/sqrt(width): a token is
-  /// then heard beside what the blocks add to it, and a tied head's logits have unit variance. (In a model of width 192, 0.02 gave
-  /// 1.51 bits per byte after 500 steps and 0.1 gave 1.36: docs/benchmarks.) Throws DeviceError without memory.
+  /// then heard beside what the blocks add to it, and a tied head's logits have unit variance. (In a model of width
+  /// 192, 0.02 gave 1.51 bits per byte after 500 steps and 0.1 gave 1.36: docs/benchmarks.) Throws DeviceError without
+  /// memory.
   explicit Model(B& backend, Seed seed = {}, Settings settings = {})
       : backend_(&backend), settings_(settings), memory_(backend.allocate(bytes<Master>())) {
     if constexpr (has_copy) copy_ = backend.allocate(bytes<Scalar>());
@@ -162,7 +163,7 @@ class Activations {
     Plan measure(purpose);
     saved_.plan(measure, largest, backend);
     memory_ = backend.allocate(measure.bytes());
-    Plan place(purpose, memory_.bytes(), measure.kept());
+    Plan place(purpose, memory_.bytes(), measure);
     saved_.plan(place, largest, backend);
   }
 

@@ -29,6 +29,18 @@ struct Gather {
   }
 };
 
+/// loads[e] = the pairs that expert e got; one kernel row.
+struct Loads {
+  View<const std::int32_t> offsets;
+  View<std::int32_t> loads;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
+    const std::int32_t* start = offsets.data;
+    std::int32_t* to = loads.data;
+    group.each(loads.cols, [=](Index e) { to[e] = start[e + 1] - start[e]; });
+  }
+};
+
 /// y[n] = Σ_k g[n, k] ỹ[slot of (n, k)], in the order of k.
 template <class T, class M>
 struct Combine {
@@ -200,6 +212,7 @@ struct Mixture {
       const Dispatch& dispatch = saved.dispatch;
       RouterLayer::forward(backend, pass, p.gate, x, saved.router);
       backend.sort_by_expert(saved.router.routing.selected, dispatch);
+      backend.launch(1, kernels::Loads{dispatch.offsets, saved.router.routing.loads});
       RouterLayer::losses(backend, pass, dispatch, saved.router);
       backend.launch(pairs, kernels::Gather<T>{x, dispatch.pairs, choices, saved.x});
       Experts::forward(backend, p.experts, dispatch.offsets, saved.x, saved.y, saved.experts);

@@ -60,7 +60,8 @@ struct ParameterInfo {
   bool vector;  // one-dimensional on disk
   Part part;
   Initial initial;
-  bool decay;  // whether weight decay applies
+  bool decay;           // whether weight decay applies
+  bool trained = true;  // by the optimizer; otherwise its layer changes it after a step
 
   constexpr Index rows() const { return names[0].rows + names[1].rows + names[2].rows; }
   constexpr Index size() const { return rows() * cols; }
@@ -101,11 +102,16 @@ constexpr Index aligned_size(Index size) {
   return (size + parameter_alignment - 1) / parameter_alignment * parameter_alignment;
 }
 
-/// One tensor's place in a model's buffer, in elements.
+/// The place of one tensor, as it is named on disk, in a model's buffer.
 struct Segment {
-  Index offset = 0;
-  Index size = 0;
+  Index offset = 0;  // elements
+  Index rows = 0, cols = 0;
+  Part part = Part::embedding;
+  bool vector = false;
   bool decay = false;
+  bool trained = true;
+
+  constexpr Index size() const { return rows * cols; }
 };
 
 /// The elements of a buffer that holds all of `P`'s tensors, alignment included.
@@ -130,18 +136,26 @@ void bind(P& p, T* buffer) {
       p);
 }
 
-/// The places of all tensors of `P`, in order; known at compile time.
+/// The places of all tensors of `P` as they are named on disk, in order; known at compile time.
 template <class P>
 constexpr auto segments() {
   constexpr Index count = [] {
     Index n = 0;
-    P::for_each(Path{}, [&](const ParameterInfo&) { ++n; });
+    P::for_each(Path{}, [&](const ParameterInfo& info) {
+      for (const NamedRows& named : info.names) n += named.rows > 0 ? 1 : 0;
+    });
     return n;
   }();
   std::array<Segment, static_cast<std::size_t>(count)> result{};
   Index n = 0, offset = 0;
   P::for_each(Path{}, [&](const ParameterInfo& info) {
-    result[static_cast<std::size_t>(n++)] = {offset, info.size(), info.decay};
+    Index row = 0;
+    for (const NamedRows& named : info.names) {
+      if (named.rows == 0) continue;
+      result[static_cast<std::size_t>(n++)] = {
+          offset + row * info.cols, named.rows, info.cols, info.part, info.vector, info.decay, info.trained};
+      row += named.rows;
+    }
     offset += aligned_size(info.size());
   });
   return result;

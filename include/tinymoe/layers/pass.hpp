@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// What a layer is told about the pass it takes part in: shapes, positions and the model's real-valued settings.
+/// What a layer is told about the pass it takes part in: shapes, positions, pads, random numbers and the model's
+/// real-valued settings.
 
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/random.hpp"
@@ -10,9 +11,16 @@ namespace tinymoe {
 /// Real-valued settings of a model: run-time values with the defaults of the field. They are stored in config.json.
 struct Settings {
   double norm_epsilon = 1e-5;
-  double rope_theta = 10000;     // Su et al. 2021
-  double balance_weight = 0.01;  // of the balance loss of each MoE layer (Fedus et al. 2021)
-  double z_weight = 0.001;       // of the router's z-loss of each MoE layer (Zoph et al. 2022)
+  double rope_theta = 10000;       // Su et al. 2021
+  double balance_weight = 0.01;    // of the balance loss of each MoE layer (Fedus et al. 2021)
+  double z_weight = 0.001;         // of the router's z-loss of each MoE layer (Zoph et al. 2022)
+  bool balance_over_step = false;  // the balance loss counts loads over the step so far, not over the micro-batch alone
+  double dropout = 0;              // share of zeros in embeddings and in what a block adds to the residual stream
+  double attention_dropout = 0;    // of the attention's probabilities
+  double expert_dropout = 0;       // of the experts' hidden activations (Fedus et al. 2021, section 2.4)
+  double jitter = 0.01;            // routers with Jitter read x · U(1 − jitter, 1 + jitter) (Fedus et al. 2021)
+  double bias_rate = 0.001;        // by which a balancing bias moves after each step (Wang et al. 2024)
+  double routing_mass = 0.5;       // DynamicTopK: probability that a token's experts reach together
 
   friend bool operator==(const Settings&, const Settings&) = default;
 };
@@ -25,7 +33,27 @@ struct Pass {
   Settings settings = {};
   double loss_scale = 1;  // of the routers' losses: 1 / (micro-batches in a step)
 
-  constexpr Index rows() const { return batch * time; }  // N
+  bool recompute = false;      // a pass of training keeps each block's input alone and runs the block again in backward
+  bool training = false;       // noise, dropout and capacity act
+  Seed seed = {};              // with step, micro-batch and layer: what the pass's random numbers follow from
+  std::uint32_t step = 0;      // of the optimizer
+  Index micro_batch = 0;       // of the step
+  Index layer = 0;             // the block that is running; a Transformer sets it
+  bool recomputed = false;     // the block runs for the second time: nothing is counted twice
+  View<const Token> tokens{};  // (1, N): a negative one is a pad, which no expert sees; empty: no pads
+  Index pads = 0;              // how many there are
+
+  /// The first position of each sequence, (1, B), where they differ; empty: `first_position` for all.
+  View<const std::int32_t> positions{};
+
+  constexpr Index rows() const { return batch * time; }        // N
+  constexpr Index real_rows() const { return rows() - pads; }  // N without pads
+  /// The random numbers of one use of this layer in this pass; `per_row` numbers for each row keep micro-batches apart.
+  constexpr RandomStream random(RandomSite site) const { return {seed, step, site, static_cast<std::uint32_t>(layer)}; }
+  /// Where this micro-batch's numbers begin in the stream of its step, if each row takes up to `per_row`.
+  constexpr std::uint64_t random_offset(Index per_row) const {
+    return static_cast<std::uint64_t>(micro_batch * rows() * per_row);
+  }
 };
 
 }  // namespace tinymoe

@@ -130,12 +130,14 @@ struct Routing {
   View<M> gate;                 // (N, K)
   View<M> probability;          // (N, E)
   View<M> losses;               // (1, 2): balance, z
+  View<std::int32_t> loads;     // (1, E): pairs that each expert got; like the losses, it stays until the next pass
 
   void plan(Plan& plan, const Pass& pass, Index experts, Index choices) {
     selected = plan.keep<std::int32_t>(pass.rows(), choices);
     gate = plan.keep<M>(pass.rows(), choices);
     probability = plan.keep<M>(pass.rows(), experts);
-    losses = plan.keep<M>(1, 2);
+    losses = plan.persist<M>(1, 2);
+    loads = plan.persist<std::int32_t>(1, experts);
   }
   void resize(Index tokens) { selected.rows = gate.rows = probability.rows = tokens; }
 };

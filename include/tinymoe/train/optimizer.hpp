@@ -136,9 +136,10 @@ template <class Parameters>
 std::vector<Chunk> chunks_of() {
   std::vector<Chunk> chunks;
   for (const Segment& segment : segments<Parameters>()) {
-    for (Index first = 0; first < segment.size; first += Chunk::largest) {
+    if (!segment.trained) continue;
+    for (Index first = 0; first < segment.size(); first += Chunk::largest) {
       chunks.push_back({segment.offset + first,
-                        static_cast<std::int32_t>(std::min(Chunk::largest, segment.size - first)),
+                        static_cast<std::int32_t>(std::min(Chunk::largest, segment.size() - first)),
                         segment.decay ? 1 : 0});
     }
   }
