@@ -150,26 +150,30 @@ TEST_CASE("The count sees every way to memory", "[allocation]") {
 
 TEST_CASE("A training step allocates nothing", "[allocation]") {
   const auto inputs = random_tokens(4 * 16, Tiny::vocab, 1), targets = random_tokens(4 * 16, Tiny::vocab, 2);
+  const AnySchedule schedule = WarmupCosine{};
   for (const int threads : {1, 2}) {
     Cpu backend(threads);
-    Model<Tiny, Cpu> model(backend, Seed{1});
-    Trainer trainer(model, AdamW{}, WarmupCosine{});
-    StepReport report;
-    const auto step = [&] { report = trainer.train_step(inputs, targets, 2, 16); };
-    step();
-    step();
-    const auto counts = count_during(step);
-    INFO(threads << " threads");
-    CHECK(counts.news == 0);
-    CHECK(counts.mallocs == 0);
-    CHECK(counts.maps == 0);
-    CHECK(report.step == 3);
-    // Another shape plans anew, which the count sees.
-    const auto planned = count_during([&] { trainer.train_step(inputs, targets, 4, 16); });
+    const AnyOptimizer<Cpu> optimizers[] = {AdamW{}, Lion{}, Muon{}};
+    for (const auto& optimizer : optimizers) {
+      Model<Tiny, Cpu> model(backend, Seed{1});
+      Trainer trainer(model, optimizer, schedule);
+      StepReport report;
+      const auto step = [&] { report = trainer.train_step(inputs, targets, 2, 16); };
+      step();
+      step();
+      const auto counts = count_during(step);
+      INFO(optimizer.name << ", " << threads << " threads");
+      CHECK(counts.news == 0);
+      CHECK(counts.mallocs == 0);
+      CHECK(counts.maps == 0);
+      CHECK(report.step == 3);
+      // Another shape plans anew, which the count sees.
+      const auto planned = count_during([&] { trainer.train_step(inputs, targets, 4, 16); });
 #ifdef TINYMOE_TEST_COUNTS_MALLOC
-    CHECK(planned.maps > 0);
+      CHECK(planned.maps > 0);
 #else
-    static_cast<void>(planned);
+      static_cast<void>(planned);
 #endif
+    }
   }
 }

@@ -1,4 +1,4 @@
-// AdamW against an independent loop, and the schedules against numbers computed by hand.
+// AdamW against an independent loop, the norm of the gradients, and chunks.
 
 #include "tinymoe/train/optimizer.hpp"
 
@@ -8,7 +8,6 @@
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/core/bfloat16.hpp"
-#include "tinymoe/train/schedule.hpp"
 #include "train/descent.hpp"
 
 using namespace tinymoe_test;
@@ -167,35 +166,4 @@ TEST_CASE("Chunks cover every tensor once and cross none", "[optimizer]") {
     }
   }
   CHECK(covered == expected);
-}
-
-TEST_CASE("Schedules have the values computed by hand", "[schedule]") {
-  const Constant constant{.warmup = 4};
-  CHECK(constant({0, 0}) == 0.25);
-  CHECK(constant({3, 0}) == 1);
-  CHECK(constant({4, 0}) == 1);
-  CHECK(constant({1000000, 1}) == 1);
-  CHECK(Constant{}({0, 0}) == 1);
-
-  const WarmupCosine cosine{.warmup = 10, .steps = 110, .floor = 0.2};
-  CHECK(cosine({0, 0}) == Approx(0.1));
-  CHECK(cosine({9, 0}) == 1);
-  CHECK(cosine({10, 0}) == 1);
-  CHECK(cosine({35, 0}) == Approx(0.2 + 0.8 * 0.5 * (1 + std::sqrt(0.5))));  // a quarter
-  CHECK(cosine({60, 0}) == Approx(0.6));                                     // the middle
-  CHECK(cosine({110, 0}) == Approx(0.2));                                    // the end
-  CHECK(cosine({5000, 0}) == Approx(0.2));                                   // past it: the floor
-  CHECK(cosine({60, 0.99}) == Approx(0.6));                                  // given steps, the budget is no matter
-  CHECK(WarmupCosine{.warmup = 0, .steps = 100, .floor = 0}({100, 0}) == Approx(0).margin(1e-12));
-
-  // Without steps the cosine spans the budget, be it steps or minutes.
-  const WarmupCosine budget{.warmup = 10, .floor = 0.1};
-  CHECK(budget({4, 0.9}) == 0.5);  // the warm-up counts steps
-  CHECK(budget({50, 0}) == 1);
-  CHECK(budget({50, 0.5}) == Approx(0.55));
-  CHECK(budget({50, 1}) == Approx(0.1));
-  CHECK(budget({50, 1.7}) == Approx(0.1));
-  // A warm-up as long as the schedule, and no warm-up at all, are no division by zero.
-  CHECK(WarmupCosine{.warmup = 5, .steps = 5}({5, 0}) == 1);
-  CHECK(WarmupCosine{.warmup = 0, .steps = 10}({0, 0}) == 1);
 }

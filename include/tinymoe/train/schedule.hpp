@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <functional>
 
 #include "tinymoe/core/platform.hpp"
 
@@ -22,12 +23,30 @@ concept Schedule = std::copyable<S> && requires(const S schedule, Progress progr
   { schedule(progress) } -> std::convertible_to<double>;
 };
 
+/// Any schedule, chosen at run time: `AnySchedule schedule = WarmupCosine{.warmup = 50};`. One type of schedule means
+/// one Trainer for each architecture, however many schedules a program offers. An empty one must not be called.
+using AnySchedule = std::function<double(Progress)>;
+
+namespace detail {
+
+/// From `from` at 0 to `to` at 1 along half a cosine; constant outside.
+inline double half_cosine(double from, double to, double at) {
+  return to + (from - to) * 0.5 * (1 + std::cos(3.141592653589793 * std::clamp(at, 0.0, 1.0)));
+}
+
+/// A linear warm-up of `warmup` steps, which ends in 1 at its last one; for steps below `warmup`.
+inline double warmup_factor(Index step, Index warmup) {
+  return static_cast<double>(step + 1) / static_cast<double>(warmup);
+}
+
+}  // namespace detail
+
 /// 1 after a linear warm-up.
 struct Constant {
   Index warmup = 0;  // steps
 
   double operator()(Progress progress) const {
-    return progress.step < warmup ? static_cast<double>(progress.step + 1) / static_cast<double>(warmup) : 1.0;
+    return progress.step < warmup ? detail::warmup_factor(progress.step, warmup) : 1.0;
   }
 };
 
@@ -39,13 +58,65 @@ struct WarmupCosine {
   double floor = 0.1;
 
   double operator()(Progress progress) const {
-    if (progress.step < warmup) return static_cast<double>(progress.step + 1) / static_cast<double>(warmup);
+    if (progress.step < warmup) return detail::warmup_factor(progress.step, warmup);
     double done = progress.fraction;
     if (steps > 0) {
       done = static_cast<double>(progress.step - warmup) / static_cast<double>(std::max<Index>(1, steps - warmup));
     }
-    return floor + (1 - floor) * 0.5 * (1 + std::cos(3.141592653589793 * std::clamp(done, 0.0, 1.0)));
+    return detail::half_cosine(1, floor, done);
   }
 };
+
+/// One cycle (Smith and Topin 2018) as in PyTorch's OneCycleLR with two phases: half a cosine up from 1/`start_divisor`
+/// to 1 over the share `warmup` of the schedule, then half a cosine down to 1/(`start_divisor` · `end_divisor`).
+///
+/// With `steps` = n, step s has PyTorch's very factor: the peak is at step warmup·n − 1 and the end at step n − 1. With
+/// `steps` = 0 the phases are shares of the run's budget, be it steps or minutes.
+struct OneCycle {
+  double warmup = 0.3;  // share of the schedule
+  Index steps = 0;      // of the whole schedule
+  double start_divisor = 25;
+  double end_divisor = 1e4;
+
+  double operator()(Progress progress) const {
+    const double start = 1 / start_divisor, end = start / end_divisor;
+    double at = progress.fraction, peak = warmup, last = 1;
+    if (steps > 0) {
+      at = static_cast<double>(progress.step);
+      peak = warmup * static_cast<double>(steps) - 1, last = static_cast<double>(steps - 1);
+    }
+    if (at < peak) return detail::half_cosine(start, 1, at / peak);
+    return detail::half_cosine(1, end, last > peak ? (at - peak) / (last - peak) : 0);
+  }
+};
+
+/// How a rate falls from 1 to 0 as x goes from 0 to 1.
+enum class DecayShape {
+  one_minus_root,  // 1 − sqrt(x), the best of those compared by Hägele et al. 2024
+  linear           // 1 − x
+};
+
+/// Warm-up, stable, decay (Hu et al. 2024): a linear warm-up to 1, then constant, and over the last share `decay` of
+/// the schedule down to `floor`. All but the decay is the same for every length of run, so that a run can be prolonged
+/// from a checkpoint before it. With `steps` = 0 the schedule is the run's budget, be it steps or minutes.
+struct WarmupStableDecay {
+  Index warmup = 100;  // steps
+  double decay = 0.2;  // share of the schedule
+  DecayShape shape = DecayShape::one_minus_root;
+  double floor = 0;
+  Index steps = 0;  // of the whole schedule, warm-up included
+
+  double operator()(Progress progress) const {
+    if (progress.step < warmup) return detail::warmup_factor(progress.step, warmup);
+    double done = progress.fraction;
+    if (steps > 0) done = static_cast<double>(progress.step) / static_cast<double>(steps);
+    if (done <= 1 - decay) return 1;
+    const double x = std::clamp((done - (1 - decay)) / decay, 0.0, 1.0);
+    return floor + (1 - floor) * (shape == DecayShape::linear ? 1 - x : 1 - std::sqrt(x));
+  }
+};
+
+static_assert(Schedule<Constant> && Schedule<WarmupCosine> && Schedule<OneCycle> && Schedule<WarmupStableDecay> &&
+              Schedule<AnySchedule>);
 
 }  // namespace tinymoe

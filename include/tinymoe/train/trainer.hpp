@@ -43,7 +43,7 @@ struct FitOptions {
 };
 
 /// Trains a model. `Trainer trainer(model, AdamW{.lr = 1e-3}, WarmupCosine{});`
-template <class ModelType, Optimizer O = AdamW, Schedule S = Constant>
+template <class ModelType, Optimizer<typename ModelType::BackendType> O = AdamW, Schedule S = Constant>
 class Trainer {
  public:
   using Architecture = typename ModelType::Architecture;
@@ -57,13 +57,14 @@ class Trainer {
       : model_(&model), optimizer_(optimizer), schedule_(schedule) {
     auto& backend = model.backend();
     constexpr auto bytes = static_cast<std::size_t>(ModelType::size) * sizeof(Master);
-    for (Index i = 0; i < 1 + O::moments; ++i) buffers_.push_back(backend.allocate(bytes));
+    for (Index i = 0; i < 1 + optimizer_.moments; ++i) buffers_.push_back(backend.allocate(bytes));
     bind(gradients_, row(0).data);
     const auto chunks = chunks_of<typename ModelType::Weights>();
     chunk_count_ = static_cast<Index>(chunks.size());
     chunks_ = backend.allocate(chunks.size() * sizeof(Chunk));
     backend.copy_to_device(chunks_.bytes(), chunks.data(), chunks.size() * sizeof(Chunk));
     norms_ = backend.allocate((chunks.size() + 2) * sizeof(Master));
+    scratch_ = backend.allocate(optimizer_scratch(optimizer_, backend, tensors));
   }
 
   /// Steps done.
@@ -155,7 +156,7 @@ class Trainer {
                                     {"tokens", tokens_},
                                     {"seconds", seconds_},
                                     {"seed", data_seed_},
-                                    {"moments", O::moments},
+                                    {"moments", optimizer_.moments},
                                     {"batch", data_batch_},
                                     {"time", data_time_},
                                     {"accumulation", data_accumulation_},
@@ -174,9 +175,9 @@ class Trainer {
     const auto state = read_json(folder / "trainer.json", std::size_t{1} << 20);
     const auto count = json_field<Index>(state, "moments", name), step = json_field<Index>(state, "step", name);
     if (json_field<Index>(state, "version", name) != 1) fail<MismatchError>(name, ": is of another version of tinymoe");
-    if (count != O::moments || step < 0 || step > (Index{1} << 40)) {
+    if (count != optimizer_.moments || step < 0 || step > (Index{1} << 40)) {
       fail<MismatchError>(name, ": is of an optimizer with ", count, " moments at step ", step, ", expected ",
-                          O::moments, " moments");
+                          optimizer_.moments, " moments");
     }
     const auto tokens = json_field<Index>(state, "tokens", name);
     const auto seconds = json_field<double>(state, "seconds", name);
@@ -207,9 +208,9 @@ class Trainer {
     for (std::size_t i = 1; i < buffers_.size(); ++i) rows.push_back(row(i));
     return rows;
   }
-  static std::vector<std::string> moment_names() {
+  std::vector<std::string> moment_names() const {
     std::vector<std::string> names;
-    for (Index i = 1; i <= O::moments; ++i) names.push_back("moment" + std::to_string(i) + ".");
+    for (Index i = 1; i <= optimizer_.moments; ++i) names.push_back("moment" + std::to_string(i) + ".");
     return names;
   }
 
@@ -340,18 +341,21 @@ class Trainer {
     if (step_arguments_.moments.empty()) step_arguments_.moments = moments();
     step_arguments_.chunks = chunks;
     step_arguments_.clip = {norms, 1, 2};
+    step_arguments_.segments = tensors, step_arguments_.scratch = scratch_.bytes();
     step_arguments_.rate = rate;
     step_arguments_.step = step_;
     optimizer_.step(backend, step_arguments_);
     return static_cast<double>(real_part(norm[0]));
   }
 
+  static constexpr auto tensors = segments<typename ModelType::Weights>();
+
   ModelType* model_;
   O optimizer_;
   S schedule_;
   std::vector<Memory> buffers_;  // gradients, then moments
   Gradients gradients_;
-  Memory chunks_, norms_;
+  Memory chunks_, norms_, scratch_;
   Index chunk_count_ = 0;
   OptimizerStep<BackendType> step_arguments_;
 
@@ -370,7 +374,7 @@ class Trainer {
   Index saved_step_ = -1;
 };
 
-template <class ModelType, Optimizer O, Schedule S>
+template <class ModelType, Optimizer<typename ModelType::BackendType> O, Schedule S>
 StepReport Trainer<ModelType, O, S>::fit(const TokenData& data, const FitOptions& options) {
   using Clock = std::chrono::steady_clock;
   const Index time = options.time > 0 ? options.time : Architecture::context;

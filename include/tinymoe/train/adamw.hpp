@@ -1,0 +1,84 @@
+#pragma once
+/// @file
+/// Adam with decoupled weight decay.
+
+#include "tinymoe/train/optimizer_step.hpp"
+
+namespace tinymoe {
+
+namespace kernels {
+
+/// One chunk of AdamW; the gradient is left zero for the next step.
+template <class T, class M>
+struct AdamWStep {
+  M* weights;
+  T* copy;  // what layers read, or null where that is `weights`
+  M* gradients;
+  M *mean, *square;
+  const Chunk* chunks;
+  const M* clip;  // the gradients' norm and the factor that clips it
+  M rate, decay, beta1, beta2, epsilon, mean_correction, square_correction;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Chunk chunk = chunks[part];
+    M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.offset, *v = square + chunk.offset;
+    const M scale = clip[1], b1 = beta1, b2 = beta2, eps = epsilon;
+    const M step = rate / mean_correction, root = M(1) / std::sqrt(square_correction);
+    const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
+    group.each(chunk.size, [=](Index i) {
+      const M gradient = g[i] * scale;
+      m[i] = b1 * m[i] + (M(1) - b1) * gradient;
+      v[i] = b2 * v[i] + (M(1) - b2) * gradient * gradient;
+      w[i] = keep * w[i] - step * m[i] / (std::sqrt(v[i]) * root + eps);
+      g[i] = M(0);
+    });
+    if (copy != nullptr) {
+      T* to = copy + chunk.offset;
+      group.each(chunk.size, [=](Index i) { to[i] = T(w[i]); });
+    }
+  }
+};
+
+}  // namespace kernels
+
+/// Adam with decoupled weight decay (Loshchilov and Hutter 2019); norms' gains and biases do not decay.
+///
+///     m = β₁ m + (1−β₁) g;  v = β₂ v + (1−β₂) g²;  w = w (1 − lr·decay) − lr · m̂ / (sqrt(v̂) + ε)
+struct AdamW {
+  static constexpr const char* name = "adamw";
+  static constexpr Index moments = 2;
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.1;
+
+  template <Backend B>
+  void step(B& backend, const OptimizerStep<B>& at) const {
+    backend.launch(at.chunks.cols, kernel(at));
+  }
+
+  /// The kernel of one step: a row for each chunk.
+  template <Backend B>
+  kernels::AdamWStep<typename B::Scalar, typename B::Master> kernel(const OptimizerStep<B>& at) const {
+    using M = typename B::Master;
+    const double count = static_cast<double>(at.step + 1);
+    return {at.weights.data,
+            at.copy.data,
+            at.gradients.data,
+            at.moments[0].data,
+            at.moments[1].data,
+            at.chunks.data,
+            at.clip.data,
+            M(at.rate),
+            M(weight_decay),
+            M(beta1),
+            M(beta2),
+            M(epsilon),
+            M(1 - std::pow(beta1, count)),
+            M(1 - std::pow(beta2, count))};
+  }
+};
+static_assert(Optimizer<AdamW>);
+
+}  // namespace tinymoe

@@ -1,0 +1,40 @@
+#pragma once
+/// @file
+/// An optimizer chosen at run time.
+
+#include <functional>
+#include <utility>
+
+#include "tinymoe/train/optimizer_step.hpp"
+
+namespace tinymoe {
+
+/// Any optimizer for backend B: `AnyOptimizer<Cpu> optimizer = Muon{.lr = 2e-3};`. One type of optimizer means one
+/// Trainer for each architecture, however many optimizers a program offers. Checkpoints know it by the name of the
+/// optimizer that it holds, so that one who names the type can resume them, and the other way round.
+template <Backend B>
+class AnyOptimizer {
+ public:
+  template <class O>
+  requires(!std::same_as<O, AnyOptimizer> && Optimizer<O, B>)
+      AnyOptimizer(O optimizer)  // NOLINT: implicit, as every optimizer is one
+      : name(optimizer_name(optimizer)), moments(optimizer.moments), lr(optimizer.lr) {
+    step_ = [optimizer](B& backend, const OptimizerStep<B>& at) { optimizer.step(backend, at); };
+    scratch_ = [optimizer](B& backend, std::span<const Segment> segments) {
+      return optimizer_scratch(optimizer, backend, segments);
+    };
+  }
+
+  void step(B& backend, const OptimizerStep<B>& at) const { step_(backend, at); }
+  std::size_t scratch_bytes(B& backend, std::span<const Segment> segments) const { return scratch_(backend, segments); }
+
+  std::string name;
+  Index moments;
+  double lr;  // the rate before the schedule's factor
+
+ private:
+  std::function<void(B&, const OptimizerStep<B>&)> step_;
+  std::function<std::size_t(B&, std::span<const Segment>)> scratch_;
+};
+
+}  // namespace tinymoe

@@ -1,0 +1,68 @@
+#pragma once
+/// @file
+/// Lion: an optimizer that steps by the sign of its momentum and keeps one moment only.
+
+#include "tinymoe/train/optimizer_step.hpp"
+
+namespace tinymoe {
+
+namespace kernels {
+
+/// One chunk of Lion; the gradient is left zero for the next step.
+template <class T, class M>
+struct LionStep {
+  M* weights;
+  T* copy;  // what layers read, or null where that is `weights`
+  M* gradients;
+  M* mean;
+  const Chunk* chunks;
+  const M* clip;  // the gradients' norm and the factor that clips it
+  M rate, decay, beta1, beta2;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Chunk chunk = chunks[part];
+    M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.offset;
+    const M scale = clip[1], step = rate, b1 = beta1, b2 = beta2;
+    const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
+    group.each(chunk.size, [=](Index i) {
+      const M gradient = g[i] * scale;
+      const auto direction = real_part(b1 * m[i] + (M(1) - b1) * gradient);
+      w[i] = keep * w[i] - (direction > 0 ? step : (direction < 0 ? -step : M(0)));
+      m[i] = b2 * m[i] + (M(1) - b2) * gradient;
+      g[i] = M(0);
+    });
+    if (copy != nullptr) {
+      T* to = copy + chunk.offset;
+      group.each(chunk.size, [=](Index i) { to[i] = T(w[i]); });
+    }
+  }
+};
+
+}  // namespace kernels
+
+/// Lion (Chen et al. 2023, algorithm 2); norms' gains and biases do not decay.
+///
+///     w = w (1 − lr·decay) − lr · sign(β₁ m + (1−β₁) g);  m = β₂ m + (1−β₂) g        sign(0) = 0
+///
+/// Every weight moves by lr, so lr is to be 3 to 10 times smaller than AdamW's, and the decay as many times larger
+/// (section 5 there): the defaults are AdamW's divided and multiplied by 5.
+struct Lion {
+  static constexpr const char* name = "lion";
+  static constexpr Index moments = 1;
+  double lr = 2e-4;
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double weight_decay = 0.5;
+
+  template <Backend B>
+  void step(B& backend, const OptimizerStep<B>& at) const {
+    using T = typename B::Scalar;
+    using M = typename B::Master;
+    backend.launch(at.chunks.cols, kernels::LionStep<T, M>{at.weights.data, at.copy.data, at.gradients.data,
+                                                           at.moments[0].data, at.chunks.data, at.clip.data, M(at.rate),
+                                                           M(weight_decay), M(beta1), M(beta2)});
+  }
+};
+static_assert(Optimizer<Lion>);
+
+}  // namespace tinymoe

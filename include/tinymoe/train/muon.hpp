@@ -1,0 +1,215 @@
+#pragma once
+/// @file
+/// Muon: momentum whose matrices are made orthogonal before they are added to the weights; all else by AdamW.
+///
+///     m = μ m + g;   u = g + μ m;   O = NewtonSchulz(u) ≈ U Vᵀ, where u = U S Vᵀ
+///     w = w (1 − lr·decay) − lr · 0.2 sqrt(max(rows, cols)) · O
+///
+/// g, m, u, w, O (rows, cols): each matrix of attention, experts and dense networks by itself; of a stacked tensor
+/// (q, k and v; w1 and w3) each one that has a name on disk.
+///
+/// Newton-Schulz, with r the lesser of rows and cols, c the greater, and X (r, c), transposed where rows > cols:
+///
+///     X = u / (‖u‖ + ε);   five times:  A = X Xᵀ;  X = (a I + b A + c A²) X        a, b, c = 3.4445, −4.7750, 2.0315
+///
+/// which takes every singular value of u to between 0.7 and 1.2 (Jordan et al. 2024). A step costs 5 · (4 r² c + 2 r³)
+/// operations for each matrix, whatever the batch is: worth it where a step has many tokens.
+
+#include <utility>
+
+#include "tinymoe/train/adamw.hpp"
+
+namespace tinymoe {
+
+namespace kernels {
+
+/// One chunk: of a block's matrix, m is moved, the gradient becomes u, and its squares are summed; AdamW elsewhere.
+template <class T, class M>
+struct MuonMomentum {
+  AdamWStep<T, M> adamw;
+  M momentum;
+  M* squares;  // (1, chunks): Σ u² of each chunk
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Chunk chunk = adamw.chunks[part];
+    if (chunk.matrix == 0) return adamw(group, part);
+    M *g = adamw.gradients + chunk.offset, *m = adamw.mean + chunk.offset;
+    const M scale = adamw.clip[1], mu = momentum;
+    const M total = group.sum(chunk.size, [=](Index i) {
+      const M gradient = g[i] * scale;
+      m[i] = mu * m[i] + gradient;
+      const M update = gradient + mu * m[i];
+      g[i] = update;
+      return update * update;
+    });
+    group.once([&] { squares[part] = total; });
+  }
+};
+
+/// One row of u: x = u / (‖u‖ + ε), transposed if asked.
+template <class T, class M>
+struct MuonNormalise {
+  View<const M> update;  // u (rows, cols)
+  const M* squares;      // whose sum over `chunks` is ‖u‖²
+  Index chunks;
+  M epsilon;
+  bool transpose;
+  View<T> x;  // (rows, cols), or (cols, rows)
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
+    const M* partial = squares;
+    const M scale = M(1) / (std::sqrt(group.sum(chunks, [=](Index i) { return partial[i]; })) + epsilon);
+    const M* from = update.row(row);
+    T* to = transpose ? x.data + row : x.row(row);
+    const Index apart = transpose ? x.stride : 1;
+    group.each(update.cols, [=](Index i) { to[i * apart] = T(from[i] * scale); });
+  }
+};
+
+/// One row:  square = a I + b A + c square, where square holds A².
+template <class T, class M>
+struct MuonPolynomial {
+  View<const T> gram;  // A (r, r)
+  View<T> square;      // (r, r)
+  M a, b, c;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
+    const T* from = gram.row(row);
+    T* to = square.row(row);
+    const M a = this->a, b = this->b, c = this->c;
+    group.each(gram.cols, [=](Index i) { to[i] = T(b * M(from[i]) + c * M(to[i]) + (i == row ? a : M(0))); });
+  }
+};
+
+/// One row of the weights:  w = keep · w − step · O; the gradient is left zero for the next step.
+template <class T, class M>
+struct MuonApply {
+  View<M> weights, gradients;  // (rows, cols)
+  View<T> copy;                // what layers read, or empty where that is `weights`
+  View<const T> x;             // O, transposed if so
+  bool transposed;
+  M keep, step;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
+    M *w = weights.row(row), *g = gradients.row(row);
+    const T* from = transposed ? x.data + row : x.row(row);
+    const Index apart = transposed ? x.stride : 1;
+    const M decay = keep, rate = step;
+    group.each(weights.cols, [=](Index i) {
+      w[i] = decay * w[i] - rate * M(from[i * apart]);
+      g[i] = M(0);
+    });
+    if (copy.empty()) return;
+    T* to = copy.row(row);
+    group.each(weights.cols, [=](Index i) { to[i] = T(w[i]); });
+  }
+};
+
+}  // namespace kernels
+
+/// Muon (Jordan et al. 2024) for the matrices of blocks, with the scale of Liu et al. 2025 (0.2 · sqrt(max(rows,
+/// cols)), which gives an update the size of AdamW's, so that AdamW's rate and decay carry over); AdamW with the same
+/// rate and decay for the rest. A router is small and its rows are directions in which tokens are told apart, not a map
+/// to be kept well-conditioned: it is left to AdamW, as are the head and the embeddings.
+///
+/// The second moment of the matrices stays zero.
+struct Muon {
+  static constexpr const char* name = "muon";
+  static constexpr Index moments = 2;
+  double lr = 1e-3;
+  double momentum = 0.95;
+  double weight_decay = 0.1;
+  int iterations = 5;                                // of Newton-Schulz
+  double a = 3.4445, b = -4.7750, c = 2.0315;        // its polynomial
+  double scale = 0.2;                                // of the update, which has a root mean square near this
+  double matrix_epsilon = 1e-7;                      // beside the norm of a matrix
+  double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;  // of AdamW for the rest
+
+  /// Room for the largest matrix twice, its products twice, and a number for each chunk.
+  template <Backend B>
+  std::size_t scratch_bytes(B&, std::span<const Segment> segments) const {
+    return Scratch<B>(segments, nullptr).bytes;
+  }
+
+  template <Backend B>
+  void step(B& backend, const OptimizerStep<B>& at) const {
+    using T = typename B::Scalar;
+    using M = typename B::Master;
+    const Scratch<B> scratch(at.segments, at.scratch);
+    const AdamW adamw{lr, beta1, beta2, epsilon, weight_decay};
+    backend.launch(at.chunks.cols, kernels::MuonMomentum<T, M>{adamw.kernel(at), M(momentum), scratch.squares});
+    const M* squares = scratch.squares;
+    for (const Segment& segment : at.segments) {
+      if (!segment.trained) continue;
+      const Index chunks = chunk_count(segment);
+      if (is_block_matrix(segment)) step_matrix(backend, at, segment, squares, chunks, scratch);
+      squares += chunks;
+    }
+  }
+
+ private:
+  static constexpr Index chunk_count(const Segment& segment) {
+    return (segment.size() + Chunk::largest - 1) / Chunk::largest;
+  }
+
+  /// Where a step's intermediate results lie.
+  template <Backend B>
+  struct Scratch {
+    using T = typename B::Scalar;
+    using M = typename B::Master;
+    M* squares;      // one for each chunk
+    T *x, *next;     // (r, c)
+    T *gram, *poly;  // (r, r)
+    std::size_t bytes = 0;
+
+    Scratch(std::span<const Segment> segments, std::byte* block) {
+      Index chunks = 0, largest = 0, square = 0;
+      for (const Segment& segment : segments) {
+        chunks += segment.trained ? chunk_count(segment) : 0;
+        if (!is_block_matrix(segment)) continue;
+        const Index r = std::min(segment.rows, segment.cols);
+        largest = std::max(largest, segment.size()), square = std::max(square, r * r);
+      }
+      squares = take<M>(block, chunks);
+      x = take<T>(block, largest), next = take<T>(block, largest);
+      gram = take<T>(block, square), poly = take<T>(block, square);
+    }
+    template <class E>
+    E* take(std::byte* block, Index count) {
+      const std::size_t offset =
+          std::exchange(bytes, bytes + round_up(static_cast<std::size_t>(count) * sizeof(E), alignment));
+      return block == nullptr ? nullptr : reinterpret_cast<E*>(block + offset);
+    }
+  };
+
+  /// Makes u, which is where the gradient was, orthogonal and adds it to the weights.
+  template <Backend B>
+  void step_matrix(B& backend, const OptimizerStep<B>& at, const Segment& segment, const typename B::Master* squares,
+                   Index chunks, const Scratch<B>& scratch) const {
+    using T = typename B::Scalar;
+    using M = typename B::Master;
+    const bool tall = segment.rows > segment.cols;
+    const Index least = std::min(segment.rows, segment.cols), most = std::max(segment.rows, segment.cols);
+    const auto part_of = [&](auto row) {
+      return decltype(row)(row.empty() ? nullptr : row.data + segment.offset, segment.rows, segment.cols);
+    };
+    View<T> x(scratch.x, least, most), next(scratch.next, least, most);
+    const View<T> gram(scratch.gram, least, least), poly(scratch.poly, least, least);
+    const View<M> update = part_of(at.gradients);
+    backend.launch(segment.rows, kernels::MuonNormalise<T, M>{update, squares, chunks, M(matrix_epsilon), tall, x});
+    for (int i = 0; i < iterations; ++i) {
+      backend.matmul(x, x, {}, gram);
+      backend.matmul(gram, gram, {}, poly);  // A is symmetric: A Aᵀ = A²
+      backend.launch(least, kernels::MuonPolynomial<T, M>{gram, poly, M(a), M(b), M(c)});
+      backend.matmul_input(poly, x, next, Write::overwrite);
+      std::swap(x, next);
+    }
+    const double size = scale * std::sqrt(static_cast<double>(most));
+    const double keep = segment.decay ? 1 - at.rate * weight_decay : 1;
+    backend.launch(segment.rows, kernels::MuonApply<T, M>{part_of(at.weights), update, part_of(at.copy), x, tall,
+                                                          M(keep), M(at.rate * size)});
+  }
+};
+static_assert(Optimizer<Muon>);
+
+}  // namespace tinymoe

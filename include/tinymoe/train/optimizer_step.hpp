@@ -1,0 +1,131 @@
+#pragma once
+/// @file
+/// What every optimizer works on: the one buffer of weights, cut into chunks, and the norm of the gradients.
+
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <typeinfo>
+#include <vector>
+
+#include "tinymoe/layers/model.hpp"
+
+namespace tinymoe {
+
+/// A piece of the weights' buffer, none of which crosses a tensor's end: one kernel row of an optimizer.
+struct Chunk {
+  static constexpr Index largest = 16384;
+  Index offset = 0;
+  std::int32_t size = 0;
+  std::int32_t decay = 0;   // whether weight decay applies
+  std::int32_t matrix = 0;  // whether it is of a block's matrix: see `is_block_matrix`
+};
+
+/// Whether a tensor is a matrix inside a block: of attention, an expert or a dense network. Embeddings, the head,
+/// routers, norms and biases are not.
+constexpr bool is_block_matrix(const Segment& segment) {
+  const bool inside =
+      segment.part == Part::attention || segment.part == Part::expert || segment.part == Part::feed_forward;
+  return inside && segment.trained && !segment.vector && segment.rows > 1 && segment.cols > 1;
+}
+
+/// The chunks of a model's trained tensors, in order; a tensor of n elements has ceil(n / Chunk::largest) of them.
+template <class Parameters>
+std::vector<Chunk> chunks_of() {
+  std::vector<Chunk> chunks;
+  for (const Segment& segment : segments<Parameters>()) {
+    if (!segment.trained) continue;
+    for (Index first = 0; first < segment.size(); first += Chunk::largest) {
+      chunks.push_back({segment.offset + first,
+                        static_cast<std::int32_t>(std::min(Chunk::largest, segment.size() - first)),
+                        segment.decay ? 1 : 0, is_block_matrix(segment) ? 1 : 0});
+    }
+  }
+  return chunks;
+}
+
+namespace kernels {
+
+/// partial[chunk] = Σ g².
+template <class M>
+struct SquaredSum {
+  const M* gradients;
+  const Chunk* chunks;
+  M* partial;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const M* g = gradients + chunks[part].offset;
+    const M total = group.sum(chunks[part].size, [=](Index i) { return g[i] * g[i]; });
+    group.once([&] { partial[part] = total; });
+  }
+};
+
+/// result[0] = the norm of all gradients; result[1] = what to multiply them by so that it is at most `limit`.
+template <class M>
+struct ClipScale {
+  const M* partial;
+  Index count;
+  double limit;  // 0: no limit
+  M* result;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
+    const M* squares = partial;
+    const M norm = std::sqrt(group.sum(count, [=](Index i) { return squares[i]; }));
+    group.once([&] {
+      result[0] = norm;
+      result[1] = limit > 0 && real_part(norm) > limit ? M(limit) / norm : M(1);
+    });
+  }
+};
+
+}  // namespace kernels
+
+/// What an optimizer's step works on: rows of `Model::size` elements.
+template <Backend B>
+struct OptimizerStep {
+  MasterOutput<B> weights;
+  Output<B> copy;  // empty where the layers read `weights`
+  MasterOutput<B> gradients;
+  std::vector<MasterOutput<B>> moments;
+  View<const Chunk> chunks;                // (1, n)
+  MasterInput<B> clip;                     // (1, 2): the gradients' norm and the factor to multiply them by
+  double rate = 0;                         // the learning rate of this step
+  Index step = 0;                          // from 0
+  std::span<const Segment> segments = {};  // the tensors that the chunks are of, on the host
+  std::byte* scratch = nullptr;            // on the backend, as many bytes as `scratch_bytes` asked for
+};
+
+/// An optimizer for backend B: its real-valued settings, how many arrays of the weights' size it keeps, and a step,
+/// which also leaves the gradients zero. It changes only what lies in chunks.
+///
+/// It may have a `name`, by which checkpoints know it, and a `scratch_bytes(backend, segments)`, the bytes that a step
+/// needs besides; they are taken once, before the first step.
+template <class O, class B = detail::DeclaredBackend>
+concept Optimizer = std::copyable<O> && requires(const O optimizer, B& backend, const OptimizerStep<B>& step) {
+  { optimizer.moments } -> std::convertible_to<Index>;
+  { optimizer.lr } -> std::convertible_to<double>;
+  optimizer.step(backend, step);
+};
+
+/// The name by which checkpoints know an optimizer: its `name`, or the compiler's for a user's type without one.
+template <class O>
+std::string optimizer_name(const O& optimizer) {
+  if constexpr (requires { std::string(optimizer.name); }) {
+    return optimizer.name;
+  } else {
+    return typeid(O).name();
+  }
+}
+
+/// The bytes of scratch that an optimizer's step needs for these tensors; 0 where it asks for none.
+template <Backend B, Optimizer<B> O>
+std::size_t optimizer_scratch(const O& optimizer, B& backend, std::span<const Segment> segments) {
+  if constexpr (requires { optimizer.scratch_bytes(backend, segments); }) {
+    return optimizer.scratch_bytes(backend, segments);
+  } else {
+    return 0;
+  }
+}
+
+}  // namespace tinymoe
