@@ -3,7 +3,7 @@
 #include "tinymoe/sample/sampler.hpp"
 
 #include <cmath>
-#include <map>
+#include <set>
 #include <vector>
 
 #include "files/bytes.hpp"
@@ -111,6 +111,71 @@ TEST_CASE("top-p keeps the fewest tokens that reach it, and always one", "[sampl
   check_frequencies(frequencies({.temperature = 1, .top_k = 2, .top_p = 0.6f}, logits), {0, 0, 1, 0});
 }
 
+TEST_CASE("top-p finds its tokens among many unlikely ones", "[sampler]") {
+  // One of 0.5, four of 0.1, and 1000 that have 0.1 together: the last of them reached in order of their number.
+  std::vector<float> logits(1005, std::log(0.0001f));
+  logits[700] = std::log(0.5f);
+  for (const std::size_t v : {10, 500, 900, 1004}) logits[v] = std::log(0.1f);
+  const auto kept = [&](float top_p) {
+    std::set<Token> tokens;
+    Sampler sampler({.temperature = 1, .top_p = top_p});
+    for (Index i = 0; i < 20000; ++i) tokens.insert(sampler(logits, i));
+    return tokens;
+  };
+  CHECK(kept(0.75f) == std::set<Token>{10, 500, 700, 900});
+  CHECK(kept(0.85f) == std::set<Token>{10, 500, 700, 900, 1004});
+  const auto some_of_the_rest = kept(0.9005f);
+  CHECK(some_of_the_rest.size() <= 11);
+  CHECK(some_of_the_rest.size() > 7);
+  // The lower number comes first where two are as likely: 0 to 5 in addition to the five.
+  for (const Token token : some_of_the_rest) CHECK((token <= 5 || logits[static_cast<std::size_t>(token)] > -3));
+}
+
+TEST_CASE("min-p keeps tokens by their share of the greatest probability", "[sampler]") {
+  // Probabilities 0.5, 0.25, 0.125, 0.125: ratios 1, 0.5, 0.25, 0.25.
+  const std::vector<float> logits = {std::log(0.25f), std::log(0.125f), std::log(0.5f), std::log(0.125f)};
+  check_frequencies(frequencies({.temperature = 1, .min_p = 0.2f, .top_p = 1}, logits), {0.25, 0.125, 0.5, 0.125});
+  check_frequencies(frequencies({.temperature = 1, .min_p = 0.3f, .top_p = 1}, logits), {1.0 / 3, 0, 2.0 / 3, 0});
+  check_frequencies(frequencies({.temperature = 1, .min_p = 0.6f, .top_p = 1}, logits), {0, 0, 1, 0});
+  // The ratios are those after the temperature: 1, 0.71, 0.5, 0.5.
+  check_frequencies(frequencies({.temperature = 2, .min_p = 0.45f, .top_p = 1}, logits), softmax(logits, 2));
+  check_frequencies(frequencies({.temperature = 2, .min_p = 0.55f, .top_p = 1}, logits),
+                    {1 / (1 + std::sqrt(2.0)), 0, std::sqrt(2.0) / (1 + std::sqrt(2.0)), 0});
+  // The greatest always stays, and those as great: 1 leaves no others.
+  check_frequencies(frequencies({.temperature = 1, .min_p = 1, .top_p = 1}, {0, 3, 1, 3}), {0, 0.5, 0, 0.5});
+  // 0 keeps all, however unlikely.
+  CHECK(frequencies({.temperature = 1, .min_p = 0, .top_p = 1}, some) ==
+        frequencies({.temperature = 1, .top_p = 1}, some));
+  // top-p counts within what min-p left: 2/3 of it reaches 0.66 alone, 1/2 of all would not.
+  check_frequencies(frequencies({.temperature = 1, .min_p = 0.3f, .top_p = 0.66f}, logits), {0, 0, 1, 0});
+}
+
+TEST_CASE("typical-p keeps the tokens whose information is nearest to the entropy", "[sampler]") {
+  // p = 0.5, 0.25, 0.125, 0.125: information 1, 2, 3, 3 bits, entropy 1.75 bits; distances 0.75, 0.25, 1.25, 1.25. The
+  // most typical token is not the likeliest one.
+  const std::vector<float> logits = {std::log(0.25f), std::log(0.125f), std::log(0.5f), std::log(0.125f)};
+  check_frequencies(frequencies({.temperature = 1, .typical_p = 0.2f, .top_p = 1}, logits), {1, 0, 0, 0});
+  check_frequencies(frequencies({.temperature = 1, .typical_p = 0.3f, .top_p = 1}, logits), {1.0 / 3, 0, 2.0 / 3, 0});
+  check_frequencies(frequencies({.temperature = 1, .typical_p = 0.7f, .top_p = 1}, logits), {1.0 / 3, 0, 2.0 / 3, 0});
+  // Of two that are as near, the first.
+  check_frequencies(frequencies({.temperature = 1, .typical_p = 0.8f, .top_p = 1}, logits),
+                    {0.25 / 0.875, 0.125 / 0.875, 0.5 / 0.875, 0});
+  check_frequencies(frequencies({.temperature = 1, .typical_p = 1, .top_p = 1}, logits), {0.25, 0.125, 0.5, 0.125});
+  // One that is all but certain is typical; a flat distribution is all typical, in order.
+  CHECK(frequencies({.temperature = 1, .typical_p = 0.2f, .top_p = 1}, {0, 0, 100, 0}, 100)[2] == 1);
+  check_frequencies(frequencies({.temperature = 1, .typical_p = 0.5f, .top_p = 1}, {7, 7, 7}), {0.5, 0.5, 0});
+  // Never empty.
+  CHECK(one({.temperature = 1, .typical_p = 1e-30f}, {4}) == 0);
+  CHECK(one({.temperature = 1, .typical_p = 1e-30f}, {-infinity, not_a_number, 4}) == 2);
+  // The entropy is that of what top-k left, 2/3 and 1/3: 0.92 bits, from which 0.58 bits are nearer than 1.58.
+  check_frequencies(frequencies({.temperature = 1, .top_k = 2, .typical_p = 0.3f, .top_p = 1}, logits), {0, 0, 1, 0});
+  // So it is of what min-p left.
+  check_frequencies(frequencies({.temperature = 1, .min_p = 0.3f, .typical_p = 0.3f, .top_p = 1}, logits),
+                    {0, 0, 1, 0});
+  // top-p counts within what is typical, from the likeliest down.
+  check_frequencies(frequencies({.temperature = 1, .typical_p = 0.3f, .top_p = 0.6f}, logits), {0, 0, 1, 0});
+}
+
 TEST_CASE("The repetition penalty divides positive and multiplies negative logits", "[sampler]") {
   const std::vector<float> logits = {2, -1, 0, 1};
   check_frequencies(frequencies({.temperature = 1, .top_p = 1, .repetition_penalty = 2}, logits, 20000, {0, 1, 2}),
@@ -164,6 +229,12 @@ TEST_CASE("Options outside their range are named", "[sampler]") {
   check_message<OptionError>(make({.top_p = 0}), "top-p", "0");
   check_message<OptionError>(make({.top_p = 1.1f}), "top-p", "1.1");
   check_message<OptionError>(make({.top_p = not_a_number}), "top-p");
+  check_message<OptionError>(make({.min_p = -0.1f}), "min-p", "-0.1");
+  check_message<OptionError>(make({.min_p = 1.5f}), "min-p", "1.5");
+  check_message<OptionError>(make({.min_p = not_a_number}), "min-p");
+  check_message<OptionError>(make({.typical_p = 0}), "typical-p", "0");
+  check_message<OptionError>(make({.typical_p = 2}), "typical-p", "2");
+  check_message<OptionError>(make({.typical_p = not_a_number}), "typical-p");
   check_message<OptionError>(make({.repetition_penalty = 0}), "repetition penalty");
   check_message<OptionError>(make({.repetition_penalty = -2}), "repetition penalty", "-2");
   check_message<OptionError>(make({.repetition_penalty = not_a_number}), "repetition penalty");

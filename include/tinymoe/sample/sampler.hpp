@@ -2,13 +2,16 @@
 /// @file
 /// From logits to the next token.
 ///
-/// In order: repetition penalty (Keskar et al. 2019), temperature, top-k (Fan et al. 2018), top-p (Holtzman et al.
-/// 2020), and a draw that is a function of (seed, story, position).
+/// In order: repetition penalty (Keskar et al. 2019), temperature, top-k (Fan et al. 2018), min-p (Nguyen et al. 2024),
+/// typical-p (Meister et al. 2022), top-p (Holtzman et al. 2020), and a draw that is a function of (seed, story,
+/// position). Each filter sees what the ones before it left, with probabilities that sum to one again, and leaves at
+/// least one token.
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <limits>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
@@ -20,6 +23,8 @@ namespace tinymoe {
 struct SampleOptions {
   float temperature = 0.8f;         // 0: always the most likely token
   Index top_k = 0;                  // of the most likely tokens; 0: all
+  float min_p = 0;                  // tokens at least so likely, relative to the likeliest; 0: all
+  float typical_p = 1;              // the most typical tokens whose probabilities reach this; 1: all
   float top_p = 0.95f;              // the fewest tokens whose probabilities reach this; 1: all
   float repetition_penalty = 1.0f;  // above 1, tokens seen before become less likely; 1: none
   Index tokens = 256;               // to write at most
@@ -32,6 +37,10 @@ struct SampleOptions {
       fail<OptionError>("temperature must be 0 or more, found ", temperature);
     }
     if (top_k < 0) fail<OptionError>("top-k must be 0 (all) or more, found ", top_k);
+    if (!(min_p >= 0 && min_p <= 1)) fail<OptionError>("min-p must be from 0 (all) to 1, found ", min_p);
+    if (!(typical_p > 0 && typical_p <= 1)) {
+      fail<OptionError>("typical-p must be above 0 and at most 1 (all), found ", typical_p);
+    }
     if (!(top_p > 0 && top_p <= 1)) fail<OptionError>("top-p must be above 0 and at most 1, found ", top_p);
     if (!(repetition_penalty > 0) || !std::isfinite(repetition_penalty)) {
       fail<OptionError>("the repetition penalty must be above 0, found ", repetition_penalty);
@@ -66,46 +75,112 @@ class Sampler {
     if (best == scores_.end() || *best == -std::numeric_limits<float>::infinity()) {
       fail<TextError>("the model gives no token a finite logit");
     }
-    if (options_.temperature == 0) return static_cast<Token>(best - scores_.begin());
-    return draw(position, *best);
+    return options_.temperature == 0 ? static_cast<Token>(best - scores_.begin()) : draw(position, *best);
   }
 
  private:
+  struct Candidate {
+    Token token;
+    double weight;  // its probability, but for a common factor; the likeliest token's is 1
+  };
+
   Token draw(Index position, float greatest) {
-    // Candidates from the most likely down; equal ones by number, so that the order is one on every machine.
-    order_.resize(scores_.size());
-    std::iota(order_.begin(), order_.end(), Token{0});
-    const auto likelier = [this](Token a, Token b) {
-      const float x = scores_[static_cast<std::size_t>(a)], y = scores_[static_cast<std::size_t>(b)];
-      return x != y ? x > y : a < b;
-    };
-    std::size_t count = scores_.size();
-    if (options_.top_k > 0) count = std::min(count, static_cast<std::size_t>(options_.top_k));
-    std::partial_sort(order_.begin(), order_.begin() + static_cast<Index>(count), order_.end(), likelier);
-    weights_.resize(count);
-    double total = 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      const double score = scores_[static_cast<std::size_t>(order_[i])];
-      total += weights_[i] = std::exp((score - greatest) / options_.temperature);
-    }
-    double reached = 0;
-    std::size_t kept = 0;  // the first always stays, whatever top-p is
-    while (kept < count && (kept == 0 || reached < options_.top_p * total)) reached += weights_[kept++];
+    if (std::isinf(greatest)) return most_likely();
+    collect(greatest);
+    double total = mass();
+    if (options_.top_k == 0 && options_.typical_p == 1) drop_hopeless(total);
+    keep_most_likely();
+    if (options_.top_k > 0) total = mass();
+    if (options_.typical_p < 1) total = keep_typical(total);
+    const double reached = keep_mass(options_.top_p * total);
     const RandomStream stream(options_.seed, options_.story, RandomSite::sampling);
     const auto words = random_words(stream, static_cast<std::uint64_t>(position));
     double point = (words[0] + words[1] * 0x1p-32) * 0x1p-32 * reached;
-    for (std::size_t i = 0; i + 1 < kept; ++i) {
-      if (point < weights_[i]) return order_[i];
-      point -= weights_[i];
+    for (const auto& candidate : candidates_) {
+      if (point < candidate.weight) return candidate.token;
+      point -= candidate.weight;
     }
-    return order_[kept - 1];
+    return candidates_.back().token;  // a rounding past the end
+  }
+
+  Token most_likely() const {
+    return static_cast<Token>(std::max_element(scores_.begin(), scores_.end()) - scores_.begin());
+  }
+
+  /// The tokens that min-p leaves, in no order yet; the likeliest is always among them.
+  void collect(float greatest) {
+    candidates_.clear();
+    for (std::size_t v = 0; v < scores_.size(); ++v) {
+      const double weight = std::exp((double(scores_[v]) - greatest) / options_.temperature);
+      if (weight > 0 && weight >= options_.min_p) candidates_.push_back({static_cast<Token>(v), weight});
+    }
+  }
+
+  /// Spares most of the sorting: tokens below (1 − top-p) / V have less than 1 − top-p together, so the others reach
+  /// top-p without them. (A part in a thousand is left for rounding.)
+  void drop_hopeless(double total) {
+    const double least = 0.999 * (1.0 - options_.top_p) * total / static_cast<double>(candidates_.size());
+    std::erase_if(candidates_, [=](const Candidate& candidate) { return candidate.weight < least; });
+  }
+
+  /// Sorts from the most likely down, equal ones by number, so that the order is one on every machine; keeps top-k.
+  /// (min-p and top-k each keep a first part of this order, so it makes no difference that min-p came first.)
+  void keep_most_likely() {
+    std::size_t count = candidates_.size();
+    if (options_.top_k > 0) count = std::min(count, static_cast<std::size_t>(options_.top_k));
+    const auto end = candidates_.begin() + static_cast<Index>(count);
+    std::partial_sort(candidates_.begin(), end, candidates_.end(), [this](const Candidate& a, const Candidate& b) {
+      const float x = scores_[static_cast<std::size_t>(a.token)], y = scores_[static_cast<std::size_t>(b.token)];
+      return x != y ? x > y : a.token < b.token;
+    });
+    candidates_.erase(end, candidates_.end());
+  }
+
+  /// Keeps the fewest tokens whose information −log p is nearest to the entropy H = −Σ p log p and whose probabilities
+  /// reach typical-p, the likelier of two that are as near; returns the sum of their weights.
+  double keep_typical(double total) {
+    double entropy = 0;
+    for (const auto& candidate : candidates_) {
+      entropy -= candidate.weight / total * std::log(candidate.weight / total);
+    }
+    distances_.clear();  // from the entropy, with the place in `candidates_`
+    for (std::size_t i = 0; i < candidates_.size(); ++i) {
+      distances_.push_back({std::abs(std::log(candidates_[i].weight / total) + entropy), i});
+    }
+    std::sort(distances_.begin(), distances_.end());
+    double reached = 0;
+    std::size_t kept = 0;
+    for (; kept < distances_.size() && (kept == 0 || reached < options_.typical_p * total); ++kept) {
+      reached += candidates_[distances_[kept].second].weight;
+    }
+    // The most likely first again.
+    std::sort(distances_.begin(), distances_.begin() + static_cast<Index>(kept),
+              [](const auto& a, const auto& b) { return a.second < b.second; });
+    for (std::size_t i = 0; i < kept; ++i) candidates_[i] = candidates_[distances_[i].second];
+    candidates_.resize(kept);
+    return reached;
+  }
+
+  /// Keeps the first tokens whose weights reach `least`, one at least; returns their sum.
+  double keep_mass(double least) {
+    double reached = 0;
+    std::size_t kept = 0;
+    while (kept < candidates_.size() && (kept == 0 || reached < least)) reached += candidates_[kept++].weight;
+    candidates_.resize(kept);
+    return reached;
+  }
+
+  double mass() const {
+    double total = 0;
+    for (const auto& candidate : candidates_) total += candidate.weight;
+    return total;
   }
 
   SampleOptions options_;
   std::vector<bool> seen_;
   std::vector<float> scores_;
-  std::vector<double> weights_;
-  std::vector<Token> order_;
+  std::vector<Candidate> candidates_;
+  std::vector<std::pair<double, std::size_t>> distances_;
 };
 
 }  // namespace tinymoe
