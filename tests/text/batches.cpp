@@ -190,3 +190,93 @@ TEST_CASE("A story longer than a window goes through several", "[batches]") {
   CHECK(std::count(targets.begin(), targets.end(), tokenizer.end_of_story()) == 2);
   CHECK(std::count(targets.begin(), targets.end(), tokenizer.encode("x")[0]) == 99);
 }
+
+namespace {
+
+/// Stories of the tokens 1, 2, 3…, each with 0 at its end; `lengths` without the end.
+TokenData stories_of(const std::vector<Index>& lengths, bool last_ends = true) {
+  Tokens tokens;
+  Token next = 1;
+  for (const Index length : lengths) {
+    for (Index i = 0; i < length; ++i) tokens.push_back(next++);
+    tokens.push_back(0);
+  }
+  if (!last_ends) tokens.pop_back();
+  return TokenData::from_tokens(tokens, next);
+}
+
+}  // namespace
+
+TEST_CASE("A padded row is one story from its start, with its end and pads", "[batches]") {
+  // 1 2 3 | 4 | 5 6 7 8 9 10, in rows of 5.
+  const PaddedBatches batches(stories_of({3, 1, 6}), 0, 3, 5, Seed{1});
+  CHECK(batches.stories() == 3);
+  CHECK(batches.batches_per_epoch() == 1);
+  const std::map<Index, std::pair<Tokens, Tokens>> expected = {{0, {{0, 1, 2, 3, -1}, {1, 2, 3, 0, -1}}},
+                                                               {1, {{0, 4, -1, -1, -1}, {4, 0, -1, -1, -1}}},
+                                                               {2, {{0, 5, 6, 7, 8}, {5, 6, 7, 8, 9}}}};  // cut
+  std::set<Index> seen;
+  const auto [inputs, targets] = batch_of(batches, 0);
+  for (Index row = 0; row < 3; ++row) {
+    const auto& story = expected.at(batches.story(0, row));
+    seen.insert(batches.story(0, row));
+    CHECK(Tokens(inputs.begin() + 5 * row, inputs.begin() + 5 * row + 5) == story.first);
+    CHECK(Tokens(targets.begin() + 5 * row, targets.begin() + 5 * row + 5) == story.second);
+  }
+  CHECK(seen.size() == 3);
+  // A row that a story fills exactly, and one of one token.
+  const PaddedBatches exact(stories_of({4}), 0, 1, 5, Seed{1});
+  CHECK(batch_of(exact, 0) == Batch{{0, 1, 2, 3, 4}, {1, 2, 3, 4, 0}});
+  const PaddedBatches single(stories_of({4}), 0, 1, 1, Seed{1});
+  CHECK(batch_of(single, 0) == Batch{{0}, {1}});
+}
+
+TEST_CASE("The last story may be cut, and an end alone is no story", "[batches]") {
+  const PaddedBatches cut(stories_of({2, 3}, false), 0, 1, 5, Seed{1});
+  CHECK(cut.stories() == 2);
+  const Index step = cut.story(0, 0) == 1 ? 0 : 1;
+  CHECK(batch_of(cut, step) == Batch{{0, 3, 4, -1, -1}, {3, 4, 5, -1, -1}});  // nobody knows how it ends
+  const PaddedBatches gaps(stories_of({0, 2, 0, 0, 1}), 0, 1, 5, Seed{1});
+  CHECK(gaps.stories() == 2);
+  CHECK_THROWS_AS(PaddedBatches(stories_of({0, 0}), 0, 1, 5, Seed{1}), TrainingError);
+  CHECK_THROWS_AS(PaddedBatches(stories_of({}), 0, 1, 5, Seed{1}), TrainingError);
+  CHECK_THROWS_AS(PaddedBatches(stories_of({3}), 0, 0, 5, Seed{1}), ShapeError);
+  Tokens inputs(5), targets(4);
+  CHECK_THROWS_AS(gaps.fill(0, inputs, targets), ShapeError);
+  CHECK_THROWS_AS(batch_of(gaps, -1), ShapeError);
+}
+
+TEST_CASE("Padded epochs visit each story once, as a pure function of seed and step", "[batches]") {
+  std::vector<Index> lengths;
+  for (Index i = 0; i < 37000; ++i) lengths.push_back(i % 5 + 1);  // more tokens than are looked at at once
+  const auto data = stories_of(lengths);
+  const PaddedBatches batches(data, 0, 8, 4, Seed{3}), again(data, 0, 8, 4, Seed{3}), other(data, 0, 8, 4, Seed{4});
+  REQUIRE(batches.stories() == 37000);
+  for (Index epoch = 0; epoch < 2; ++epoch) {
+    std::set<Index> seen;
+    for (Index sample = 0; sample < 37000; ++sample) {
+      const Index at = epoch * 37000 + sample;
+      seen.insert(batches.story(at / 8, at % 8));
+    }
+    CHECK(seen.size() == 37000);
+  }
+  CHECK(batches.story(0, 0) != batches.story(4625, 0));  // the first of each epoch
+  CHECK(batch_of(batches, 1234) == batch_of(again, 1234));
+  CHECK_FALSE(batch_of(batches, 1234) == batch_of(other, 1234));
+  CHECK_FALSE(batch_of(batches, 1234) == batch_of(batches, 1235));
+}
+
+TEST_CASE("Padded batches of encoded stories are what a generator reads and writes", "[batches]") {
+  const auto tokenizer = small_tokenizer();
+  const auto data = TokenData::encode(StoryList{"the low", "er"}, tokenizer);
+  const PaddedBatches batches(data, tokenizer.end_of_story(), 2, 8, Seed{1});
+  const auto filled = batch_of(batches, 0);
+  for (Index row = 0; row < 2; ++row) {
+    Tokens expected = tokenizer.encode(batches.story(0, row) == 0 ? "the low" : "er");
+    const auto begin = filled.targets.begin() + 8 * row;
+    expected.push_back(tokenizer.end_of_story());
+    expected.resize(8, -1);
+    CHECK(Tokens(begin, begin + 8) == expected);
+    CHECK(filled.inputs[static_cast<std::size_t>(8 * row)] == tokenizer.end_of_story());
+  }
+}

@@ -1,7 +1,10 @@
 #pragma once
 /// @file
-/// Batches of windows: what a training step and an evaluation read. A batch is a pure function of the seed and the
-/// step, so that a resumed run goes on with the batches it would have had.
+/// Batches: what a training step and an evaluation read. A batch is a pure function of the seed and the step, so that a
+/// resumed run goes on with the batches it would have had.
+///
+/// `Batches` are packed: windows of the data as it lies, stories and parts of stories side by side, and no token
+/// wasted. `PaddedBatches` have one story in each row, from its start, and pads after its end.
 
 #include <algorithm>
 #include <bit>
@@ -11,6 +14,7 @@
 #include <limits>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -18,6 +22,12 @@
 #include "tinymoe/text/token_data.hpp"
 
 namespace tinymoe {
+
+/// How stories become the rows of a batch.
+enum class Batching { packed, padded };
+
+/// What stands in a row where there is no token: an input that no layer sees, a target that is not scored.
+inline constexpr Token pad = -1;
 
 namespace detail {
 
@@ -69,8 +79,8 @@ inline void expect_positive(Index batch, Index time) {
 
 }  // namespace detail
 
-/// Training batches. An epoch cuts the data into windows, from a random offset on, and visits each once in a random
-/// order; the last target of a window is the first input of the next. Steps flow from one epoch into the next.
+/// Packed training batches. An epoch cuts the data into windows, from a random offset on, and visits each once in a
+/// random order; the last target of a window is the first input of the next. Steps flow from one epoch into the next.
 class Batches {
  public:
   /// Throws ShapeError for an empty batch, TrainingError if the data is shorter than one window of `time` + 1 tokens.
@@ -122,6 +132,87 @@ class Batches {
   Index windows_ = 0;
 };
 
+/// Padded training batches: one story in each row. A row starts with the end of a story, as a generator does, goes on
+/// with the story, and predicts it and its end:
+///
+///     inputs   end  s_0  s_1 … s_n-1   pad …
+///     targets  s_0  s_1  …     end     pad …
+///
+/// A story that is longer than a row is cut. An epoch visits each story once in a random order; steps flow from one
+/// epoch into the next.
+class PaddedBatches {
+ public:
+  /// Finds the stories, once: each ends with `end_of_story`, the last one perhaps with the data. Throws ShapeError for
+  /// an empty batch, TrainingError if the data has no story, FileError if it is corrupt.
+  PaddedBatches(TokenData data, Token end_of_story, Index batch, Index time, Seed seed)
+      : data_(std::move(data)), end_(end_of_story), batch_(batch), time_(time), seed_(seed) {
+    detail::expect_positive(batch, time);
+    find_stories();
+    if (stories() == 0) fail<TrainingError>("expected a story to train on, found none in ", data_.size(), " tokens");
+  }
+
+  Index batch() const { return batch_; }
+  Index time() const { return time_; }
+  /// Stories that an epoch visits: those of at least one token besides their end.
+  Index stories() const { return std::ssize(stories_); }
+  /// Steps until each story of an epoch has been visited, the last one perhaps with stories of the next epoch.
+  Index batches_per_epoch() const { return (stories() + batch_ - 1) / batch_; }
+
+  /// Which story row `row` of step `step` holds.
+  Index story(Index step, Index row) const {
+    assert(step >= 0 && row >= 0 && row < batch_);
+    const Index sample = step * batch_ + row, epoch = sample / stories();
+    const RandomStream stream(seed_, static_cast<std::uint32_t>(epoch), RandomSite::batches);
+    const detail::RandomPermutation order(stream, static_cast<std::uint64_t>(stories()));
+    return static_cast<Index>(order(static_cast<std::uint64_t>(sample % stories())));
+  }
+
+  /// Overwrites `inputs` and `targets` (B, T), row-major, with the batch of a step >= 0.
+  /// Throws ShapeError if the spans are not B·T long or the step is negative, FileError if the data is corrupt.
+  void fill(Index step, std::span<Token> inputs, std::span<Token> targets) const {
+    detail::expect_batch(batch_, time_, inputs, targets);
+    if (step < 0) fail<ShapeError>("expected a step from 0 on, found ", step);
+    for (Index row = 0; row < batch_; ++row) {
+      const auto [start, tokens] = stories_[static_cast<std::size_t>(story(step, row))];
+      const Index length = std::min<Index>(tokens, time_);
+      const auto in = inputs.subspan(row * time_, time_), out = targets.subspan(row * time_, time_);
+      in[0] = end_;
+      data_.copy(start, in.subspan(1, length - 1));
+      data_.copy(start, out.first(length));
+      std::fill(in.begin() + length, in.end(), pad);
+      std::fill(out.begin() + length, out.end(), pad);
+    }
+  }
+
+ private:
+  struct Story {
+    Index start, tokens;  // its end included
+  };
+
+  void find_stories() {
+    std::vector<Token> block(static_cast<std::size_t>(std::min<Index>(data_.size(), Index{1} << 16)));
+    Index start = 0;
+    const auto add = [&](Index after, bool ended) {
+      if (after - start > (ended ? 1 : 0)) stories_.push_back({start, after - start});
+      start = after;
+    };
+    for (Index first = 0; first < data_.size(); first += std::ssize(block)) {
+      const auto tokens = std::span(block).first(std::min(std::ssize(block), data_.size() - first));
+      data_.copy(first, tokens);
+      for (Index i = 0; i < std::ssize(tokens); ++i) {
+        if (tokens[i] == end_) add(first + i + 1, true);
+      }
+    }
+    add(data_.size(), false);
+  }
+
+  TokenData data_;
+  Token end_ = 0;
+  Index batch_ = 0, time_ = 0;
+  Seed seed_;
+  std::vector<Story> stories_;
+};
+
 /// Batches for evaluation: windows side by side, in order, such that each token but the first is a target exactly once.
 /// What the last windows have too much is padded: target -1, which is not scored.
 class EvaluationWindows {
@@ -148,7 +239,7 @@ class EvaluationWindows {
     data_.copy(start, inputs.first(length));
     data_.copy(start + 1, targets.first(length));
     std::fill(inputs.begin() + length, inputs.end(), Token{0});
-    std::fill(targets.begin() + length, targets.end(), Token{-1});
+    std::fill(targets.begin() + length, targets.end(), pad);
   }
 
  private:
