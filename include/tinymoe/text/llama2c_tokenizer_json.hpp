@@ -1,0 +1,201 @@
+#pragma once
+/// @file
+/// tokenizer.json as the hub has it for Llama 2 and Mixtral: the vocabulary of a llama2.c tokenizer with its merges.
+///
+/// Nobody vouches for such a file, so everything in it is checked.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/text/llama2c_tokenizer_file.hpp"
+#include "tinymoe/text/piece_table.hpp"
+#include "tinymoe/text/tokenizer_file.hpp"
+#include "tinymoe/text/unicode.hpp"
+
+namespace tinymoe::detail {
+
+/// What stands for a space in the hub's files.
+inline constexpr std::string_view space_mark = "\xe2\x96\x81";  // U+2581
+
+/// How the hub's files say that a space comes before a text, and that a space is U+2581.
+inline nlohmann::json llama2c_normalizer() {
+  const std::string mark(space_mark);
+  return {{"type", "Sequence"},
+          {"normalizers",
+           {{{"type", "Prepend"}, {"prepend", mark}},
+            {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", mark}}}}};
+}
+
+/// Which merges have the score of the one before, though they make another token: Llama 2's runs of spaces have. The
+/// format has merges in one order only; what reads them so cuts such runs otherwise. Throws FileError.
+inline std::vector<bool> read_tied_merges(const nlohmann::json& model, std::size_t merges, const std::string& file) {
+  std::vector<bool> tied(merges);
+  const auto found = model.find("tied_merges");
+  if (found == model.end() || found->is_null()) return tied;
+  if (!found->is_array()) fail<FileError>(file, ": \"tied_merges\": expected an array, found ", json_found(*found));
+  for (const auto& value : *found) {
+    const auto merge = json_value<std::uint64_t>(value, "tied_merges", file);
+    if (merge >= merges) fail<FileError>(file, ": \"tied_merges\": there is no merge ", merge);
+    tied[merge] = true;
+  }
+  return tied;
+}
+
+/// Reads the tokenizer.json of a Llama 2 or Mixtral. Throws FileError for anything that cannot be read, or that would
+/// be encoded in another way.
+inline Llama2cParts read_llama2c_tokenizer_json(const std::filesystem::path& path) {
+  const std::string file = path.string();
+  const auto root = read_json(path, tokenizer_size_limit);
+  if (json_member(root, "normalizer", file) != llama2c_normalizer()) {
+    fail<FileError>(file, ": expected the normalizer of Llama 2, which puts a space before a text");
+  }
+  expect_absent(root, "pre_tokenizer", file);
+  const auto& model = json_member(root, "model", file);
+  if (const auto type = json_field<std::string>(model, "type", file); type != "BPE") {
+    fail<FileError>(file, ": expected a model of the type BPE, found ", quoted(type));
+  }
+  expect_absent(model, "dropout", file, {0.0});
+  expect_absent(model, "continuing_subword_prefix", file, {""});
+  expect_absent(model, "end_of_word_suffix", file, {""});
+  expect_absent(model, "ignore_merges", file, {false});
+
+  TokenizerPartsBuilder numbered(file);
+  const auto& tokens = json_member(model, "vocab", file);
+  if (!tokens.is_object()) fail<FileError>(file, ": \"vocab\": expected an object, found ", json_found(tokens));
+  // All count as special here, so that they are taken as they are written.
+  for (const auto& [name, id] : tokens.items()) {
+    numbered.add(name, json_value<std::uint64_t>(id, detail::quoted(name), file), true);
+  }
+  read_added_tokens(root, file, numbered);
+  std::vector<std::string> names;
+  for (auto& entry : numbered.vocabulary()) {
+    const bool special = names.size() < llama2c_first;
+    if (entry.bytes.empty()) fail<FileError>(file, ": token ", names.size(), " is empty");
+    names.push_back(special ? std::move(entry.bytes) : replaced(std::move(entry.bytes), space_mark, " "));
+  }
+  const auto& pairs = json_member(model, "merges", file);
+  if (!pairs.is_array()) fail<FileError>(file, ": \"merges\": expected an array, found ", json_found(pairs));
+  try {
+    Llama2cVocabulary vocabulary(std::move(names));
+    if (json_field_or<bool>(model, "byte_fallback", file, false) != vocabulary.has_bytes()) {
+      fail<FileError>(file, ": expected byte_fallback just where the vocabulary has the 256 bytes");
+    }
+    const std::vector<bool> tied = read_tied_merges(model, pairs.size(), file);
+    std::vector<RankedMerge> merges;
+    for (const auto& pair : pairs) {
+      std::string left, right;
+      if (pair.is_array() && pair.size() == 2 && pair[0].is_string() && pair[1].is_string()) {
+        left = pair[0].get<std::string>(), right = pair[1].get<std::string>();
+      } else if (pair.is_string()) {
+        const auto& line = pair.get_ref<const std::string&>();
+        const std::size_t space = std::min(line.find(' '), line.size());
+        left = line.substr(0, space), right = line.substr(std::min(space + 1, line.size()));
+      }
+      left = replaced(std::move(left), space_mark, " "), right = replaced(std::move(right), space_mark, " ");
+      const auto one = vocabulary.find(left), other = vocabulary.find(right), both = vocabulary.find(left + right);
+      if (!one || !other || !both) {
+        fail<FileError>(file, ": merge ", merges.size(), ", of ", quoted(left), " and ", quoted(right),
+                        ": expected two ordinary tokens that make a third");
+      }
+      std::uint32_t rank = 0;
+      if (!merges.empty()) {  // the cuts of one token have one score
+        const bool same = merges.back().result == *both || tied[merges.size()];
+        rank = merges.back().rank + (same ? 0 : 1);
+      }
+      merges.push_back({{*one, *other}, rank, *both});
+    }
+    return {std::move(vocabulary), std::move(merges)};
+  } catch (const TextError& error) {
+    fail<FileError>(file, ": ", error.what());
+  }
+}
+
+/// A token as it is written in tokenizer.json. Throws TextError for one that cannot be.
+inline std::string llama2c_spelled(const Llama2cVocabulary& vocabulary, Token token) {
+  const std::string& piece = vocabulary[token];
+  if (vocabulary.is_byte(token)) {
+    constexpr char digits[] = "0123456789ABCDEF";
+    const auto byte = static_cast<unsigned char>(piece[0]);
+    return {'<', '0', 'x', digits[byte / 16], digits[byte % 16], '>'};
+  }
+  if (find_invalid_utf8(piece) != std::string_view::npos || piece.find(space_mark) != std::string::npos) {
+    fail<TextError>("token ", token, " is not UTF-8 or has U+2581, which a tokenizer.json cannot say");
+  }
+  return token < llama2c_first ? piece : replaced(piece, " ", space_mark);
+}
+
+/// Writes tokenizer.json, so that a crash leaves the old file or the new one. Throws FileError, TextError.
+inline void write_llama2c_tokenizer_json(const std::filesystem::path& path, const Llama2cParts& parts) {
+  using Json = nlohmann::ordered_json;
+  const auto& vocabulary = parts.vocabulary;
+  Json tokens = Json::object(), added = Json::array(), merges = Json::array(), tied = Json::array();
+  PieceTable names;  // an ordered_json is searched from its start
+  for (Token token = 0; token < static_cast<Token>(vocabulary.size()); ++token) {
+    const std::string name = llama2c_spelled(vocabulary, token);
+    if (!names.insert(name).second) fail<TextError>("two tokens are ", quoted(name));
+    tokens.get_ref<Json::object_t&>().emplace_back(name, token);
+    if (token >= llama2c_first) continue;
+    added.push_back({{"id", token},
+                     {"content", name},
+                     {"single_word", false},
+                     {"lstrip", false},
+                     {"rstrip", false},
+                     {"normalized", false},
+                     {"special", true}});
+  }
+  for (std::size_t i = 0; i < parts.merges.size(); ++i) {
+    const RankedMerge& merge = parts.merges[i];
+    merges.push_back({llama2c_spelled(vocabulary, merge.pair.left), llama2c_spelled(vocabulary, merge.pair.right)});
+    if (i == 0 || parts.merges[i - 1].result == merge.result) continue;
+    if (parts.merges[i - 1].rank == merge.rank) tied.push_back(i);
+  }
+  const std::string mark(space_mark), begin = vocabulary[llama2c_begin];
+  const Json special = {{"SpecialToken", {{"id", begin}, {"type_id", 0}}}};
+  const auto text = [](const char* id, int type) { return Json{{"Sequence", {{"id", id}, {"type_id", type}}}}; };
+  const Json file = {
+      {"version", "1.0"},
+      {"truncation", nullptr},
+      {"padding", nullptr},
+      {"added_tokens", added},
+      {"normalizer", llama2c_normalizer()},
+      {"pre_tokenizer", nullptr},
+      {"post_processor",
+       {{"type", "TemplateProcessing"},
+        {"single", {special, text("A", 0)}},
+        {"pair", {special, text("A", 0), special, text("B", 1)}},
+        {"special_tokens", {{begin, {{"id", begin}, {"ids", {llama2c_begin}}, {"tokens", Json::array({begin})}}}}}}},
+      {"decoder",
+       {{"type", "Sequence"},
+        {"decoders",
+         {{{"type", "Replace"}, {"pattern", {{"String", mark}}}, {"content", " "}},
+          {{"type", "ByteFallback"}},
+          {{"type", "Fuse"}},
+          {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}}},
+      {"model",
+       {{"type", "BPE"},
+        {"dropout", nullptr},
+        {"unk_token", vocabulary[0]},
+        {"continuing_subword_prefix", nullptr},
+        {"end_of_word_suffix", nullptr},
+        {"fuse_unk", true},
+        {"byte_fallback", vocabulary.has_bytes()},
+        {"ignore_merges", false},
+        {"vocab", tokens},
+        {"merges", merges},
+        {"tied_merges", tied}}}};
+  const std::string written = file.dump(2) + "\n";
+  write_file_atomically(path, [&](FileWriter& out) { out.write(written); });
+}
+
+}  // namespace tinymoe::detail
