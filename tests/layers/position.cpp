@@ -121,6 +121,38 @@ TEST_CASE("rope's table is filled again when the positions change, and only then
   CHECK(slow_cosine() == Approx(std::cos(0.2)).epsilon(1e-15));
 }
 
+TEST_CASE("rope turns each sequence by positions of its own", "[position]") {
+  constexpr Index d = 6, time = 2;
+  const std::vector<std::int32_t> firsts = {40, 0, 7};
+  const Pass pass{.batch = 3, .time = time, .first_position = 99, .positions = {firsts.data(), 1, 3}};
+  const auto x = random_row(6, pass.rows() * 2 * d);
+  auto y = x;
+  Reference<double> backend;
+  RopeTable<double> rope;
+  Plan measure(Plan::Purpose::inference);
+  rope.plan(measure, pass, d);
+  CHECK(rope.table.rows == 6);
+  DeviceMatrix<double, Reference<double>> memory(backend, 6, d);
+  rope.table = memory.view();
+  const auto rotate = [&](double direction) {
+    backend.launch(6, kernels::Rotate<double, double>{{y.data(), 6, 2 * d}, rope.at(backend, pass), d, direction});
+  };
+  rotate(1);
+  for (std::size_t b = 0; b < 3; ++b) {
+    const auto part = [&](const std::vector<double>& of) {
+      const auto from = of.begin() + static_cast<Index>(b) * time * 2 * d;
+      return std::vector<double>(from, from + time * 2 * d);
+    };
+    CHECK(same_bits(part(y), turn({.time = time, .first_position = firsts[b]}, d, part(x))));
+  }
+  rotate(-1);
+  CHECK(absolute_error(y, x) < 1e-14);
+  // Another pass's table is not taken for it, nor it for another's.
+  CHECK(rope.at(backend, {.time = 4, .first_position = 99})(3, 0) == std::cos(102.0));
+  CHECK(rope.at(backend, pass)(3, 0) == std::cos(1.0));
+  CHECK(rope.at(backend, {.time = 4, .first_position = 99})(0, 0) == std::cos(99.0));
+}
+
 TEST_CASE("rope on the CPU is exact at far positions", "[position][cpu]") {
   const Pass pass{.batch = 2, .time = 33, .first_position = 100000};
   constexpr Index d = 40, width = 3 * d;

@@ -9,8 +9,8 @@
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/options.hpp"
+#include "tinymoe/layers/cached_attention.hpp"
 #include "tinymoe/layers/parameters.hpp"
-#include "tinymoe/layers/position.hpp"
 
 namespace tinymoe {
 
@@ -36,69 +36,6 @@ struct OutputBias {
   using Place = place::OutputBias;
   static constexpr bool value = true;
 };
-
-/// The keys and values of past tokens of B sequences: position s lies in row b·C + s mod C.
-template <class T>
-struct KvCache {
-  View<T> key, value;  // (B·C, G·d)
-  Index capacity = 0;  // C
-};
-
-namespace kernels {
-
-/// Copies the keys and values of new tokens to their places in the cache.
-template <class T>
-struct CacheStore {
-  View<const T> key, value;
-  KvCache<T> cache;
-  Index time, first_position;
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const Index row = n / time * cache.capacity + (first_position + n % time) % cache.capacity;
-    const T *k = key.row(n), *v = value.row(n);
-    T *to_k = cache.key.row(row), *to_v = cache.value.row(row);
-    group.each(key.cols, [=](Index i) {
-      to_k[i] = k[i];
-      to_v[i] = v[i];
-    });
-  }
-};
-
-/// One query head of one new token against the cache: kernel row n·H + h.
-template <class T, class M>
-struct CachedAttention {
-  AttentionShape shape;  // time: new tokens of each sequence
-  Index first_position;
-  View<const T> query;  // (N, H·d)
-  KvCache<T> cache;
-  View<T> out;          // (N, H·d)
-  View<M> probability;  // scratch, N·H·C elements
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Index n = part / shape.heads, head = part % shape.heads, d = shape.head_dim;
-    const Index position = first_position + n % shape.time, sequence = n / shape.time * cache.capacity;
-    const Index first = shape.first_key(position), count = position - first + 1, capacity = cache.capacity;
-    const Index col = head / shape.group() * d;
-    const T* q = query.row(n) + head * d;
-    T* to = out.row(n) + head * d;
-    M* p = probability.data + part * capacity;
-    for (Index s = 0; s < count; ++s) {
-      const T* k = cache.key.row(sequence + (first + s) % capacity) + col;
-      const M dot = group.sum(d, [=](Index i) { return M(q[i]) * M(k[i]); });
-      group.once([&] { p[s] = dot * M(shape.scale); });
-    }
-    const M greatest = M(group.max(count, [=](Index s) { return p[s]; }));
-    const M total = group.sum(count, [=](Index s) { return p[s] = exponential(p[s] - greatest); });
-    group.each(d, [=](Index i) { to[i] = T(0); });
-    for (Index s = 0; s < count; ++s) {
-      const T* v = cache.value.row(sequence + (first + s) % capacity) + col;
-      const M weight = p[s] / total;
-      group.each(d, [=](Index i) { to[i] = T(M(to[i]) + weight * M(v[i])); });
-    }
-  }
-};
-
-}  // namespace kernels
 
 /// Attention and its options: Heads<H>, KvHeads<G>, HeadDim<d>, Rope | Learned | NoPosition, SlidingWindow<W>, Bias,
 /// QkvBias, OutputBias.
@@ -222,15 +159,13 @@ struct Attention {
     }
 
     /// y = attention of new tokens to those in the cache and to each other; their keys join the cache.
-    /// `probability` is scratch of N·H·C elements.
+    /// `probability` is scratch: `cached_attention` says how much.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
       project(backend, pass, p, x, saved);
       const auto [q, k, v] = split(saved.qkv);
-      backend.launch(x.rows, kernels::CacheStore<T>{k, v, cache, pass.time, pass.first_position});
-      backend.launch(x.rows * heads, kernels::CachedAttention<T, M>{shape(pass), pass.first_position, q, cache,
-                                                                    saved.out, probability});
+      cached_attention(backend, shape(pass), pass, q, k, v, cache, saved.out, probability);
       backend.matmul(saved.out, p.output, bias<T>(p.output_bias_), y);
     }
 

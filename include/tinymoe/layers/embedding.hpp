@@ -7,7 +7,7 @@
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/parameters.hpp"
-#include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/position.hpp"
 
 namespace tinymoe {
 
@@ -18,7 +18,7 @@ struct EmbeddingForward {
   View<const Token> tokens;  // (1, N)
   View<const T> weight, position;
   View<T> x;
-  Index time, first_position;
+  RowPositions positions;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     const T* from = weight.row(tokens.data[n]);
@@ -26,7 +26,7 @@ struct EmbeddingForward {
     if (position.empty()) {
       group.each(x.cols, [=](Index i) { to[i] = from[i]; });
     } else {
-      const T* place = position.row(first_position + n % time);
+      const T* place = position.row(positions(n));
       group.each(x.cols, [=](Index i) { to[i] = T(from[i] + place[i]); });
     }
   }
@@ -78,8 +78,7 @@ struct Embedding {
   template <Backend B, class T = typename B::Scalar>
   static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens, Output<B> x) {
     assert(tokens.cols == x.rows && (!learned_positions || pass.first_position + pass.time <= C));
-    backend.launch(x.rows,
-                   kernels::EmbeddingForward<T>{tokens, p.weight, p.position, x, pass.time, pass.first_position});
+    backend.launch(x.rows, kernels::EmbeddingForward<T>{tokens, p.weight, p.position, x, RowPositions(pass)});
   }
 
   /// Adds to the tables' gradients; there is no dx.

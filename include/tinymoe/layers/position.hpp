@@ -30,18 +30,32 @@ struct NoPosition {
   static constexpr bool rotary = false, learned = false;
 };
 
+/// The position of row n = b·T + t in its sequence.
+struct RowPositions {
+  View<const std::int32_t> firsts;  // (1, B): of each sequence; empty: `first` for all
+  Index first = 0, time = 1;
+
+  RowPositions() = default;
+  explicit RowPositions(const Pass& pass) : firsts(pass.positions), first(pass.first_position), time(pass.time) {}
+  TINYMOE_EVERYWHERE Index operator()(Index n) const {
+    return (firsts.empty() ? first : static_cast<Index>(firsts.data[n / time])) + n % time;
+  }
+};
+
 namespace kernels {
 
-/// Row t of the table: the cosines, then the sines, of position first + t.
+/// Row t of the table: the cosines, then the sines, of position first + t, or of row t of a pass whose sequences begin
+/// at positions of their own.
 template <class M>
 struct RopeTable {
-  View<M> table;  // (T, d)
+  View<M> table;  // (T, d), or (N, d)
   Index first;
   double theta;
+  RowPositions own = {};
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index t) const {
     M* row = table.row(t);
-    const Index half = table.cols / 2, position = first + t;
+    const Index half = table.cols / 2, position = own.firsts.empty() ? first + t : own(t);
     const double log_theta = std::log(theta), inverse = 1.0 / static_cast<double>(half);
     group.each(half, [=](Index i) {
       const double angle = static_cast<double>(position) * std::exp(-log_theta * static_cast<double>(i) * inverse);
@@ -51,11 +65,11 @@ struct RopeTable {
   }
 };
 
-/// Turns every head of row n in place, by the table's row n mod T; `direction` −1 turns back.
+/// Turns every head of row n in place, by the table's row n modulo its rows; `direction` −1 turns back.
 template <class T, class M>
 struct Rotate {
   View<T> x;            // (N, heads·d)
-  View<const M> table;  // (T, d)
+  View<const M> table;  // (T, d), or (N, d)
   Index head_dim;
   M direction;
   template <class Group>
@@ -78,27 +92,30 @@ struct Rotate {
 
 }  // namespace kernels
 
-/// The table of a pass, computed again only when its positions change.
+/// The table of a pass, computed again only when its positions change: a row for each position of a sequence, or for
+/// each row of the pass where sequences begin at positions of their own.
 template <class M>
 struct RopeTable {
-  View<M> table;  // (T, d)
+  View<M> table;  // (T, d), or (N, d)
   Index first = 0, filled = 0;
   double theta = 0;
 
   void plan(Plan& plan, const Pass& pass, Index head_dim) {
-    table = plan.persist<M>(pass.time, head_dim);
+    table = plan.persist<M>(pass.positions.empty() ? pass.time : pass.rows(), head_dim);
     filled = 0;
   }
 
   /// The rows of the pass's positions.
   template <class B>
   View<const M> at(B& backend, const Pass& pass) {
-    const auto rows = table.middle_rows(0, pass.time);
-    if (first != pass.first_position || filled < pass.time || theta != pass.settings.rope_theta) {
-      backend.launch(pass.time, kernels::RopeTable<M>{rows, pass.first_position, pass.settings.rope_theta});
+    const bool apart = !pass.positions.empty();
+    const auto rows = table.middle_rows(0, apart ? pass.rows() : pass.time);
+    const double wanted = pass.settings.rope_theta;
+    if (apart || first != pass.first_position || filled < pass.time || theta != wanted) {
+      backend.launch(rows.rows, kernels::RopeTable<M>{rows, pass.first_position, wanted, RowPositions(pass)});
       first = pass.first_position;
-      filled = pass.time;
-      theta = pass.settings.rope_theta;
+      filled = apart ? 0 : pass.time;  // positions of their own lie on the device: nobody knows whether they change
+      theta = wanted;
     }
     return rows;
   }

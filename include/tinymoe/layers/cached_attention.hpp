@@ -1,0 +1,179 @@
+#pragma once
+/// @file
+/// Attention in inference: the keys and values of past tokens lie in a cache, new tokens join them and look at all.
+///
+///     o_h = softmax(q_h k_gᵀ / sqrt(d)) v_g over the visible keys of the cache
+///
+/// q, o (N, H·d); k, v (N, G·d). Position s of a sequence lies in row s mod C of its part of the cache. Few queries, as
+/// in writing, are a kernel row for each head; many queries of one sequence, as in reading a prompt, are products.
+
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/layers/position.hpp"
+
+namespace tinymoe {
+
+/// The keys and values of past tokens of several sequences: position s of sequence b lies in row places[b]·C + s mod C.
+template <class T>
+struct KvCache {
+  View<T> key, value;                    // (sequences·C, G·d)
+  Index capacity = 0;                    // C
+  View<const std::int32_t> places = {};  // (1, B): where each sequence of the pass lies; empty: b itself
+
+  TINYMOE_EVERYWHERE Index first_row(Index b) const {
+    return (places.empty() ? b : static_cast<Index>(places.data[b])) * capacity;
+  }
+  /// One sequence's part.
+  KvCache part(Index place) const {
+    return {key.middle_rows(place * capacity, capacity), value.middle_rows(place * capacity, capacity), capacity};
+  }
+};
+
+namespace kernels {
+
+/// The keys that one query sees lie in the cache as one run of rows, or as two where the cache begins again.
+struct CacheRuns {
+  Index start, first, second;  // rows start … start + first − 1, then 0 … second − 1
+
+  TINYMOE_EVERYWHERE CacheRuns(const AttentionShape& shape, Index position, Index capacity)
+      : start(shape.first_key(position) % capacity) {
+    const Index count = position - shape.first_key(position) + 1, to_end = capacity - start;
+    first = count < to_end ? count : to_end;
+    second = count - first;
+  }
+};
+
+/// Copies the keys and values of new tokens to their places in the cache.
+template <class T>
+struct CacheStore {
+  View<const T> key, value;
+  KvCache<T> cache;
+  RowPositions positions;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const Index row = cache.first_row(n / positions.time) + positions(n) % cache.capacity;
+    const T *k = key.row(n), *v = value.row(n);
+    T *to_k = cache.key.row(row), *to_v = cache.value.row(row);
+    group.each(key.cols, [=](Index i) {
+      to_k[i] = k[i];
+      to_v[i] = v[i];
+    });
+  }
+};
+
+/// One query head of one new token against the cache: kernel row n·H + h.
+template <class T, class M>
+struct CachedAttention {
+  AttentionShape shape;
+  RowPositions positions;
+  View<const T> query;  // (N, H·d)
+  KvCache<T> cache;
+  View<T> out;      // (N, H·d)
+  View<M> scratch;  // C probabilities and d sums for each kernel row
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Index n = part / shape.heads, head = part % shape.heads, d = shape.head_dim;
+    const CacheRuns runs(shape, positions(n), cache.capacity);
+    const Index first_row = cache.first_row(n / positions.time), col = head / shape.group() * d;
+    const Index stride = cache.key.stride, value_stride = cache.value.stride, count = runs.first + runs.second;
+    const T* q = query.row(n) + head * d;
+    const T* keys = cache.key.row(first_row) + col;
+    const T* values = cache.value.row(first_row) + col;
+    T* to = out.row(n) + head * d;
+    M* p = scratch.data + part * (cache.capacity + d);
+    M* sums = p + cache.capacity;
+    const auto row_of = [=](Index s) { return s < runs.first ? runs.start + s : s - runs.first; };
+    for (Index s = 0; s < count; ++s) {
+      const T* k = keys + row_of(s) * stride;
+      const M dot = group.sum(d, [=](Index i) { return M(q[i]) * M(k[i]); });
+      group.once([&] { p[s] = dot * M(shape.scale); });
+    }
+    const M greatest = M(group.max(count, [=](Index s) { return p[s]; }));
+    const M total = group.sum(count, [=](Index s) { return p[s] = exponential(p[s] - greatest); });
+    group.each(d, [=](Index i) { sums[i] = M(0); });
+    for (Index s = 0; s < count; ++s) {
+      const T* v = values + row_of(s) * value_stride;
+      const M weight = p[s];
+      group.each(d, [=](Index i) { sums[i] += weight * M(v[i]); });
+    }
+    group.each(d, [=](Index i) { to[i] = T(sums[i] / total); });
+  }
+};
+
+/// Softmax over the cache's rows that query t sees; the others get 0.
+template <class M>
+struct CachedSoftmax {
+  AttentionShape shape;
+  Index first_position, capacity;
+  View<M> logits;  // (T, rows of the cache): without the scale, then probabilities
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index t) const {
+    const CacheRuns runs(shape, first_position + t, capacity);
+    M* p = logits.row(t);
+    M* seen = p + runs.start;
+    const M scale = M(shape.scale);
+    auto greatest = group.max(runs.first, [=](Index s) { return seen[s]; });
+    if (runs.second > 0) {
+      const auto other = group.max(runs.second, [=](Index s) { return p[s]; });
+      greatest = greatest < other ? other : greatest;
+    }
+    const M most = M(greatest);
+    M total = group.sum(runs.first, [=](Index s) { return seen[s] = exponential((seen[s] - most) * scale); });
+    total += group.sum(runs.second, [=](Index s) { return p[s] = exponential((p[s] - most) * scale); });
+    group.each(runs.first, [=](Index s) { seen[s] = seen[s] / total; });
+    group.each(runs.second, [=](Index s) { p[s] = p[s] / total; });
+    // What lies between the two runs, or before and after the one.
+    const Index end = runs.start + runs.first, low = runs.second;
+    group.each(runs.start - low, [=](Index s) { p[low + s] = M(0); });
+    group.each(logits.cols - end, [=](Index s) { p[end + s] = M(0); });
+  }
+};
+
+}  // namespace kernels
+
+/// Queries of one sequence from which on products are faster than a kernel row for each.
+inline constexpr Index many_queries = 8;
+
+/// Elements of M that `cached_attention` needs for passes of one sequence of up to `longest` tokens, and of one token
+/// of up to `widest` sequences.
+constexpr Index cached_attention_scratch(const AttentionShape& shape, Index longest, Index widest, Index capacity) {
+  const Index few = longest < many_queries ? longest : many_queries;
+  const Index rows = few > widest ? few : widest;
+  const Index single = rows * shape.heads * (capacity + shape.head_dim), products = longest * capacity;
+  return single > products ? single : products;
+}
+
+/// Puts k and v (N, G·d) into the cache and writes o (N, H·d). `scratch` holds N·H·(C + d) elements; for sequences of
+/// `many_queries` tokens or more, where they lie in order from one position, T·C.
+template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+void cached_attention(B& backend, const AttentionShape& shape, const Pass& pass, Input<B> q, Input<B> k, Input<B> v,
+                      const KvCache<T>& cache, Output<B> out, MasterOutput<B> scratch) {
+  const RowPositions positions(pass);
+  backend.launch(q.rows, kernels::CacheStore<T>{k, v, cache, positions});
+  if constexpr (std::is_same_v<T, M>) {  // products would round the logits to T
+    if (pass.time >= many_queries && pass.positions.empty() && cache.places.empty()) {
+      // Rows that no token of this sequence was put into must not be read: they may hold anything, and 0 · NaN is NaN.
+      const Index rows = std::min(cache.capacity, pass.first_position + pass.time), d = shape.head_dim;
+      assert(scratch.size() >= pass.time * rows);
+      const View<M> p(scratch.data, pass.time, rows);
+      for (Index b = 0; b < pass.batch; ++b) {
+        const auto own = cache.part(b);
+        for (Index head = 0; head < shape.heads; ++head) {
+          const auto of_head = [&](auto view) {
+            return view.middle_rows(b * pass.time, pass.time).middle_cols(head * d, d);
+          };
+          const auto of_cache = [&](auto view) {
+            return view.middle_rows(0, rows).middle_cols(head / shape.group() * d, d);
+          };
+          backend.matmul(of_head(q), of_cache(own.key), {}, p);
+          backend.launch(pass.time, kernels::CachedSoftmax<M>{shape, pass.first_position, cache.capacity, p});
+          backend.matmul_input(p, of_cache(own.value), of_head(out), Write::overwrite);
+        }
+      }
+      return;
+    }
+  }
+  assert(scratch.size() >= q.rows * shape.heads * (cache.capacity + shape.head_dim));
+  backend.launch(q.rows * shape.heads, kernels::CachedAttention<T, M>{shape, positions, q, cache, out, scratch});
+}
+
+}  // namespace tinymoe
