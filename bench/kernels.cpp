@@ -222,14 +222,14 @@ void add_row_kernels(Machine& machine) {
     const auto m = shared(Matrix(cpu, rows, 2 * cols), Matrix(cpu, rows, cols));
     return [=, &cpu] {
       const auto& [hidden, activated] = *m;
-      cpu.launch(rows, kernels::ActivationForward<SwiGlu, float>{hidden, activated});
+      cpu.launch(rows, kernels::ActivationForward<SwiGlu, float>{hidden, activated, {}});
     };
   });
   add_rows(machine, "swiglu/backward", 32, hidden, [](Cpu& cpu, Index rows, Index cols) {
     const auto m = shared(Matrix(cpu, rows, 2 * cols), Matrix(cpu, rows, cols), Matrix(cpu, rows, 2 * cols));
     return [=, &cpu] {
       const auto& [hidden, dactivated, dhidden] = *m;
-      cpu.launch(rows, kernels::ActivationBackward<SwiGlu, float>{hidden, dactivated, dhidden});
+      cpu.launch(rows, kernels::ActivationBackward<SwiGlu, float>{hidden, dactivated, dhidden, {}});
     };
   });
   for (const bool gradient : {false, true}) {
@@ -252,15 +252,25 @@ void add_row_kernels(Machine& machine) {
       cpu.launch(rows, kernels::Rotate<float, float>{x, table, 64, 1.0f});
     };
   });
-  add_rows(machine, "router", 1024, 8, [](Cpu& cpu, Index rows, Index experts) {
-    const auto m =
-        shared(Matrix(cpu, rows, experts), Matrix(cpu, rows, experts), Matrix(cpu, 1, rows), Matrix(cpu, rows, 2));
-    const auto selected = std::make_shared<std::vector<std::int32_t>>(static_cast<std::size_t>(2 * rows));
-    return [=, &cpu] {
-      const auto& [logits, probability, log_sum, gate] = *m;
-      cpu.launch(rows, kernels::RouterForward<float, float>{logits, probability, log_sum,
-                                                            View<std::int32_t>(selected->data(), rows, 2), gate});
+  add_rows(machine, "router", 1024, 8, [](Cpu& cpu, Index rows, Index) {
+    using Layer = Router<8, 2>::Layer<512>;
+    struct Routed {
+      Memory weights, activations;
+      Layer::Parameters<float> parameters;
+      Layer::Saved<float, float> saved;
+      Pass pass;
     };
+    const auto routed = std::make_shared<Routed>();
+    routed->pass = Pass{.time = rows};
+    routed->weights = cpu.allocate(static_cast<std::size_t>(buffer_size<Layer::Parameters<float>>()) * sizeof(float));
+    bind(routed->parameters, routed->weights.as<float>().data);
+    Plan measure(Plan::Purpose::training);
+    routed->saved.plan(measure, routed->pass);
+    routed->activations = cpu.allocate(measure.bytes());
+    Plan place(Plan::Purpose::training, routed->activations.bytes(), measure);
+    routed->saved.plan(place, routed->pass);
+    const auto x = shared(Matrix(cpu, rows, 512));
+    return [=, &cpu] { Layer::forward(cpu, routed->pass, routed->parameters, std::get<0>(*x), routed->saved); };
   });
 }
 

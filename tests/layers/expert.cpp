@@ -34,13 +34,14 @@ struct Bank3 {
   };
 
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void forward(B& backend, const Pass&, const Parameters<T>& p, Input<B> x, Output<B> y, Saved<T, M>& saved) {
-    Layer::forward(backend, p, saved.offsets(), x, y, saved.experts);
+  static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+                      Saved<T, M>& saved) {
+    Layer::forward(backend, pass, p, saved.offsets(), x, y, saved.experts);
   }
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void backward(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Output<B> dx, Saved<T, M>& saved,
-                       Parameters<M>& gradients) {
-    Layer::backward(backend, p, saved.offsets(), dy, dx, saved.experts, gradients);
+  static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+                       Saved<T, M>& saved, Parameters<M>& gradients) {
+    Layer::backward(backend, pass, p, saved.offsets(), dy, dx, saved.experts, gradients);
   }
 };
 

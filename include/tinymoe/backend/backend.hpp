@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "tinymoe/backend/dropout.hpp"
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/tensor.hpp"
@@ -28,6 +29,7 @@ struct AttentionShape {
   Index head_dim = 1;  // d
   Index window = 0;    // keys a query sees, itself included; 0: all up to itself
   double scale = 1;    // of the logits, 1/sqrt(d)
+  Dropout dropout{};   // of the probabilities: row (b·H + h)·T + t, column s
 
   Index group() const { return heads / kv_heads; }
   /// The first position that position t sees.
@@ -35,11 +37,12 @@ struct AttentionShape {
 };
 
 /// Where each (token, choice) pair lies once the pairs are stably sorted by expert. Pair number n·K + k is token n's
-/// k-th choice; a slot is a place in the sorted order.
+/// k-th choice; a slot is a place in the sorted order. A choice of −1 is no choice: it has slot −1 and is nowhere in
+/// `pairs`, whose first offsets[E] elements alone mean something.
 struct Dispatch {
   View<std::int32_t> offsets;  // (1, E + 1): expert e has slots offsets[e] … offsets[e+1] − 1
   View<std::int32_t> slots;    // (N, K): the slot of each pair
-  View<std::int32_t> pairs;    // (1, N·K): the pair in each slot
+  View<std::int32_t> pairs;    // (1, S): the pair in each slot; S is the most there can be
 
   Index experts() const { return offsets.cols - 1; }
   Index tokens() const { return slots.rows; }
@@ -72,8 +75,10 @@ concept Backend = requires(B& backend, View<typename B::Scalar> y, View<const ty
   backend.grouped_matmul(x, bank, bank, indices, y);
   backend.grouped_matmul_input(x, bank, indices, y);
   backend.grouped_matmul_weight(x, x, indices, bank_gradient);
-  // Fills offsets, slots and pairs from the experts that each token selected, (N, K).
+  // Fills offsets, slots and pairs from the experts that each token selected, (N, K); −1 is none.
   backend.sort_by_expert(indices, dispatch);
+  // The slots that are taken, offsets[E], where the host knows them; otherwise the most there can be.
+  { backend.slots_taken(dispatch) } -> std::convertible_to<Index>;
   // Causal attention: q (N, H·d), k and v (N, G·d) → y (N, H·d) and the log of each softmax's denominator (N, H).
   { backend.attention_scratch(shape) } -> std::convertible_to<Index>;
   backend.attention_forward(shape, x, x, x, y, dw, y);
@@ -114,6 +119,7 @@ struct DeclaredBackend {
   void grouped_matmul_input(X, Bank<const float>, Offsets, View<float>);
   void grouped_matmul_weight(X, X, Offsets, Bank<float>);
   void sort_by_expert(Offsets, const Dispatch&);
+  Index slots_taken(const Dispatch&) const;
   Index attention_scratch(const AttentionShape&) const;
   void attention_forward(const AttentionShape&, X, X, X, View<float>, View<float>, View<float>);
   void attention_backward(const AttentionShape&, X, X, X, X, X, X, View<float>, View<float>, View<float>, View<float>);

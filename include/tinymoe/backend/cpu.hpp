@@ -134,6 +134,11 @@ class Cpu : public detail::HostBackend {
             std::fill(row + high, row + at.keys, 0.0f);
             const float scale = 1.0f / total;
             group.each(high - low, [=](Index s) { row[low + s] *= scale; });
+            if (shape.dropout.active()) {
+              const Index first = at.first_key;
+              shape.dropout.each<float>(group, head.dropout_row(shape, at.first_query + i), shape.time, first + low,
+                                        first + high, [=](Index s, float factor) { row[s - first] *= factor; });
+            }
             log_sum(head.first_row + at.first_query + i, head.number) = greatest + std::log(total);
             std::fill(out.row(i), out.row(i) + shape.head_dim, 0.0f);
           }
@@ -177,6 +182,16 @@ class Cpu : public detail::HostBackend {
               const float scale = static_cast<float>(shape.scale);
               std::fill(row, row + low, 0.0f), std::fill(row + high, row + at.keys, 0.0f);
               std::fill(drow, drow + low, 0.0f), std::fill(drow + high, drow + at.keys, 0.0f);
+              if (shape.dropout.active()) {
+                const Index first = at.first_key;
+                shape.dropout.each<float>(group, head.dropout_row(shape, at.first_query + i), shape.time, first + low,
+                                          first + high, [=](Index s, float factor) {
+                                            const float p = exponential(row[s - first] - denominator);
+                                            drow[s - first] = p * (drow[s - first] * factor - mean) * scale;
+                                            row[s - first] = p * factor;
+                                          });
+                continue;
+              }
               group.each(high - low, [=](Index s) {
                 row[low + s] = exponential(row[low + s] - denominator);
                 drow[low + s] = row[low + s] * (drow[low + s] - mean) * scale;
@@ -325,6 +340,11 @@ class Cpu : public detail::HostBackend {
           query_col(head * shape.head_dim),
           key_col(head / shape.group() * shape.head_dim),
           width(shape.head_dim) {}
+
+    /// The row of dropout's mask for position t of this head.
+    Index dropout_row(const AttentionShape& shape, Index t) const {
+      return (first_row / shape.time * shape.heads + number) * shape.time + t;
+    }
 
     template <class T>
     View<T> query(View<T> q, const Tile& at) const {

@@ -35,16 +35,23 @@ class HostBackend {
     if (bytes != 0) std::memset(to, 0, bytes);
   }
 
-  /// Stable counting sort: within an expert, pairs keep the order of their tokens.
+  /// Stable counting sort: within an expert, pairs keep the order of their tokens; −1 is left out.
   void sort_by_expert(View<const std::int32_t> selected, const Dispatch& dispatch) const {
     assert(selected.rows == dispatch.tokens() && selected.cols == dispatch.choices() && selected.contiguous());
     const Index experts = dispatch.experts();
     std::int32_t* offsets = dispatch.offsets.data;
     std::memset(offsets, 0, static_cast<std::size_t>(experts + 1) * sizeof(std::int32_t));
-    for (Index pair = 0; pair < selected.size(); ++pair) ++offsets[selected.data[pair] + 1];
+    for (Index pair = 0; pair < selected.size(); ++pair) {
+      if (selected.data[pair] >= 0) ++offsets[selected.data[pair] + 1];
+    }
     for (Index e = 0; e < experts; ++e) offsets[e + 1] += offsets[e];
     // Each pair takes its expert's next slot; that moves offsets[e] up to offsets[e + 1], so they are moved back after.
+    assert(offsets[experts] <= dispatch.size());
     for (Index pair = 0; pair < selected.size(); ++pair) {
+      if (selected.data[pair] < 0) {
+        dispatch.slots.data[pair] = -1;
+        continue;
+      }
       const std::int32_t slot = offsets[selected.data[pair]]++;
       dispatch.slots.data[pair] = slot;
       dispatch.pairs.data[slot] = static_cast<std::int32_t>(pair);
@@ -52,6 +59,8 @@ class HostBackend {
     for (Index e = experts; e > 0; --e) offsets[e] = offsets[e - 1];
     offsets[0] = 0;
   }
+
+  Index slots_taken(const Dispatch& dispatch) const { return dispatch.offsets.data[dispatch.experts()]; }
 
  private:
   static void copy(void* to, const void* from, std::size_t bytes) {

@@ -76,16 +76,18 @@ class Reference : public detail::HostBackend {
 
   Index attention_scratch(const AttentionShape& shape) const { return 2 * shape.time; }
 
-  /// y_t = Σ_s p_ts v_s, p_t = softmax over the visible s of scale · q_t · k_s
+  /// y_t = Σ_s m_ts p_ts v_s, p_t = softmax over the visible s of scale · q_t · k_s; m is the factor of dropout, or 1.
   void attention_forward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v, View<T> y,
                          View<T> log_sum, View<T> scratch) const {
     for_each_query(shape, [&](Index row, Index head, Index first_row, Index kv) {
       const T denominator = scaled_logits(shape, q, k, row, head, first_row, kv, scratch.data);
       log_sum(row, head) = denominator;
+      const T* mask = dropout_factors(shape, row, head, first_row, scratch.data + shape.time);
       for (Index c = 0; c < shape.head_dim; ++c) {
         T total(0);
         for (Index s = first_row; s <= row; ++s) {
-          total += exponential(scratch.data[s - first_row] - denominator) * v(s, kv * shape.head_dim + c);
+          const T p = exponential(scratch.data[s - first_row] - denominator) * mask[s - first_row];
+          total += p * v(s, kv * shape.head_dim + c);
         }
         y(row, head * shape.head_dim + c) = total;
       }
@@ -103,6 +105,7 @@ class Reference : public detail::HostBackend {
     }
     for_each_query(shape, [&](Index row, Index head, Index first_row, Index kv) {
       scaled_logits(shape, q, k, row, head, first_row, kv, scratch.data);
+      const T* mask = dropout_factors(shape, row, head, first_row, scratch.data + shape.time);
       T mean(0);  // Σ_s p_s dp_s = y · dy
       for (Index c = 0; c < d; ++c) mean += y(row, head * d + c) * dy(row, head * d + c);
       for (Index s = first_row; s <= row; ++s) {
@@ -110,9 +113,9 @@ class Reference : public detail::HostBackend {
         T dp(0);
         for (Index c = 0; c < d; ++c) {
           dp += dy(row, head * d + c) * v(s, kv * d + c);
-          dv(s, kv * d + c) += p * dy(row, head * d + c);
+          dv(s, kv * d + c) += p * mask[s - first_row] * dy(row, head * d + c);
         }
-        const T dlogit = p * (dp - mean) * T(shape.scale);
+        const T dlogit = p * (dp * mask[s - first_row] - mean) * T(shape.scale);
         for (Index c = 0; c < d; ++c) {
           dq(row, head * d + c) += dlogit * k(s, kv * d + c);
           dk(s, kv * d + c) += dlogit * q(row, head * d + c);
@@ -138,6 +141,17 @@ class Reference : public detail::HostBackend {
         }
       }
     }
+  }
+
+  /// The factors of one query's visible keys, written to `factors`.
+  static const T* dropout_factors(const AttentionShape& shape, Index row, Index head, Index first_row, T* factors) {
+    const Index sequence = row / shape.time, first = first_row - sequence * shape.time, t = row % shape.time;
+    for (Index s = first; s <= t; ++s) factors[s - first] = T(1);
+    if (shape.dropout.active()) {
+      shape.dropout.template each<T>(SerialGroup{}, (sequence * shape.heads + head) * shape.time + t, shape.time, first,
+                                     t + 1, [=](Index s, T factor) { factors[s - first] = factor; });
+    }
+    return factors;
   }
 
   /// Writes the logits of one query into `logits` and returns log Σ exp(logit).

@@ -26,6 +26,19 @@ struct Add {
   }
 };
 
+/// to = from, row by row.
+template <class T>
+struct CopyRow {
+  View<const T> from;
+  View<T> to;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
+    const T* in = from.row(row);
+    T* out = to.row(row);
+    group.each(to.cols, [=](Index i) { out[i] = in[i]; });
+  }
+};
+
 /// out = x + y, row by row.
 template <class T>
 struct Sum {
@@ -37,6 +50,37 @@ struct Sum {
     const T* b = y.row(row);
     T* to = out.row(row);
     group.each(out.cols, [=](Index i) { to[i] = T(a[i] + b[i]); });
+  }
+};
+
+/// out = x · the factors of a dropout, row by row; out may be x.
+template <class T>
+struct Drop {
+  View<const T> x;
+  View<T> out;
+  Dropout dropout;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
+    const T* from = x.row(row);
+    T* to = out.row(row);
+    dropout.template each<Compute<T>>(group, row, out.cols, 0, out.cols,
+                                      [=](Index i, Compute<T> factor) { to[i] = T(Compute<T>(from[i]) * factor); });
+  }
+};
+
+/// y = x + y · the factors of a dropout, row by row.
+template <class T>
+struct AddDropped {
+  View<const T> x;
+  View<T> y;
+  Dropout dropout;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
+    using C = Compute<T>;
+    const T* from = x.row(row);
+    T* to = y.row(row);
+    dropout.template each<C>(group, row, y.cols, 0, y.cols,
+                             [=](Index i, C factor) { to[i] = T(C(from[i]) + C(to[i]) * factor); });
   }
 };
 
@@ -79,6 +123,21 @@ template <Backend B>
 void add(B& backend, View<const typename B::Scalar> x, View<typename B::Scalar> y) {
   assert(x.rows == y.rows && x.cols == y.cols);
   backend.launch(y.rows, kernels::Add<typename B::Scalar>{x, y});
+}
+
+/// out = x · the factors of `dropout`; out may be x.
+template <Backend B>
+void drop(B& backend, const Dropout& dropout, View<const typename B::Scalar> x, View<typename B::Scalar> out) {
+  assert(x.rows == out.rows && x.cols == out.cols);
+  backend.launch(out.rows, kernels::Drop<typename B::Scalar>{x, out, dropout});
+}
+
+/// y = x + y · the factors of `dropout`, if it is active.
+template <Backend B>
+void add_dropped(B& backend, const Dropout& dropout, View<const typename B::Scalar> x, View<typename B::Scalar> y) {
+  if (!dropout.active()) return add(backend, x, y);
+  assert(x.rows == y.rows && x.cols == y.cols);
+  backend.launch(y.rows, kernels::AddDropped<typename B::Scalar>{x, y, dropout});
 }
 
 /// out = x + y.

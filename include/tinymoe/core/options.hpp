@@ -29,6 +29,8 @@ struct QkvBias;
 struct OutputBias;
 struct Hidden;
 struct Activation;
+struct Shared;
+struct QkNorm;
 }  // namespace place
 
 /// An option that is a whole number.

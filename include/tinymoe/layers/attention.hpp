@@ -2,7 +2,7 @@
 /// @file
 /// Causal grouped-query attention (Ainslie et al. 2023), with an optional sliding window (Child et al. 2019).
 ///
-///     [q | k | v] = x Wᵀ_qkv + b_qkv;   q, k turned by their positions;
+///     [q | k | v] = x Wᵀ_qkv + b_qkv;   q, k perhaps normalised, then turned by their positions;
 ///     o_h = softmax(q_h k_gᵀ / sqrt(d)) v_g over the visible keys;   y = o Wᵀ_o + b_o
 ///
 /// x, y (N, D); q, o (N, H·d); k, v (N, G·d); the keys of head h are those of g = h·G/H.
@@ -25,7 +25,9 @@ template <Index N>
 struct HeadDim : NumberOption<place::HeadDim, N> {};
 /// Tokens that a query sees, itself included; all before it by default.
 template <Index N>
-struct SlidingWindow : NumberOption<place::Window, N> {};
+struct SlidingWindow : NumberOption<place::Window, N> {
+  static_assert(N >= 1, "tinymoe::Attention: SlidingWindow must be 1 or more tokens");
+};
 /// Biases on q, k and v.
 struct QkvBias {
   using Place = place::QkvBias;
@@ -37,54 +39,139 @@ struct OutputBias {
   static constexpr bool value = true;
 };
 
+/// Each head of q and k is divided by its root mean square and multiplied by a gain, before it is turned (Henry et al.
+/// 2020; the form of Qwen3).
+struct QkNorm {
+  using Place = place::QkNorm;
+  static constexpr bool value = true;
+};
+
+namespace kernels {
+
+/// The heads of row n of q and k: raw = x;  x = x · r · g,  r = 1 / sqrt(mean(x²) + ε) of each head.
+template <class T, class M>
+struct QkNormForward {
+  View<T> x, raw;                      // (N, H·d + G·d)
+  View<const T> query_gain, key_gain;  // (1, d)
+  View<M> inverse;                     // (N, H + G)
+  Index heads;                         // H
+  double epsilon;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const Index width = query_gain.cols;
+    for (Index head = 0; head < inverse.cols; ++head) {
+      T *to = x.row(n) + head * width, *kept = raw.row(n) + head * width;
+      const T* gain = head < heads ? query_gain.data : key_gain.data;
+      const M square = group.sum(width, [=](Index i) { return M(to[i]) * M(to[i]); });
+      const M r = M(1) / std::sqrt(square / M(double(width)) + M(epsilon));
+      group.each(width, [=](Index i) {
+        kept[i] = to[i];
+        to[i] = T(M(to[i]) * r * M(gain[i]));
+      });
+      group.once([&] { inverse.row(n)[head] = r; });
+    }
+  }
+};
+
+/// In place of the gradient of what forward gave, that of what it took: dx = r (ĝ − x̂ mean(ĝ x̂)), x̂ = x r, ĝ = dy g.
+template <class T, class M>
+struct QkNormBackward {
+  View<T> dx;
+  View<const T> raw, query_gain, key_gain;
+  View<const M> inverse;
+  Index heads;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const Index width = query_gain.cols;
+    for (Index head = 0; head < inverse.cols; ++head) {
+      T* d = dx.row(n) + head * width;
+      const T *x = raw.row(n) + head * width, *gain = head < heads ? query_gain.data : key_gain.data;
+      const M r = inverse.row(n)[head];
+      const M along = group.sum(width, [=](Index i) { return M(d[i]) * M(gain[i]) * M(x[i]) * r; }) / M(double(width));
+      group.each(width, [=](Index i) { d[i] = T(r * (M(d[i]) * M(gain[i]) - M(x[i]) * r * along)); });
+    }
+  }
+};
+
+/// dg += Σ over tokens and heads of dy · x̂: kernel row 0 for the queries' gain, 1 for the keys'.
+template <class T, class M>
+struct QkNormGainBackward {
+  View<const T> dy, raw;
+  View<const M> inverse;
+  View<M> query_gain, key_gain;
+  Index heads;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Index width = query_gain.cols, first = part == 0 ? 0 : heads, last = part == 0 ? heads : inverse.cols;
+    M* to = part == 0 ? query_gain.data : key_gain.data;
+    for (Index n = 0; n < dy.rows; ++n) {
+      for (Index head = first; head < last; ++head) {
+        const T *d = dy.row(n) + head * width, *x = raw.row(n) + head * width;
+        const M r = inverse.row(n)[head];
+        group.each(width, [=](Index i) { to[i] += M(d[i]) * M(x[i]) * r; });
+      }
+    }
+  }
+};
+
+}  // namespace kernels
+
 /// Attention and its options: Heads<H>, KvHeads<G>, HeadDim<d>, Rope | Learned | NoPosition, SlidingWindow<W>, Bias,
-/// QkvBias, OutputBias.
+/// QkvBias, OutputBias, QkNorm.
 template <class... Options>
 struct Attention {
   using Known = KnownPlaces<place::Heads, place::KvHeads, place::HeadDim, place::Position, place::Window,
-                            place::QkvBias, place::OutputBias, place::Bias>;
+                            place::QkvBias, place::OutputBias, place::Bias, place::QkNorm>;
   static_assert(Known::know_all<Options...>,
                 "tinymoe::Attention: unknown option; it takes Heads, KvHeads, HeadDim, Rope, Learned, NoPosition, "
-                "SlidingWindow, Bias, QkvBias and OutputBias");
+                "SlidingWindow, Bias, QkvBias, OutputBias and QkNorm");
   static_assert(Known::each_once<Options...>, "tinymoe::Attention: an option is given twice");
 
   static constexpr Index heads = option_t<place::Heads, Heads<0>, Options...>::value;
   static_assert(heads > 0, "tinymoe::Attention: Heads is missing; give Heads<H> with H of 1 or more");
   static constexpr Index kv_heads = option_t<place::KvHeads, KvHeads<heads>, Options...>::value;
-  static_assert(kv_heads > 0 && heads % (kv_heads > 0 ? kv_heads : 1) == 0,
+  static_assert(heads <= 0 || (kv_heads > 0 && heads % (kv_heads > 0 ? kv_heads : 1) == 0),
                 "tinymoe::Attention: Heads must be a multiple of KvHeads");
-  static constexpr Index window = option_t<place::Window, SlidingWindow<0>, Options...>::value;
-  static_assert(window >= 0, "tinymoe::Attention: SlidingWindow must be 1 or more tokens");
+  static constexpr Index window = option_t<place::Window, NumberOption<place::Window, 0>, Options...>::value;
   using Position = option_t<place::Position, Rope, Options...>;
   static constexpr bool both_biases = option_t<place::Bias, NoBias, Options...>::value;
   static constexpr bool qkv_bias = both_biases || option_t<place::QkvBias, NoBias, Options...>::value;
   static constexpr bool output_bias = both_biases || option_t<place::OutputBias, NoBias, Options...>::value;
+  static constexpr bool qk_norm = option_t<place::QkNorm, NoBias, Options...>::value;
   static constexpr bool learned_positions = Position::learned;
 
   template <Index D>
   struct Layer {
     static constexpr Index given_dim = option_t<place::HeadDim, HeadDim<0>, Options...>::value;
-    static_assert(given_dim > 0 || D % heads == 0,
+    static_assert(given_dim > 0 || heads <= 0 || D % (heads > 0 ? heads : 1) == 0,
                   "tinymoe::Attention: Width must be a multiple of Heads, or HeadDim be given");
-    static constexpr Index head_dim = given_dim > 0 ? given_dim : D / heads;
+    static constexpr Index head_dim = given_dim > 0 ? given_dim : D / (heads > 0 ? heads : 1);
     static_assert(!Position::rotary || head_dim % 2 == 0,
                   "tinymoe::Attention: Rope turns pairs, so HeadDim must be even");
     static constexpr Index query_width = heads * head_dim, key_width = kv_heads * head_dim;
     static constexpr Index qkv_width = query_width + 2 * key_width;
 
     /// The shape of this attention over `pass`.
-    static constexpr AttentionShape shape(const Pass& pass) {
-      return {pass.batch, pass.time, heads, kv_heads, head_dim, window, 1.0 / std::sqrt(double(head_dim))};
+    static AttentionShape shape(const Pass& pass) {
+      return {pass.batch,
+              pass.time,
+              heads,
+              kv_heads,
+              head_dim,
+              window,
+              1.0 / std::sqrt(double(head_dim)),
+              pass.dropout(RandomSite::attention_dropout, pass.settings.attention_dropout, pass.rows() * heads)};
     }
     /// Keys that position t sees, itself included.
     static constexpr Index visible(Index t) { return window > 0 && t + 1 > window ? window : t + 1; }
 
     template <class T>
     struct Parameters {
-      Tensor<T, qkv_width, D> qkv;                                                // (H·d + 2·G·d, D)
-      Tensor<T, D, query_width> output;                                           // (D, H·d)
-      std::conditional_t<qkv_bias, Tensor<T, qkv_width, 1>, NoTensor> qkv_bias_;  // (H·d + 2·G·d)
-      std::conditional_t<output_bias, Tensor<T, 1, D>, NoTensor> output_bias_;    // (D)
+      Tensor<T, qkv_width, D> qkv;                                                         // (H·d + 2·G·d, D)
+      Tensor<T, D, query_width> output;                                                    // (D, H·d)
+      std::conditional_t<qkv_bias, Tensor<T, qkv_width, 1>, NoTensor> qkv_bias_;           // (H·d + 2·G·d)
+      std::conditional_t<output_bias, Tensor<T, 1, D>, NoTensor> output_bias_;             // (D)
+      std::conditional_t<qk_norm, Tensor<T, 1, head_dim>, NoTensor> query_gain, key_gain;  // (d)
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
@@ -99,6 +186,10 @@ struct Attention {
             p.qkv_bias_...);
         }
         if constexpr (output_bias) f(vector(path, "o_proj.bias", D, part, Initial::zeros), p.output_bias_...);
+        if constexpr (qk_norm) {
+          f(vector(path, "q_norm.weight", head_dim, Part::norm, Initial::ones), p.query_gain...);
+          f(vector(path, "k_norm.weight", head_dim, Part::norm, Initial::ones), p.key_gain...);
+        }
       }
     };
 
@@ -110,6 +201,8 @@ struct Attention {
       View<M> log_sum;  // (N, H)
       View<T> dqkv, dout, scratch;
       RopeTable<M> rope;  // (T, d)
+      View<T> raw;        // (N, H·d + G·d): q and k before their norm, only with QkNorm
+      View<M> inverse;    // (N, H + G)
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B& backend) {
@@ -117,6 +210,10 @@ struct Attention {
         if constexpr (Position::rotary) rope.plan(plan, pass, head_dim);
         qkv = plan.keep<T>(n, qkv_width);
         out = plan.keep<T>(n, query_width);
+        if constexpr (qk_norm) {
+          raw = plan.keep<T>(n, query_width + key_width);
+          inverse = plan.keep<M>(n, heads + kv_heads);
+        }
         if (plan.purpose() == Plan::Purpose::inference) return;
         log_sum = plan.keep<M>(n, heads);
         dqkv = plan.scratch<T>(n, qkv_width);
@@ -146,6 +243,13 @@ struct Attention {
       const auto [dq, dk, dv] = split(saved.dqkv);
       backend.attention_backward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.dout, dq, dk, dv, saved.scratch);
       if constexpr (Position::rotary) rotate(backend, pass, saved.dqkv, saved, M(-1));
+      if constexpr (qk_norm) {
+        const auto turned = saved.dqkv.middle_cols(0, query_width + key_width);
+        backend.launch(2, kernels::QkNormGainBackward<T, M>{turned, saved.raw, saved.inverse, gradients.query_gain,
+                                                            gradients.key_gain, heads});
+        backend.launch(turned.rows, kernels::QkNormBackward<T, M>{turned, saved.raw, p.query_gain, p.key_gain,
+                                                                  saved.inverse, heads});
+      }
       if constexpr (qkv_bias) column_sum(backend, saved.dqkv, flat(gradients.qkv_bias_));
       backend.matmul_weight(saved.dqkv, saved.x, gradients.qkv);
       backend.matmul_input(saved.dqkv, p.qkv, dx, Write::overwrite);
@@ -198,6 +302,12 @@ struct Attention {
       saved.x = x;
       saved.qkv.rows = saved.out.rows = saved.dqkv.rows = saved.dout.rows = x.rows;
       backend.matmul(x, p.qkv, bias<T>(p.qkv_bias_), saved.qkv);
+      if constexpr (qk_norm) {
+        saved.raw.rows = saved.inverse.rows = x.rows;
+        const auto turned = saved.qkv.middle_cols(0, query_width + key_width);
+        backend.launch(x.rows, kernels::QkNormForward<T, M>{turned, saved.raw, p.query_gain, p.key_gain, saved.inverse,
+                                                            heads, pass.settings.norm_epsilon});
+      }
       if constexpr (Position::rotary) rotate(backend, pass, saved.qkv, saved, M(1));
     }
     template <Backend B, class T, class M>

@@ -1,8 +1,9 @@
 #pragma once
 /// @file
-/// A pre-norm transformer block:  h = x + attention(norm₁(x));  y = h + network(norm₂(h))
+/// A pre-norm transformer block:  h = x + dropout(attention(norm₁(x)));  y = h + dropout(network(norm₂(h)))
 ///
-/// The network is a mixture of experts (MoEBlock) or one feed-forward layer (DenseBlock). x, h, y (N, D)
+/// Dropout acts in training, where `Settings::dropout` is above 0. The network is a mixture of experts (MoEBlock) or
+/// one feed-forward layer (DenseBlock). x, h, y (N, D)
 
 #include "tinymoe/layers/attention.hpp"
 #include "tinymoe/layers/moe.hpp"
@@ -27,7 +28,20 @@ concept NormLayerKind = requires(B& backend, const Pass& pass, const typename L:
 template <class N>
 concept NormKind = detail::NormLayerKind<typename N::template Layer<8>>;
 
-/// What an attention must offer.
+namespace detail {
+
+template <class L, class B = DeclaredBackend>
+concept AttentionLayerKind = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                      typename L::template Parameters<float>& gradients, Plan& plan,
+                                      typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y) {
+  saved.plan(plan, pass, backend);
+  L::forward(backend, pass, p, x, y, saved);
+  L::backward(backend, pass, p, x, y, saved, gradients);
+};
+
+}  // namespace detail
+
+/// What an attention must offer; it is looked at for the width of the model that it stands in.
 template <class A>
 concept AttentionKind = requires {
   { A::learned_positions } -> std::convertible_to<bool>;
@@ -75,7 +89,7 @@ struct Block {
       typename AttentionLayer::template Saved<T, M> attention;
       typename NetworkLayer::template Saved<T, M> network;
       View<T> normed, middle, network_normed;  // norm₁(x), h, norm₂(h): (N, D)
-      View<T> gradient;                        // (N, D)
+      View<T> gradient, masked;                // (N, D); masked: dy after dropout
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B& backend) {
@@ -86,7 +100,10 @@ struct Block {
         network_normed = plan.keep<T>(n, D);
         attention_norm.plan(plan, pass);
         network_norm.plan(plan, pass);
-        if (plan.purpose() == Plan::Purpose::training) gradient = plan.scratch<T>(n, D);
+        if (plan.purpose() == Plan::Purpose::training) {
+          gradient = plan.scratch<T>(n, D);
+          masked = plan.scratch<T>(n, D);
+        }
         {
           const Plan::Frame attention_frame(plan);
           attention.plan(plan, pass, backend);
@@ -100,6 +117,7 @@ struct Block {
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
+      static_assert(detail::AttentionLayerKind<AttentionLayer>);
       around(backend, pass, p, x, y, saved, [&](Output<B> out) {
         AttentionLayer::forward(backend, pass, p.attention, saved.normed, out, saved.attention);
       });
@@ -120,37 +138,65 @@ struct Block {
     static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       const auto branch = saved.gradient;
-      NetworkLayer::backward(backend, pass, p.network, dy, branch, saved.network, gradients.network);
+      const auto network_dy = masked(backend, network_dropout(pass), dy, saved);
+      NetworkLayer::backward(backend, pass, p.network, network_dy, branch, saved.network, gradients.network);
       NormLayer::backward(backend, pass, p.network_norm, branch, branch, saved.network_norm, gradients.network_norm);
       sum(backend, dy, branch, dx);  // dx holds dh
-      AttentionLayer::backward(backend, pass, p.attention, dx, branch, saved.attention, gradients.attention);
+      const auto attention_dy = masked(backend, attention_dropout(pass), dx, saved);
+      AttentionLayer::backward(backend, pass, p.attention, attention_dy, branch, saved.attention, gradients.attention);
       NormLayer::backward(backend, pass, p.attention_norm, branch, branch, saved.attention_norm,
                           gradients.attention_norm);
       add(backend, branch, dx);
     }
 
+    /// After an optimizer step: what the router moves by itself.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void after_step(B& backend, const Pass& pass, const Parameters<T>& p, const Parameters<M>& masters,
+                           Saved<T, M>& saved) {
+      if constexpr (mixture) NetworkLayer::after_step(backend, pass, p.network, masters.network, saved.network);
+    }
+
    private:
+    static Dropout attention_dropout(const Pass& pass) {
+      return pass.dropout(RandomSite::residual_dropout, pass.settings.dropout, pass.rows());
+    }
+    static Dropout network_dropout(const Pass& pass) {
+      return pass.dropout(RandomSite::network_dropout, pass.settings.dropout, pass.rows());
+    }
+    /// The gradient of a branch whose result went through `dropout`.
+    template <Backend B, class T, class M>
+    static Input<B> masked(B& backend, const Dropout& dropout, Input<B> dy, Saved<T, M>& saved) {
+      if (!dropout.active()) return dy;
+      saved.masked.rows = dy.rows;
+      drop(backend, dropout, dy, saved.masked);
+      return saved.masked;
+    }
+
     template <Backend B, class T, class M, class Attend>
     static void around(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                        Saved<T, M>& saved, Attend&& attend) {
       saved.normed.rows = saved.middle.rows = saved.network_normed.rows = saved.gradient.rows = x.rows;
       NormLayer::forward(backend, pass, p.attention_norm, x, saved.normed, saved.attention_norm);
       attend(saved.middle);
-      add(backend, x, saved.middle);
+      add_dropped(backend, attention_dropout(pass), x, saved.middle);
       NormLayer::forward(backend, pass, p.network_norm, saved.middle, saved.network_normed, saved.network_norm);
       NetworkLayer::forward(backend, pass, p.network, saved.network_normed, y, saved.network);
-      add(backend, saved.middle, y);
+      add_dropped(backend, network_dropout(pass), saved.middle, y);
     }
   };
 };
 
 }  // namespace detail
 
-/// A block whose network is a mixture: `MoEBlock<RmsNorm, Attention<…>, Router<E, K>, Expert<…>>`.
-template <NormKind N, AttentionKind A, RouterKind R, ExpertKind X>
-struct MoEBlock : detail::Block<N, A, Mixture<R, X>, true> {
+/// A block whose network is a mixture: `MoEBlock<RmsNorm, Attention<…>, Router<E, K>, Expert<…>>`, with an expert that
+/// every token passes where `Shared<Expert<…>>` follows.
+template <NormKind N, AttentionKind A, RouterKind R, ExpertKind X, class S = NoShared>
+struct MoEBlock : detail::Block<N, A, Mixture<R, X, S>, true> {
+  static_assert(detail::InPlace<place::Shared, S>,
+                "tinymoe::MoEBlock: after the expert there may be Shared<Expert<...>> and nothing else");
   using Router = R;
   using Expert = X;
+  using SharedExpert = S;
 };
 
 /// A block with one feed-forward network for all tokens: `DenseBlock<RmsNorm, Attention<…>, Expert<…>>`.

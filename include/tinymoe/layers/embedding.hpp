@@ -21,8 +21,12 @@ struct EmbeddingForward {
   RowPositions positions;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const T* from = weight.row(tokens.data[n]);
     T* to = x.row(n);
+    if (tokens.data[n] < 0) {
+      group.each(x.cols, [=](Index i) { to[i] = T(0); });
+      return;
+    }
+    const T* from = weight.row(tokens.data[n]);
     if (position.empty()) {
       group.each(x.cols, [=](Index i) { to[i] = from[i]; });
     } else {
@@ -44,6 +48,7 @@ struct EmbeddingBackward {
     const Index first = block * column_block;
     const Index count = dx.cols - first < column_block ? dx.cols - first : column_block;
     for (Index n = 0; n < dx.rows; ++n) {
+      if (tokens.data[n] < 0) continue;
       const T* from = dx.row(n) + first;
       M* to = dweight.row(tokens.data[n]) + first;
       group.each(count, [=](Index i) { to[i] += M(from[i]); });
@@ -74,7 +79,7 @@ struct Embedding {
     }
   };
 
-  /// x (N, D) = the vectors of tokens (1, N), all in [0, V).
+  /// x (N, D) = the vectors of tokens (1, N), all below V; those of pads, which are negative, are 0.
   template <Backend B, class T = typename B::Scalar>
   static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens, Output<B> x) {
     assert(tokens.cols == x.rows && (!learned_positions || pass.first_position + pass.time <= C));

@@ -69,11 +69,12 @@ struct Relu {
 
 namespace kernels {
 
-/// a = act(h), or act(h[:F]) · h[F:] where the activation is gated.
+/// a = act(h), or act(h[:F]) · h[F:] where the activation is gated; then dropout.
 template <class Activation, class T>
 struct ActivationForward {
   View<const T> hidden;
   View<T> activated;
+  Dropout dropout;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     using C = Compute<T>;
@@ -85,20 +86,27 @@ struct ActivationForward {
     } else {
       group.each(width, [=](Index i) { a[i] = T(Activation::value(C(h[i]))); });
     }
+    if (dropout.active()) {
+      dropout.template each<C>(group, n, width, 0, width, [=](Index i, C factor) { a[i] = T(C(a[i]) * factor); });
+    }
   }
 };
 
-/// dh from da and h.
+/// dh from da and h; da is multiplied by dropout's factors first.
 template <class Activation, class T>
 struct ActivationBackward {
-  View<const T> hidden, dactivated;
-  View<T> dhidden;
+  View<const T> hidden;
+  View<T> dactivated, dhidden;
+  Dropout dropout;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     using C = Compute<T>;
     const Index width = dactivated.cols;
-    const T *h = hidden.row(n), *up = h + width, *da = dactivated.row(n);
-    T *dh = dhidden.row(n), *dup = dh + width;
+    const T *h = hidden.row(n), *up = h + width;
+    T *da = dactivated.row(n), *dh = dhidden.row(n), *dup = dh + width;
+    if (dropout.active()) {
+      dropout.template each<C>(group, n, width, 0, width, [=](Index i, C factor) { da[i] = T(C(da[i]) * factor); });
+    }
     if constexpr (Activation::gated) {
       group.each(width, [=](Index i) {
         C gate_slope, up_slope;
@@ -210,8 +218,11 @@ struct Expert {
       View<const T> x;            // (S, D), the caller's
       View<T> hidden, activated;  // (S, 2F or F), (S, F)
       View<T> dhidden, dactivated;
+      RandomSite dropout = RandomSite::expert_dropout;
+      Index planned = 0;  // S at most
 
       void plan(Plan& plan, Index pairs) {
+        planned = pairs;
         hidden = plan.keep<T>(pairs, input_width);
         activated = plan.keep<T>(pairs, Expert::hidden);
         if (plan.purpose() == Plan::Purpose::inference) return;
@@ -220,25 +231,27 @@ struct Expert {
       }
     };
 
-    /// y (S, D) = each expert's network over its rows of x (S, D); `offsets` (1, E + 1).
+    /// y (S, D) = each expert's network over its rows of x (S, D); `offsets` (1, E + 1). Slots that no expert has keep
+    /// what they had.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Parameters<T>& p, View<const std::int32_t> offsets, Input<B> x, Output<B> y,
-                        Saved<T, M>& saved) {
+    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const std::int32_t> offsets,
+                        Input<B> x, Output<B> y, Saved<T, M>& saved) {
       saved.x = x;
       saved.hidden.rows = saved.activated.rows = saved.dhidden.rows = saved.dactivated.rows = x.rows;
       backend.grouped_matmul(x, read(p.input()), read(p.input_bias()), offsets, saved.hidden);
-      backend.launch(x.rows, kernels::ActivationForward<Activation, T>{saved.hidden, saved.activated});
+      backend.launch(x.rows,
+                     kernels::ActivationForward<Activation, T>{saved.hidden, saved.activated, dropout(pass, saved)});
       backend.grouped_matmul(saved.activated, read(p.output()), read(p.output_bias()), offsets, y);
     }
 
     /// Overwrites dx (S, D), adds to the gradients.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Parameters<T>& p, View<const std::int32_t> offsets, Input<B> dy,
-                         Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
+    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, View<const std::int32_t> offsets,
+                         Input<B> dy, Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
       backend.grouped_matmul_input(dy, read(p.output()), offsets, saved.dactivated);
       backend.grouped_matmul_weight(dy, saved.activated, offsets, gradients.output());
-      backend.launch(dy.rows,
-                     kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated, saved.dhidden});
+      backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated, saved.dhidden,
+                                                                         dropout(pass, saved)});
       if constexpr (has_bias) {
         grouped_column_sum(backend, dy, offsets, gradients.output_bias());
         grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias());
@@ -248,6 +261,11 @@ struct Expert {
     }
 
    private:
+    /// Rows of the mask are slots; their number is planned for, so that micro-batches never share one.
+    template <class T, class M>
+    static Dropout dropout(const Pass& pass, const Saved<T, M>& saved) {
+      return pass.dropout(saved.dropout, pass.settings.expert_dropout, saved.planned);
+    }
     template <class T>
     static Bank<const T> read(Bank<T> bank) {
       return {bank.data, bank.count, bank.rows, bank.cols, bank.stride};

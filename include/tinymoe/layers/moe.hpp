@@ -1,11 +1,12 @@
 #pragma once
 /// @file
-/// The mixture of experts, dropless: pairs are sorted by expert, each expert works on its rows, and each token sums its
-/// choices in order. No token is padded or dropped, and nothing is added atomically.
+/// The mixture of experts, dropless unless its router has a capacity: pairs are sorted by expert, each expert works on
+/// its rows, and each token sums its choices in order. Nothing is padded, and nothing is added atomically.
 ///
-///     x̃[slot] = x[token of slot];   ỹ = experts(x̃);   y[n] = Σ_k g[n, k] ỹ[slot of (n, k)]
+///     x̃[slot] = x[token of slot];   ỹ = experts(x̃);   y[n] = Σ_k g[n, k] ỹ[slot of (n, k)] + shared(x[n])
 ///
-/// Backward: dỹ[slot] = g · dy[n];   dg[n, k] = dy[n] · ỹ[slot];   dx[n] = router's dx[n] + Σ_k dx̃[slot of (n, k)]
+/// Backward: dỹ[slot] = g · dy[n];   dg[n, k] = dy[n] · ỹ[slot];   dx[n] = router's dx[n] + Σ_k dx̃[slot of (n, k)] +
+/// shared's dx[n]. A choice that is not taken has slot −1, adds nothing and has dg = 0.
 
 #include "tinymoe/layers/expert.hpp"
 #include "tinymoe/layers/router.hpp"
@@ -14,18 +15,20 @@ namespace tinymoe {
 
 namespace kernels {
 
-/// x̃[slot] = x[token of slot].
+/// x̃[slot] = x[n] for the slots of one token.
 template <class T>
 struct Gather {
   View<const T> x;  // (N, D)
-  View<const std::int32_t> pairs;
-  Index choices;
+  View<const std::int32_t> slots;
   View<T> sorted;  // (S, D)
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index slot) const {
-    const T* from = x.row(pairs.data[slot] / choices);
-    T* to = sorted.row(slot);
-    group.each(x.cols, [=](Index i) { to[i] = from[i]; });
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const T* from = x.row(n);
+    for (Index k = 0; k < slots.cols; ++k) {
+      if (slots.row(n)[k] < 0) continue;
+      T* to = sorted.row(slots.row(n)[k]);
+      group.each(x.cols, [=](Index i) { to[i] = from[i]; });
+    }
   }
 };
 
@@ -38,6 +41,16 @@ struct Loads {
     const std::int32_t* start = offsets.data;
     std::int32_t* to = loads.data;
     group.each(loads.cols, [=](Index e) { to[e] = start[e + 1] - start[e]; });
+  }
+};
+
+/// The offsets of one expert that has all rows: 0, N; one kernel row.
+struct AllToOne {
+  View<std::int32_t> offsets;  // (1, 2)
+  Index rows;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
+    group.once([&] { offsets.data[0] = 0, offsets.data[1] = static_cast<std::int32_t>(rows); });
   }
 };
 
@@ -55,7 +68,7 @@ struct Combine {
     const Index choices = slots.cols, stride = sorted.stride;
     const T* from = sorted.data;
     T* to = y.row(n);
-    if (choices == 2) {  // by far the most common, and then one pass
+    if (choices == 2 && slot[0] >= 0 && slot[1] >= 0) {  // by far the most common, and then one pass
       const T *first = from + slot[0] * stride, *second = from + slot[1] * stride;
       const M g0 = g[0], g1 = g[1];
       group.each(y.cols, [=](Index i) { to[i] = T(g0 * M(first[i]) + g1 * M(second[i])); });
@@ -63,29 +76,38 @@ struct Combine {
     }
     group.each(y.cols, [=](Index i) {
       M total(0);
-      for (Index k = 0; k < choices; ++k) total += g[k] * M(from[slot[k] * stride + i]);
+      for (Index k = 0; k < choices; ++k) {
+        if (slot[k] >= 0) total += g[k] * M(from[slot[k] * stride + i]);
+      }
       to[i] = T(total);
     });
   }
 };
 
-/// dỹ[slot] = g · dy[n] and dg = dy[n] · ỹ[slot], for one slot.
+/// dỹ[slot] = g · dy[n] and dg = dy[n] · ỹ[slot], for the slots of one token.
 template <class T, class M>
 struct CombineBackward {
   View<const T> dy, sorted;
-  View<const std::int32_t> pairs;
+  View<const std::int32_t> slots;
   View<const M> gate;
   View<T> dsorted;  // (S, D)
   View<M> dgate;    // (N, K)
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index slot) const {
-    const Index pair = pairs.data[slot], choices = gate.cols;
-    const M g = gate.data[pair];
-    const T *from = dy.row(pair / choices), *out = sorted.row(slot);
-    T* to = dsorted.row(slot);
-    const M along = group.sum(dy.cols, [=](Index i) { return M(from[i]) * M(out[i]); });
-    group.each(dy.cols, [=](Index i) { to[i] = T(g * M(from[i])); });
-    group.once([&] { dgate.data[pair] = along; });
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const T* from = dy.row(n);
+    for (Index k = 0; k < slots.cols; ++k) {
+      const Index slot = slots.row(n)[k];
+      if (slot < 0) {
+        group.once([&] { dgate.row(n)[k] = M(0); });
+        continue;
+      }
+      const M g = gate.row(n)[k];
+      const T* out = sorted.row(slot);
+      T* to = dsorted.row(slot);
+      const M along = group.sum(dy.cols, [=](Index i) { return M(from[i]) * M(out[i]); });
+      group.each(dy.cols, [=](Index i) { to[i] = T(g * M(from[i])); });
+      group.once([&] { dgate.row(n)[k] = along; });
+    }
   }
 };
 
@@ -100,6 +122,7 @@ struct GatherBackward {
     const std::int32_t* slot = slots.row(n);
     T* to = dx.row(n);
     for (Index k = 0; k < slots.cols; ++k) {
+      if (slot[k] < 0) continue;
       const T* from = dsorted.row(slot[k]);
       group.each(dx.cols, [=](Index i) { to[i] = T(to[i] + from[i]); });
     }
@@ -123,14 +146,34 @@ concept RouterLayer = requires(B& backend, const Pass& pass, const typename L::t
 };
 
 template <class L, class B = DeclaredBackend>
-concept ExpertsLayer = requires(B& backend, const typename L::template Parameters<float>& p,
+concept ExpertsLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
                                 typename L::template Parameters<float>& gradients, Plan& plan, Index pairs,
                                 typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y,
                                 View<const std::int32_t> offsets) {
   saved.plan(plan, pairs);
-  L::forward(backend, p, offsets, x, y, saved);
-  L::backward(backend, p, offsets, x, y, saved, gradients);
+  L::forward(backend, pass, p, offsets, x, y, saved);
+  L::backward(backend, pass, p, offsets, x, y, saved, gradients);
 };
+
+/// The pairs that N tokens send at most.
+template <class Router, class RouterLayer>
+constexpr Index most_pairs(Index tokens) {
+  if constexpr (requires { RouterLayer::pairs(tokens); }) {
+    return RouterLayer::pairs(tokens);
+  } else {
+    return tokens * Router::choices;
+  }
+}
+
+/// The experts that a token has, for counting.
+template <class Router>
+constexpr Index active_experts() {
+  if constexpr (requires { Router::active; }) {
+    return Router::active;
+  } else {
+    return Router::choices;
+  }
+}
 
 }  // namespace detail
 
@@ -152,85 +195,15 @@ concept DenseExpertKind = ExpertKind<X> && requires {
   typename X::template Layer<8, 1>::template One<float>;
 };
 
-/// A router and its experts.
-template <RouterKind R, ExpertKind X>
-struct Mixture {
-  static constexpr Index experts = R::experts, choices = R::choices;
-
-  template <Index D>
-  struct Layer {
-    using RouterLayer = typename R::template Layer<D>;
-    using Experts = typename X::template Layer<D, experts>;
-    static constexpr Index choices = R::choices;
-
-    template <class T>
-    struct Parameters {
-      typename RouterLayer::template Parameters<T> gate;
-      typename Experts::template Parameters<T> experts;
-
-      template <class F, class... P>
-      static constexpr void for_each(const Path& path, F&& f, P&... p) {
-        const Path gate_path{&path, "gate"};
-        RouterLayer::template Parameters<T>::for_each(gate_path, f, p.gate...);
-        Experts::template Parameters<T>::for_each(path, choices, f, p.experts...);
-      }
-    };
-
-    template <class T, class M>
-    struct Saved {
-      typename RouterLayer::template Saved<T, M> router;
-      typename Experts::template Saved<T, M> experts;
-      Dispatch dispatch;
-      View<T> x, y;    // (S, D), sorted by expert
-      View<T> dx, dy;  // (S, D)
-      View<M> dgate;   // (N, K)
-
-      template <Backend B>
-      void plan(Plan& plan, const Pass& pass, const B&) {
-        const Index tokens = pass.rows(), pairs = tokens * choices;
-        router.plan(plan, pass);
-        dispatch = {plan.keep<std::int32_t>(1, R::experts + 1), plan.keep<std::int32_t>(tokens, choices),
-                    plan.keep<std::int32_t>(1, pairs)};
-        x = plan.keep<T>(pairs, D);
-        y = plan.keep<T>(pairs, D);
-        experts.plan(plan, pairs);
-        if (plan.purpose() == Plan::Purpose::inference) return;
-        dx = plan.scratch<T>(pairs, D);
-        dy = plan.scratch<T>(pairs, D);
-        dgate = plan.scratch<M>(tokens, choices);
-      }
-      const Routing<M>* routing() const { return &router.routing; }
-    };
-
-    /// y (N, D) = the mixture over x (N, D); the router's losses are left in saved.router.routing.losses.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
-                        Saved<T, M>& saved) {
-      const Index pairs = x.rows * choices;
-      saved.dispatch.slots.rows = saved.dgate.rows = x.rows;
-      saved.dispatch.pairs.cols = saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = pairs;
-      const Dispatch& dispatch = saved.dispatch;
-      RouterLayer::forward(backend, pass, p.gate, x, saved.router);
-      backend.sort_by_expert(saved.router.routing.selected, dispatch);
-      backend.launch(1, kernels::Loads{dispatch.offsets, saved.router.routing.loads});
-      RouterLayer::losses(backend, pass, dispatch, saved.router);
-      backend.launch(pairs, kernels::Gather<T>{x, dispatch.pairs, choices, saved.x});
-      Experts::forward(backend, p.experts, dispatch.offsets, saved.x, saved.y, saved.experts);
-      backend.launch(x.rows, kernels::Combine<T, M>{saved.y, dispatch.slots, saved.router.routing.gate, y});
-    }
-
-    /// Overwrites dx, which must not be dy; adds to the gradients.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
-                         Saved<T, M>& saved, Parameters<M>& gradients) {
-      const Dispatch& dispatch = saved.dispatch;
-      backend.launch(dispatch.size(), kernels::CombineBackward<T, M>{dy, saved.y, dispatch.pairs,
-                                                                     saved.router.routing.gate, saved.dy, saved.dgate});
-      Experts::backward(backend, p.experts, dispatch.offsets, saved.dy, saved.dx, saved.experts, gradients.experts);
-      RouterLayer::backward(backend, pass, p.gate, saved.dgate, dx, saved.router, gradients.gate);
-      backend.launch(dx.rows, kernels::GatherBackward<T>{saved.dx, dispatch.slots, dx});
-    }
-  };
+/// One network for all tokens beside a mixture's experts (Dai et al. 2024, DeepSeekMoE): `Shared<Expert<…>>`.
+template <DenseExpertKind X>
+struct Shared {
+  using Place = place::Shared;
+  using Expert = X;
+};
+/// No shared expert; the default.
+struct NoShared {
+  using Place = place::Shared;
 };
 
 /// One expert for all tokens: the feed-forward layer of a dense block, with the same interface as a mixture.
@@ -259,23 +232,168 @@ struct Dense {
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B&) {
-        offsets = plan.persist<std::int32_t>(1, 2);
+        offsets = plan.keep<std::int32_t>(1, 2);
         network.plan(plan, pass.rows());
       }
       const Routing<M>* routing() const { return nullptr; }
     };
 
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass&, const Parameters<T>& p, Input<B> x, Output<B> y, Saved<T, M>& saved) {
-      const std::int32_t ends[2] = {0, static_cast<std::int32_t>(x.rows)};
-      backend.copy_to_device(saved.offsets.data, ends, sizeof(ends));
-      Network::forward(backend, p.network, saved.offsets, x, y, saved.network);
+    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+                        Saved<T, M>& saved) {
+      backend.launch(1, kernels::AllToOne{saved.offsets, x.rows});
+      Network::forward(backend, pass, p.network, saved.offsets, x, y, saved.network);
     }
 
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Output<B> dx, Saved<T, M>& saved,
-                         Parameters<M>& gradients) {
-      Network::backward(backend, p.network, saved.offsets, dy, dx, saved.network, gradients.network);
+    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+                         Saved<T, M>& saved, Parameters<M>& gradients) {
+      Network::backward(backend, pass, p.network, saved.offsets, dy, dx, saved.network, gradients.network);
+    }
+  };
+};
+
+namespace detail {
+
+/// The layer of a mixture's shared expert; without one there is nothing.
+template <class S>
+struct SharedLayer {
+  static constexpr bool present = false;
+  template <Index>
+  struct Layer {
+    template <class>
+    struct Parameters {};
+    template <class, class>
+    struct Saved {};
+  };
+};
+template <class X>
+struct SharedLayer<Shared<X>> {
+  static constexpr bool present = true;
+  template <Index D>
+  using Layer = typename Dense<X>::template Layer<D>;
+};
+
+}  // namespace detail
+
+/// A router and its experts, and perhaps a shared one.
+template <RouterKind R, ExpertKind X, class S = NoShared>
+struct Mixture {
+  static constexpr Index experts = R::experts, choices = R::choices;
+  static constexpr bool has_shared = detail::SharedLayer<S>::present;
+
+  template <Index D>
+  struct Layer {
+    using RouterLayer = typename R::template Layer<D>;
+    using Experts = typename X::template Layer<D, experts>;
+    using SharedLayer = typename detail::SharedLayer<S>::template Layer<D>;
+    static constexpr Index choices = R::choices;
+
+    template <class T>
+    struct Parameters {
+      typename RouterLayer::template Parameters<T> gate;
+      typename Experts::template Parameters<T> experts;
+      typename SharedLayer::template Parameters<T> shared;
+
+      template <class F, class... P>
+      static constexpr void for_each(const Path& path, F&& f, P&... p) {
+        const Path gate_path{&path, "gate"};
+        RouterLayer::template Parameters<T>::for_each(gate_path, f, p.gate...);
+        Experts::template Parameters<T>::for_each(path, detail::active_experts<R>(), f, p.experts...);
+        if constexpr (has_shared) {
+          const Path shared_path{&path, "shared_experts"};
+          SharedLayer::template Parameters<T>::for_each(shared_path, f, p.shared...);
+        }
+      }
+    };
+
+    template <class T, class M>
+    struct Saved {
+      typename RouterLayer::template Saved<T, M> router;
+      typename Experts::template Saved<T, M> experts;
+      typename SharedLayer::template Saved<T, M> shared;
+      Dispatch dispatch;
+      View<T> x, y;    // (S, D), sorted by expert
+      View<T> dx, dy;  // (S, D)
+      View<M> dgate;   // (N, K)
+      View<T> beside;  // (N, D), the shared expert's y, then its dx
+      Index most = 0;  // S at most
+
+      template <Backend B>
+      void plan(Plan& plan, const Pass& pass, const B& backend) {
+        const Index tokens = pass.rows();
+        most = detail::most_pairs<R, RouterLayer>(tokens);
+        router.plan(plan, pass);
+        dispatch = {plan.keep<std::int32_t>(1, R::experts + 1), plan.keep<std::int32_t>(tokens, choices),
+                    plan.keep<std::int32_t>(1, most)};
+        x = plan.keep<T>(most, D);
+        y = plan.keep<T>(most, D);
+        experts.plan(plan, most);
+        if constexpr (has_shared) {
+          beside = plan.scratch<T>(tokens, D);
+          shared.plan(plan, pass, backend);
+          if constexpr (requires { shared.network.dropout; }) shared.network.dropout = RandomSite::shared_dropout;
+        }
+        if (plan.purpose() == Plan::Purpose::inference) return;
+        dx = plan.scratch<T>(most, D);
+        dy = plan.scratch<T>(most, D);
+        dgate = plan.scratch<M>(tokens, choices);
+      }
+      const Routing<M>* routing() const { return &router.routing; }
+    };
+
+    /// y (N, D) = the mixture over x (N, D); the router's losses are left in saved.router.routing.losses.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+                        Saved<T, M>& saved) {
+      const Dispatch& dispatch = saved.dispatch;
+      saved.dispatch.slots.rows = saved.dgate.rows = saved.beside.rows = x.rows;
+      saved.dispatch.pairs.cols = detail::most_pairs<R, RouterLayer>(x.rows);
+      const auto& routing = saved.router.routing;
+      RouterLayer::forward(backend, pass, p.gate, x, saved.router);
+      backend.sort_by_expert(routing.selected, dispatch);
+      RouterLayer::losses(backend, pass, dispatch, saved.router);
+      if constexpr (requires { RouterLayer::drop(backend, pass, dispatch, saved.router); }) {
+        if (RouterLayer::drops(pass)) {
+          RouterLayer::drop(backend, pass, dispatch, saved.router);
+          backend.sort_by_expert(saved.router.sent, dispatch);
+        }
+      }
+      backend.launch(1, kernels::Loads{dispatch.offsets, routing.loads});
+      saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = backend.slots_taken(dispatch);
+      backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, saved.x});
+      Experts::forward(backend, pass, p.experts, dispatch.offsets, saved.x, saved.y, saved.experts);
+      backend.launch(x.rows, kernels::Combine<T, M>{saved.y, dispatch.slots, routing.gate, y});
+      if constexpr (has_shared) {
+        SharedLayer::forward(backend, pass, p.shared, x, saved.beside, saved.shared);
+        add(backend, saved.beside, y);
+      }
+    }
+
+    /// Overwrites dx, which must not be dy; adds to the gradients.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+                         Saved<T, M>& saved, Parameters<M>& gradients) {
+      const Dispatch& dispatch = saved.dispatch;
+      backend.launch(dy.rows, kernels::CombineBackward<T, M>{dy, saved.y, dispatch.slots, saved.router.routing.gate,
+                                                             saved.dy, saved.dgate});
+      Experts::backward(backend, pass, p.experts, dispatch.offsets, saved.dy, saved.dx, saved.experts,
+                        gradients.experts);
+      RouterLayer::backward(backend, pass, p.gate, saved.dgate, dx, saved.router, gradients.gate);
+      backend.launch(dx.rows, kernels::GatherBackward<T>{saved.dx, dispatch.slots, dx});
+      if constexpr (has_shared) {
+        SharedLayer::backward(backend, pass, p.shared, dy, saved.beside, saved.shared, gradients.shared);
+        add(backend, saved.beside, dx);
+      }
+    }
+
+    /// After an optimizer step: what the router moves by itself.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void after_step(B& backend, const Pass& pass, const Parameters<T>& p, const Parameters<M>& masters,
+                           Saved<T, M>& saved) {
+      if constexpr (requires { RouterLayer::after_step(backend, pass, p.gate, masters.gate, saved.router); }) {
+        RouterLayer::after_step(backend, pass, p.gate, masters.gate, saved.router);
+      }
     }
   };
 };

@@ -3,6 +3,7 @@
 /// What a layer is told about the pass it takes part in: shapes, positions, pads, random numbers and the model's
 /// real-valued settings.
 
+#include "tinymoe/backend/dropout.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/random.hpp"
 
@@ -48,11 +49,11 @@ struct Pass {
 
   constexpr Index rows() const { return batch * time; }        // N
   constexpr Index real_rows() const { return rows() - pads; }  // N without pads
-  /// The random numbers of one use of this layer in this pass; `per_row` numbers for each row keep micro-batches apart.
+  /// The random numbers of one use in this layer and step.
   constexpr RandomStream random(RandomSite site) const { return {seed, step, site, static_cast<std::uint32_t>(layer)}; }
-  /// Where this micro-batch's numbers begin in the stream of its step, if each row takes up to `per_row`.
-  constexpr std::uint64_t random_offset(Index per_row) const {
-    return static_cast<std::uint64_t>(micro_batch * rows() * per_row);
+  /// The dropout of one use in this layer, of `count` rows in each micro-batch; none but in training.
+  constexpr Dropout dropout(RandomSite site, double rate, Index count) const {
+    return {random(site), static_cast<std::uint64_t>(micro_batch * count), training ? rate : 0};
   }
 };
 

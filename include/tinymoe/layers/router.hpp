@@ -1,217 +1,257 @@
 #pragma once
 /// @file
-/// The router of Mixtral (Jiang et al. 2024): each token takes the K experts of the greatest probability.
+/// Routers: which experts each token goes to, and how much each counts.
 ///
-///     p = softmax(x Wᵀ);   S = the K greatest of p, the lower expert first where two are equal;   g_k = p_k / Σ_S p
+///     h = W x + b;   p = softmax(h) or σ(h);   S = a choice by p;   g_k = p_k / Σ_S p or p_k
 ///
-/// x (N, D); W (E, D); p (N, E); S, g (N, K). Its two losses, averaged over the tokens of a micro-batch:
+/// x (N, D); W (E, D); b (E); h, p (N, E); S, g (N, K). Options change each step: router_options.hpp; the kernels are
+/// in router_kernels.hpp, the losses that keep experts even in balance.hpp. Equal scores go to the lower expert first.
+/// `Router<E, K>` without options is Mixtral's (Jiang et al. 2024): softmax, top-k, renormalise, with Switch's balance
+/// loss and the z-loss.
 ///
-///     balance = E Σ_e f_e P_e,  f_e = pairs sent to e / (N·K),  P_e = mean_n p_ne     (Fedus et al. 2021, eq. 4; 1
-///     when even) z       = mean_n (log Σ_e exp logit_ne)²                                        (Zoph et al. 2022,
-///     eq. 5)
-///
-/// f is a count and has no gradient; P's gradient goes through the whole softmax.
+/// Backward, with d_e = dL/dp_e (from the gates for chosen e, from the balance loss for all):
+///     normalised gates  d_e = (dg_k − Σ_j dg_j g_j) / Σ_S p;   score gates  d_e = dg_k
+///     softmax  dh_e = p_e (d_e − Σ_j p_j d_j) + z_weight · 2 (log Σ exp h) p_e / R;   sigmoid  dh_e = p_e (1 − p_e)
+///     d_e
 
-#include "tinymoe/backend/rows.hpp"
-#include "tinymoe/layers/parameters.hpp"
-#include "tinymoe/layers/pass.hpp"
+#include <algorithm>
+
+#include "tinymoe/layers/router_kernels.hpp"
 
 namespace tinymoe {
 
-namespace kernels {
-
-/// One token: softmax over the experts, top-k, renormalise.
-template <class T, class M>
-struct RouterForward {
-  View<const T> logits;  // (N, E)
-  View<M> probability;   // (N, E)
-  View<M> log_sum;       // (1, N)
-  View<std::int32_t> selected;
-  View<M> gate;  // (N, K)
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const Index experts = logits.cols, choices = selected.cols;
-    const T* in = logits.row(n);
-    M *p = probability.row(n), *g = gate.row(n);
-    std::int32_t* chosen = selected.row(n);
-    const auto greatest = group.max(experts, [=](Index e) { return M(in[e]); });
-    const M total = group.sum(experts, [=](Index e) { return p[e] = exponential(M(in[e]) - M(greatest)); });
-    group.each(experts, [=](Index e) { p[e] = p[e] / total; });
-    group.once([&] {
-      log_sum.data[n] = M(greatest) + std::log(total);
-      M kept(0);
-      for (Index k = 0; k < choices; ++k) {
-        Index best = -1;
-        for (Index e = 0; e < experts; ++e) {
-          bool taken = false;
-          for (Index earlier = 0; earlier < k; ++earlier) taken = taken || chosen[earlier] == e;
-          if (!taken && (best < 0 || real_part(p[e]) > real_part(p[best]))) best = e;
-        }
-        chosen[k] = static_cast<std::int32_t>(best);
-        g[k] = p[best];
-        kept += p[best];
-      }
-      for (Index k = 0; k < choices; ++k) g[k] = g[k] / kept;
-    });
-  }
-};
-
-/// balance and z of one layer, into losses (1, 2), and each expert's factor of the balance loss's gradient; one kernel
-/// row for all tokens.
-template <class M>
-struct RouterLosses {
-  View<const M> probability, log_sum;
-  View<const std::int32_t> offsets;
-  Index choices;
-  View<M> losses;      // (1, 2)
-  View<M> pair_share;  // (1, E): f_e
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
-    const Index tokens = probability.rows, experts = probability.cols;
-    const std::int32_t* start = offsets.data;
-    M* f = pair_share.data;
-    const View<const M> p = probability;
-    const M pairs = M(double(tokens * choices));
-    group.each(experts, [=](Index e) { f[e] = M(double(start[e + 1] - start[e])) / pairs; });
-    M balance(0), z(0);
-    for (Index e = 0; e < experts; ++e) {
-      balance += f[e] * group.sum(tokens, [=](Index n) { return p.data[n * p.stride + e]; });
-    }
-    const M* s = log_sum.data;
-    z = group.sum(tokens, [=](Index n) { return s[n] * s[n]; });
-    group.once([&] {
-      losses.data[0] = balance * M(double(experts)) / M(double(tokens));
-      losses.data[1] = z / M(double(tokens));
-    });
-  }
-};
-
-/// From dg (N, K) to the logits' gradient, the two losses' parts included.
-///
-/// dL/dp_k = (dg_k − Σ_j dg_j g_j) / kept for chosen k, + balance_weight · E f_e / N for all e;
-/// dL/dlogit_e = p_e (dL/dp_e − Σ_j p_j dL/dp_j) + z_weight · 2 log_sum p_e / N
-template <class T, class M>
-struct RouterBackward {
-  View<const M> probability, log_sum, gate, dgate, pair_share;
-  View<const std::int32_t> selected;
-  View<T> dlogits;
-  double balance_weight, z_weight;
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const Index experts = probability.cols, choices = gate.cols;
-    const M *p = probability.row(n), *g = gate.row(n), *dg = dgate.row(n), *f = pair_share.data;
-    const std::int32_t* chosen = selected.row(n);
-    M kept(0), along(0);
-    for (Index k = 0; k < choices; ++k) {
-      kept += p[chosen[k]];
-      along += dg[k] * g[k];
-    }
-    const M balance = M(balance_weight * double(experts) / double(probability.rows));
-    const auto slope = [=](Index e) {  // dL/dp_e
-      M d = balance * f[e];
-      for (Index k = 0; k < choices; ++k) {
-        if (chosen[k] == e) d += (dg[k] - along) / kept;
-      }
-      return d;
-    };
-    const M mean = group.sum(experts, [=](Index e) { return p[e] * slope(e); });
-    const M z = M(2 * z_weight / double(probability.rows)) * log_sum.data[n];
-    T* out = dlogits.row(n);
-    group.each(experts, [=](Index e) { out[e] = T(p[e] * (slope(e) - mean + z)); });
-  }
-};
-
-}  // namespace kernels
-
-/// What a router decides for each token, and what the mixture reads of it.
-template <class M>
-struct Routing {
-  View<std::int32_t> selected;  // (N, K)
-  View<M> gate;                 // (N, K)
-  View<M> probability;          // (N, E)
-  View<M> losses;               // (1, 2): balance, z
-  View<std::int32_t> loads;     // (1, E): pairs that each expert got; like the losses, it stays until the next pass
-
-  void plan(Plan& plan, const Pass& pass, Index experts, Index choices) {
-    selected = plan.keep<std::int32_t>(pass.rows(), choices);
-    gate = plan.keep<M>(pass.rows(), choices);
-    probability = plan.keep<M>(pass.rows(), experts);
-    losses = plan.persist<M>(1, 2);
-    loads = plan.persist<std::int32_t>(1, experts);
-  }
-  void resize(Index tokens) { selected.rows = gate.rows = probability.rows = tokens; }
-};
-
-/// Router<E, K>: E experts, of which each token takes K; softmax, top-k, renormalise.
-template <Index E, Index K>
+/// E experts, of which each token takes K, and how: SoftmaxScores | SigmoidScores, NormalisedGates | ScoreGates, TopK |
+/// DynamicTopK | ExpertChoice, NoisyTopK, Jitter, Capacity<n, d>, SwitchBalance | GShardBalance | CvBalance |
+/// NoBalance, BalanceBias, Bias.
+template <Index E, Index K, class... Options>
 struct Router {
+  using Known = KnownPlaces<place::Scores, place::Gates, place::Selection, place::RouterNoise, place::RouterJitter,
+                            place::RouterCapacity, place::Balance, place::BalanceBias, place::Bias>;
   static_assert(E >= 1, "tinymoe::Router: there must be at least one expert");
-  static_assert(K >= 1 && K <= E, "tinymoe::Router: a token takes at least one expert and no more than there are");
-  static_assert(K >= 2 || E == 1,
-                "tinymoe::Router: with K = 1 the renormalised gate is constant 1 and the router gets no gradient; "
-                "take K of 2 or more");
-  static constexpr Index experts = E, choices = K;
+  static_assert(E < 1 || (K >= 1 && K <= E),
+                "tinymoe::Router: a token takes at least one expert and no more than there are");
+  static_assert(Known::template know_all<Options...>,
+                "tinymoe::Router: unknown option; it takes SoftmaxScores, SigmoidScores, NormalisedGates, ScoreGates, "
+                "TopK, DynamicTopK, ExpertChoice, NoisyTopK, Jitter, Capacity, Dropless, SwitchBalance, GShardBalance, "
+                "CvBalance, NoBalance, BalanceBias, Bias and NoBias");
+  static_assert(Known::template each_once<Options...>, "tinymoe::Router: an option is given twice");
+
+  using Scores = option_t<place::Scores, SoftmaxScores, Options...>;
+  using Selection = option_t<place::Selection, TopK, Options...>;
+  using CapacityOption = option_t<place::RouterCapacity, Dropless, Options...>;
+  static constexpr bool dynamic = std::is_same_v<Selection, DynamicTopK>;
+  static constexpr bool expert_choice = std::is_same_v<Selection, ExpertChoice>;
+  static constexpr bool noisy = option_t<place::RouterNoise, NoBias, Options...>::value;
+  static constexpr bool jitters = option_t<place::RouterJitter, NoBias, Options...>::value;
+  static constexpr bool has_capacity = !std::is_same_v<CapacityOption, Dropless>;
+  static constexpr bool balance_bias = option_t<place::BalanceBias, NoBias, Options...>::value;
+  static constexpr bool has_bias = option_t<place::Bias, NoBias, Options...>::value;
+  using DefaultGates = std::conditional_t<K == 1 || dynamic || expert_choice, ScoreGates, NormalisedGates>;
+  static constexpr bool normalised = option_t<place::Gates, DefaultGates, Options...>::value;
+  using DefaultBalance = std::conditional_t<balance_bias || expert_choice, NoBalance, SwitchBalance>;
+  using Balance = option_t<place::Balance, DefaultBalance, Options...>;
+
+  static_assert(
+      K != 1 || !normalised,
+      "tinymoe::Router: top-1 with the softmax after the selection has the constant gate 1, so that the router "
+      "gets no gradient; take ScoreGates, or K of 2 or more");
+  static_assert(!Scores::sigmoid || !dynamic,
+                "tinymoe::Router: DynamicTopK adds up probabilities, which SigmoidScores are not; take SoftmaxScores");
+  static_assert(!expert_choice || !(normalised || noisy || has_capacity || balance_bias),
+                "tinymoe::Router: with ExpertChoice loads are even as they are; leave out NormalisedGates, NoisyTopK, "
+                "Capacity and BalanceBias");
+
+  static constexpr Index experts = E;
+  /// The columns of what is selected: the most experts that a token may have.
+  static constexpr Index choices = expert_choice ? E : K;
+  /// The experts that a token has: on average with ExpertChoice, at most with DynamicTopK.
+  static constexpr Index active = K;
+  /// Whether a token's gates sum to one.
+  static constexpr bool gates_sum_to_one = normalised;
 
   template <Index D>
   struct Layer {
-    static constexpr Index experts = E, choices = K;
+    static constexpr Index rows = noisy ? 2 * E : E;
+
+    /// The most pairs that N tokens can send.
+    static constexpr Index pairs(Index tokens) {
+      if (!expert_choice) return tokens * K;
+      return std::max(tokens * Rule::most, E * taken_by_expert(tokens));
+    }
 
     template <class T>
     struct Parameters {
-      Tensor<T, E, D> weight;  // (E, D)
+      Tensor<T, rows, D> weight;                                           // (E, D), with those of the noise (2E, D)
+      std::conditional_t<has_bias, Tensor<T, rows, 1>, NoTensor> bias;     // (E) or (2E)
+      std::conditional_t<balance_bias, Tensor<T, 1, E>, NoTensor> offset;  // (E), not trained
+      std::conditional_t<expert_choice, Tensor<T, 1, E>, NoTensor> threshold;  // (E), not trained
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
-        f(matrix(path, "weight", E, D, Part::router, Initial::fan_in), p.weight...);
+        constexpr Index noise = noisy ? E : 0;
+        f(stacked(path, {{{"weight", E}, {"noise.weight", noise}, {}}}, D, Part::router, Initial::fan_in), p.weight...);
+        if constexpr (has_bias) {
+          f(vectors(path, {{{"bias", E}, {"noise.bias", noise}, {}}}, Part::router, Initial::zeros), p.bias...);
+        }
+        if constexpr (balance_bias) f(untrained(path, "e_score_correction_bias"), p.offset...);
+        if constexpr (expert_choice) f(untrained(path, "threshold"), p.threshold...);
+      }
+
+     private:
+      static constexpr ParameterInfo untrained(const Path& path, std::string_view name) {
+        ParameterInfo info = vector(path, name, E, Part::router, Initial::zeros);
+        info.trained = false;
+        return info;
       }
     };
 
     template <class T, class M>
     struct Saved {
-      View<const T> x;     // (N, D), the caller's
-      Routing<M> routing;  // what was decided
-      View<M> log_sum;     // (1, N)
-      View<M> pair_share;  // (1, E)
-      View<T> logits;      // (N, E), and their gradient
+      View<const T> x;          // (N, D), the caller's
+      View<T> jittered;         // (N, D), only with Jitter
+      Routing<M> routing;       // what was decided
+      View<std::int32_t> sent;  // (N, K): `selected` without what was dropped, only with Capacity
+      View<M> log_sum;          // (1, N): log Σ exp h, or Σ p for sigmoid scores
+      View<M> chance;           // (N, E), only where the balance loss looks at noisy loads
+      View<M> least;            // (1, E), only where experts choose
+      View<T> logits, dlogits;  // (N, E) or (N, 2E)
+      BalanceState<M> balance;
 
       void plan(Plan& plan, const Pass& pass) {
-        routing.plan(plan, pass, E, K);
-        log_sum = plan.keep<M>(1, pass.rows());
-        pair_share = plan.keep<M>(1, E);
-        logits = plan.scratch<T>(pass.rows(), E);
+        const Index n = pass.rows();
+        routing.plan(plan, pass, E, choices);
+        balance.plan(plan, E);
+        log_sum = plan.keep<M>(1, n);
+        if constexpr (jitters) jittered = plan.keep<T>(n, D);
+        if constexpr (has_capacity) sent = plan.keep<std::int32_t>(n, choices);
+        if constexpr (smooth_load) chance = plan.keep<M>(n, E);
+        if constexpr (expert_choice) least = plan.persist<M>(1, E);
+        logits = noisy ? plan.keep<T>(n, rows) : plan.scratch<T>(n, rows);
+        dlogits = noisy ? plan.scratch<T>(n, rows) : logits;
       }
     };
 
-    /// Fills `saved.routing`, but for the losses.
+    /// Fills `saved.routing`, but for the losses and loads.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass&, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
+    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
+      const Index n = x.rows;
+      saved.routing.resize(n);
+      saved.log_sum.cols = n;
+      saved.logits.rows = saved.dlogits.rows = saved.jittered.rows = saved.chance.rows = saved.sent.rows = n;
       saved.x = x;
-      saved.routing.resize(x.rows);
-      saved.logits.rows = x.rows;
-      backend.matmul(x, p.weight, {}, saved.logits);
-      backend.launch(x.rows, kernels::RouterForward<T, M>{saved.logits, saved.routing.probability, saved.log_sum,
-                                                          saved.routing.selected, saved.routing.gate});
+      if constexpr (jitters) {
+        if (jitter(pass) > 0) {
+          backend.launch(n, jitter_rows<T>(pass, x, saved.jittered));
+          saved.x = saved.jittered;
+        }
+      }
+      backend.matmul(saved.x, p.weight, bias(p), saved.logits);
+      const bool chosen_by_experts = expert_choice && pass.training;
+      View<const T> offset;
+      if constexpr (balance_bias) offset = p.offset;
+      if constexpr (expert_choice) offset = p.threshold;
+      backend.launch(n,
+                     kernels::RouterForward<Rule, T, M>{row(pass, saved), offset, chance(pass, saved), saved.log_sum,
+                                                        saved.routing, pass.settings.routing_mass, !chosen_by_experts});
+      if constexpr (expert_choice) {
+        if (!chosen_by_experts) return;
+        backend.launch(E,
+                       kernels::ExpertChooses<Rule, M>{pass.tokens, saved.routing, saved.least,
+                                                       std::min(pass.real_rows(), taken_by_expert(pass.real_rows()))});
+      }
     }
 
-    /// Computes the losses, once the pairs are sorted.
+    /// Computes the losses, once the chosen pairs are sorted.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void losses(B& backend, const Pass& pass, const Dispatch& dispatch, Saved<T, M>& saved) {
-      backend.launch(1, kernels::RouterLosses<M>{saved.routing.probability, saved.log_sum.middle_cols(0, pass.rows()),
-                                                 dispatch.offsets, K, saved.routing.losses, saved.pair_share});
+      const auto chances = chance(pass, saved);
+      const View<const M> row_total = Scores::sigmoid ? View<const M>(saved.log_sum) : View<const M>();
+      backend.launch(E, kernels::BalanceTotals<Balance, M>{saved.routing, row_total, chances, dispatch.offsets,
+                                                           saved.balance, pass.settings.balance_over_step,
+                                                           pass.micro_batch == 0, pass.recomputed});
+      const View<const M> log_sum = Scores::sigmoid ? View<const M>() : View<const M>(saved.log_sum);
+      backend.launch(1, kernels::BalanceLosses<Balance, M>{log_sum, saved.balance, saved.routing.losses,
+                                                           static_cast<double>(pass.real_rows()), !chances.empty()});
     }
 
-    /// From the gates' gradient (N, K): overwrites dx, adds to the gradients. The weighted losses' gradients join here.
+    /// Whether this pass may drop pairs: `sent` then says which are left, once the chosen pairs are sorted.
+    static constexpr bool drops(const Pass& pass) { return has_capacity && pass.training; }
+
+    /// `saved.sent` = the pairs within their experts' capacity.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void drop(B& backend, const Pass& pass, const Dispatch& dispatch, Saved<T, M>& saved) requires has_capacity {
+      backend.launch(saved.sent.rows, kernels::CopyRow<std::int32_t>{saved.routing.selected, saved.sent});
+      const Index capacity = CapacityOption::of(pass.real_rows(), K, E);
+      backend.launch(E, kernels::DropPairs{dispatch.offsets, dispatch.pairs, saved.sent, capacity});
+    }
+
+    /// From the gates' gradient (N, K), 0 for a pair that was not sent: overwrites dx, adds to the gradients. The
+    /// weighted losses' gradients join here.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void backward(B& backend, const Pass& pass, const Parameters<T>& p, MasterInput<B> dgate, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       const auto& settings = pass.settings;
-      const auto& routing = saved.routing;
-      backend.launch(dx.rows, kernels::RouterBackward<T, M>{routing.probability, saved.log_sum, routing.gate, dgate,
-                                                            saved.pair_share, routing.selected, saved.logits,
-                                                            settings.balance_weight * pass.loss_scale,
-                                                            settings.z_weight * pass.loss_scale});
-      backend.matmul_weight(saved.logits, saved.x, gradients.weight);
-      backend.matmul_input(saved.logits, p.weight, dx, Write::overwrite);
+      const double tokens = static_cast<double>(std::max<Index>(1, pass.real_rows()));
+      backend.launch(dx.rows, kernels::RouterBackward<Rule, T, M>{
+                                  row(pass, saved), saved.routing, dgate, saved.log_sum, saved.balance.slope,
+                                  chance(pass, saved), saved.dlogits, settings.balance_weight * pass.loss_scale,
+                                  settings.z_weight * pass.loss_scale / tokens});
+      if constexpr (has_bias) column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows));
+      backend.matmul_weight(saved.dlogits, saved.x, gradients.weight);
+      backend.matmul_input(saved.dlogits, p.weight, dx, Write::overwrite);
+      if constexpr (jitters) {
+        if (jitter(pass) > 0) backend.launch(dx.rows, jitter_rows<T>(pass, dx, dx));
+      }
+    }
+
+    /// After an optimizer step: moves what is not trained, in the masters and in the layers' copy.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void after_step(B& backend, const Pass& pass, const Parameters<T>& p, const Parameters<M>& masters,
+                           Saved<T, M>& saved) {
+      if constexpr (balance_bias) {
+        backend.launch(1, kernels::MoveBalanceBias<T, M>{saved.balance.step_loads, masters.offset, p.offset,
+                                                         pass.settings.bias_rate});
+      }
+      if constexpr (expert_choice) {
+        backend.launch(E, kernels::MoveThresholds<T, M>{saved.least, masters.threshold, p.threshold});
+      }
+    }
+
+   private:
+    /// The constants that kernels are made from.
+    struct Rule {
+      using Balance = Router::Balance;
+      static constexpr Index experts = E, choices = K, most = std::min(E, 2 * K);
+      static constexpr bool sigmoid = Scores::sigmoid, normalised = Router::normalised, noisy = Router::noisy,
+                            dynamic = Router::dynamic, expert_choice = Router::expert_choice;
+    };
+    static constexpr bool smooth_load = noisy && Balance::variation;
+
+    /// The tokens that each expert takes of N.
+    static constexpr Index taken_by_expert(Index tokens) { return (tokens * K + E - 1) / E; }
+
+    template <class T>
+    static View<const T> bias(const Parameters<T>& p) {
+      if constexpr (has_bias) {
+        return View<const T>(p.bias.data, 1, rows);
+      } else {
+        return {};
+      }
+    }
+    template <class T, class M>
+    static kernels::RouterRow<Rule, T, M> row(const Pass& pass, const Saved<T, M>& saved) {
+      const auto first = static_cast<std::uint64_t>(pass.micro_batch * pass.rows());
+      return {saved.logits, pass.tokens, {pass.random(RandomSite::router_noise), first, pass.training}};
+    }
+    template <class T, class M>
+    static View<M> chance(const Pass& pass, const Saved<T, M>& saved) {
+      return smooth_load && pass.training ? saved.chance : View<M>();
+    }
+    static double jitter(const Pass& pass) { return pass.training ? pass.settings.jitter : 0; }
+    template <class T>
+    static kernels::JitterRows<T> jitter_rows(const Pass& pass, View<const T> x, View<T> out) {
+      const auto first = static_cast<std::uint64_t>(pass.micro_batch * pass.rows());
+      return {x, out, pass.random(RandomSite::jitter), first, pass.settings.jitter};
     }
   };
 };

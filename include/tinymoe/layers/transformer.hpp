@@ -89,7 +89,15 @@ struct Transformer {
 
  private:
   static constexpr Index D = width;
-  using LastBlock = typename std::tuple_element_t<std::tuple_size_v<Groups> - 1, Groups>::Block;
+  /// The norm of the last block; any norm where there is no block, which has been told of by then.
+  template <class Groups>
+  struct LastNorm {
+    using Type = RmsNorm;
+  };
+  template <class... Group>
+  requires(sizeof...(Group) > 0) struct LastNorm<std::tuple<Group...>> {
+    using Type = typename std::tuple_element_t<sizeof...(Group) - 1, std::tuple<Group...>>::Block::Norm;
+  };
 
   template <class Groups>
   struct Stack;
@@ -106,7 +114,8 @@ struct Transformer {
 
  public:
   static constexpr bool learned_positions = Stack<Groups>::learned_positions;
-  using FinalNormType = typename option_t<place::FinalNorm, FinalNorm<typename LastBlock::Norm>, Options...>::Type;
+  using FinalNormType =
+      typename option_t<place::FinalNorm, FinalNorm<typename LastNorm<Groups>::Type>, Options...>::Type;
   using EmbeddingLayer = Embedding<vocab, D, context, learned_positions>;
   using NormLayer = typename FinalNormType::template Layer<D>;
   template <std::size_t group>
@@ -169,29 +178,36 @@ struct Transformer {
       norm.plan(plan, pass);
       losses = plan.keep<M>(1, pass.rows());
       if (plan.purpose() == Plan::Purpose::training) gradient = plan.scratch<T>(pass.rows(), D);
-      for_each_block(*this, [&](auto&, auto& block, Index) { block.plan(plan, pass, backend); });
+      for_each_block(*this, [&](auto&, auto& block, Index) {
+        if (!pass.recompute) return block.plan(plan, pass, backend);
+        const Plan::Overlay overlay(plan);
+        block.plan(plan, pass, backend);
+      });
       const Plan::Frame frame(plan);
       if (plan.purpose() == Plan::Purpose::training) head.plan(plan, pass, vocab);
     }
   };
 
-  /// Runs the blocks and the last norm; the result, z (N, D), is `saved.normed`.
+  /// Runs the blocks and the last norm; the result, z (N, D), is `saved.normed`. With `pass.recompute`, for which
+  /// `saved` must have been planned, the blocks leave their inputs alone.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
   static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
                       Saved<T, M>& saved) {
-    run(backend, pass, p, tokens, saved, [&](auto layer, const auto& parameters, auto& block, Index i) {
-      decltype(layer)::type::forward(backend, pass, parameters, saved.x[at(i)], saved.x[at(i + 1)], block);
-    });
+    run(backend, pass, p, tokens, saved,
+        [&](auto layer, const Pass& here, const auto& parameters, auto& block, Index i) {
+          decltype(layer)::type::forward(backend, here, parameters, saved.x[at(i)], saved.x[at(i + 1)], block);
+        });
   }
 
   /// The same for new tokens of sequences whose past lies in `caches`, one for each layer; `probability` is scratch.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master, class Caches>
   static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
                              Saved<T, M>& saved, const Caches& caches, MasterOutput<B> probability) {
-    run(backend, pass, p, tokens, saved, [&](auto layer, const auto& parameters, auto& block, Index i) {
-      decltype(layer)::type::forward_cached(backend, pass, parameters, saved.x[at(i)], saved.x[at(i + 1)], block,
-                                            caches[at(i)], probability);
-    });
+    run(backend, pass, p, tokens, saved,
+        [&](auto layer, const Pass& here, const auto& parameters, auto& block, Index i) {
+          decltype(layer)::type::forward_cached(backend, here, parameters, saved.x[at(i)], saved.x[at(i + 1)], block,
+                                                caches[at(i)], probability);
+        });
   }
 
   /// logits (n, V) of rows z (n, D).
@@ -214,11 +230,30 @@ struct Transformer {
     head_loss_and_gradient(backend, p.head_weight(), p.bias, saved.normed, targets, scale, saved.losses, dx,
                            gradients.head_weight(), gradients.bias, saved.head);
     NormLayer::backward(backend, pass, p.norm, dx, dx, saved.norm, gradients.norm);
-    for_each_block_backwards([&](auto group, Index i) {
-      BlockLayer<group>::backward(backend, pass, std::get<group>(p.layers)[at(i)], dx, dx,
-                                  std::get<group>(saved.blocks)[at(i)], std::get<group>(gradients.layers)[at(i)]);
+    for_each_block_backwards([&](auto group, Index i, Index number) {
+      auto& block = std::get<group>(saved.blocks)[at(i)];
+      const auto& parameters = std::get<group>(p.layers)[at(i)];
+      Pass here = pass;
+      here.layer = number;
+      if (pass.recompute && number + 1 < layers) {  // the last block's activations are still there
+        here.recomputed = true;
+        BlockLayer<group>::forward(backend, here, parameters, saved.x[at(number)], saved.x[at(number + 1)], block);
+      }
+      BlockLayer<group>::backward(backend, here, parameters, dx, dx, block, std::get<group>(gradients.layers)[at(i)]);
     });
+    if (const auto dropout = embedding_dropout(pass); dropout.active()) drop(backend, dropout, dx, dx);
     EmbeddingLayer::backward(backend, pass, tokens, dx, gradients.embedding);
+  }
+
+  /// After an optimizer step, with the pass of its last micro-batch: what routers move by themselves, in the masters
+  /// and in what the layers read.
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+  static void after_step(B& backend, const Pass& pass, const Parameters<T>& p, const Parameters<M>& masters,
+                         Saved<T, M>& saved) {
+    for_each_layer([&](auto group, Index i, Index) {
+      BlockLayer<group>::after_step(backend, pass, std::get<group>(p.layers)[at(i)],
+                                    std::get<group>(masters.layers)[at(i)], std::get<group>(saved.blocks)[at(i)]);
+    });
   }
 
   /// f(type of the block's layer, its saved state, its number) in order.
@@ -231,6 +266,9 @@ struct Transformer {
   }
 
  private:
+  static Dropout embedding_dropout(const Pass& pass) {
+    return pass.dropout(RandomSite::embedding_dropout, pass.settings.dropout, pass.rows());
+  }
   static constexpr std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
   template <class F>
@@ -242,6 +280,16 @@ struct Transformer {
     (std::make_index_sequence<std::tuple_size_v<Groups>>{});
   }
 
+  /// The number of a group's first layer.
+  template <std::size_t group>
+  static constexpr Index first_layer() {
+    Index first = 0;
+    for_each_group([&](auto g, Index begin) {
+      if (g == group) first = begin;
+    });
+    return first;
+  }
+
   template <class F>
   static void for_each_block_backwards(F&& f) {
     constexpr std::size_t groups = std::tuple_size_v<Groups>;
@@ -249,8 +297,9 @@ struct Transformer {
       (
           [&] {
             constexpr std::size_t group = groups - 1 - g;
+            constexpr Index first = first_layer<group>();
             for (Index i = std::tuple_element_t<group, Groups>::count; i-- > 0;) {
-              f(std::integral_constant<std::size_t, group>{}, i);
+              f(std::integral_constant<std::size_t, group>{}, i, first + i);
             }
           }(),
           ...);
@@ -264,8 +313,13 @@ struct Transformer {
     for (auto& activations : saved.x) activations.rows = pass.rows();
     saved.normed.rows = saved.gradient.rows = pass.rows();
     EmbeddingLayer::forward(backend, pass, p.embedding, tokens, saved.x[0]);
+    if (const auto dropout = embedding_dropout(pass); dropout.active()) {
+      drop(backend, dropout, saved.x[0], saved.x[0]);
+    }
     for_each_layer([&](auto group, Index i, Index number) {
-      run_block(std::type_identity<BlockLayer<group>>{}, std::get<group>(p.layers)[at(i)],
+      Pass here = pass;
+      here.layer = number;
+      run_block(std::type_identity<BlockLayer<group>>{}, here, std::get<group>(p.layers)[at(i)],
                 std::get<group>(saved.blocks)[at(i)], number);
     });
     NormLayer::forward(backend, pass, p.norm, saved.x[at(layers)], saved.normed, saved.norm);

@@ -1,0 +1,42 @@
+#pragma once
+/// @file
+/// Dropout (Srivastava et al. 2014) whose mask is computed, never stored: an element's factor, 0 or 1 / (1 − rate), is
+/// a pure function of (stream, row, column), so that backward makes the same one again, on every backend.
+
+#include <cstdint>
+
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/random.hpp"
+
+namespace tinymoe {
+
+/// The mask of one use of dropout in one pass.
+struct Dropout {
+  RandomStream stream = {};
+  std::uint64_t first_row = 0;  // micro-batches of a step take rows one after another
+  double rate = 0;              // share of zeros; 0: no dropout
+
+  TINYMOE_EVERYWHERE bool active() const { return rate > 0; }
+
+  /// f(i, factor of element i) for first ≤ i < last in a row of up to `width` elements. One draw of Philox serves four
+  /// neighbours.
+  template <class M, class Group, class F>
+  TINYMOE_EVERYWHERE TINYMOE_INLINE void each(Group group, Index row, Index width, Index first, Index last,
+                                              F&& f) const {
+    const std::uint64_t quads = static_cast<std::uint64_t>(width + 3) / 4;
+    const std::uint64_t base = (first_row + static_cast<std::uint64_t>(row)) * quads;
+    const auto threshold = static_cast<std::uint32_t>(rate * 0x1p32);
+    const M kept = M(1.0 / (1.0 - rate));
+    const RandomStream numbers = stream;
+    const Index low = first / 4, count = (last + 3) / 4 - low;
+    group.each(count, [=](Index quad) {
+      const auto words = random_words(numbers, base + static_cast<std::uint64_t>(low + quad));
+      for (Index j = 0; j < 4; ++j) {
+        const Index i = 4 * (low + quad) + j;
+        if (i >= first && i < last) f(i, words[static_cast<std::size_t>(j)] < threshold ? M(0) : kept);
+      }
+    });
+  }
+};
+
+}  // namespace tinymoe

@@ -1,0 +1,182 @@
+#pragma once
+/// @file
+/// The losses that keep experts evenly used, over the real tokens of a micro-batch (R of them; pads never count):
+///
+///     SwitchBalance  E Σ_e f_e P_e,  f_e = share of the pairs sent to e          (Fedus et al. 2021, eq. 4; 1 when
+///     even) GShardBalance  the same, f_e = share of the tokens whose first choice is e (Lepikhin et al. 2020,
+///     algorithm 1) CvBalance      CV²(importance) + CV²(load)                                 (Shazeer et al. 2017,
+///     eq. 6 to 11) z              mean_n (log Σ_e exp logit_ne)²                              (Zoph et al. 2022, eq.
+///     5)
+///
+/// P_e = mean_n p_ne, for sigmoid scores of p_ne / Σ_j p_nj; importance_e = Σ_n g_ne; load_e = Σ_n of the probability
+/// that e is among the K for another draw of its noise, or the pairs it got where there is no noise. f and loads
+/// without noise are counts and have no gradient. With `Settings::balance_over_step`, f counts all micro-batches of the
+/// step so far (Qiu et al. 2025).
+
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/layers/router_options.hpp"
+
+namespace tinymoe {
+
+/// The shares of all pairs times the mean scores; the default.
+struct SwitchBalance {
+  using Place = place::Balance;
+  static constexpr const char* name = "switch";
+  static constexpr bool shares = true, first_choice = false, variation = false;
+};
+/// The shares of first choices times the mean scores.
+struct GShardBalance {
+  using Place = place::Balance;
+  static constexpr const char* name = "gshard";
+  static constexpr bool shares = true, first_choice = true, variation = false;
+};
+/// The squared coefficients of variation of importance and load; 0 when even.
+struct CvBalance {
+  using Place = place::Balance;
+  static constexpr const char* name = "cv";
+  static constexpr bool shares = false, first_choice = false, variation = true;
+};
+/// No balance loss; the default beside BalanceBias and ExpertChoice.
+struct NoBalance {
+  using Place = place::Balance;
+  static constexpr const char* name = "none";
+  static constexpr bool shares = false, first_choice = false, variation = false;
+};
+
+/// What the losses are computed from and leave for backward.
+template <class M>
+struct BalanceState {
+  View<M> counts;                 // (1, E): what f is made of
+  View<std::int32_t> step_loads;  // (1, E): pairs chosen in this step so far
+  View<M> total;                  // (2, E): Σ_n of scores, or importance and load
+  View<M> slope;                  // (2, E): of the balance loss by each p̃_ne, or by each g_ne and each token's load
+
+  void plan(Plan& plan, Index experts) {
+    counts = plan.persist<M>(1, experts);
+    step_loads = plan.persist<std::int32_t>(1, experts);
+    total = plan.keep<M>(2, experts);
+    slope = plan.keep<M>(2, experts);
+  }
+};
+
+namespace kernels {
+
+/// What one expert got: one kernel row for each.
+template <class Balance, class M>
+struct BalanceTotals {
+  Routing<M> routing;
+  View<const M> row_total;  // (1, N): Σ_j p_nj of sigmoid scores; empty for softmax
+  View<const M> chance;     // (N, E): probability of being chosen; empty without noise
+  View<const std::int32_t> offsets;
+  BalanceState<M> state;
+  bool over_step, first, recomputed;  // first: of the step's micro-batches
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index expert) const {
+    const Index tokens = routing.probability.rows, choices = routing.selected.cols;
+    const std::int32_t sent = offsets.data[expert + 1] - offsets.data[expert];
+    const std::int32_t* selected = routing.selected.data;
+    double counted = sent;
+    if constexpr (Balance::first_choice) {
+      counted = group.sum(tokens, [=](Index n) { return selected[n * choices] == expert ? 1.0 : 0.0; });
+    }
+    M score(0), load(0);
+    if constexpr (Balance::shares) {
+      const View<const M> p = routing.probability;
+      const M* row = row_total.data;
+      score = group.sum(tokens, [=](Index n) {
+        const M value = p.data[n * p.stride + expert];
+        return row == nullptr || real_part(row[n]) == 0 ? value : value / row[n];
+      });
+    }
+    if constexpr (Balance::variation) {
+      const M* gate = routing.gate.data;
+      score = group.sum(tokens * choices, [=](Index i) { return selected[i] == expert ? gate[i] : M(0); });
+      const View<const M> c = chance;
+      load = c.empty() ? M(double(sent)) : group.sum(tokens, [=](Index n) { return c.data[n * c.stride + expert]; });
+    }
+    group.once([&] {
+      state.total.data[expert] = score;
+      state.total.row(1)[expert] = load;
+      if (recomputed) return;
+      M& count = state.counts.data[expert];
+      count = (over_step && !first ? count : M(0)) + M(counted);
+      std::int32_t& in_step = state.step_loads.data[expert];
+      in_step = (first ? 0 : in_step) + sent;
+    });
+  }
+};
+
+/// The losses (1, 2) and their slopes; one kernel row.
+template <class Balance, class M>
+struct BalanceLosses {
+  View<const M> log_sum;  // (1, N); empty for sigmoid scores, which have no z-loss
+  BalanceState<M> state;
+  View<M> losses;
+  double tokens;  // R
+  bool load_moves;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
+    const Index experts = state.counts.cols;
+    const M *count = state.counts.data, *total = state.total.data, *s = log_sum.data;
+    M* slope = state.slope.data;
+    M balance(0);
+    if constexpr (Balance::shares) {
+      const M all = group.sum(experts, [=](Index e) { return count[e]; });
+      const M factor = real_part(all) > 0 ? M(double(experts) / tokens) / all : M(0);
+      group.each(experts, [=](Index e) { slope[e] = factor * count[e]; });
+      balance = group.sum(experts, [=](Index e) { return slope[e] * total[e]; });
+    }
+    if constexpr (Balance::variation) {
+      balance = variation(group, total, slope, experts, true) +
+                variation(group, state.total.row(1), state.slope.row(1), experts, load_moves);
+    }
+    M z(0);
+    const Index rows = log_sum.cols;
+    if (s != nullptr) z = group.sum(rows, [=](Index n) { return s[n] * s[n]; });
+    group.once([&] {
+      losses.data[0] = balance;
+      losses.data[1] = tokens > 0 ? z / M(tokens) : M(0);
+    });
+  }
+
+  /// CV²(v) = mean((v − m)²) / m² and its slopes 2 (v_e − m − CV² m) / (E m²), which are 0 unless `moves`.
+  template <class Group>
+  TINYMOE_EVERYWHERE static M variation(Group group, const M* v, M* slope, Index experts, bool moves) {
+    const M count = M(double(experts));
+    const M mean = group.sum(experts, [=](Index e) { return v[e]; }) / count;
+    if (real_part(mean) == 0) {
+      group.each(experts, [=](Index e) { slope[e] = M(0); });
+      return M(0);
+    }
+    const M square = group.sum(experts, [=](Index e) { return (v[e] - mean) * (v[e] - mean); }) / count / (mean * mean);
+    const M factor = moves ? M(2) / (count * mean * mean) : M(0);
+    group.each(experts, [=](Index e) { slope[e] = factor * (v[e] - mean - square * mean); });
+    return square;
+  }
+};
+
+/// b_e += rate · sign(mean load − load_e); one kernel row.
+template <class T, class M>
+struct MoveBalanceBias {
+  View<const std::int32_t> loads;
+  View<M> master;
+  View<T> copy;  // what layers read; may be the master
+  double rate;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
+    const std::int32_t* load = loads.data;
+    M* to = master.data;
+    T* read = copy.data;
+    const Index experts = loads.cols;
+    const double by = rate, mean = group.sum(experts, [=](Index e) { return double(load[e]); }) / double(experts);
+    group.each(experts, [=](Index e) {
+      const double sign = load[e] < mean ? 1.0 : (load[e] > mean ? -1.0 : 0.0);
+      to[e] = to[e] + M(by * sign);
+      read[e] = T(to[e]);
+    });
+  }
+};
+
+}  // namespace kernels
+
+}  // namespace tinymoe

@@ -1,0 +1,124 @@
+#pragma once
+/// @file
+/// The choices of a router, as options of `Router<E, K, …>`, and what any router tells the mixture.
+
+#include "tinymoe/core/options.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
+
+namespace tinymoe {
+
+namespace place {
+struct Scores;
+struct Gates;
+struct Selection;
+struct RouterNoise;
+struct RouterJitter;
+struct RouterCapacity;
+struct Balance;
+struct BalanceBias;
+}  // namespace place
+
+/// Scores p = softmax(logits) over the experts; the default.
+struct SoftmaxScores {
+  using Place = place::Scores;
+  static constexpr const char* name = "softmax";
+  static constexpr bool sigmoid = false;
+};
+/// Scores p = σ(logits), each expert by itself (DeepSeek-AI 2024, DeepSeek-V3).
+struct SigmoidScores {
+  using Place = place::Scores;
+  static constexpr const char* name = "sigmoid";
+  static constexpr bool sigmoid = true;
+};
+
+/// Gates g = p / Σ p over the chosen, which for softmax is the softmax after the selection (Jiang et al. 2024,
+/// Mixtral). The default for K of 2 or more.
+struct NormalisedGates {
+  using Place = place::Gates;
+  static constexpr bool value = true;
+};
+/// Gates g = p: the softmax before the selection (Fedus et al. 2021, Switch). The default for K = 1, DynamicTopK and
+/// ExpertChoice.
+struct ScoreGates {
+  using Place = place::Gates;
+  static constexpr bool value = false;
+};
+
+/// Each token takes the K experts of the greatest score; the default.
+struct TopK {
+  using Place = place::Selection;
+  static constexpr const char* name = "top_k";
+};
+/// Each token takes the likeliest experts until their probabilities reach `Settings::routing_mass` together, at most K
+/// and at least one (Huang et al. 2024, "Harder tasks need more experts").
+struct DynamicTopK {
+  using Place = place::Selection;
+  static constexpr const char* name = "dynamic_top_k";
+};
+/// Each expert takes the N·K/E tokens of the greatest score (Zhou et al. 2022), which looks at later tokens and is only
+/// done in training. In evaluation and generation an expert takes the tokens whose score reaches its threshold, a
+/// moving average of the least score that it took in training: causal, and the same for one token as for many.
+struct ExpertChoice {
+  using Place = place::Selection;
+  static constexpr const char* name = "expert_choice";
+};
+
+/// In training the logits are h = W x + N(0, 1) · softplus(W_noise x) (Shazeer et al. 2017, eq. 4).
+struct NoisyTopK {
+  using Place = place::RouterNoise;
+  static constexpr bool value = true;
+};
+/// In training the router reads x · U(1 − jitter, 1 + jitter), with `Settings::jitter` (Fedus et al. 2021).
+struct Jitter {
+  using Place = place::RouterJitter;
+  static constexpr bool value = true;
+};
+
+/// In training an expert takes at most ⌈Numerator/Denominator · N·K/E⌉ pairs of a micro-batch, those of the first
+/// tokens; the rest are dropped, and their tokens pass by the residual stream (Lepikhin et al. 2020; Fedus et al.
+/// 2021). Tokens come in order, whichever choice they are, so that a later token never displaces an earlier one.
+/// Evaluation and generation drop nothing.
+template <Index Numerator, Index Denominator = 1>
+struct Capacity {
+  using Place = place::RouterCapacity;
+  static_assert(Numerator > 0 && Denominator > 0, "tinymoe::Capacity: the factor must be above 0");
+  static constexpr Index numerator = Numerator, denominator = Denominator;
+
+  /// What an expert of `experts` takes of `tokens` with `choices` each.
+  static constexpr Index of(Index tokens, Index choices, Index experts) {
+    return (numerator * tokens * choices + denominator * experts - 1) / (denominator * experts);
+  }
+};
+/// No limit; the default.
+struct Dropless {
+  using Place = place::RouterCapacity;
+};
+
+/// A bias on each expert's score that counts in the selection alone and is moved after each step by
+/// `Settings::bias_rate` towards even loads: b_e += rate · sign(mean load − load_e) (Wang et al. 2024; DeepSeek-V3).
+struct BalanceBias {
+  using Place = place::BalanceBias;
+  static constexpr bool value = true;
+};
+
+/// What a router decides for each token, and what the mixture reads of it.
+template <class M>
+struct Routing {
+  View<std::int32_t> selected;  // (N, K): experts, −1 where a choice is not taken
+  View<M> gate;                 // (N, K): 0 where a choice is not taken
+  View<M> probability;          // (N, E): the scores
+  View<M> losses;               // (1, 2): balance, z
+  View<std::int32_t> loads;     // (1, E): pairs that each expert got; like the losses, it stays until the next pass
+
+  void plan(Plan& plan, const Pass& pass, Index experts, Index choices) {
+    selected = plan.keep<std::int32_t>(pass.rows(), choices);
+    gate = plan.keep<M>(pass.rows(), choices);
+    probability = plan.keep<M>(pass.rows(), experts);
+    losses = plan.persist<M>(1, 2);
+    loads = plan.persist<std::int32_t>(1, experts);
+  }
+  void resize(Index tokens) { selected.rows = gate.rows = probability.rows = tokens; }
+};
+
+}  // namespace tinymoe
