@@ -40,12 +40,31 @@ struct Describe<Attention<Options...>> {
             {"position", Position::rotary ? "rope" : (Position::learned ? "learned" : "none")},
             {"window", A::window},
             {"qkv_bias", A::qkv_bias},
-            {"output_bias", A::output_bias}};
+            {"output_bias", A::output_bias},
+            {"qk_norm", A::qk_norm}};
   }
 };
-template <Index E, Index K>
-struct Describe<Router<E, K>> {
-  static nlohmann::json text() { return {{"type", "softmax_top_k"}}; }
+template <Index E, Index K, class... Options>
+struct Describe<Router<E, K, Options...>> {
+  static nlohmann::json text() {
+    using R = Router<E, K, Options...>;
+    nlohmann::json capacity = nullptr;
+    if constexpr (R::has_capacity) {
+      capacity =
+          static_cast<double>(R::CapacityOption::numerator) / static_cast<double>(R::CapacityOption::denominator);
+    }
+    return {{"type", R::Selection::name}, {"scores", R::Scores::name},   {"normalised_gates", R::normalised},
+            {"bias", R::has_bias},        {"noise", R::noisy},           {"jitter", R::jitters},
+            {"capacity", capacity},       {"balance", R::Balance::name}, {"balance_bias", R::balance_bias}};
+  }
+};
+template <class X>
+struct Describe<Shared<X>> {
+  static nlohmann::json text() { return Describe<X>::text(); }
+};
+template <>
+struct Describe<NoShared> {
+  static nlohmann::json text() { return nullptr; }
 };
 template <class... Options>
 struct Describe<Expert<Options...>> {
@@ -66,7 +85,8 @@ nlohmann::json describe_block() {
   if constexpr (K::is_mixture) {
     block["router"] = Describe<typename K::Router>::text();
     block["router"]["experts"] = K::Router::experts;
-    block["router"]["choices"] = K::Router::choices;
+    block["router"]["choices"] = active_experts<typename K::Router>();
+    block["shared_expert"] = Describe<typename K::SharedExpert>::text();
   }
   return block;
 }
@@ -78,11 +98,17 @@ nlohmann::json describe_group() {
   return block;
 }
 
+/// Whether a router does in inference what Mixtral's does.
+template <class R>
+inline constexpr bool is_mixtral_router = std::is_same_v<typename R::Selection, TopK>&& R::normalised &&
+                                          !R::Scores::sigmoid && !R::has_bias && !R::noisy && !R::balance_bias;
+
 template <class K>
 inline constexpr bool is_mixtral_block = false;
-template <class... A, Index E, Index K, class... X>
-inline constexpr bool is_mixtral_block<MoEBlock<RmsNorm, Attention<A...>, Router<E, K>, Expert<X...>>> =
+template <class... A, Index E, Index K, class... R, class... X>
+inline constexpr bool is_mixtral_block<MoEBlock<RmsNorm, Attention<A...>, Router<E, K, R...>, Expert<X...>>> =
     Attention<A...>::Position::rotary && !Attention<A...>::qkv_bias && !Attention<A...>::output_bias &&
+    !Attention<A...>::qk_norm && is_mixtral_router<Router<E, K, R...>> &&
     std::is_same_v<typename Expert<X...>::Activation, SwiGlu> && !Expert<X...>::has_bias;
 
 }  // namespace detail
@@ -129,11 +155,19 @@ nlohmann::json config(const Settings& settings, Token end_of_story) {
                          {"router_z_loss_coef", settings.z_weight},
                          {"output_router_logits", false},
                          {"router_jitter_noise", 0.0},
+                         {"attention_dropout", settings.attention_dropout},
                          {"initializer_range", 0.02},
                          {"bos_token_id", end_of_story},
                          {"eos_token_id", end_of_story},
                          {"pad_token_id", nullptr},
-                         {"tinymoe", describe<Arch>()}};
+                         {"tinymoe", describe<Arch>()},
+                         {"tinymoe_settings",
+                          {{"balance_over_step", settings.balance_over_step},
+                           {"dropout", settings.dropout},
+                           {"expert_dropout", settings.expert_dropout},
+                           {"jitter", settings.jitter},
+                           {"bias_rate", settings.bias_rate},
+                           {"routing_mass", settings.routing_mass}}}};
   if constexpr (is_mixtral<Arch>()) {
     using Block = typename std::tuple_element_t<0, typename Arch::Groups>::Block;
     using A = typename Block::AttentionType;
@@ -148,6 +182,57 @@ nlohmann::json config(const Settings& settings, Token end_of_story) {
   }
   return file;
 }
+
+namespace detail {
+
+/// The settings of a config.json; what it does not say has its default.
+inline Settings read_settings(const nlohmann::json& file, const std::string& name) {
+  Settings settings;
+  const auto read = [&](const nlohmann::json& from, const char* key, auto& value) {
+    value = json_field_or<std::remove_reference_t<decltype(value)>>(from, key, name, value);
+  };
+  read(file, "rms_norm_eps", settings.norm_epsilon);
+  if (file.contains("rope_parameters")) read(file["rope_parameters"], "rope_theta", settings.rope_theta);
+  read(file, "rope_theta", settings.rope_theta);
+  read(file, "router_aux_loss_coef", settings.balance_weight);
+  read(file, "router_z_loss_coef", settings.z_weight);
+  read(file, "attention_dropout", settings.attention_dropout);
+  if (file.contains("tinymoe_settings")) {
+    const auto& own = file["tinymoe_settings"];
+    read(own, "balance_over_step", settings.balance_over_step);
+    read(own, "dropout", settings.dropout);
+    read(own, "expert_dropout", settings.expert_dropout);
+    read(own, "jitter", settings.jitter);
+    read(own, "bias_rate", settings.bias_rate);
+    read(own, "routing_mass", settings.routing_mass);
+  }
+  if (!(settings.norm_epsilon > 0 && settings.rope_theta > 0 && settings.balance_weight >= 0 &&
+        settings.z_weight >= 0 && settings.bias_rate >= 0)) {
+    fail<FileError>(name,
+                    ": rms_norm_eps and rope_theta must be above 0, the loss weights and the bias's rate 0 or more");
+  }
+  for (const double share : {settings.dropout, settings.attention_dropout, settings.expert_dropout, settings.jitter}) {
+    if (!(share >= 0 && share < 1)) fail<FileError>(name, ": dropout and jitter must be at least 0 and below 1");
+  }
+  return settings;
+}
+
+/// Throws MismatchError for what a file from the hub may ask for and tinymoe does not compute.
+inline void check_foreign(const nlohmann::json& file, const std::string& name) {
+  const auto refuse = [&](const nlohmann::json& found, const char* key, const char* known) {
+    fail<MismatchError>(name, ": ", key, " is ", found.dump(), "; tinymoe knows ", known);
+  };
+  if (file.contains("hidden_act") && file["hidden_act"] != "silu") refuse(file["hidden_act"], "hidden_act", "\"silu\"");
+  if (file.contains("rope_scaling") && !file["rope_scaling"].is_null()) {
+    refuse(file["rope_scaling"], "rope_scaling", "none");
+  }
+  if (file.contains("rope_parameters") && file["rope_parameters"].is_object() &&
+      file["rope_parameters"].value("rope_type", nlohmann::json("default")) != "default") {
+    refuse(file["rope_parameters"]["rope_type"], "rope_parameters.rope_type", "\"default\"");
+  }
+}
+
+}  // namespace detail
 
 /// Checks that a config.json describes `Arch` and returns its settings.
 /// Throws FileError for a file that cannot be read, MismatchError naming the file and the first field that differs.
@@ -167,6 +252,7 @@ Settings read_config(const std::filesystem::path& path) {
     }
   } else {
     // A file from elsewhere: the fields of the hub.
+    if (file.is_object()) detail::check_foreign(file, name);
     for (const char* key :
          {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads",
           "num_key_value_heads", "num_local_experts", "num_experts_per_tok", "tie_word_embeddings", "sliding_window"}) {
@@ -175,16 +261,7 @@ Settings read_config(const std::filesystem::path& path) {
       }
     }
   }
-  const Settings defaults;
-  const Settings settings = {json_field_or<double>(file, "rms_norm_eps", name, defaults.norm_epsilon),
-                             json_field_or<double>(file, "rope_theta", name, defaults.rope_theta),
-                             json_field_or<double>(file, "router_aux_loss_coef", name, defaults.balance_weight),
-                             json_field_or<double>(file, "router_z_loss_coef", name, defaults.z_weight)};
-  if (!(settings.norm_epsilon > 0 && settings.rope_theta > 0 && settings.balance_weight >= 0 &&
-        settings.z_weight >= 0)) {
-    fail<FileError>(name, ": rms_norm_eps and rope_theta must be above 0, the loss weights 0 or more");
-  }
-  return settings;
+  return detail::read_settings(file, name);
 }
 
 }  // namespace tinymoe
