@@ -1,16 +1,25 @@
 #pragma once
 /// @file
-/// Inference on one sequence: keys and values of past tokens are kept, so that each new token costs one row.
+/// Inference on one or several sequences: keys and values of past tokens are kept, so that each new token costs one
+/// row.
 
 #include <algorithm>
+#include <optional>
 #include <span>
 #include <vector>
 
-#include "tinymoe/layers/model.hpp"
+#include "tinymoe/sample/expert_trace.hpp"
+#include "tinymoe/sample/session_caches.hpp"
 
 namespace tinymoe {
 
-/// The state of one sequence that a model reads token by token.
+/// What a Session is planned for.
+struct SessionOptions {
+  Index sequences = 1;  // that it keeps at once
+  bool trace = false;   // keep which experts the tokens of the last feed took
+};
+
+/// The state of sequences that a model reads token by token.
 ///
 /// Where attention has a sliding window its cache is a rolling buffer of the window, and a sequence may go on for ever.
 /// Where it sees everything, or positions are learned, a sequence that outgrows the context forgets its first half: the
@@ -21,123 +30,210 @@ class Session {
   using Architecture = typename ModelType::Architecture;
   using B = typename ModelType::BackendType;
   using Scalar = typename ModelType::Scalar;
-  using Master = typename ModelType::Master;
 
-  /// Plans caches and activations; the model must outlive the session. Throws DeviceError without memory.
-  explicit Session(const ModelType& model) : model_(&model), activations_(plan_activations(model.backend())) {
-    Index elements = 0, longest = 1;
-    for_each_attention([&](auto layer, Index) {
-      using A = typename decltype(layer)::type;
-      const Index rows = A::cache_rows(Architecture::context, chunk);
-      elements += 2 * aligned_size(rows * A::key_width);
-      longest = std::max(longest, rows * A::shape(Pass{}).heads);
-    });
+  /// Plans caches and activations; the model must outlive the session. Throws OptionError without a sequence,
+  /// DeviceError without memory.
+  explicit Session(const ModelType& model, SessionOptions options = {})
+      : model_(&model),
+        sequences_(checked(options)),
+        activations_(plan_activations(model.backend(), rows())),
+        caches_(model.backend(), sequences()) {
     auto& backend = model.backend();
-    cache_memory_ = backend.allocate(static_cast<std::size_t>(elements) * sizeof(Scalar));
-    probability_ = backend.allocate(static_cast<std::size_t>(chunk * longest) * sizeof(Master));
-    tokens_ = backend.allocate(static_cast<std::size_t>(chunk) * sizeof(Token));
-    logits_ = backend.allocate(static_cast<std::size_t>(Architecture::vocab) * sizeof(Scalar));
-    auto* next = cache_memory_.template as<Scalar>().data;
-    for_each_attention([&](auto layer, Index i) {
-      using A = typename decltype(layer)::type;
-      const Index rows = A::cache_rows(Architecture::context, chunk);
-      auto& cache = caches_[static_cast<std::size_t>(i)];
-      cache.capacity = rows;
-      cache.key = {next, rows, A::key_width};
-      next += aligned_size(rows * A::key_width);
-      cache.value = {next, rows, A::key_width};
-      next += aligned_size(rows * A::key_width);
-    });
-    host_logits_.resize(static_cast<std::size_t>(Architecture::vocab));
+    inputs_ = backend.allocate(static_cast<std::size_t>(3 * rows()) * sizeof(std::int32_t));
+    logits_ = backend.allocate(sequences_.size() * vocab * sizeof(Scalar));
+    host_logits_.resize(sequences_.size() * vocab);
     converted_.resize(host_logits_.size());
+    if (options.trace) trace_.emplace(backend, activations_, rows());
   }
 
-  /// Reads tokens and returns the logits (V) of what comes after the last one; they stay until the next call.
-  /// Throws TextError for a token outside the vocabulary or for no tokens at all.
-  std::span<const float> feed(std::span<const Token> tokens) {
+  /// Reads tokens of one sequence and returns the logits (V) of what comes after the last one; they stay until the next
+  /// call. Throws TextError for a token outside the vocabulary or for no tokens at all, ShapeError for a sequence that
+  /// the session has not.
+  std::span<const float> feed(std::span<const Token> tokens, Index sequence = 0) {
     if (tokens.empty()) fail<TextError>("a model must read at least one token before it writes");
+    check(tokens, std::span(&sequence, 1));
+    if (trace_) trace_->begin(std::ssize(tokens));
+    read(tokens, sequence, 0);
+    return std::span<const float>(converted_).first(vocab);
+  }
+
+  /// Reads one token of each of several sequences, in one pass, and returns the logits (n, V): row i is what comes
+  /// after tokens[i] in sequences[i]. Throws as `feed` does, and ShapeError for a sequence that is named twice.
+  std::span<const float> step(std::span<const Index> sequences, std::span<const Token> tokens) {
+    if (sequences.size() != tokens.size()) {
+      fail<ShapeError>("expected a token for each of ", sequences.size(), " sequences, found ", tokens.size());
+    }
+    check(tokens, sequences);
+    if (trace_) trace_->begin(std::ssize(tokens));
+    together_.clear();
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (outgrows(at(*this, sequences[i]), 1)) {
+        read(tokens.subspan(i, 1), sequences[i], static_cast<Index>(i));
+      } else {
+        together_.push_back(static_cast<Index>(i));
+      }
+    }
+    if (!together_.empty()) read_together(sequences, tokens);
+    return std::span<const float>(converted_).first(tokens.size() * vocab);
+  }
+
+  /// Forgets all sequences.
+  void reset() {
+    for (auto& sequence : sequences_) sequence = {};
+  }
+  /// Forgets one.
+  void reset(Index sequence) { at(*this, sequence) = {}; }
+
+  Index sequences() const { return std::ssize(sequences_); }
+  /// Tokens in the cache's numbering; less than what was fed after a restart.
+  Index position(Index sequence = 0) const { return at(*this, sequence).position; }
+  /// Bytes of keys and values.
+  std::size_t cache_bytes() const { return caches_.bytes(); }
+  /// For each mixture, which experts the tokens of the last `feed` or `step` took; tokens that a restart or a prompt
+  /// longer than the context left unread took none. Empty without `trace`.
+  std::span<const ExpertChoices> experts() const {
+    return trace_ ? trace_->choices() : std::span<const ExpertChoices>{};
+  }
+
+  /// Whether a sequence may be longer than the context.
+  static constexpr bool unlimited = SessionCaches<Architecture, B>::unlimited;
+  /// Tokens that one pass reads at most.
+  static constexpr Index chunk = SessionCaches<Architecture, B>::chunk;
+
+ private:
+  using Caches = typename SessionCaches<Architecture, B>::Caches;
+  static constexpr auto vocab = static_cast<std::size_t>(Architecture::vocab);
+
+  struct Sequence {
+    std::vector<Token> history;
+    Index position = 0;
+  };
+
+  static std::vector<Sequence> checked(const SessionOptions& options) {
+    if (options.sequences < 1) fail<OptionError>("a session keeps 1 sequence or more, found ", options.sequences);
+    return std::vector<Sequence>(static_cast<std::size_t>(options.sequences));
+  }
+  static Activations<Architecture, B> plan_activations(B& backend, Index rows) {
+    return {backend, Plan::Purpose::inference, Pass{.batch = 1, .time = rows}};
+  }
+  Index rows() const { return std::max(chunk, sequences()); }
+  template <class Self>
+  static auto& at(Self& self, Index sequence) {
+    if (sequence < 0 || sequence >= self.sequences()) {
+      fail<ShapeError>("the session has sequences 0 to ", self.sequences() - 1, ", found ", sequence);
+    }
+    return self.sequences_[static_cast<std::size_t>(sequence)];
+  }
+
+  void check(std::span<const Token> tokens, std::span<const Index> sequences) const {
     for (const Token token : tokens) {
       if (token < 0 || token >= Architecture::vocab) {
         fail<TextError>("token ", token, " is outside the vocabulary of ", Architecture::vocab);
       }
     }
-    history_.insert(history_.end(), tokens.begin(), tokens.end());
-    auto next = static_cast<std::size_t>(std::ssize(history_) - std::ssize(tokens));
-    if (!unlimited && position_ + std::ssize(tokens) > Architecture::context) {
+    for (auto sequence = sequences.begin(); sequence != sequences.end(); ++sequence) {
+      at(*this, *sequence);
+      if (std::find(sequences.begin(), sequence, *sequence) != sequence) {
+        fail<ShapeError>("expected each sequence once, found ", *sequence, " twice");
+      }
+    }
+  }
+
+  static bool outgrows(const Sequence& sequence, Index tokens) {
+    return !unlimited && sequence.position + tokens > Architecture::context;
+  }
+
+  /// Reads tokens of one sequence by passes of it alone. What comes after the last becomes row `row` of the logits;
+  /// they are traced from `row` on.
+  void read(std::span<const Token> tokens, Index number, Index row) {
+    auto& sequence = at(*this, number);
+    auto& history = sequence.history;
+    const Index begin = std::ssize(history);
+    Index next = begin;
+    history.insert(history.end(), tokens.begin(), tokens.end());
+    if (outgrows(sequence, std::ssize(tokens))) {
       // Starts again with the last half of the context, so that the next half is free.
-      position_ = 0;
-      next = history_.size() - std::min(history_.size(), static_cast<std::size_t>((Architecture::context + 1) / 2));
+      sequence.position = 0;
+      next = std::ssize(history) - std::min(std::ssize(history), (Architecture::context + 1) / 2);
     }
-    while (next < history_.size()) {
-      const std::size_t count = std::min<std::size_t>(chunk, history_.size() - next);
-      read(std::span(history_).subspan(next, count), next + count == history_.size());
+    const auto caches = caches_.part(number);
+    while (next < std::ssize(history)) {
+      const Index count = std::min(chunk, std::ssize(history) - next);
+      const Pass pass{.time = count, .first_position = sequence.position, .settings = model_->settings()};
+      run(pass, std::span(history).subspan(static_cast<std::size_t>(next), static_cast<std::size_t>(count)), caches);
+      if (trace_) {
+        rows_.clear();
+        for (Index n = next; n < next + count; ++n) rows_.push_back(n < begin ? -1 : n - begin + row);
+        trace_->record(model_->backend(), rows_);
+      }
+      sequence.position += count;
       next += count;
+      if (next == std::ssize(history)) write_logits(count - 1, std::span(&row, 1));
     }
-    // Only what a restart may read again is kept.
-    const auto kept = static_cast<std::size_t>(Architecture::context);
-    if (history_.size() > 4 * kept) history_.erase(history_.begin(), history_.end() - static_cast<Index>(kept));
-    return converted_;
+    forget(history);
   }
 
-  /// Forgets the sequence.
-  void reset() {
-    position_ = 0;
-    history_.clear();
+  /// Reads one token of each of the sequences whose numbers in the call are in `together_`.
+  void read_together(std::span<const Index> sequences, std::span<const Token> tokens) {
+    const Index count = std::ssize(together_);
+    // Tokens, positions and places, in one copy.
+    host_inputs_.resize(static_cast<std::size_t>(3 * count));
+    for (Index n = 0; n < count; ++n) {
+      const auto i = static_cast<std::size_t>(together_[static_cast<std::size_t>(n)]);
+      auto& sequence = at(*this, sequences[i]);
+      std::int32_t* input = host_inputs_.data() + n;
+      input[0] = tokens[i];
+      input[count] = static_cast<std::int32_t>(sequence.position);
+      input[2 * count] = static_cast<std::int32_t>(sequences[i]);
+      sequence.history.push_back(tokens[i]);
+      ++sequence.position;
+      forget(sequence.history);
+    }
+    const auto* inputs = inputs_.template as<std::int32_t>().data;
+    run({.batch = count, .time = 1, .settings = model_->settings(), .positions = {inputs + count, 1, count}},
+        host_inputs_, caches_.of({inputs + 2 * count, 1, count}));
+    if (trace_) trace_->record(model_->backend(), together_);
+    write_logits(0, together_);
   }
 
-  /// Tokens in the cache's numbering; less than what was fed after a restart.
-  Index position() const { return position_; }
-  /// Bytes of keys and values.
-  std::size_t cache_bytes() const { return cache_memory_.size(); }
-
-  /// Tokens that one pass reads at most.
-  static constexpr Index chunk = std::min<Index>(64, Architecture::context);
-  /// Whether a sequence may be longer than the context.
-  static constexpr bool unlimited = [] {
-    bool windows = !Architecture::learned_positions;
-    Architecture::for_each_layer([&](auto group, Index, Index) {
-      using A = typename Architecture::template BlockLayer<group>::AttentionLayer;
-      windows = windows && A::visible(Architecture::context) <= Architecture::context;
-    });
-    return windows;
-  }();
-
- private:
-  static Activations<Architecture, B> plan_activations(B& backend) {
-    return {backend, Plan::Purpose::inference, Pass{.batch = 1, .time = chunk}};
-  }
-
-  template <class F>
-  static void for_each_attention(F&& f) {
-    Architecture::for_each_layer([&](auto group, Index, Index number) {
-      f(std::type_identity<typename Architecture::template BlockLayer<group>::AttentionLayer>{}, number);
-    });
-  }
-
-  void read(std::span<const Token> tokens, bool wants_logits) {
+  /// One pass; `inputs` begins with the tokens.
+  void run(const Pass& pass, std::span<const std::int32_t> inputs, const Caches& caches) {
     auto& backend = model_->backend();
-    const Pass pass{
-        .batch = 1, .time = std::ssize(tokens), .first_position = position_, .settings = model_->settings()};
-    const auto ids = tokens_.template as<Token>().data;
-    backend.copy_to_device(ids, tokens.data(), tokens.size_bytes());
-    Architecture::forward_cached(backend, pass, model_->weights(), View<const Token>(ids, 1, pass.time), *activations_,
-                                 caches_, probability_.template as<Master>());
-    position_ += pass.time;
-    if (!wants_logits) return;
-    const View<Scalar> logits = {logits_.template as<Scalar>().data, 1, Architecture::vocab};
-    Architecture::logits(backend, model_->weights(), activations_->normed.middle_rows(pass.time - 1, 1), logits);
-    backend.copy_to_host(host_logits_.data(), logits.data, host_logits_.size() * sizeof(Scalar));
-    for (std::size_t v = 0; v < converted_.size(); ++v) converted_[v] = static_cast<float>(real_part(host_logits_[v]));
+    const auto to = inputs_.template as<std::int32_t>().data;
+    backend.copy_to_device(to, inputs.data(), inputs.size_bytes());
+    Architecture::forward_cached(backend, pass, model_->weights(), View<const Token>(to, 1, pass.rows()), *activations_,
+                                 caches, caches_.scratch());
+  }
+
+  /// Computes the logits of the last pass's rows from `first` on, which become rows `to` of the result.
+  void write_logits(Index first, std::span<const Index> to) {
+    auto& backend = model_->backend();
+    const View<Scalar> logits = {logits_.template as<Scalar>().data, std::ssize(to), Architecture::vocab};
+    Architecture::logits(backend, model_->weights(), activations_->normed.middle_rows(first, logits.rows), logits);
+    backend.copy_to_host(host_logits_.data(), logits.data, static_cast<std::size_t>(logits.size()) * sizeof(Scalar));
+    for (std::size_t n = 0; n < to.size(); ++n) {
+      std::transform(host_logits_.data() + n * vocab, host_logits_.data() + (n + 1) * vocab,
+                     converted_.data() + static_cast<std::size_t>(to[n]) * vocab,
+                     [](Scalar logit) { return static_cast<float>(real_part(logit)); });
+    }
+  }
+
+  /// Keeps only what a restart may read again.
+  static void forget(std::vector<Token>& history) {
+    if (std::ssize(history) <= 4 * Architecture::context) return;
+    history.erase(history.begin(), history.end() - Architecture::context);
   }
 
   const ModelType* model_;
+  std::vector<Sequence> sequences_;
   Activations<Architecture, B> activations_;
-  Memory cache_memory_, probability_, tokens_, logits_;
-  std::array<KvCache<Scalar>, static_cast<std::size_t>(Architecture::layers)> caches_;
+  SessionCaches<Architecture, B> caches_;
+  Memory inputs_, logits_;
+  std::optional<ExpertTrace<Architecture, B>> trace_;
   std::vector<Scalar> host_logits_;
   std::vector<float> converted_;
-  std::vector<Token> history_;
-  Index position_ = 0;
+  std::vector<std::int32_t> host_inputs_;
+  std::vector<Index> together_, rows_;
 };
 
 }  // namespace tinymoe

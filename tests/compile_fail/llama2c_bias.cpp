@@ -1,0 +1,15 @@
+// expected sentence: tinymoe::load_llama2c: llama2.c's network is Expert<SwiGlu, Hidden<F>>, without biases
+#include <tinymoe/backend/reference.hpp>
+#include <tinymoe/train/llama2c.hpp>
+
+using namespace tinymoe;
+
+#ifdef FIXED
+using Block = DenseBlock<RmsNorm, Attention<Heads<4>>, Expert<SwiGlu, Hidden<64>>>;
+#else
+using Block = DenseBlock<RmsNorm, Attention<Heads<4>>, Expert<SwiGlu, Hidden<64>, Bias>>;
+#endif
+
+template void tinymoe::load_llama2c(
+    const std::filesystem::path&,
+    Model<Transformer<Vocab<64>, Context<16>, Width<32>, Layers<2, Block>>, Reference<float>>&);
