@@ -1,4 +1,4 @@
-// expected sentence: tinymoe::Attention: unknown option; it takes Heads, KvHeads, HeadDim, Rope, Learned, NoPosition, SlidingWindow, Bias, QkvBias and OutputBias
+// expected sentence: tinymoe::Attention: unknown option; it takes Heads, KvHeads, HeadDim, Rope, Learned, NoPosition, SlidingWindow, Bias, QkvBias, OutputBias and QkNorm
 #include "small.hpp"
 
 #ifdef FIXED

@@ -1,4 +1,4 @@
-// expected sentence: tinymoe::Router: unknown option
+// expected sentence: tinymoe::Router: unknown option; it takes SoftmaxScores, SigmoidScores, NormalisedGates, ScoreGates, TopK, DynamicTopK, ExpertChoice, NoisyTopK, Jitter, Capacity, Dropless, SwitchBalance, GShardBalance, CvBalance, NoBalance, BalanceBias, Bias and NoBias
 #include "small.hpp"
 
 #ifdef FIXED
