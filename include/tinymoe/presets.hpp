@@ -1,24 +1,23 @@
 #pragma once
 /// @file
-/// Architectures with a name.
+/// Architectures with a name: our own, and five published projects, each in the words of this library.
+///
+/// Every published count is a static_assert beside its type. `presets::X` has the published sizes; `presets::pocket::X`
+/// has the same kinds of layers and options in two to seven million parameters, and learns to tell stories in five
+/// minutes on two cores.
+///
+/// | header                    | architectures                                          | what is special in them        |
+/// |---------------------------|--------------------------------------------------------|--------------------------------|
+/// | presets/story.hpp         | Story, Pocket, Yardstick                               | ours: the demo, tests, speed   |
+/// | presets/minimixtral.hpp   | MiniMixtral, MiniMixtralReadme, MiniMixtralTrue        | sliding window, GQA, biases    |
+/// | presets/nanogpt.hpp       | NanoGpt, NanoGptMoE, NanoGptMoEReleased                | dense beside noisy top-k       |
+/// | presets/mymoe.hpp         | MyMoE<F, Head>                                         | top-1, capacity, jitter        |
+/// | presets/sparse_moe.hpp    | SparseMoE                                              | sixteen experts, LayerNorm     |
+/// | presets/deepseek_mini.hpp | DeepSeekMini                                           | shared and fine-grained experts|
 
-#include "tinymoe/layers/transformer.hpp"
-
-namespace tinymoe::presets {
-
-/// The demo's model: small enough to learn to tell stories in minutes on two cores.
-using Story = Transformer<
-    Vocab<2048>, Context<256>, Width<192>, TiedHead,
-    Layers<3, MoEBlock<RmsNorm, Attention<Heads<6>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<256>>>>>;
-
-/// The smallest model that learns something of a story; for trying things out.
-using Pocket = Transformer<
-    Vocab<512>, Context<64>, Width<64>, TiedHead,
-    Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<64>>>>>;
-
-/// The model that speed is compared on: 163.2M parameters.
-using Yardstick =
-    Transformer<Vocab<32000>, Context<256>, Width<512>, TiedHead,
-                Layers<8, MoEBlock<RmsNorm, Attention<Heads<8>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<1408>>>>>;
-
-}  // namespace tinymoe::presets
+#include "tinymoe/presets/deepseek_mini.hpp"
+#include "tinymoe/presets/minimixtral.hpp"
+#include "tinymoe/presets/mymoe.hpp"
+#include "tinymoe/presets/nanogpt.hpp"
+#include "tinymoe/presets/sparse_moe.hpp"
+#include "tinymoe/presets/story.hpp"

@@ -66,38 +66,45 @@ static_assert(mixed.flops_forward ==
               2 * (400 + 256 + 2 * 192 + 320 + 48 + 640 + (2 * 8 * 78 + 2 * 2 * 8 * (10 + 8 * 5)) / 12));
 static_assert(mixed.kv_cache_bytes == 2 * 8 * 12 * 4 + 2 * (2 * 4 * 5 * 4));
 
-// Published counts.
+// What only training multiplies with, what the optimizer leaves alone, and what every token meets.
 
-/// minimixtral and tiny-mixtral: Mixtral with D 512.
-template <class Expert, class... Options>
-using MiniMixtral =
-    Transformer<Vocab<32000>, Context<256>, Width<512>, Options...,
-                Layers<8, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<2>, Rope>, Router<8, 2>, Expert>>>;
-static_assert(count<MiniMixtral<Expert<SwiGlu, Hidden<2048>>>>().total == 239'378'944);
-// The README's table: experts of two matrices of 2048 with biases.
-constexpr Count readme = count<MiniMixtral<Expert<Gelu, Hidden<2048>, Bias>>>();
-static_assert(readme.total == 172'433'920);
-static_assert(readme.total - readme.part(Part::router) - 512 == 172'400'640);  // it leaves out router and last norm
-static_assert(readme.active - readme.part(Part::router) - 512 == 71'614'464);
+/// D 16, two layers; `Options`: of the router, or of the block.
+template <class Router, class... Rest>
+using Routed = Transformer<
+    Vocab<260>, Context<16>, Width<16>,
+    Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router, Expert<SwiGlu, Hidden<24>>, Rest...>>>;
 
-/// A sparse transformer with GPT-2's vocabulary.
-constexpr Count sparse = count<Transformer<
-    Vocab<50257>, Context<256>, Width<512>,
-    Layers<6, MoEBlock<LayerNorm, Attention<Heads<8>, Learned, Bias>, Router<16, 2>, Expert<Gelu, Hidden<1024>>>>>>();
-static_assert(sparse.total == 158'623'744);
-static_assert(sparse.active == 70'543'360);
-static_assert(sparse.active - sparse.part(Part::embedding) == 44'811'776);
-static_assert(sparse.active - sparse.part(Part::embedding) - sparse.part(Part::head) == 19'080'192);
+constexpr Count noisy = count<Routed<Router<4, 2, NoisyTopK, Bias>>>();
+static_assert(noisy.part(Part::router) == 2 * 2 * (4 * 16 + 4));
+static_assert(noisy.active_part(Part::router) == noisy.part(Part::router));
+static_assert(noisy.total == tiny.total + 2 * (4 * 16 + 2 * 4));
+static_assert(noisy.flops_forward == tiny.flops_forward);  // there is no noise outside training, and biases are none
+static_assert(noisy.flops_trained == 3 * (tiny.flops_forward + 2 * 2 * 4 * 16));
 
-/// A mini DeepSeek; the total does not depend on how many experts a token takes.
-template <Index F, class Head>
-using MiniDeepSeek = Transformer<
-    Vocab<50304>, Context<128>, Width<768>, Head,
-    Layers<12, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<2, 2>, Expert<SwiGlu, Hidden<F>>>>>;
-static_assert(count<MiniDeepSeek<1536, TiedHead>>().total == 144'839'424);
-static_assert(count<MiniDeepSeek<1536, UntiedHead>>().total == 183'472'896);
-static_assert(count<MiniDeepSeek<1024, TiedHead>>().total == 116'527'872);
-static_assert(count<MiniDeepSeek<1024, UntiedHead>>().total == 155'161'344);
+constexpr Count balanced = count<Routed<Router<4, 2, SigmoidScores, BalanceBias>>>();
+static_assert(balanced.total == tiny.total + 2 * 4);
+static_assert(balanced.trained == tiny.total);
+static_assert(balanced.flops_trained == tiny.flops_trained);
+static_assert(tiny.trained == tiny.total);
+
+constexpr Count dynamic = count<Routed<Router<4, 2, DynamicTopK>>>();
+static_assert(dynamic.total == tiny.total && dynamic.active == tiny.active);
+static_assert(dynamic.flops_forward == tiny.flops_forward);
+constexpr Count choosing = count<Routed<Router<4, 2, ExpertChoice>>>();  // a threshold for each expert
+static_assert(choosing.total == tiny.total + 2 * 4 && choosing.trained == tiny.total);
+static_assert(choosing.active == tiny.active + 2 * 4);  // two experts, though `choices` is four
+
+constexpr Count shared = count<Routed<Router<4, 2>, Shared<Expert<SwiGlu, Hidden<10>>>>>();
+static_assert(shared.total == tiny.total + 2 * 3 * 10 * 16);
+static_assert(shared.active == tiny.active + 2 * 3 * 10 * 16);
+static_assert(shared.flops_forward == tiny.flops_forward + 2 * 2 * 3 * 10 * 16);
+
+constexpr Count normalised =
+    count<Transformer<Vocab<260>, Context<16>, Width<16>,
+                      Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, QkNorm>, Router<4, 2>,
+                                         Expert<SwiGlu, Hidden<24>>>>>>();
+static_assert(normalised.total == tiny.total + 2 * 2 * 4);  // a gain for q and one for k, of a head's four numbers
+static_assert(normalised.flops_forward == tiny.flops_forward);
 
 /// Mixtral 8x7B itself (Jiang et al. 2024: "47B parameters, 13B active").
 constexpr Count mixtral = count<Transformer<Vocab<32000>, Context<4096>, Width<4096>,
@@ -106,10 +113,7 @@ constexpr Count mixtral = count<Transformer<Vocab<32000>, Context<4096>, Width<4
 static_assert(mixtral.total == 46'702'792'704);
 static_assert(mixtral.active == 12'879'925'248);
 
-/// The model that speed is compared on.
-constexpr Count yardstick = count<presets::Yardstick>();
-static_assert(yardstick.total == 163'226'112);
-static_assert(yardstick.flops_trained / 1'000'000 == 362);  // 362.8 million
+static_assert(count<presets::Yardstick>().flops_trained / 1'000'000 == 362);  // 362.8 million
 
 /// The elements of all tensors of a model on disk.
 template <class Arch>
@@ -143,10 +147,15 @@ TEST_CASE("The parts of a count are the whole, and what is on disk", "[count]") 
   check_sums<Mixed>();
   check_sums<TinyWith<TiedHead, HeadBias>>();
   check_sums<presets::Yardstick>();
-  check_sums<presets::Story>();
+  check_sums<presets::MiniMixtral>();
+  check_sums<presets::NanoGptMoEReleased>();
+  check_sums<presets::DeepSeekMini>();
   CHECK(stored_elements<Tiny>() == tiny.total);
   CHECK(stored_elements<Mixed>() == mixed.total);
   CHECK(stored_elements<TinyWith<TiedHead, HeadBias>>() == tied_bias.total);
+  CHECK(stored_elements<Routed<Router<4, 2, NoisyTopK, Bias>>>() == noisy.total);
+  CHECK(stored_elements<Routed<Router<4, 2, SigmoidScores, BalanceBias>>>() == balanced.total);
+  CHECK(stored_elements<Routed<Router<4, 2>, Shared<Expert<SwiGlu, Hidden<10>>>>>() == shared.total);
 }
 
 TEST_CASE("A count as a table", "[count]") {

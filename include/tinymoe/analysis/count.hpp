@@ -8,15 +8,20 @@
 
 namespace tinymoe {
 
-/// Counts of one architecture. A multiply and an add are two operations; norms, softmax and activations are not
-/// counted.
+/// Counts of one architecture.
+///
+/// A token meets K of E experts, a shared one, and all else. With DynamicTopK it may meet fewer than K, with
+/// ExpertChoice more or fewer, K on average. A multiply and an add are two operations; norms, softmax and activations
+/// are not counted. The noise of NoisyTopK is drawn in training alone: its matrix is a parameter and active, but no
+/// operation of `flops_forward`.
 struct Count {
   Index total = 0;                  // parameters
+  Index trained = 0;                // those that the optimizer changes: all but what a router moves itself
   Index active = 0;                 // parameters that a token meets, both vocabulary matrices among them
   std::array<Index, 8> parts = {};  // parameters by Part
   std::array<Index, 8> active_parts = {};
   Index flops_forward = 0;   // for each token of a sequence that fills the context, on average
-  Index flops_trained = 0;   // forward and backward: three times as many
+  Index flops_trained = 0;   // forward and backward: three times as many, the router's noise among them
   Index weight_bytes = 0;    // float32
   Index training_bytes = 0;  // weights, gradients and AdamW's two moments, float32; activations not counted
   Index kv_cache_bytes = 0;  // of one sequence that fills the context, float32
@@ -30,16 +35,23 @@ template <class Arch>
 constexpr Count count() {
   Count result;
   Index products = 0;  // weights that a token is multiplied with
+  Index noise = 0;     // the same, only in training
   Arch::template Parameters<float>::for_each(Path{}, [&](const ParameterInfo& info) {
     const auto part = static_cast<std::size_t>(info.part);
     const Index size = info.size(), active = info.active_of(size);
     result.total += size;
+    if (info.trained) result.trained += size;
     result.active += active;
     result.parts[part] += size;
     result.active_parts[part] += active;
     const bool looked_up = info.part == Part::embedding || info.part == Part::position;
-    if (!info.vector && !looked_up) products += active;
+    if (info.vector || looked_up) return;
+    products += active;
+    for (const NamedRows& rows : info.names) {
+      if (rows.name == "noise.weight") noise += rows.rows * info.cols;
+    }
   });
+  products -= noise;
   if (Arch::tied) products += Arch::vocab * Arch::width;
   Index attention = 0;  // twice (q · k and p · v) heads · d for each visible key, summed over positions
   Arch::for_each_layer([&](auto group, Index, Index) {
@@ -50,7 +62,7 @@ constexpr Count count() {
     result.kv_cache_bytes += 2 * A::key_width * A::visible(Arch::context - 1) * Index{sizeof(float)};
   });
   result.flops_forward = 2 * (products + attention / Arch::context);
-  result.flops_trained = 3 * result.flops_forward;
+  result.flops_trained = 3 * (result.flops_forward + 2 * noise);
   result.weight_bytes = result.total * Index{sizeof(float)};
   result.training_bytes = 4 * result.weight_bytes;
   return result;

@@ -32,9 +32,7 @@ inline std::string mebibytes(Index bytes) {
 }  // namespace detail
 
 /// Prints parameters by part, total and active, operations and bytes.
-template <class Arch>
-void print_count(std::ostream& out) {
-  constexpr Count counted = count<Arch>();
+inline void print_count(std::ostream& out, const Count& counted) {
   const auto row = [&](std::string_view name, Index total, Index active) {
     out << "  " << std::left << std::setw(14) << name << std::right << std::setw(15) << detail::grouped(total)
         << std::setw(15) << detail::grouped(active) << '\n';
@@ -53,6 +51,12 @@ void print_count(std::ostream& out) {
   fact("weights", detail::mebibytes(counted.weight_bytes));
   fact("training state", detail::mebibytes(counted.training_bytes));
   fact("KV cache of a sequence", detail::mebibytes(counted.kv_cache_bytes));
+}
+
+/// The same for an architecture.
+template <class Arch>
+void print_count(std::ostream& out) {
+  print_count(out, count<Arch>());
 }
 
 }  // namespace tinymoe

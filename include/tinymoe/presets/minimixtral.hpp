@@ -1,0 +1,51 @@
+#pragma once
+/// @file
+/// minimixtral, which is also tiny-mixtral: Mixtral of Experts (Jiang et al. 2024) with D = 512 and eight layers.
+///
+/// Grouped-query attention of 8 heads over 2, rotary positions, a sliding window with a rolling cache, two of eight
+/// experts. The README's table and the code behind it are two different models, and neither is quite a Mixtral; here
+/// are all three. The projects name a sliding window but publish neither its length nor the context; the lengths here
+/// are ours, and no count depends on them.
+
+#include "tinymoe/analysis/count.hpp"
+
+namespace tinymoe::presets {
+
+/// What the three readings share.
+template <Index V, class Attention, class Router, class Expert, class... Options>
+using MiniMixtralOf = Transformer<Vocab<V>, Context<512>, Width<512>, Options...,
+                                  Layers<8, MoEBlock<RmsNorm, Attention, Router, Expert>>>;
+/// Its attention; `Options`: Bias or none.
+template <class... Options>
+using MiniMixtralAttention = Attention<Heads<8>, KvHeads<2>, Rope, SlidingWindow<256>, Options...>;
+
+/// The published code: SwiGLU of 1408, with biases on every matrix, the router and the head among them. `V`: 32000 in
+/// the README, 50257 with GPT-2's tokenizer.
+template <Index V = 32000>
+using MiniMixtralWith =
+    MiniMixtralOf<V, MiniMixtralAttention<Bias>, Router<8, 2, Bias>, Expert<SwiGlu, Hidden<1408>, Bias>, HeadBias>;
+using MiniMixtral = MiniMixtralWith<32000>;
+static_assert(count<MiniMixtral>().total == 176'719'680);
+static_assert(count<MiniMixtral>().active == 72'750'912);
+static_assert(count<MiniMixtralWith<50257>>().total == 195'433'105);
+
+/// The README's table: experts of two matrices of 2048 with biases, and no other bias.
+using MiniMixtralReadme = MiniMixtralOf<32000, MiniMixtralAttention<>, Router<8, 2>, Expert<Gelu, Hidden<2048>, Bias>>;
+static_assert(count<MiniMixtralReadme>().total == 172'433'920);
+// The table leaves out the router and the last norm.
+static_assert(count<MiniMixtralReadme>().total - count<MiniMixtralReadme>().part(Part::router) - 512 == 172'400'640);
+static_assert(count<MiniMixtralReadme>().active - count<MiniMixtralReadme>().part(Part::router) - 512 == 71'614'464);
+
+/// A true Mixtral of these sizes: SwiGLU of 2048, no biases. MixtralForCausalLM reads its checkpoints.
+using MiniMixtralTrue = MiniMixtralOf<32000, MiniMixtralAttention<>, Router<8, 2>, Expert<SwiGlu, Hidden<2048>>>;
+static_assert(count<MiniMixtralTrue>().total == 239'378'944);
+
+namespace pocket {
+/// minimixtral as published, small.
+using MiniMixtral =
+    Transformer<Vocab<2048>, Context<256>, Width<192>, HeadBias,
+                Layers<3, MoEBlock<RmsNorm, Attention<Heads<6>, KvHeads<2>, Rope, SlidingWindow<128>, Bias>,
+                                   Router<8, 2, Bias>, Expert<SwiGlu, Hidden<256>, Bias>>>>;
+}  // namespace pocket
+
+}  // namespace tinymoe::presets

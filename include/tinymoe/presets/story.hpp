@@ -1,0 +1,27 @@
+#pragma once
+/// @file
+/// This project's own models: the demo's, the smallest, and the one that speed is compared on.
+
+#include "tinymoe/analysis/count.hpp"
+
+namespace tinymoe::presets {
+
+/// The demo's model: small enough to learn to tell stories in minutes on two cores.
+using Story = Transformer<
+    Vocab<2048>, Context<256>, Width<192>, TiedHead,
+    Layers<3, MoEBlock<RmsNorm, Attention<Heads<6>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<256>>>>>;
+static_assert(count<Story>().total == 2'461'248);
+static_assert(count<Story>().active == 1'576'512);
+
+/// The smallest model that learns something of a story; for trying things out.
+using Pocket = Transformer<
+    Vocab<512>, Context<64>, Width<64>, TiedHead,
+    Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<64>>>>>;
+
+/// The model that speed is compared on: 163.2M parameters.
+using Yardstick =
+    Transformer<Vocab<32000>, Context<256>, Width<512>, TiedHead,
+                Layers<8, MoEBlock<RmsNorm, Attention<Heads<8>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<1408>>>>>;
+static_assert(count<Yardstick>().total == 163'226'112);
+
+}  // namespace tinymoe::presets

@@ -1,0 +1,115 @@
+// The presets: each pocket version has its system's structure, learns from stories and writes. The published counts are
+// asserted beside the types, and so checked by including them.
+
+#include "tinymoe/presets.hpp"
+
+#include "support/catch.hpp"
+#include "tinymoe/backend/cpu.hpp"
+#include "tinymoe/sample/generate.hpp"
+#include "tinymoe/text/text.hpp"
+#include "tinymoe/train/trainer.hpp"
+
+using namespace tinymoe;
+
+namespace {
+
+/// Stories that the library makes up, and a tokenizer learnt from them.
+struct Lesson {
+  EmbeddedStories stories{.count = 400};
+  Tokenizer tokenizer = train_tokenizer(stories, {.vocabulary = 600});
+  TokenData data = TokenData::encode(stories, tokenizer);
+};
+
+const Lesson& lesson() {
+  static const Lesson once;
+  return once;
+}
+
+/// Trains for some steps, and has the model write with the same weights.
+template <class Arch>
+void check_learns_and_writes(double rate = 5e-3) {
+  constexpr Index steps = 16, batch = 4, time = 64;
+  Cpu cpu;
+  Model<Arch, Cpu> model(cpu, Seed{7});
+  Trainer trainer(model, AdamW{.lr = rate}, Constant{.warmup = 4});
+  const Batches batches(lesson().data, batch, time, Seed{1});
+  std::vector<Token> inputs(batch * time), targets(inputs.size());
+  const auto evaluation = lesson().data.first(4 * time + 1);
+  const double before = trainer.evaluate(evaluation, 2, time).loss;
+  for (Index step = 0; step < steps; ++step) {
+    batches.fill(step, inputs, targets);
+    static_cast<void>(trainer.train_step(inputs, targets, batch, time));
+  }
+  const double after = trainer.evaluate(evaluation, 2, time).loss;
+  INFO("from " << before << " to " << after);
+  // Untrained, it is log 2048 = 7.6 and some noise; telling the frequent tokens of 600 apart makes it fall by two.
+  CHECK(before > 7);
+  CHECK(after < before - 2);
+  CHECK(after > 1);
+
+  Generator generator(model, lesson().tokenizer);
+  const Story story = generator.write("Once upon a time", {.tokens = 30, .seed = Seed{3}});
+  CHECK(story.text.starts_with("Once upon a time"));
+  CHECK((story.tokens == 30 || story.ended));
+  CHECK(generator.write("Once upon a time", {.tokens = 30, .seed = Seed{3}}).text == story.text);
+}
+
+template <class Arch>
+using BlockOf =
+    typename std::tuple_element_t<std::tuple_size_v<typename Arch::Groups> - 1, typename Arch::Groups>::Block;
+
+/// Whether two architectures have the same kinds of layers and the same options that are no sizes.
+template <class Full, class Pocket>
+constexpr bool same_structure() {
+  using F = BlockOf<Full>;
+  using P = BlockOf<Pocket>;
+  using FA = typename F::AttentionType;
+  using PA = typename P::AttentionType;
+  bool same = F::is_mixture == P::is_mixture && std::is_same_v<typename F::Norm, typename P::Norm> &&
+              std::is_same_v<typename FA::Position, typename PA::Position> && FA::qkv_bias == PA::qkv_bias &&
+              FA::output_bias == PA::output_bias && (FA::window > 0) == (PA::window > 0) &&
+              (FA::kv_heads < FA::heads) == (PA::kv_heads < PA::heads) &&
+              std::is_same_v<typename F::Expert::Activation, typename P::Expert::Activation> &&
+              F::Expert::has_bias == P::Expert::has_bias && Full::tied == Pocket::tied &&
+              Full::head_bias == Pocket::head_bias &&
+              std::tuple_size_v<typename Full::Groups> == std::tuple_size_v<typename Pocket::Groups>;
+  if constexpr (F::is_mixture && P::is_mixture) {
+    using FR = typename F::Router;
+    using PR = typename P::Router;
+    same = same && std::is_same_v<typename FR::Scores, typename PR::Scores> &&
+           std::is_same_v<typename FR::Balance, typename PR::Balance> &&
+           std::is_same_v<typename FR::CapacityOption, typename PR::CapacityOption> && FR::noisy == PR::noisy &&
+           FR::jitters == PR::jitters && FR::balance_bias == PR::balance_bias && FR::has_bias == PR::has_bias &&
+           FR::normalised == PR::normalised && (FR::choices == 1) == (PR::choices == 1) &&
+           F::Network::has_shared == P::Network::has_shared;
+  }
+  return same;
+}
+
+namespace pocket = presets::pocket;
+static_assert(same_structure<presets::MiniMixtral, pocket::MiniMixtral>());
+static_assert(same_structure<presets::NanoGpt, pocket::NanoGpt>());
+static_assert(same_structure<presets::NanoGptMoE, pocket::NanoGptMoE>());
+static_assert(same_structure<presets::MyMoE<>, pocket::MyMoE>());
+static_assert(same_structure<presets::SparseMoE, pocket::SparseMoE>());
+static_assert(same_structure<presets::DeepSeekMini, pocket::DeepSeekMini>());
+static_assert(!same_structure<presets::NanoGptMoE, pocket::SparseMoE>());
+
+// A few million parameters, and no dearer than the story preset, which learns in five minutes.
+template <class Arch>
+constexpr bool fits_a_pocket =
+    count<Arch>().total < 7'000'000 && count<Arch>().flops_trained < count<presets::Story>().flops_trained * 5 / 4;
+static_assert(fits_a_pocket<pocket::MiniMixtral> && fits_a_pocket<pocket::NanoGpt> &&
+              fits_a_pocket<pocket::NanoGptMoE> && fits_a_pocket<pocket::MyMoE> && fits_a_pocket<pocket::SparseMoE> &&
+              fits_a_pocket<pocket::DeepSeekMini>);
+
+}  // namespace
+
+TEST_CASE("The pocket minimixtral learns and writes", "[presets]") { check_learns_and_writes<pocket::MiniMixtral>(); }
+TEST_CASE("The pocket nanogpt learns and writes", "[presets]") { check_learns_and_writes<pocket::NanoGpt>(); }
+TEST_CASE("The pocket nanogpt_moe learns and writes", "[presets]") { check_learns_and_writes<pocket::NanoGptMoE>(); }
+TEST_CASE("The pocket mymoe learns and writes", "[presets]") { check_learns_and_writes<pocket::MyMoE>(); }
+TEST_CASE("The pocket sparse_moe learns and writes", "[presets]") { check_learns_and_writes<pocket::SparseMoE>(); }
+TEST_CASE("The pocket deepseek_mini learns and writes", "[presets]") {
+  check_learns_and_writes<pocket::DeepSeekMini>();
+}
