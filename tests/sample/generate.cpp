@@ -99,7 +99,18 @@ TEST_CASE("Cached greedy stories are those of full passes, within the context", 
   Cpu backend(2);
   const auto model = endless<Teller<128>>(backend);
   check_greedy(model, model, 0, 40);
-  check_greedy(model, model, 80, 40);  // the prompt is longer than a pass of the session
+  check_greedy(model, model, 80, 40);
+}
+
+TEST_CASE("A prompt may be longer than a pass of the session", "[generate]") {
+  Cpu backend(2);
+  using Long = Teller<300>;
+  STATIC_REQUIRE(Session<Model<Long, Cpu>>::chunk == 256);
+  STATIC_REQUIRE(Session<Model<Teller<80, SlidingWindow<11>>, Cpu>>::chunk == 64);
+  STATIC_REQUIRE(Session<Model<Teller<300, SlidingWindow<100>>, Cpu>>::chunk == 100);
+  STATIC_REQUIRE(Session<Model<Teller<17>, Cpu>>::chunk == 17);
+  const auto model = endless<Long>(backend);
+  check_greedy(model, model, 280, 12);
 }
 
 TEST_CASE("With a sliding window they go on past window and context", "[generate]") {

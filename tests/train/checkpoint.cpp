@@ -164,6 +164,24 @@ TEST_CASE("A run is resumed with its own data order only", "[checkpoint]") {
   options.time = 8;
   check_message<MismatchError>(refuse(options), "sequence 16", "8");
   check_message<MismatchError>(refuse(options_for(path, 4, 2)), "accumulation 1", "2");
+  options = options_for(path, 4);
+  options.batching = Batching::padded;
+  check_message<MismatchError>(refuse(options), "packed", "padded");
+  options = options_for(path, 4);
+  options.average = 0.5;
+  check_message<MismatchError>(refuse(options), "average", "0.5");
+  // Data of as many tokens, one of which is another.
+  std::vector<Token> tokens(static_cast<std::size_t>(tiny_data().size()));
+  tiny_data().copy(0, tokens);
+  tokens[tokens.size() / 2] ^= 1;
+  const auto other = TokenData::from_tokens(tokens, 260);
+  CHECK(fingerprint(other) != fingerprint(tiny_data()));
+  Cpu backend(1);
+  TinyModel model(backend, Seed{5});
+  Trainer trainer(model, AdamW{.lr = 1e-2});
+  trainer.resume(path);
+  check_message<MismatchError>([&] { trainer.fit(other, options_for(path, 4)); }, "other data", "fingerprint");
+  check_message<MismatchError>([&] { trainer.fit(other.first(200), options_for(path, 4)); }, "found 200");
   CHECK(content(path) == before);
   CHECK(run(path, options_for(path, 4)).step == 4);
   CHECK(run(path, options_for(path, 4)).step == 4);  // nothing left to do
@@ -181,7 +199,8 @@ TEST_CASE("An optimizer without moments has checkpoints too", "[checkpoint]") {
   CHECK(same_bits(weights_of(other), weights_of(model)));
   // One with other moments is another optimizer.
   Trainer adam(other);
-  check_message<MismatchError>([&] { adam.resume(root / "run"); }, "trainer.json", "0 moments", "expected 2");
+  check_message<MismatchError>([&] { adam.resume(root / "run"); }, "trainer.json", "0 moments",
+                               "expected adamw with 2");
 }
 
 TEST_CASE("A checkpoint is written only where the run has moved", "[checkpoint]") {
@@ -217,7 +236,8 @@ TEST_CASE("A full disk leaves the last good checkpoint and names the file", "[ch
   const auto before = content(path);
   {
     const FileSizeLimit limit(20000);
-    check_message<FileError>([&] { run(path, options_for(path, 4)); }, "model.safetensors", "cannot be written");
+    check_message<FileError>([&] { run(path, options_for(path, 4)); }, "model.safetensors", "cannot be written",
+                             "last good checkpoint: " + path.string() + " (step 2)");
   }
   CHECK(content(path) == before);
   CHECK(entries_in(root.path()) == 1);
@@ -393,7 +413,7 @@ TEST_CASE("Every fault of a checkpoint is named, and the model stays as it was",
   good.check<FileError>(edit("config.json", [](auto& f) { f["rope_theta"] = "big"; }), "config.json", "rope_theta");
   good.check<MismatchError>([&](const auto& at) { write_bytes(at / "config.json", "[]"); }, "config.json");
 
-  good.check<MismatchError>(edit(state, [](auto& f) { f["step"] = -1; }), state, "-1");
+  good.check<FileError>(edit(state, [](auto& f) { f["step"] = -1; }), state, "step", "-1");
   good.check<FileError>(edit(state, [](auto& f) { f["step"] = "two"; }), state, "step");
   good.check<FileError>(edit(state, [](auto& f) { f["step"] = 2.5; }), state, "step");
   good.check<FileError>(edit(state, [](auto& f) { f["step"] = 1e30; }), state, "step");
@@ -403,6 +423,12 @@ TEST_CASE("Every fault of a checkpoint is named, and the model stays as it was",
   good.check<FileError>(edit(state, [](auto& f) { f.erase("accumulation"); }), state, "accumulation");
   good.check<FileError>(edit(state, [](auto& f) { f = nlohmann::json::array(); }), state, "array");
   good.check<MismatchError>(edit(state, [](auto& f) { f["moments"] = 1; }), state, "1 moments");
+  good.check<MismatchError>(edit(state, [](auto& f) { f["optimizer"] = "lion"; }), state, "lion", "adamw");
+  good.check<MismatchError>(edit(state, [](auto& f) { f["version"] = 1; }), state, "version");
+  good.check<FileError>(edit(state, [](auto& f) { f["batching"] = "loose"; }), state, "batching", "loose");
+  good.check<FileError>(edit(state, [](auto& f) { f["average"] = 1.5; }), state, "average", "1.5");
+  good.check<FileError>(edit(state, [](auto& f) { f["average"] = 0.5; }), "average.safetensors");
+  good.check<FileError>(edit(state, [](auto& f) { f["best_step"] = 2; }), state, "best_loss");
 
   // And the copy as it is can be resumed from: the cases above failed for their own reasons.
   Cpu backend(1);

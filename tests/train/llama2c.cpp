@@ -8,7 +8,7 @@
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
-#include "tinymoe/sample/kv_cache.hpp"
+#include "tinymoe/sample/generate.hpp"
 #include "tinymoe/text/llama2c_tokenizer.hpp"
 #include "train/tiny.hpp"
 
@@ -237,6 +237,24 @@ TEST_CASE("A model.bin that is cut, corrupt or hostile is a file error and chang
   check_message<FileError>([&] { static_cast<void>(llama2c_header(folder.path())); }, "regular file");
 }
 
+TEST_CASE("A model of llama2.c is saved with its tokenizer as a checkpoint", "[llama2c]") {
+  const TemporaryFolder folder;
+  std::string tokens = bytes_of(std::int32_t{8});
+  for (const char* name : {"<unk>", "<s>", "</s>", " ", "a", "b", "ab", "c", "d", "e", "f"}) {
+    tokens += bytes_of(0.0f) + bytes_of(static_cast<std::int32_t>(std::strlen(name))) + name;
+  }
+  const auto tokenizer = Llama2cTokenizer::load_bin(write_bytes(folder / "tokenizer.bin", tokens));
+  Cpu backend(1);
+  Model<Small<TiedHead>, Cpu> model(backend, Seed{2}), again(backend, Seed{3});
+  load_llama2c(write_bytes(folder / "model.bin", Written(true).bytes()), model);
+  save_model(folder / "checkpoint", model, tokenizer);
+  load_model(folder / "checkpoint", again);
+  CHECK(same_bits(weights_of(again), weights_of(model)));
+  CHECK(Llama2cTokenizer::load(folder / "checkpoint" / "tokenizer.json") == tokenizer);
+  const auto config = nlohmann::json::parse(read_bytes(folder / "checkpoint" / "config.json"));
+  CHECK(config["bos_token_id"] == 1);
+}
+
 TEST_CASE("A trained model of llama2.c writes llama2.c's greedy text", "[llama2c]") {
   const auto model_bin = shared_data("llama2c/model.bin");
   const auto tokenizer = Llama2cTokenizer::load_bin(shared_data("llama2c/tokenizer.bin"));
@@ -249,19 +267,11 @@ TEST_CASE("A trained model of llama2.c writes llama2.c's greedy text", "[llama2c
   Model<Trained, Cpu> model(backend);
   load_llama2c(model_bin, model);
 
-  // 256 tokens: the one that begins a text, the prompt's, and the rest chosen from the logits.
-  std::vector<Token> tokens = {tokenizer.end_of_story()};
-  for (const Token token : tokenizer.encode("Once upon a time")) tokens.push_back(token);
-  Session session(model);
-  auto logits = session.feed(tokens);
-  while (tokens.size() < 257) {
-    const auto next = static_cast<Token>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-    if (next == tokenizer.end_of_story()) break;
-    tokens.push_back(next);
-    if (tokens.size() < 257) logits = session.feed(std::span(&next, 1));
-  }
-  CHECK(tokenizer.decode(tokens) == expected);
+  // llama2.c counts the prompt's tokens among its 256: the space before it, and 16 characters.
+  Generator generator(model, tokenizer);
+  const auto story = generator.write("Once upon a time", {.temperature = 0, .tokens = 256 - 17});
+  CHECK(story.text == expected);
   auto encoded = tokenizer.encode(expected);
   encoded.insert(encoded.begin(), tokenizer.end_of_story());
-  CHECK(tokens == encoded);
+  CHECK(story.ids == encoded);
 }

@@ -38,7 +38,7 @@ std::string row(Index step) {
 TEST_CASE("A CSV of metrics has a header and a row for each step and evaluation", "[metrics]") {
   const TemporaryFolder root;
   const auto path = root / "metrics.csv";
-  write_bytes(path, "something old\n");
+  write_bytes(path, header + "something old\n");
   MetricsFile file(path, 0);
   CHECK(read_bytes(path) == header);
   file.write(report(1));
@@ -76,6 +76,24 @@ TEST_CASE("A resumed CSV drops the rows that will be computed again", "[metrics]
   std::filesystem::remove(path);
   { MetricsFile file(path, 2); }
   CHECK(read_bytes(path) == header);
+}
+
+TEST_CASE("A file that is no CSV of metrics is left alone", "[metrics]") {
+  const TemporaryFolder root;
+  const auto path = root / "notes.csv";
+  for (const std::string& old : {std::string("my notes\n"), "step,loss\n1,2\n" + row(1), header + row(1)}) {
+    write_bytes(path, old);
+    if (old.starts_with(header)) continue;
+    for (const Index resumed : {0, 5}) {
+      check_message<FileError>([&] { MetricsFile(path, resumed); }, "notes.csv", "step,tokens,seconds", "another");
+      CHECK(read_bytes(path) == old);
+    }
+  }
+  // And one that is goes whole or not at all: where there is no room for the new one, the old one stays.
+  const FileSizeLimit limit(20);
+  check_message<FileError>([&] { MetricsFile(path, 1); }, "notes.csv", "cannot be written");
+  CHECK(read_bytes(path) == header + row(1));
+  CHECK(entries_in(root.path()) == 1);
 }
 
 TEST_CASE("Metrics that cannot be written are an error that names the file", "[metrics]") {

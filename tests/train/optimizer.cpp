@@ -56,7 +56,7 @@ TEST_CASE("AdamW follows an independent loop over several steps", "[optimizer]")
     // The gradient where the weights are now.
     set_weights(copy, weights_of(model));
     Trainer descent(copy, Descent{});
-    descent.train_step(inputs, targets, 3, 8, 0);
+    descent.train_step(inputs, targets, 3, 8, {.clip = 0});
     const auto before = weights_of(model), after = weights_of(copy);
     double norm = 0;
     for (std::size_t i = 0; i < before.size(); ++i) norm += (before[i] - after[i]) * (before[i] - after[i]);
@@ -64,7 +64,7 @@ TEST_CASE("AdamW follows an independent loop over several steps", "[optimizer]")
     const double factor = norm > clip ? clip / norm : 1;
     clipped = clipped || norm > clip;
 
-    const auto report = trainer.train_step(inputs, targets, 3, 8, clip);
+    const auto report = trainer.train_step(inputs, targets, 3, 8, {.clip = clip});
     CHECK(report.gradient_norm == Approx(norm).epsilon(1e-10));
     CHECK(report.step == t);
     CHECK(report.tokens == 24 * t);
@@ -100,7 +100,7 @@ TEST_CASE("AdamW decays matrices and leaves gains alone", "[optimizer]") {
   // Moments at zero and a clip to almost nothing: what moves the weights is the decay.
   const auto tokens = random_tokens(16, Tiny::vocab);
   const auto before = weights_of(model);
-  trainer.train_step(tokens, tokens, 1, 16, 1e-30);
+  trainer.train_step(tokens, tokens, 1, 16, {.clip = 1e-30});
   const auto after = weights_of(model);
   const auto decay = decays<Model<Tiny, Cpu>::Weights>();
   double worst = 0;

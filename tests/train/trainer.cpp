@@ -37,7 +37,7 @@ std::vector<typename B::Master> gradient(B& backend, const std::vector<Token>& i
   Model<Tiny, B> model(backend, Seed{11}, settings);
   const auto before = weights_of(model);
   Trainer trainer(model, Descent{});
-  const auto report = trainer.train_step(inputs, targets, batch, 16, 0);
+  const auto report = trainer.train_step(inputs, targets, batch, 16, {.clip = 0});
   if (loss != nullptr) *loss = report.loss;
   auto change = weights_of(model);
   for (std::size_t i = 0; i < change.size(); ++i) change[i] = before[i] - change[i];
@@ -53,7 +53,7 @@ std::vector<typename B::Master> descend(B& backend, Index batch) {
   std::vector<Token> inputs(128), targets(128);
   for (Index step = 0; step < 5; ++step) {
     batches.fill(step, inputs, targets);
-    trainer.train_step(inputs, targets, batch, 16, 0.5);
+    trainer.train_step(inputs, targets, batch, 16, {.clip = 0.5});
   }
   return weights_of(model);
 }
@@ -162,7 +162,7 @@ TEST_CASE("A step with nothing to score, and a wrong shape or token, are errors 
   check_message<ShapeError>(step(tokens, tokens, 1, 32), "32", "context of 16");
   check_message<TextError>(step(wrong, tokens, 2, 16), "token 260", "vocabulary of 260");
   check_message<TextError>(step(tokens, wrong, 2, 16), "token 260", "vocabulary of 260");
-  check_message<TextError>(step(negative, tokens, 2, 16), "token -1");
+  check_message<TextError>(step(negative, tokens, 2, 16), "pad at 30", "target");
   CHECK(trainer.step() == 0);
   CHECK(same_bits(weights_of(model), before));
   // And it goes on after them.
@@ -181,6 +181,17 @@ TEST_CASE("A run that cannot be is refused before its first step", "[trainer]") 
   check_message<TrainingError>(fit(tiny_data(), {}), "steps", "minutes");
   check_message<TrainingError>(fit(tiny_data(), {.accumulation = 0, .steps = 1}), "accumulation");
   check_message<TrainingError>(fit(tiny_data(), {.steps = 1, .checkpoint = "nowhere"}), "nowhere", "tokenizer");
+  check_message<TrainingError>(fit(tiny_data(), {.steps = 1, .best = "nowhere"}), "nowhere", "tokenizer");
+  check_message<TrainingError>(fit(tiny_data(), {.steps = 1, .best = "nowhere", .tokenizer = &tiny_tokenizer()}),
+                               "nowhere", "validation");
+  check_message<TrainingError>(fit(tiny_data(), {.steps = 1,
+                                                 .validation = &tiny_data(),
+                                                 .checkpoint = "nowhere",
+                                                 .best_weights = "nowhere",
+                                                 .tokenizer = &tiny_tokenizer()}),
+                               "nowhere", "a folder each");
+  check_message<TrainingError>(fit(tiny_data(), {.batching = Batching::padded, .steps = 1}), "padded", "tokenizer");
+  check_message<OptionError>(fit(tiny_data(), {.steps = 1, .average = 1}), "average", "found 1");
   check_message<ShapeError>(fit(tiny_data(), {.time = 17, .steps = 1}), "17", "context of 16");
   check_message<ShapeError>(fit(tiny_data(), {.batch = 0, .steps = 1}), "0 x 16");
   const auto few = random_tokens(16, 260);
@@ -356,4 +367,65 @@ TEST_CASE("Training and evaluation in turn use the shapes that each was given", 
   CHECK(same_bits(weights_of(model), weights_of(other)));
   CHECK(trainer.state_bytes() == 3 * sizeof(float) * static_cast<std::size_t>(Model<Tiny, Cpu>::size));
   CHECK(trainer.activation_bytes() > 0);
+}
+
+TEST_CASE("The loads of a step are those of all its micro-batches", "[trainer]") {
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{1});
+  Trainer trainer(model);
+  CHECK(trainer.loads().empty());
+  const auto tokens = random_tokens(96, 260);
+  const auto report = trainer.train_step(tokens, tokens, 2, 16);
+  REQUIRE(trainer.loads().size() == 2);
+  double variation = 0;
+  for (const auto& layer : trainer.loads()) {
+    REQUIRE(layer.size() == 4);
+    CHECK(std::accumulate(layer.begin(), layer.end(), Index{0}) == 96 * 2);
+    variation += EvaluationReport::coefficient_of_variation(layer) / 2;
+  }
+  CHECK(report.load_variation == Approx(variation));
+  const auto kept = trainer.loads();
+  Model<Tiny, Cpu> other(backend, Seed{1});
+  Trainer again(other);
+  again.train_step(tokens, tokens, 6, 16);
+  CHECK(again.loads() == kept);  // however it is cut
+  trainer.train_step(std::span(tokens).first(32), std::span(tokens).first(32), 2, 16);
+  CHECK(std::accumulate(trainer.loads()[0].begin(), trainer.loads()[0].end(), Index{0}) == 64);
+}
+
+namespace {
+
+/// An architecture that moves a weight after each step, as a balancing bias is moved.
+struct Moving : Tiny {
+  static inline std::vector<Index> steps, loads;
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+  static void after_step(B&, const Pass& pass, const Parameters<T>& weights, const Parameters<M>& masters,
+                         Saved<T, M>& saved) {
+    steps.push_back(pass.step);
+    for_each_block(saved, [&](auto, auto& block, Index) {
+      const auto& routing = *block.network.routing();
+      loads.push_back(std::accumulate(routing.loads.data, routing.loads.data + routing.loads.cols, Index{0}));
+    });
+    CHECK(weights.norm.weight.data == masters.norm.weight.data);  // on this backend they are one
+    masters.norm.weight.data[0] = 7;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("An architecture may change its weights after a step", "[trainer]") {
+  Cpu backend(1);
+  Model<Moving, Cpu> model(backend, Seed{1});
+  Model<Tiny, Cpu> still(backend, Seed{1});
+  Trainer trainer(model);
+  Trainer other(still);
+  const auto tokens = random_tokens(64, 260);
+  trainer.train_step(tokens, tokens, 2, 16);
+  other.train_step(tokens, tokens, 2, 16);
+  CHECK(model.weights().norm.weight.data[0] == 7);
+  model.weights().norm.weight.data[0] = still.weights().norm.weight.data[0];
+  CHECK(same_bits(weights_of(model), weights_of(still)));
+  trainer.train_step(tokens, tokens, 2, 16);
+  CHECK(Moving::steps == std::vector<Index>{0, 1});
+  CHECK(Moving::loads == std::vector<Index>(4, 64));  // of the last micro-batch
 }

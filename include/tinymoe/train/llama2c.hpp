@@ -28,6 +28,7 @@
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/text/llama2c_tokenizer.hpp"
 #include "tinymoe/train/checkpoint.hpp"
 
 namespace tinymoe {
@@ -72,11 +73,13 @@ inline constexpr bool is_llama2c_stack<Transformer<O...>> =
     KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::FinalNorm,
                 place::Layers>::know_all<O...>&& std::tuple_size_v<typename Transformer<O...>::Groups> == 1;
 
+}  // namespace detail
+
 /// The header of a file that `Arch` can be loaded from; an architecture that llama2.c does not have is a compile error.
 template <class Arch>
 constexpr Llama2cHeader llama2c_header_of() {
   static_assert(
-      is_llama2c_stack<Arch>,
+      detail::is_llama2c_stack<Arch>,
       "tinymoe::load_llama2c: llama2.c has Transformer<Vocab, Context, Width, TiedHead or UntiedHead, and one "
       "group of Layers>, without a bias on the head");
   using Block = typename std::tuple_element_t<0, typename Arch::Groups>::Block;
@@ -85,9 +88,9 @@ constexpr Llama2cHeader llama2c_header_of() {
       "tinymoe::load_llama2c: llama2.c has no experts; load it into a model of DenseBlock, then upcycle that");
   static_assert(std::is_same_v<typename Block::Norm, RmsNorm> && std::is_same_v<typename Arch::FinalNormType, RmsNorm>,
                 "tinymoe::load_llama2c: llama2.c has no norm but RmsNorm");
-  static_assert(is_llama2c_attention<typename Block::AttentionType>,
+  static_assert(detail::is_llama2c_attention<typename Block::AttentionType>,
                 "tinymoe::load_llama2c: llama2.c's attention has Heads, KvHeads and Rope; no biases and no window");
-  static_assert(is_llama2c_expert<typename Block::Expert>,
+  static_assert(detail::is_llama2c_expert<typename Block::Expert>,
                 "tinymoe::load_llama2c: llama2.c's network is Expert<SwiGlu, Hidden<F>>, without biases");
   using A = typename Block::AttentionType;
   static_assert(A::template Layer<Arch::width>::query_width == Arch::width,
@@ -95,6 +98,8 @@ constexpr Llama2cHeader llama2c_header_of() {
   return {Arch::width, Block::Expert::hidden, Arch::layers,  A::heads,
           A::kv_heads, Arch::vocab,           Arch::context, Arch::tied};
 }
+
+namespace detail {
 
 /// Where a tensor lies in a model.bin.
 struct Llama2cPlace {
@@ -199,7 +204,7 @@ inline Llama2cHeader llama2c_header(const std::filesystem::path& model_bin) {
 template <class Arch, Backend B>
 void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B>& model) {
   using M = typename B::Master;
-  constexpr Llama2cHeader expected = detail::llama2c_header_of<Arch>();
+  constexpr Llama2cHeader expected = llama2c_header_of<Arch>();
   const MappedFile file(model_bin);
   const Llama2cHeader found = detail::read_llama2c_header(file);
   if (found != expected) {
@@ -258,6 +263,22 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B>& model)
   model.settings().norm_epsilon = 1e-5;
   model.settings().rope_theta = 10000;
   model.refresh();
+}
+
+/// Saves a model for use without its training state, with a tokenizer of llama2.c's kind. Throws FileError, and
+/// TextError as `Llama2cTokenizer::save`; the folder's old content is intact then.
+template <class Arch, Backend B>
+void save_model(const std::filesystem::path& path, const Model<Arch, B>& model, const Llama2cTokenizer& tokenizer) {
+  using Weights = typename Model<Arch, B>::Weights;
+  AtomicFolder folder(path);
+  folder.write("model.safetensors", [&](FileWriter& file) {
+    detail::write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, {{"format", "pt"}});
+  });
+  folder.write("config.json", [&](FileWriter& file) {
+    file.write(config<Arch>(model.settings(), tokenizer.end_of_story()).dump(2) + "\n");
+  });
+  tokenizer.save(folder / "tokenizer.json");
+  folder.commit();
 }
 
 }  // namespace tinymoe

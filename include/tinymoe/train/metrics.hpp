@@ -7,10 +7,12 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/atomic.hpp"
 
 namespace tinymoe {
 
@@ -21,7 +23,7 @@ struct StepReport {
   double loss = 0;            // cross-entropy, nats per scored token
   double balance_loss = 0;    // mean over the mixtures; 1 when even
   double z_loss = 0;          // mean over the mixtures
-  double load_variation = 0;  // coefficient of variation of the experts' loads, mean over the mixtures
+  double load_variation = 0;  // coefficient of variation of the experts' loads in the step, mean over the mixtures
   double gradient_norm = 0;   // before clipping
   double learning_rate = 0;
   double seconds = 0;            // of training since the run began
@@ -37,7 +39,9 @@ struct EvaluationReport {
   std::vector<std::vector<Index>> loads;  // for each mixture, the pairs that each expert got
 
   /// The mean over the mixtures of the coefficient of variation (deviation / mean) of the loads.
-  double load_variation() const {
+  double load_variation() const { return load_variation_of(loads); }
+
+  static double load_variation_of(const std::vector<std::vector<Index>>& loads) {
     double total = 0;
     for (const auto& layer : loads) total += coefficient_of_variation(layer);
     return loads.empty() ? 0 : total / static_cast<double>(loads.size());
@@ -61,21 +65,14 @@ class MetricsFile {
       "validation_loss,validation_bits_per_byte";
 
   /// Starts a new file, or goes on with one from a run resumed at `resumed_step`: rows after that step, which will be
-  /// computed again, are dropped, and so is a last row that a killed run cut. Throws FileError.
+  /// computed again, are dropped, and so is a last row that a killed run cut. The old file stays until the new one is
+  /// whole. Throws FileError if it cannot be written, or if a file that is no such CSV has its name.
   MetricsFile(const std::filesystem::path& path, Index resumed_step) : path_(path) {
-    std::string kept = std::string(header) + "\n";
-    if (resumed_step > 0) {
-      std::ifstream old(path);
-      std::string line;
-      std::getline(old, line);
-      while (std::getline(old, line) && !old.eof()) {
-        if (std::strtoll(line.c_str(), nullptr, 10) <= resumed_step) kept += line + "\n";
-      }
-    }
     std::error_code ignored;
     if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
-    file_.open(path, std::ios::trunc);
-    file_ << kept << std::flush;
+    const std::string kept = rows_up_to(resumed_step);
+    write_file_atomically(path, [&](FileWriter& file) { file.write(kept); });
+    file_.open(path, std::ios::app);
     check();
   }
 
@@ -97,6 +94,26 @@ class MetricsFile {
   }
 
  private:
+  /// The header, and the rows of the old file that stay.
+  std::string rows_up_to(Index step) const {
+    std::string kept = std::string(header) + "\n";
+    std::error_code ignored;
+    if (!std::filesystem::exists(path_, ignored)) return kept;
+    std::ifstream old(path_);
+    std::string line;
+    std::getline(old, line);
+    const bool cut = old.eof() && std::string_view(header).starts_with(line);  // by a kill; or the file is empty
+    if (line != header && !cut) {
+      fail<FileError>(path_.string(),
+                      ": expected metrics that begin with \"step,tokens,seconds\", or no file, and will ",
+                      "not replace another one");
+    }
+    while (step > 0 && std::getline(old, line) && !old.eof()) {
+      if (std::strtoll(line.c_str(), nullptr, 10) <= step) kept += line + "\n";
+    }
+    return kept;
+  }
+
   void check() {
     if (!file_) fail<FileError>(path_.string(), ": the metrics cannot be written");
   }

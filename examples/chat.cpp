@@ -1,0 +1,366 @@
+// Continues what one types, with a trained model. Lines that begin with / are commands; /help lists them.
+//
+//   chat runs/story --temperature 0.7
+//
+// Ctrl-C stops the story, not the program. Input may be piped: printf 'One day\n/again\n' | chat runs/story
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <iostream>
+#include <optional>
+
+#include "architectures.hpp"
+
+namespace {
+
+using namespace tinymoe;
+
+volatile std::sig_atomic_t interrupted = 0;
+
+struct Arguments {
+  std::filesystem::path checkpoint;
+  SampleOptions options;
+  int threads = 0;
+};
+
+/// A command that sets a number: what it is called, its field, and what the number means.
+template <class T>
+struct Setting {
+  std::string_view name;
+  T& field;
+  std::string_view about;
+};
+
+/// f(setting) for each number that can be set.
+template <class F>
+void for_each_setting(SampleOptions& o, F&& f) {
+  f(Setting<float>{"temperature", o.temperature, "0: always the most likely token"});
+  f(Setting<Index>{"top-k", o.top_k, "choose among so many tokens; 0: all"});
+  f(Setting<float>{"min-p", o.min_p, "tokens at least this times as likely as the likeliest; 0: all"});
+  f(Setting<float>{"typical", o.typical_p, "most typical tokens of this probability together; 1: all"});
+  f(Setting<float>{"top-p", o.top_p, "likeliest tokens of this probability together; 1: all"});
+  f(Setting<float>{"penalty", o.repetition_penalty, "above 1: tokens seen before become less likely"});
+  f(Setting<Index>{"tokens", o.tokens, "most tokens of a story"});
+  f(Setting<std::uint64_t>{"seed", o.seed.value, "another seed, other stories"});
+}
+
+/// Sets `field` from all of `text`. Throws OptionError.
+template <class T>
+void parse(std::string_view name, std::string_view text, T& field) {
+  constexpr bool real = std::is_floating_point_v<T>;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), field);
+  if (error == std::errc() && end == text.data() + text.size()) return;
+  const auto* wanted = real ? "a number" : (std::is_signed_v<T> ? "a whole number" : "a whole number of 0 or more");
+  fail<OptionError>("/", name, " needs ", wanted, ", found \"", text, "\"");
+}
+
+std::string_view trimmed(std::string_view text) {
+  const auto first = text.find_first_not_of(" \t\r");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+/// A token's text between quotes, control characters and broken ones as escapes, cut to `columns`.
+std::string quoted(std::string_view bytes, std::size_t columns) {
+  const bool whole = std::ranges::all_of(bytes, [](char c) { return static_cast<unsigned char>(c) < 0x80; }) ||
+                     (static_cast<unsigned char>(bytes[0]) >= 0xC0 && complete_characters(bytes) == bytes.size());
+  std::string text = "\"";
+  std::size_t used = 1;
+  for (const char c : bytes) {
+    const auto byte = static_cast<unsigned char>(c);
+    char piece[8] = {c};
+    if (c == '\n') {
+      std::snprintf(piece, sizeof(piece), "\\n");
+    } else if (byte < 0x20 || byte == 0x7F || (byte >= 0x80 && !whole)) {
+      std::snprintf(piece, sizeof(piece), "\\x%02X", static_cast<unsigned>(byte));
+    }
+    const bool continues = whole && byte >= 0x80 && byte < 0xC0;  // of a character that is there already
+    const std::size_t width = continues ? 0 : std::string_view(piece).size();
+    if (used + width + 1 > columns) break;
+    text += piece;
+    used += width;
+  }
+  return text + "\"" + std::string(columns - used - 1, ' ');
+}
+
+/// "2:71 0:29": the experts of a token and their gates in percent; without room for gates "2 0".
+std::string cell(const ExpertChoices& choices, Index token, bool gates) {
+  std::string text;
+  for (Index k = 0; k < choices.choices; ++k) {
+    const auto pair = static_cast<std::size_t>(token * choices.choices + k);
+    char piece[32] = "-";
+    if (const int expert = choices.selected[pair]; expert >= 0) {
+      std::snprintf(piece, sizeof(piece), gates ? "%d:%02.0f" : "%d", expert, 100.0 * double(choices.gate[pair]));
+    }
+    text += (text.empty() ? "" : " ") + std::string(piece);
+  }
+  return text;
+}
+
+/// Which experts each token took in each layer, in blocks of as many layers as 80 columns hold, and each expert's
+/// share.
+template <class TokenizerType>
+void print_experts(const Story& story, const TokenizerType& tokenizer) {
+  constexpr std::size_t label = 16, line = 80;
+  const auto& layers = story.experts;
+  if (layers.empty()) return void(std::printf("[no layer of this model has experts, or nothing was read]\n"));
+  const auto width_of = [&](bool gates) {
+    std::size_t width = 8;  // "layer 12"
+    for (const auto& layer : layers) {
+      for (Index n = 0; n < layer.tokens(); ++n) width = std::max(width, cell(layer, n, gates).size());
+    }
+    return width + 2;
+  };
+  const bool gates = label + layers.size() * width_of(true) <= line;
+  const std::size_t width = width_of(gates), block = std::max<std::size_t>(1, (line - label) / width);
+  std::printf("[experts of each token%s]\n", gates ? ", and their gates in percent" : "");
+  for (std::size_t first = 0; first < layers.size(); first += block) {
+    const std::size_t last = std::min(first + block, layers.size());
+    const auto row = [&](const std::string& name, auto&& text_of) {
+      std::string text = name;
+      text.resize(std::max(text.size(), label), ' ');
+      for (std::size_t i = first; i < last; ++i) {
+        const std::string piece = text_of(layers[i]);
+        text += "  " + piece + std::string(width - 2 - std::min(width - 2, piece.size()), ' ');
+      }
+      std::printf("%.*s\n", static_cast<int>(text.find_last_not_of(' ') + 1), text.c_str());
+    };
+    row("token", [](const ExpertChoices& layer) { return "layer " + std::to_string(layer.layer); });
+    for (Index n = 0; n < layers[first].tokens(); ++n) {
+      const auto bytes = tokenizer.bytes(story.ids[static_cast<std::size_t>(n)]);
+      row(bytes.empty() ? "" : quoted(bytes, label), [&](const ExpertChoices& layer) { return cell(layer, n, gates); });
+    }
+  }
+  std::printf("[share of the choices that each expert got]\n");
+  for (const auto& layer : layers) {
+    std::vector<Index> loads(static_cast<std::size_t>(layer.experts));
+    Index pairs = 0;
+    for (const auto expert : layer.selected) {
+      if (expert >= 0) ++loads[static_cast<std::size_t>(expert)], ++pairs;
+    }
+    std::string text = "layer " + std::to_string(layer.layer);
+    text.resize(std::max<std::size_t>(text.size(), 10), ' ');
+    std::size_t used = text.size();
+    for (std::size_t e = 0; e < loads.size(); ++e) {
+      char piece[32];
+      std::snprintf(piece, sizeof(piece), "%4zu: %3.0f%%", e,
+                    100.0 * double(loads[e]) / double(std::max<Index>(1, pairs)));
+      if (used + std::string_view(piece).size() > line) text += "\n          ", used = 10;
+      text += piece;
+      used += std::string_view(piece).size();
+    }
+    std::printf("%s\n", text.c_str());
+  }
+}
+
+/// One conversation: the settings, the last prompt and the last story.
+template <class Arch>
+class Chat {
+ public:
+  explicit Chat(const Arguments& arguments)
+      : device_(arguments.threads), model_(device_), options_(arguments.options), terminal_(isatty(STDIN_FILENO) == 1) {
+    options_.check();
+    load_model(arguments.checkpoint, model_);
+    tokenizer_.emplace(load_tokenizer<Arch>(arguments.checkpoint));
+    generator_.emplace(model_, *tokenizer_);
+  }
+
+  void run() {
+    if (terminal_) std::printf("Write how a story begins. /help lists the commands, Ctrl-C stops a story.\n");
+    while (true) {
+      if (terminal_) std::printf("> ");
+      std::fflush(stdout);
+      interrupted = 0;
+      std::string line;
+      if (!std::getline(std::cin, line)) {
+        if (interrupted == 0) break;
+        std::clearerr(stdin);  // Ctrl-C at the prompt drops the line
+        std::cin.clear();
+        std::printf("\n[/quit leaves]\n");
+        continue;
+      }
+      try {
+        if (!obey(line)) return;
+      } catch (const Error& error) {
+        std::printf("[%s]\n", error.what());
+      }
+    }
+    if (terminal_) std::printf("\n");
+  }
+
+ private:
+  /// False at the end.
+  bool obey(const std::string& line) {
+    const auto text = trimmed(line);
+    if (text.empty()) return true;
+    if (text[0] != '/') {
+      options_.story = 0;
+      prompt_ = text;
+      write(prompt_, true);
+      return true;
+    }
+    const auto space = std::min(text.find_first_of(" \t"), text.size());
+    return obey(text.substr(1, space - 1), trimmed(text.substr(space)));
+  }
+
+  bool obey(std::string_view name, std::string_view rest) {
+    const auto is = [&](std::string_view command) {
+      if (name != command) return false;
+      if (!rest.empty()) fail<OptionError>("/", command, " takes nothing after it, found \"", rest, "\"");
+      return true;
+    };
+    if (is("quit")) return false;
+    if (is("help")) return help(), true;
+    if (is("settings")) return show_settings(), true;
+    if (is("prompt")) return void(std::printf("%s\n", need_prompt().c_str())), true;
+    if (is("again")) return again(), true;
+    if (is("continue")) return go_on(), true;
+    if (is("experts")) return toggle("experts", experts_), generator_.emplace(model_, *tokenizer_, trace()), true;
+    if (is("stats")) return toggle("stats", stats_), true;
+    if (name == "edit") return edit(rest), true;
+    bool found = false;
+    SampleOptions changed = options_;
+    for_each_setting(changed, [&](auto setting) {
+      if (setting.name != name) return;
+      found = true;
+      parse(setting.name, rest, setting.field);
+    });
+    if (!found) fail<OptionError>("there is no command /", name, "; /help lists them");
+    changed.check();
+    options_ = changed;
+    return true;
+  }
+
+  void help() {
+    std::printf("A line that is no command is continued. Commands:\n");
+    const auto line = [](std::string_view name, std::string_view about) {
+      std::printf("  %-20.*s %.*s\n", int(name.size()), name.data(), int(about.size()), about.data());
+    };
+    for_each_setting(options_, [&](auto setting) { line("/" + std::string(setting.name) + " X", setting.about); });
+    line("/settings", "shows what is set");
+    line("/prompt", "shows the last prompt");
+    line("/edit OLD -> NEW", "replaces a piece of the last prompt and writes again");
+    line("/again", "another story from the same prompt");
+    line("/continue", "more of the last story");
+    line("/experts", "on or off: which experts the tokens of a story took");
+    line("/stats", "on or off: how fast a story was written");
+    line("/quit", "leaves, as does the end of the input");
+  }
+
+  void show_settings() {
+    for_each_setting(options_, [](auto setting) {
+      std::ostringstream value;
+      value << setting.field;
+      std::printf("%-12.*s %s\n", int(setting.name.size()), setting.name.data(), value.str().c_str());
+    });
+    std::printf("%-12s %s\n%-12s %s\n", "experts", experts_ ? "on" : "off", "stats", stats_ ? "on" : "off");
+  }
+
+  static void toggle(const char* name, bool& value) {
+    value = !value;
+    std::printf("[%s: %s]\n", name, value ? "on" : "off");
+  }
+
+  const std::string& need_prompt() const {
+    if (prompt_.empty()) fail<OptionError>("there is no prompt yet; write how a story begins");
+    return prompt_;
+  }
+
+  void again() {
+    need_prompt();
+    ++options_.story;
+    write(prompt_, true);
+  }
+
+  void go_on() {
+    need_prompt();
+    if (story_.ended) fail<OptionError>("the story has ended; /again writes another");
+    ++options_.story;  // else the same numbers would be drawn again
+    write(std::string(story_.text), false);
+  }
+
+  void edit(std::string_view change) {
+    const auto arrow = change.find("->");
+    const auto old_text = trimmed(change.substr(0, std::min(arrow, change.size())));
+    if (arrow == std::string_view::npos || old_text.empty()) {
+      fail<OptionError>("expected /edit OLD -> NEW, found \"", change, "\"");
+    }
+    std::string prompt = need_prompt();
+    const auto at = prompt.find(old_text);
+    if (at == std::string::npos) fail<OptionError>("the prompt has no \"", old_text, "\": ", prompt);
+    prompt.replace(at, old_text.size(), trimmed(change.substr(arrow + 2)));
+    if (trimmed(prompt).empty()) fail<OptionError>("nothing would be left of the prompt");
+    prompt_ = trimmed(prompt);
+    write(prompt_, true);
+  }
+
+  /// Continues `prompt`, and shows it first if wanted.
+  void write(const std::string& prompt, bool show_prompt) {
+    using Clock = std::chrono::steady_clock;
+    const auto started = Clock::now();
+    auto first = started;
+    Index pieces = 0;
+    interrupted = 0;
+    story_ = generator_->write(prompt, options_, [&](std::string_view text) {
+      if (++pieces == 2) first = Clock::now();  // the first piece is the prompt
+      if (pieces > 1 || show_prompt) std::fwrite(text.data(), 1, text.size(), stdout);
+      std::fflush(stdout);
+      return interrupted == 0;
+    });
+    const auto ended = Clock::now();
+    std::printf(interrupted != 0 ? "\n[stopped]\n" : "\n");
+    if (stats_) {
+      const auto seconds = [](auto time) { return std::chrono::duration<double>(time).count(); };
+      const double after_first = seconds(ended - first);
+      std::printf("[%td tokens after %td, the first in %.0f ms", story_.tokens, story_.prompt_tokens,
+                  1000 * seconds((pieces > 1 ? first : ended) - started));
+      if (story_.tokens > 1 && after_first > 0) {
+        std::printf(", then %.0f tokens/s", double(story_.tokens - 1) / after_first);
+      }
+      std::printf("]\n");
+    }
+    if (experts_) print_experts(story_, *tokenizer_);
+  }
+
+  SessionOptions trace() const { return {.trace = experts_}; }
+
+  Cpu device_;
+  Model<Arch, Cpu> model_;
+  std::optional<Tokenizer> tokenizer_;
+  std::optional<Generator<Model<Arch, Cpu>>> generator_;
+  SampleOptions options_;
+  std::string prompt_;
+  Story story_;
+  bool experts_ = false, stats_ = false, terminal_;
+};
+
+}  // namespace
+
+int main(int count, char** values) {
+  Arguments a;
+  CLI::App app("Continues what one types, with a trained model; /help lists the commands.");
+  app.add_option("checkpoint", a.checkpoint, "folder that train wrote")->required();
+  for_each_setting(a.options, [&](auto setting) {
+    const std::string name(setting.name == "penalty" ? "repetition-penalty" : setting.name);
+    app.add_option("--" + name, setting.field, std::string(setting.about))->capture_default_str();
+  });
+  app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
+  CLI11_PARSE(app, count, values);
+  // Without SA_RESTART, so that Ctrl-C at the prompt is seen at once.
+  struct sigaction action = {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  sigaction(SIGINT, &action, nullptr);
+  try {
+    examples::with_architecture_of(a.checkpoint,
+                                   [&](auto named) { Chat<typename decltype(named)::Architecture>(a).run(); });
+  } catch (const std::exception& error) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "chat: %s\n", error.what());
+    return 1;
+  }
+}

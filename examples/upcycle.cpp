@@ -1,0 +1,188 @@
+// Makes a mixture of experts of a trained dense model; it computes what the dense model does until it is trained on.
+//
+//   upcycle --llama2c model.bin --tokenizer tokenizer.bin --out runs/mixture
+//   upcycle --dense runs/dense --mixture story-4x2 --out runs/mixture
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+#include <tinymoe/model.hpp>
+#include <tinymoe/text/llama2c_tokenizer.hpp>
+#include <tinymoe/train/llama2c.hpp>
+#include <tinymoe/train/upcycle.hpp>
+#include <tuple>
+
+namespace {
+
+using namespace tinymoe;
+using std::filesystem::path;
+
+/// A dense model as llama2.c has them, and its mixtures.
+template <Index V, Index C, Index D, Index L, Index H, Index G, Index F>
+struct Llama {
+  using A = Attention<Heads<H>, KvHeads<G>, Rope>;
+  using X = Expert<SwiGlu, Hidden<F>>;
+  template <class Block>
+  using Of = Transformer<Vocab<V>, Context<C>, Width<D>, TiedHead, Layers<L, Block>>;
+  using DenseModel = Of<DenseBlock<RmsNorm, A, X>>;
+  template <Index E, Index K>
+  using Mixture = Of<MoEBlock<RmsNorm, A, Router<E, K>, X>>;
+};
+
+/// A dense architecture, the mixture that is made of it, and what the command line calls that.
+template <class From, Index E, Index K>
+struct Pair {
+  using DenseArch = typename From::DenseModel;
+  using MixtureArch = typename From::template Mixture<E, K>;
+  const char *name, *about;
+};
+
+using Characters = Llama<105, 256, 128, 5, 8, 4, 352>;
+using Stories260K = Llama<512, 512, 64, 5, 8, 4, 172>;
+using Stories15M = Llama<32000, 256, 288, 6, 6, 6, 768>;
+using DenseStory = Llama<2048, 256, 192, 3, 6, 2, 256>;  // presets::Story, dense
+
+/// What this program is compiled for. Adding a mixture is a line here; of those of one dense model the first is the
+/// default.
+constexpr auto pairs = std::tuple(Pair<Characters, 4, 2>{"characters-4x2", "of 105 characters, width 128"},
+                                  Pair<Characters, 8, 2>{"characters-8x2", "the same with eight experts"},
+                                  Pair<Stories260K, 8, 2>{"stories260k-8x2", "of llama2.c's stories260K"},
+                                  Pair<Stories15M, 4, 2>{"stories15m-4x2", "of llama2.c's stories15M"},
+                                  Pair<DenseStory, 4, 2>{"story-4x2", "the preset story, of its dense kind"});
+
+struct Arguments {
+  path llama2c, tokenizer, dense, out;
+  std::string mixture;
+  UpcycleOptions options;
+  std::uint64_t seed = 1337;
+  int threads = 0;
+  bool overwrite = false;
+};
+
+/// f(pair) until it gives true, and whether it did.
+template <class F>
+bool any_pair(F&& f) {
+  return std::apply([&](auto... pair) { return (f(pair) || ...); }, pairs);
+}
+
+std::string names() {
+  std::string text;
+  any_pair([&](auto pair) { return text += (text.empty() ? "" : ", ") + std::string(pair.name), false; });
+  return text;
+}
+
+/// The greatest difference of the two models' logits over some tokens, and the greatest of the dense model's logits.
+template <class From, class To>
+std::pair<double, double> compare(const From& dense, const To& mixture, Token first) {
+  Session one(dense), other(mixture);
+  double difference = 0, greatest = 0;
+  Token token = first;
+  for (Index position = 0; position < 64; ++position) {
+    const auto expected = one.feed(std::span(&token, 1)), found = other.feed(std::span(&token, 1));
+    for (std::size_t v = 0; v < expected.size(); ++v) {
+      difference = std::max(difference, double(std::abs(expected[v] - found[v])));
+      greatest = std::max(greatest, double(std::abs(expected[v])));
+    }
+    token = static_cast<Token>(std::max_element(expected.begin(), expected.end()) - expected.begin());
+  }
+  return {difference, greatest};
+}
+
+/// `load(model)` fills the dense model.
+template <class P, class Load, class TokenizerType>
+void run(const P& pair, const Arguments& a, const TokenizerType& tokenizer, Load&& load) {
+  using From = typename P::DenseArch;
+  using To = typename P::MixtureArch;
+  if (tokenizer.vocabulary_size() > From::vocab) {
+    fail<MismatchError>("the tokenizer has ", tokenizer.vocabulary_size(), " tokens, the model a vocabulary of ",
+                        From::vocab);
+  }
+  Cpu device(a.threads);
+  Model<From, Cpu> dense(device);
+  load(dense);
+  Model<To, Cpu> mixture(device, Seed{a.seed});
+  upcycle(dense, mixture, a.options);
+  std::printf("%s: %td parameters before, %td after, of which a token uses %td\n", pair.name, count<From>().total,
+              count<To>().total, count<To>().active);
+  const auto [difference, greatest] = compare(dense, mixture, tokenizer.end_of_story());
+  std::printf("first logits: they differ by %.2g at most, and go up to %.2g\n", difference, greatest);
+  save_model(a.out, mixture, tokenizer);
+  std::printf("checkpoint: %s\n", a.out.c_str());
+}
+
+/// f(pair) for the mixture that is asked for, or else the first whose dense model `fits`; `what` it is, for errors.
+template <class Fits, class F>
+void choose(const Arguments& a, const std::string& what, Fits&& fits, F&& f) {
+  bool known = a.mixture.empty();
+  const bool done = any_pair([&](auto pair) {
+    if (!a.mixture.empty() && a.mixture != pair.name) return false;
+    known = true;
+    if (!fits(pair)) return false;
+    f(pair);
+    return true;
+  });
+  if (!known) fail<OptionError>("there is no mixture \"", a.mixture, "\"; there are ", names());
+  if (!done) {
+    fail<MismatchError>(what, "; this program is compiled to make ", a.mixture.empty() ? names() : a.mixture,
+                        " of other models: add a line to its list of pairs");
+  }
+}
+
+void from_llama2c(const Arguments& a) {
+  const Llama2cHeader header = llama2c_header(a.llama2c);
+  const auto tokenizer = Llama2cTokenizer::load_bin(a.tokenizer);
+  choose(
+      a, a.llama2c.string() + ": is a " + header.type(),
+      [&](auto pair) { return llama2c_header_of<typename decltype(pair)::DenseArch>() == header; },
+      [&](auto pair) { run(pair, a, tokenizer, [&](auto& model) { load_llama2c(a.llama2c, model); }); });
+}
+
+void from_checkpoint(const Arguments& a) {
+  const path file = resolve_folder(a.dense) / "config.json";
+  const auto config = read_json(file, std::size_t{1} << 20);
+  const auto& described = json_member(config, "tinymoe", file.string());
+  choose(
+      a, file.string() + ": is of another architecture",
+      [&](auto pair) { return described == describe<typename decltype(pair)::DenseArch>(); },
+      [&](auto pair) {
+        const auto json = resolve_folder(a.dense) / "tokenizer.json";
+        const auto load = [&](auto& model) { load_model(a.dense, model); };
+        if (Llama2cTokenizer::is_kind_of(json)) {
+          run(pair, a, Llama2cTokenizer::load(json), load);
+        } else {
+          run(pair, a, Tokenizer::load(json), load);
+        }
+      });
+}
+
+}  // namespace
+
+int main(int argument_count, char** values) {
+  Arguments a;
+  CLI::App app("Makes a mixture of experts of a trained dense model (Komatsuzaki et al. 2022).");
+  auto* llama2c = app.add_option("--llama2c", a.llama2c, "model.bin of llama2.c");
+  auto* tokenizer = app.add_option("--tokenizer", a.tokenizer, "its tokenizer.bin")->needs(llama2c);
+  llama2c->needs(tokenizer);
+  app.add_option("--dense", a.dense, "or: folder of a dense checkpoint")->excludes(llama2c);
+  app.add_option("--out", a.out, "folder of the mixture's checkpoint")->required();
+  app.add_option("--mixture", a.mixture, "one of " + names() + "; default: the first of the dense model");
+  app.add_option("--noise", a.options.noise, "of the experts' weights, as a share of them; 0: exact copies")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", a.seed, "of the routers and of the noise")->capture_default_str();
+  app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
+  app.add_flag("--overwrite", a.overwrite, "replace the checkpoint in OUT");
+  CLI11_PARSE(app, argument_count, values);
+  a.options.seed = Seed{a.seed};
+  try {
+    if (a.llama2c.empty() == a.dense.empty()) fail<OptionError>("give --llama2c or --dense");
+    if (std::filesystem::exists(a.out) && !a.overwrite) {
+      fail<OptionError>(a.out.string(), " exists; give --overwrite to replace it");
+    }
+    a.dense.empty() ? from_llama2c(a) : from_checkpoint(a);
+  } catch (const std::exception& error) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "upcycle: %s\n", error.what());
+    return 1;
+  }
+}

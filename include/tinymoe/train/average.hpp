@@ -1,0 +1,136 @@
+#pragma once
+/// @file
+/// An exponential moving average of the weights, in a buffer of its own.
+///
+///     d_t = min(decay, (1 + t) / (10 + t));   average = d_t average + (1 − d_t) weights        t = 0, 1, … averages
+///
+/// It is warm-started: it begins as the weights, and the first averages forget quickly (as in TensorFlow's
+/// ExponentialMovingAverage with `num_updates`), so that no correction for a bias is needed and it can be read at any
+/// step. All of the buffer is averaged, a router's balancing bias too.
+
+#include <cassert>
+#include <utility>
+
+#include "tinymoe/layers/model.hpp"
+
+namespace tinymoe {
+
+namespace kernels {
+
+/// One piece:  average += (weights − average) · change.
+template <class M>
+struct AverageStep {
+  static constexpr Index piece = 16384;
+  View<const M> weights;  // (1, n)
+  View<M> average;        // (1, n)
+  M change;               // 1 − d
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Index first = part * piece, count = average.cols - first < piece ? average.cols - first : piece;
+    const M* from = weights.data + first;
+    M* to = average.data + first;
+    const M share = change;
+    group.each(count, [=](Index i) { to[i] += (from[i] - to[i]) * share; });
+  }
+};
+
+/// One piece: a and b change places.
+template <class M>
+struct Exchange {
+  static constexpr Index piece = 16384;
+  View<M> a, b;  // (1, n)
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Index first = part * piece, count = a.cols - first < piece ? a.cols - first : piece;
+    M *x = a.data + first, *y = b.data + first;
+    group.each(count, [=](Index i) {
+      const M kept = x[i];
+      x[i] = y[i];
+      y[i] = kept;
+    });
+  }
+};
+
+}  // namespace kernels
+
+/// The average of one model's weights; off until `start`.
+template <class ModelType>
+class WeightAverage {
+ public:
+  using Master = typename ModelType::Master;
+
+  /// The model must outlive it.
+  explicit WeightAverage(ModelType& model) : model_(&model) {}
+
+  bool on() const { return decay_ > 0; }
+  double decay() const { return decay_; }
+  /// Averages since it began.
+  Index count() const { return count_; }
+  View<Master> buffer() const { return {memory_.template as<Master>().data, 1, ModelType::size}; }
+  std::size_t bytes() const { return memory_.size(); }
+
+  /// Begins with the weights as they are. Throws OptionError for a decay outside (0, 1), DeviceError without memory.
+  void start(double decay) {
+    resume(decay, 0);
+    using Kernel = kernels::Convert<Master, Master>;
+    model_->backend().launch((ModelType::size + Kernel::chunk - 1) / Kernel::chunk,
+                             Kernel{model_->masters(), buffer()});
+  }
+
+  /// Goes on after `count` averages; the caller fills the buffer. Throws as `start`.
+  void resume(double decay, Index count) {
+    if (!(decay > 0 && decay < 1)) fail<OptionError>("the average's decay must be between 0 and 1, found ", decay);
+    if (memory_.size() == 0) {
+      memory_ = model_->backend().allocate(static_cast<std::size_t>(ModelType::size) * sizeof(Master));
+    }
+    decay_ = decay, count_ = count;
+  }
+
+  /// Averages no more, and forgets.
+  void stop() {
+    memory_ = {};
+    decay_ = 0, count_ = 0;
+  }
+
+  /// Takes the weights into the average, after a step; nothing if it is off.
+  void update() {
+    if (!on()) return;
+    const auto t = static_cast<double>(count_++);
+    const double keep = std::min(decay_, (1 + t) / (10 + t));
+    using Kernel = kernels::AverageStep<Master>;
+    model_->backend().launch(pieces<Kernel>(), Kernel{model_->masters(), buffer(), Master(1 - keep)});
+  }
+
+  /// Runs `f` while the model's weights are the average, if it is on, and puts the weights back, to the bit.
+  template <class F>
+  void instead(F&& f) {
+    exchange();
+    try {
+      std::forward<F>(f)();
+    } catch (...) {
+      exchange();
+      throw;
+    }
+    exchange();
+  }
+
+ private:
+  template <class Kernel>
+  static constexpr Index pieces() {
+    return (ModelType::size + Kernel::piece - 1) / Kernel::piece;
+  }
+
+  void exchange() {
+    if (!on()) return;
+    using Kernel = kernels::Exchange<Master>;
+    model_->backend().launch(pieces<Kernel>(), Kernel{model_->masters(), buffer()});
+    model_->refresh();
+  }
+
+  ModelType* model_;
+  Memory memory_;
+  double decay_ = 0;
+  Index count_ = 0;
+};
+
+}  // namespace tinymoe

@@ -1,0 +1,100 @@
+#pragma once
+/// @file
+/// One update of the weights: the gradients' norm, the clip, the optimizer's step.
+
+#include <string>
+#include <vector>
+
+#include "tinymoe/train/optimizer.hpp"
+
+namespace tinymoe {
+
+/// Gradients and an optimizer's state for one model. All memory is taken at the start.
+template <class ModelType, Optimizer<typename ModelType::BackendType> O>
+class Update {
+ public:
+  using BackendType = typename ModelType::BackendType;
+  using Scalar = typename ModelType::Scalar;
+  using Master = typename ModelType::Master;
+  using Gradients = typename ModelType::Architecture::template Parameters<Master>;
+  static constexpr auto tensors = segments<typename ModelType::Weights>();
+
+  /// The model must outlive it. Throws DeviceError without memory.
+  Update(ModelType& model, O optimizer) : model_(&model), optimizer_(std::move(optimizer)) {
+    auto& backend = model.backend();
+    constexpr auto bytes = static_cast<std::size_t>(ModelType::size) * sizeof(Master);
+    for (Index i = 0; i < 1 + moment_count(); ++i) buffers_.push_back(backend.allocate(bytes));
+    bind(gradients_, row(0).data);
+    const auto chunks = chunks_of<typename ModelType::Weights>();
+    chunks_ = backend.allocate(chunks.size() * sizeof(Chunk));
+    backend.copy_to_device(chunks_.bytes(), chunks.data(), chunks.size() * sizeof(Chunk));
+    norms_ = backend.allocate((chunks.size() + 2) * sizeof(Master));
+    scratch_ = backend.allocate(optimizer_scratch(optimizer_, backend, tensors));
+    at_.gradients = row(0);
+    at_.moments = moments();
+    at_.chunks = {chunks_.template as<Chunk>().data, 1, std::ssize(chunks)};
+    at_.clip = {norms_.template as<Master>().data, 1, 2};
+    at_.segments = tensors;
+    at_.scratch = scratch_.bytes();
+  }
+
+  const O& optimizer() const { return optimizer_; }
+  /// What backward adds to; zero between steps.
+  Gradients& gradients() { return gradients_; }
+  View<Master> gradient_buffer() const { return row(0); }
+
+  /// The optimizer's arrays, and the prefixes that tell their tensors apart on disk.
+  std::vector<View<Master>> moments() const {
+    std::vector<View<Master>> rows;
+    for (std::size_t i = 1; i < buffers_.size(); ++i) rows.push_back(row(i));
+    return rows;
+  }
+  std::vector<std::string> moment_names() const {
+    std::vector<std::string> names;
+    for (Index i = 1; i <= moment_count(); ++i) names.push_back("moment" + std::to_string(i) + ".");
+    return names;
+  }
+  Index moment_count() const { return optimizer_.moments; }
+
+  /// Bytes of gradients, moments and scratch.
+  std::size_t bytes() const { return buffers_.size() * buffers_[0].size() + scratch_.size(); }
+
+  /// Step number `step`, from 0: clips the gradients to a norm of `clip` (0: any), changes the weights at learning rate
+  /// `rate` and zeroes the gradients. Returns the norm before; if it is not finite, throws TrainingError and leaves the
+  /// weights as they were.
+  double operator()(Index step, double rate, double clip) {
+    auto& backend = model_->backend();
+    auto* norms = norms_.template as<Master>().data;
+    const Index chunks = at_.chunks.cols;
+    backend.launch(chunks, kernels::SquaredSum<Master>{row(0).data, at_.chunks.data, norms + 2});
+    backend.launch(1, kernels::ClipScale<Master>{norms + 2, chunks, clip, norms});
+    Master norm[2];
+    backend.copy_to_host(norm, norms, sizeof norm);
+    const auto found = static_cast<double>(real_part(norm[0]));
+    if (!std::isfinite(found)) {
+      discard();
+      fail<TrainingError>("step ", step + 1, ": the gradients' norm is ", found, "; a lower learning rate may help");
+    }
+    at_.weights = model_->masters();
+    at_.copy = ModelType::has_copy ? model_->buffer() : View<Scalar>{};
+    at_.rate = rate;
+    at_.step = step;
+    optimizer_.step(backend, at_);
+    return found;
+  }
+
+  /// Zeroes the gradients of a step that is given up.
+  void discard() { model_->backend().zero(buffers_[0].bytes(), buffers_[0].size()); }
+
+ private:
+  View<Master> row(std::size_t i) const { return {buffers_[i].template as<Master>().data, 1, ModelType::size}; }
+
+  ModelType* model_;
+  O optimizer_;
+  std::vector<Memory> buffers_;  // gradients, then moments
+  Gradients gradients_;
+  Memory chunks_, norms_, scratch_;
+  OptimizerStep<BackendType> at_;
+};
+
+}  // namespace tinymoe

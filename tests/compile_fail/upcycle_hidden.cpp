@@ -1,0 +1,16 @@
+// expected sentence: tinymoe::upcycle: Hidden of the network and of the experts must be equal
+#include <tinymoe/backend/reference.hpp>
+#include <tinymoe/train/upcycle.hpp>
+
+using namespace tinymoe;
+
+template <class Block>
+using With = Model<Transformer<Vocab<64>, Context<16>, Width<32>, Layers<2, Block>>, Reference<float>>;
+using Dense32 = DenseBlock<RmsNorm, Attention<Heads<4>>, Expert<Hidden<64>>>;
+#ifdef FIXED
+using Block = MoEBlock<RmsNorm, Attention<Heads<4>>, Router<4, 2>, Expert<Hidden<64>>>;
+#else
+using Block = MoEBlock<RmsNorm, Attention<Heads<4>>, Router<4, 2>, Expert<Hidden<48>>>;
+#endif
+
+template void tinymoe::upcycle(const With<Dense32>&, With<Block>&, const UpcycleOptions&);

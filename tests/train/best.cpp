@@ -1,0 +1,196 @@
+// The best checkpoint, weights alone, how often the latest is written, and resuming with other optimizers.
+
+#include "files/bytes.hpp"
+#include "support/catch.hpp"
+#include "tinymoe/train/trainer.hpp"
+#include "train/tiny.hpp"
+
+using namespace tinymoe_test;
+
+namespace {
+
+using TinyModel = Model<Tiny, Cpu>;
+
+/// Trains with a rate at which the validation loss soon rises again, from the checkpoint if there is one.
+StepReport run(const FitOptions& options, const AnyOptimizer<Cpu>& optimizer = AdamW{.lr = 1e-2},
+               const std::filesystem::path& from = {}) {
+  Cpu backend(1);
+  TinyModel model(backend, Seed{5});
+  Trainer trainer(model, optimizer);
+  const auto path = from.empty() ? options.checkpoint : from;
+  if (!path.empty() && std::filesystem::exists(path)) trainer.resume(path);
+  return trainer.fit(tiny_data(), options);
+}
+
+nlohmann::json state_of(const std::filesystem::path& path) {
+  return nlohmann::json::parse(read_bytes(path / "trainer.json"));
+}
+
+FitOptions options_for(const TemporaryFolder& root, Index steps) {
+  return {.batch = 2,
+          .time = 16,
+          .steps = steps,
+          .evaluate_every = 2,
+          .checkpoint = root / "latest",
+          .best = root / "best",
+          .best_weights = root / "weights",
+          .tokenizer = &tiny_tokenizer()};
+}
+
+}  // namespace
+
+TEST_CASE("The best checkpoint is that of the lowest validation loss", "[checkpoint]") {
+  const TemporaryFolder root;
+  // Validation on what training makes less likely: random tokens; the loss falls at first, then rises.
+  const auto tokens = random_tokens(200, 256, 3);
+  const auto validation = TokenData::from_tokens(tokens, 260);
+  auto options = options_for(root, 20);
+  options.validation = &validation;
+  std::map<Index, double> losses;
+  options.on_evaluation = [&](const StepReport& at, const EvaluationReport& evaluation) {
+    losses[at.step] = evaluation.loss;
+  };
+  run(options);
+  REQUIRE(losses.size() == 10);
+  const auto best =
+      std::min_element(losses.begin(), losses.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  REQUIRE(best->first < 20);  // or the test would see nothing
+  CHECK(state_of(root / "best")["step"] == best->first);
+  CHECK(state_of(root / "latest")["step"] == 20);
+  for (const char* name : {"best", "latest"}) {
+    CHECK(state_of(root / name)["best_step"] == best->first);
+    CHECK(state_of(root / name)["best_loss"].get<double>() == best->second);
+  }
+  CHECK(read_bytes(root / "weights/model.safetensors") == read_bytes(root / "best/model.safetensors"));
+  CHECK(entries_in(root / "weights") == 3);
+
+  Cpu backend(1);
+  TinyModel model(backend, Seed{6});
+  Trainer trainer(model);
+  trainer.resume(root / "best");
+  CHECK(trainer.step() == best->first);
+  CHECK(trainer.evaluate(validation, 2, 16).loss == best->second);
+
+  // A resumed run knows what it has to beat.
+  const auto kept = read_bytes(root / "best/model.safetensors");
+  options.steps = 24;
+  run(options);
+  CHECK(losses.size() == 12);
+  CHECK(read_bytes(root / "best/model.safetensors") == kept);
+  CHECK(state_of(root / "latest")["best_step"] == best->first);
+}
+
+TEST_CASE("A run can be resumed from the best checkpoint as from the latest", "[checkpoint]") {
+  const TemporaryFolder root;
+  auto options = options_for(root, 8);
+  options.validation = &tiny_data();  // falls all the time
+  options.evaluate_every = 3;
+  run(options);
+  CHECK(state_of(root / "best")["step"] == 8);  // the last evaluation's
+  CHECK(state_of(root / "latest")["best_step"] == 8);
+  const auto whole = read_bytes(root / "latest/model.safetensors");
+  // Again, stopped after the first evaluation, and on from what that left.
+  const TemporaryFolder second;
+  auto again = options_for(second, 8);
+  again.validation = &tiny_data();
+  again.evaluate_every = 3;
+  Index steps = 0;
+  again.stop = [&] { return ++steps == 4; };
+  run(again);
+  CHECK(state_of(second / "best")["step"] == 3);
+  again.stop = {};
+  run(again, AdamW{.lr = 1e-2}, second / "best");
+  CHECK(read_bytes(second / "latest/model.safetensors") == whole);
+}
+
+TEST_CASE("Weights alone start a new run and are refused for resuming", "[checkpoint]") {
+  const TemporaryFolder root;
+  auto options = options_for(root, 2);
+  options.validation = &tiny_data();
+  run(options);
+  Cpu backend(1);
+  TinyModel model(backend, Seed{6});
+  Trainer trainer(model);
+  const auto before = weights_of(model);
+  check_message<FileError>([&] { trainer.resume(root / "weights"); }, "weights", "trainer.json", "load_model");
+  CHECK(same_bits(weights_of(model), before));
+  load_model(root / "weights", model);
+  CHECK_FALSE(same_bits(weights_of(model), before));
+  CHECK(trainer.fit(tiny_data(), {.batch = 2, .steps = 2}).step == 2);
+}
+
+TEST_CASE("The latest checkpoint is written by steps, by time and at the end", "[checkpoint]") {
+  const TemporaryFolder root;
+  const auto saved_at = [&](Index steps, Index every, double minutes) {
+    std::filesystem::remove_all(root / "latest");
+    std::vector<Index> saved;
+    run({.batch = 1,
+         .time = 4,
+         .steps = steps,
+         .checkpoint_every = every,
+         .checkpoint_minutes = minutes,
+         .checkpoint = root / "latest",
+         .tokenizer = &tiny_tokenizer(),
+         .on_checkpoint = [&](const StepReport& at) { saved.push_back(at.step); }});
+    return saved;
+  };
+  CHECK(saved_at(4, 0, 1e-9) == std::vector<Index>{1, 2, 3, 4});
+  CHECK(saved_at(4, 0, 0) == std::vector<Index>{4});
+  CHECK(saved_at(5, 2, 0) == std::vector<Index>{2, 4, 5});
+  CHECK(saved_at(502, FitOptions{}.checkpoint_every, 0) == std::vector<Index>{500, 502});
+  CHECK(FitOptions{}.checkpoint_minutes == 10);
+}
+
+TEST_CASE("Checkpoints name their optimizer, and no other goes on from them", "[checkpoint]") {
+  const AnyOptimizer<Cpu> optimizers[] = {AdamW{.lr = 1e-2}, Lion{.lr = 1e-3}, Muon{.lr = 1e-2}};
+  for (const auto& optimizer : optimizers) {
+    const TemporaryFolder root;
+    const auto options = [&](const char* name, Index steps) {
+      return FitOptions{
+          .batch = 2, .time = 16, .steps = steps, .checkpoint = root / name, .tokenizer = &tiny_tokenizer()};
+    };
+    run(options("whole", 6), optimizer);
+    run(options("parts", 3), optimizer);
+    CHECK(state_of(root / "parts")["optimizer"] == optimizer.name);
+    for (const auto& other : optimizers) {
+      if (other.name == optimizer.name) continue;
+      check_message<MismatchError>([&] { run(options("parts", 6), other); }, "trainer.json", optimizer.name,
+                                   other.name);
+    }
+    run(options("parts", 6), optimizer);
+    for (const char* file : {"model.safetensors", "optimizer.safetensors"}) {
+      CHECK(read_bytes(root / "parts" / file) == read_bytes(root / "whole" / file));
+    }
+  }
+  // Whoever names the type reads the same checkpoints.
+  const TemporaryFolder root;
+  run({.batch = 2, .steps = 2, .checkpoint = root / "run", .tokenizer = &tiny_tokenizer()}, AdamW{});
+  Cpu backend(1);
+  TinyModel model(backend, Seed{6});
+  Trainer named(model, AdamW{});
+  named.resume(root / "run");
+  CHECK(named.step() == 2);
+}
+
+TEST_CASE("Whatever ends a run, its error names the last good checkpoint", "[checkpoint]") {
+  const TemporaryFolder root;
+  const FitOptions options{
+      .batch = 2, .steps = 5, .checkpoint_every = 2, .checkpoint = root / "run", .tokenizer = &tiny_tokenizer()};
+  const auto note = "last good checkpoint: " + (root / "run").string() + " (step 2)";
+  const auto failing = [&](auto thrower) {
+    auto bad = options;
+    bad.on_step = [=](const StepReport& at) {
+      if (at.step == 3) thrower();
+    };
+    return [&, bad] {
+      std::filesystem::remove_all(root / "run");
+      run(bad);
+    };
+  };
+  check_message<FileError>(failing([] { fail<FileError>("a file"); }), "a file; the", note);
+  check_message<DeviceError>(failing([] { fail<DeviceError>("a device"); }), "a device; the", note);
+  check_message<TextError>(failing([] { fail<TextError>("a text"); }), "a text; the", note);
+  check_message<MismatchError>(failing([] { fail<MismatchError>("a mismatch"); }), "a mismatch; the", note);
+  // What is not the library's goes through as it is.
+  CHECK(message_of<std::logic_error>(failing([] { throw std::logic_error("mine"); })) == "mine");
+}
