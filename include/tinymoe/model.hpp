@@ -26,4 +26,6 @@
 #include "tinymoe/presets.hpp"
 #include "tinymoe/sample/generate.hpp"
 #include "tinymoe/text/text.hpp"
+#include "tinymoe/train/llama2c.hpp"
 #include "tinymoe/train/trainer.hpp"
+#include "tinymoe/train/upcycle.hpp"

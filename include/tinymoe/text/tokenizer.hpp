@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/text/byte_alphabet.hpp"
 #include "tinymoe/text/fingerprint.hpp"
+#include "tinymoe/text/llama2c_tokenizer.hpp"
 #include "tinymoe/text/merge_table.hpp"
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/pre_tokenizer.hpp"
@@ -32,10 +34,13 @@ class Tokenizer {
   /// Checks the parts: each of the 256 bytes is a token, no two tokens are equal, each merge is of two ordinary tokens
   /// and makes a third, no pair merges twice, and "<|endoftext|>" is a special token. Throws TextError.
   explicit Tokenizer(TokenizerParts parts) : state_(std::make_shared<const State>(std::move(parts))) {}
+  /// A tokenizer of the other kind, Llama 2's, behind the same functions; it has no `parts`.
+  Tokenizer(Llama2cTokenizer scored) : scored_(std::move(scored)) {}
 
-  /// Reads a Hugging Face tokenizer.json of a byte-level BPE with GPT-2's pre-tokenizer.
+  /// Reads a Hugging Face tokenizer.json of a byte-level BPE with GPT-2's pre-tokenizer, or of Llama 2's kind.
   /// Throws FileError that names the file if it is missing, corrupt, or would be encoded in another way.
   static Tokenizer load(const std::filesystem::path& tokenizer_json) {
+    if (Llama2cTokenizer::is_kind_of(tokenizer_json)) return Llama2cTokenizer::load(tokenizer_json);
     return checked(tokenizer_json, detail::read_tokenizer_json(tokenizer_json));
   }
 
@@ -47,7 +52,7 @@ class Tokenizer {
   /// Writes tokenizer.json for `load` and for Hugging Face tokenizers; a crash leaves the old file or the new one.
   /// Throws FileError if it cannot be written.
   void save(const std::filesystem::path& tokenizer_json) const {
-    detail::write_tokenizer_json(tokenizer_json, state_->parts);
+    scored_ ? scored_->save(tokenizer_json) : detail::write_tokenizer_json(tokenizer_json, state_->parts);
   }
 
   /// The tokens of any bytes. Special tokens are not looked for: "<|endoftext|>" in a text is encoded as text.
@@ -57,6 +62,7 @@ class Tokenizer {
   /// The bytes of tokens, one after the other; special tokens, the end of a story among them, give nothing.
   /// Throws TextError for a token outside the vocabulary.
   std::string decode(std::span<const Token> tokens) const {
+    if (scored_) return scored_->decode(tokens);
     std::string text;
     for (const Token token : tokens) {
       const auto& found = entry(token);
@@ -67,20 +73,26 @@ class Tokenizer {
 
   /// The bytes of one token, which may be part of a character; of a special token its name.
   /// Throws TextError for a token outside the vocabulary.
-  std::string_view bytes(Token token) const { return entry(token).bytes; }
+  std::string_view bytes(Token token) const { return scored_ ? scored_->bytes(token) : entry(token).bytes; }
   /// Whether a token is special: never the outcome of `encode`, nothing in `decode`. Throws TextError as `bytes`.
-  bool is_special(Token token) const { return entry(token).special; }
+  bool is_special(Token token) const { return scored_ ? scored_->is_special(token) : entry(token).special; }
 
   /// Number of tokens; they are 0 to `vocabulary_size() - 1`.
-  Index vocabulary_size() const { return static_cast<Index>(state_->parts.vocabulary.size()); }
+  Index vocabulary_size() const {
+    return scored_ ? scored_->vocabulary_size() : static_cast<Index>(state_->parts.vocabulary.size());
+  }
   /// The token "<|endoftext|>", which ends each story.
-  Token end_of_story() const { return state_->end_of_story; }
+  Token end_of_story() const { return scored_ ? scored_->end_of_story() : state_->end_of_story; }
   /// A hash of vocabulary and merges (64-bit FNV-1a) that is the same on every machine and in every version.
-  std::uint64_t fingerprint() const { return state_->fingerprint; }
-  /// Vocabulary and merges.
-  const TokenizerParts& parts() const { return state_->parts; }
+  std::uint64_t fingerprint() const { return scored_ ? scored_->fingerprint() : state_->fingerprint; }
+  /// Vocabulary and merges. Throws TextError for a tokenizer of Llama 2's kind, which has none.
+  const TokenizerParts& parts() const {
+    if (scored_) fail<TextError>("a tokenizer of Llama 2's kind has scores, not the parts of a byte-level one");
+    return state_->parts;
+  }
 
   friend bool operator==(const Tokenizer& a, const Tokenizer& b) {
+    if (a.scored_ || b.scored_) return a.scored_ == b.scored_;
     return a.state_ == b.state_ || a.parts() == b.parts();
   }
 
@@ -112,16 +124,20 @@ class Tokenizer {
   }
 
   std::shared_ptr<const State> state_;
+  std::optional<Llama2cTokenizer> scored_;
 };
 
 /// Encodes many texts with one tokenizer, and remembers the tokens of the pieces it has met. For one thread; other
 /// threads have their own.
 class Encoder {
  public:
-  explicit Encoder(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {}
+  explicit Encoder(Tokenizer tokenizer) : tokenizer_(std::move(tokenizer)) {
+    if (tokenizer_.scored_) scored_.emplace(*tokenizer_.scored_);
+  }
 
   /// Appends the tokens of a text, as `Tokenizer::encode`.
   void encode(std::string_view text, std::vector<Token>& tokens) {
+    if (scored_) return scored_->encode(text, tokens);
     for_each_piece(text, [&](std::string_view piece) {
       if (piece.size() > longest_remembered) {
         merge(piece);
@@ -160,6 +176,7 @@ class Encoder {
   }
 
   Tokenizer tokenizer_;
+  std::optional<Llama2cTokenizer::Encoder> scored_;
   detail::PieceTable pieces_;
   std::vector<Token> remembered_;  // the tokens of all pieces
   std::vector<std::size_t> ends_;  // where those of a piece end

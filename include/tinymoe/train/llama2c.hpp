@@ -265,20 +265,4 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B>& model)
   model.refresh();
 }
 
-/// Saves a model for use without its training state, with a tokenizer of llama2.c's kind. Throws FileError, and
-/// TextError as `Llama2cTokenizer::save`; the folder's old content is intact then.
-template <class Arch, Backend B>
-void save_model(const std::filesystem::path& path, const Model<Arch, B>& model, const Llama2cTokenizer& tokenizer) {
-  using Weights = typename Model<Arch, B>::Weights;
-  AtomicFolder folder(path);
-  folder.write("model.safetensors", [&](FileWriter& file) {
-    detail::write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, {{"format", "pt"}});
-  });
-  folder.write("config.json", [&](FileWriter& file) {
-    file.write(config<Arch>(model.settings(), tokenizer.end_of_story()).dump(2) + "\n");
-  });
-  tokenizer.save(folder / "tokenizer.json");
-  folder.commit();
-}
-
 }  // namespace tinymoe
