@@ -93,13 +93,13 @@ std::string cell(const ExpertChoices& choices, Index token, bool gates) {
   std::string text;
   for (Index k = 0; k < choices.choices; ++k) {
     const auto pair = static_cast<std::size_t>(token * choices.choices + k);
-    char piece[32] = "-";
-    if (const int expert = choices.selected[pair]; expert >= 0) {
-      std::snprintf(piece, sizeof(piece), gates ? "%d:%02.0f" : "%d", expert, 100.0 * double(choices.gate[pair]));
-    }
+    const int expert = choices.selected[pair];
+    if (expert < 0) continue;
+    char piece[32];
+    std::snprintf(piece, sizeof(piece), gates ? "%d:%02.0f" : "%d", expert, 100.0 * double(choices.gate[pair]));
     text += (text.empty() ? "" : " ") + std::string(piece);
   }
-  return text;
+  return text.empty() ? "-" : text;
 }
 
 /// Which experts each token took in each layer, in blocks of as many layers as 80 columns hold, and each expert's

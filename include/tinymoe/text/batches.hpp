@@ -214,7 +214,7 @@ class PaddedBatches {
 };
 
 /// Batches for evaluation: windows side by side, in order, such that each token but the first is a target exactly once.
-/// What the last windows have too much is padded: target -1, which is not scored.
+/// What the last windows have too much is pads.
 class EvaluationWindows {
  public:
   /// Throws ShapeError for an empty batch, TrainingError if the data has fewer than two tokens.
@@ -238,7 +238,7 @@ class EvaluationWindows {
     const Index start = index * batch_ * time_, length = std::min(batch_ * time_, scored_tokens() - start);
     data_.copy(start, inputs.first(length));
     data_.copy(start + 1, targets.first(length));
-    std::fill(inputs.begin() + length, inputs.end(), Token{0});
+    std::fill(inputs.begin() + length, inputs.end(), pad);
     std::fill(targets.begin() + length, targets.end(), pad);
   }
 
