@@ -62,5 +62,5 @@ TEST_CASE("every kind of router has the gradients of complex steps", "[router][g
   SECTION("dynamic top-k") { check_router<Router<5, 3, DynamicTopK>>(); }
   SECTION("dynamic top-k, normalised") { check_router<Router<5, 3, DynamicTopK, NormalisedGates>>(); }
   SECTION("expert choice") { check_router<Router<5, 2, ExpertChoice>>(); }
-  SECTION("expert choice with a balance loss") { check_router<Router<5, 2, ExpertChoice, GShardBalance>>(); }
+  SECTION("expert choice with a balance loss") { check_router<Router<5, 2, ExpertChoice, SwitchBalance>>(); }
 }

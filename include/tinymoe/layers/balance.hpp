@@ -2,12 +2,15 @@
 /// @file
 /// The losses that keep experts evenly used, over the real tokens of a micro-batch (R of them; pads never count):
 ///
-///     SwitchBalance  E Σ_e f_e P_e,  f_e = share of the pairs sent to e          (Fedus et al. 2021, eq. 4; 1 when
-///     even) GShardBalance  the same, f_e = share of the tokens whose first choice is e (Lepikhin et al. 2020,
-///     algorithm 1) CvBalance      CV²(importance) + CV²(load)                                 (Shazeer et al. 2017,
-///     eq. 6 to 11) z              mean_n (log Σ_e exp logit_ne)²                              (Zoph et al. 2022, eq.
-///     5)
+///     SwitchBalance  E Σ_e f_e P_e,  f_e = share of the pairs sent to e            (Fedus et al. 2021, eq. 4)
 ///
+///     GShardBalance  the same, f_e = share of the tokens whose first choice is e   (Lepikhin et al. 2020, algorithm 1)
+///
+///     CvBalance      CV²(importance) + CV²(load)                                   (Shazeer et al. 2017, eq. 6 to 11)
+///
+///     z              mean_n (log Σ_e exp logit_ne)²                                (Zoph et al. 2022, eq. 5)
+///
+/// The first two are 1 when even, the third 0.
 /// P_e = mean_n p_ne, for sigmoid scores of p_ne / Σ_j p_nj; importance_e = Σ_n g_ne; load_e = Σ_n of the probability
 /// that e is among the K for another draw of its noise, or the pairs it got where there is no noise. f and loads
 /// without noise are counts and have no gradient. With `Settings::balance_over_step`, f counts all micro-batches of the
@@ -122,7 +125,7 @@ struct BalanceLosses {
     M balance(0);
     if constexpr (Balance::shares) {
       const M all = group.sum(experts, [=](Index e) { return count[e]; });
-      const M factor = real_part(all) > 0 ? M(double(experts) / tokens) / all : M(0);
+      const M factor = real_part(all) > 0 && tokens > 0 ? M(double(experts) / tokens) / all : M(0);
       group.each(experts, [=](Index e) { slope[e] = factor * count[e]; });
       balance = group.sum(experts, [=](Index e) { return slope[e] * total[e]; });
     }

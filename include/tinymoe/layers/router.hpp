@@ -61,6 +61,14 @@ struct Router {
                 "tinymoe::Router: with ExpertChoice loads are even as they are; leave out NormalisedGates, NoisyTopK, "
                 "Capacity and BalanceBias");
 
+  static_assert(!(noisy && Balance::variation) || !(dynamic || balance_bias),
+                "tinymoe::Router: with NoisyTopK, CvBalance asks which logits another draw must beat to be among the K "
+                "greatest; leave out DynamicTopK and BalanceBias, or take another balance loss");
+  static_assert(
+      !(expert_choice && Balance::first_choice),
+      "tinymoe::Router: with ExpertChoice a token has no first choice, which GShardBalance counts; take another "
+      "balance loss");
+
   static constexpr Index experts = E;
   /// The columns of what is selected: the most experts that a token may have.
   static constexpr Index choices = expert_choice ? E : K;

@@ -175,6 +175,7 @@ struct ExpertChooses {
     using Bits = std::conditional_t<sizeof(Real) == 4, std::uint32_t, std::uint64_t>;
     const View<M> p = routing.probability;
     const Index rows = p.rows;
+    if (count == 0) return;  // nothing but pads: no choice, and the thresholds stay
     const Token* ids = tokens.data;
     // Scores are not negative, so their bits are in their order; a pad comes after all.
     const auto key = [=](Index n) -> Bits {

@@ -42,6 +42,7 @@ struct FitOptions {
   std::filesystem::path best_weights = {};  // the same without training state; the average's weights where there is one
   const Tokenizer* tokenizer = nullptr;     // goes into checkpoints, and must be given for one
   std::filesystem::path metrics = {};       // a CSV; empty: none
+  nlohmann::json recipe = nullptr;  // goes into checkpoints as it is: what a program must know to resume the run
 
   std::function<void(const StepReport&)> on_step = {};
   std::function<void(const StepReport&, const EvaluationReport&)> on_evaluation = {};
@@ -90,6 +91,7 @@ class Run {
     trainer.passes_.plan(options.batch, time_, options.recompute);
     trainer.average(options.average);
     state.data = order;
+    if (!options.recipe.is_null()) state.recipe = options.recipe;
     inputs_.resize(static_cast<std::size_t>(options.batch * time_ * options.accumulation));
     targets_.resize(inputs_.size());
     report_.step = state.step, report_.tokens = state.tokens, report_.seconds = state.seconds;
@@ -100,10 +102,14 @@ class Run {
       while (!stopped_ && spent() < 1) step();
       finish();
     } catch (const Error& error) {
+      save_what_there_is();
       const auto& saved = trainer_->saved_;
       const auto last = saved.string() + " (step " + std::to_string(trainer_->saved_step_) + ")";
       rethrow_with_note<FileError, TextError, ShapeError, MismatchError, OptionError, TrainingError, DeviceError>(
           error, "; the last good checkpoint: " + (trainer_->saved_step_ >= 0 ? last : "none yet"));
+    } catch (...) {  // a callback's own
+      save_what_there_is();
+      throw;
     }
     return report_;
   }
@@ -127,15 +133,30 @@ class Run {
         fail<TrainingError>(path.string(), ": a checkpoint needs the tokenizer");
     }
     for (const auto& path : {o.best, o.best_weights}) {
-      if (path.empty()) continue;
-      if (o.validation == nullptr) fail<TrainingError>(path.string(), ": the best checkpoint needs validation data");
-      if (path == o.checkpoint || o.best == o.best_weights) {
-        fail<TrainingError>(path.string(), ": the latest, the best and the best weights need a folder each");
+      if (!path.empty() && o.validation == nullptr) {
+        fail<TrainingError>(path.string(), ": the best checkpoint needs validation data");
+      }
+    }
+    for (const auto* outer : {&o.checkpoint, &o.best, &o.best_weights}) {
+      for (const auto* inner : {&o.checkpoint, &o.best, &o.best_weights}) {
+        if (outer == inner || outer->empty() || inner->empty() || !contains(*outer, *inner)) continue;
+        fail<TrainingError>(inner->string(),
+                            ": the latest, the best and the best weights need a folder each, none within ", "another");
       }
     }
     if (o.batching == Batching::padded && o.tokenizer == nullptr) {
       fail<TrainingError>("padded batches need the tokenizer, which knows the end of a story");
     }
+  }
+
+  /// Whether `inner` is the folder `outer` or lies in it, however they are written.
+  static bool contains(const std::filesystem::path& outer, const std::filesystem::path& inner) {
+    const auto plain = [](const std::filesystem::path& path) {
+      const auto whole = std::filesystem::weakly_canonical(std::filesystem::absolute(path) / "");
+      return whole.has_filename() ? whole : whole.parent_path();
+    };
+    const auto folder = plain(outer), other = plain(inner);
+    return std::mismatch(folder.begin(), folder.end(), other.begin(), other.end()).first == folder.end();
   }
 
   /// The share of the budget.
@@ -186,12 +207,7 @@ class Run {
   /// The last evaluation comes before the last checkpoint, which then knows of the best; should it fail, the steps are
   /// saved none the less.
   void finish() {
-    try {
-      if (!stopped_) evaluate();
-    } catch (...) {
-      save();
-      throw;
-    }
+    if (!stopped_) evaluate();
     save();
   }
 
@@ -207,6 +223,14 @@ class Run {
     unsaved_best_ = true;
     if (!options_.best_weights.empty()) trainer_->save_weights(options_.best_weights, *options_.tokenizer);
     if (!options_.best.empty()) trainer_->save(options_.best, *options_.tokenizer);
+  }
+
+  /// After an error: the weights may be good all the same (a full disk, a row of metrics), and then the steps are kept.
+  void save_what_there_is() {
+    try {
+      save();
+    } catch (const Error&) {  // that of the run is told
+    }
   }
 
   /// The latest checkpoint, unless it is there already and knows of the best.

@@ -74,6 +74,7 @@ struct TrainingState {
   Index averages = 0;                                          // taken
   double best_loss = std::numeric_limits<double>::infinity();  // of the validations so far
   Index best_step = -1;                                        // when; -1: none yet
+  nlohmann::json recipe = nullptr;                             // FitOptions::recipe
 };
 
 namespace detail {
@@ -95,7 +96,8 @@ inline nlohmann::json to_json(const TrainingState& state) {
           {"average", state.average},
           {"averages", state.averages},
           {"best_loss", state.best_step >= 0 ? nlohmann::json(state.best_loss) : nlohmann::json(nullptr)},
-          {"best_step", state.best_step}};
+          {"best_step", state.best_step},
+          {"recipe", state.recipe}};
 }
 
 /// The state in a checkpoint's folder. Throws FileError for a folder without one, and for one that cannot be.
@@ -125,6 +127,7 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
   state.average = json_field<double>(file, "average", name);
   state.averages = json_field<Index>(file, "averages", name);
   state.best_step = json_field<Index>(file, "best_step", name);
+  if (file.contains("recipe")) state.recipe = file["recipe"];
   if (state.best_step >= 0) state.best_loss = json_field<double>(file, "best_loss", name);
   if (state.step < 0 || state.step > (Index{1} << 40)) {
     fail<FileError>(name, ": \"step\": expected a number from 0 to 2^40, found ", state.step);
@@ -141,6 +144,12 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
 }
 
 }  // namespace detail
+
+/// What the program that trained a checkpoint wants to find again: its FitOptions::recipe, null if it gave none. Throws
+/// FileError, and MismatchError for another version's.
+inline nlohmann::json training_recipe(const std::filesystem::path& checkpoint) {
+  return detail::read_state(resolve_folder(checkpoint)).recipe;
+}
 
 /// Writes a full checkpoint: model, tokenizer, optimizer, average and state. The old folder stays until the new one is
 /// whole. model.safetensors has the weights as they are trained, average.safetensors, where there is an average, that.
@@ -185,7 +194,7 @@ TrainingState resume_training(const std::filesystem::path& path, ModelType& mode
     averages.emplace(folder / "average.safetensors");
     detail::check_tensors<Masters, Master>(*averages, {""});
   }
-  load_model(path, model);
+  load_model(folder, model);
   detail::read_tensors<Masters>(model.backend(), moments, update.moment_names(), update.moments());
   if (averages) {
     average.resume(state.average, state.averages);

@@ -190,6 +190,9 @@ class Trainer {
         if (token < Architecture::vocab) continue;
         fail<TextError>("token ", token, " is outside the vocabulary of ", Architecture::vocab);
       }
+      if (inputs[i] >= 0 && i % static_cast<std::size_t>(time) > 0 && inputs[i - 1] < 0) {
+        fail<TextError>("a token follows a pad at ", i, " of the batch; pads must be at a sequence's end");
+      }
       if (inputs[i] < 0 && targets[i] >= 0) {
         fail<TextError>("a pad at ", i, " of the batch has the target ", targets[i], "; expected -1");
       }
