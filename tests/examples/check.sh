@@ -181,6 +181,21 @@ case $1 in
     expect_error "there is no such folder" "$train" --benchmark nowhere
     expect_error "--benchmark" "$train" --benchmark run --resume run
     ;;
+  sweep)
+    expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv
+    [ "$(cut -d , -f 1 results/sweep.csv | tr '\n' ' ')" = "variant dense experts_8 bias " ] ||
+      fail "not a row for each variant: $(cat results/sweep.csv)"
+    grep -Eq '^dense,1000320,1000320,2196224,[0-9.]+,2,2048,[0-9.]+,[0-9.]+,0.0000$' results/sweep.csv ||
+      fail "not the dense variant's row: $(cat results/sweep.csv)"
+    grep -Eq '^dense +1.00M +1.00M +2.20M +[0-9]+ +2 +[0-9.]+ +\+0 %$' output.txt || fail "no table: $(cat output.txt)"
+    # The seed is the same for all, so a second sweep has the same losses.
+    cut -d , -f 1-4,6- results/sweep.csv >one.csv
+    expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv
+    cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a second sweep found other losses"
+    expect_error "--only" "$sweep" --only nothing
+    expect_error "missing.txt" "$sweep" --data missing.txt --steps 1
+    expect_error "cannot be written" "$sweep" --steps 1 --embedded 300 --only dense --csv /dev/full
+    ;;
   sample)
     pocket --steps 30 --out run >log.txt
     grep -Eq 'validation after step 30: loss [0-9.]+, [0-9.]+ bits per byte' log.txt || fail "no bits per byte"
