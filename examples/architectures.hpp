@@ -1,24 +1,95 @@
 #pragma once
-// The architectures that the example programs are compiled for. Adding one is a line in `Architectures`.
+// The architectures that the example programs know, and how each is trained. Adding one is a line in `architectures`.
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <tinymoe/model.hpp>
 #include <tuple>
+#include <utility>
 
 namespace examples {
 
-/// An architecture and what the command line calls it.
+using tinymoe::Index;
+
+enum class ScheduleKind { cosine, constant, onecycle, wsd };
+inline constexpr std::array<std::string_view, 4> schedule_names = {"cosine", "constant", "onecycle", "wsd"};
+
+enum class OptimizerKind { adamw, lion, muon };
+inline constexpr std::array<std::string_view, 3> optimizer_names = {"adamw", "lion", "muon"};
+
+/// How an architecture is trained, unless the command line says otherwise. The defaults suit models that learn for some
+/// minutes on a CPU.
+struct Recipe {
+  OptimizerKind optimizer = OptimizerKind::adamw;
+  double rate = 5e-3, beta1 = 0.9, beta2 = 0.95, decay = 0.1, clip = 1;
+  ScheduleKind schedule = ScheduleKind::cosine;
+  Index warmup = 60;    // steps
+  double floor = 0.02;  // of the schedule, a share of the rate
+  Index batch = 4, accumulation = 1;
+  bool recompute = false;
+  tinymoe::Settings settings = {};
+};
+
+namespace recipes {
+
+/// AdamW and a cosine, with no figures published; these are ours.
+inline constexpr Recipe minimixtral = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 8};
+/// OneCycle with a peak of 1e-3, batches of 32 × 2, dropout, gradient checkpointing; betas and decay are the defaults
+/// of PyTorch's AdamW.
+inline constexpr Recipe nanogpt = {.rate = 1e-3,
+                                   .beta2 = 0.999,
+                                   .decay = 0.01,
+                                   .schedule = ScheduleKind::onecycle,
+                                   .batch = 32,
+                                   .accumulation = 2,
+                                   .recompute = true,
+                                   .settings = {.dropout = 0.1, .attention_dropout = 0.1}};
+/// Gradient checkpointing, with no figures published; the others are ours.
+inline constexpr Recipe mymoe = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 16, .recompute = true};
+inline constexpr Recipe sparse_moe = {
+    .rate = 3e-4, .decay = 0.01, .warmup = 100, .batch = 4, .accumulation = 8, .settings = {.dropout = 0.1}};
+inline constexpr Recipe deepseek_mini = {.rate = 1e-3, .warmup = 200, .floor = 0.1, .batch = 8};
+
+}  // namespace recipes
+
+/// An architecture, what the command line calls it, and how it is trained.
 template <class Arch>
 struct Named {
   using Architecture = Arch;
   std::string_view name, about;
+  Recipe recipe = {};
 };
 
-inline constexpr auto architectures =
-    std::tuple(Named<tinymoe::presets::Story>{"story", "tells stories after some minutes on two cores"},
-               Named<tinymoe::presets::Pocket>{"pocket", "learns in seconds; for trying things out"},
-               Named<tinymoe::presets::Yardstick>{"yardstick", "163M parameters; what speed is compared on"});
+namespace presets = tinymoe::presets;
+
+// A line each; CMake counts them and compiles each in a unit of its own.
+// clang-format off
+inline constexpr auto architectures = std::tuple(
+    Named<presets::Story>{"story", "ours: tells stories after some minutes on two cores"},
+    Named<presets::StoryDense>{"story_dense", "ours: story without experts, for upcycle to start from"},
+    Named<presets::Pocket>{"pocket", "ours: learns in seconds; for trying things out"},
+    Named<presets::Yardstick>{"yardstick", "ours: what speed is compared on", recipes::minimixtral},
+    Named<presets::MiniMixtral>{"minimixtral", "Mixtral with D 512, as in the published code", recipes::minimixtral},
+    Named<presets::MiniMixtralReadme>{"minimixtral_readme", "the same by its README's table", recipes::minimixtral},
+    Named<presets::MiniMixtralTrue>{"minimixtral_true", "a true Mixtral of these sizes", recipes::minimixtral},
+    Named<presets::pocket::MiniMixtral>{"minimixtral_pocket", "minimixtral for some minutes on two cores"},
+    Named<presets::NanoGpt>{"nanogpt", "NanoGPT, dense", recipes::nanogpt},
+    Named<presets::pocket::NanoGpt>{"nanogpt_pocket", "nanogpt for some minutes on two cores"},
+    Named<presets::NanoGptMoE>{"nanogpt_moe", "NanoGPT with noisy top-k experts", recipes::nanogpt},
+    Named<presets::NanoGptMoEReleased>{"nanogpt_moe_released", "the same in its released size", recipes::nanogpt},
+    Named<presets::pocket::NanoGptMoE>{"nanogpt_moe_pocket", "nanogpt_moe for some minutes on two cores"},
+    Named<presets::MyMoE<>>{"mymoe", "one of two experts, with a capacity and jitter", recipes::mymoe},
+    Named<presets::pocket::MyMoE>{"mymoe_pocket", "mymoe for some minutes on two cores"},
+    Named<presets::SparseMoE>{"sparse_moe", "two of sixteen GELU experts, GPT-2's vocabulary", recipes::sparse_moe},
+    Named<presets::pocket::SparseMoE>{"sparse_moe_pocket", "sparse_moe for some minutes on two cores"},
+    Named<presets::DeepSeekMini>{"deepseek_mini", "fine-grained and shared experts", recipes::deepseek_mini},
+    Named<presets::pocket::DeepSeekMini>{"deepseek_mini_pocket", "deepseek_mini for some minutes on two cores"});
+// clang-format on
+
+/// The architecture of a line, from 0.
+template <std::size_t line>
+using Architecture = typename std::tuple_element_t<line, decltype(architectures)>::Architecture;
 
 /// "story, pocket, yardstick"
 inline std::string names() {
@@ -42,12 +113,13 @@ template <class F>
 void with_architecture_of(const std::filesystem::path& checkpoint, F&& f) {
   const auto path = tinymoe::resolve_folder(checkpoint) / "config.json";
   const auto file = tinymoe::read_json(path, std::size_t{1} << 20);
+  const auto& found_in_file = tinymoe::json_member(file, "tinymoe", path.string());
   bool found = false;
   std::apply(
       [&](auto... named) {
         const auto run = [&](auto one) {
           using Arch = typename decltype(one)::Architecture;
-          if (found || tinymoe::json_member(file, "tinymoe", path.string()) != tinymoe::describe<Arch>()) return;
+          if (found || found_in_file != tinymoe::describe<Arch>()) return;
           found = true;
           f(one);
         };

@@ -1,9 +1,13 @@
-// Trains a model on stories and saves it with its tokenizer.
+// Trains a model on stories and saves it with its tokenizer; measures a model's speed and memory.
 //
 //   train --data stories.txt --validation more_stories.txt --minutes 5 --out runs/story
-//   train --data stories.txt --resume --minutes 10 --out runs/story
+//   train --data stories.txt --resume runs/story --minutes 10
+//   train --preset sparse_moe --data stories.txt --steps 5000 --out runs/sparse_moe
+//   train --data stories.txt --from runs/upcycled --out runs/mixture
+//   train --benchmark runs/story
 //
-// Without --data it trains on stories that the library makes up itself.
+// Without --data it trains on stories that the library makes up itself. What an architecture was published with (rate,
+// dropout, …) is its preset's default; an option on the command line wins.
 
 #include <CLI/CLI.hpp>
 #include <csignal>
@@ -11,172 +15,130 @@
 #include <iostream>
 
 #include "architectures.hpp"
-
-#include <unistd.h>
+#include "programs.hpp"
+#include "progress.hpp"
+#include "stories.hpp"
 
 namespace {
 
 using namespace tinymoe;
+using examples::Recipe;
 using std::filesystem::path;
 
 volatile std::sig_atomic_t interrupted = 0;
 
 struct Arguments {
-  std::string preset = "story", schedule = "cosine";
-  path data, validation, tokenizer, out = "runs/story", metrics;
-  Index embedded = 60000;
-  Index batch = 4, time = 0, accumulation = 1, steps = 0, validation_tokens = 500000, evaluate_every = 0,
-        checkpoint_every = 0, warmup = 60;
-  double minutes = 0, rate = 5e-3, floor = 0.02, clip = 1, decay = 0.1, beta2 = 0.95;
-  Settings settings;
+  std::string preset = "story";
+  Recipe recipe;
+  examples::StoryOptions stories;
+  path out = "runs/story", metrics;
+  Index time = 0, steps = 0, evaluate_every = 0, checkpoint_every = FitOptions{}.checkpoint_every;
+  double minutes = 0, checkpoint_minutes = FitOptions{}.checkpoint_minutes, average = 0;
+  Batching batching = Batching::packed;
   std::uint64_t seed = 1337;
   int threads = 0;
-  bool resume = false, overwrite = false;
+  bool resume = false, overwrite = false, benchmark = false, list = false;
+  path resume_from, benchmark_of, from;
 };
 
-/// The data sets of a run; `hold` keeps what they refer to.
-struct Stories {
-  Tokenizer tokenizer;
-  TokenData training, validation;
-};
-
-/// Where token files lie: beside the run's folder, so that a run can be deleted as a whole.
-path token_file(const Arguments& arguments, const char* name) {
-  path folder = arguments.out;
-  folder += "-data";
-  std::filesystem::create_directories(folder);
-  return folder / name;
+/// OUT with something behind its name: what belongs to a run lies beside its folder, which is replaced as a whole.
+path beside(const path& out, const char* what) {
+  path result = out.has_filename() ? out : out.parent_path();
+  result += what;
+  return result;
 }
 
-template <StorySource Source>
-Tokenizer tokenizer_for(const Arguments& arguments, const Source& source, Index vocabulary) {
-  if (arguments.resume) return Tokenizer::load(resolve_folder(arguments.out) / "tokenizer.json");
-  if (!arguments.tokenizer.empty()) return Tokenizer::load(arguments.tokenizer);
-  std::printf("learning a tokenizer of %td tokens\n", vocabulary);
-  std::fflush(stdout);
-  return train_tokenizer(source, {.vocabulary = vocabulary, .threads = arguments.threads});
-}
-
-/// What is said of a file's text, with the file's name.
-template <class F>
-auto about(const path& text, F&& f) {
-  try {
-    return f();
-  } catch (const TextError& error) {
-    fail<FileError>(text.string(), ": ", error.what());
+/// Throws FileError if training would replace a model that is not this run's.
+void check_out(const Arguments& arguments) {
+  const auto holds = [](const path& folder, const char* file) { return std::filesystem::exists(folder / file); };
+  const auto& out = arguments.out;
+  const path best = beside(out, "-best"), best_weights = beside(out, "-best-weights");
+  for (const path& folder : {out, best}) {
+    if (!holds(folder, "trainer.json") && (holds(folder, "model.safetensors") || holds(folder, "config.json"))) {
+      fail<FileError>(folder.string(), ": holds a model without training state, which training would replace; give ",
+                      "another --out");
+    }
   }
-}
-
-/// Texts from files; without a validation text, the last stories of the training text are held out.
-Stories from_files(const Arguments& arguments, Index vocabulary) {
-  auto tokenizer =
-      about(arguments.data, [&] { return tokenizer_for(arguments, TextCorpus(arguments.data), vocabulary); });
-  std::printf("reading %s\n", arguments.data.c_str());
-  std::fflush(stdout);
-  auto training =
-      TokenData::open_or_encode(arguments.data, tokenizer, token_file(arguments, "training.tokens"), arguments.threads);
-  if (arguments.validation.empty()) {
-    auto split = hold_out(training, tokenizer);
-    return {std::move(tokenizer), std::move(split.training), std::move(split.validation)};
+  std::error_code ignored;
+  if (arguments.overwrite || (arguments.resume && std::filesystem::equivalent(arguments.resume_from, out, ignored))) {
+    return;
   }
-  auto validation = TokenData::open_or_encode(arguments.validation, tokenizer,
-                                              token_file(arguments, "validation.tokens"), arguments.threads);
-  return {tokenizer, std::move(training), first_stories(validation, tokenizer, arguments.validation_tokens)};
-}
-
-/// The library's own stories; those for validation are other ones.
-Stories embedded(const Arguments& arguments, Index vocabulary) {
-  std::printf("no stories were named: training on %td that tinymoe makes up itself\n", arguments.embedded);
-  const auto count = static_cast<std::uint64_t>(arguments.embedded), held_out = std::max<std::uint64_t>(1, count / 100);
-  const EmbeddedStories training{.count = count}, validation{.count = held_out, .first = count};
-  auto tokenizer = tokenizer_for(arguments, training, vocabulary);
-  auto tokens = TokenData::encode(training, tokenizer, arguments.threads);
-  auto held_out_tokens = TokenData::encode(validation, tokenizer, arguments.threads);
-  return {std::move(tokenizer), std::move(tokens), std::move(held_out_tokens)};
-}
-
-/// 75 as "1:15".
-std::string clock_time(double seconds) {
-  char text[32];
-  const auto whole = static_cast<long>(seconds + 0.5);
-  std::snprintf(text, sizeof text, "%ld:%02ld", whole / 60, whole % 60);
-  return text;
-}
-
-/// One line that is written over on a terminal, and now and then a new one elsewhere.
-class ProgressLine {
- public:
-  void show(const StepReport& at) {
-    smooth_ = smooth_ == 0 ? at.loss : 0.95 * smooth_ + 0.05 * at.loss;
-    speed_ = speed_ == 0 ? at.tokens_per_second : 0.95 * speed_ + 0.05 * at.tokens_per_second;
-    if (at.fraction < 1 && at.seconds < next_) return;
-    next_ = at.seconds + (terminal_ ? 0.2 : 10);
-    const double left = at.fraction > 0 && at.fraction < 1 ? at.seconds / at.fraction - at.seconds : 0;
-    std::printf("%sstep %td  loss %.3f  %.0f tokens/s  expert load +-%.0f %%  %s left%s", terminal_ ? "\r" : "",
-                at.step, smooth_, speed_, 100 * at.load_variation, clock_time(left).c_str(),
-                terminal_ ? "\033[K" : "\n");
-    std::fflush(stdout);
-    open_ = terminal_;
-  }
-  /// Ends the line, so that others can follow.
-  void end() {
-    if (open_) std::printf("\n");
-    open_ = false;
-  }
-
- private:
-  bool terminal_ = isatty(STDOUT_FILENO) == 1, open_ = false;
-  double smooth_ = 0, speed_ = 0, next_ = 0;
-};
-
-template <class Arch, Schedule S>
-void run(const Arguments& arguments, const S& schedule) {
-  Cpu device(arguments.threads);
-  std::printf("preset %s on %d threads\n", arguments.preset.c_str(), device.threads());
-  print_count<Arch>(std::cout);
-  std::cout.flush();
-  if (!arguments.resume && !arguments.overwrite && std::filesystem::exists(arguments.out / "trainer.json")) {
+  for (const path& folder : {out, best, best_weights}) {
+    if (!holds(folder, "model.safetensors")) continue;
     fail<FileError>(
-        arguments.out.string(),
+        folder.string(),
         ": holds a checkpoint; give --resume to go on from it, --overwrite to replace it, or another --out");
   }
-  const Stories stories =
-      arguments.data.empty() ? embedded(arguments, Arch::vocab) : from_files(arguments, Arch::vocab);
-  std::printf("%td tokens to train on, %td to validate; %.2f bytes a token\n", stories.training.size(),
-              stories.validation.size(), double(stories.validation.text_bytes()) / double(stories.validation.size()));
+}
 
-  Model<Arch, Cpu> model(device, Seed{arguments.seed}, arguments.settings);
-  Trainer trainer(model, AdamW{.lr = arguments.rate, .beta2 = arguments.beta2, .weight_decay = arguments.decay},
-                  schedule);
-  if (arguments.resume) {
-    trainer.resume(arguments.out);
-    std::printf("going on from %s, step %td\n", arguments.out.c_str(), trainer.step());
+AnySchedule schedule_of(const Recipe& recipe) {
+  switch (recipe.schedule) {
+    case examples::ScheduleKind::constant:
+      return Constant{.warmup = recipe.warmup};
+    case examples::ScheduleKind::onecycle:
+      return OneCycle{};
+    case examples::ScheduleKind::wsd:
+      return WarmupStableDecay{.warmup = recipe.warmup, .floor = recipe.floor};
+    case examples::ScheduleKind::cosine:
+      break;
   }
+  return WarmupCosine{.warmup = recipe.warmup, .floor = recipe.floor};
+}
 
-  ProgressLine progress;
-  FitOptions options{.batch = arguments.batch,
-                     .time = arguments.time,
-                     .accumulation = arguments.accumulation,
-                     .steps = arguments.steps,
-                     .minutes = arguments.minutes,
-                     .clip = arguments.clip,
-                     .seed = Seed{arguments.seed},
-                     .evaluate_every = arguments.evaluate_every,
-                     .validation = &stories.validation,
-                     .checkpoint_every = arguments.checkpoint_every,
-                     .checkpoint = arguments.out,
-                     .tokenizer = &stories.tokenizer,
-                     .metrics = arguments.metrics};
-  if (options.metrics.empty()) {
-    options.metrics = arguments.out;
-    options.metrics += ".csv";
+AnyOptimizer<Cpu> optimizer_of(const Recipe& recipe) {
+  switch (recipe.optimizer) {
+    case examples::OptimizerKind::lion:
+      return Lion{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
+    case examples::OptimizerKind::muon:
+      return Muon{.lr = recipe.rate, .weight_decay = recipe.decay, .beta1 = recipe.beta1, .beta2 = recipe.beta2};
+    case examples::OptimizerKind::adamw:
+      break;
   }
-  options.on_step = [&](const StepReport& at) { progress.show(at); };
+  return AdamW{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
+}
+
+template <class Arch>
+void train(const Arguments& arguments) {
+  std::printf("preset %s\n", arguments.preset.c_str());
+  print_count(std::cout, count<Arch>());
+  std::cout.flush();
+  check_out(arguments);
+  const examples::Stories stories =
+      examples::load_stories(arguments.stories, Arch::vocab, beside(arguments.out, "-data"), arguments.threads);
+
+  const Recipe& recipe = arguments.recipe;
+  examples::TrainRun run{.settings = recipe.settings,
+                         .optimizer = optimizer_of(recipe),
+                         .schedule = schedule_of(recipe),
+                         .training = &stories.training,
+                         .options = {.batch = recipe.batch,
+                                     .time = arguments.time,
+                                     .batching = arguments.batching,
+                                     .accumulation = recipe.accumulation,
+                                     .recompute = recipe.recompute,
+                                     .steps = arguments.steps,
+                                     .minutes = arguments.minutes,
+                                     .clip = recipe.clip,
+                                     .average = arguments.average,
+                                     .seed = Seed{arguments.seed},
+                                     .evaluate_every = arguments.evaluate_every,
+                                     .validation = &stories.validation,
+                                     .checkpoint_every = arguments.checkpoint_every,
+                                     .checkpoint_minutes = arguments.checkpoint_minutes,
+                                     .checkpoint = arguments.out,
+                                     .best = beside(arguments.out, "-best"),
+                                     .best_weights = beside(arguments.out, "-best-weights"),
+                                     .tokenizer = &stories.tokenizer,
+                                     .metrics = arguments.metrics},
+                         .resume = arguments.resume_from,
+                         .weights = arguments.from,
+                         .threads = arguments.threads};
+  auto& options = run.options;
+  if (options.metrics.empty()) options.metrics = beside(arguments.out, ".csv");
+  examples::Progress progress;
+  run.on_step = [&](const StepReport& at, const examples::Loads& loads) { progress.show(at, loads); };
   options.on_evaluation = [&](const StepReport& at, const EvaluationReport& evaluation) {
-    progress.end();
-    std::printf("validation after step %td: loss %.4f, %.4f bits per byte, expert load +-%.0f %%\n", at.step,
-                evaluation.loss, evaluation.bits_per_byte, 100 * evaluation.load_variation());
-    std::fflush(stdout);
+    progress.show(at, evaluation);
   };
   options.stop = [] { return interrupted != 0; };
   // The first signal ends the run with a checkpoint, a second one at once.
@@ -185,84 +147,230 @@ void run(const Arguments& arguments, const S& schedule) {
   action.sa_flags = static_cast<int>(SA_RESETHAND);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
-  const StepReport last = trainer.fit(stories.training, options);
+  const StepReport last = examples::train<Arch>(run);
   progress.end();
   if (interrupted != 0) std::printf("interrupted; --resume goes on from step %td\n", last.step);
-  std::printf("trained on %td tokens in %s; checkpoint: %s, metrics: %s\n", last.tokens,
-              clock_time(last.seconds).c_str(), arguments.out.c_str(), options.metrics.c_str());
+  std::printf("trained on %td tokens in %s; checkpoint: %s, the best: %s, for use: %s, metrics: %s\n", last.tokens,
+              examples::clock_time(last.seconds).c_str(), options.checkpoint.c_str(), options.best.c_str(),
+              options.best_weights.c_str(), options.metrics.c_str());
+}
+
+void benchmark(const Arguments& arguments) {
+  const Recipe& recipe = arguments.recipe;
+  const examples::BenchmarkRun run{.checkpoint = arguments.benchmark_of,
+                                   .settings = recipe.settings,
+                                   .optimizer = optimizer_of(recipe),
+                                   .batch = recipe.batch,
+                                   .time = arguments.time,
+                                   .accumulation = recipe.accumulation,
+                                   .recompute = recipe.recompute,
+                                   .threads = arguments.threads};
+  const auto measure = [&](auto named) {
+    std::printf("%s: %s\n", std::string(named.name).c_str(), std::string(named.about).c_str());
+    examples::benchmark<typename decltype(named)::Architecture>(run);
+  };
+  if (run.checkpoint.empty()) {
+    examples::with_architecture(arguments.preset, measure);
+  } else {
+    examples::with_architecture_of(run.checkpoint, measure);
+  }
+}
+
+void list() {
+  std::printf("%-22s %12s %12s   %s\n", "preset", "parameters", "a token uses", "what it is");
+  std::apply(
+      [](auto... named) {
+        const auto print = [](auto one) {
+          constexpr Count cost = count<typename decltype(one)::Architecture>();
+          std::printf("%-22s %10.1f M %10.1f M   %s\n", std::string(one.name).c_str(), double(cost.total) / 1e6,
+                      double(cost.active) / 1e6, std::string(one.about).c_str());
+        };
+        (print(named), ...);
+      },
+      examples::architectures);
+}
+
+/// An option that is one of several names.
+template <class Kind, std::size_t n>
+CLI::Option* add_choice(CLI::App& app, const char* name, Kind& kind, const std::array<std::string_view, n>& names,
+                        const std::string& text) {
+  return app
+      .add_option_function<std::string>(
+          name,
+          [&kind, names](const std::string& given) {
+            kind = static_cast<Kind>(std::find(names.begin(), names.end(), given) - names.begin());
+          },
+          text)
+      ->check(CLI::IsMember(std::vector<std::string>(names.begin(), names.end())));
+}
+
+/// What a preset recommends, which is its default.
+void add_recipe(CLI::App& app, Recipe& recipe) {
+  const auto number = [&](const char* name, double& value, const char* text) {
+    return app.add_option(name, value, text)->check(CLI::NonNegativeNumber)->group("Recommended by the preset");
+  };
+  const auto whole = [&](const char* name, Index& value, const char* text) {
+    return app.add_option(name, value, text)->group("Recommended by the preset");
+  };
+  whole("--batch", recipe.batch, "sequences of a micro-batch")->check(CLI::Range(1, 1 << 20));
+  whole("--accumulation", recipe.accumulation, "micro-batches of a step")->check(CLI::Range(1, 1 << 20));
+  add_choice(app, "--optimizer", recipe.optimizer, examples::optimizer_names,
+             "adamw, lion (a fifth of the rate, five times the decay) or muon")
+      ->group("Recommended by the preset");
+  app.add_option("--learning-rate", recipe.rate, "greatest learning rate")
+      ->check(CLI::PositiveNumber)
+      ->group("Recommended by the preset");
+  add_choice(app, "--schedule", recipe.schedule, examples::schedule_names,
+             "learning rate over time: cosine, constant, onecycle, or wsd (warm-up, stable, decay)")
+      ->group("Recommended by the preset");
+  whole("--warmup", recipe.warmup, "steps until the greatest rate; onecycle warms up over 30 % of the run")
+      ->check(CLI::NonNegativeNumber);
+  number("--floor", recipe.floor, "last rate of cosine and wsd, as a share of the greatest")
+      ->check(CLI::Range(0.0, 1.0));
+  number("--weight-decay", recipe.decay, "of matrices");
+  number("--beta1", recipe.beta1, "of AdamW or Lion")->check(CLI::Range(0.0, 0.999999));
+  number("--beta2", recipe.beta2, "of AdamW or Lion")->check(CLI::Range(0.0, 0.999999));
+  number("--clip", recipe.clip, "greatest norm of the gradients; 0: none");
+  app.add_flag("--recompute,!--no-recompute", recipe.recompute,
+               "compute activations again in backward: less memory, a third more time")
+      ->group("Recommended by the preset");
+}
+
+/// Settings, which belong to the model and its config.json; their names.
+std::vector<std::string> add_settings(CLI::App& app, Settings& settings) {
+  std::vector<std::string> names;
+  const auto add = [&](const char* name, double& value, const char* text, double greatest) {
+    names.push_back(name);
+    app.add_option(name, value, text)->check(CLI::Range(0.0, greatest))->group("The model's settings");
+  };
+  add("--dropout", settings.dropout, "share of zeros in embeddings and in what a block adds", 0.999);
+  add("--attention-dropout", settings.attention_dropout, "of the attention's probabilities", 0.999);
+  add("--expert-dropout", settings.expert_dropout, "of the experts' hidden activations", 0.999);
+  add("--jitter", settings.jitter, "routers with Jitter read their input times 1 ± this", 0.999);
+  add("--bias-rate", settings.bias_rate, "by which BalanceBias moves after each step", 1);
+  add("--routing-mass", settings.routing_mass, "DynamicTopK: probability that a token's experts reach together", 1);
+  add("--balance-weight", settings.balance_weight, "of the experts' balance loss", 1000);
+  add("--z-weight", settings.z_weight, "of the routers' z-loss", 1000);
+  names.push_back("--balance-over-step");
+  app.add_flag("--balance-over-step", settings.balance_over_step,
+               "the balance loss counts the whole step, not each micro-batch alone")
+      ->group("The model's settings");
+  return names;
+}
+
+/// Reads the command line: once for the preset, whose recipe is then the default for what is read again.
+/// Throws OptionError for options that contradict each other, CLI::ParseError for others.
+void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings, int count, char** values) {
+  app.parse(count, values);
+  const auto given = [&](const std::string& name) { return app.count(name) > 0; };
+  if (a.resume && a.resume_from.empty()) a.resume_from = a.out;
+  if (a.resume && !given("--out")) {
+    a.out = a.resume_from.has_filename() ? a.resume_from : a.resume_from.parent_path();
+    // Going on from the best checkpoint of a run is going on with the run.
+    const std::string name = a.out.filename().string();
+    if (name.size() > 5 && name.ends_with("-best")) a.out.replace_filename(name.substr(0, name.size() - 5));
+  }
+  const auto take_recipe = [&](auto named) {
+    a.preset = named.name;
+    a.recipe = named.recipe;
+  };
+  // A checkpoint knows what it is.
+  const path& checkpoint = a.resume ? a.resume_from : (a.from.empty() ? a.benchmark_of : a.from);
+  if (!checkpoint.empty() && !given("--preset")) {
+    examples::with_architecture_of(checkpoint, take_recipe);
+  } else {
+    examples::with_architecture(a.preset, take_recipe);
+  }
+  const Arguments before = a;
+  app.parse(count, values);
+  a.preset = before.preset, a.out = before.out, a.resume_from = before.resume_from;
+  if (a.recipe.optimizer == examples::OptimizerKind::lion) {  // Chen et al. 2023, section 5
+    if (!given("--learning-rate")) a.recipe.rate /= 5;
+    if (!given("--weight-decay")) a.recipe.decay *= 5;
+    if (!given("--beta2")) a.recipe.beta2 = 0.99;
+  }
+  if (!a.from.empty() && a.stories.tokenizer.empty()) {
+    a.stories.tokenizer = resolve_folder(a.from) / "tokenizer.json";
+  }
+  if (!a.resume) return;
+  auto kept = settings;
+  kept.push_back("--tokenizer");
+  for (const std::string& name : kept) {
+    if (given(name)) fail<OptionError>(name, " cannot be given with --resume: a run keeps that of its checkpoint");
+  }
+  a.stories.tokenizer = resolve_folder(a.resume_from) / "tokenizer.json";
+}
+
+void add_options(CLI::App& app, Arguments& a) {
+  app.add_option("--preset", a.preset, "architecture; --list tells of each: " + examples::names())
+      ->capture_default_str();
+  app.add_flag("--list", a.list, "print the presets and end");
+  examples::add_story_options(app, a.stories);
+  app.add_option("--out", a.out, "folder of the checkpoint; the best ones go to OUT-best and OUT-best-weights")
+      ->capture_default_str();
+  app.add_option("--metrics", a.metrics, "CSV of the run; default: OUT.csv");
+  app.add_option("--sequence", a.time, "tokens of a sequence; default: the model's context")
+      ->check(CLI::Range(1, 1 << 24));
+  app.add_option("--steps", a.steps, "steps to train in all")->check(CLI::NonNegativeNumber);
+  app.add_option("--minutes", a.minutes, "minutes to train in all; default: 5, if no --steps are given")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
+  app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
+  app.add_option("--evaluate-every", a.evaluate_every, "steps between evaluations; 0: only at the end")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--checkpoint-every", a.checkpoint_every, "steps between checkpoints; 0: not by steps")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--checkpoint-minutes", a.checkpoint_minutes, "minutes between checkpoints; 0: not by time")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--average", a.average,
+                 "decay of a moving average of the weights, 0.999 for example, which is then evaluated and goes to "
+                 "OUT-best-weights; 0: none")
+      ->check(CLI::Range(0.0, 0.9999999));
+  add_choice(app, "--batching", a.batching, std::array<std::string_view, 2>{"packed", "padded"},
+             "packed: rows cut from all stories in a row; padded: one story in each row");
+  auto* resume = app.add_option_function<std::string>(
+      "--resume",
+      [&a](const std::string& folder) {
+        a.resume = true;
+        a.resume_from = folder;
+      },
+      "go on from the checkpoint in FOLDER; default: from that in OUT");
+  resume->expected(0, 1)->type_name("[FOLDER]");
+  app.add_option("--from", a.from, "start with the weights of a checkpoint, trained or upcycled, and its tokenizer")
+      ->excludes(resume);
+  app.add_flag("--overwrite", a.overwrite, "replace the checkpoint in OUT");
+  auto* benchmark = app.add_option_function<std::string>(
+      "--benchmark",
+      [&a](const std::string& folder) {
+        a.benchmark = true;
+        a.benchmark_of = folder;
+      },
+      "measure speed and memory of the model in CHECKPOINT, or of the preset, and end");
+  benchmark->expected(0, 1)->type_name("[CHECKPOINT]")->excludes(resume);
 }
 
 }  // namespace
 
 int main(int count, char** values) {
   Arguments a;
-  CLI::App app("Trains a Mixture-of-Experts language model on stories.");
-  app.add_option("--preset", a.preset, "architecture: " + examples::names())->capture_default_str();
-  app.add_option("--data", a.data, "text to train on, stories separated by <|endoftext|>; default: stories made up");
-  app.add_option("--validation", a.validation, "text to validate on; default: the last of --data");
-  app.add_option("--validation-tokens", a.validation_tokens, "of --validation that are used, up to a story's end")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--embedded", a.embedded, "number of stories made up without --data")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 100000000));
-  app.add_option("--tokenizer", a.tokenizer, "tokenizer.json to use; default: one is learnt from the data");
-  app.add_option("--out", a.out, "folder of the checkpoint")->capture_default_str();
-  app.add_option("--metrics", a.metrics, "CSV of the run; default: OUT.csv");
-  app.add_option("--batch", a.batch, "sequences of a micro-batch")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 20));
-  app.add_option("--sequence", a.time, "tokens of a sequence; default: the model's context")
-      ->check(CLI::Range(1, 1 << 24));
-  app.add_option("--accumulation", a.accumulation, "micro-batches of a step")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1 << 20));
-  app.add_option("--steps", a.steps, "steps to train in all")->check(CLI::NonNegativeNumber);
-  app.add_option("--minutes", a.minutes, "minutes to train in all; default: 5, if no --steps are given")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--learning-rate", a.rate, "greatest learning rate")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--schedule", a.schedule, "learning rate over time")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"cosine", "constant"}));
-  app.add_option("--warmup", a.warmup, "steps until the greatest rate")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--floor", a.floor, "last learning rate of the cosine, as a share of the greatest")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--weight-decay", a.decay, "of matrices")->capture_default_str()->check(CLI::NonNegativeNumber);
-  app.add_option("--beta2", a.beta2, "AdamW's second beta")->capture_default_str()->check(CLI::Range(0.0, 0.999999));
-  app.add_option("--clip", a.clip, "greatest norm of the gradients; 0: none")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--balance-weight", a.settings.balance_weight, "of the experts' balance loss")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--z-weight", a.settings.z_weight, "of the routers' z-loss")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
-  app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
-  app.add_option("--evaluate-every", a.evaluate_every, "steps between evaluations; 0: only at the end")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--checkpoint-every", a.checkpoint_every, "steps between checkpoints; 0: only at the end")
-      ->check(CLI::NonNegativeNumber);
-  app.add_flag("--resume", a.resume, "go on from the checkpoint in OUT");
-  app.add_flag("--overwrite", a.overwrite, "replace the checkpoint in OUT")->excludes("--resume");
-  CLI11_PARSE(app, count, values);
-  if (a.steps == 0 && a.minutes == 0) a.minutes = 5;
-
+  CLI::App app("Trains a Mixture-of-Experts language model on stories, or measures one.");
+  add_options(app, a);
+  add_recipe(app, a.recipe);
+  const auto settings = add_settings(app, a.recipe.settings);
   try {
-    examples::with_architecture(a.preset, [&](auto named) {
-      using Arch = typename decltype(named)::Architecture;
-      if (a.schedule == "cosine") {
-        run<Arch>(a, WarmupCosine{.warmup = a.warmup, .floor = a.floor});
-      } else {
-        run<Arch>(a, Constant{.warmup = a.warmup});
-      }
-    });
+    parse(app, a, settings, count, values);
+    if (a.list) {
+      list();
+    } else if (a.benchmark) {
+      benchmark(a);
+    } else {
+      if (a.steps == 0 && a.minutes == 0) a.minutes = 5;
+      examples::with_architecture(a.preset, [&](auto named) { train<typename decltype(named)::Architecture>(a); });
+    }
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error);
   } catch (const std::exception& error) {
     std::fflush(stdout);
     std::fprintf(stderr, "\ntrain: %s\n", error.what());

@@ -39,7 +39,8 @@ say "Building the examples"
 generator=()
 if command -v ninja >/dev/null && [ ! -f "$build/CMakeCache.txt" ]; then generator=(-G Ninja); fi
 mkdir -p "$build"
-if ! { cmake -S . -B "$build" "${generator[@]}" -DTINYMOE_BUILD_TESTS=OFF -DTINYMOE_BUILD_EXAMPLES=ON &&
+if ! { cmake -S . -B "$build" "${generator[@]}" -DTINYMOE_BUILD_TESTS=OFF -DTINYMOE_BUILD_EXAMPLES=ON \
+         -DTINYMOE_EXAMPLE_PRESETS="$preset" &&
        cmake --build "$build" --parallel "$(nproc)" --target train sample; } >"$build/log.txt" 2>&1; then
   tail -n 30 "$build/log.txt" >&2
   echo "demo: the build failed; the whole log is in $build/log.txt" >&2

@@ -3,6 +3,8 @@
 
 #include "tinymoe/presets.hpp"
 
+#include <set>
+
 #include "support/catch.hpp"
 #include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/sample/generate.hpp"
@@ -112,4 +114,35 @@ TEST_CASE("The pocket mymoe learns and writes", "[presets]") { check_learns_and_
 TEST_CASE("The pocket sparse_moe learns and writes", "[presets]") { check_learns_and_writes<pocket::SparseMoE>(); }
 TEST_CASE("The pocket deepseek_mini learns and writes", "[presets]") {
   check_learns_and_writes<pocket::DeepSeekMini>();
+}
+
+TEST_CASE("config.json tells every preset from every other", "[presets]") {
+  std::set<std::string> descriptions;
+  const auto add = [&]<class... Arch>(std::type_identity<Arch>...) {
+    (descriptions.insert(describe<Arch>().dump()), ...);
+    return sizeof...(Arch);
+  };
+  const auto presets =
+      add(std::type_identity<presets::Story>(), std::type_identity<presets::StoryDense>(),
+          std::type_identity<presets::Pocket>(), std::type_identity<presets::Yardstick>(),
+          std::type_identity<presets::MiniMixtral>(), std::type_identity<presets::MiniMixtralWith<50257>>(),
+          std::type_identity<presets::MiniMixtralReadme>(), std::type_identity<presets::MiniMixtralTrue>(),
+          std::type_identity<presets::NanoGpt>(), std::type_identity<presets::NanoGptMoE>(),
+          std::type_identity<presets::NanoGptMoEReleased>(), std::type_identity<presets::MyMoE<>>(),
+          std::type_identity<presets::MyMoE<1024, UntiedHead>>(), std::type_identity<presets::SparseMoE>(),
+          std::type_identity<presets::DeepSeekMini>(), std::type_identity<pocket::MiniMixtral>(),
+          std::type_identity<pocket::NanoGpt>(), std::type_identity<pocket::NanoGptMoE>(),
+          std::type_identity<pocket::MyMoE>(), std::type_identity<pocket::SparseMoE>(),
+          std::type_identity<pocket::DeepSeekMini>());
+  CHECK(descriptions.size() == presets);
+  // Those that the hub's MixtralForCausalLM reads, and those that differ from it by an option alone.
+  CHECK(is_mixtral<presets::MiniMixtralTrue>());
+  CHECK(is_mixtral<presets::Story>());
+  CHECK_FALSE(is_mixtral<presets::MiniMixtral>());
+  CHECK_FALSE(is_mixtral<presets::MyMoE<>>());
+  CHECK_FALSE(is_mixtral<presets::DeepSeekMini>());
+  CHECK_FALSE(
+      is_mixtral<Transformer<
+          Vocab<64>, Context<8>, Width<16>,
+          Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, Rope, QkNorm>, Router<4, 2>, Expert<SwiGlu, Hidden<8>>>>>>());
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The example programs as a user runs them: train, interrupt, kill, resume, sample, tokenize, and mistakes.
-# usage: check.sh CASE TRAIN SAMPLE TOKENIZE
+# The example programs as a user runs them: train, interrupt, resume, sample, chat, sweep, upcycle, and mistakes.
+# usage: check.sh CASE FOLDER, where the programs are in FOLDER
 set -euo pipefail
-train=$2 sample=$3 tokenize=$4
+train=$2/train sample=$2/sample tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle
 project=$(cd "$(dirname "$0")/../.." && pwd)
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2
 folder=$(mktemp -d)
@@ -22,6 +22,12 @@ expect_error() {
   [ $status -lt 126 ] || fail "was not an error but a crash ($status): $*: $(tail -n 3 output.txt)"
   grep -qF -- "$sentence" output.txt || fail "said '$(tail -n 1 output.txt)' instead of '$sentence'"
 }
+# expect COMMAND…: it must succeed; its last lines are told if not.
+expect() {
+  "$@" >output.txt 2>&1 || fail "$*: $(tail -n 3 output.txt)"
+}
+# setting FOLDER NAME: a setting of a checkpoint.
+setting() { sed -n "s/^ *\"$2\": \([^,]*\),*$/\1/p" "$1/config.json"; }
 pocket() { "$train" --preset pocket --embedded 300 --batch 4 "$@"; }
 # The same in the background, such that $! is the program itself and not a shell around it.
 pocket_job() { exec "$train" --preset pocket --embedded 300 --batch 4 "$@"; }
@@ -36,6 +42,23 @@ case $1 in
       cmp whole/$file parts/$file || fail "$file differs"
     done
     [ "$(wc -l <whole.csv)" = "$(($(wc -l <parts.csv) - 1))" ] || fail "the metrics lack rows"  # one more evaluation
+    # A folder may be named, and what it holds need not be said again; from the best one the run goes on as well.
+    cp -r whole named
+    expect "$train" --embedded 300 --batch 4 --steps 12 --schedule constant --resume named
+    grep -q 'going on from named, step 10' output.txt || fail "did not go on from the folder: $(tail -n 3 output.txt)"
+    grep -q '^preset pocket' output.txt || fail "a checkpoint does not tell its preset"
+    pocket --steps 12 --schedule constant --out elsewhere --resume whole >log.txt
+    cmp named/model.safetensors elsewhere/model.safetensors || fail "another folder, other weights"
+    expect_error "holds a checkpoint" pocket --steps 14 --schedule constant --out elsewhere --resume whole
+    expect_error "holds a checkpoint" pocket --steps 14 --schedule constant --resume whole-best
+    pocket --steps 14 --schedule constant --resume whole-best --overwrite >log.txt
+    grep -q 'checkpoint: whole,' log.txt || fail "the best checkpoint is not of its run: $(tail -n 1 log.txt)"
+    # What a checkpoint keeps cannot be changed in silence.
+    for option in "--tokenizer named/tokenizer.json" "--balance-weight 0.1" "--z-weight 0.1" "--dropout 0.1" \
+      "--attention-dropout 0.1" "--expert-dropout 0.1" "--jitter 0.1" "--bias-rate 0.1" "--routing-mass 0.4" \
+      --balance-over-step; do
+      expect_error "${option%% *} cannot be given with --resume" pocket --steps 14 --out named --resume $option
+    done
     ;;
   kill)
     # Killed at random moments and resumed, a run ends where an undisturbed one does.
@@ -67,6 +90,112 @@ case $1 in
     grep -q 'interrupted' log.txt || fail "nothing was said of the interruption"
     "$sample" run --tokens 5 --quiet >/dev/null || fail "no checkpoint"
     ;;
+  best)
+    # The checkpoint of the lowest validation loss, with and without training state.
+    pocket --steps 30 --evaluate-every 10 --average 0.9 --out run >log.txt
+    [ -f run-best/trainer.json ] || fail "the best checkpoint cannot be resumed"
+    [ -f run-best-weights/model.safetensors ] && [ ! -f run-best-weights/trainer.json ] || fail "no weights alone"
+    expect "$sample" run-best-weights --tokens 5 --quiet
+    cmp run-best/model.safetensors run-best-weights/model.safetensors >/dev/null && fail "the average was not taken"
+    # What holds a model but no training state is not replaced, not even by --overwrite.
+    expect_error "holds a model without training state" pocket --steps 1 --out run-best-weights
+    expect_error "holds a model without training state" pocket --steps 1 --out run-best-weights --overwrite
+    expect_error "holds weights only" pocket --steps 40 --out other --resume run-best-weights
+    ;;
+  presets)
+    # Each small preset trains and writes; the list tells of each.
+    "$train" --list >list.txt
+    for preset in story pocket minimixtral_pocket nanogpt_pocket nanogpt_moe_pocket mymoe_pocket sparse_moe_pocket \
+      deepseek_mini_pocket; do
+      grep -q "^$preset " list.txt || fail "$preset is not in the list"
+      expect "$train" --preset $preset --embedded 300 --batch 2 --sequence 32 --steps 2 --out $preset
+      expect "$sample" $preset --tokens 5 --quiet
+    done
+    grep -Eq '^sparse_moe +158.6 M +70.5 M' list.txt || fail "the list has other counts"
+    # A preset recommends; the command line decides.
+    nanogpt() { expect "$train" --preset nanogpt --embedded 300 --batch 1 --accumulation 1 --sequence 16 --steps 1 "$@"; }
+    nanogpt --out recommended
+    [ "$(setting recommended dropout)" = 0.1 ] || fail "the published dropout is not the default"
+    grep -q ',4e-05,' recommended.csv || fail "onecycle does not start at a 25th of 1e-3: $(sed -n 2p recommended.csv)"
+    nanogpt --dropout 0.25 --schedule constant --warmup 0 --learning-rate 2e-4 --out decided
+    [ "$(setting decided dropout)" = 0.25 ] || fail "--dropout does not win"
+    grep -q ',0.0002,' decided.csv || fail "--learning-rate does not win: $(sed -n 2p decided.csv)"
+    ;;
+  options)
+    # Each option is taken and does something: other weights than without it.
+    run() { expect "$train" --embedded 300 --batch 2 --sequence 32 --steps 3 --warmup 0 "$@"; }
+    differs() {
+      local preset=$1
+      shift
+      [ -d plain_$preset ] || run --preset $preset --out plain_$preset
+      run --preset $preset --out other --overwrite "$@"
+      cmp -s plain_$preset/model.safetensors other/model.safetensors && fail "$* changes nothing in $preset"
+      return 0
+    }
+    for schedule in constant onecycle wsd; do differs pocket --schedule $schedule; done
+    for optimizer in lion muon; do differs pocket --optimizer $optimizer; done
+    differs pocket --batching padded
+    differs pocket --dropout 0.2
+    differs pocket --attention-dropout 0.2
+    differs pocket --expert-dropout 0.2
+    differs pocket --balance-weight 1
+    differs pocket --z-weight 1
+    run --preset pocket --accumulation 2 --balance-weight 1 --out micro
+    run --preset pocket --accumulation 2 --balance-weight 1 --balance-over-step --out step
+    cmp -s micro/model.safetensors step/model.safetensors && fail "--balance-over-step changes nothing"
+    differs mymoe_pocket --jitter 0.3
+    differs deepseek_mini_pocket --bias-rate 0.5
+    # Computing again gives the same bits in less memory; an average leaves the training alone.
+    run --preset pocket --recompute --out again
+    cmp plain_pocket/model.safetensors again/model.safetensors || fail "--recompute changes the weights"
+    run --preset pocket --average 0.9 --out averaged
+    cmp plain_pocket/model.safetensors averaged/model.safetensors || fail "--average changes the training"
+    run --preset pocket --routing-mass 0.7 --out mass
+    [ "$(setting mass routing_mass)" = 0.7 ] || fail "--routing-mass is not kept"
+    # And what is out of range is refused.
+    expect_error "--schedule" "$train" --schedule steep
+    expect_error "--optimizer" "$train" --optimizer sgd
+    expect_error "--batching" "$train" --batching loose
+    expect_error "--average" "$train" --average 1
+    for option in --dropout --attention-dropout --expert-dropout --jitter; do
+      expect_error "$option" "$train" $option 1
+      expect_error "$option" "$train" $option -0.1
+    done
+    expect_error "--routing-mass" "$train" --routing-mass 1.5
+    expect_error "--bias-rate" "$train" --bias-rate -1
+    expect_error "--beta2" "$train" --beta2 1
+    ;;
+  benchmark)
+    expect "$train" --preset pocket --benchmark
+    cp output.txt preset.txt
+    for line in 'parameters +156480' 'writing a token +[0-9.]+ ms +[0-9]+ tokens/s' \
+      'reading a prompt of 64 tokens +[0-9.]+ ms' 'a training step of 256 tokens +[0-9.]+ ms' \
+      'FLOPs\) for a token written +230656' 'activations of a training step +[0-9.]+ MiB' \
+      'the most that training held, all in all +[0-9.]+ MiB'; do
+      grep -Eq "$line" preset.txt || fail "no line '$line': $(cat preset.txt)"
+    done
+    pocket --steps 1 --out run >log.txt
+    expect "$train" --benchmark run --batch 2
+    grep -q '^pocket:' output.txt || fail "the checkpoint's preset is not told"
+    grep -q 'a training step of 128 tokens' output.txt || fail "--batch is not taken"
+    expect_error "there is no such folder" "$train" --benchmark nowhere
+    expect_error "--benchmark" "$train" --benchmark run --resume run
+    ;;
+  sweep)
+    expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv
+    [ "$(cut -d , -f 1 results/sweep.csv | tr '\n' ' ')" = "variant dense experts_8 bias " ] ||
+      fail "not a row for each variant: $(cat results/sweep.csv)"
+    grep -Eq '^dense,1000320,1000320,2196224,[0-9.]+,2,2048,[0-9.]+,[0-9.]+,0.0000$' results/sweep.csv ||
+      fail "not the dense variant's row: $(cat results/sweep.csv)"
+    grep -Eq '^dense +1.00M +1.00M +2.20M +[0-9]+ +2 +[0-9.]+ +\+0 %$' output.txt || fail "no table: $(cat output.txt)"
+    # The seed is the same for all, so a second sweep has the same losses.
+    cut -d , -f 1-4,6- results/sweep.csv >one.csv
+    expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv
+    cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a second sweep found other losses"
+    expect_error "--only" "$sweep" --only nothing
+    expect_error "missing.txt" "$sweep" --data missing.txt --steps 1
+    expect_error "cannot be written" "$sweep" --steps 1 --embedded 300 --only dense --csv /dev/full
+    ;;
   sample)
     pocket --steps 30 --out run >log.txt
     grep -Eq 'validation after step 30: loss [0-9.]+, [0-9.]+ bits per byte' log.txt || fail "no bits per byte"
@@ -77,10 +206,51 @@ case $1 in
     "$sample" run --prompt "" --temperature 0 --top-k 5 --top-p 0.5 --repetition-penalty 1.2 --tokens 100 >/dev/null 2>&1
     printf 'One day. %.0s' $(seq 200) >long.txt
     "$sample" run --prompt "$(cat long.txt)" --tokens 80 --quiet >/dev/null || fail "a long prompt"
+    # Several prompts are one batch, and each story the one that it is by itself.
+    "$sample" run --prompt "The cat" --prompt "One day" --tokens 20 --seed 5 --quiet >batch.txt
+    grep -q '^The cat' batch.txt && grep -q '^One day' batch.txt || fail "not a story for each prompt"
+    "$sample" run --prompt "The cat" --tokens 20 --seed 5 --quiet >alone.txt
+    head -n "$((1 + $(wc -l <alone.txt)))" batch.txt | tail -n +2 | cmp - alone.txt || fail "a batch writes other stories"
+    "$sample" run --stories 20 --tokens 4 --quiet | grep -c '^--- story' | grep -qx 20 || fail "not twenty stories"
+    "$sample" run --min-p 1 --tokens 20 --seed 5 --quiet >min.txt
+    "$sample" run --temperature 0 --tokens 20 --quiet | cmp - min.txt || fail "--min-p 1 is not the likeliest token"
+    "$sample" run --typical 0.2 --tokens 20 --seed 5 --quiet >typical.txt
+    "$sample" run --tokens 20 --seed 5 --quiet | cmp -s - typical.txt && fail "--typical changes nothing"
+    expect_error "min-p must be" "$sample" run --min-p 1.5
+    expect_error "typical-p must be" "$sample" run --typical 0
     expect_error "temperature must be" "$sample" run --temperature -1
     expect_error "top-p must be" "$sample" run --top-p 0
     expect_error "repetition penalty must be" "$sample" run --repetition-penalty 0
     expect_error "there is no such folder" "$sample" nowhere
+    ;;
+  chat)
+    pocket --steps 30 --out run >log.txt
+    printf '/help\n/tokens 8\n/seed 3\nOne day\n/again\n/nothing\n' | "$chat" run >one.txt 2>&1 ||
+      fail "$(tail -n 3 one.txt)"
+    grep -aq '/again' one.txt || fail "/help does not list the commands"
+    grep -aq '^One day' one.txt || fail "the prompt was not continued: $(cat one.txt)"
+    grep -aq 'there is no command /nothing' one.txt || fail "an unknown command is not told of: $(cat one.txt)"
+    printf '/tokens 8\n/seed 3\nOne day\n' | "$chat" run 2>/dev/null | grep -a '^One day' >two.txt
+    grep -a '^One day' one.txt | head -n 1 | cmp - two.txt || fail "the same seed wrote another story"
+    expect_error "there is no such folder" "$chat" nowhere
+    ;;
+  upcycle)
+    # A dense model becomes a mixture that gives the same logits, and is trained on.
+    expect "$train" --preset story_dense --embedded 300 --batch 2 --sequence 32 --steps 3 --out dense
+    expect "$upcycle" --dense dense --mixture story-4x2 --out mixture
+    "$sample" dense --temperature 0 --tokens 10 --quiet >dense.txt
+    "$sample" mixture --temperature 0 --tokens 10 --quiet | cmp - dense.txt || fail "the mixture writes another story"
+    expect "$train" --from mixture --embedded 300 --batch 2 --sequence 32 --steps 3 --out trained
+    grep -q '^preset story$' output.txt || fail "the mixture's preset is not told"
+    grep -q 'starting with the weights of mixture' output.txt || fail "does not start with the weights"
+    cmp mixture/tokenizer.json trained/tokenizer.json || fail "not the mixture's tokenizer"
+    expect "$train" --from mixture --embedded 300 --batch 2 --sequence 32 --steps 1 --learning-rate 1e-30 \
+      --weight-decay 0 --out same
+    cmp -s mixture/model.safetensors same/model.safetensors || fail "did not start with the mixture's weights"
+    expect_error "there is no such folder" "$train" --from nowhere
+    expect_error "--from" "$train" --from mixture --resume trained
+    expect_error "holds a model without training state" "$train" --from mixture --embedded 300 --steps 1 --out mixture
+    expect_error "is of another architecture" "$upcycle" --dense trained --out other
     ;;
   tokenize)
     pocket --steps 1 --out run >log.txt
@@ -126,7 +296,7 @@ case $1 in
       expect_error "model.safetensors" pocket --steps 4 --schedule constant --out run --resume --metrics other.csv
     )
     diff -r run before || fail "the last good checkpoint was touched"
-    [ "$(ls -d run* | tr '\n' ' ')" = "run run-data run.csv " ] || [ "$(ls -d run* | tr '\n' ' ')" = "run run.csv " ] ||
+    [ "$(ls -d run* | tr '\n' ' ')" = "run run-best run-best-weights run.csv " ] ||
       fail "something was left behind: $(ls -d run*)"
     ;;
   demo)

@@ -13,6 +13,11 @@ using Story = Transformer<
 static_assert(count<Story>().total == 2'461'248);
 static_assert(count<Story>().active == 1'576'512);
 
+/// The story preset without experts, of the width of one of them: what `upcycle` makes a Story of.
+using StoryDense =
+    Transformer<Vocab<2048>, Context<256>, Width<192>, TiedHead,
+                Layers<3, DenseBlock<RmsNorm, Attention<Heads<6>, KvHeads<2>, Rope>, Expert<SwiGlu, Hidden<256>>>>>;
+
 /// The smallest model that learns something of a story; for trying things out.
 using Pocket = Transformer<
     Vocab<512>, Context<64>, Width<64>, TiedHead,

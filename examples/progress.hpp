@@ -1,0 +1,74 @@
+#pragma once
+// What training tells as it goes.
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "programs.hpp"
+
+#include <unistd.h>
+
+namespace examples {
+
+/// 75 as "1:15".
+inline std::string clock_time(double seconds) {
+  char text[32];
+  const auto whole = static_cast<long>(seconds + 0.5);
+  std::snprintf(text, sizeof text, "%ld:%02ld", whole / 60, whole % 60);
+  return text;
+}
+
+/// One line that is written over on a terminal, and now and then a new one elsewhere.
+class Progress {
+ public:
+  void show(const tinymoe::StepReport& at, const Loads& loads) {
+    smooth_ = smooth_ == 0 ? at.loss : 0.95 * smooth_ + 0.05 * at.loss;
+    speed_ = speed_ == 0 ? at.tokens_per_second : 0.95 * speed_ + 0.05 * at.tokens_per_second;
+    if (at.fraction < 1 && at.seconds < next_) return;
+    next_ = at.seconds + (terminal_ ? 0.2 : 10);
+    const double left = at.fraction > 0 && at.fraction < 1 ? at.seconds / at.fraction - at.seconds : 0;
+    std::printf("%sstep %td  loss %.3f  %.0f tokens/s%s  %s left%s", terminal_ ? "\r" : "", at.step, smooth_, speed_,
+                usage(at.load_variation, loads).c_str(), clock_time(left).c_str(), terminal_ ? "\033[K" : "\n");
+    std::fflush(stdout);
+    open_ = terminal_;
+  }
+
+  void show(const tinymoe::StepReport& at, const tinymoe::EvaluationReport& evaluation) {
+    end();
+    std::printf("validation after step %td: loss %.4f, %.4f bits per byte%s\n", at.step, evaluation.loss,
+                evaluation.bits_per_byte, usage(evaluation.load_variation(), evaluation.loads).c_str());
+    std::fflush(stdout);
+  }
+
+  /// Ends the line, so that others can follow.
+  void end() {
+    if (open_) std::printf("\n");
+    open_ = false;
+  }
+
+ private:
+  /// How evenly experts are used: the deviation of their loads, and the least and the most used one of all mixtures,
+  /// in shares of what each would have if all were used alike. A model without experts has nothing to say.
+  static std::string usage(double variation, const Loads& loads) {
+    if (loads.empty()) return "";
+    double least = 1e9, most = 0;
+    for (const auto& mixture : loads) {
+      double total = 0;
+      for (const Index load : mixture) total += static_cast<double>(load);
+      for (const Index load : mixture) {
+        const double share = total > 0 ? static_cast<double>(load) / total * static_cast<double>(mixture.size()) : 0;
+        least = std::min(least, share), most = std::max(most, share);
+      }
+    }
+    char text[80];
+    std::snprintf(text, sizeof text, "  expert load +-%.0f %% (%.2f to %.2f of even)", 100 * variation, least, most);
+    return text;
+  }
+
+  bool terminal_ = isatty(STDOUT_FILENO) == 1, open_ = false;
+  double smooth_ = 0, speed_ = 0, next_ = 0;
+};
+
+}  // namespace examples

@@ -1,0 +1,83 @@
+#include "stories.hpp"
+
+#include <cstdio>
+#include <tinymoe/text/text.hpp>
+
+namespace examples {
+
+using namespace tinymoe;
+using std::filesystem::path;
+
+namespace {
+
+template <StorySource Source>
+Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index vocabulary, int threads) {
+  if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
+  std::printf("learning a tokenizer of %td tokens\n", vocabulary);
+  std::fflush(stdout);
+  return train_tokenizer(source, {.vocabulary = vocabulary, .threads = threads});
+}
+
+/// What is said of a file's text, with the file's name.
+template <class F>
+auto about(const path& text, F&& f) {
+  try {
+    return f();
+  } catch (const TextError& error) {
+    fail<FileError>(text.string(), ": ", error.what());
+  }
+}
+
+/// Texts from files; without a validation text, the last stories of the training text are held out.
+Stories from_files(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
+  auto tokenizer =
+      about(options.data, [&] { return tokenizer_for(options, TextCorpus(options.data), vocabulary, threads); });
+  std::printf("reading %s\n", options.data.c_str());
+  std::fflush(stdout);
+  std::filesystem::create_directories(token_folder);
+  auto training = TokenData::open_or_encode(options.data, tokenizer, token_folder / "training.tokens", threads);
+  if (options.validation.empty()) {
+    auto split = hold_out(training, tokenizer);
+    return {std::move(tokenizer), std::move(split.training), std::move(split.validation)};
+  }
+  auto validation =
+      TokenData::open_or_encode(options.validation, tokenizer, token_folder / "validation.tokens", threads);
+  return {tokenizer, std::move(training), first_stories(validation, tokenizer, options.validation_tokens)};
+}
+
+/// The library's own stories; those for validation are other ones.
+Stories embedded(const StoryOptions& options, Index vocabulary, int threads) {
+  std::printf("no stories were named: training on %td that tinymoe makes up itself\n", options.embedded);
+  const auto count = static_cast<std::uint64_t>(options.embedded), held_out = std::max<std::uint64_t>(1, count / 100);
+  const EmbeddedStories training{.count = count}, validation{.count = held_out, .first = count};
+  auto tokenizer = tokenizer_for(options, training, vocabulary, threads);
+  auto tokens = TokenData::encode(training, tokenizer, threads);
+  auto held_out_tokens = TokenData::encode(validation, tokenizer, threads);
+  return {std::move(tokenizer), std::move(tokens), std::move(held_out_tokens)};
+}
+
+}  // namespace
+
+void add_story_options(CLI::App& app, StoryOptions& options) {
+  app.add_option("--data", options.data,
+                 "text to train on, stories separated by <|endoftext|>; default: stories made up");
+  app.add_option("--validation", options.validation, "text to validate on; default: the last of --data");
+  app.add_option("--validation-tokens", options.validation_tokens, "of --validation that are used, up to a story's end")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--embedded", options.embedded, "number of stories made up without --data")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100000000));
+  app.add_option("--tokenizer", options.tokenizer, "tokenizer.json to use; default: one is learnt from the data");
+}
+
+Stories load_stories(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
+  Stories stories = options.data.empty() ? embedded(options, vocabulary, threads)
+                                         : from_files(options, vocabulary, token_folder, threads);
+  std::printf("%td tokens to train on, %td to validate; %.2f bytes a token\n", stories.training.size(),
+              stories.validation.size(), double(stories.validation.text_bytes()) / double(stories.validation.size()));
+  std::fflush(stdout);
+  return stories;
+}
+
+}  // namespace examples

@@ -1,0 +1,154 @@
+// Trains the variants of variants.hpp one after another, each with the same budget, and compares them.
+//
+//   sweep --data stories.txt --validation more_stories.txt --minutes 3 --csv sweep.csv
+//   sweep --only dense --only experts_8 --steps 500
+//
+// The table grows by a row as each variant ends, and so does the CSV: an interrupted sweep keeps what it has.
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+
+#include "programs.hpp"
+#include "stories.hpp"
+#include "variants.hpp"
+
+namespace {
+
+using namespace tinymoe;
+
+using std::filesystem::path;
+
+struct Arguments {
+  examples::StoryOptions stories;
+  path csv = "sweep.csv";
+  std::vector<std::string> only;
+  Index steps = 0, batch = 4, warmup = 60;
+  double minutes = 0, rate = 5e-3;
+  std::uint64_t seed = 1337;
+  int threads = 0;
+};
+
+/// What is known of a variant when it has been trained.
+struct Result {
+  Count cost;
+  StepReport last;
+  EvaluationReport evaluation;
+};
+
+std::vector<std::string> names() {
+  std::vector<std::string> all;
+  std::apply([&](auto... variant) { (all.emplace_back(variant.name), ...); }, examples::variants);
+  return all;
+}
+
+/// The table on the screen and the CSV.
+class Table {
+ public:
+  explicit Table(const path& csv) : path_(csv) {
+    std::error_code ignored;
+    if (csv.has_parent_path()) std::filesystem::create_directories(csv.parent_path(), ignored);
+    file_.open(csv, std::ios::trunc);
+    file_ << "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
+             "validation_bits_per_byte,load_variation\n";
+    flush();
+    std::printf("%-14s %10s %10s %14s %9s %8s %13s %8s\n", "variant", "parameters", "active", "FLOPs a token",
+                "tokens/s", "steps", "bits per byte", "load");
+    std::fflush(stdout);
+  }
+
+  void add(const std::string& name, const Result& result) {
+    const auto& [cost, last, evaluation] = result;
+    const double speed = last.seconds > 0 ? double(last.tokens) / last.seconds : 0;
+    std::printf("%-14s %9.2fM %9.2fM %13.2fM %9.0f %8td %13.4f %+6.0f %%\n", name.c_str(), double(cost.total) / 1e6,
+                double(cost.active) / 1e6, double(cost.flops_forward) / 1e6, speed, last.step, evaluation.bits_per_byte,
+                100 * evaluation.load_variation());
+    std::fflush(stdout);
+    char row[320];
+    std::snprintf(row, sizeof row, "%s,%td,%td,%td,%.1f,%td,%td,%.6f,%.6f,%.4f\n", name.c_str(), cost.total,
+                  cost.active, cost.flops_forward, speed, last.step, last.tokens, evaluation.loss,
+                  evaluation.bits_per_byte, evaluation.load_variation());
+    file_ << row;
+    flush();
+  }
+
+ private:
+  void flush() {
+    file_ << std::flush;
+    if (!file_) fail<FileError>(path_.string(), ": the results cannot be written");
+  }
+
+  path path_;
+  std::ofstream file_;
+};
+
+template <class Arch>
+Result train(const Arguments& arguments, const examples::Stories& stories) {
+  Result result{.cost = count<Arch>(), .last = {}, .evaluation = {}};
+  examples::TrainRun run{.settings = {},
+                         .optimizer = AdamW{.lr = arguments.rate},
+                         .schedule = WarmupCosine{.warmup = arguments.warmup, .floor = 0.02},
+                         .training = &stories.training,
+                         .options = {.batch = arguments.batch,
+                                     .steps = arguments.steps,
+                                     .minutes = arguments.minutes,
+                                     .seed = Seed{arguments.seed},
+                                     .validation = &stories.validation},
+                         .threads = arguments.threads};
+  run.options.on_evaluation = [&](const StepReport&, const EvaluationReport& evaluation) {
+    result.evaluation = evaluation;
+  };
+  result.last = examples::train<Arch>(run);
+  return result;
+}
+
+void sweep(const Arguments& arguments) {
+  path token_folder = arguments.csv;
+  token_folder += "-data";
+  constexpr Index vocabulary = examples::VariantAt<0>::vocab;
+  const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.threads);
+  Table table(arguments.csv);
+  const auto run = [&](auto variant) {
+    const std::string name(variant.name);
+    const auto& only = arguments.only;
+    if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) return;
+    using Arch = typename decltype(variant)::Architecture;
+    static_assert(Arch::vocab == vocabulary, "the variants share one tokenizer");
+    table.add(name, train<Arch>(arguments, stories));
+  };
+  std::apply([&](auto... variant) { (run(variant), ...); }, examples::variants);
+  std::printf("results: %s\n", arguments.csv.c_str());
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments a;
+  CLI::App app("Trains variants of an architecture with the same budget and compares them.");
+  examples::add_story_options(app, a.stories);
+  app.add_option("--only", a.only, "a variant to train, may be given several times; default: all")
+      ->allow_extra_args(false)
+      ->check(CLI::IsMember(names()));
+  app.add_option("--minutes", a.minutes, "minutes of training for each; default: 1, if no --steps are given")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--steps", a.steps, "steps of training for each")->check(CLI::NonNegativeNumber);
+  app.add_option("--batch", a.batch, "sequences of a step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
+  app.add_option("--learning-rate", a.rate, "greatest learning rate")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  app.add_option("--warmup", a.warmup, "steps until the greatest rate")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--csv", a.csv, "the results as a CSV")->capture_default_str();
+  app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
+  app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
+  CLI11_PARSE(app, argc, argv);
+  if (a.steps == 0 && a.minutes == 0) a.minutes = 1;
+  try {
+    sweep(a);
+  } catch (const std::exception& error) {
+    std::fflush(stdout);
+    std::fprintf(stderr, "\nsweep: %s\n", error.what());
+    return 1;
+  }
+}

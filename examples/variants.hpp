@@ -1,0 +1,54 @@
+#pragma once
+// The variants that `sweep` compares. Adding one is a line in `variants`.
+
+#include <string_view>
+#include <tinymoe/model.hpp>
+#include <tuple>
+
+namespace examples {
+
+using namespace tinymoe;
+
+/// What all variants share. A token passes networks of 512 hidden numbers in each layer, however they are cut, so that
+/// all have about the same active parameters.
+template <class Block>
+using Variant = Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead, Layers<3, Block>>;
+using SweepAttention = Attention<Heads<4>, KvHeads<2>, Rope>;
+/// `Options`: of the router.
+template <Index E, Index K, Index F, class... Options>
+using Mix = Variant<MoEBlock<RmsNorm, SweepAttention, Router<E, K, Options...>, Expert<SwiGlu, Hidden<F>>>>;
+using Dense512 = Variant<DenseBlock<RmsNorm, SweepAttention, Expert<SwiGlu, Hidden<512>>>>;
+using SharedOfFour = Variant<
+    MoEBlock<RmsNorm, SweepAttention, Router<15, 3>, Expert<SwiGlu, Hidden<128>>, Shared<Expert<SwiGlu, Hidden<128>>>>>;
+
+/// A variant and what the table calls it.
+template <class Arch>
+struct NamedVariant {
+  using Architecture = Arch;
+  std::string_view name, about;
+};
+
+// A line each; CMake counts them.
+// clang-format off
+inline constexpr auto variants = std::tuple(
+    NamedVariant<Dense512>{"dense", "no experts"},
+    NamedVariant<Mix<4, 2, 256>>{"experts_4", "two of 4 experts"},
+    NamedVariant<Mix<8, 2, 256>>{"experts_8", "two of 8: what those below change"},
+    NamedVariant<Mix<16, 2, 256>>{"experts_16", "two of 16"},
+    NamedVariant<Mix<4, 1, 512>>{"top_1", "one of 4 experts of twice the size"},
+    NamedVariant<Mix<16, 4, 128>>{"fine_2", "four of 16 experts of half the size"},
+    NamedVariant<Mix<32, 8, 64>>{"fine_4", "eight of 32 experts of a quarter of the size"},
+    NamedVariant<SharedOfFour>{"shared", "three of 15 of half the size, and one for every token"},
+    NamedVariant<Mix<8, 2, 256, NoBalance>>{"no_balance", "nothing balances the experts"},
+    NamedVariant<Mix<8, 2, 256, NoisyTopK>>{"noisy", "learnt noise on the router"},
+    NamedVariant<Mix<8, 2, 256, BalanceBias, NoBalance>>{"bias", "balanced by a bias, not by a loss"},
+    NamedVariant<Mix<8, 2, 256, SigmoidScores, BalanceBias, NoBalance>>{"sigmoid", "the same with sigmoid scores"},
+    NamedVariant<Mix<8, 2, 256, ExpertChoice>>{"expert_choice", "experts choose tokens"},
+    NamedVariant<Mix<8, 2, 256, Capacity<5, 4>>>{"capacity", "experts drop what is above 5/4 of their share"});
+// clang-format on
+
+/// The variant of a line, from 0.
+template <std::size_t line>
+using VariantAt = typename std::tuple_element_t<line, decltype(variants)>::Architecture;
+
+}  // namespace examples
