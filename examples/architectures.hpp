@@ -83,6 +83,9 @@ inline constexpr auto architectures = std::tuple(
     Named<presets::pocket::MyMoE>{"mymoe_pocket", "mymoe for some minutes on two cores"},
     Named<presets::SparseMoE>{"sparse_moe", "two of sixteen GELU experts, GPT-2's vocabulary", recipes::sparse_moe},
     Named<presets::pocket::SparseMoE>{"sparse_moe_pocket", "sparse_moe for some minutes on two cores"},
+    Named<presets::Characters::Dense>{"characters", "llama2.c's dense model of 105 characters"},
+    Named<presets::Characters::Mixture<4, 2>>{"characters_4x2", "the same upcycled to four experts"},
+    Named<presets::Characters::Mixture<8, 2>>{"characters_8x2", "the same upcycled to eight"},
     Named<presets::DeepSeekMini>{"deepseek_mini", "fine-grained and shared experts", recipes::deepseek_mini},
     Named<presets::pocket::DeepSeekMini>{"deepseek_mini_pocket", "deepseek_mini for some minutes on two cores"});
 // clang-format on

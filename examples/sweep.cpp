@@ -27,6 +27,7 @@ struct Arguments {
   double minutes = 0, rate = 5e-3;
   std::uint64_t seed = 1337;
   int threads = 0;
+  bool overwrite = false;
 };
 
 /// What is known of a variant when it has been trained.
@@ -45,7 +46,10 @@ std::vector<std::string> names() {
 /// The table on the screen and the CSV.
 class Table {
  public:
-  explicit Table(const path& csv) : path_(csv) {
+  Table(const path& csv, bool overwrite) : path_(csv) {
+    if (!overwrite && std::filesystem::exists(csv)) {
+      fail<FileError>(csv.string(), ": is there already; give --overwrite to replace it, or another --csv");
+    }
     std::error_code ignored;
     if (csv.has_parent_path()) std::filesystem::create_directories(csv.parent_path(), ignored);
     file_.open(csv, std::ios::trunc);
@@ -106,18 +110,25 @@ void sweep(const Arguments& arguments) {
   path token_folder = arguments.csv;
   token_folder += "-data";
   constexpr Index vocabulary = examples::VariantAt<0>::vocab;
+  Table table(arguments.csv, arguments.overwrite);
   const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.threads);
-  Table table(arguments.csv);
+  bool failed = false;
   const auto run = [&](auto variant) {
     const std::string name(variant.name);
     const auto& only = arguments.only;
     if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) return;
     using Arch = typename decltype(variant)::Architecture;
     static_assert(Arch::vocab == vocabulary, "the variants share one tokenizer");
-    table.add(name, train<Arch>(arguments, stories));
+    try {
+      table.add(name, train<Arch>(arguments, stories));
+    } catch (const TrainingError& error) {  // the others are worth training all the same
+      std::printf("%-14s failed: %s\n", name.c_str(), error.what());
+      failed = true;
+    }
   };
   std::apply([&](auto... variant) { (run(variant), ...); }, examples::variants);
   std::printf("results: %s\n", arguments.csv.c_str());
+  if (failed) fail<TrainingError>("a variant could not be trained");
 }
 
 }  // namespace
@@ -140,6 +151,7 @@ int main(int argc, char** argv) {
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_option("--csv", a.csv, "the results as a CSV")->capture_default_str();
+  app.add_flag("--overwrite", a.overwrite, "replace the CSV, if there is one");
   app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
   app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
   CLI11_PARSE(app, argc, argv);

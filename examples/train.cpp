@@ -71,6 +71,14 @@ void check_out(const Arguments& arguments) {
   }
 }
 
+/// Removes the best checkpoints of a run that is replaced: its successor's are not there until its first evaluation.
+void remove_best(const path& out) {
+  for (const char* what : {"-best", "-best-weights"}) {
+    const path folder = beside(out, what);
+    if (std::filesystem::exists(folder / "model.safetensors")) std::filesystem::remove_all(folder);
+  }
+}
+
 AnySchedule schedule_of(const Recipe& recipe) {
   switch (recipe.schedule) {
     case examples::ScheduleKind::constant:
@@ -97,12 +105,66 @@ AnyOptimizer<Cpu> optimizer_of(const Recipe& recipe) {
   return AdamW{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
 }
 
+/// What a run must go on with, as its checkpoints keep it.
+nlohmann::json to_json(const Arguments& a) {
+  const Recipe& recipe = a.recipe;
+  return {{"optimizer", examples::optimizer_names[static_cast<std::size_t>(recipe.optimizer)]},
+          {"learning_rate", recipe.rate},
+          {"beta1", recipe.beta1},
+          {"beta2", recipe.beta2},
+          {"weight_decay", recipe.decay},
+          {"clip", recipe.clip},
+          {"schedule", examples::schedule_names[static_cast<std::size_t>(recipe.schedule)]},
+          {"warmup", recipe.warmup},
+          {"floor", recipe.floor},
+          {"batch", recipe.batch},
+          {"accumulation", recipe.accumulation},
+          {"recompute", recipe.recompute},
+          {"sequence", a.time},
+          {"steps", a.steps},
+          {"minutes", a.minutes},
+          {"average", a.average},
+          {"padded", a.batching == Batching::padded},
+          {"seed", a.seed}};
+}
+
+/// Takes up what a checkpoint keeps of its run; what it does not have stays as it is. Throws FileError for a value of
+/// another kind.
+void take_up(Arguments& a, const path& checkpoint) {
+  const nlohmann::json kept = training_recipe(checkpoint);
+  if (kept.is_null()) return;
+  const std::string name = (checkpoint / "trainer.json").string();
+  const auto take = [&](const char* key, auto& value) {
+    value = json_field_or<std::remove_reference_t<decltype(value)>>(kept, key, name, value);
+  };
+  const auto take_name = [&](const char* key, auto& kind, const auto& names) {
+    const std::string text =
+        json_field_or<std::string>(kept, key, name, std::string(names[static_cast<std::size_t>(kind)]));
+    const auto at = std::find(names.begin(), names.end(), text);
+    if (at == names.end()) fail<FileError>(name, ": there is no ", key, " called ", text);
+    kind = static_cast<std::remove_reference_t<decltype(kind)>>(at - names.begin());
+  };
+  Recipe& recipe = a.recipe;
+  take_name("optimizer", recipe.optimizer, examples::optimizer_names);
+  take_name("schedule", recipe.schedule, examples::schedule_names);
+  take("learning_rate", recipe.rate), take("beta1", recipe.beta1), take("beta2", recipe.beta2);
+  take("weight_decay", recipe.decay), take("clip", recipe.clip);
+  take("warmup", recipe.warmup), take("floor", recipe.floor);
+  take("batch", recipe.batch), take("accumulation", recipe.accumulation), take("recompute", recipe.recompute);
+  take("sequence", a.time), take("steps", a.steps), take("minutes", a.minutes);
+  take("average", a.average), take("seed", a.seed);
+  bool padded = a.batching == Batching::padded;
+  take("padded", padded);
+  a.batching = padded ? Batching::padded : Batching::packed;
+}
+
 template <class Arch>
 void train(const Arguments& arguments) {
   std::printf("preset %s\n", arguments.preset.c_str());
   print_count(std::cout, count<Arch>());
   std::cout.flush();
   check_out(arguments);
+  if (arguments.overwrite && !arguments.resume) remove_best(arguments.out);
   const examples::Stories stories =
       examples::load_stories(arguments.stories, Arch::vocab, beside(arguments.out, "-data"), arguments.threads);
 
@@ -129,7 +191,8 @@ void train(const Arguments& arguments) {
                                      .best = beside(arguments.out, "-best"),
                                      .best_weights = beside(arguments.out, "-best-weights"),
                                      .tokenizer = &stories.tokenizer,
-                                     .metrics = arguments.metrics},
+                                     .metrics = arguments.metrics,
+                                     .recipe = to_json(arguments)},
                          .resume = arguments.resume_from,
                          .weights = arguments.from,
                          .threads = arguments.threads};
@@ -281,10 +344,15 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
   } else {
     examples::with_architecture(a.preset, take_recipe);
   }
+  if (a.resume) {  // a run goes on as it was; what the command line says wins
+    take_up(a, a.resume_from);
+    if (given("--steps") && !given("--minutes")) a.minutes = 0;
+    if (given("--minutes") && !given("--steps")) a.steps = 0;
+  }
   const Arguments before = a;
   app.parse(count, values);
   a.preset = before.preset, a.out = before.out, a.resume_from = before.resume_from;
-  if (a.recipe.optimizer == examples::OptimizerKind::lion) {  // Chen et al. 2023, section 5
+  if (!a.resume && a.recipe.optimizer == examples::OptimizerKind::lion) {  // Chen et al. 2023, section 5
     if (!given("--learning-rate")) a.recipe.rate /= 5;
     if (!given("--weight-decay")) a.recipe.decay *= 5;
     if (!given("--beta2")) a.recipe.beta2 = 0.99;
@@ -340,7 +408,7 @@ void add_options(CLI::App& app, Arguments& a) {
   resume->expected(0, 1)->type_name("[FOLDER]");
   app.add_option("--from", a.from, "start with the weights of a checkpoint, trained or upcycled, and its tokenizer")
       ->excludes(resume);
-  app.add_flag("--overwrite", a.overwrite, "replace the checkpoint in OUT");
+  app.add_flag("--overwrite", a.overwrite, "replace the checkpoints of OUT, the best ones too");
   auto* benchmark = app.add_option_function<std::string>(
       "--benchmark",
       [&a](const std::string& folder) {

@@ -1,7 +1,7 @@
 // Makes a mixture of experts of a trained dense model; it computes what the dense model does until it is trained on.
 //
 //   upcycle --llama2c model.bin --tokenizer tokenizer.bin --out runs/mixture
-//   upcycle --dense runs/dense --mixture story-4x2 --out runs/mixture
+//   upcycle --dense runs/dense --mixture story --out runs/mixture
 
 #include <CLI/CLI.hpp>
 #include <cmath>
@@ -17,38 +17,28 @@ namespace {
 using namespace tinymoe;
 using std::filesystem::path;
 
-/// A dense model as llama2.c has them, and its mixtures.
-template <Index V, Index C, Index D, Index L, Index H, Index G, Index F>
-struct Llama {
-  using A = Attention<Heads<H>, KvHeads<G>, Rope>;
-  using X = Expert<SwiGlu, Hidden<F>>;
-  template <class Block>
-  using Of = Transformer<Vocab<V>, Context<C>, Width<D>, TiedHead, Layers<L, Block>>;
-  using DenseModel = Of<DenseBlock<RmsNorm, A, X>>;
-  template <Index E, Index K>
-  using Mixture = Of<MoEBlock<RmsNorm, A, Router<E, K>, X>>;
-};
-
 /// A dense architecture, the mixture that is made of it, and what the command line calls that.
-template <class From, Index E, Index K>
+template <class From, class To>
 struct Pair {
-  using DenseArch = typename From::DenseModel;
-  using MixtureArch = typename From::template Mixture<E, K>;
+  using DenseArch = From;
+  using MixtureArch = To;
   const char *name, *about;
 };
 
-using Characters = Llama<105, 256, 128, 5, 8, 4, 352>;
-using Stories260K = Llama<512, 512, 64, 5, 8, 4, 172>;
-using Stories15M = Llama<32000, 256, 288, 6, 6, 6, 768>;
-using DenseStory = Llama<2048, 256, 192, 3, 6, 2, 256>;  // presets::Story, dense
+/// One of llama2.c's models and a mixture of E of its networks.
+template <class Shape, Index E, Index K>
+using Llama = Pair<typename Shape::Dense, typename Shape::template Mixture<E, K>>;
+using Stories260K = presets::Llama2c<512, 512, 64, 5, 8, 4, 172>;
+using Stories15M = presets::Llama2c<32000, 256, 288, 6, 6, 6, 768>;
 
-/// What this program is compiled for. Adding a mixture is a line here; of those of one dense model the first is the
-/// default.
-constexpr auto pairs = std::tuple(Pair<Characters, 4, 2>{"characters-4x2", "of 105 characters, width 128"},
-                                  Pair<Characters, 8, 2>{"characters-8x2", "the same with eight experts"},
-                                  Pair<Stories260K, 8, 2>{"stories260k-8x2", "of llama2.c's stories260K"},
-                                  Pair<Stories15M, 4, 2>{"stories15m-4x2", "of llama2.c's stories15M"},
-                                  Pair<DenseStory, 4, 2>{"story-4x2", "the preset story, of its dense kind"});
+/// What this program is compiled for. Adding a mixture is a line here (and one in architectures.hpp, for the programs
+/// that go on with it); of those of one dense model the first is the default.
+constexpr auto pairs =
+    std::tuple(Llama<presets::Characters, 4, 2>{"characters_4x2", "of 105 characters, width 128"},
+               Llama<presets::Characters, 8, 2>{"characters_8x2", "the same with eight experts"},
+               Llama<Stories260K, 8, 2>{"stories260k_8x2", "of llama2.c's stories260K"},
+               Llama<Stories15M, 4, 2>{"stories15m_4x2", "of llama2.c's stories15M"},
+               Pair<presets::StoryDense, presets::Story>{"story", "the preset story, of its dense kind"});
 
 struct Arguments {
   path llama2c, tokenizer, dense, out;

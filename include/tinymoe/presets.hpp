@@ -14,8 +14,10 @@
 /// | presets/mymoe.hpp         | MyMoE<F, Head>                                         | top-1, capacity, jitter        |
 /// | presets/sparse_moe.hpp    | SparseMoE                                              | sixteen experts, LayerNorm     |
 /// | presets/deepseek_mini.hpp | DeepSeekMini                                           | shared and fine-grained experts|
+/// | presets/llama2c.hpp       | Llama2c<…>::Dense, Mixture<E, K>; Characters           | for upcycling                  |
 
 #include "tinymoe/presets/deepseek_mini.hpp"
+#include "tinymoe/presets/llama2c.hpp"
 #include "tinymoe/presets/minimixtral.hpp"
 #include "tinymoe/presets/mymoe.hpp"
 #include "tinymoe/presets/nanogpt.hpp"

@@ -237,7 +237,7 @@ case $1 in
   upcycle)
     # A dense model becomes a mixture that gives the same logits, and is trained on.
     expect "$train" --preset story_dense --embedded 300 --batch 2 --sequence 32 --steps 3 --out dense
-    expect "$upcycle" --dense dense --mixture story-4x2 --out mixture
+    expect "$upcycle" --dense dense --mixture story --out mixture
     "$sample" dense --temperature 0 --tokens 10 --quiet >dense.txt
     "$sample" mixture --temperature 0 --tokens 10 --quiet | cmp - dense.txt || fail "the mixture writes another story"
     expect "$train" --from mixture --embedded 300 --batch 2 --sequence 32 --steps 3 --out trained

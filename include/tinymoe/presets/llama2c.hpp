@@ -1,0 +1,27 @@
+#pragma once
+/// @file
+/// Dense story models of llama2.c (Karpathy 2023), and mixtures of their shapes for `upcycle`.
+
+#include "tinymoe/analysis/count.hpp"
+
+namespace tinymoe::presets {
+
+/// A dense model as llama2.c has them, with a tied head, and its mixtures.
+template <Index V, Index C, Index D, Index L, Index H, Index G, Index F>
+struct Llama2c {
+  using LlamaAttention = Attention<Heads<H>, KvHeads<G>, Rope>;
+  using LlamaNetwork = Expert<SwiGlu, Hidden<F>>;
+  template <class Block>
+  using Of = Transformer<Vocab<V>, Context<C>, Width<D>, TiedHead, Layers<L, Block>>;
+  using Dense = Of<DenseBlock<RmsNorm, LlamaAttention, LlamaNetwork>>;
+  /// E experts of the dense network's size, of which a token takes K.
+  template <Index E, Index K>
+  using Mixture = Of<MoEBlock<RmsNorm, LlamaAttention, Router<E, K>, LlamaNetwork>>;
+};
+
+/// A model of 105 characters, and its sizes in llama2.c's file.
+using Characters = Llama2c<105, 256, 128, 5, 8, 4, 352>;
+static_assert(count<Characters::Dense>().total ==
+              105 * 128 + 5 * (2 * 128 + 128 * (2 * 128 + 2 * 64) + 3 * 128 * 352) + 128);
+
+}  // namespace tinymoe::presets
