@@ -17,7 +17,7 @@ namespace detail {
 inline std::string grouped(Index number) {
   std::string digits = std::to_string(number);
   for (Index at = std::ssize(digits) - 3; at > (number < 0 ? 1 : 0); at -= 3) {
-    digits.insert(static_cast<std::size_t>(at), ",");
+    digits.insert(static_cast<std::size_t>(at), 1, ',');
   }
   return digits;
 }
