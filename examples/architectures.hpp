@@ -49,6 +49,8 @@ inline constexpr Recipe nanogpt = {.rate = 1e-3,
 inline constexpr Recipe mymoe = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 16, .recompute = true};
 inline constexpr Recipe sparse_moe = {
     .rate = 3e-4, .decay = 0.01, .warmup = 100, .batch = 4, .accumulation = 8, .settings = {.dropout = 0.1}};
+/// Pockets with learned positions and LayerNorm learn better at a lower rate than the others.
+inline constexpr Recipe learned_pocket = {.rate = 3e-3, .batch = 8};
 inline constexpr Recipe deepseek_mini = {.rate = 1e-3, .warmup = 200, .floor = 0.1, .batch = 8};
 
 }  // namespace recipes
@@ -75,14 +77,14 @@ inline constexpr auto architectures = std::tuple(
     Named<presets::MiniMixtralTrue>{"minimixtral_true", "a true Mixtral of these sizes", recipes::minimixtral},
     Named<presets::pocket::MiniMixtral>{"minimixtral_pocket", "minimixtral for some minutes on two cores"},
     Named<presets::NanoGpt>{"nanogpt", "NanoGPT, dense", recipes::nanogpt},
-    Named<presets::pocket::NanoGpt>{"nanogpt_pocket", "nanogpt for some minutes on two cores"},
+    Named<presets::pocket::NanoGpt>{"nanogpt_pocket", "nanogpt for some minutes on two cores", recipes::learned_pocket},
     Named<presets::NanoGptMoE>{"nanogpt_moe", "NanoGPT with noisy top-k experts", recipes::nanogpt},
     Named<presets::NanoGptMoEReleased>{"nanogpt_moe_released", "the same in its released size", recipes::nanogpt},
-    Named<presets::pocket::NanoGptMoE>{"nanogpt_moe_pocket", "nanogpt_moe for some minutes on two cores"},
+    Named<presets::pocket::NanoGptMoE>{"nanogpt_moe_pocket", "nanogpt_moe for some minutes on two cores", recipes::learned_pocket},
     Named<presets::MyMoE<>>{"mymoe", "one of two experts, with a capacity and jitter", recipes::mymoe},
     Named<presets::pocket::MyMoE>{"mymoe_pocket", "mymoe for some minutes on two cores"},
     Named<presets::SparseMoE>{"sparse_moe", "two of sixteen GELU experts, GPT-2's vocabulary", recipes::sparse_moe},
-    Named<presets::pocket::SparseMoE>{"sparse_moe_pocket", "sparse_moe for some minutes on two cores"},
+    Named<presets::pocket::SparseMoE>{"sparse_moe_pocket", "sparse_moe for some minutes on two cores", recipes::learned_pocket},
     Named<presets::Characters::Dense>{"characters", "llama2.c's dense model of 105 characters"},
     Named<presets::Characters::Mixture<4, 2>>{"characters_4x2", "the same upcycled to four experts"},
     Named<presets::Characters::Mixture<8, 2>>{"characters_8x2", "the same upcycled to eight"},

@@ -41,11 +41,11 @@ static_assert(count<NanoGptMoEReleased>().total == 134'614'208);
 static_assert(count<NanoGptMoEReleased>().active == 28'215'488);
 
 namespace pocket {
-using NanoGpt = Transformer<Vocab<2048>, Context<256>, Width<192>, HeadBias,
+using NanoGpt = Transformer<Vocab<2048>, Context<128>, Width<192>, HeadBias,
                             Layers<3, DenseBlock<LayerNorm, NanoGptAttention<6>, NanoGptNetwork<768>>>>;
 /// Experts of half the published 4·D, so that two of them cost what the dense network does.
 using NanoGptMoE = Transformer<
-    Vocab<2048>, Context<256>, Width<192>, HeadBias,
+    Vocab<2048>, Context<128>, Width<192>, HeadBias,
     Layers<3, MoEBlock<LayerNorm, NanoGptAttention<6>, Router<8, 2, NoisyTopK, Bias>, NanoGptNetwork<384>>>>;
 }  // namespace pocket
 

@@ -21,7 +21,7 @@ static_assert(count<SparseMoE>().active == 70'543'360);
 
 namespace pocket {
 using SparseMoE = Transformer<
-    Vocab<2048>, Context<256>, Width<192>,
+    Vocab<2048>, Context<128>, Width<192>,
     Layers<3, MoEBlock<LayerNorm, Attention<Heads<6>, Learned, Bias>, Router<16, 2>, Expert<Gelu, Hidden<256>>>>>;
 }  // namespace pocket
 
