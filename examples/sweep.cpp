@@ -47,7 +47,7 @@ std::vector<std::string> names() {
 class Table {
  public:
   Table(const path& csv, bool overwrite) : path_(csv) {
-    if (!overwrite && std::filesystem::exists(csv)) {
+    if (!overwrite && std::filesystem::is_regular_file(csv)) {
       fail<FileError>(csv.string(), ": is there already; give --overwrite to replace it, or another --csv");
     }
     std::error_code ignored;

@@ -53,6 +53,11 @@ case $1 in
     expect_error "holds a checkpoint" pocket --steps 14 --schedule constant --resume whole-best
     pocket --steps 14 --schedule constant --resume whole-best --overwrite >log.txt
     grep -q 'checkpoint: whole,' log.txt || fail "the best checkpoint is not of its run: $(tail -n 1 log.txt)"
+    # A run goes on with its own recipe.
+    expect "$train" --preset pocket --embedded 300 --batch 3 --steps 4 --learning-rate 1e-3 --schedule constant \
+      --warmup 0 --optimizer lion --sequence 32 --out recipe
+    expect "$train" --embedded 300 --steps 6 --resume recipe
+    [ "$(sed -n '7p' recipe.csv | cut -d , -f 2,5)" = "480,0.001" ] || fail "another recipe: $(cat recipe.csv)"
     # What a checkpoint keeps cannot be changed in silence.
     for option in "--tokenizer named/tokenizer.json" "--balance-weight 0.1" "--z-weight 0.1" "--dropout 0.1" \
       "--attention-dropout 0.1" "--expert-dropout 0.1" "--jitter 0.1" "--bias-rate 0.1" "--routing-mass 0.4" \
@@ -188,9 +193,11 @@ case $1 in
     grep -Eq '^dense,1000320,1000320,2196224,[0-9.]+,2,2048,[0-9.]+,[0-9.]+,0.0000$' results/sweep.csv ||
       fail "not the dense variant's row: $(cat results/sweep.csv)"
     grep -Eq '^dense +1.00M +1.00M +2.20M +[0-9]+ +2 +[0-9.]+ +\+0 %$' output.txt || fail "no table: $(cat output.txt)"
-    # The seed is the same for all, so a second sweep has the same losses.
+    # The seed is the same for all, so a second sweep has the same losses. It replaces no results unless told to.
     cut -d , -f 1-4,6- results/sweep.csv >one.csv
-    expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv
+    expect_error "is there already" "$sweep" --steps 2 --embedded 300 --only dense --csv results/sweep.csv
+    cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "results were lost"
+    expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv --overwrite
     cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a second sweep found other losses"
     expect_error "--only" "$sweep" --only nothing
     expect_error "missing.txt" "$sweep" --data missing.txt --steps 1

@@ -176,7 +176,8 @@ TEST_CASE("Whatever ends a run, its error names the last good checkpoint", "[che
   const TemporaryFolder root;
   const FitOptions options{
       .batch = 2, .steps = 5, .checkpoint_every = 2, .checkpoint = root / "run", .tokenizer = &tiny_tokenizer()};
-  const auto note = "last good checkpoint: " + (root / "run").string() + " (step 2)";
+  const auto note = "last good checkpoint: " + (root / "run").string() +
+                    " (step 3)";  // the steps since the last one are good, and kept
   const auto failing = [&](auto thrower) {
     auto bad = options;
     bad.on_step = [=](const StepReport& at) {

@@ -113,11 +113,15 @@ struct Llama2cParts {
   friend bool operator==(const Llama2cParts&, const Llama2cParts&) = default;
 };
 
-inline std::string replaced(std::string text, std::string_view from, std::string_view to) {
-  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) {
-    text.replace(at, from.size(), to);
+inline std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
+  std::string result;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t found = std::min(text.find(from, at), text.size());
+    result.append(text.substr(at, found - at));
+    if (found < text.size()) result.append(to);
+    at = found + from.size();
   }
-  return text;
+  return result;
 }
 
 /// The merges that scores stand for: every cut of a token into two tokens, those of the best token first.
