@@ -295,7 +295,7 @@ void add_recipe(CLI::App& app, Recipe& recipe) {
   number("--beta2", recipe.beta2, "of AdamW or Lion")->check(CLI::Range(0.0, 0.999999));
   number("--clip", recipe.clip, "greatest norm of the gradients; 0: none");
   app.add_flag("--recompute,!--no-recompute", recipe.recompute,
-               "compute activations again in backward: less memory, a third more time")
+               "compute activations again in backward: less memory, one more forward pass")
       ->group("Recommended by the preset");
 }
 

@@ -25,7 +25,7 @@ struct FitOptions {
   Index time = 0;                        // T, tokens of a sequence; 0: the model's context
   Batching batching = Batching::packed;  // padded: one story in each row; it needs the tokenizer
   Index accumulation = 1;                // micro-batches of a step
-  bool recompute = false;                // blocks are computed again in backward: less memory, a third more work
+  bool recompute = false;                // blocks are computed again in backward: less memory, one more forward pass
   Index steps = 0;
   double minutes = 0;
   double clip = 1;     // greatest norm of the gradients; 0: none
