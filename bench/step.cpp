@@ -66,6 +66,38 @@ void report_memory(Cpu& cpu, const Steps& steps, const Arguments& arguments, dou
   bench::print_row("training memory, peak", steps.peak / mb, "MB", 0, 0);
 }
 
+/// Sixteen layers, to say what computing them again costs and saves.
+using Deep = Transformer<Vocab<2048>, Context<256>, Width<256>, TiedHead,
+                         Layers<16, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<2>, Rope>, Router<8, 2>,
+                                             Expert<SwiGlu, Hidden<512>>>>>;
+
+/// Steps with and without recomputation in turn, and the median of the pairs' ratios.
+void report_recompute(Cpu& cpu, const Arguments& arguments) {
+  Model<Deep, Cpu> model(cpu, Seed{1});
+  Trainer kept(model, AdamW{.lr = 1e-4}), again(model, AdamW{.lr = 1e-4});
+  const auto text = bench::random_tokens(arguments.batch * arguments.time + 1, Deep::vocab, 1);
+  const std::span<const Token> all(text);
+  const auto seconds = [&](auto& trainer, bool recompute) {
+    return bench::seconds_of([&] {
+      trainer.train_step(all.first(text.size() - 1), all.subspan(1), arguments.batch, arguments.time,
+                         {.recompute = recompute});
+    });
+  };
+  std::vector<double> ratios, times;
+  for (int step = -arguments.warmup; step < arguments.steps; ++step) {
+    const double whole = seconds(kept, false), twice = seconds(again, true);
+    if (step >= 0) ratios.push_back(twice / whole), times.push_back(whole);
+  }
+  const auto [least, greatest] = std::minmax_element(ratios.begin(), ratios.end());
+  std::printf("16 layers, %.1fM parameters, a step of %.3f s: recomputed %.2f times that (%.2f to %.2f); activations "
+              "%.1f MB, recomputed %.1f MB\n",
+              double(count<Deep>().total) / 1e6, bench::median(times), bench::median(ratios), *least, *greatest,
+              double(kept.activation_bytes()) / 1e6, double(again.activation_bytes()) / 1e6);
+  bench::print_time_row("recomputation of 16 layers, time of a step", bench::median(ratios), "times", 4.0 / 3, 2);
+  bench::print_row("recomputation of 16 layers, memory saved",
+                   double(kept.activation_bytes()) / double(again.activation_bytes()), "times", 0, 1);
+}
+
 void report_optimizer(Cpu& cpu, double step_seconds, int tries) {
   using Weights = Model<Arch, Cpu>::Weights;
   bench::OptimizerPass pass(cpu, Model<Arch, Cpu>::size, chunks_of<Weights>());
@@ -107,6 +139,7 @@ void run(const Arguments& arguments) {
   bench::print_row(figure, tokens / seconds, "tok/s", fma / double(cost.flops_trained));
   report_memory(cpu, steps, arguments, before);
   report_optimizer(cpu, seconds, arguments.steps);
+  report_recompute(cpu, arguments);
 }
 
 }  // namespace

@@ -88,6 +88,8 @@ inline constexpr auto architectures = std::tuple(
     Named<presets::Characters::Dense>{"characters", "llama2.c's dense model of 105 characters"},
     Named<presets::Characters::Mixture<4, 2>>{"characters_4x2", "the same upcycled to four experts"},
     Named<presets::Characters::Mixture<8, 2>>{"characters_8x2", "the same upcycled to eight"},
+    Named<presets::Stories260K::Mixture<8, 2>>{"stories260k_8x2", "llama2.c's stories260K upcycled to eight experts"},
+    Named<presets::Stories15M::Mixture<4, 2>>{"stories15m_4x2", "llama2.c's stories15M upcycled to four"},
     Named<presets::DeepSeekMini>{"deepseek_mini", "fine-grained and shared experts", recipes::deepseek_mini},
     Named<presets::pocket::DeepSeekMini>{"deepseek_mini_pocket", "deepseek_mini for some minutes on two cores"});
 // clang-format on

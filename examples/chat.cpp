@@ -12,9 +12,9 @@
 #include <csignal>
 #include <cstdio>
 #include <iostream>
-#include <optional>
 
 #include "architectures.hpp"
+#include "programs.hpp"
 
 namespace {
 
@@ -104,8 +104,7 @@ std::string cell(const ExpertChoices& choices, Index token, bool gates) {
 
 /// Which experts each token took in each layer, in blocks of as many layers as 80 columns hold, and each expert's
 /// share.
-template <class TokenizerType>
-void print_experts(const Story& story, const TokenizerType& tokenizer) {
+void print_experts(const Story& story, const Tokenizer& tokenizer) {
   constexpr std::size_t label = 16, line = 80;
   const auto& layers = story.experts;
   if (layers.empty()) return void(std::printf("[no layer of this model has experts, or nothing was read]\n"));
@@ -159,16 +158,10 @@ void print_experts(const Story& story, const TokenizerType& tokenizer) {
 }
 
 /// One conversation: the settings, the last prompt and the last story.
-template <class Arch>
 class Chat {
  public:
-  explicit Chat(const Arguments& arguments)
-      : device_(arguments.threads), model_(device_), options_(arguments.options), terminal_(isatty(STDIN_FILENO) == 1) {
-    options_.check();
-    load_model(arguments.checkpoint, model_);
-    tokenizer_.emplace(load_tokenizer<Arch>(arguments.checkpoint));
-    generator_.emplace(model_, *tokenizer_);
-  }
+  Chat(examples::Storyteller& storyteller, const SampleOptions& options)
+      : storyteller_(storyteller), options_(options), terminal_(isatty(STDIN_FILENO) == 1) {}
 
   void run() {
     if (terminal_) std::printf("Write how a story begins. /help lists the commands, Ctrl-C stops a story.\n");
@@ -220,7 +213,7 @@ class Chat {
     if (is("prompt")) return void(std::printf("%s\n", need_prompt().c_str())), true;
     if (is("again")) return again(), true;
     if (is("continue")) return go_on(), true;
-    if (is("experts")) return toggle("experts", experts_), generator_.emplace(model_, *tokenizer_, trace()), true;
+    if (is("experts")) return storyteller_.plan({.trace = !experts_}), toggle("experts", experts_), true;
     if (is("stats")) return toggle("stats", stats_), true;
     if (name == "edit") return edit(rest), true;
     bool found = false;
@@ -306,12 +299,13 @@ class Chat {
     auto first = started;
     Index pieces = 0;
     interrupted = 0;
-    story_ = generator_->write(prompt, options_, [&](std::string_view text) {
+    const std::string prompts[] = {prompt};
+    story_ = std::move(storyteller_.write(prompts, options_, [&](Index, std::string_view text) {
       if (++pieces == 2) first = Clock::now();  // the first piece is the prompt
       if (pieces > 1 || show_prompt) std::fwrite(text.data(), 1, text.size(), stdout);
       std::fflush(stdout);
       return interrupted == 0;
-    });
+    }).front());
     const auto ended = Clock::now();
     std::printf(interrupted != 0 ? "\n[stopped]\n" : "\n");
     if (stats_) {
@@ -324,15 +318,10 @@ class Chat {
       }
       std::printf("]\n");
     }
-    if (experts_) print_experts(story_, *tokenizer_);
+    if (experts_) print_experts(story_, storyteller_.tokenizer());
   }
 
-  SessionOptions trace() const { return {.trace = experts_}; }
-
-  Cpu device_;
-  Model<Arch, Cpu> model_;
-  std::optional<Tokenizer> tokenizer_;
-  std::optional<Generator<Model<Arch, Cpu>>> generator_;
+  examples::Storyteller& storyteller_;
   SampleOptions options_;
   std::string prompt_;
   Story story_;
@@ -356,8 +345,11 @@ int main(int count, char** values) {
   action.sa_handler = [](int) { interrupted = 1; };
   sigaction(SIGINT, &action, nullptr);
   try {
-    examples::with_architecture_of(a.checkpoint,
-                                   [&](auto named) { Chat<typename decltype(named)::Architecture>(a).run(); });
+    a.options.check();
+    examples::with_architecture_of(a.checkpoint, [&](auto named) {
+      using Architecture = typename decltype(named)::Architecture;
+      Chat(*examples::storyteller<Architecture>(a.checkpoint, a.threads), a.options).run();
+    });
   } catch (const std::exception& error) {
     std::fflush(stdout);
     std::fprintf(stderr, "chat: %s\n", error.what());

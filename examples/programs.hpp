@@ -4,7 +4,10 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <tinymoe/model.hpp>
 #include <vector>
 
@@ -53,18 +56,24 @@ struct BenchmarkRun {
 template <class Arch>
 void benchmark(const BenchmarkRun& run);
 
-/// The stories that `sample` writes.
-struct SampleRun {
-  std::filesystem::path checkpoint;
-  std::vector<std::string> prompts = {"Once upon a time"};
-  Index stories = 1;  // of each prompt
-  tinymoe::SampleOptions options = {};
-  int threads = 0;
-  bool quiet = false;
+/// A trained model that writes stories, whichever its architecture.
+class Storyteller {
+ public:
+  virtual ~Storyteller() = default;
+  virtual const tinymoe::Tokenizer& tokenizer() const = 0;
+
+  /// Makes room for so many stories at once, whose experts are traced if that is wanted. Throws what Session throws,
+  /// and then leaves all as it was.
+  virtual void plan(const tinymoe::SessionOptions& options) = 0;
+
+  /// Continues each prompt, as tinymoe::Generator does. `on_text(i, text)` gets the text of story i as it comes, and
+  /// stops that story by returning false.
+  virtual std::vector<tinymoe::Story> write(std::span<const std::string> prompts, const tinymoe::SampleOptions& options,
+                                            const std::function<bool(Index, std::string_view)>& on_text) = 0;
 };
 
-/// Writes stories to the standard output, and the speed to the standard error.
+/// Loads a checkpoint and plans for one story. Threads of 0: all cores.
 template <class Arch>
-void sample(const SampleRun& run);
+std::unique_ptr<Storyteller> storyteller(const std::filesystem::path& checkpoint, int threads);
 
 }  // namespace examples

@@ -4,7 +4,8 @@
 #include <chrono>
 #include <cstdio>
 #include <fstream>
-#include <iostream>
+#include <memory>
+#include <optional>
 
 #include "architectures.hpp"
 #include "programs.hpp"
@@ -18,10 +19,7 @@ tinymoe::StepReport train(const TrainRun& run) {
   Model<Arch, Cpu> model(device, run.options.seed, run.settings);
   if (!run.weights.empty()) {
     load_model(run.weights, model);
-    const Settings loaded = model.settings();
-    model.settings() = run.settings;
-    model.settings().norm_epsilon = loaded.norm_epsilon;  // these two are part of what the weights compute
-    model.settings().rope_theta = loaded.rope_theta;
+    model.settings() = run.settings;  // the run's, not the file's
     std::printf("starting with the weights of %s\n", run.weights.c_str());
   }
   Trainer trainer(model, run.optimizer, run.schedule);
@@ -161,43 +159,40 @@ void benchmark(const BenchmarkRun& run) {
   print_peak("the most that training held, all in all");
 }
 
+/// The storyteller of an architecture.
 template <class Arch>
-void sample(const SampleRun& run) {
-  using namespace tinymoe;
-  Cpu device(run.threads);
-  Model<Arch, Cpu> model(device);
-  load_model(run.checkpoint, model);
-  const Tokenizer tokenizer = load_tokenizer<Arch>(run.checkpoint);
-  // Each prompt as often as it is wanted; story i has the number i, so that it is the same however many are written.
-  std::vector<std::string> prompts;
-  for (const std::string& prompt : run.prompts)
-    prompts.insert(prompts.end(), static_cast<std::size_t>(run.stories), prompt);
-  constexpr Index at_once = 16;
-  Generator generator(model, tokenizer, {.sequences = std::min(at_once, std::ssize(prompts))});
-  Index tokens = 0;
-  const double seconds = seconds_of([&] {
-    if (prompts.size() == 1) {  // as it is written
-      tokens = generator.write(prompts[0], run.options, [](std::string_view text) { std::cout << text << std::flush; })
-                   .tokens;
-      std::cout << std::endl;
-      return;
-    }
-    for (Index first = 0; first < std::ssize(prompts); first += at_once) {
-      auto options = run.options;
-      options.story = static_cast<std::uint32_t>(first);
-      const auto count = std::min(at_once, std::ssize(prompts) - first);
-      const auto batch = std::span<const std::string>(prompts).subspan(static_cast<std::size_t>(first),
-                                                                       static_cast<std::size_t>(count));
-      Index number = first;
-      for (const Story& story : generator.write(batch, options)) {
-        std::cout << (number > 0 ? "\n" : "") << "--- story " << number + 1 << " ---\n" << story.text << std::endl;
-        ++number;
-        tokens += story.tokens;
-      }
-    }
-  });
-  if (!run.quiet)
-    std::fprintf(stderr, "\n%td tokens in %.2f s: %.0f tokens/s\n", tokens, seconds, double(tokens) / seconds);
+class StorytellerOf : public Storyteller {
+ public:
+  StorytellerOf(const std::filesystem::path& checkpoint, int threads) : device_(threads), model_(device_) {
+    tinymoe::load_model(checkpoint, model_);
+    tokenizer_.emplace(tinymoe::load_tokenizer<Arch>(checkpoint));
+    StorytellerOf::plan({});
+  }
+
+  const tinymoe::Tokenizer& tokenizer() const override { return *tokenizer_; }
+
+  void plan(const tinymoe::SessionOptions& options) override {
+    generator_ = std::make_unique<Generator>(model_, *tokenizer_, options);
+  }
+
+  std::vector<tinymoe::Story> write(std::span<const std::string> prompts, const tinymoe::SampleOptions& options,
+                                    const std::function<bool(Index, std::string_view)>& on_text) override {
+    return generator_->write(prompts, options, on_text);
+  }
+
+ private:
+  using ModelType = tinymoe::Model<Arch, tinymoe::Cpu>;
+  using Generator = tinymoe::Generator<ModelType>;
+
+  tinymoe::Cpu device_;
+  ModelType model_;
+  std::optional<tinymoe::Tokenizer> tokenizer_;
+  std::unique_ptr<Generator> generator_;
+};
+
+template <class Arch>
+std::unique_ptr<Storyteller> storyteller(const std::filesystem::path& checkpoint, int threads) {
+  return std::make_unique<StorytellerOf<Arch>>(checkpoint, threads);
 }
 
 }  // namespace examples

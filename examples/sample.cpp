@@ -4,14 +4,66 @@
 //   sample runs/story --prompt "One day, Tom" --prompt "The cat" --min-p 0.05
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <iostream>
 
 #include "architectures.hpp"
 #include "programs.hpp"
 
+namespace {
+
+/// The stories that are wanted.
+struct SampleRun {
+  std::filesystem::path checkpoint;
+  std::vector<std::string> prompts = {"Once upon a time"};
+  tinymoe::Index stories = 1;  // of each prompt
+  tinymoe::SampleOptions options = {};
+  int threads = 0;
+  bool quiet = false;
+};
+
+/// Writes stories to the standard output, and the speed to the standard error.
+void sample(examples::Storyteller& storyteller, const SampleRun& run) {
+  using tinymoe::Index;
+  // Each prompt as often as it is wanted; story i has the number i, so that it is the same however many are written.
+  std::vector<std::string> prompts;
+  for (const std::string& prompt : run.prompts) {
+    prompts.insert(prompts.end(), static_cast<std::size_t>(run.stories), prompt);
+  }
+  constexpr Index at_once = 16;
+  const bool alone = prompts.size() == 1;  // shown as it is written
+  if (!alone) storyteller.plan({.sequences = std::min(at_once, std::ssize(prompts))});
+  Index tokens = 0;
+  const auto started = std::chrono::steady_clock::now();
+  for (Index first = 0; first < std::ssize(prompts); first += at_once) {
+    auto options = run.options;
+    options.story = static_cast<std::uint32_t>(first);
+    const auto batch = std::span(prompts).subspan(static_cast<std::size_t>(first));
+    Index number = first;
+    for (const auto& story :
+         storyteller.write(batch.first(std::min<std::size_t>(at_once, batch.size())), options,
+                           [&](Index, std::string_view text) {
+                             if (alone) std::cout << text << std::flush;
+                             return true;
+                           })) {
+      if (!alone) {
+        std::cout << (number > 0 ? "\n" : "") << "--- story " << number + 1 << " ---\n" << story.text;
+      }
+      std::cout << std::endl;
+      ++number;
+      tokens += story.tokens;
+    }
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  if (run.quiet) return;
+  std::fprintf(stderr, "\n%td tokens in %.2f s: %.0f tokens/s\n", tokens, seconds, double(tokens) / seconds);
+}
+
+}  // namespace
+
 int main(int count, char** values) {
-  examples::SampleRun run;
+  SampleRun run;
   auto& options = run.options;
   CLI::App app("Writes stories with a trained model.");
   app.add_option("checkpoint", run.checkpoint, "folder that train wrote")->required();
@@ -38,8 +90,10 @@ int main(int count, char** values) {
   app.add_flag("--quiet", run.quiet, "stories only, no speed");
   CLI11_PARSE(app, count, values);
   try {
-    examples::with_architecture_of(run.checkpoint,
-                                   [&](auto named) { examples::sample<typename decltype(named)::Architecture>(run); });
+    examples::with_architecture_of(run.checkpoint, [&](auto named) {
+      using Architecture = typename decltype(named)::Architecture;
+      sample(*examples::storyteller<Architecture>(run.checkpoint, run.threads), run);
+    });
   } catch (const std::exception& error) {
     std::cout.flush();
     std::fprintf(stderr, "sample: %s\n", error.what());

@@ -15,7 +15,11 @@ Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index
   if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
   std::printf("learning a tokenizer of %td tokens\n", vocabulary);
   std::fflush(stdout);
-  return train_tokenizer(source, {.vocabulary = vocabulary, .threads = threads});
+  auto tokenizer = train_tokenizer(source, {.vocabulary = vocabulary, .threads = threads, .or_fewer = true});
+  if (tokenizer.vocabulary_size() < vocabulary) {
+    std::printf("the text fills %td of them; the model's other tokens stay unused\n", tokenizer.vocabulary_size());
+  }
+  return tokenizer;
 }
 
 /// What is said of a file's text, with the file's name.
@@ -28,6 +32,21 @@ auto about(const path& text, F&& f) {
   }
 }
 
+/// The stories of a file as tokens. Of a vocabulary that lacks characters, those that it can write.
+TokenData encode_file(const path& text, const Tokenizer& tokenizer, const path& token_file, int threads) {
+  if (tokenizer.has_bytes()) return TokenData::open_or_encode(text, tokenizer, token_file, threads);
+  const TextCorpus corpus(text);
+  auto data = about(text, [&] {
+    return TokenData::encode_to_file(KnownStories(corpus, tokenizer), tokenizer, token_file, threads);
+  });
+  Index stories = 0;
+  corpus.for_each_story([&](std::string_view) { ++stories; });
+  if (const Index left_out = stories - data.stories(); left_out > 0) {
+    std::printf("left out %td of %td stories, for characters that the vocabulary lacks\n", left_out, stories);
+  }
+  return data;
+}
+
 /// Texts from files; without a validation text, the last stories of the training text are held out.
 Stories from_files(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
   auto tokenizer =
@@ -35,13 +54,12 @@ Stories from_files(const StoryOptions& options, Index vocabulary, const path& to
   std::printf("reading %s\n", options.data.c_str());
   std::fflush(stdout);
   std::filesystem::create_directories(token_folder);
-  auto training = TokenData::open_or_encode(options.data, tokenizer, token_folder / "training.tokens", threads);
+  auto training = encode_file(options.data, tokenizer, token_folder / "training.tokens", threads);
   if (options.validation.empty()) {
     auto split = hold_out(training, tokenizer);
     return {std::move(tokenizer), std::move(split.training), std::move(split.validation)};
   }
-  auto validation =
-      TokenData::open_or_encode(options.validation, tokenizer, token_folder / "validation.tokens", threads);
+  auto validation = encode_file(options.validation, tokenizer, token_folder / "validation.tokens", threads);
   return {tokenizer, std::move(training), first_stories(validation, tokenizer, options.validation_tokens)};
 }
 

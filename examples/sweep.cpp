@@ -46,10 +46,8 @@ std::vector<std::string> names() {
 /// The table on the screen and the CSV.
 class Table {
  public:
-  Table(const path& csv, bool overwrite) : path_(csv) {
-    if (!overwrite && std::filesystem::is_regular_file(csv)) {
-      fail<FileError>(csv.string(), ": is there already; give --overwrite to replace it, or another --csv");
-    }
+  /// Replaces the file.
+  explicit Table(const path& csv) : path_(csv) {
     std::error_code ignored;
     if (csv.has_parent_path()) std::filesystem::create_directories(csv.parent_path(), ignored);
     file_.open(csv, std::ios::trunc);
@@ -110,8 +108,11 @@ void sweep(const Arguments& arguments) {
   path token_folder = arguments.csv;
   token_folder += "-data";
   constexpr Index vocabulary = examples::VariantAt<0>::vocab;
-  Table table(arguments.csv, arguments.overwrite);
+  if (!arguments.overwrite && std::filesystem::is_regular_file(arguments.csv)) {
+    fail<FileError>(arguments.csv.string(), ": is there already; give --overwrite to replace it, or another --csv");
+  }
   const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.threads);
+  Table table(arguments.csv);  // old results go when there is something to train on
   bool failed = false;
   const auto run = [&](auto variant) {
     const std::string name(variant.name);

@@ -12,7 +12,10 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
 #include <iostream>
+#include <numeric>
+#include <utility>
 
 #include "architectures.hpp"
 #include "programs.hpp"
@@ -125,6 +128,9 @@ nlohmann::json to_json(const Arguments& a) {
           {"minutes", a.minutes},
           {"average", a.average},
           {"padded", a.batching == Batching::padded},
+          {"evaluate_every", a.evaluate_every},
+          {"checkpoint_every", a.checkpoint_every},
+          {"checkpoint_minutes", a.checkpoint_minutes},
           {"seed", a.seed}};
 }
 
@@ -152,10 +158,28 @@ void take_up(Arguments& a, const path& checkpoint) {
   take("warmup", recipe.warmup), take("floor", recipe.floor);
   take("batch", recipe.batch), take("accumulation", recipe.accumulation), take("recompute", recipe.recompute);
   take("sequence", a.time), take("steps", a.steps), take("minutes", a.minutes);
-  take("average", a.average), take("seed", a.seed);
+  take("average", a.average), take("seed", a.seed), take("evaluate_every", a.evaluate_every);
+  take("checkpoint_every", a.checkpoint_every), take("checkpoint_minutes", a.checkpoint_minutes);
   bool padded = a.batching == Batching::padded;
   take("padded", padded);
   a.batching = padded ? Batching::padded : Batching::packed;
+}
+
+/// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh; experts count from 0,
+/// mixtures from 1. A model without experts has none.
+void write_loads(const path& metrics, const examples::Loads& loads) {
+  if (loads.empty()) return;
+  const path file = beside(path(metrics).replace_extension(), "-loads.csv");
+  std::ofstream out(file, std::ios::trunc);
+  out << "mixture,expert,pairs,share_of_even\n";
+  for (std::size_t m = 0; m < loads.size(); ++m) {
+    const auto total = std::max<Index>(1, std::accumulate(loads[m].begin(), loads[m].end(), Index{0}));
+    for (std::size_t e = 0; e < loads[m].size(); ++e) {
+      out << m + 1 << ',' << e << ',' << loads[m][e] << ','
+          << double(loads[m][e]) * double(loads[m].size()) / double(total) << '\n';
+    }
+  }
+  if (!out.flush()) fail<FileError>(file.string(), ": cannot be written");
 }
 
 template <class Arch>
@@ -164,7 +188,6 @@ void train(const Arguments& arguments) {
   print_count(std::cout, count<Arch>());
   std::cout.flush();
   check_out(arguments);
-  if (arguments.overwrite && !arguments.resume) remove_best(arguments.out);
   const examples::Stories stories =
       examples::load_stories(arguments.stories, Arch::vocab, beside(arguments.out, "-data"), arguments.threads);
 
@@ -199,9 +222,14 @@ void train(const Arguments& arguments) {
   auto& options = run.options;
   if (options.metrics.empty()) options.metrics = beside(arguments.out, ".csv");
   examples::Progress progress;
-  run.on_step = [&](const StepReport& at, const examples::Loads& loads) { progress.show(at, loads); };
+  bool replaces = arguments.overwrite && !arguments.resume;
+  run.on_step = [&](const StepReport& at, const examples::Loads& loads) {
+    if (std::exchange(replaces, false)) remove_best(arguments.out);  // not before the run has begun
+    progress.show(at, loads);
+  };
   options.on_evaluation = [&](const StepReport& at, const EvaluationReport& evaluation) {
     progress.show(at, evaluation);
+    write_loads(options.metrics, evaluation.loads);
   };
   options.stop = [] { return interrupted != 0; };
   // The first signal ends the run with a checkpoint, a second one at once.
@@ -213,9 +241,12 @@ void train(const Arguments& arguments) {
   const StepReport last = examples::train<Arch>(run);
   progress.end();
   if (interrupted != 0) std::printf("interrupted; --resume goes on from step %td\n", last.step);
-  std::printf("trained on %td tokens in %s; checkpoint: %s, the best: %s, for use: %s, metrics: %s\n", last.tokens,
-              examples::clock_time(last.seconds).c_str(), options.checkpoint.c_str(), options.best.c_str(),
-              options.best_weights.c_str(), options.metrics.c_str());
+  std::printf("trained on %td tokens in %s; checkpoint: %s", last.tokens, examples::clock_time(last.seconds).c_str(),
+              options.checkpoint.c_str());
+  for (const auto& [what, folder] : {std::pair("the best", options.best), {"for use", options.best_weights}}) {
+    if (std::filesystem::exists(folder / "model.safetensors")) std::printf(", %s: %s", what, folder.c_str());
+  }
+  std::printf(", metrics: %s\n", options.metrics.c_str());
 }
 
 void benchmark(const Arguments& arguments) {
@@ -343,6 +374,16 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
     examples::with_architecture_of(checkpoint, take_recipe);
   } else {
     examples::with_architecture(a.preset, take_recipe);
+  }
+  if (!a.from.empty()) {  // these are part of what the weights compute
+    examples::with_architecture(a.preset, [&](auto named) {
+      const Settings of_weights =
+          read_config<typename decltype(named)::Architecture>(resolve_folder(a.from) / "config.json");
+      Settings& own = a.recipe.settings;
+      own.norm_epsilon = of_weights.norm_epsilon;
+      own.rope_theta = of_weights.rope_theta;
+      own.routing_mass = of_weights.routing_mass;
+    });
   }
   if (a.resume) {  // a run goes on as it was; what the command line says wins
     take_up(a, a.resume_from);

@@ -28,16 +28,14 @@ struct Pair {
 /// One of llama2.c's models and a mixture of E of its networks.
 template <class Shape, Index E, Index K>
 using Llama = Pair<typename Shape::Dense, typename Shape::template Mixture<E, K>>;
-using Stories260K = presets::Llama2c<512, 512, 64, 5, 8, 4, 172>;
-using Stories15M = presets::Llama2c<32000, 256, 288, 6, 6, 6, 768>;
 
 /// What this program is compiled for. Adding a mixture is a line here (and one in architectures.hpp, for the programs
 /// that go on with it); of those of one dense model the first is the default.
 constexpr auto pairs =
     std::tuple(Llama<presets::Characters, 4, 2>{"characters_4x2", "of 105 characters, width 128"},
                Llama<presets::Characters, 8, 2>{"characters_8x2", "the same with eight experts"},
-               Llama<Stories260K, 8, 2>{"stories260k_8x2", "of llama2.c's stories260K"},
-               Llama<Stories15M, 4, 2>{"stories15m_4x2", "of llama2.c's stories15M"},
+               Llama<presets::Stories260K, 8, 2>{"stories260k_8x2", "of llama2.c's stories260K"},
+               Llama<presets::Stories15M, 4, 2>{"stories15m_4x2", "of llama2.c's stories15M"},
                Pair<presets::StoryDense, presets::Story>{"story", "the preset story, of its dense kind"});
 
 struct Arguments {

@@ -44,7 +44,7 @@ inline constexpr auto variants = std::tuple(
     NamedVariant<Mix<8, 2, 256, GShardBalance>>{"gshard", "GShard's balance loss"},
     NamedVariant<Mix<8, 2, 256, CvBalance>>{"cv", "Shazeer's balance loss"},
     NamedVariant<Mix<8, 2, 256, Jitter>>{"jitter", "a router that reads its input shaken"},
-    NamedVariant<Mix<8, 3, 256, DynamicTopK>>{"dynamic", "as many of 8 as make up half of the probability, at most three"},
+    NamedVariant<Mix<8, 2, 256, DynamicTopK>>{"dynamic", "one of 8 if it has half of the probability, else two"},
     NamedVariant<Mix<8, 2, 256, BalanceBias, NoBalance>>{"bias", "balanced by a bias, not by a loss"},
     NamedVariant<Mix<8, 2, 256, SigmoidScores, BalanceBias, NoBalance>>{"sigmoid", "the same with sigmoid scores"},
     NamedVariant<Mix<8, 2, 256, ExpertChoice>>{"expert_choice", "experts choose tokens"},

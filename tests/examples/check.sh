@@ -93,6 +93,7 @@ case $1 in
     kill -INT $job
     wait $job || fail "an interrupted run is no failure"
     grep -q 'interrupted' log.txt || fail "nothing was said of the interruption"
+    grep -q 'run-best' log.txt && fail "tells of a best checkpoint that is not there: $(tail -n 1 log.txt)"
     "$sample" run --tokens 5 --quiet >/dev/null || fail "no checkpoint"
     ;;
   best)
@@ -102,6 +103,12 @@ case $1 in
     [ -f run-best-weights/model.safetensors ] && [ ! -f run-best-weights/trainer.json ] || fail "no weights alone"
     expect "$sample" run-best-weights --tokens 5 --quiet
     cmp run-best/model.safetensors run-best-weights/model.safetensors >/dev/null && fail "the average was not taken"
+    # A mistake replaces nothing, and a resumed run evaluates as often as before.
+    expect_error "missing.txt" "$train" --preset pocket --data missing.txt --out run --overwrite
+    [ -f run-best/model.safetensors ] && [ -f run-best-weights/model.safetensors ] || fail "the best checkpoints are gone"
+    cp -r run again && cp run.csv again.csv
+    expect "$train" --embedded 300 --resume again --steps 50
+    [ "$(grep -c 'validation after' output.txt)" = 2 ] || fail "evaluates at other steps: $(cat output.txt)"
     # What holds a model but no training state is not replaced, not even by --overwrite.
     expect_error "holds a model without training state" pocket --steps 1 --out run-best-weights
     expect_error "holds a model without training state" pocket --steps 1 --out run-best-weights --overwrite
@@ -201,6 +208,8 @@ case $1 in
     cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a second sweep found other losses"
     expect_error "--only" "$sweep" --only nothing
     expect_error "missing.txt" "$sweep" --data missing.txt --steps 1
+    expect_error "missing.txt" "$sweep" --data missing.txt --steps 1 --csv results/sweep.csv --overwrite
+    cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a mistake lost results"
     expect_error "cannot be written" "$sweep" --steps 1 --embedded 300 --only dense --csv /dev/full
     ;;
   sample)
@@ -239,6 +248,20 @@ case $1 in
     grep -aq 'there is no command /nothing' one.txt || fail "an unknown command is not told of: $(cat one.txt)"
     printf '/tokens 8\n/seed 3\nOne day\n' | "$chat" run 2>/dev/null | grep -a '^One day' >two.txt
     grep -a '^One day' one.txt | head -n 1 | cmp - two.txt || fail "the same seed wrote another story"
+    # Edit the prompt, change the settings, go on; see the speed and the experts of each token.
+    printf '/stats\n/experts\n/tokens 6\n/temperature 0.5\n/settings\nThe cat sat\n/edit cat -> dog\n/prompt\n' >commands.txt
+    printf '/continue\n/edit bird -> cow\n/top-p 7\n/experts\n/stats\n/again\n/quit\nnever\n' >>commands.txt
+    "$chat" run <commands.txt >three.txt 2>&1 || fail "$(tail -n 3 three.txt)"
+    grep -aq '^temperature *0.5$' three.txt || fail "/settings does not show the temperature: $(cat three.txt)"
+    grep -aq '^The dog sat$' three.txt || fail "/prompt does not show what was edited: $(cat three.txt)"
+    [ "$(grep -ac '^The dog sat' three.txt)" = 3 ] || fail "the edited prompt was not written from: $(cat three.txt)"
+    [ "$(grep -ac '[0-9] tokens after .*, the first in [0-9]* ms, then [0-9]* tokens/s' three.txt)" = 3 ] ||
+      fail "no speed of three stories: $(cat three.txt)"
+    [ "$(grep -ac '^\[experts of each token' three.txt)" = 3 ] || fail "no experts of three stories: $(cat three.txt)"
+    grep -aq '^".*"  *[0-3]:[0-9][0-9] [0-3]:[0-9][0-9]' three.txt || fail "no experts of a token: $(cat three.txt)"
+    grep -aq 'the prompt has no "bird"' three.txt || fail "a wrong edit is not told of"
+    grep -aq 'top-p must be' three.txt || fail "a wrong setting is not told of"
+    grep -aq 'never' three.txt && fail "/quit does not leave"
     expect_error "there is no such folder" "$chat" nowhere
     ;;
   upcycle)
@@ -258,6 +281,41 @@ case $1 in
     expect_error "--from" "$train" --from mixture --resume trained
     expect_error "holds a model without training state" "$train" --from mixture --embedded 300 --steps 1 --out mixture
     expect_error "is of another architecture" "$upcycle" --dense trained --out other
+    ;;
+  upcycle_characters)
+    # A model of llama2.c becomes a mixture, and is trained on with ordinary stories, though its characters lack some.
+    data=${TINYMOE_TEST_DATA:-$project/../shared/data}
+    if [ ! -f "$data/llama2c/model.bin" ]; then
+      echo "SKIPPED: development data is absent: llama2c/model.bin"
+      exit 0
+    fi
+    expect "$upcycle" --llama2c "$data/llama2c/model.bin" --tokenizer "$data/llama2c/tokenizer.bin" --out mixture
+    grep -q 'first logits: they differ by' output.txt || fail "the first logits were not compared"
+    "$sample" mixture --temperature 0 --tokens 256 --quiet >story.txt
+    head -c 200 "$data/llama2c/greedy.txt" | cmp -n 200 - story.txt || fail "the mixture writes another story: $(cat story.txt)"
+    head -c 30000 "$data/tinystories-train.txt" >stories.txt
+    printf '\n<|endoftext|>\nThis one has a \xc2\xabword\xc2\xbb that is left out.\n<|endoftext|>\n' >>stories.txt
+    expect "$train" --from mixture --data stories.txt --batch 2 --sequence 64 --steps 4 --out trained
+    grep -q 'left out 1 of [0-9]* stories' output.txt || fail "$(cat output.txt)"
+    grep -q 'validation after step 4' output.txt || fail "was not trained: $(tail -n 3 output.txt)"
+    ;;
+  plot)
+    # One run with its experts, and two runs together; what is no run is told.
+    if ! command -v gnuplot >/dev/null; then
+      echo "SKIPPED: gnuplot is not installed"
+      exit 0
+    fi
+    pocket --steps 30 --evaluate-every 10 --out run >log.txt
+    pocket --steps 20 --optimizer lion --out other_run >log.txt
+    [ "$(head -n 1 run-loads.csv)" = "mixture,expert,pairs,share_of_even" ] || fail "no loads: $(ls)"
+    expect "$project/scripts/plot.sh" run
+    grep -q 'that each expert took' run.svg || fail "the experts are not drawn"
+    grep -q 'learning rate' run.svg || fail "the learning rate is not drawn"
+    expect "$project/scripts/plot.sh" --over seconds --out both.svg run.csv other_run/
+    grep -q 'other_run' both.svg || fail "the second run is not drawn"
+    expect_error "nowhere.csv is not there" "$project/scripts/plot.sh" nowhere
+    expect_error "is not what train writes" "$project/scripts/plot.sh" run-loads
+    expect_error "neither an .svg nor a .png" "$project/scripts/plot.sh" --out run.gif run
     ;;
   tokenize)
     pocket --steps 1 --out run >log.txt
@@ -303,7 +361,7 @@ case $1 in
       expect_error "model.safetensors" pocket --steps 4 --schedule constant --out run --resume --metrics other.csv
     )
     diff -r run before || fail "the last good checkpoint was touched"
-    [ "$(ls -d run* | tr '\n' ' ')" = "run run-best run-best-weights run.csv " ] ||
+    [ "$(ls -d run* | tr '\n' ' ')" = "run run-best run-best-weights run-loads.csv run.csv " ] ||
       fail "something was left behind: $(ls -d run*)"
     ;;
   demo)

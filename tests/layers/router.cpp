@@ -23,14 +23,14 @@ template <Index E, Index K>
 struct GivenLogits : Double<Router<E, K>> {
   explicit GivenLogits(Reference<double>& backend, const std::vector<std::vector<double>>& logits)
       : Double<Router<E, K>>(backend, {.time = std::ssize(logits)}, D, K) {
-    // Written as a whole: g++ 12 with -O2 -march=native read single elements stored here too early.
-    std::vector<double> x(static_cast<std::size_t>(std::ssize(logits) * D)), w(static_cast<std::size_t>(this->size));
-    for (std::size_t n = 0; n < logits.size(); ++n) {
-      x[n * D + n % D] = 1;
-      for (std::size_t e = 0; e < logits[n].size(); ++e) w[e * D + n % D] = logits[n][e];
+    this->x.fill(0);
+    this->w.fill(0);
+    for (Index n = 0; n < std::ssize(logits); ++n) {
+      this->x.view()(n, n % D) = 1;
+      for (Index e = 0; e < E; ++e) {
+        this->weights.weight.view()(e, n % D) = logits[static_cast<std::size_t>(n)][static_cast<std::size_t>(e)];
+      }
     }
-    this->x.write(x);
-    this->w.write(w);
     this->forward();
   }
   std::vector<std::int32_t> selected() const {

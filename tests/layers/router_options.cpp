@@ -60,7 +60,6 @@ TEST_CASE("every kind of router has the gradients of complex steps", "[router][g
   SECTION("all experts of the smooth load") { check_router<Router<3, 3, NoisyTopK, CvBalance>>(); }
   SECTION("jitter") { check_router<Router<5, 2, Jitter>>(); }
   SECTION("dynamic top-k") { check_router<Router<5, 3, DynamicTopK>>(); }
-  SECTION("dynamic top-k, normalised") { check_router<Router<5, 3, DynamicTopK, NormalisedGates>>(); }
   SECTION("expert choice") { check_router<Router<5, 2, ExpertChoice>>(); }
   SECTION("expert choice with a balance loss") { check_router<Router<5, 2, ExpertChoice, SwitchBalance>>(); }
 }

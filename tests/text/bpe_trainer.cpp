@@ -121,6 +121,9 @@ TEST_CASE("A text that cannot fill the vocabulary says what it can", "[bpe_train
   CHECK(contains(message, "too small for a vocabulary of 2048"));
   CHECK(contains(message, "it fills one of 258; ask for that or give more text"));
   CHECK(train_tokenizer(stories, {.vocabulary = 258}).bytes(256) == "ab");
+  // Unless fewer will do; and then it is the tokenizer that asking for as many gives.
+  CHECK(train_tokenizer(stories, {.vocabulary = 2048, .or_fewer = true}) ==
+        train_tokenizer(stories, {.vocabulary = 258}));
 }
 
 TEST_CASE("Long runs of one letter are learnt in reasonable time", "[bpe_trainer]") {

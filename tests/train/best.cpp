@@ -195,3 +195,62 @@ TEST_CASE("Whatever ends a run, its error names the last good checkpoint", "[che
   // What is not the library's goes through as it is.
   CHECK(message_of<std::logic_error>(failing([] { throw std::logic_error("mine"); })) == "mine");
 }
+
+TEST_CASE("A best checkpoint that cannot be written is not spoken of by the latest", "[checkpoint]") {
+  const TemporaryFolder root;
+  auto options = options_for(root, 8);
+  options.best = root / "place/best";
+  options.validation = &tiny_data();  // falls all the time
+  options.on_evaluation = [&](const StepReport& at, const EvaluationReport&) {
+    if (at.step != 4) return;
+    std::filesystem::rename(root / "place", root / "moved");  // and a file in its place
+    write_bytes(root / "place", "");
+  };
+  check_message<FileError>([&] { run(options); }, "place/best", "last good checkpoint");
+  CHECK(state_of(root / "latest")["step"] == 4);
+  CHECK(state_of(root / "latest")["best_step"] == 2);
+  CHECK(state_of(root / "moved/best")["step"] == 2);
+}
+
+TEST_CASE("A callback may evaluate with a shape of its own", "[trainer]") {
+  const TemporaryFolder root;
+  const auto weights_of = [&](const char* name, auto&& callback) {
+    Cpu backend(1);
+    TinyModel model(backend, Seed{5});
+    Trainer trainer(model, AdamW{.lr = 1e-2});
+    auto options = options_for(root, 4);
+    options.checkpoint = root / name;
+    options.best.clear(), options.best_weights.clear();
+    options.checkpoint_every = 1;
+    options.on_step = [&](const StepReport&) { callback(trainer); };
+    trainer.fit(tiny_data(), options);
+    return read_bytes(root / name / "model.safetensors");
+  };
+  const auto expected = weights_of("plain", [](auto&) {});
+  CHECK(weights_of("smaller", [](auto& trainer) { trainer.evaluate(tiny_data(), 1, 8); }) == expected);
+  CHECK(weights_of("greater", [](auto& trainer) { trainer.evaluate(tiny_data(), 5, 16); }) == expected);
+}
+
+TEST_CASE("Settings outside their ranges are refused before the first step", "[trainer]") {
+  Cpu backend(1);
+  TinyModel model(backend, Seed{5});
+  Trainer trainer(model);
+  const auto refuse = [&](double Settings::*setting, double value, const char* name) {
+    model.settings() = {};
+    model.settings().*setting = value;
+    check_message<OptionError>([&] { trainer.fit(tiny_data(), {.batch = 2, .time = 16, .steps = 1}); }, name);
+  };
+  refuse(&Settings::dropout, 1, "dropout");
+  refuse(&Settings::attention_dropout, -0.1, "attention_dropout");
+  refuse(&Settings::expert_dropout, std::nan(""), "expert_dropout");
+  refuse(&Settings::jitter, 1.5, "jitter");
+  refuse(&Settings::norm_epsilon, 0, "norm_epsilon");
+  refuse(&Settings::rope_theta, INFINITY, "rope_theta");
+  refuse(&Settings::balance_weight, -1, "balance_weight");
+  refuse(&Settings::z_weight, std::nan(""), "z_weight");
+  refuse(&Settings::bias_rate, -1, "bias_rate");
+  refuse(&Settings::routing_mass, 1.1, "routing_mass");
+  CHECK(trainer.step() == 0);
+  model.settings() = {};
+  CHECK(trainer.fit(tiny_data(), {.batch = 2, .time = 16, .steps = 1}).step == 1);
+}

@@ -69,7 +69,7 @@ TEST_CASE("Loss falls on what can be learned, from the uniform guess on", "[trai
 }
 
 TEST_CASE("The loss curve of a seed is what it was, on the oracle and on the CPU", "[trainer]") {
-  const std::vector<double> committed = {6.003717, 5.960739, 5.457884, 5.294117, 4.948606};
+  const std::vector<double> committed = {6.003717, 5.960739, 5.457884, 5.294117, 5.135990};
   Reference<double> oracle;
   const auto expected = losses(oracle, 5);
   for (std::size_t i = 0; i < 5; ++i) {

@@ -14,7 +14,7 @@
 /// P_e = mean_n p_ne, for sigmoid scores of p_ne / Σ_j p_nj; importance_e = Σ_n g_ne; load_e = Σ_n of the probability
 /// that e is among the K for another draw of its noise, or the pairs it got where there is no noise. f and loads
 /// without noise are counts and have no gradient. With `Settings::balance_over_step`, f counts all micro-batches of the
-/// step so far (Qiu et al. 2025).
+/// step so far (Qiu et al. 2025), and importance and load add them up; the earlier ones have no gradient.
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/router_options.hpp"
@@ -49,13 +49,15 @@ struct NoBalance {
 /// What the losses are computed from and leave for backward.
 template <class M>
 struct BalanceState {
-  View<M> counts;                 // (1, E): what f is made of
+  View<M> counts;                 // (1, E): what f is made of; of CvBalance (2, E): importance and load so far
+  View<M> before;                 // (2, E): those of the step's earlier micro-batches
   View<std::int32_t> step_loads;  // (1, E): pairs chosen in this step so far
   View<M> total;                  // (2, E): Σ_n of scores, or importance and load
   View<M> slope;                  // (2, E): of the balance loss by each p̃_ne, or by each g_ne and each token's load
 
   void plan(Plan& plan, Index experts) {
-    counts = plan.persist<M>(1, experts);
+    counts = plan.persist<M>(2, experts);
+    before = plan.persist<M>(2, experts);
     step_loads = plan.persist<std::int32_t>(1, experts);
     total = plan.keep<M>(2, experts);
     slope = plan.keep<M>(2, experts);
@@ -98,11 +100,21 @@ struct BalanceTotals {
       load = c.empty() ? M(double(sent)) : group.sum(tokens, [=](Index n) { return c.data[n * c.stride + expert]; });
     }
     group.once([&] {
+      const bool goes_on = over_step && !first;
+      if constexpr (Balance::variation) {
+        M *sums = state.counts.data + expert, *loads = state.counts.row(1) + expert;
+        M *old_sum = state.before.data + expert, *old_load = state.before.row(1) + expert;
+        if (!recomputed) *old_sum = goes_on ? *sums : M(0), *old_load = goes_on ? *loads : M(0);
+        score += *old_sum, load += *old_load;
+        *sums = M(real_part(score)), *loads = M(real_part(load));
+      }
       state.total.data[expert] = score;
       state.total.row(1)[expert] = load;
       if (recomputed) return;
-      M& count = state.counts.data[expert];
-      count = (over_step && !first ? count : M(0)) + M(counted);
+      if constexpr (!Balance::variation) {
+        M& count = state.counts.data[expert];
+        count = (goes_on ? count : M(0)) + M(counted);
+      }
       std::int32_t& in_step = state.step_loads.data[expert];
       in_step = (first ? 0 : in_step) + sent;
     });

@@ -123,7 +123,8 @@ struct Block {
       });
     }
 
-    /// The same for new tokens of sequences whose past lies in `cache`; `probability` is scratch of N·H·C elements.
+    /// The same for new tokens of sequences whose past lies in `cache`; `probability` is scratch of as many elements as
+    /// cached_attention_scratch() says.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {

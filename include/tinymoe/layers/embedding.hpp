@@ -42,7 +42,7 @@ struct EmbeddingBackward {
   View<const Token> tokens;
   View<const T> dx;
   View<M> dweight, dposition;
-  Index time, first_position;
+  RowPositions positions;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index block) const {
     const Index first = block * column_block;
@@ -53,7 +53,7 @@ struct EmbeddingBackward {
       M* to = dweight.row(tokens.data[n]) + first;
       group.each(count, [=](Index i) { to[i] += M(from[i]); });
       if (!dposition.empty()) {
-        M* place = dposition.row(first_position + n % time) + first;
+        M* place = dposition.row(positions(n)) + first;
         group.each(count, [=](Index i) { place[i] += M(from[i]); });
       }
     }
@@ -90,7 +90,7 @@ struct Embedding {
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
   static void backward(B& backend, const Pass& pass, View<const Token> tokens, Input<B> dx, Parameters<M>& gradients) {
     backend.launch(column_blocks(D), kernels::EmbeddingBackward<T, M>{tokens, dx, gradients.weight, gradients.position,
-                                                                      pass.time, pass.first_position});
+                                                                      RowPositions(pass)});
   }
 };
 

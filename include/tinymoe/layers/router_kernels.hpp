@@ -257,7 +257,7 @@ struct RouterBackward {
     // The share losses look at p for softmax, and at p / Σ p for sigmoid scores.
     M row_total(1), share_mean(0);
     if constexpr (Rule::Balance::shares && Rule::sigmoid) {
-      row_total = log_sum.data[n];
+      if (real_part(log_sum.data[n]) != 0) row_total = log_sum.data[n];  // scores that are all 0 stay as they are
       share_mean = group.sum(experts, [=](Index e) { return p[e] * a[e]; }) / row_total;
     }
     const auto slope_of = [=](Index e) {  // dL/dp_e

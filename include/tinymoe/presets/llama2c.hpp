@@ -24,4 +24,8 @@ using Characters = Llama2c<105, 256, 128, 5, 8, 4, 352>;
 static_assert(count<Characters::Dense>().total ==
               105 * 128 + 5 * (2 * 128 + 128 * (2 * 128 + 2 * 64) + 3 * 128 * 352) + 128);
 
+/// The models that llama2.c offers for download under these names.
+using Stories260K = Llama2c<512, 512, 64, 5, 8, 4, 172>;
+using Stories15M = Llama2c<32000, 256, 288, 6, 6, 6, 768>;
+
 }  // namespace tinymoe::presets

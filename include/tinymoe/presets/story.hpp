@@ -8,15 +8,15 @@ namespace tinymoe::presets {
 
 /// The demo's model: small enough to learn to tell stories in minutes on two cores.
 using Story = Transformer<
-    Vocab<2048>, Context<256>, Width<192>, TiedHead,
-    Layers<3, MoEBlock<RmsNorm, Attention<Heads<6>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<256>>>>>;
-static_assert(count<Story>().total == 2'461'248);
-static_assert(count<Story>().active == 1'576'512);
+    Vocab<2048>, Context<256>, Width<128>, TiedHead,
+    Layers<3, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<256>>>>>;
+static_assert(count<Story>().total == 1'591'680);
+static_assert(count<Story>().active == 1'001'856);
 
 /// The story preset without experts, of the width of one of them: what `upcycle` makes a Story of.
 using StoryDense =
-    Transformer<Vocab<2048>, Context<256>, Width<192>, TiedHead,
-                Layers<3, DenseBlock<RmsNorm, Attention<Heads<6>, KvHeads<2>, Rope>, Expert<SwiGlu, Hidden<256>>>>>;
+    Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead,
+                Layers<3, DenseBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Expert<SwiGlu, Hidden<256>>>>>;
 
 /// The smallest model that learns something of a story; for trying things out.
 using Pocket = Transformer<

@@ -64,7 +64,8 @@ class Generator {
 
   /// Continues each prompt, with one pass for a token of all of them; where there are more than the generator writes at
   /// once, they wait until another one ends. Story i is the one that `write` gives for prompts[i] with the number
-  /// options.story + i. `on_text(i, string_view)` gets its text as above.
+  /// options.story + i, but for a backend that rounds otherwise for more rows, as `Cpu` does above four.
+  /// `on_text(i, string_view)` gets its text as above.
   template <class OnText>
   std::vector<Story> write(std::span<const std::string> prompts, const SampleOptions& options, OnText&& on_text) {
     return write_all(prompts, options, [&](Index i, std::string_view text) { return goes_on(on_text, i, text); });

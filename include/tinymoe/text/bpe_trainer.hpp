@@ -33,6 +33,7 @@ struct TokenizerTraining {
   Index vocabulary = 2048;  // tokens in all: 256 bytes, the merges, "<|endoftext|>"
   int threads = 0;          // that count pieces; 0 is one per core
   Index least_count = 2;    // a pair must occur this often to become a token
+  bool or_fewer = false;    // a text too small for the vocabulary gives one of as many tokens as it fills, not an error
 };
 
 namespace detail {
@@ -220,6 +221,7 @@ Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {
   while (std::ssize(parts.vocabulary) + 1 < training.vocabulary) {
     const auto pair = statistics.best(std::max<Index>(training.least_count, 1));
     if (!pair) {
+      if (training.or_fewer) break;
       fail<TextError>("the text is too small for a vocabulary of ", training.vocabulary,
                       ": with pairs that occur at least ", training.least_count, " times it fills one of ",
                       parts.vocabulary.size() + 1, "; ask for that or give more text");

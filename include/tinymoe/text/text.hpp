@@ -5,6 +5,7 @@
 ///     unicode, pre_tokenizer     text into pieces
 ///     tokenizer                  pieces into tokens and back; tokenizer.json
 ///     story_source, corpus       stories from memory, a function, a file
+///     known_stories              those that a vocabulary without bytes can encode
 ///     stories                    an embedded corpus, for use without a network
 ///     bpe_trainer                a tokenizer from stories
 ///     token_data                 all stories as tokens in a mapped file
@@ -13,6 +14,7 @@
 #include "tinymoe/text/batches.hpp"
 #include "tinymoe/text/bpe_trainer.hpp"
 #include "tinymoe/text/corpus.hpp"
+#include "tinymoe/text/known_stories.hpp"
 #include "tinymoe/text/pre_tokenizer.hpp"
 #include "tinymoe/text/stories.hpp"
 #include "tinymoe/text/story_source.hpp"

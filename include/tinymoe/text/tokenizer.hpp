@@ -59,6 +59,11 @@ class Tokenizer {
   /// For many texts an `Encoder` is faster, as it remembers pieces. Throws TextError for a piece above 2^31 - 1 bytes.
   std::vector<Token> encode(std::string_view text) const;
 
+  /// Whether any text can be encoded, as all but vocabularies of Llama 2's kind without bytes do.
+  bool has_bytes() const { return !scored_ || scored_->has_bytes(); }
+  /// Whether `encode` takes this text: a vocabulary without bytes has to have all its characters.
+  bool knows(std::string_view text) const { return !scored_ || scored_->knows(text); }
+
   /// The bytes of tokens, one after the other; special tokens, the end of a story among them, give nothing.
   /// Throws TextError for a token outside the vocabulary.
   std::string decode(std::span<const Token> tokens) const {

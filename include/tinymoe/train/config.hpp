@@ -206,13 +206,10 @@ inline Settings read_settings(const nlohmann::json& file, const std::string& nam
     read(own, "bias_rate", settings.bias_rate);
     read(own, "routing_mass", settings.routing_mass);
   }
-  if (!(settings.norm_epsilon > 0 && settings.rope_theta > 0 && settings.balance_weight >= 0 &&
-        settings.z_weight >= 0 && settings.bias_rate >= 0)) {
-    fail<FileError>(name,
-                    ": rms_norm_eps and rope_theta must be above 0, the loss weights and the bias's rate 0 or more");
-  }
-  for (const double share : {settings.dropout, settings.attention_dropout, settings.expert_dropout, settings.jitter}) {
-    if (!(share >= 0 && share < 1)) fail<FileError>(name, ": dropout and jitter must be at least 0 and below 1");
+  try {
+    settings.check();
+  } catch (const OptionError& error) {
+    fail<FileError>(name, ": ", error.what());
   }
   return settings;
 }

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/files/atomic_folder.hpp"
@@ -219,10 +220,16 @@ class Run {
     if (metrics_) metrics_->write(report_, evaluation);
     if (options_.on_evaluation) options_.on_evaluation(report_, evaluation);
     if (!(evaluation.loss < state.best_loss)) return;
-    state.best_loss = evaluation.loss, state.best_step = state.step;
+    const double last_loss = std::exchange(state.best_loss, evaluation.loss);
+    const Index last_step = std::exchange(state.best_step, state.step);
+    try {
+      if (!options_.best_weights.empty()) trainer_->save_weights(options_.best_weights, *options_.tokenizer);
+      if (!options_.best.empty()) trainer_->save(options_.best, *options_.tokenizer);
+    } catch (...) {  // then the latest checkpoint must not speak of a best that is not there
+      state.best_loss = last_loss, state.best_step = last_step;
+      throw;
+    }
     unsaved_best_ = true;
-    if (!options_.best_weights.empty()) trainer_->save_weights(options_.best_weights, *options_.tokenizer);
-    if (!options_.best.empty()) trainer_->save(options_.best, *options_.tokenizer);
   }
 
   /// After an error: the weights may be good all the same (a full disk, a row of metrics), and then the steps are kept.
@@ -240,7 +247,9 @@ class Run {
     saved_at_ = Clock::now();
     if (latest_ < 0 && trainer_->saved_ == options_.checkpoint) latest_ = trainer_->saved_step_;
     if (latest_ == step && !unsaved_best_) return;
-    // The last update may have ruined the weights: they must give a finite loss before they replace good ones.
+    // The last update may have ruined the weights: they must give a finite loss before they replace good ones. A
+    // callback may have evaluated with another shape.
+    trainer_->passes_.plan(options_.batch, time_, options_.recompute);
     const double loss = trainer_->passes_.loss(micro_batch(inputs_, 0), micro_batch(targets_, 0));
     if (!std::isfinite(loss)) {
       fail<TrainingError>("step ", step, ": the loss is ", loss, " after the update; a lower learning rate may help");

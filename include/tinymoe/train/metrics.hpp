@@ -21,7 +21,7 @@ struct StepReport {
   Index step = 0;             // steps done, this one included
   Index tokens = 0;           // trained on since the run began
   double loss = 0;            // cross-entropy, nats per scored token
-  double balance_loss = 0;    // mean over the mixtures; 1 when even
+  double balance_loss = 0;    // mean over the mixtures; when even 1, of CvBalance 0
   double z_loss = 0;          // mean over the mixtures
   double load_variation = 0;  // coefficient of variation of the experts' loads in the step, mean over the mixtures
   double gradient_norm = 0;   // before clipping

@@ -31,8 +31,8 @@ class Passes {
   explicit Passes(ModelType& model) : model_(&model) {}
 
   /// Makes room for passes of (batch, time), if they are other than the last ones: with `recompute` a block's
-  /// activations are computed again in backward. Throws ShapeError for sizes that do not fit the model, DeviceError
-  /// without memory.
+  /// activations are computed again in backward. Throws ShapeError for sizes that do not fit the model, OptionError
+  /// for settings outside their ranges, DeviceError without memory.
   void plan(Index batch, Index time, bool recompute) {
     check_time(time);
     if (batch < 1 || time < 1)
@@ -41,6 +41,7 @@ class Passes {
       fail<ShapeError>("a micro-batch of ", batch, " x ", time, " tokens is too large; the most are ", 1 << 24);
     }
     const Settings& settings = model_->settings();
+    settings.check();
     if (batch == planned_.batch && time == planned_.time && recompute == planned_.recompute &&
         settings == planned_.settings && activations_) {
       return;

@@ -51,18 +51,19 @@ struct Constant {
 };
 
 /// A linear warm-up to 1, then half a cosine down to `floor` (Loshchilov and Hutter 2017).
-/// With `steps` = 0 the cosine spans the run's budget, be it steps or minutes.
+/// With `steps` = 0 the cosine spans the run's budget, be it steps or minutes, and the factor is the lesser of warm-up
+/// and cosine, so that it does not jump where the warm-up is a good part of the run.
 struct WarmupCosine {
   Index warmup = 100;  // steps
   Index steps = 0;     // of the whole schedule, warm-up included
   double floor = 0.1;
 
   double operator()(Progress progress) const {
-    if (progress.step < warmup) return detail::warmup_factor(progress.step, warmup);
-    double done = progress.fraction;
-    if (steps > 0) {
-      done = static_cast<double>(progress.step - warmup) / static_cast<double>(std::max<Index>(1, steps - warmup));
-    }
+    const double rising = progress.step < warmup ? detail::warmup_factor(progress.step, warmup) : 1.0;
+    if (steps == 0) return std::min(rising, detail::half_cosine(1, floor, progress.fraction));
+    if (progress.step < warmup) return rising;
+    const double done =
+        static_cast<double>(progress.step - warmup) / static_cast<double>(std::max<Index>(1, steps - warmup));
     return detail::half_cosine(1, floor, done);
   }
 };

@@ -93,8 +93,9 @@ class Trainer {
       const auto part = [&](auto tokens) {
         return tokens.subspan(static_cast<std::size_t>(i * size), static_cast<std::size_t>(size));
       };
-      const auto losses =
-          passes_.train(pass, part(inputs), part(targets), 1.0 / static_cast<double>(scored), update_.gradients());
+      const auto losses = with_discard([&] {
+        return passes_.train(pass, part(inputs), part(targets), 1.0 / static_cast<double>(scored), update_.gradients());
+      });
       report.loss += losses.cross_entropy / static_cast<double>(scored);
       report.balance_loss += losses.balance / static_cast<double>(micro_batches);
       report.z_loss += losses.z / static_cast<double>(micro_batches);
@@ -204,6 +205,17 @@ class Trainer {
     if (data.vocabulary_size() > Architecture::vocab) {
       fail<MismatchError>("the data's tokenizer has ", data.vocabulary_size(),
                           " tokens, more than the model's vocabulary of ", Architecture::vocab);
+    }
+  }
+
+  /// f(); if it throws, the gradients of the step are given up.
+  template <class F>
+  auto with_discard(F&& f) {
+    try {
+      return f();
+    } catch (...) {
+      update_.discard();
+      throw;
     }
   }
 

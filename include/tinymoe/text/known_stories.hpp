@@ -1,0 +1,62 @@
+#pragma once
+/// @file
+/// Stories for a vocabulary that lacks characters.
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "tinymoe/text/story_source.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+
+namespace tinymoe {
+
+/// Those of a source's stories that a tokenizer can encode. Of a tokenizer that has the bytes, these are all, as they
+/// are. Else a run of white space with a character that the vocabulary lacks, as a line feed, becomes one space, and a
+/// story with any other such character is left out.
+template <StorySource Source>
+class KnownStories {
+ public:
+  KnownStories(Source source, Tokenizer tokenizer) : source_(std::move(source)), tokenizer_(std::move(tokenizer)) {}
+
+  /// Calls `f(std::string_view story)` for each story, in their order. Throws what the source throws.
+  template <class F>
+  void for_each_story(F&& f) const {
+    std::string cleaned;
+    source_.for_each_story([&](std::string_view story) {
+      if (tokenizer_.knows(story)) {
+        f(story);
+        return;
+      }
+      clean(story, cleaned);
+      if (tokenizer_.knows(cleaned)) f(std::string_view(cleaned));
+    });
+  }
+
+ private:
+  static constexpr std::string_view white_space = " \t\n\v\f\r";
+
+  void clean(std::string_view story, std::string& cleaned) const {
+    cleaned.clear();
+    while (!story.empty()) {
+      const std::size_t word = std::min(story.find_first_of(white_space), story.size());
+      cleaned += story.substr(0, word);
+      story.remove_prefix(word);
+      const std::size_t space = std::min(story.find_first_not_of(white_space), story.size());
+      const std::string_view run = story.substr(0, space);
+      if (tokenizer_.knows(run)) {
+        cleaned += run;
+      } else {
+        cleaned += ' ';
+      }
+      story.remove_prefix(space);
+    }
+  }
+
+  Source source_;
+  Tokenizer tokenizer_;
+};
+
+}  // namespace tinymoe
