@@ -67,9 +67,9 @@ void report_memory(Cpu& cpu, const Steps& steps, const Arguments& arguments, dou
 }
 
 /// Sixteen layers, to say what computing them again costs and saves.
-using Deep = Transformer<Vocab<2048>, Context<256>, Width<256>, TiedHead,
-                         Layers<16, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<2>, Rope>, Router<8, 2>,
-                                             Expert<SwiGlu, Hidden<512>>>>>;
+using Deep = Transformer<
+    Vocab<2048>, Context<256>, Width<256>, TiedHead,
+    Layers<16, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<2>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<512>>>>>;
 
 /// Steps with and without recomputation in turn, and the median of the pairs' ratios.
 void report_recompute(Cpu& cpu, const Arguments& arguments) {
@@ -89,10 +89,11 @@ void report_recompute(Cpu& cpu, const Arguments& arguments) {
     if (step >= 0) ratios.push_back(twice / whole), times.push_back(whole);
   }
   const auto [least, greatest] = std::minmax_element(ratios.begin(), ratios.end());
-  std::printf("16 layers, %.1fM parameters, a step of %.3f s: recomputed %.2f times that (%.2f to %.2f); activations "
-              "%.1f MB, recomputed %.1f MB\n",
-              double(count<Deep>().total) / 1e6, bench::median(times), bench::median(ratios), *least, *greatest,
-              double(kept.activation_bytes()) / 1e6, double(again.activation_bytes()) / 1e6);
+  std::printf(
+      "16 layers, %.1fM parameters, a step of %.3f s: recomputed %.2f times that (%.2f to %.2f); activations "
+      "%.1f MB, recomputed %.1f MB\n",
+      double(count<Deep>().total) / 1e6, bench::median(times), bench::median(ratios), *least, *greatest,
+      double(kept.activation_bytes()) / 1e6, double(again.activation_bytes()) / 1e6);
   bench::print_time_row("recomputation of 16 layers, time of a step", bench::median(ratios), "times", 4.0 / 3, 2);
   bench::print_row("recomputation of 16 layers, memory saved",
                    double(kept.activation_bytes()) / double(again.activation_bytes()), "times", 0, 1);

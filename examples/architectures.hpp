@@ -65,7 +65,7 @@ struct Named {
 
 namespace presets = tinymoe::presets;
 
-// A line each; CMake counts them and compiles each in a unit of its own.
+// A line each; CMake counts them and compiles some in each unit.
 // clang-format off
 inline constexpr auto architectures = std::tuple(
     Named<presets::Story>{"story", "ours: tells stories after some minutes on two cores"},

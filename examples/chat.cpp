@@ -300,12 +300,15 @@ class Chat {
     Index pieces = 0;
     interrupted = 0;
     const std::string prompts[] = {prompt};
-    story_ = std::move(storyteller_.write(prompts, options_, [&](Index, std::string_view text) {
-      if (++pieces == 2) first = Clock::now();  // the first piece is the prompt
-      if (pieces > 1 || show_prompt) std::fwrite(text.data(), 1, text.size(), stdout);
-      std::fflush(stdout);
-      return interrupted == 0;
-    }).front());
+    story_ = std::move(storyteller_
+                           .write(prompts, options_,
+                                  [&](Index, std::string_view text) {
+                                    if (++pieces == 2) first = Clock::now();  // the first piece is the prompt
+                                    if (pieces > 1 || show_prompt) std::fwrite(text.data(), 1, text.size(), stdout);
+                                    std::fflush(stdout);
+                                    return interrupted == 0;
+                                  })
+                           .front());
     const auto ended = Clock::now();
     std::printf(interrupted != 0 ? "\n[stopped]\n" : "\n");
     if (stats_) {

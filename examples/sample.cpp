@@ -26,7 +26,8 @@ struct SampleRun {
 /// Writes stories to the standard output, and the speed to the standard error.
 void sample(examples::Storyteller& storyteller, const SampleRun& run) {
   using tinymoe::Index;
-  // Each prompt as often as it is wanted; story i has the number i, so that it is the same however many are written.
+  // Each prompt as often as it is wanted; story i has the number i, so that it is the same
+  // (but for rounding) however many are written.
   std::vector<std::string> prompts;
   for (const std::string& prompt : run.prompts) {
     prompts.insert(prompts.end(), static_cast<std::size_t>(run.stories), prompt);
@@ -41,12 +42,11 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
     options.story = static_cast<std::uint32_t>(first);
     const auto batch = std::span(prompts).subspan(static_cast<std::size_t>(first));
     Index number = first;
-    for (const auto& story :
-         storyteller.write(batch.first(std::min<std::size_t>(at_once, batch.size())), options,
-                           [&](Index, std::string_view text) {
-                             if (alone) std::cout << text << std::flush;
-                             return true;
-                           })) {
+    for (const auto& story : storyteller.write(batch.first(std::min<std::size_t>(at_once, batch.size())), options,
+                                               [&](Index, std::string_view text) {
+                                                 if (alone) std::cout << text << std::flush;
+                                                 return true;
+                                               })) {
       if (!alone) {
         std::cout << (number > 0 ? "\n" : "") << "--- story " << number + 1 << " ---\n" << story.text;
       }

@@ -36,9 +36,8 @@ auto about(const path& text, F&& f) {
 TokenData encode_file(const path& text, const Tokenizer& tokenizer, const path& token_file, int threads) {
   if (tokenizer.has_bytes()) return TokenData::open_or_encode(text, tokenizer, token_file, threads);
   const TextCorpus corpus(text);
-  auto data = about(text, [&] {
-    return TokenData::encode_to_file(KnownStories(corpus, tokenizer), tokenizer, token_file, threads);
-  });
+  auto data = about(
+      text, [&] { return TokenData::encode_to_file(KnownStories(corpus, tokenizer), tokenizer, token_file, threads); });
   Index stories = 0;
   corpus.for_each_story([&](std::string_view) { ++stories; });
   if (const Index left_out = stories - data.stories(); left_out > 0) {

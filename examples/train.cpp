@@ -165,11 +165,15 @@ void take_up(Arguments& a, const path& checkpoint) {
   a.batching = padded ? Batching::padded : Batching::packed;
 }
 
-/// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh; experts count from 0,
-/// mixtures from 1. A model without experts has none.
+/// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh; experts count from
+/// 0, mixtures from 1. Without loads, as of a dense model, those of an old run are removed.
 void write_loads(const path& metrics, const examples::Loads& loads) {
-  if (loads.empty()) return;
   const path file = beside(path(metrics).replace_extension(), "-loads.csv");
+  if (loads.empty()) {
+    std::error_code ignored;
+    std::filesystem::remove(file, ignored);
+    return;
+  }
   std::ofstream out(file, std::ios::trunc);
   out << "mixture,expert,pairs,share_of_even\n";
   for (std::size_t m = 0; m < loads.size(); ++m) {
@@ -224,7 +228,10 @@ void train(const Arguments& arguments) {
   examples::Progress progress;
   bool replaces = arguments.overwrite && !arguments.resume;
   run.on_step = [&](const StepReport& at, const examples::Loads& loads) {
-    if (std::exchange(replaces, false)) remove_best(arguments.out);  // not before the run has begun
+    if (std::exchange(replaces, false)) {  // not before the run has begun
+      remove_best(arguments.out);
+      write_loads(options.metrics, {});
+    }
     progress.show(at, loads);
   };
   options.on_evaluation = [&](const StepReport& at, const EvaluationReport& evaluation) {

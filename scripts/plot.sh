@@ -19,7 +19,7 @@ fail() {
   exit 1
 }
 
-over=tokens out='' runs=()
+over=tokens out='' runs=() quote="'"
 while [ $# -gt 0 ]; do
   case $1 in
     --over) over=${2:?--over needs tokens, step or seconds}; shift ;;
@@ -56,7 +56,7 @@ for i in "${!runs[@]}"; do
     }' "$run.csv" >"$work/$i.training"
   [ -s "$work/$i.training" ] || fail "$run.csv has no steps yet"
   end=$(awk -v end="$end" '$1 > end { end = $1 } END { print end }' "$work/$i.training")
-  if [ -f "$run-loads.csv" ]; then mixtures=$run-loads.csv; fi
+  if [ -f "$run-loads.csv" ]; then cp "$run-loads.csv" "$work/loads" && mixtures=$work/loads; fi
 done
 if [ -z "$out" ]; then out=${runs[0]%/}; out=${out%.csv}.svg; fi
 case $out in
@@ -73,7 +73,7 @@ curve() {
   local i pieces=()
   for i in "${!names[@]}"; do
     [ -s "$work/$i.$1" ] || continue
-    pieces+=("'$work/$i.$1' using 1:$2 with $3 linetype $((i + 1)) title '${names[$i]//_/\\_}'")
+    pieces+=("'$work/$i.$1' using 1:$2 with $3 linetype $((i + 1)) title '${names[$i]//$quote/$quote$quote}' noenhanced")
   done
   if [ ${#pieces[@]} -eq 0 ]; then pieces=("NaN title 'nothing yet'"); fi
   local IFS=,
@@ -98,7 +98,7 @@ curve() {
     awk -F, 'NR > 1 { if ($2 > e) e = $2; if ($1 > m) m = $1 }
              END { printf "set xrange [-0.5:%d.5]; set yrange [%d.5:0.5]\n", e, m }' "$mixtures"
     echo "set xtics 1; set ytics 1; set cbrange [0:2]; set palette defined (0 '#2166ac', 1 '#f7f7f7', 2 '#b2182b')"
-    echo "plot '$mixtures' using 2:1:4 every ::1 with image"
+    echo "set style fill solid noborder; plot '$mixtures' using 2:1:(0.5):(0.5):4 every ::1 with boxxyerror lc palette"
   fi
   echo "unset multiplot"
 } >"$work/commands"

@@ -66,8 +66,8 @@ constexpr bool same_block() {
   using PA = typename P::AttentionType;
   bool same = F::is_mixture == P::is_mixture && std::is_same_v<typename F::Norm, typename P::Norm> &&
               std::is_same_v<typename FA::Position, typename PA::Position> && FA::qkv_bias == PA::qkv_bias &&
-              FA::output_bias == PA::output_bias && FA::qk_norm == PA::qk_norm && (FA::window > 0) == (PA::window > 0) &&
-              (FA::kv_heads < FA::heads) == (PA::kv_heads < PA::heads) &&
+              FA::output_bias == PA::output_bias && FA::qk_norm == PA::qk_norm &&
+              (FA::window > 0) == (PA::window > 0) && (FA::kv_heads < FA::heads) == (PA::kv_heads < PA::heads) &&
               std::is_same_v<typename F::Expert::Activation, typename P::Expert::Activation> &&
               F::Expert::has_bias == P::Expert::has_bias;
   if constexpr (F::is_mixture && P::is_mixture) {
@@ -91,10 +91,11 @@ constexpr bool same_structure() {
   if constexpr (groups != std::tuple_size_v<typename Pocket::Groups>) {
     return false;
   } else {
+    constexpr auto same_blocks = []<std::size_t... g>(std::index_sequence<g...>) {
+      return (same_block<BlockOf<Full, g>, BlockOf<Pocket, g>>() && ...);
+    };
     return Full::tied == Pocket::tied && Full::head_bias == Pocket::head_bias &&
-           []<std::size_t... g>(std::index_sequence<g...>) {
-             return (same_block<BlockOf<Full, g>, BlockOf<Pocket, g>>() && ...);
-           }(std::make_index_sequence<groups>{});
+           same_blocks(std::make_index_sequence<groups>{});
   }
 }
 
@@ -109,8 +110,7 @@ static_assert(!same_structure<presets::NanoGptMoE, pocket::SparseMoE>());
 
 // A few million parameters, and no more work for a token than five minutes on two cores allow.
 template <class Arch>
-constexpr bool fits_a_pocket =
-    count<Arch>().total < 7'000'000 && count<Arch>().flops_trained < 14'000'000;
+constexpr bool fits_a_pocket = count<Arch>().total < 7'000'000 && count<Arch>().flops_trained < 14'000'000;
 static_assert(fits_a_pocket<pocket::MiniMixtral> && fits_a_pocket<pocket::NanoGpt> &&
               fits_a_pocket<pocket::NanoGptMoE> && fits_a_pocket<pocket::MyMoE> && fits_a_pocket<pocket::SparseMoE> &&
               fits_a_pocket<pocket::DeepSeekMini>);

@@ -106,6 +106,9 @@ case $1 in
     # A mistake replaces nothing, and a resumed run evaluates as often as before.
     expect_error "missing.txt" "$train" --preset pocket --data missing.txt --out run --overwrite
     [ -f run-best/model.safetensors ] && [ -f run-best-weights/model.safetensors ] || fail "the best checkpoints are gone"
+    cp -r run before && cp run.csv before.csv
+    expect_error "is too large" "$train" --preset pocket --embedded 300 --batch 1000000 --steps 3 --out run --overwrite
+    diff -r run before && cmp run.csv before.csv || fail "a mistake replaced a run"
     cp -r run again && cp run.csv again.csv
     expect "$train" --embedded 300 --resume again --steps 50
     [ "$(grep -c 'validation after' output.txt)" = 2 ] || fail "evaluates at other steps: $(cat output.txt)"
@@ -313,6 +316,9 @@ case $1 in
     grep -q 'learning rate' run.svg || fail "the learning rate is not drawn"
     expect "$project/scripts/plot.sh" --over seconds --out both.svg run.csv other_run/
     grep -q 'other_run' both.svg || fail "the second run is not drawn"
+    # A dense run in the place of a mixture's has no experts to draw.
+    expect "$train" --preset story_dense --embedded 300 --batch 2 --sequence 32 --steps 2 --out run --overwrite
+    [ ! -e run-loads.csv ] || fail "the loads of the run before are still there"
     expect_error "nowhere.csv is not there" "$project/scripts/plot.sh" nowhere
     expect_error "is not what train writes" "$project/scripts/plot.sh" run-loads
     expect_error "neither an .svg nor a .png" "$project/scripts/plot.sh" --out run.gif run

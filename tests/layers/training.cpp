@@ -138,6 +138,26 @@ TEST_CASE("a recomputed pass gives the bits of one that kept everything, in less
   };
   check(Reference<double>());
   check(Cpu(2));
+  // A loss that adds up over the step's micro-batches counts a block that runs twice once.
+  using Summed = Transformer<Vocab<11>, Context<16>, Width<D>, TiedHead,
+                             Layers<3, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<4, 2, CvBalance>, Feed>>>;
+  const auto two_micro_batches = [](bool recompute) {
+    Reference<double> backend;
+    Pass pass = training(2, 6);
+    pass.settings.balance_over_step = true;
+    pass.settings.balance_weight = 10;
+    pass.recompute = recompute;
+    pass.micro_batch = 0;
+    ModelTrial<Summed, Reference<double>> trial(backend, pass);
+    trial.g.fill(0);
+    for (std::uint32_t i = 0; i < 2; ++i) {
+      trial.pass.micro_batch = i;
+      trial.forward();
+      trial.backward();
+    }
+    return trial.g.read();
+  };
+  CHECK(same_bits(two_micro_batches(true), two_micro_batches(false)));
   using Deep =
       Transformer<Vocab<11>, Context<64>, Width<32>, TiedHead,
                   Layers<16, MoEBlock<RmsNorm, Attention<Heads<4>>, Router<4, 2>, Expert<SwiGlu, Hidden<32>>>>>;

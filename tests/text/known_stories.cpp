@@ -32,7 +32,8 @@ TEST_CASE("A vocabulary of characters gets spaces for other white space, and no 
   CHECK_FALSE(tokenizer.has_bytes());
   CHECK(tokenizer.knows("One day, Tom sat."));
   CHECK_FALSE(tokenizer.knows("One day,\nTom sat."));
-  const StoryList stories{"One day,\n\n Tom sat.", "Two  spaces.", "\xc2\xabWho?\xc2\xbb", "Last.\n", "\n", "caf\xc3\xa9"};
+  const StoryList stories{
+      "One day,\n\n Tom sat.", "Two  spaces.", "\xc2\xabWho?\xc2\xbb", "Last.\n", "\n", "caf\xc3\xa9"};
   const std::vector<std::string> known{"One day, Tom sat.", "Two  spaces.", "Last. ", " ", "caf\xc3\xa9"};
   CHECK(stories_of(KnownStories(stories, tokenizer)) == known);
 

@@ -27,8 +27,8 @@ TEST_CASE("Schedules have the values computed by hand", "[schedule]") {
 
   // Without steps the cosine spans the budget, be it steps or minutes.
   const WarmupCosine budget{.warmup = 10, .floor = 0.1};
-  CHECK(budget({4, 0.1}) == 0.5);            // the warm-up counts steps
-  CHECK(budget({8, 0.5}) == Approx(0.55));   // in a short run it ends where it meets the cosine
+  CHECK(budget({4, 0.1}) == 0.5);           // the warm-up counts steps
+  CHECK(budget({8, 0.5}) == Approx(0.55));  // in a short run it ends where it meets the cosine
   CHECK(budget({50, 0}) == 1);
   CHECK(budget({50, 0.5}) == Approx(0.55));
   CHECK(budget({50, 1}) == Approx(0.1));

@@ -14,7 +14,8 @@
 /// P_e = mean_n p_ne, for sigmoid scores of p_ne / Σ_j p_nj; importance_e = Σ_n g_ne; load_e = Σ_n of the probability
 /// that e is among the K for another draw of its noise, or the pairs it got where there is no noise. f and loads
 /// without noise are counts and have no gradient. With `Settings::balance_over_step`, f counts all micro-batches of the
-/// step so far (Qiu et al. 2025), and importance and load add them up; the earlier ones have no gradient.
+/// step so far (Qiu et al. 2025), and importance and load add them up; the earlier ones have no gradient. The slope of
+/// CV² falls as its sums grow: over n micro-batches CvBalance pulls about (1 + 1/2 + … + 1/n) / n times as hard.
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/router_options.hpp"

@@ -57,9 +57,10 @@ struct Router {
       "gets no gradient; take ScoreGates, or K of 2 or more");
   static_assert(!Scores::sigmoid || !dynamic,
                 "tinymoe::Router: DynamicTopK adds up probabilities, which SigmoidScores are not; take SoftmaxScores");
-  static_assert(!dynamic || !normalised,
-                "tinymoe::Router: with NormalisedGates a token whose first expert reaches DynamicTopK's probability has "
-                "the constant gate 1, so that the router gets no gradient; take ScoreGates");
+  static_assert(
+      !dynamic || !normalised,
+      "tinymoe::Router: with NormalisedGates a token whose first expert reaches DynamicTopK's probability has "
+      "the constant gate 1, so that the router gets no gradient; take ScoreGates");
   static_assert(!expert_choice || !(normalised || noisy || has_capacity || balance_bias),
                 "tinymoe::Router: with ExpertChoice loads are even as they are; leave out NormalisedGates, NoisyTopK, "
                 "Capacity and BalanceBias");

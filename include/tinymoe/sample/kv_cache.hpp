@@ -38,6 +38,7 @@ class Session {
         sequences_(checked(options)),
         activations_(plan_activations(model.backend(), rows())),
         caches_(model.backend(), sequences()) {
+    model.settings().check();
     auto& backend = model.backend();
     inputs_ = backend.allocate(static_cast<std::size_t>(3 * rows()) * sizeof(std::int32_t));
     logits_ = backend.allocate(sequences_.size() * vocab * sizeof(Scalar));

@@ -88,14 +88,14 @@ class Run {
     } else {
       padded_.emplace(data, options.tokenizer->end_of_story(), options.batch, time_, options.seed);
     }
-    if (!options.metrics.empty()) metrics_.emplace(options.metrics, state.step);
     trainer.passes_.plan(options.batch, time_, options.recompute);
     trainer.average(options.average);
     state.data = order;
     if (!options.recipe.is_null()) state.recipe = options.recipe;
     inputs_.resize(static_cast<std::size_t>(options.batch * time_ * options.accumulation));
     targets_.resize(inputs_.size());
-    report_.step = state.step, report_.tokens = state.tokens, report_.seconds = state.seconds;
+    report_.step = first_ = state.step, report_.tokens = state.tokens, report_.seconds = state.seconds;
+    if (!options.metrics.empty()) metrics_.emplace(options.metrics, state.step);  // replaces an old run's, so last
   }
 
   StepReport operator()() {
@@ -225,7 +225,7 @@ class Run {
     try {
       if (!options_.best_weights.empty()) trainer_->save_weights(options_.best_weights, *options_.tokenizer);
       if (!options_.best.empty()) trainer_->save(options_.best, *options_.tokenizer);
-    } catch (...) {  // then the latest checkpoint must not speak of a best that is not there
+    } catch (...) {  // the latest checkpoint must not speak of a best that is not there
       state.best_loss = last_loss, state.best_step = last_step;
       throw;
     }
@@ -234,6 +234,7 @@ class Run {
 
   /// After an error: the weights may be good all the same (a full disk, a row of metrics), and then the steps are kept.
   void save_what_there_is() {
+    if (trainer_->state_.step == first_) return;
     try {
       save();
     } catch (const Error&) {  // that of the run is told
@@ -268,7 +269,7 @@ class Run {
   std::vector<Token> inputs_, targets_;
   StepReport report_;
   bool stopped_ = false, unsaved_best_ = false;
-  Index evaluated_ = -1, latest_ = -1;  // steps
+  Index first_ = 0, evaluated_ = -1, latest_ = -1;  // steps
   Clock::time_point saved_at_ = Clock::now();
 };
 
