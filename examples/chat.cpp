@@ -97,7 +97,8 @@ std::string cell(const ExpertChoices& choices, Index token, bool gates) {
     if (expert < 0) continue;
     char piece[32];
     std::snprintf(piece, sizeof(piece), gates ? "%d:%02.0f" : "%d", expert, 100.0 * double(choices.gate[pair]));
-    text += (text.empty() ? "" : " ") + std::string(piece);
+    if (!text.empty()) text += ' ';
+    text += piece;
   }
   return text.empty() ? "-" : text;
 }

@@ -316,11 +316,11 @@ case $1 in
     grep -q 'learning rate' run.svg || fail "the learning rate is not drawn"
     expect "$project/scripts/plot.sh" --over seconds --out both.svg run.csv other_run/
     grep -q 'other_run' both.svg || fail "the second run is not drawn"
+    expect_error "is not what train writes" "$project/scripts/plot.sh" run-loads
     # A dense run in the place of a mixture's has no experts to draw.
     expect "$train" --preset story_dense --embedded 300 --batch 2 --sequence 32 --steps 2 --out run --overwrite
     [ ! -e run-loads.csv ] || fail "the loads of the run before are still there"
     expect_error "nowhere.csv is not there" "$project/scripts/plot.sh" nowhere
-    expect_error "is not what train writes" "$project/scripts/plot.sh" run-loads
     expect_error "neither an .svg nor a .png" "$project/scripts/plot.sh" --out run.gif run
     ;;
   tokenize)
