@@ -3,7 +3,7 @@
 
 #include <set>
 
-#include "layers/model_trial.hpp"
+#include "layers/decoder.hpp"
 #include "tinymoe/sample/kv_cache.hpp"
 
 using namespace tinymoe_test;
@@ -68,73 +68,11 @@ struct Evaluated : ModelTrial<Arch, B> {
   }
 };
 
-/// Caches for passes of up to `chunk` tokens of each sequence, full of NaN at first.
+/// Two sequences of `time` tokens have the logits of full forward when they are read by chunks.
 template <class Arch, class B>
-struct Decoder {
-  using T = typename B::Scalar;
-
-  Decoder(B& backend, Index batch, Index chunk)
-      : backend(backend), activations(backend, Plan::Purpose::inference, Pass{.batch = batch, .time = chunk}) {
-    Index most = 0;
-    Arch::for_each_layer([&](auto group, Index, Index number) {
-      using A = typename Arch::template BlockLayer<group>::AttentionLayer;
-      const Index rows = A::cache_rows(Arch::context, chunk);
-      auto& cache = caches[static_cast<std::size_t>(number)];
-      cache.capacity = rows;
-      for (auto* view : {&cache.key, &cache.value}) {
-        memory.emplace_back(backend, batch * rows, A::key_width);
-        memory.back().fill(not_a_number);
-        *view = memory.back().view();
-      }
-      most = std::max(most, cached_attention_scratch(A::shape(Pass{}), chunk, batch * chunk, rows));
-    });
-    scratch.emplace_back(backend, 1, most);
-  }
-
-  /// The logits of the next tokens of each sequence: row b·time + t.
-  std::vector<double> read(const Model<Arch, B>& model, const std::vector<Token>& tokens, const Pass& pass) {
-    const View<const Token> ids(tokens.data(), 1, std::ssize(tokens));
-    Arch::forward_cached(backend, pass, model.weights(), ids, *activations, caches, scratch.front().view());
-    DeviceMatrix<T, B> logits(backend, pass.rows(), V);
-    Arch::logits(backend, model.weights(), activations->normed, logits.view());
-    return logits.read();
-  }
-
-  B& backend;
-  Activations<Arch, B> activations;
-  std::vector<DeviceMatrix<T, B>> memory;
-  std::vector<DeviceMatrix<typename B::Master, B>> scratch;
-  std::array<KvCache<T>, static_cast<std::size_t>(Arch::layers)> caches;
-};
-
-/// Two sequences of `time` tokens, read by chunks of the given sizes over and over, have the logits of full forward.
-template <class Arch, class B>
-void check_decoding(B& backend, Index time, double tolerance) {
-  constexpr Index batch = 2;
-  Evaluated<Arch, B> trial(backend, batch, time);
-  const auto expected = trial.logits();
-  for (const auto& chunks : std::vector<std::vector<Index>>{{1}, {2}, {3, 1}, {5, 1, 1, 2}, {9}}) {
-    const Index greatest = *std::max_element(chunks.begin(), chunks.end());
-    Decoder<Arch, B> decoder(backend, batch, greatest);
-    double worst = 0;
-    std::size_t turn = 0;
-    for (Index position = 0; position < time;) {
-      const Index count = std::min(chunks[turn++ % chunks.size()], time - position);
-      std::vector<Token> tokens;
-      for (Index b = 0; b < batch; ++b) {
-        const auto from = trial.tokens.begin() + b * time + position;
-        tokens.insert(tokens.end(), from, from + count);
-      }
-      const Pass pass{.batch = batch, .time = count, .first_position = position, .settings = settings};
-      const auto logits = decoder.read(trial.model, tokens, pass);
-      for (Index b = 0; b < batch; ++b) {
-        const auto part = rows_of(expected, V, b * time + position, count);
-        worst = std::max(worst, absolute_error(rows_of(logits, V, b * count, count), part));
-      }
-      position += count;
-    }
-    check_small("chunks of up to " + std::to_string(greatest), worst, tolerance);
-  }
+void check_two(B& backend, Index time, double tolerance) {
+  Evaluated<Arch, B> trial(backend, 2, time);
+  for (const auto& chunks : chunkings) check_decoding(trial, chunks, tolerance);
 }
 
 /// The difference of one row of a session's logits, which are floats, from row `n` of full forward.
@@ -175,10 +113,10 @@ TEST_CASE("the options that decoding is tried with decide something", "[decoding
 
 TEST_CASE("every kind of router, shared experts and normalised heads decode as full forward", "[decoding]") {
   Double oracle;
-  check_decoding<Rolling>(oracle, 40, 1e-12);  // past the context
-  check_decoding<Whole>(oracle, 24, 1e-12);    // up to it
+  check_two<Rolling>(oracle, 40, 1e-12);  // past the context
+  check_two<Whole>(oracle, 24, 1e-12);    // up to it
   Cpu backend(1);
-  check_decoding<Rolling>(backend, 40, 1e-4);
+  check_two<Rolling>(backend, 40, 1e-4);
 }
 
 TEST_CASE("a session of them gives the logits and experts of full forward", "[decoding]") {
