@@ -83,8 +83,6 @@ class TextCorpus {
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  static constexpr std::string_view white_space = " \t\n\v\f\r";
-
   int open() const {
     const int file = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0) fail<FileError>(path_.string(), ": cannot be opened: ", std::strerror(errno));
@@ -106,7 +104,7 @@ class TextCorpus {
 
   /// Where to cut the start of a story that is too long: behind white space near the end, else between code points.
   std::size_t part_length(std::string_view text) const {
-    const std::size_t space = text.find_last_of(white_space, longest_ - 1);
+    const std::size_t space = text.find_last_of(detail::white_space, longest_ - 1);
     if (space != std::string_view::npos && space >= longest_ / 2) return space + 1;
     std::size_t length = longest_;
     while (length > longest_ - 4 && (static_cast<unsigned char>(text[length]) & 0xc0u) == 0x80u) --length;
@@ -126,8 +124,8 @@ class TextCorpus {
 
   template <class F>
   void pass(std::string_view story, std::uint64_t offset, F& f) const {
-    const std::size_t first = std::min(story.find_first_not_of(white_space), story.size());
-    story = story.substr(first, story.find_last_not_of(white_space) + 1 - first);
+    const std::size_t first = std::min(story.find_first_not_of(detail::white_space), story.size());
+    story = story.substr(first, story.find_last_not_of(detail::white_space) + 1 - first);
     if (const std::size_t wrong = find_invalid_utf8(story); wrong != std::string_view::npos) {
       fail<FileError>(path_.string(), ": expected UTF-8 text, found another byte at offset ", offset + first + wrong);
     }

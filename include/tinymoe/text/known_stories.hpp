@@ -36,15 +36,13 @@ class KnownStories {
   }
 
  private:
-  static constexpr std::string_view white_space = " \t\n\v\f\r";
-
   void clean(std::string_view story, std::string& cleaned) const {
     cleaned.clear();
     while (!story.empty()) {
-      const std::size_t word = std::min(story.find_first_of(white_space), story.size());
+      const std::size_t word = std::min(story.find_first_of(detail::white_space), story.size());
       cleaned += story.substr(0, word);
       story.remove_prefix(word);
-      const std::size_t space = std::min(story.find_first_not_of(white_space), story.size());
+      const std::size_t space = std::min(story.find_first_not_of(detail::white_space), story.size());
       const std::string_view run = story.substr(0, space);
       if (tokenizer_.knows(run)) {
         cleaned += run;

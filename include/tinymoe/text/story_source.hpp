@@ -15,6 +15,11 @@
 
 namespace tinymoe {
 
+namespace detail {
+/// What separates words and may stand around a story.
+inline constexpr std::string_view white_space = " \t\n\v\f\r";
+}  // namespace detail
+
 /// Anything that can pass its stories, one after the other, to a callable: the same stories at every call.
 /// A story is a text without a marker of its end; the view is valid during the call only.
 template <class S>
