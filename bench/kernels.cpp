@@ -167,7 +167,8 @@ void add_model(Machine& machine, const std::string& name, Index batch) {
   using Network = typename Block::NetworkLayer;
   using Experts = typename Network::Experts;
   using OneExpert = typename Experts::template One<float>;
-  constexpr Index experts = Network::RouterLayer::experts, choices = Network::choices, width = Arch::width;
+  using Mixture = typename std::tuple_element_t<0, typename Arch::Groups>::Block::Network;
+  constexpr Index experts = Mixture::experts, choices = Mixture::choices, width = Arch::width;
   const Index rows = batch * Arch::context;
   add_product(machine, name + "/qkv", rows, Attention::qkv_width, width);
   add_product(machine, name + "/attention_output", rows, width, Attention::query_width);
@@ -212,10 +213,10 @@ void add_row_kernels(Machine& machine) {
   });
   add_rows(machine, "rms_norm/backward", 64, width, [](Cpu& cpu, Index rows, Index cols) {
     const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, cols), Matrix(cpu, rows, cols),
-                          Matrix(cpu, rows, cols), Matrix(cpu, 1, rows));
+                          Matrix(cpu, rows, cols), Matrix(cpu, 1, rows), Matrix(cpu, row_chunks(rows), cols));
     return [=, &cpu] {
-      const auto& [x, gain, dy, dx, inverse] = *m;
-      cpu.launch(rows, kernels::NormBackward<float, float>{x, gain, dy, dx, {}, inverse});
+      const auto& [x, gain, dy, dx, inverse, partial] = *m;
+      cpu.launch(row_chunks(rows), kernels::NormBackward<float, float>{x, gain, dy, dx, {}, inverse, partial});
     };
   });
   add_rows(machine, "swiglu/forward", 32, hidden, [](Cpu& cpu, Index rows, Index cols) {

@@ -20,6 +20,7 @@ configure_package_config_file(${CMAKE_CURRENT_LIST_DIR}/tinymoe-config.cmake.in
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/tinymoe-config-version.cmake
                                  COMPATIBILITY ${compatible} ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/tinymoe-config.cmake ${PROJECT_BINARY_DIR}/tinymoe-config-version.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/tinymoe-cuda.cmake
         DESTINATION ${package_folder})
 
 # The libraries that were fetched for this build are not installed with it: they are others' packages.

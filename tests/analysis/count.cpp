@@ -9,9 +9,10 @@
 #include "support/catch.hpp"
 #include "support/data.hpp"
 #include "tinymoe/analysis/report.hpp"
+#include "tinymoe/backend/reference.hpp"
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/presets.hpp"
-#include "tinymoe/train/checkpoint.hpp"
+#include "tinymoe/train/trainer.hpp"
 
 using namespace tinymoe_test;
 
@@ -36,6 +37,12 @@ static_assert(tiny.flops_trained == 3 * tiny.flops_forward);
 static_assert(tiny.weight_bytes == 4 * tiny.total);
 static_assert(tiny.training_bytes == 16 * tiny.total);
 static_assert(tiny.kv_cache_bytes == 2 * 2 * 8 * 16 * 4);
+// In mixed precision the masters, gradients and moments stay float32, and the layers' copy comes on top.
+static_assert(training_bytes<Tiny>() == tiny.training_bytes);
+static_assert(training_bytes<Tiny, bfloat16>() == 18 * tiny.total);
+static_assert(training_bytes<Tiny, float16>() == 18 * tiny.total);
+static_assert(training_bytes<Tiny, bfloat16>(1) == 14 * tiny.total);  // Lion
+static_assert(training_bytes<Tiny, double, double>() == 32 * tiny.total);
 
 // A tied head has no matrix, but a token is multiplied with the embedding's.
 constexpr Count tied = count<TinyWith<TiedHead>>();
@@ -158,6 +165,20 @@ TEST_CASE("The parts of a count are the whole, and what is on disk", "[count]") 
   CHECK(stored_elements<Routed<Router<4, 2>, Shared<Expert<SwiGlu, Hidden<10>>>>>() == shared.total);
 }
 
+TEST_CASE("Activations are counted as they are planned", "[count]") {
+  Cpu cpu(1);
+  Model<Tiny, Cpu> model(cpu);
+  Trainer trainer(model);
+  const auto tokens = random_tokens(32, 260);
+  for (const bool recompute : {false, true}) {
+    trainer.train_step(tokens, tokens, 2, 16, {.recompute = recompute});
+    CHECK(activation_bytes<Tiny>(cpu, 2, 16, recompute) == static_cast<Index>(trainer.activation_bytes()));
+  }
+  CHECK(activation_bytes<Tiny>(cpu, 2, 16, true) < activation_bytes<Tiny>(cpu, 2, 16));
+  CHECK(activation_bytes<Tiny>(Reference<bfloat16, float>(), 2, 16) <
+        activation_bytes<Tiny>(Reference<float>(), 2, 16));
+}
+
 TEST_CASE("A count as a table", "[count]") {
   std::ostringstream out;
   print_count<Tiny>(out);
@@ -174,6 +195,7 @@ TEST_CASE("A count as a table", "[count]") {
         "  FLOPs a token, trained                65,856\n"
         "  weights                              0.1 MiB\n"
         "  training state                       0.3 MiB\n"
+        "  training state, 16 bits              0.3 MiB\n"
         "  KV cache of a sequence               0.0 MiB\n");
 }
 

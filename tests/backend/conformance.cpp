@@ -14,17 +14,12 @@ namespace {
 struct Sizes {
   Index rows, inputs, outputs;
 };
-constexpr Sizes product_sizes[] = {{1, 1, 1},    {1, 257, 5},   {3, 33, 65},  {4, 31, 130},
-                                   {5, 6, 7},    {33, 40, 1},   {49, 1, 40},  {97, 130, 19},
-                                   {145, 17, 3}, {257, 65, 33}, {2, 700, 48}, {257, 300, 97}};
+constexpr Sizes product_sizes[] = {{1, 1, 1},    {1, 257, 5},    {3, 33, 65},   {4, 31, 130}, {5, 6, 7},
+                                   {33, 40, 1},  {49, 1, 40},    {97, 130, 19}, {145, 17, 3}, {257, 65, 33},
+                                   {2, 700, 48}, {257, 300, 97}, {8, 64, 40},   {3, 136, 17}};
 
-constexpr Index gap = 3;  // between the rows of strided matrices
-
-template <class B>
-struct Operands {
-  using T = typename B::Scalar;
-  using M = typename B::Master;
-};
+constexpr Index gap = 3;   // between the rows of strided matrices
+constexpr Index wide = 8;  // the same, for matrices whose rows lie well for wide loads
 
 }  // namespace
 
@@ -32,11 +27,11 @@ TEST_CASE("matmul is x times w transposed, plus the bias", "[conformance]") {
   Numbers numbers(1);
   for (const auto& [n, i, o] : product_sizes) {
     Oracle x(n, i, numbers.take(n * i)), w(o, i, numbers.take(o * i)), bias(1, o, numbers.take(o));
-    for (const bool with_bias : {false, true}) {
-      INFO("rows " << n << ", inputs " << i << ", outputs " << o << ", bias " << with_bias);
+    for (const auto& [with_bias, gap] : {std::pair{false, gap}, {true, gap}, {true, wide}}) {
+      INFO("rows " << n << ", inputs " << i << ", outputs " << o << ", bias " << with_bias << ", gap " << gap);
       Oracle y(n, o);
       Reference<double>().matmul(x, w, with_bias ? View<const double>(bias) : View<const double>{}, y);
-      for_each_backend([&, n = n, i = i, o = o](auto& backend) {
+      for_each_backend([&, n = n, i = i, o = o, with_bias = with_bias, gap = gap](auto& backend) {
         using B = std::remove_cvref_t<decltype(backend)>;
         using T = typename B::Scalar;
         Guarded<B, T> from(backend, n, i, gap), weight(backend, o, i, gap), added(backend, 1, o),
@@ -124,6 +119,9 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
       {{0, 64, 128, 192, 256}, 6, 1},      // even shares
       {{0, 4, 9, 12}, 31, 130},            // between dot products and blocks
       {{0, 0, 0}, 4, 4},                   // no row at all
+      {{0, 5, 5, 7}, 72, 40},              // few rows that lie well for wide loads
+      {{0, 97}, 3, 5},                     // biases: one expert in several parts, which are uneven
+      {{0, 1, 200}, 2, 513},               // biases: more parts than rows, and more than one block of columns
   };
   Numbers numbers(4);
   for (const auto& [offsets, i, o] : cases) {
@@ -132,6 +130,7 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
     Oracle w(experts * o, i, numbers.take(experts * o * i)), bias(experts, o, numbers.take(experts * o));
     const auto start = numbers.take(experts * o * i), bias_start = numbers.take(experts * o);
     INFO("experts " << experts << ", rows " << n << ", inputs " << i << ", outputs " << o);
+    const Index gap = i == 72 ? wide : ::gap;
 
     Reference<double> oracle;
     const View<const std::int32_t> where(offsets.data(), 1, experts + 1);
@@ -141,7 +140,8 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
     oracle.grouped_matmul(x, bank, {}, where, y_plain);
     oracle.grouped_matmul_input(dy, bank, where, dx);
     oracle.grouped_matmul_weight(dy, x, where, Bank<double>{dw.values.data(), experts, o, i, o * i});
-    grouped_column_sum(oracle, dy, where, Bank<double>{db.values.data(), experts, 1, o, o});
+    Oracle sums(1, grouped_column_sum_scratch(n, experts, o));
+    grouped_column_sum(oracle, dy, where, Bank<double>{db.values.data(), experts, 1, o, o}, sums);
 
     for_each_backend([&, i = i, o = o, &offsets = offsets](auto& backend) {
       using B = std::remove_cvref_t<decltype(backend)>;
@@ -167,9 +167,12 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
         backend.grouped_matmul_weight(gradient, from, ends,
                                       Bank<M>{weight_gradient.view().data, experts, o, i, o * i + gap});
       });
+      Guarded<B, M> scratch(backend, 1, grouped_column_sum_scratch(n, experts, o));
       check_output(bias_gradient, bias_start, db.values, [&] {
-        grouped_column_sum(backend, gradient, ends, Bank<M>{bias_gradient.view().data, experts, 1, o, o + gap});
+        grouped_column_sum(backend, gradient, ends, Bank<M>{bias_gradient.view().data, experts, 1, o, o + gap},
+                           scratch);
       });
+      check_holds("scratch has been enough", scratch.intact());
       check_holds("inputs are unchanged", from.unchanged() && gradient.unchanged() && weight.unchanged() &&
                                               added.unchanged() && ends.unchanged());
     });
@@ -226,6 +229,19 @@ TEST_CASE("sort_by_expert is a stable sort", "[conformance]") {
   }
 }
 
+TEST_CASE("offsets of one expert that has all rows", "[conformance]") {
+  for_each_backend([&](auto& backend) {
+    using B = std::remove_cvref_t<decltype(backend)>;
+    for (const Index rows : {0, 1, 65536}) {
+      Guarded<B, std::int32_t> ends(backend, 1, 2), places(backend, rows, 1), order(backend, 1, rows);
+      backend.offsets_of_one(ends, rows);
+      check_holds("offsets", ends.read() == std::vector<double>{0, double(rows)});
+      check_holds("guards are untouched", ends.intact());
+      check_holds("slots taken", backend.slots_taken(Dispatch{ends, places, order}) == rows);
+    }
+  });
+}
+
 namespace {
 
 /// The matrices of one attention, as a layer has them: q, k and v are columns of one matrix, and so are dq, dk and dv.
@@ -259,7 +275,7 @@ struct AttentionCase {
   }
 
   template <class B>
-  void run(B& backend) {
+  void run(B& backend, Index gap = ::gap) {
     using T = typename B::Scalar;
     Guarded<B, T> in(backend, rows(), width(), gap), out(backend, rows(), queries(), gap);
     Guarded<B, T> gradient(backend, rows(), queries(), gap), into(backend, rows(), width(), gap);
@@ -298,6 +314,18 @@ TEST_CASE("attention and its gradients at awkward sizes", "[conformance]") {
           for_each_backend([&](auto& backend) { attention.run(backend); });
         }
       }
+    }
+  }
+}
+
+TEST_CASE("attention of wide heads, and of rows that lie well for wide loads", "[conformance]") {
+  Numbers numbers(13);
+  for (const Index d : {8, 64, 72, 128, 160}) {
+    for (const auto& [t, window, kv] : {std::tuple<Index, Index, Index>{70, 0, 1}, {131, 30, 2}}) {
+      INFO("head_dim " << d << ", time " << t << ", window " << window);
+      AttentionCase attention({2, t, 2, kv, d, window, 1 / std::sqrt(double(d))}, numbers);
+      for_each_backend([&](auto& backend) { attention.run(backend, wide); });
+      if (d == 128) for_each_backend([&](auto& backend) { attention.run(backend); });
     }
   }
 }
@@ -343,7 +371,18 @@ TEST_CASE("attention stays finite with great logits", "[conformance]") {
 
 TEST_CASE("row kernels that belong to no one layer", "[conformance]") {
   Numbers numbers(9);
-  for (const auto& [n, c] : {std::pair<Index, Index>{1, 1}, {3, 64}, {33, 65}, {257, 130}, {5, 1}}) {
+  // Sums over rows go by chunks of 32 rows and blocks of 512 columns.
+  static_assert(row_chunk == 32 && column_block == 512);
+  for (const auto& [n, c] : {std::pair<Index, Index>{1, 1},
+                             {3, 64},
+                             {31, 2},
+                             {32, 7},
+                             {33, 65},
+                             {63, 512},
+                             {64, 3},
+                             {65, 513},
+                             {257, 130},
+                             {5, 1}}) {
     INFO("rows " << n << ", columns " << c);
     Oracle x(n, c, numbers.take(n * c)), y(n, c, numbers.take(n * c)), total(1, c, numbers.take(c));
     const auto y_start = y.values, total_start = total.values;
@@ -356,13 +395,14 @@ TEST_CASE("row kernels that belong to no one layer", "[conformance]") {
       using B = std::remove_cvref_t<decltype(backend)>;
       using T = typename B::Scalar;
       Guarded<B, T> a(backend, n, c, gap), b(backend, n, c, gap), to(backend, n, c, gap);
-      Guarded<B, typename B::Master> totals(backend, 1, c);
+      Guarded<B, typename B::Master> totals(backend, 1, c), scratch(backend, 1, column_sum_scratch(n, c));
       a.write(x.values);
       check_output(b, y_start, out.values, [&] { add<B>(backend, a, b); });
       b.write(y_start);
       check_output(to, {}, out.values, [&] { sum<B>(backend, a, b, to); });
       check_output(b, y_start, out.values, [&] { sum<B>(backend, a, b, b); });  // out may be an operand
-      check_output(totals, total_start, total.values, [&] { column_sum<B>(backend, a, totals); });
+      check_output(totals, total_start, total.values, [&] { column_sum<B>(backend, a, totals, scratch); });
+      check_holds("scratch has been enough", scratch.intact());
       check_holds("inputs are unchanged", a.unchanged());
     });
   }

@@ -200,3 +200,23 @@ TEST_CASE("a sequence alone has the logits that it has among others, whatever it
   check(Double(), 0);
   check(Cpu(1), 1e-5);
 }
+
+TEST_CASE("decoding leaves routers' losses and loads as they were", "[cached]") {
+  Reference<double> backend;
+  ModelTrial<Whole, Double> trial(backend, {.batch = 1, .time = 4});
+  Decoder<Whole, Double> decoder(backend, 1, 4);
+  const auto each = [](auto& saved, auto f) {
+    Whole::for_each_block(saved, [&](auto, auto& block, Index) { f(*block.network.routing()); });
+  };
+  const auto mark = [](const auto& routing) { routing.losses.data[1] = -7, routing.loads.data[0] = -7; };
+  const auto marked = [](const auto& routing) { return routing.losses.data[1] == -7 && routing.loads.data[0] == -7; };
+  each(*decoder.activations, mark);
+  each(*trial.activations, mark);
+  decoder.read(trial.model, trial.tokens, trial.pass);
+  trial.forward();
+  Index decoding = 0, full = 0;
+  each(*decoder.activations, [&](const auto& routing) { decoding += marked(routing); });
+  each(*trial.activations, [&](const auto& routing) { full += marked(routing); });
+  CHECK(decoding == Whole::layers);
+  CHECK(full == 0);
+}

@@ -25,8 +25,10 @@ struct Scale {
     View<const T> x, dy;
     View<T> dgain;
     template <class Group>
-    void operator()(Group, Index i) const {
-      for (Index n = 0; n < x.rows; ++n) dgain.data[i] += x(n, i) * dy(n, i);
+    void operator()(Group group, Index i) const {
+      const View<const T> from = x, slope = dy;
+      const T total = group.sum(x.rows, [=](Index n) { return from(n, i) * slope(n, i); });
+      group.once([&] { dgain.data[i] += total; });
     }
   };
 
@@ -70,12 +72,15 @@ struct RoundRobin {
     Routing<T> routing;
     View<const T> share;
     template <class Group>
-    void operator()(Group, Index n) const {
-      routing.selected(n, 0) = static_cast<std::int32_t>(n % E);
-      routing.selected(n, 1) = static_cast<std::int32_t>((n + 1) % E);
-      routing.gate(n, 0) = share.data[0];
-      routing.gate(n, 1) = T(1) - share.data[0];
-      for (Index e = 0; e < E; ++e) routing.probability(n, e) = T(1.0 / double(E));
+    void operator()(Group group, Index n) const {
+      group.once([&] {
+        routing.selected(n, 0) = static_cast<std::int32_t>(n % E);
+        routing.selected(n, 1) = static_cast<std::int32_t>((n + 1) % E);
+        routing.gate(n, 0) = share.data[0];
+        routing.gate(n, 1) = T(1) - share.data[0];
+      });
+      const auto probability = routing.probability;
+      group.each(E, [=](Index e) { probability(n, e) = T(1.0 / double(E)); });
     }
   };
 

@@ -23,11 +23,13 @@ struct Head {
         dx(backend, N, D),
         dweight(backend, vocab, D),
         dbias(backend, 1, vocab),
-        logits(backend, chunk, vocab) {
+        logits(backend, chunk, vocab),
+        partial(backend, row_chunks(chunk), vocab) {
     weight.fill_normal(1);
     bias.fill_normal(2);
     x.fill_normal(3);
     scratch.logits = logits.view();
+    scratch.partial = partial.view();
     losses.fill(not_a_number);
     dx.fill(not_a_number);
     dweight.fill(before);
@@ -47,7 +49,8 @@ struct Head {
   DeviceMatrix<T, B> dx;
   DeviceMatrix<typename B::Master, B> dweight, dbias;
   DeviceMatrix<T, B> logits;
-  HeadScratch<T> scratch;
+  DeviceMatrix<typename B::Master, B> partial;
+  HeadScratch<T, typename B::Master> scratch;
 };
 
 using Double = Head<Reference<double>>;
@@ -191,16 +194,33 @@ TEST_CASE("the head on the CPU agrees with the oracle", "[loss][cpu]") {
   }
 }
 
+namespace {
+
+/// A backend with room for greater chunks of logits.
+struct Roomy : Cpu {
+  static constexpr std::size_t logit_bytes = std::size_t{256} << 20;
+};
+
+}  // namespace
+
 TEST_CASE("a head's chunk is bounded by memory and by the rows there are", "[loss]") {
-  const auto rows = [](Index vocab, Index tokens) {
+  const auto rows = [](const auto& backend, Index vocab, Index tokens) {
     Plan plan(Plan::Purpose::training);
-    HeadScratch<float> scratch;
-    scratch.plan(plan, {.time = tokens}, vocab);
+    HeadScratch<float, float> scratch, with_bias;
+    scratch.plan(plan, {.time = tokens}, vocab, false, backend);
+    with_bias.plan(plan, {.time = tokens}, vocab, true, backend);
     CHECK(scratch.logits.cols == vocab);
+    CHECK(scratch.partial.size() == 0);
+    CHECK(with_bias.partial.size() >= column_sum_scratch(with_bias.logits.rows, vocab));
     return scratch.logits.rows;
   };
-  CHECK(rows(5, 7) == 7);
-  CHECK(rows(100, 100000) == 1024);
-  CHECK(rows(32768, 100000) == 256);  // 32 MB
-  CHECK(rows(1000000, 100000) == 64);
+  const Cpu cpu(1);
+  CHECK(rows(cpu, 5, 7) == 7);
+  CHECK(rows(cpu, 100, 100000) == 1024);
+  CHECK(rows(cpu, 32768, 100000) == 256);  // 32 MB
+  CHECK(rows(cpu, 1000000, 100000) == 64);
+  const Roomy roomy;
+  CHECK(rows(roomy, 5, 7) == 7);
+  CHECK(rows(roomy, 100, 100000) == 4096);
+  CHECK(rows(roomy, 32768, 100000) == 2048);  // 256 MB
 }

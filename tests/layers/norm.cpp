@@ -12,7 +12,7 @@ using namespace tinymoe_test;
 
 namespace {
 
-constexpr Index wide = 67;  // more than one block of columns
+constexpr Index wide = 67;
 
 template <class Norm, Index D>
 using Layer = typename Norm::template Layer<D>;
@@ -107,6 +107,15 @@ TEST_CASE("norms on the CPU agree with the oracle", "[norm][cpu]") {
     Cpu backend(threads);
     check_agreement<Layer<RmsNorm, wide>>(backend, {.batch = 3, .time = 7}, wide, wide);
     check_agreement<Layer<LayerNorm, wide>>(backend, {.batch = 3, .time = 7}, wide, wide);
+  }
+}
+
+TEST_CASE("norms sum their gradients over chunks of rows, whole or not", "[norm][cpu]") {
+  Cpu backend(2);
+  for (const Index rows : {row_chunk - 1, row_chunk, row_chunk + 1, 3 * row_chunk, 3 * row_chunk + 1}) {
+    INFO("rows " << rows);
+    check_agreement<Layer<RmsNorm, 5>>(backend, {.time = rows}, 5, 5);
+    check_agreement<Layer<LayerNorm, 5>>(backend, {.time = rows}, 5, 5);
   }
 }
 

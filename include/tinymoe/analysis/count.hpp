@@ -1,9 +1,11 @@
 #pragma once
 /// @file
-/// What a model costs, at compile time: parameters, floating-point operations per token, bytes.
+/// What a model costs, at compile time: parameters, floating-point operations per token, bytes. What its activations
+/// take follows from a shape and a backend, at run time.
 
 #include <array>
 
+#include "tinymoe/core/float16.hpp"
 #include "tinymoe/layers/transformer.hpp"
 
 namespace tinymoe {
@@ -25,6 +27,15 @@ struct Count {
   Index weight_bytes = 0;    // float32
   Index training_bytes = 0;  // weights, gradients and AdamW's two moments, float32; activations not counted
   Index kv_cache_bytes = 0;  // of one sequence that fills the context, float32
+
+  /// Bytes of what training keeps of every parameter where layers read `Scalar` and `Master` is trained: the masters,
+  /// their gradients and the optimizer's moments (AdamW 2, Lion 1), and a copy for the layers where the two types
+  /// differ. For bfloat16 that is 4 + 4 + 8 + 2 bytes a parameter. Activations are not counted: `activation_bytes`.
+  template <class Scalar, class Master = float>
+  constexpr Index state_bytes(Index moments = 2) const {
+    const Index copy = std::is_same_v<Scalar, Master> ? 0 : Index{sizeof(Scalar)};
+    return total * (copy + (2 + moments) * Index{sizeof(Master)});
+  }
 
   constexpr Index part(Part which) const { return parts[static_cast<std::size_t>(which)]; }
   constexpr Index active_part(Part which) const { return active_parts[static_cast<std::size_t>(which)]; }
@@ -64,8 +75,24 @@ constexpr Count count() {
   result.flops_forward = 2 * (products + attention / Arch::context);
   result.flops_trained = 3 * (result.flops_forward + 2 * noise);
   result.weight_bytes = result.total * Index{sizeof(float)};
-  result.training_bytes = 4 * result.weight_bytes;
+  result.training_bytes = result.state_bytes<float>();
   return result;
+}
+
+/// Bytes that training an architecture takes besides its activations: `training_bytes<StoryTeller, bfloat16>()`.
+template <class Arch, class Scalar = float, class Master = float>
+constexpr Index training_bytes(Index moments = 2) {
+  return count<Arch>().template state_bytes<Scalar, Master>(moments);
+}
+
+/// Bytes of the activations of passes of (batch, time) on a backend, as they would be planned; nothing is allocated.
+template <class Arch, Backend B>
+Index activation_bytes(const B& backend, Index batch, Index time, bool recompute = false,
+                       Plan::Purpose purpose = Plan::Purpose::training) {
+  typename Arch::template Saved<typename B::Scalar, typename B::Master> saved;
+  Plan measure(purpose);
+  saved.plan(measure, {.batch = batch, .time = time, .recompute = recompute, .training = true}, backend);
+  return static_cast<Index>(measure.bytes());
 }
 
 }  // namespace tinymoe

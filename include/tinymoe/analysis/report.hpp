@@ -50,6 +50,7 @@ inline void print_count(std::ostream& out, const Count& counted) {
   fact("FLOPs a token, trained", detail::grouped(counted.flops_trained));
   fact("weights", detail::mebibytes(counted.weight_bytes));
   fact("training state", detail::mebibytes(counted.training_bytes));
+  fact("training state, 16 bits", detail::mebibytes(counted.state_bytes<bfloat16>()));
   fact("KV cache of a sequence", detail::mebibytes(counted.kv_cache_bytes));
 }
 

@@ -31,7 +31,7 @@ struct AttentionShape {
   double scale = 1;    // of the logits, 1/sqrt(d)
   Dropout dropout{};   // of the probabilities: row (b·H + h)·T + t, column s
 
-  Index group() const { return heads / kv_heads; }
+  TINYMOE_EVERYWHERE Index group() const { return heads / kv_heads; }
   /// The first position that position t sees.
   TINYMOE_EVERYWHERE Index first_key(Index t) const { return window > 0 && t >= window ? t - window + 1 : 0; }
 };
@@ -56,8 +56,9 @@ template <class B>
 concept Backend = requires(B& backend, View<typename B::Scalar> y, View<const typename B::Scalar> x,
                            View<typename B::Master> dw, Bank<const typename B::Scalar> bank,
                            Bank<typename B::Master> bank_gradient, View<const std::int32_t> indices,
-                           const Dispatch& dispatch, const AttentionShape& shape, Write write, Index n,
-                           std::size_t bytes, detail::AnyRowKernel kernel, void* to, const void* from) {
+                           View<std::int32_t> offsets, const Dispatch& dispatch, const AttentionShape& shape,
+                           Write write, Index n, std::size_t bytes, detail::AnyRowKernel kernel, void* to,
+                           const void* from) {
   // Memory: zeroed at first, aligned to `alignment`; copies from and to the host return when they are done.
   { backend.allocate(bytes) } -> std::same_as<Memory>;
   backend.copy_to_device(to, from, bytes);
@@ -77,6 +78,8 @@ concept Backend = requires(B& backend, View<typename B::Scalar> y, View<const ty
   backend.grouped_matmul_weight(x, x, indices, bank_gradient);
   // Fills offsets, slots and pairs from the experts that each token selected, (N, K); −1 is none.
   backend.sort_by_expert(indices, dispatch);
+  // offsets (1, 2) = 0, n: all rows are one expert's, and the host knows how many.
+  backend.offsets_of_one(offsets, n);
   // The slots that are taken, offsets[E], where the host knows them; otherwise the most there can be.
   { backend.slots_taken(dispatch) } -> std::convertible_to<Index>;
   // Causal attention: q (N, H·d), k and v (N, G·d) → y (N, H·d) and the log of each softmax's denominator (N, H).
@@ -119,6 +122,7 @@ struct DeclaredBackend {
   void grouped_matmul_input(X, Bank<const float>, Offsets, View<float>);
   void grouped_matmul_weight(X, X, Offsets, Bank<float>);
   void sort_by_expert(Offsets, const Dispatch&);
+  void offsets_of_one(View<std::int32_t>, Index);
   Index slots_taken(const Dispatch&) const;
   Index attention_scratch(const AttentionShape&) const;
   void attention_forward(const AttentionShape&, X, X, X, View<float>, View<float>, View<float>);

@@ -2,6 +2,19 @@
 /// @file
 /// A Group is a collective of lanes that works on one row: one thread and its vector unit on a CPU, a warp or a block
 /// on a GPU. Row mathematics is written once, as a functor `operator()(Group, row)`, and runs on both.
+///
+/// Every lane runs the whole functor, so a kernel may do only what is right with many lanes at once:
+///
+///   - It writes memory in `each`, `sum`, `max` and `once` alone: outside of them every lane would do it.
+///   - All lanes make the same calls, in the same order and with the same n. A condition around a call must be the
+///     same for all of them: it depends on the row, on sizes, on a result of `sum` or `max`, or on memory, as below.
+///   - `each` and `once` end in a barrier: all lanes see what was written in them and before.
+///   - `sum` and `max` return to no lane before all lanes have called f for their indices. They are no barrier for what
+///     f writes: until the next `each` or `once` has ended, only the lane that wrote it sees it. That will do for the
+///     next call over the same indices, as index i is the same lane's in each call (i mod size()): a softmax may write
+///     e^x in `sum` and divide it in `each`, but what `once` reads of it must have gone through an `each` first.
+///   - What all lanes read outside of these calls must not be written before an `each` or `once` has ended: a fast lane
+///     would write what a slow one has yet to read.
 
 #include <concepts>
 #include <type_traits>
@@ -17,7 +30,7 @@ struct SerialGroup {
   static constexpr Index rank() { return 0; }
   static constexpr Index size() { return 1; }
 
-  /// f(0) … f(n − 1).
+  /// f(0) … f(n − 1); all lanes see what it wrote after.
   template <class F>
   TINYMOE_INLINE void each(Index n, F&& f) const {
 #pragma omp simd
@@ -66,9 +79,19 @@ struct AnyRowKernel {
 }  // namespace detail
 
 /// A functor over (group, row): what `Backend::launch` runs.
+///
+/// A kernel whose rows are thousands of elements may say so by a member `static constexpr bool long_rows = true`; a GPU
+/// then gives each row a whole block of threads, and not a warp. `has_long_rows<Kernel>` asks for it.
 template <class Kernel>
 concept RowKernel = std::copyable<Kernel> && requires(const Kernel kernel, SerialGroup group, Index row) {
   { kernel(group, row) } -> std::same_as<void>;
 };
+
+/// Whether a kernel says that its rows are long.
+template <class Kernel>
+inline constexpr bool has_long_rows = [] {
+  if constexpr (requires { Kernel::long_rows; }) return Kernel::long_rows;
+  return false;
+}();
 
 }  // namespace tinymoe

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What backends of the host share: memory, copies and the counting sort of (token, choice) pairs by expert.
+/// What backends of the host share: memory, copies, and which rows are which expert's.
 
 #include <sys/mman.h>
 
@@ -58,6 +58,12 @@ class HostBackend {
     }
     for (Index e = experts; e > 0; --e) offsets[e] = offsets[e - 1];
     offsets[0] = 0;
+  }
+
+  /// All rows are one expert's: offsets (1, 2) = 0, rows.
+  void offsets_of_one(View<std::int32_t> offsets, Index rows) const {
+    assert(offsets.size() == 2 && offsets.contiguous());
+    offsets.data[0] = 0, offsets.data[1] = static_cast<std::int32_t>(rows);
   }
 
   Index slots_taken(const Dispatch& dispatch) const { return dispatch.offsets.data[dispatch.experts()]; }

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include "tinymoe/core/bfloat16.hpp"
+#include "tinymoe/core/float16.hpp"
 #include "tinymoe/core/platform.hpp"
 
 #ifdef __FAST_MATH__
@@ -19,13 +19,17 @@
 
 namespace tinymoe {
 
-/// The type in which values of `T` are computed: bfloat16 is computed in float, all else in itself.
+/// The type in which values of `T` are computed: bfloat16 and float16 are computed in float, all else in itself.
 template <class T>
 struct ComputeType {
   using Type = T;
 };
 template <>
 struct ComputeType<bfloat16> {
+  using Type = float;
+};
+template <>
+struct ComputeType<float16> {
   using Type = float;
 };
 template <class T>

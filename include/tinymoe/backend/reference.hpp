@@ -1,18 +1,23 @@
 #pragma once
 /// @file
-/// The oracle: plain loops, one thread, for any scalar: `double`, and `std::complex<double>` for complex-step
-/// gradients.
+/// The oracle: plain loops, one thread, for any scalar: `double`, `std::complex<double>` for complex-step gradients,
+/// and bfloat16 or float16 with float for what a half-precision device should compute.
+
+#include <vector>
 
 #include "tinymoe/backend/host.hpp"
 
 namespace tinymoe {
 
-/// A backend that computes everything by its definition, in the order of the formula.
-template <class T>
+/// A backend that computes everything by its definition, in the order of the formula. It stores activations in T, and
+/// statistics, gradients and trained weights in M, in which it also computes: a result is rounded to T once, when it is
+/// stored. `Reference<bfloat16, float>` is thus mixed precision without a device.
+template <class T, class M = T>
 class Reference : public detail::HostBackend {
  public:
   using Scalar = T;
-  using Master = T;
+  using Master = M;
+  static_assert(sizeof(M) >= sizeof(Compute<T>), "tinymoe::Reference: M must hold what T is computed in");
 
   static constexpr const char* name() { return "reference"; }
 
@@ -26,9 +31,9 @@ class Reference : public detail::HostBackend {
     assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows);
     for (Index n = 0; n < y.rows; ++n) {
       for (Index o = 0; o < y.cols; ++o) {
-        T total = bias.empty() ? T(0) : bias.data[o];
-        for (Index i = 0; i < x.cols; ++i) total += x(n, i) * w(o, i);
-        y(n, o) = total;
+        M total = bias.empty() ? M(0) : M(bias.data[o]);
+        for (Index i = 0; i < x.cols; ++i) total += M(x(n, i)) * M(w(o, i));
+        y(n, o) = T(total);
       }
     }
   }
@@ -38,20 +43,20 @@ class Reference : public detail::HostBackend {
     assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols);
     for (Index n = 0; n < dx.rows; ++n) {
       for (Index i = 0; i < dx.cols; ++i) {
-        T total = write == Write::accumulate ? dx(n, i) : T(0);
-        for (Index o = 0; o < dy.cols; ++o) total += dy(n, o) * w(o, i);
-        dx(n, i) = total;
+        M total = write == Write::accumulate ? M(dx(n, i)) : M(0);
+        for (Index o = 0; o < dy.cols; ++o) total += M(dy(n, o)) * M(w(o, i));
+        dx(n, i) = T(total);
       }
     }
   }
 
   /// dw[o, i] += Σ_n dy[n, o] x[n, i]
-  void matmul_weight(View<const T> dy, View<const T> x, View<T> dw) const {
+  void matmul_weight(View<const T> dy, View<const T> x, View<M> dw) const {
     assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols);
     for (Index o = 0; o < dw.rows; ++o) {
       for (Index i = 0; i < dw.cols; ++i) {
-        T total(0);
-        for (Index n = 0; n < x.rows; ++n) total += dy(n, o) * x(n, i);
+        M total(0);
+        for (Index n = 0; n < x.rows; ++n) total += M(dy(n, o)) * M(x(n, i));
         dw(o, i) += total;
       }
     }
@@ -68,63 +73,79 @@ class Reference : public detail::HostBackend {
       matmul_input(dy.middle_rows(first, count), w[e], dx.middle_rows(first, count), Write::overwrite);
     });
   }
-  void grouped_matmul_weight(View<const T> dy, View<const T> x, View<const std::int32_t> offsets, Bank<T> dw) const {
+  void grouped_matmul_weight(View<const T> dy, View<const T> x, View<const std::int32_t> offsets, Bank<M> dw) const {
     for_each_expert(offsets, [&](Index e, Index first, Index count) {
       matmul_weight(dy.middle_rows(first, count), x.middle_rows(first, count), dw[e]);
     });
   }
 
-  Index attention_scratch(const AttentionShape& shape) const { return 2 * shape.time; }
+  /// None: the logits of a query are in M, and lie in a vector of their own.
+  Index attention_scratch(const AttentionShape&) const { return 0; }
 
   /// y_t = Σ_s m_ts p_ts v_s, p_t = softmax over the visible s of scale · q_t · k_s; m is the factor of dropout, or 1.
   void attention_forward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v, View<T> y,
-                         View<T> log_sum, View<T> scratch) const {
-    for_each_query(shape, [&](Index row, Index head, Index first_row, Index kv) {
-      const T denominator = scaled_logits(shape, q, k, row, head, first_row, kv, scratch.data);
+                         View<M> log_sum, View<T>) const {
+    for_each_query(shape, [&](Index row, Index head, Index first_row, Index kv, M* logits, M* mask) {
+      const M denominator = scaled_logits(shape, q, k, row, head, first_row, kv, logits);
       log_sum(row, head) = denominator;
-      const T* mask = dropout_factors(shape, row, head, first_row, scratch.data + shape.time);
+      dropout_factors(shape, row, head, first_row, mask);
       for (Index c = 0; c < shape.head_dim; ++c) {
-        T total(0);
+        M total(0);
         for (Index s = first_row; s <= row; ++s) {
-          const T p = exponential(scratch.data[s - first_row] - denominator) * mask[s - first_row];
-          total += p * v(s, kv * shape.head_dim + c);
+          const M p = exponential(logits[s - first_row] - denominator) * mask[s - first_row];
+          total += p * M(v(s, kv * shape.head_dim + c));
         }
-        y(row, head * shape.head_dim + c) = total;
+        y(row, head * shape.head_dim + c) = T(total);
       }
     });
   }
 
+  /// Gradients are summed in M and rounded at the end: a key's is a sum over queries and heads.
   void attention_backward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v,
-                          View<const T> y, View<const T> log_sum, View<const T> dy, View<T> dq, View<T> dk, View<T> dv,
-                          View<T> scratch) const {
+                          View<const T> y, View<const M> log_sum, View<const T> dy, View<T> dq, View<T> dk, View<T> dv,
+                          View<T>) const {
     const Index d = shape.head_dim;
-    for (View<T> gradient : {dq, dk, dv}) {
-      for (Index n = 0; n < gradient.rows; ++n) {
-        for (Index c = 0; c < gradient.cols; ++c) gradient(n, c) = T(0);
-      }
-    }
-    for_each_query(shape, [&](Index row, Index head, Index first_row, Index kv) {
-      scaled_logits(shape, q, k, row, head, first_row, kv, scratch.data);
-      const T* mask = dropout_factors(shape, row, head, first_row, scratch.data + shape.time);
-      T mean(0);  // Σ_s p_s dp_s = y · dy
-      for (Index c = 0; c < d; ++c) mean += y(row, head * d + c) * dy(row, head * d + c);
+    Sums query(dq), key(dk), value(dv);
+    for_each_query(shape, [&](Index row, Index head, Index first_row, Index kv, M* logits, M* mask) {
+      scaled_logits(shape, q, k, row, head, first_row, kv, logits);
+      dropout_factors(shape, row, head, first_row, mask);
+      M mean(0);  // Σ_s p_s dp_s = y · dy
+      for (Index c = 0; c < d; ++c) mean += M(y(row, head * d + c)) * M(dy(row, head * d + c));
       for (Index s = first_row; s <= row; ++s) {
-        const T p = exponential(scratch.data[s - first_row] - log_sum(row, head));
-        T dp(0);
+        const M p = exponential(logits[s - first_row] - log_sum(row, head)), m = mask[s - first_row];
+        M dp(0);
         for (Index c = 0; c < d; ++c) {
-          dp += dy(row, head * d + c) * v(s, kv * d + c);
-          dv(s, kv * d + c) += p * mask[s - first_row] * dy(row, head * d + c);
+          const M slope = M(dy(row, head * d + c));
+          dp += slope * M(v(s, kv * d + c));
+          value(s, kv * d + c) += p * m * slope;
         }
-        const T dlogit = p * (dp * mask[s - first_row] - mean) * T(shape.scale);
+        const M dlogit = p * (dp * m - mean) * M(shape.scale);
         for (Index c = 0; c < d; ++c) {
-          dq(row, head * d + c) += dlogit * k(s, kv * d + c);
-          dk(s, kv * d + c) += dlogit * q(row, head * d + c);
+          query(row, head * d + c) += dlogit * M(k(s, kv * d + c));
+          key(s, kv * d + c) += dlogit * M(q(row, head * d + c));
         }
       }
     });
+    query.store(dq), key.store(dk), value.store(dv);
   }
 
  private:
+  /// The sums that a gradient is rounded from.
+  class Sums {
+   public:
+    explicit Sums(View<T> gradient) : cols_(gradient.cols), sums_(static_cast<std::size_t>(gradient.size()), M(0)) {}
+    M& operator()(Index row, Index col) { return sums_[static_cast<std::size_t>(row * cols_ + col)]; }
+    void store(View<T> gradient) {
+      for (Index n = 0; n < gradient.rows; ++n) {
+        for (Index c = 0; c < cols_; ++c) gradient(n, c) = T((*this)(n, c));
+      }
+    }
+
+   private:
+    Index cols_;
+    std::vector<M> sums_;
+  };
+
   template <class F>
   static void for_each_expert(View<const std::int32_t> offsets, F f) {
     for (Index e = 0; e + 1 < offsets.cols; ++e) {
@@ -132,44 +153,45 @@ class Reference : public detail::HostBackend {
     }
   }
 
+  /// f(row, head, first row that it sees, key-value head, room for its logits, room for its factors of dropout).
   template <class F>
   static void for_each_query(const AttentionShape& shape, F f) {
+    std::vector<M> logits(static_cast<std::size_t>(shape.time)), mask(logits.size());
     for (Index b = 0; b < shape.batch; ++b) {
       for (Index t = 0; t < shape.time; ++t) {
         for (Index h = 0; h < shape.heads; ++h) {
-          f(b * shape.time + t, h, b * shape.time + shape.first_key(t), h / shape.group());
+          f(b * shape.time + t, h, b * shape.time + shape.first_key(t), h / shape.group(), logits.data(), mask.data());
         }
       }
     }
   }
 
-  /// The factors of one query's visible keys, written to `factors`.
-  static const T* dropout_factors(const AttentionShape& shape, Index row, Index head, Index first_row, T* factors) {
+  /// Writes the factors of one query's visible keys.
+  static void dropout_factors(const AttentionShape& shape, Index row, Index head, Index first_row, M* factors) {
     const Index sequence = row / shape.time, first = first_row - sequence * shape.time, t = row % shape.time;
-    for (Index s = first; s <= t; ++s) factors[s - first] = T(1);
-    if (shape.dropout.active()) {
-      shape.dropout.template each<T>(SerialGroup{}, (sequence * shape.heads + head) * shape.time + t, shape.time, first,
-                                     t + 1, [=](Index s, T factor) { factors[s - first] = factor; });
-    }
-    return factors;
+    for (Index s = first; s <= t; ++s) factors[s - first] = M(1);
+    if (!shape.dropout.active()) return;
+    shape.dropout.template each<M>(SerialGroup{}, (sequence * shape.heads + head) * shape.time + t, shape.time, first,
+                                   t + 1, [=](Index s, M factor) { factors[s - first] = factor; });
   }
 
-  /// Writes the logits of one query into `logits` and returns log Σ exp(logit).
-  static T scaled_logits(const AttentionShape& shape, View<const T> q, View<const T> k, Index row, Index head,
-                         Index first_row, Index kv, T* logits) {
+  /// Writes the logits of one query and returns log Σ exp(logit).
+  static M scaled_logits(const AttentionShape& shape, View<const T> q, View<const T> k, Index row, Index head,
+                         Index first_row, Index kv, M* logits) {
     const Index d = shape.head_dim, count = row - first_row + 1;
     for (Index s = 0; s < count; ++s) {
-      T dot(0);
-      for (Index c = 0; c < d; ++c) dot += q(row, head * d + c) * k(first_row + s, kv * d + c);
-      logits[s] = dot * T(shape.scale);
+      M dot(0);
+      for (Index c = 0; c < d; ++c) dot += M(q(row, head * d + c)) * M(k(first_row + s, kv * d + c));
+      logits[s] = dot * M(shape.scale);
     }
     const auto greatest = SerialGroup{}.max(count, [=](Index s) { return logits[s]; });
-    T total(0);
-    for (Index s = 0; s < count; ++s) total += exponential(logits[s] - T(greatest));
-    return T(greatest) + std::log(total);
+    M total(0);
+    for (Index s = 0; s < count; ++s) total += exponential(logits[s] - M(greatest));
+    return M(greatest) + std::log(total);
   }
 };
 
-static_assert(Backend<Reference<double>> && Backend<Reference<std::complex<double>>>);
+static_assert(Backend<Reference<double>> && Backend<Reference<std::complex<double>>> &&
+              Backend<Reference<bfloat16, float>> && Backend<Reference<float16, float>>);
 
 }  // namespace tinymoe

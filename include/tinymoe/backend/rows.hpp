@@ -1,15 +1,35 @@
 #pragma once
 /// @file
-/// Row kernels that belong to no one layer: sums, copies and conversions.
+/// Row kernels that belong to no one layer: sums, copies and dropout.
+///
+/// A sum over the rows of a matrix, as the gradient of a bias is, has two stages: a kernel row for each chunk of rows
+/// writes the chunk's sums to scratch, and one for each column adds the chunks. So a GPU has work for all of its
+/// threads where there are many rows, nothing is added atomically, and the order of the sum follows from the sizes
+/// alone.
 
 #include "tinymoe/backend/backend.hpp"
 
 namespace tinymoe {
 
-/// Columns that one kernel row of a column-wise kernel works on.
-inline constexpr Index column_block = 64;
+/// Rows that one kernel row of a sum over rows adds up.
+inline constexpr Index row_chunk = 32;
+/// Columns of them that it adds up.
+inline constexpr Index column_block = 512;
 
-constexpr Index column_blocks(Index cols) { return (cols + column_block - 1) / column_block; }
+TINYMOE_EVERYWHERE constexpr Index row_chunks(Index rows) { return (rows + row_chunk - 1) / row_chunk; }
+TINYMOE_EVERYWHERE constexpr Index column_blocks(Index cols) { return (cols + column_block - 1) / column_block; }
+/// The parts into which each expert's rows are cut: chunks where experts have the same number of rows.
+TINYMOE_EVERYWHERE constexpr Index expert_parts(Index rows, Index experts) {
+  const Index each = experts * row_chunk;
+  return rows > each ? (rows + each - 1) / each : 1;
+}
+
+/// Elements of scratch that `column_sum` of up to `rows` rows needs.
+constexpr Index column_sum_scratch(Index rows, Index cols) { return row_chunks(rows) * cols; }
+/// Elements of scratch that `grouped_column_sum` of up to `rows` rows needs.
+constexpr Index grouped_column_sum_scratch(Index rows, Index experts, Index cols) {
+  return experts * expert_parts(rows, experts) * cols;
+}
 
 namespace kernels {
 
@@ -84,35 +104,86 @@ struct AddDropped {
   }
 };
 
-/// total[c] += Σ_n x[n, c]: one kernel row for each block of columns, rows in order, so that the sum's order is fixed.
+/// to[c] += Σ_r row(r)[c], rows in order; four at a time, so that their loads do not wait for one another.
+template <class M, class Group, class Row>
+TINYMOE_EVERYWHERE TINYMOE_INLINE void add_rows(Group group, Index rows, Index cols, M* to, Row row) {
+  Index r = 0;
+  for (; r + 4 <= rows; r += 4) {
+    const auto *a = row(r), *b = row(r + 1), *c = row(r + 2), *d = row(r + 3);
+    group.each(cols, [=](Index i) { to[i] = to[i] + M(a[i]) + M(b[i]) + M(c[i]) + M(d[i]); });
+  }
+  for (; r < rows; ++r) {
+    const auto* a = row(r);
+    group.each(cols, [=](Index i) { to[i] += M(a[i]); });
+  }
+}
+
+/// partial[chunk, c] = Σ x[n, c] over the rows of one chunk: kernel row chunk · blocks + block of columns.
 template <class T, class M>
-struct ColumnSum {
-  View<const T> x;
-  View<M> total;
+struct ChunkSum {
+  View<const T> x;  // (N, C)
+  View<M> partial;  // (row_chunks(N), C)
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index block) const {
-    const Index first = block * column_block;
-    const Index count = x.cols - first < column_block ? x.cols - first : column_block;
-    M* to = total.data + first;
-    for (Index n = 0; n < x.rows; ++n) {
-      const T* from = x.row(n) + first;
-      group.each(count, [=](Index i) { to[i] += M(from[i]); });
-    }
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Index blocks = column_blocks(x.cols), chunk = part / blocks, left = part % blocks * column_block;
+    const Index cols = x.cols - left < column_block ? x.cols - left : column_block, first = chunk * row_chunk;
+    const Index rows = x.rows - first < row_chunk ? x.rows - first : row_chunk, stride = x.stride;
+    const T* from = x.row(first) + left;
+    M* to = partial.row(chunk) + left;
+    group.each(cols, [=](Index c) { to[c] = M(0); });
+    add_rows(group, rows, cols, to, [=](Index r) { return from + r * stride; });
   }
 };
 
-/// ColumnSum for a bank: expert e's total gets the rows that were sent to it.
-template <class T, class M>
-struct GroupedColumnSum {
-  View<const T> x;
-  View<const std::int32_t> offsets;
-  Bank<M> total;
+/// total[c] += Σ partial[chunk, c] over the chunks: kernel row c.
+template <class M>
+struct ColumnTotals {
+  View<const M> partial;  // (chunks, C)
+  View<M> total;          // (1, C)
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Index blocks = column_blocks(x.cols), expert = part / blocks;
-    const Index first = offsets.data[expert], count = offsets.data[expert + 1] - first;
+  TINYMOE_EVERYWHERE void operator()(Group group, Index c) const {
+    const M* from = partial.data + c;
+    const Index stride = partial.stride;
+    const M sum = group.sum(partial.rows, [=](Index i) { return from[i * stride]; });
+    group.once([&] { total.data[c] += sum; });
+  }
+};
+
+/// ChunkSum for a bank: an expert's rows are cut into `parts` even parts; kernel row (expert · parts + part) · blocks +
+/// block of columns. An expert without rows writes nothing.
+template <class T, class M>
+struct GroupedChunkSum {
+  View<const T> x;                   // (S, C), sorted by expert
+  View<const std::int32_t> offsets;  // (1, E + 1)
+  View<M> partial;                   // (E · parts, C)
+  Index parts;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
+    const Index blocks = column_blocks(x.cols), at = number / blocks, left = number % blocks * column_block;
+    const Index expert = at / parts, part = at % parts;
+    const Index begin = offsets.data[expert], count = offsets.data[expert + 1] - begin;
     if (count == 0) return;
-    ColumnSum<T, M>{x.middle_rows(first, count), total[expert]}(group, part % blocks);
+    const Index cols = x.cols - left < column_block ? x.cols - left : column_block, stride = x.stride;
+    const Index low = count * part / parts, rows = count * (part + 1) / parts - low;
+    const T* from = x.data + (begin + low) * stride + left;
+    M* to = partial.row(at) + left;
+    group.each(cols, [=](Index c) { to[c] = M(0); });
+    add_rows(group, rows, cols, to, [=](Index r) { return from + r * stride; });
+  }
+};
+
+/// ColumnTotals for a bank: kernel row expert · C + c.
+template <class M>
+struct GroupedColumnTotals {
+  View<const M> partial;  // (E · parts, C)
+  View<const std::int32_t> offsets;
+  Bank<M> total;  // E of (1, C)
+  Index parts;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
+    const Index expert = number / total.cols, c = number % total.cols;
+    if (offsets.data[expert + 1] == offsets.data[expert]) return;
+    ColumnTotals<M>{partial.middle_rows(expert * parts, parts), total[expert]}(group, c);
   }
 };
 
@@ -147,20 +218,38 @@ void sum(B& backend, View<const typename B::Scalar> x, View<const typename B::Sc
   backend.launch(out.rows, kernels::Sum<typename B::Scalar>{x, y, out});
 }
 
-/// total (1, C) += the column sums of x (N, C): the gradient of a bias.
+/// total (1, C) += the column sums of `partial` (chunks, C): the second stage of a sum over rows, for layers that make
+/// the first one a part of another kernel.
 template <Backend B>
-void column_sum(B& backend, View<const typename B::Scalar> x, View<typename B::Master> total) {
-  assert(x.cols == total.cols);
-  backend.launch(column_blocks(x.cols), kernels::ColumnSum<typename B::Scalar, typename B::Master>{x, total});
+void column_totals(B& backend, View<const typename B::Master> partial, View<typename B::Master> total) {
+  assert(partial.cols == total.cols);
+  backend.launch(total.cols, kernels::ColumnTotals<typename B::Master>{partial, total});
 }
 
-/// The gradient of a bank's biases: row total[e] += the column sums of expert e's rows of x.
+/// total (1, C) += the column sums of x (N, C): the gradient of a bias. `scratch`: column_sum_scratch(N, C) elements.
+template <Backend B>
+void column_sum(B& backend, View<const typename B::Scalar> x, View<typename B::Master> total,
+                View<typename B::Master> scratch) {
+  using M = typename B::Master;
+  assert(x.cols == total.cols && scratch.size() >= column_sum_scratch(x.rows, x.cols));
+  const View<M> partial(scratch.data, row_chunks(x.rows), x.cols);
+  backend.launch(partial.rows * column_blocks(x.cols), kernels::ChunkSum<typename B::Scalar, M>{x, partial});
+  column_totals(backend, partial, total);
+}
+
+/// The gradient of a bank's biases: row total[e] += the column sums of expert e's rows of x (S, C). `scratch`:
+/// grouped_column_sum_scratch(S, E, C) elements.
 template <Backend B>
 void grouped_column_sum(B& backend, View<const typename B::Scalar> x, View<const std::int32_t> offsets,
-                        Bank<typename B::Master> total) {
-  assert(x.cols == total.cols && offsets.cols == total.count + 1);
-  backend.launch(total.count * column_blocks(x.cols),
-                 kernels::GroupedColumnSum<typename B::Scalar, typename B::Master>{x, offsets, total});
+                        Bank<typename B::Master> total, View<typename B::Master> scratch) {
+  using M = typename B::Master;
+  assert(x.cols == total.cols && offsets.cols == total.count + 1 && total.rows == 1);
+  assert(scratch.size() >= grouped_column_sum_scratch(x.rows, total.count, x.cols));
+  const Index parts = expert_parts(x.rows, total.count);
+  const View<M> partial(scratch.data, total.count * parts, x.cols);
+  backend.launch(partial.rows * column_blocks(x.cols),
+                 kernels::GroupedChunkSum<typename B::Scalar, M>{x, offsets, partial, parts});
+  backend.launch(total.count * total.cols, kernels::GroupedColumnTotals<M>{partial, offsets, total, parts});
 }
 
 }  // namespace tinymoe

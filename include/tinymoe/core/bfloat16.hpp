@@ -4,6 +4,9 @@
 
 #include <bit>
 #include <cstdint>
+#include <type_traits>
+
+#include "tinymoe/core/platform.hpp"
 
 namespace tinymoe {
 
@@ -13,9 +16,11 @@ struct bfloat16 {
   std::uint16_t bits = 0;
 
   constexpr bfloat16() = default;
-  constexpr explicit bfloat16(float value) : bits(round(value)) {}
-  constexpr operator float() const { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16); }
-  friend constexpr bool operator==(bfloat16 a, bfloat16 b) { return float(a) == float(b); }
+  TINYMOE_EVERYWHERE constexpr explicit bfloat16(float value) : bits(round(value)) {}
+  TINYMOE_EVERYWHERE constexpr operator float() const {
+    return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16);
+  }
+  TINYMOE_EVERYWHERE friend constexpr bool operator==(bfloat16 a, bfloat16 b) { return float(a) == float(b); }
 
   static constexpr bfloat16 from_bits(std::uint16_t bits) {
     bfloat16 value;
@@ -24,7 +29,14 @@ struct bfloat16 {
   }
 
  private:
-  static constexpr std::uint16_t round(float value) {
+  TINYMOE_EVERYWHERE static constexpr std::uint16_t round(float value) {
+#if defined(__CUDA_ARCH__)
+    if (!std::is_constant_evaluated()) {
+      std::uint16_t half;
+      asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(half) : "f"(value));
+      return half;
+    }
+#endif
     const auto word = std::bit_cast<std::uint32_t>(value);
     if ((word & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((word >> 16) | 0x0040u);  // stays a NaN
     return static_cast<std::uint16_t>((word + 0x7fffu + ((word >> 16) & 1u)) >> 16);

@@ -24,9 +24,9 @@ struct View {
       : data(data), rows(rows), cols(cols), stride(stride) {}
 
   /// A view that may be written is also one that may be read.
-  TINYMOE_EVERYWHERE constexpr operator View<const T>() const requires(!std::is_const_v<T>) {
-    return {data, rows, cols, stride};
-  }
+  template <class U>
+  requires(std::is_same_v<const U, T> && !std::is_const_v<U>) TINYMOE_EVERYWHERE constexpr View(View<U> other)
+      : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
 
   TINYMOE_EVERYWHERE constexpr T* row(Index r) const {
     assert(r >= 0 && r < rows);
@@ -81,8 +81,8 @@ struct Bank {
   Index cols = 0;    // inputs
   Index stride = 0;  // from one expert's tensor to the next one's
 
-  constexpr View<T> operator[](Index expert) const { return {data + expert * stride, rows, cols}; }
-  constexpr bool empty() const { return data == nullptr; }
+  TINYMOE_EVERYWHERE constexpr View<T> operator[](Index expert) const { return {data + expert * stride, rows, cols}; }
+  TINYMOE_EVERYWHERE constexpr bool empty() const { return data == nullptr; }
 };
 
 }  // namespace tinymoe

@@ -73,42 +73,34 @@ struct QkNormForward {
   }
 };
 
-/// In place of the gradient of what forward gave, that of what it took: dx = r (ĝ − x̂ mean(ĝ x̂)), x̂ = x r, ĝ = dy g.
+/// One chunk of rows: in place of the gradient of what forward gave, that of what it took, dx = r (ĝ − x̂ mean(ĝ x̂))
+/// with x̂ = x r and ĝ = dy g; and the chunk's part of dg = Σ over tokens and heads of dy · x̂.
 template <class T, class M>
 struct QkNormBackward {
   View<T> dx;
   View<const T> raw, query_gain, key_gain;
   View<const M> inverse;
   Index heads;
+  View<M> partial;  // (row_chunks(N), 2d): of the queries' gain, then of the keys'
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const Index width = query_gain.cols;
-    for (Index head = 0; head < inverse.cols; ++head) {
-      T* d = dx.row(n) + head * width;
-      const T *x = raw.row(n) + head * width, *gain = head < heads ? query_gain.data : key_gain.data;
-      const M r = inverse.row(n)[head];
-      const M along = group.sum(width, [=](Index i) { return M(d[i]) * M(gain[i]) * M(x[i]) * r; }) / M(double(width));
-      group.each(width, [=](Index i) { d[i] = T(r * (M(d[i]) * M(gain[i]) - M(x[i]) * r * along)); });
-    }
-  }
-};
-
-/// dg += Σ over tokens and heads of dy · x̂: kernel row 0 for the queries' gain, 1 for the keys'.
-template <class T, class M>
-struct QkNormGainBackward {
-  View<const T> dy, raw;
-  View<const M> inverse;
-  View<M> query_gain, key_gain;
-  Index heads;
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Index width = query_gain.cols, first = part == 0 ? 0 : heads, last = part == 0 ? heads : inverse.cols;
-    M* to = part == 0 ? query_gain.data : key_gain.data;
-    for (Index n = 0; n < dy.rows; ++n) {
-      for (Index head = first; head < last; ++head) {
-        const T *d = dy.row(n) + head * width, *x = raw.row(n) + head * width;
+  TINYMOE_EVERYWHERE void operator()(Group group, Index chunk) const {
+    const Index width = query_gain.cols, first = chunk * row_chunk;
+    const Index last = dx.rows - first < row_chunk ? dx.rows : first + row_chunk;
+    M* dgains = partial.row(chunk);
+    group.each(2 * width, [=](Index i) { dgains[i] = M(0); });
+    for (Index n = first; n < last; ++n) {
+      for (Index head = 0; head < inverse.cols; ++head) {
+        T* d = dx.row(n) + head * width;
+        const T *x = raw.row(n) + head * width, *gain = head < heads ? query_gain.data : key_gain.data;
+        M* dgain = head < heads ? dgains : dgains + width;
         const M r = inverse.row(n)[head];
-        group.each(width, [=](Index i) { to[i] += M(d[i]) * M(x[i]) * r; });
+        const M along =
+            group.sum(width, [=](Index i) { return M(d[i]) * M(gain[i]) * M(x[i]) * r; }) / M(double(width));
+        group.each(width, [=](Index i) {
+          const M slope = M(d[i]);
+          dgain[i] += slope * M(x[i]) * r;
+          d[i] = T(r * (slope * M(gain[i]) - M(x[i]) * r * along));
+        });
       }
     }
   }
@@ -150,6 +142,9 @@ struct Attention {
                   "tinymoe::Attention: Rope turns pairs, so HeadDim must be even");
     static constexpr Index query_width = heads * head_dim, key_width = kv_heads * head_dim;
     static constexpr Index qkv_width = query_width + 2 * key_width;
+    /// The columns of the widest sum over tokens in backward; 0: there is none.
+    static constexpr Index summed_width =
+        std::max({qkv_bias ? qkv_width : 0, output_bias ? D : 0, qk_norm ? 2 * head_dim : 0});
 
     /// The shape of this attention over `pass`.
     static AttentionShape shape(const Pass& pass) {
@@ -203,6 +198,7 @@ struct Attention {
       RopeTable<M> rope;  // (T, d)
       View<T> raw;        // (N, H·d + G·d): q and k before their norm, only with QkNorm
       View<M> inverse;    // (N, H + G)
+      View<M> partial;    // scratch of sums over tokens
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B& backend) {
@@ -219,6 +215,7 @@ struct Attention {
         dqkv = plan.scratch<T>(n, qkv_width);
         dout = plan.scratch<T>(n, query_width);
         scratch = plan.scratch<T>(1, static_cast<Index>(backend.attention_scratch(shape(pass))));
+        if constexpr (summed_width > 0) partial = plan.scratch<M>(row_chunks(n), summed_width);
       }
     };
 
@@ -236,7 +233,7 @@ struct Attention {
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
-      if constexpr (output_bias) column_sum(backend, dy, gradients.output_bias_);
+      if constexpr (output_bias) column_sum(backend, dy, gradients.output_bias_, saved.partial);
       backend.matmul_weight(dy, saved.out, gradients.output);
       backend.matmul_input(dy, p.output, saved.dout, Write::overwrite);
       const auto [q, k, v] = split(saved.qkv);
@@ -245,12 +242,13 @@ struct Attention {
       if constexpr (Position::rotary) rotate(backend, pass, saved.dqkv, saved, M(-1));
       if constexpr (qk_norm) {
         const auto turned = saved.dqkv.middle_cols(0, query_width + key_width);
-        backend.launch(2, kernels::QkNormGainBackward<T, M>{turned, saved.raw, saved.inverse, gradients.query_gain,
-                                                            gradients.key_gain, heads});
-        backend.launch(turned.rows, kernels::QkNormBackward<T, M>{turned, saved.raw, p.query_gain, p.key_gain,
-                                                                  saved.inverse, heads});
+        const View<M> partial(saved.partial.data, row_chunks(turned.rows), 2 * head_dim);
+        backend.launch(partial.rows, kernels::QkNormBackward<T, M>{turned, saved.raw, p.query_gain, p.key_gain,
+                                                                   saved.inverse, heads, partial});
+        column_totals(backend, partial.middle_cols(0, head_dim), gradients.query_gain);
+        column_totals(backend, partial.middle_cols(head_dim, head_dim), gradients.key_gain);
       }
-      if constexpr (qkv_bias) column_sum(backend, saved.dqkv, flat(gradients.qkv_bias_));
+      if constexpr (qkv_bias) column_sum(backend, saved.dqkv, flat(gradients.qkv_bias_), saved.partial);
       backend.matmul_weight(saved.dqkv, saved.x, gradients.qkv);
       backend.matmul_input(saved.dqkv, p.qkv, dx, Write::overwrite);
     }

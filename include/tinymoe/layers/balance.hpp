@@ -22,29 +22,32 @@
 
 namespace tinymoe {
 
+/// What a balance loss is made of; its kernels are told at run time, so that they are compiled once for all routers.
+enum class BalanceKind { none, shares, first_choices, variation };
+
 /// The shares of all pairs times the mean scores; the default.
 struct SwitchBalance {
   using Place = place::Balance;
   static constexpr const char* name = "switch";
-  static constexpr bool shares = true, first_choice = false, variation = false;
+  static constexpr BalanceKind kind = BalanceKind::shares;
 };
 /// The shares of first choices times the mean scores.
 struct GShardBalance {
   using Place = place::Balance;
   static constexpr const char* name = "gshard";
-  static constexpr bool shares = true, first_choice = true, variation = false;
+  static constexpr BalanceKind kind = BalanceKind::first_choices;
 };
 /// The squared coefficients of variation of importance and load; 0 when even.
 struct CvBalance {
   using Place = place::Balance;
   static constexpr const char* name = "cv";
-  static constexpr bool shares = false, first_choice = false, variation = true;
+  static constexpr BalanceKind kind = BalanceKind::variation;
 };
 /// No balance loss; the default beside BalanceBias and ExpertChoice.
 struct NoBalance {
   using Place = place::Balance;
   static constexpr const char* name = "none";
-  static constexpr bool shares = false, first_choice = false, variation = false;
+  static constexpr BalanceKind kind = BalanceKind::none;
 };
 
 /// What the losses are computed from and leave for backward.
@@ -65,11 +68,18 @@ struct BalanceState {
   }
 };
 
+/// Whether a balance loss is Σ f P.
+TINYMOE_EVERYWHERE constexpr bool looks_at_shares(BalanceKind kind) {
+  return kind == BalanceKind::shares || kind == BalanceKind::first_choices;
+}
+
 namespace kernels {
 
 /// What one expert got: one kernel row for each.
-template <class Balance, class M>
+template <class M>
 struct BalanceTotals {
+  static constexpr bool long_rows = true;
+  BalanceKind kind;
   Routing<M> routing;
   View<const M> row_total;  // (1, N): Σ_j p_nj of sigmoid scores; empty for softmax
   View<const M> chance;     // (N, E): probability of being chosen; empty without noise
@@ -82,11 +92,12 @@ struct BalanceTotals {
     const std::int32_t sent = offsets.data[expert + 1] - offsets.data[expert];
     const std::int32_t* selected = routing.selected.data;
     double counted = sent;
-    if constexpr (Balance::first_choice) {
+    if (kind == BalanceKind::first_choices) {
       counted = group.sum(tokens, [=](Index n) { return selected[n * choices] == expert ? 1.0 : 0.0; });
     }
+    const bool variation = kind == BalanceKind::variation;
     M score(0), load(0);
-    if constexpr (Balance::shares) {
+    if (looks_at_shares(kind)) {
       const View<const M> p = routing.probability;
       const M* row = row_total.data;
       score = group.sum(tokens, [=](Index n) {
@@ -94,7 +105,7 @@ struct BalanceTotals {
         return row == nullptr || real_part(row[n]) == 0 ? value : value / row[n];
       });
     }
-    if constexpr (Balance::variation) {
+    if (variation) {
       const M* gate = routing.gate.data;
       score = group.sum(tokens * choices, [=](Index i) { return selected[i] == expert ? gate[i] : M(0); });
       const View<const M> c = chance;
@@ -102,7 +113,7 @@ struct BalanceTotals {
     }
     group.once([&] {
       const bool goes_on = over_step && !first;
-      if constexpr (Balance::variation) {
+      if (variation) {
         M *sums = state.counts.data + expert, *loads = state.counts.row(1) + expert;
         M *old_sum = state.before.data + expert, *old_load = state.before.row(1) + expert;
         if (!recomputed) *old_sum = goes_on ? *sums : M(0), *old_load = goes_on ? *loads : M(0);
@@ -112,7 +123,7 @@ struct BalanceTotals {
       state.total.data[expert] = score;
       state.total.row(1)[expert] = load;
       if (recomputed) return;
-      if constexpr (!Balance::variation) {
+      if (!variation) {
         M& count = state.counts.data[expert];
         count = (goes_on ? count : M(0)) + M(counted);
       }
@@ -123,8 +134,10 @@ struct BalanceTotals {
 };
 
 /// The losses (1, 2) and their slopes; one kernel row.
-template <class Balance, class M>
+template <class M>
 struct BalanceLosses {
+  static constexpr bool long_rows = true;
+  BalanceKind kind;
   View<const M> log_sum;  // (1, N); empty for sigmoid scores, which have no z-loss
   BalanceState<M> state;
   View<M> losses;
@@ -136,13 +149,13 @@ struct BalanceLosses {
     const M *count = state.counts.data, *total = state.total.data, *s = log_sum.data;
     M* slope = state.slope.data;
     M balance(0);
-    if constexpr (Balance::shares) {
+    if (looks_at_shares(kind)) {
       const M all = group.sum(experts, [=](Index e) { return count[e]; });
       const M factor = real_part(all) > 0 && tokens > 0 ? M(double(experts) / tokens) / all : M(0);
       group.each(experts, [=](Index e) { slope[e] = factor * count[e]; });
       balance = group.sum(experts, [=](Index e) { return slope[e] * total[e]; });
     }
-    if constexpr (Balance::variation) {
+    if (kind == BalanceKind::variation) {
       balance = variation(group, total, slope, experts, true) +
                 variation(group, state.total.row(1), state.slope.row(1), experts, load_moves);
     }

@@ -3,7 +3,8 @@
 /// Tokens to vectors:  x[n] = W[token[n]] + P[position of n]        W (V, D), P (context, D) only if positions are
 /// learned
 ///
-/// Backward: dW[token[n]] += dx[n], dP[position of n] += dx[n], in the order of n.
+/// Backward: dW[token[n]] += dx[n], dP[position of n] += dx[n], in the order of n. Rows are sorted by token first, as
+/// pairs are by expert, so that each row of a table is one kernel row's.
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/parameters.hpp"
@@ -13,6 +14,7 @@ namespace tinymoe {
 
 namespace kernels {
 
+/// x[n] = W[token[n]] + P[position of n]; 0 for a pad.
 template <class T>
 struct EmbeddingForward {
   View<const Token> tokens;  // (1, N)
@@ -36,26 +38,38 @@ struct EmbeddingForward {
   }
 };
 
-/// One block of columns for all tokens: two tokens of the same kind never meet.
+/// dW[v] += Σ dx[n] over the rows of token v, in order: kernel row v, which is done at once where there are none.
 template <class T, class M>
 struct EmbeddingBackward {
-  View<const Token> tokens;
+  View<const std::int32_t> offsets, rows;  // (1, V + 1), (1, N): the rows in the order of their tokens
   View<const T> dx;
-  View<M> dweight, dposition;
+  View<M> dweight;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index v) const {
+    const Index first = offsets.data[v], count = offsets.data[v + 1] - first;
+    if (count == 0) return;
+    const std::int32_t* row = rows.data + first;
+    const T* from = dx.data;
+    const Index stride = dx.stride;
+    add_rows(group, count, dx.cols, dweight.row(v), [=](Index r) { return from + row[r] * stride; });
+  }
+};
+
+/// dP[p] += Σ dx[n] over the rows at position p that are no pads, in order: kernel row p.
+template <class T, class M>
+struct PositionBackward {
+  View<const Token> tokens;  // (1, N)
+  View<const T> dx;
+  View<M> dposition;
   RowPositions positions;
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index block) const {
-    const Index first = block * column_block;
-    const Index count = dx.cols - first < column_block ? dx.cols - first : column_block;
-    for (Index n = 0; n < dx.rows; ++n) {
-      if (tokens.data[n] < 0) continue;
-      const T* from = dx.row(n) + first;
-      M* to = dweight.row(tokens.data[n]) + first;
-      group.each(count, [=](Index i) { to[i] += M(from[i]); });
-      if (!dposition.empty()) {
-        M* place = dposition.row(positions(n)) + first;
-        group.each(count, [=](Index i) { place[i] += M(from[i]); });
-      }
+  TINYMOE_EVERYWHERE void operator()(Group group, Index p) const {
+    M* to = dposition.row(p);
+    for (Index start = 0; start < dx.rows; start += positions.time) {
+      const Index n = start + p - positions(start);
+      if (n < start || n >= start + positions.time || tokens.data[n] < 0) continue;
+      const T* from = dx.row(n);
+      group.each(dx.cols, [=](Index i) { to[i] += M(from[i]); });
     }
   }
 };
@@ -79,6 +93,19 @@ struct Embedding {
     }
   };
 
+  /// What backward sorts into.
+  struct Saved {
+    Dispatch sorted;  // rows by token: "experts" are the V tokens, and each row has one choice
+
+    /// Takes scratch: nothing but backward itself uses it.
+    void plan(Plan& plan, const Pass& pass) {
+      if (plan.purpose() == Plan::Purpose::inference) return;
+      const Index n = pass.rows();
+      sorted = {plan.scratch<std::int32_t>(1, V + 1), plan.scratch<std::int32_t>(n, 1),
+                plan.scratch<std::int32_t>(1, n)};
+    }
+  };
+
   /// x (N, D) = the vectors of tokens (1, N), all below V; those of pads, which are negative, are 0.
   template <Backend B, class T = typename B::Scalar>
   static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens, Output<B> x) {
@@ -88,9 +115,16 @@ struct Embedding {
 
   /// Adds to the tables' gradients; there is no dx.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void backward(B& backend, const Pass& pass, View<const Token> tokens, Input<B> dx, Parameters<M>& gradients) {
-    backend.launch(column_blocks(D), kernels::EmbeddingBackward<T, M>{tokens, dx, gradients.weight, gradients.position,
-                                                                      RowPositions(pass)});
+  static void backward(B& backend, const Pass& pass, View<const Token> tokens, Input<B> dx, const Saved& saved,
+                       Parameters<M>& gradients) {
+    const Index n = tokens.cols;
+    const Dispatch sorted{saved.sorted.offsets, saved.sorted.slots.middle_rows(0, n),
+                          saved.sorted.pairs.middle_cols(0, n)};
+    backend.sort_by_expert(View<const Token>(tokens.data, n, 1), sorted);  // pads are negative: no choice
+    backend.launch(V, kernels::EmbeddingBackward<T, M>{sorted.offsets, sorted.pairs, dx, gradients.weight});
+    if constexpr (learned_positions) {
+      backend.launch(C, kernels::PositionBackward<T, M>{tokens, dx, gradients.position, RowPositions(pass)});
+    }
   }
 };
 

@@ -218,6 +218,7 @@ struct Expert {
       View<const T> x;            // (S, D), the caller's
       View<T> hidden, activated;  // (S, 2F or F), (S, F)
       View<T> dhidden, dactivated;
+      View<M> partial;  // scratch of the biases' gradients
       RandomSite dropout = RandomSite::expert_dropout;
       Index planned = 0;  // S at most
 
@@ -228,6 +229,9 @@ struct Expert {
         if (plan.purpose() == Plan::Purpose::inference) return;
         dhidden = plan.scratch<T>(pairs, input_width);
         dactivated = plan.scratch<T>(pairs, Expert::hidden);
+        if constexpr (has_bias) {
+          partial = plan.scratch<M>(1, grouped_column_sum_scratch(pairs, E, std::max(D, input_width)));
+        }
       }
     };
 
@@ -253,8 +257,8 @@ struct Expert {
       backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated, saved.dhidden,
                                                                          dropout(pass, saved)});
       if constexpr (has_bias) {
-        grouped_column_sum(backend, dy, offsets, gradients.output_bias());
-        grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias());
+        grouped_column_sum(backend, dy, offsets, gradients.output_bias(), saved.partial);
+        grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias(), saved.partial);
       }
       backend.grouped_matmul_weight(saved.dhidden, saved.x, offsets, gradients.input());
       backend.grouped_matmul_input(saved.dhidden, read(p.input()), offsets, dx);

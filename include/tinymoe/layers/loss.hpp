@@ -20,6 +20,7 @@ namespace kernels {
 /// One row: its loss, and its logits replaced by their gradient unless `scale` is 0.
 template <class T, class M>
 struct CrossEntropy {
+  static constexpr bool long_rows = true;
   View<T> logits;             // (n, V)
   View<const Token> targets;  // (1, n)
   View<M> losses;             // (1, n)
@@ -34,8 +35,9 @@ struct CrossEntropy {
       group.once([&] { losses.data[n] = M(0); });
       return;
     }
+    // The target's logit is read where a barrier follows, before any lane replaces it.
+    group.once([&] { losses.data[n] = M(in[target]); });
     const auto greatest = group.max(width, [=](Index v) { return M(in[v]); });
-    const M picked = M(in[target]);
     M total;
     if (scale == M(0)) {
       total = group.sum(width, [=](Index v) { return exponential(M(in[v]) - M(greatest)); });
@@ -49,28 +51,49 @@ struct CrossEntropy {
       group.each(width, [=](Index v) { in[v] = T(M(in[v]) * factor); });
       group.once([&] { in[target] = T(M(in[target]) - scale); });
     }
-    group.once([&] { losses.data[n] = M(greatest) + std::log(total) - picked; });
+    group.once([&] { losses.data[n] = M(greatest) + std::log(total) - losses.data[n]; });
   }
 };
 
 }  // namespace kernels
 
-/// The scratch of a chunk of logits.
-template <class T>
-struct HeadScratch {
-  View<T> logits;  // (chunk, V)
+namespace detail {
 
-  /// Chunks of about 32 MB, 64 to 1024 rows.
-  void plan(Plan& plan, const Pass& pass, Index vocab) {
-    const Index rows = std::clamp<Index>((Index{32} << 20) / (vocab * Index{sizeof(T)}), 64, 1024);
-    logits = plan.scratch<T>(std::min(rows, pass.rows()), vocab);
+/// What a chunk of logits may be: 32 MB and 1024 rows, or as many bytes as the backend says, and 4096 rows.
+template <class B>
+constexpr Index logit_bytes() {
+  if constexpr (requires { B::logit_bytes; }) return static_cast<Index>(B::logit_bytes);
+  return Index{32} << 20;
+}
+template <class B>
+constexpr Index most_logit_rows() {
+  if constexpr (requires { B::logit_bytes; }) return 4096;
+  return 1024;
+}
+
+}  // namespace detail
+
+/// The scratch of a chunk of logits.
+template <class T, class M>
+struct HeadScratch {
+  View<T> logits;   // (chunk, V)
+  View<M> partial;  // (row_chunks(chunk), V): of the bias's gradient, where there is a bias
+
+  /// Chunks of about 32 MB, 64 to 1024 rows; a backend that has `static constexpr std::size_t logit_bytes` gets chunks
+  /// of that size and up to 4096 rows.
+  template <Backend B>
+  void plan(Plan& plan, const Pass& pass, Index vocab, bool bias, const B&) {
+    const Index row = vocab * Index{sizeof(T)}, most = detail::most_logit_rows<B>();
+    const Index rows = std::min(std::clamp<Index>(detail::logit_bytes<B>() / row, 64, most), pass.rows());
+    logits = plan.scratch<T>(rows, vocab);
+    if (bias) partial = plan.scratch<M>(row_chunks(rows), vocab);
   }
 };
 
 /// losses (1, N) = the cross-entropy of each row, in nats; no gradients.
 template <Backend B>
 void head_loss(B& backend, Input<B> weight, Input<B> bias, Input<B> x, View<const Token> targets,
-               MasterOutput<B> losses, HeadScratch<typename B::Scalar>& scratch) {
+               MasterOutput<B> losses, HeadScratch<typename B::Scalar, typename B::Master>& scratch) {
   using T = typename B::Scalar;
   using M = typename B::Master;
   for (Index first = 0; first < x.rows; first += scratch.logits.rows) {
@@ -86,7 +109,7 @@ void head_loss(B& backend, Input<B> weight, Input<B> bias, Input<B> x, View<cons
 template <Backend B>
 void head_loss_and_gradient(B& backend, Input<B> weight, Input<B> bias, Input<B> x, View<const Token> targets,
                             double scale, MasterOutput<B> losses, Output<B> dx, MasterOutput<B> dweight,
-                            MasterOutput<B> dbias, HeadScratch<typename B::Scalar>& scratch) {
+                            MasterOutput<B> dbias, HeadScratch<typename B::Scalar, typename B::Master>& scratch) {
   using T = typename B::Scalar;
   using M = typename B::Master;
   if (scale == 0) {  // which tells the kernel to leave the logits as they are
@@ -103,7 +126,7 @@ void head_loss_and_gradient(B& backend, Input<B> weight, Input<B> bias, Input<B>
     backend.launch(count, kernels::CrossEntropy<T, M>{logits, targets.middle_cols(first, count),
                                                       losses.middle_cols(first, count), M(scale)});
     backend.matmul_weight(logits, rows, dweight);
-    if (!dbias.empty()) column_sum(backend, logits, dbias);
+    if (!dbias.empty()) column_sum(backend, logits, dbias, scratch.partial);
     backend.matmul_input(logits, weight, dx.middle_rows(first, count), Write::overwrite);
   }
 }

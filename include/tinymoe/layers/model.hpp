@@ -16,6 +16,7 @@ namespace kernels {
 /// One chunk of a tensor, standard normal times `deviation`; element i of the buffer is a pure function of (seed, i).
 template <class T>
 struct InitialNormal {
+  static constexpr bool long_rows = true;
   static constexpr Index chunk = 4096;
   T* data;
   Index offset, size;  // of the tensor in the buffer
@@ -41,6 +42,7 @@ struct InitialNormal {
 /// One chunk: to = from, in another number type.
 template <class From, class To>
 struct Convert {
+  static constexpr bool long_rows = true;
   static constexpr Index chunk = 4096;
   View<const From> from;  // (1, n)
   View<To> to;            // (1, n)
@@ -53,16 +55,28 @@ struct Convert {
   }
 };
 
-/// data[i] = value.
+/// One chunk: data[i] = value.
 template <class T>
 struct Fill {
+  static constexpr bool long_rows = true;
+  static constexpr Index chunk = 4096;
   T* data;
+  Index size;
   T value;
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group, Index i) const {
-    data[i] = value;
+  TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
+    const Index first = part * chunk, count = size - first < chunk ? size - first : chunk;
+    T* to = data + first;
+    const T filled = value;
+    group.each(count, [=](Index i) { to[i] = filled; });
   }
 };
+
+/// The kernel rows that `n` elements are for a kernel that works on chunks.
+template <class Kernel>
+constexpr Index chunk_count(Index n) {
+  return (n + Kernel::chunk - 1) / Kernel::chunk;
+}
 
 }  // namespace kernels
 
@@ -108,7 +122,7 @@ class Model {
   void refresh() {
     if constexpr (has_copy) {
       using Kernel = kernels::Convert<Master, Scalar>;
-      backend_->launch((size + Kernel::chunk - 1) / Kernel::chunk, Kernel{masters(), buffer()});
+      backend_->launch(kernels::chunk_count<Kernel>(size), Kernel{masters(), buffer()});
     }
   }
 
@@ -127,7 +141,7 @@ class Model {
         case Initial::zeros:
           break;
         case Initial::ones:
-          backend_->launch(info.size(), kernels::Fill<Master>{data, Master(1.0f)});
+          fill(data, info.size(), Master(1.0f));
           break;
         case Initial::fan_in:
           normal(data, offset, info.size(), fan_in, seed);
@@ -141,9 +155,14 @@ class Model {
     refresh();
   }
 
+  void fill(Master* data, Index count, Master value) {
+    using Kernel = kernels::Fill<Master>;
+    backend_->launch(kernels::chunk_count<Kernel>(count), Kernel{data, count, value});
+  }
+
   void normal(Master* data, Index offset, Index count, double deviation, Seed seed) {
     using Kernel = kernels::InitialNormal<Master>;
-    backend_->launch((count + Kernel::chunk - 1) / Kernel::chunk,
+    backend_->launch(kernels::chunk_count<Kernel>(count),
                      Kernel{data, offset, count, deviation, RandomStream(seed, 0, RandomSite::initialisation)});
   }
 

@@ -44,16 +44,6 @@ struct Loads {
   }
 };
 
-/// The offsets of one expert that has all rows: 0, N; one kernel row.
-struct AllToOne {
-  View<std::int32_t> offsets;  // (1, 2)
-  Index rows;
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
-    group.once([&] { offsets.data[0] = 0, offsets.data[1] = static_cast<std::int32_t>(rows); });
-  }
-};
-
 /// y[n] = Σ_k g[n, k] ỹ[slot of (n, k)], in the order of k.
 template <class T, class M>
 struct Combine {
@@ -241,7 +231,7 @@ struct Dense {
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
-      backend.launch(1, kernels::AllToOne{saved.offsets, x.rows});
+      backend.offsets_of_one(saved.offsets, x.rows);
       Network::forward(backend, pass, p.network, saved.offsets, x, y, saved.network);
     }
 
@@ -288,6 +278,8 @@ struct Mixture {
     using Experts = typename X::template Layer<D, experts>;
     using SharedLayer = typename detail::SharedLayer<S>::template Layer<D>;
     static constexpr Index choices = R::choices;
+    /// The pairs that N tokens send at most.
+    static constexpr Index most_pairs(Index tokens) { return detail::most_pairs<R, RouterLayer>(tokens); }
 
     template <class T>
     struct Parameters {
@@ -342,7 +334,8 @@ struct Mixture {
       const Routing<M>* routing() const { return &router.routing; }
     };
 
-    /// y (N, D) = the mixture over x (N, D); the router's losses are left in saved.router.routing.losses.
+    /// y (N, D) = the mixture over x (N, D); the router's losses and the experts' loads are left in
+    /// saved.router.routing, if `pass.losses` asks for them.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
@@ -352,14 +345,14 @@ struct Mixture {
       const auto& routing = saved.router.routing;
       RouterLayer::forward(backend, pass, p.gate, x, saved.router);
       backend.sort_by_expert(routing.selected, dispatch);
-      RouterLayer::losses(backend, pass, dispatch, saved.router);
+      if (pass.losses) RouterLayer::losses(backend, pass, dispatch, saved.router);
       if constexpr (requires { RouterLayer::drop(backend, pass, dispatch, saved.router); }) {
         if (RouterLayer::drops(pass)) {
           RouterLayer::drop(backend, pass, dispatch, saved.router);
           backend.sort_by_expert(saved.router.sent, dispatch);
         }
       }
-      backend.launch(1, kernels::Loads{dispatch.offsets, routing.loads});
+      if (pass.losses) backend.launch(1, kernels::Loads{dispatch.offsets, routing.loads});
       saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = backend.slots_taken(dispatch);
       backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, saved.x});
       Experts::forward(backend, pass, p.experts, dispatch.offsets, saved.x, saved.y, saved.experts);

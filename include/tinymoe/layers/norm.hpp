@@ -43,42 +43,36 @@ struct NormForward {
   }
 };
 
-/// With x̂ = (x − μ) r and ĝ = dy · g:  dx = r (ĝ − x̂ · mean(ĝ x̂) − mean(ĝ)); RmsNorm lacks the last term.
+/// One chunk of rows. With x̂ = (x − μ) r and ĝ = dy · g:  dx = r (ĝ − x̂ · mean(ĝ x̂) − mean(ĝ)), where RmsNorm lacks
+/// the last term; and the chunk's part of dg = Σ_n dy · x̂ and db = Σ_n dy.
 template <class T, class M>
 struct NormBackward {
   View<const T> x, gain, dy;
   View<T> dx;  // may be dy
   View<const M> mean, inverse;
+  View<M> partial;  // (row_chunks(N), D), or (row_chunks(N), 2D) where there is a bias
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const T *in = x.row(n), *g = gain.data, *d = dy.row(n);
-    T* out = dx.row(n);
-    const Index width = x.cols;
-    const M r = inverse.data[n], centre = mean.empty() ? M(0) : mean.data[n];
-    const M along = group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]) * (M(in[i]) - centre) * r; }) / M(width);
-    M shift(0);
-    if (!mean.empty()) shift = group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]); }) / M(width);
-    group.each(width, [=](Index i) { out[i] = T(r * (M(d[i]) * M(g[i]) - (M(in[i]) - centre) * r * along - shift)); });
-  }
-};
-
-/// dg += Σ_n dy · x̂ and db += Σ_n dy, for one block of columns; rows in order.
-template <class T, class M>
-struct NormGainBackward {
-  View<const T> x, dy;
-  View<const M> mean, inverse;
-  View<M> dgain, dbias;
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index block) const {
-    const Index first = block * column_block;
-    const Index count = x.cols - first < column_block ? x.cols - first : column_block;
-    M* to = dgain.data + first;
-    for (Index n = 0; n < x.rows; ++n) {
-      const T *in = x.row(n) + first, *d = dy.row(n) + first;
+  TINYMOE_EVERYWHERE void operator()(Group group, Index chunk) const {
+    const Index width = x.cols, first = chunk * row_chunk;
+    const Index last = x.rows - first < row_chunk ? x.rows : first + row_chunk;
+    const T* g = gain.data;
+    M *dgain = partial.row(chunk), *dbias = dgain + width;
+    const bool biased = partial.cols > width;
+    group.each(partial.cols, [=](Index i) { dgain[i] = M(0); });
+    for (Index n = first; n < last; ++n) {
+      const T *in = x.row(n), *d = dy.row(n);
+      T* out = dx.row(n);
       const M r = inverse.data[n], centre = mean.empty() ? M(0) : mean.data[n];
-      group.each(count, [=](Index i) { to[i] += M(d[i]) * (M(in[i]) - centre) * r; });
+      const M along = group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]) * (M(in[i]) - centre) * r; }) / M(width);
+      M shift(0);
+      if (!mean.empty()) shift = group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]); }) / M(width);
+      if (biased) group.each(width, [=](Index i) { dbias[i] += M(d[i]); });
+      group.each(width, [=](Index i) {
+        const M slope = M(d[i]), centred = M(in[i]) - centre;
+        dgain[i] += slope * centred * r;
+        out[i] = T(r * (slope * M(g[i]) - centred * r * along - shift));
+      });
     }
-    if (!dbias.empty()) ColumnSum<T, M>{dy, dbias}(group, block);
   }
 };
 
@@ -105,10 +99,13 @@ struct NormLayer {
   struct Saved {
     View<const T> x;        // (N, D), the caller's
     View<M> mean, inverse;  // (N)
+    View<M> partial;        // (row_chunks(N), D or 2D): of the gain's gradient, and of the bias's
 
     void plan(Plan& plan, const Pass& pass) {
       inverse = plan.keep<M>(1, pass.rows());
       if constexpr (centred) mean = plan.keep<M>(1, pass.rows());
+      if (plan.purpose() == Plan::Purpose::inference) return;
+      partial = plan.scratch<M>(row_chunks(pass.rows()), centred ? 2 * D : D);
     }
   };
 
@@ -125,9 +122,11 @@ struct NormLayer {
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
   static void backward(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Output<B> dx, Saved<T, M>& saved,
                        Parameters<M>& gradients) {
-    backend.launch(column_blocks(D), kernels::NormGainBackward<T, M>{saved.x, dy, saved.mean, saved.inverse,
-                                                                     gradients.weight, gradients.bias});
-    backend.launch(dy.rows, kernels::NormBackward<T, M>{saved.x, p.weight, dy, dx, saved.mean, saved.inverse});
+    const auto partial = saved.partial.middle_rows(0, row_chunks(dy.rows));
+    backend.launch(partial.rows,
+                   kernels::NormBackward<T, M>{saved.x, p.weight, dy, dx, saved.mean, saved.inverse, partial});
+    column_totals(backend, partial.middle_cols(0, D), gradients.weight);
+    if constexpr (centred) column_totals(backend, partial.middle_cols(D, D), gradients.bias);
   }
 };
 

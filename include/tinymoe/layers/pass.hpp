@@ -65,6 +65,7 @@ struct Pass {
   Index micro_batch = 0;       // of the step
   Index layer = 0;             // the block that is running; a Transformer sets it
   bool recomputed = false;     // the block runs for the second time: nothing is counted twice
+  bool losses = true;          // routers leave losses and loads; without, as in decoding, there is no backward either
   View<const Token> tokens{};  // (1, N): a negative one is a pad, which no expert sees; empty: no pads
   Index pads = 0;              // how many there are
 

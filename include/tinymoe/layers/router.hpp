@@ -65,11 +65,11 @@ struct Router {
                 "tinymoe::Router: with ExpertChoice loads are even as they are; leave out NormalisedGates, NoisyTopK, "
                 "Capacity and BalanceBias");
 
-  static_assert(!(noisy && Balance::variation) || !(dynamic || balance_bias),
+  static_assert(!(noisy && Balance::kind == BalanceKind::variation) || !(dynamic || balance_bias),
                 "tinymoe::Router: with NoisyTopK, CvBalance asks which logits another draw must beat to be among the K "
                 "greatest; leave out DynamicTopK and BalanceBias, or take another balance loss");
   static_assert(
-      !(expert_choice && Balance::first_choice),
+      !(expert_choice && Balance::kind == BalanceKind::first_choices),
       "tinymoe::Router: with ExpertChoice a token has no first choice, which GShardBalance counts; take another "
       "balance loss");
 
@@ -88,7 +88,7 @@ struct Router {
     /// The most pairs that N tokens can send.
     static constexpr Index pairs(Index tokens) {
       if (!expert_choice) return tokens * K;
-      return std::max(tokens * Rule::most, E * taken_by_expert(tokens));
+      return std::max(tokens * rule.most, E * taken_by_expert(tokens));
     }
 
     template <class T>
@@ -127,6 +127,7 @@ struct Router {
       View<M> chance;           // (N, E), only where the balance loss looks at noisy loads
       View<M> least;            // (1, E), only where experts choose
       View<T> logits, dlogits;  // (N, E) or (N, 2E)
+      View<M> partial;          // scratch of the bias's gradient
       BalanceState<M> balance;
 
       void plan(Plan& plan, const Pass& pass) {
@@ -140,6 +141,7 @@ struct Router {
         if constexpr (expert_choice) least = plan.persist<M>(1, E);
         logits = noisy ? plan.keep<T>(n, rows) : plan.scratch<T>(n, rows);
         dlogits = noisy ? plan.scratch<T>(n, rows) : logits;
+        if (has_bias && plan.purpose() == Plan::Purpose::training) partial = plan.scratch<M>(row_chunks(n), rows);
       }
     };
 
@@ -162,14 +164,12 @@ struct Router {
       View<const T> offset;
       if constexpr (balance_bias) offset = p.offset;
       if constexpr (expert_choice) offset = p.threshold;
-      backend.launch(n,
-                     kernels::RouterForward<Rule, T, M>{row(pass, saved), offset, chance(pass, saved), saved.log_sum,
-                                                        saved.routing, pass.settings.routing_mass, !chosen_by_experts});
+      backend.launch(n, kernels::RouterForward<T, M>{row(pass, saved), offset, chance(pass, saved), saved.log_sum,
+                                                     saved.routing, pass.settings.routing_mass, !chosen_by_experts});
       if constexpr (expert_choice) {
         if (!chosen_by_experts) return;
-        backend.launch(E,
-                       kernels::ExpertChooses<Rule, M>{pass.tokens, saved.routing, saved.least,
-                                                       std::min(pass.real_rows(), taken_by_expert(pass.real_rows()))});
+        backend.launch(E, kernels::ExpertChooses<M>{pass.tokens, saved.routing, saved.least,
+                                                    std::min(pass.real_rows(), taken_by_expert(pass.real_rows()))});
       }
     }
 
@@ -178,12 +178,12 @@ struct Router {
     static void losses(B& backend, const Pass& pass, const Dispatch& dispatch, Saved<T, M>& saved) {
       const auto chances = chance(pass, saved);
       const View<const M> row_total = Scores::sigmoid ? View<const M>(saved.log_sum) : View<const M>();
-      backend.launch(E, kernels::BalanceTotals<Balance, M>{saved.routing, row_total, chances, dispatch.offsets,
-                                                           saved.balance, pass.settings.balance_over_step,
-                                                           pass.micro_batch == 0, pass.recomputed});
+      backend.launch(E, kernels::BalanceTotals<M>{Balance::kind, saved.routing, row_total, chances, dispatch.offsets,
+                                                  saved.balance, pass.settings.balance_over_step, pass.micro_batch == 0,
+                                                  pass.recomputed});
       const View<const M> log_sum = Scores::sigmoid ? View<const M>() : View<const M>(saved.log_sum);
-      backend.launch(1, kernels::BalanceLosses<Balance, M>{log_sum, saved.balance, saved.routing.losses,
-                                                           static_cast<double>(pass.real_rows()), !chances.empty()});
+      backend.launch(1, kernels::BalanceLosses<M>{Balance::kind, log_sum, saved.balance, saved.routing.losses,
+                                                  static_cast<double>(pass.real_rows()), !chances.empty()});
     }
 
     /// Whether this pass may drop pairs: `sent` then says which are left, once the chosen pairs are sorted.
@@ -204,11 +204,11 @@ struct Router {
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       const auto& settings = pass.settings;
       const double tokens = static_cast<double>(std::max<Index>(1, pass.real_rows()));
-      backend.launch(dx.rows, kernels::RouterBackward<Rule, T, M>{
-                                  row(pass, saved), saved.routing, dgate, saved.log_sum, saved.balance.slope,
-                                  chance(pass, saved), saved.dlogits, settings.balance_weight * pass.loss_scale,
-                                  settings.z_weight * pass.loss_scale / tokens});
-      if constexpr (has_bias) column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows));
+      backend.launch(dx.rows, kernels::RouterBackward<T, M>{row(pass, saved), saved.routing, dgate, saved.log_sum,
+                                                            saved.balance.slope, chance(pass, saved), saved.dlogits,
+                                                            settings.balance_weight * pass.loss_scale,
+                                                            settings.z_weight * pass.loss_scale / tokens});
+      if constexpr (has_bias) column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows), saved.partial);
       backend.matmul_weight(saved.dlogits, saved.x, gradients.weight);
       backend.matmul_input(saved.dlogits, p.weight, dx, Write::overwrite);
       if constexpr (jitters) {
@@ -230,14 +230,16 @@ struct Router {
     }
 
    private:
-    /// The constants that kernels are made from.
-    struct Rule {
-      using Balance = Router::Balance;
-      static constexpr Index experts = E, choices = K, most = std::min(E, 2 * K);
-      static constexpr bool sigmoid = Scores::sigmoid, normalised = Router::normalised, noisy = Router::noisy,
-                            dynamic = Router::dynamic, expert_choice = Router::expert_choice;
-    };
-    static constexpr bool smooth_load = noisy && Balance::variation;
+    static constexpr kernels::RouterRule rule{.experts = E,
+                                              .choices = K,
+                                              .most = std::min(E, 2 * K),
+                                              .sigmoid = Scores::sigmoid,
+                                              .normalised = normalised,
+                                              .noisy = noisy,
+                                              .dynamic = dynamic,
+                                              .expert_choice = expert_choice,
+                                              .balance = Balance::kind};
+    static constexpr bool smooth_load = noisy && Balance::kind == BalanceKind::variation;
 
     /// The tokens that each expert takes of N.
     static constexpr Index taken_by_expert(Index tokens) { return (tokens * K + E - 1) / E; }
@@ -251,9 +253,9 @@ struct Router {
       }
     }
     template <class T, class M>
-    static kernels::RouterRow<Rule, T, M> row(const Pass& pass, const Saved<T, M>& saved) {
+    static kernels::RouterRow<T, M> row(const Pass& pass, const Saved<T, M>& saved) {
       const auto first = static_cast<std::uint64_t>(pass.micro_batch * pass.rows());
-      return {saved.logits, pass.tokens, {pass.random(RandomSite::router_noise), first, pass.training}};
+      return {rule, saved.logits, pass.tokens, {pass.random(RandomSite::router_noise), first, pass.training}};
     }
     template <class T, class M>
     static View<M> chance(const Pass& pass, const Saved<T, M>& saved) {

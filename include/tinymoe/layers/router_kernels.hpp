@@ -35,9 +35,18 @@ inline constexpr double least_deviation = 1e-6;
 /// Keeps sigmoid scores that are all 0 from being divided by 0.
 inline constexpr double least_total = 1e-20;
 
-/// What forward and backward of a token share. Rule: the Router's constants.
-template <class Rule, class T, class M>
+/// The options of a Router, as its kernels see them: at run time, so that they are compiled once for all routers.
+struct RouterRule {
+  Index experts = 1, choices = 1;  // E, K
+  Index most = 1;                  // ExpertChoice outside of training: the experts that a token has at most
+  bool sigmoid = false, normalised = false, noisy = false, dynamic = false, expert_choice = false;
+  BalanceKind balance = BalanceKind::none;
+};
+
+/// What forward and backward of a token share.
+template <class T, class M>
 struct RouterRow {
+  RouterRule rule;
   View<const T> logits;      // (N, E), or (N, 2E) with those of the noise
   View<const Token> tokens;  // (1, N); empty: no pads
   RouterNoise noise;
@@ -46,18 +55,15 @@ struct RouterRow {
   /// The logit of the n-th token for an expert, noise included.
   TINYMOE_EVERYWHERE M logit(Index n, Index e) const {
     const T* in = logits.row(n);
-    if constexpr (Rule::noisy) {
-      if (noise.active)
-        return M(in[e]) + noise.template draw<M>(n, e, Rule::experts) * softplus(M(in[Rule::experts + e]));
-    }
-    return M(in[e]);
+    if (!rule.noisy || !noise.active) return M(in[e]);
+    return M(in[e]) + noise.template draw<M>(n, e, rule.experts) * softplus(M(in[rule.experts + e]));
   }
 };
 
 /// One token: its scores, and unless experts choose, its experts and gates.
-template <class Rule, class T, class M>
+template <class T, class M>
 struct RouterForward {
-  RouterRow<Rule, T, M> row;
+  RouterRow<T, M> row;
   View<const T> offset;  // (1, E): what counts in the selection alone, a balancing bias or thresholds; or empty
   View<M> chance;        // (N, E): probability of being chosen for another draw of the expert's noise; or empty
   View<M> log_sum;       // (1, N): log Σ exp h, or Σ p for sigmoid scores
@@ -66,8 +72,8 @@ struct RouterForward {
   bool by_threshold;  // ExpertChoice outside of training
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    constexpr Index experts = Rule::experts;
-    const Index choices = routing.selected.cols;
+    const RouterRule rule = row.rule;
+    const Index experts = rule.experts, choices = routing.selected.cols;
     M *p = routing.probability.row(n), *g = routing.gate.row(n);
     std::int32_t* chosen = routing.selected.row(n);
     group.each(choices, [=](Index k) { chosen[k] = -1, g[k] = M(0); });
@@ -77,12 +83,18 @@ struct RouterForward {
       group.once([&] { log_sum.data[n] = M(0); });
       return;
     }
-    const auto from = row;
-    group.each(experts, [=](Index e) { p[e] = from.logit(n, e); });
+    if (rule.noisy) {
+      const auto from = row;
+      group.each(experts, [=](Index e) { p[e] = from.logit(n, e); });
+    } else {
+      const T* in = row.logits.row(n);
+      group.each(experts, [=](Index e) { p[e] = M(in[e]); });
+    }
     if (!chance.empty()) chances(group, n);
     M total;
-    if constexpr (Rule::sigmoid) {
-      total = group.sum(experts, [=](Index e) { return p[e] = sigmoid(p[e]); });
+    if (rule.sigmoid) {
+      group.each(experts, [=](Index e) { p[e] = sigmoid(p[e]); });
+      total = group.sum(experts, [=](Index e) { return p[e]; });
     } else {
       const M greatest = M(group.max(experts, [=](Index e) { return p[e]; }));
       const M denominator = group.sum(experts, [=](Index e) { return p[e] = exponential(p[e] - greatest); });
@@ -91,10 +103,10 @@ struct RouterForward {
     }
     group.once([&] {
       log_sum.data[n] = total;
-      if constexpr (Rule::expert_choice) {
-        if (by_threshold) choose_by_threshold(p, chosen, g);
-      } else {
+      if (!rule.expert_choice) {
         choose(p, chosen, g);
+      } else if (by_threshold) {
+        choose_by_threshold(p, chosen, g);
       }
     });
   }
@@ -102,9 +114,10 @@ struct RouterForward {
  private:
   /// The greatest of key(e) that comes after (`last`, its key) in the order of falling keys and rising numbers.
   template <class Key>
-  TINYMOE_EVERYWHERE static Index next_best(Key key, Index last) {
+  TINYMOE_EVERYWHERE Index next_best(Key key, Index last) const {
+    const Index experts = row.rule.experts;
     Index best = -1;
-    for (Index e = 0; e < Rule::experts; ++e) {
+    for (Index e = 0; e < experts; ++e) {
       const bool left = last < 0 || key(e) < key(last) || (key(e) == key(last) && e > last);
       if (left && (best < 0 || key(e) > key(best))) best = e;
     }
@@ -114,18 +127,19 @@ struct RouterForward {
   TINYMOE_EVERYWHERE void choose(const M* p, std::int32_t* chosen, M* g) const {
     const T* bias = offset.data;
     const auto key = [=](Index e) { return real_part(p[e]) + (bias == nullptr ? 0 : real_part(M(bias[e]))); };
+    const RouterRule rule = row.rule;
     M kept(0);
     Index last = -1;
-    for (Index k = 0; k < Rule::choices; ++k) {
+    for (Index k = 0; k < rule.choices; ++k) {
       last = next_best(key, last);
       if (last < 0) break;  // only where scores are not numbers
       chosen[k] = static_cast<std::int32_t>(last);
       g[k] = p[last];
       kept += p[last];
-      if (Rule::dynamic && real_part(kept) >= mass) break;
+      if (rule.dynamic && real_part(kept) >= mass) break;
     }
-    if constexpr (Rule::normalised) {
-      for (Index k = 0; k < Rule::choices; ++k) g[k] = chosen[k] < 0 ? M(0) : g[k] / (kept + M(least_total));
+    if (rule.normalised) {
+      for (Index k = 0; k < rule.choices; ++k) g[k] = chosen[k] < 0 ? M(0) : g[k] / (kept + M(least_total));
     }
   }
 
@@ -133,7 +147,7 @@ struct RouterForward {
   TINYMOE_EVERYWHERE void choose_by_threshold(const M* p, std::int32_t* chosen, M* g) const {
     const auto key = [=](Index e) { return real_part(p[e]); };
     Index last = -1;
-    for (Index taken = 0; taken < Rule::most;) {
+    for (Index taken = 0; taken < row.rule.most;) {
       last = next_best(key, last);
       if (last < 0) break;
       if (key(last) < real_part(M(offset.data[last]))) continue;
@@ -149,22 +163,24 @@ struct RouterForward {
     const M* h = routing.probability.row(n);
     const T* in = row.logits.row(n);
     M* to = chance.row(n);
+    const Index experts = row.rule.experts, choices = row.rule.choices;
     const auto key = [=](Index e) { return real_part(h[e]); };
     Index kth = -1;
-    for (Index k = 0; k < Rule::choices; ++k) kth = next_best(key, kth);
-    const Index next = Rule::choices < Rule::experts ? next_best(key, kth) : -1;
-    if (kth < 0 || next < 0) return group.each(Rule::experts, [=](Index e) { to[e] = M(1); });
-    group.each(Rule::experts, [=](Index e) {
+    for (Index k = 0; k < choices; ++k) kth = next_best(key, kth);
+    const Index next = choices < experts ? next_best(key, kth) : -1;
+    if (kth < 0 || next < 0) return group.each(experts, [=](Index e) { to[e] = M(1); });
+    group.each(experts, [=](Index e) {
       const bool in_front = key(e) > key(kth) || (key(e) == key(kth) && e <= kth);
-      const M z = (M(in[e]) - h[in_front ? next : kth]) / (softplus(M(in[Rule::experts + e])) + M(least_deviation));
+      const M z = (M(in[e]) - h[in_front ? next : kth]) / (softplus(M(in[experts + e])) + M(least_deviation));
       to[e] = M(0.5) * (M(1) + error_function(z * M(0.70710678118654752)));
     });
   }
 };
 
 /// One expert takes its `count` best tokens, the earlier first where scores are equal.
-template <class Rule, class M>
+template <class M>
 struct ExpertChooses {
+  static constexpr bool long_rows = true;
   View<const Token> tokens;
   Routing<M> routing;
   View<M> least;  // (1, E): the least score taken
@@ -226,28 +242,27 @@ struct DropPairs {
 };
 
 /// From dg (N, K) to the logits' gradient, the losses' parts included.
-template <class Rule, class T, class M>
+template <class T, class M>
 struct RouterBackward {
-  RouterRow<Rule, T, M> row;
+  RouterRow<T, M> row;
   Routing<M> routing;
   View<const M> dgate, log_sum, slope, chance;
   View<T> dlogits;                  // (N, E) or (N, 2E)
   double balance_weight, z_weight;  // z_weight: divided by R
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    constexpr Index experts = Rule::experts;
+    const RouterRule rule = row.rule;
+    const Index experts = rule.experts;
     T* out = dlogits.row(n);
     if (row.pad(n)) return group.each(dlogits.cols, [=](Index i) { out[i] = T(0); });
     const Index choices = routing.gate.cols;
     const M *p = routing.probability.row(n), *g = routing.gate.row(n), *dg = dgate.row(n), *a = slope.data;
     const std::int32_t* chosen = routing.selected.row(n);
     const M weight = M(balance_weight);
-    const auto gate_slope = [=](Index k) {
-      if constexpr (Rule::Balance::variation) return dg[k] + weight * a[chosen[k]];
-      return dg[k];
-    };
+    const bool variation = rule.balance == BalanceKind::variation, shares = looks_at_shares(rule.balance);
+    const auto gate_slope = [=](Index k) { return variation ? dg[k] + weight * a[chosen[k]] : dg[k]; };
     M kept(0), along(0);
-    if constexpr (Rule::normalised) {
+    if (rule.normalised) {
       for (Index k = 0; k < choices; ++k) {
         if (chosen[k] < 0) continue;
         kept += p[chosen[k]];
@@ -256,37 +271,37 @@ struct RouterBackward {
     }
     // The share losses look at p for softmax, and at p / Σ p for sigmoid scores.
     M row_total(1), share_mean(0);
-    if constexpr (Rule::Balance::shares && Rule::sigmoid) {
+    if (shares && rule.sigmoid) {
       if (real_part(log_sum.data[n]) != 0) row_total = log_sum.data[n];  // scores that are all 0 stay as they are
       share_mean = group.sum(experts, [=](Index e) { return p[e] * a[e]; }) / row_total;
     }
     const auto slope_of = [=](Index e) {  // dL/dp_e
       M d(0);
-      if constexpr (Rule::Balance::shares) d = weight * (a[e] - share_mean) / row_total;
-      if constexpr (Rule::expert_choice) {
+      if (shares) d = weight * (a[e] - share_mean) / row_total;
+      if (rule.expert_choice) {
         if (chosen[e] >= 0) d += gate_slope(e);
       } else {
         for (Index k = 0; k < choices; ++k) {
-          if (chosen[k] == e) d += Rule::normalised ? (gate_slope(k) - along) / (kept + M(least_total)) : gate_slope(k);
+          if (chosen[k] == e) d += rule.normalised ? (gate_slope(k) - along) / (kept + M(least_total)) : gate_slope(k);
         }
       }
       return d;
     };
-    if constexpr (Rule::sigmoid) {
+    if (rule.sigmoid) {
       group.each(experts, [=](Index e) { out[e] = T(p[e] * (M(1) - p[e]) * slope_of(e)); });
     } else {
       const M mean = group.sum(experts, [=](Index e) { return p[e] * slope_of(e); });
       const M z = M(2 * z_weight) * log_sum.data[n];
       group.each(experts, [=](Index e) { out[e] = T(p[e] * (slope_of(e) - mean + z)); });
     }
-    if constexpr (Rule::noisy) noise_backward(group, n, out);
+    if (rule.noisy) noise_backward(group, n, out);
   }
 
  private:
   /// The gradient of the noise's logits, and what the smooth load adds to both.
   template <class Group>
   TINYMOE_EVERYWHERE void noise_backward(Group group, Index n, T* out) const {
-    constexpr Index experts = Rule::experts;
+    const Index experts = row.rule.experts, choices = row.rule.choices;
     const T* in = row.logits.row(n);
     const auto from = row;
     if (!row.noise.active) return group.each(experts, [=](Index e) { out[experts + e] = T(0); });
@@ -299,9 +314,9 @@ struct RouterBackward {
     // Φ(z), z = (clean − beaten) / (deviation + least): φ(z) / (deviation + least) moves with clean, against the logit
     // to be beaten, which is that of the K-th or of the next expert, and by −z with the deviation.
     const std::int32_t* chosen = routing.selected.row(n);
-    const Index kth = chosen[Rule::choices - 1];
+    const Index kth = chosen[choices - 1];
     const auto selected = [=](Index e) {
-      for (Index k = 0; k < Rule::choices; ++k) {
+      for (Index k = 0; k < choices; ++k) {
         if (chosen[k] == e) return true;
       }
       return false;
@@ -362,10 +377,12 @@ struct MoveThresholds {
   View<M> master;
   View<T> copy;
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group, Index e) const {
-    const M old = master.data[e];
-    master.data[e] = real_part(old) == 0 ? least.data[e] : old + (least.data[e] - old) * M(0.05);
-    copy.data[e] = T(master.data[e]);
+  TINYMOE_EVERYWHERE void operator()(Group group, Index e) const {
+    group.once([&] {
+      const M old = master.data[e], moved = real_part(old) == 0 ? least.data[e] : old + (least.data[e] - old) * M(0.05);
+      master.data[e] = moved;
+      copy.data[e] = T(moved);
+    });
   }
 };
 

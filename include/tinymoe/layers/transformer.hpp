@@ -168,7 +168,8 @@ struct Transformer {
     typename NormLayer::template Saved<T, M> norm;
     View<T> normed;    // z (N, D)
     View<T> gradient;  // (N, D)
-    HeadScratch<T> head;
+    HeadScratch<T, M> head;
+    typename EmbeddingLayer::Saved embedding;
     View<M> losses;  // (1, N)
 
     template <Backend B>
@@ -183,8 +184,12 @@ struct Transformer {
         const Plan::Overlay overlay(plan);
         block.plan(plan, pass, backend);
       });
+      {
+        const Plan::Frame frame(plan);
+        if (plan.purpose() == Plan::Purpose::training) head.plan(plan, pass, vocab, head_bias, backend);
+      }
       const Plan::Frame frame(plan);
-      if (plan.purpose() == Plan::Purpose::training) head.plan(plan, pass, vocab);
+      embedding.plan(plan, pass);
     }
   };
 
@@ -200,10 +205,13 @@ struct Transformer {
   }
 
   /// The same for new tokens of sequences whose past lies in `caches`, one for each layer; `probability` is scratch.
+  /// Routers choose and weigh experts, but leave neither losses nor loads, which nobody reads in decoding.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master, class Caches>
   static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
                              Saved<T, M>& saved, const Caches& caches, MasterOutput<B> probability) {
-    run(backend, pass, p, tokens, saved,
+    Pass decoding = pass;
+    decoding.losses = false;
+    run(backend, decoding, p, tokens, saved,
         [&](auto layer, const Pass& here, const auto& parameters, auto& block, Index i) {
           decltype(layer)::type::forward_cached(backend, here, parameters, saved.x[at(i)], saved.x[at(i + 1)], block,
                                                 caches[at(i)], probability);
@@ -242,7 +250,7 @@ struct Transformer {
       BlockLayer<group>::backward(backend, here, parameters, dx, dx, block, std::get<group>(gradients.layers)[at(i)]);
     });
     if (const auto dropout = embedding_dropout(pass); dropout.active()) drop(backend, dropout, dx, dx);
-    EmbeddingLayer::backward(backend, pass, tokens, dx, gradients.embedding);
+    EmbeddingLayer::backward(backend, pass, tokens, dx, saved.embedding, gradients.embedding);
   }
 
   /// After an optimizer step, with the pass of its last micro-batch: what routers move by themselves, in the masters

@@ -4,14 +4,33 @@
 /// row.
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "tinymoe/sample/expert_trace.hpp"
 #include "tinymoe/sample/session_caches.hpp"
+#include "tinymoe/train/upload.hpp"
 
 namespace tinymoe {
+
+namespace detail {
+
+/// What a backend keeps of work that it can start again as one; nothing where it cannot.
+template <class B>
+struct RecordingsOf {
+  struct Type {};
+};
+template <class B>
+requires requires { typename B::Recording; }
+struct RecordingsOf<B> {
+  using Type = std::map<Index, typename B::Recording>;
+};
+template <class B>
+using Recordings = typename RecordingsOf<B>::Type;
+
+}  // namespace detail
 
 /// What a Session is planned for.
 struct SessionOptions {
@@ -161,7 +180,9 @@ class Session {
     while (next < std::ssize(history)) {
       const Index count = std::min(chunk, std::ssize(history) - next);
       const Pass pass{.time = count, .first_position = sequence.position, .settings = model_->settings()};
-      run(pass, std::span(history).subspan(static_cast<std::size_t>(next), static_cast<std::size_t>(count)), caches);
+      model_->backend().copy_to_device(inputs_.bytes(), history.data() + next,
+                                       static_cast<std::size_t>(count) * sizeof(Token));
+      run(pass, caches);
       if (trace_) {
         rows_.clear();
         for (Index n = next; n < next + count; ++n) rows_.push_back(n < begin ? -1 : n - begin + row);
@@ -169,7 +190,10 @@ class Session {
       }
       sequence.position += count;
       next += count;
-      if (next == std::ssize(history)) write_logits(count - 1, std::span(&row, 1));
+      if (next == std::ssize(history)) {
+        compute_logits(count - 1, 1);
+        read_logits(std::span(&row, 1));
+      }
     }
     forget(history);
   }
@@ -190,28 +214,60 @@ class Session {
       ++sequence.position;
       forget(sequence.history);
     }
-    const auto* inputs = inputs_.template as<std::int32_t>().data;
-    run({.batch = count, .time = 1, .settings = model_->settings(), .positions = {inputs + count, 1, count}},
-        host_inputs_, caches_.of({inputs + 2 * count, 1, count}));
+    auto* inputs = inputs_.template as<std::int32_t>().data;
+    detail::upload(model_->backend(), inputs, host_inputs_.data(), host_inputs_.size() * sizeof(std::int32_t));
+    const Pass pass{.batch = count, .time = 1, .settings = model_->settings(), .positions = {inputs + count, 1, count}};
+    const auto caches = caches_.of({inputs + 2 * count, 1, count});
+    repeat(count, [&] {
+      run(pass, caches);
+      compute_logits(0, count);
+    });
     if (trace_) trace_->record(model_->backend(), together_);
-    write_logits(0, together_);
+    read_logits(together_);
   }
 
-  /// One pass; `inputs` begins with the tokens.
-  void run(const Pass& pass, std::span<const std::int32_t> inputs, const Caches& caches) {
-    auto& backend = model_->backend();
-    const auto to = inputs_.template as<std::int32_t>().data;
-    backend.copy_to_device(to, inputs.data(), inputs.size_bytes());
-    Architecture::forward_cached(backend, pass, model_->weights(), View<const Token>(to, 1, pass.rows()), *activations_,
-                                 caches, caches_.scratch());
+  /// `work` on so many tokens of as many sequences: the same operations on the same addresses each time, which a
+  /// backend that can records once and then starts as one.
+  template <class Work>
+  void repeat(Index count, Work&& work) {
+    if constexpr (requires { typename B::Recording; }) {
+      if (most_pairs(count) <= B::recordable_pairs) {
+        const Settings& settings = model_->settings();
+        if (settings != recorded_) recordings_.clear();  // they are part of what was recorded
+        recorded_ = settings;
+        return model_->backend().replay(recordings_[count], work);
+      }
+    }
+    work();
   }
 
-  /// Computes the logits of the last pass's rows from `first` on, which become rows `to` of the result.
-  void write_logits(Index first, std::span<const Index> to) {
-    auto& backend = model_->backend();
-    const View<Scalar> logits = {logits_.template as<Scalar>().data, std::ssize(to), Architecture::vocab};
-    Architecture::logits(backend, model_->weights(), activations_->normed.middle_rows(first, logits.rows), logits);
-    backend.copy_to_host(host_logits_.data(), logits.data, static_cast<std::size_t>(logits.size()) * sizeof(Scalar));
+  /// The pairs that a layer of the model sends at most for so many tokens.
+  static constexpr Index most_pairs(Index tokens) {
+    Index most = tokens;
+    Architecture::for_each_layer([&](auto group, Index, Index) {
+      using Network = typename Architecture::template BlockLayer<group>::NetworkLayer;
+      if constexpr (requires { Network::most_pairs(tokens); }) most = std::max(most, Network::most_pairs(tokens));
+    });
+    return most;
+  }
+
+  /// One pass over the tokens with which the inputs begin.
+  void run(const Pass& pass, const Caches& caches) {
+    const View<const Token> tokens(inputs_.template as<std::int32_t>().data, 1, pass.rows());
+    Architecture::forward_cached(model_->backend(), pass, model_->weights(), tokens, *activations_, caches,
+                                 caches_.scratch());
+  }
+
+  /// The logits of `count` rows of the last pass from `first` on, left on the backend.
+  void compute_logits(Index first, Index count) {
+    Architecture::logits(model_->backend(), model_->weights(), activations_->normed.middle_rows(first, count),
+                         View<Scalar>(logits_.template as<Scalar>().data, count, Architecture::vocab));
+  }
+
+  /// What was computed last, which becomes rows `to` of the result.
+  void read_logits(std::span<const Index> to) {
+    const auto bytes = to.size() * vocab * sizeof(Scalar);
+    model_->backend().copy_to_host(host_logits_.data(), logits_.bytes(), bytes);
     for (std::size_t n = 0; n < to.size(); ++n) {
       std::transform(host_logits_.data() + n * vocab, host_logits_.data() + (n + 1) * vocab,
                      converted_.data() + static_cast<std::size_t>(to[n]) * vocab,
@@ -235,6 +291,8 @@ class Session {
   std::vector<float> converted_;
   std::vector<std::int32_t> host_inputs_;
   std::vector<Index> together_, rows_;
+  detail::Recordings<B> recordings_;  // by the number of sequences
+  Settings recorded_;
 };
 
 }  // namespace tinymoe

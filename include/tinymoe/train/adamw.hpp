@@ -11,6 +11,7 @@ namespace kernels {
 /// One chunk of AdamW; the gradient is left zero for the next step.
 template <class T, class M>
 struct AdamWStep {
+  static constexpr bool long_rows = true;
   M* weights;
   T* copy;  // what layers read, or null where that is `weights`
   M* gradients;
@@ -25,16 +26,18 @@ struct AdamWStep {
     const M scale = clip[1], b1 = beta1, b2 = beta2, eps = epsilon;
     const M step = rate / mean_correction, root = M(1) / std::sqrt(square_correction);
     const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
-    group.each(chunk.size, [=](Index i) {
+    const auto move = [=](Index i) {
       const M gradient = g[i] * scale;
       m[i] = b1 * m[i] + (M(1) - b1) * gradient;
       v[i] = b2 * v[i] + (M(1) - b2) * gradient * gradient;
-      w[i] = keep * w[i] - step * m[i] / (std::sqrt(v[i]) * root + eps);
       g[i] = M(0);
-    });
-    if (copy != nullptr) {
+      return w[i] = keep * w[i] - step * m[i] / (std::sqrt(v[i]) * root + eps);
+    };
+    if (copy == nullptr) {
+      group.each(chunk.size, [=](Index i) { move(i); });
+    } else {
       T* to = copy + chunk.offset;
-      group.each(chunk.size, [=](Index i) { to[i] = T(w[i]); });
+      group.each(chunk.size, [=](Index i) { to[i] = T(move(i)); });
     }
   }
 };

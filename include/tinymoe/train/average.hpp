@@ -20,6 +20,7 @@ namespace kernels {
 /// One piece:  average += (weights − average) · change.
 template <class M>
 struct AverageStep {
+  static constexpr bool long_rows = true;
   static constexpr Index piece = 16384;
   View<const M> weights;  // (1, n)
   View<M> average;        // (1, n)
@@ -37,6 +38,7 @@ struct AverageStep {
 /// One piece: a and b change places.
 template <class M>
 struct Exchange {
+  static constexpr bool long_rows = true;
   static constexpr Index piece = 16384;
   View<M> a, b;  // (1, n)
   template <class Group>

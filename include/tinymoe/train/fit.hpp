@@ -45,7 +45,7 @@ struct FitOptions {
   std::filesystem::path metrics = {};       // a CSV; empty: none
   nlohmann::json recipe = nullptr;  // goes into checkpoints as it is: what a program must know to resume the run
 
-  std::function<void(const StepReport&)> on_step = {};
+  std::function<void(const StepReport&)> on_step = {};  // after each step, and for one that was skipped too
   std::function<void(const StepReport&, const EvaluationReport&)> on_evaluation = {};
   std::function<void(const StepReport&)> on_checkpoint = {};  // after each latest one
   std::function<bool()> stop = {};  // asked after each step; true ends the run early, with its checkpoint
@@ -92,8 +92,10 @@ class Run {
     trainer.average(options.average);
     state.data = order;
     if (!options.recipe.is_null()) state.recipe = options.recipe;
-    inputs_.resize(static_cast<std::size_t>(options.batch * time_ * options.accumulation));
-    targets_.resize(inputs_.size());
+    for (auto* batch : {&batch_, &next_}) {
+      batch->inputs.resize(static_cast<std::size_t>(options.batch * time_ * options.accumulation));
+      batch->targets.resize(batch->inputs.size());
+    }
     report_.step = first_ = state.step, report_.tokens = state.tokens, report_.seconds = state.seconds;
     if (!options.metrics.empty()) metrics_.emplace(options.metrics, state.step);  // replaces an old run's, so last
   }
@@ -173,25 +175,61 @@ class Run {
     const auto started = Clock::now();
     TrainingState& state = trainer_->state_;
     const Index before = state.tokens;
-    for (Index i = 0; i < options_.accumulation; ++i) {
-      const auto fill = [&](const auto& batches) {
-        batches.fill(state.step * options_.accumulation + i, micro_batch(inputs_, i), micro_batch(targets_, i));
-      };
-      packed_ ? fill(*packed_) : fill(*padded_);
+    if (batch_.step != state.step) {
+      fill(next_, state.step);  // which has been done already, but for the first one
+      std::swap(batch_, next_);
     }
-    report_ = trainer_->train_step(
-        inputs_, targets_, options_.batch, time_,
-        {.clip = options_.clip, .fraction = spent(), .seed = options_.seed, .recompute = options_.recompute});
+    report_ = trainer_->train_step(batch_.inputs, batch_.targets, options_.batch, time_,
+                                   {.clip = options_.clip,
+                                    .fraction = spent(),
+                                    .seed = options_.seed,
+                                    .recompute = options_.recompute,
+                                    .meanwhile = [this] { prepare_next(); }});
     const double seconds = std::chrono::duration<double>(Clock::now() - started).count();
     state.seconds += seconds;
     report_.seconds = state.seconds;
     report_.tokens_per_second = static_cast<double>(state.tokens - before) / seconds;
     report_.fraction = spent();
-    if (metrics_) metrics_->write(report_);
+    if (metrics_ && !report_.skipped) metrics_->write(report_);
     if (options_.on_step) options_.on_step(report_);
     stopped_ = options_.stop && options_.stop();
+    if (report_.skipped) return;  // nothing has changed that could be evaluated or saved
     if (options_.evaluate_every > 0 && state.step % options_.evaluate_every == 0 && !stopped_) evaluate();
     if (checkpoint_is_due() && !stopped_ && spent() < 1) save();  // the last one comes after the last evaluation
+  }
+
+  /// What a step reads, all its micro-batches.
+  struct HostBatch {
+    Index step = -1;  // whose tokens these are
+    std::vector<Token> inputs, targets;
+  };
+
+  /// Throws what the data throws; the batch is of no step then.
+  void fill(HostBatch& batch, Index step) {
+    if (batch.step == step) return;
+    batch.step = -1;
+    for (Index i = 0; i < options_.accumulation; ++i) {
+      const auto from = [&](const auto& batches) {
+        batches.fill(step * options_.accumulation + i, micro_batch(batch.inputs, i), micro_batch(batch.targets, i));
+      };
+      packed_ ? from(*packed_) : from(*padded_);
+    }
+    batch.step = step;
+  }
+
+  /// While a device works on a step: reads the next one's tokens and sends the first of them ahead. Batches are a
+  /// function of the step alone, so that it does not matter whether that was done. An error of the data is left to the
+  /// step that needs them, which meets it again: the one under way is good.
+  void prepare_next() {
+    const Index step = trainer_->state_.step + 1;
+    if (options_.steps > 0 && step >= options_.steps) return;
+    if (next_.step == step) return;  // a step that was skipped runs again
+    try {
+      fill(next_, step);
+    } catch (const Error&) {
+      return;
+    }
+    trainer_->passes_.stage(micro_batch(next_.inputs, 0), micro_batch(next_.targets, 0));
   }
 
   std::span<Token> micro_batch(std::vector<Token>& tokens, Index i) const {
@@ -251,7 +289,11 @@ class Run {
     // The last update may have ruined the weights: they must give a finite loss before they replace good ones. A
     // callback may have evaluated with another shape.
     trainer_->passes_.plan(options_.batch, time_, options_.recompute);
-    const double loss = trainer_->passes_.loss(micro_batch(inputs_, 0), micro_batch(targets_, 0));
+    auto& tally = trainer_->passes_.tally();
+    tally.clear();
+    trainer_->passes_.evaluate(micro_batch(batch_.inputs, 0), micro_batch(batch_.targets, 0));
+    tally.read();
+    const double loss = tally.cross_entropy();
     if (!std::isfinite(loss)) {
       fail<TrainingError>("step ", step, ": the loss is ", loss, " after the update; a lower learning rate may help");
     }
@@ -266,7 +308,7 @@ class Run {
   std::optional<Batches> packed_;
   std::optional<PaddedBatches> padded_;
   std::optional<MetricsFile> metrics_;
-  std::vector<Token> inputs_, targets_;
+  HostBatch batch_, next_;  // of the step under way, and of the one after it
   StepReport report_;
   bool stopped_ = false, unsaved_best_ = false;
   Index first_ = 0, evaluated_ = -1, latest_ = -1;  // steps

@@ -11,6 +11,7 @@ namespace kernels {
 /// One chunk of Lion; the gradient is left zero for the next step.
 template <class T, class M>
 struct LionStep {
+  static constexpr bool long_rows = true;
   M* weights;
   T* copy;  // what layers read, or null where that is `weights`
   M* gradients;
@@ -24,16 +25,18 @@ struct LionStep {
     M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.offset;
     const M scale = clip[1], step = rate, b1 = beta1, b2 = beta2;
     const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
-    group.each(chunk.size, [=](Index i) {
+    const auto move = [=](Index i) {
       const M gradient = g[i] * scale;
       const auto direction = real_part(b1 * m[i] + (M(1) - b1) * gradient);
-      w[i] = keep * w[i] - (direction > 0 ? step : (direction < 0 ? -step : M(0)));
       m[i] = b2 * m[i] + (M(1) - b2) * gradient;
       g[i] = M(0);
-    });
-    if (copy != nullptr) {
+      return w[i] = keep * w[i] - (direction > 0 ? step : (direction < 0 ? -step : M(0)));
+    };
+    if (copy == nullptr) {
+      group.each(chunk.size, [=](Index i) { move(i); });
+    } else {
       T* to = copy + chunk.offset;
-      group.each(chunk.size, [=](Index i) { to[i] = T(w[i]); });
+      group.each(chunk.size, [=](Index i) { to[i] = T(move(i)); });
     }
   }
 };

@@ -29,6 +29,8 @@ struct StepReport {
   double seconds = 0;            // of training since the run began
   double tokens_per_second = 0;  // of this step
   double fraction = 0;           // of the budget that is spent
+  double loss_scale = 1;         // float16: what the loss was multiplied by
+  bool skipped = false;          // float16: the gradients were not finite, and the step was not taken
 };
 
 /// A pass over a whole data set, without gradients.

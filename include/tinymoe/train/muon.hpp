@@ -26,6 +26,7 @@ namespace kernels {
 /// One chunk: of a block's matrix, m is moved, the gradient becomes u, and its squares are summed; AdamW elsewhere.
 template <class T, class M>
 struct MuonMomentum {
+  static constexpr bool long_rows = true;
   AdamWStep<T, M> adamw;
   M momentum;
   M* squares;  // (1, chunks): Σ u² of each chunk
@@ -95,13 +96,16 @@ struct MuonApply {
     const T* from = transposed ? x.data + row : x.row(row);
     const Index apart = transposed ? x.stride : 1;
     const M decay = keep, rate = step;
-    group.each(weights.cols, [=](Index i) {
-      w[i] = decay * w[i] - rate * M(from[i * apart]);
+    const auto move = [=](Index i) {
       g[i] = M(0);
-    });
-    if (copy.empty()) return;
-    T* to = copy.row(row);
-    group.each(weights.cols, [=](Index i) { to[i] = T(w[i]); });
+      return w[i] = decay * w[i] - rate * M(from[i * apart]);
+    };
+    if (copy.empty()) {
+      group.each(weights.cols, [=](Index i) { move(i); });
+    } else {
+      T* to = copy.row(row);
+      group.each(weights.cols, [=](Index i) { to[i] = T(move(i)); });
+    }
   }
 };
 

@@ -50,6 +50,7 @@ namespace kernels {
 /// partial[chunk] = Σ g².
 template <class M>
 struct SquaredSum {
+  static constexpr bool long_rows = true;
   const M* gradients;
   const Chunk* chunks;
   M* partial;
@@ -61,20 +62,23 @@ struct SquaredSum {
   }
 };
 
-/// result[0] = the norm of all gradients; result[1] = what to multiply them by so that it is at most `limit`.
+/// result[0] = the norm of all gradients; result[1] = what to multiply them by so that it is at most `limit`. The
+/// gradients found are `loss_scale` times too large: the norm is told without it, and the factor takes it away.
 template <class M>
 struct ClipScale {
+  static constexpr bool long_rows = true;
   const M* partial;
   Index count;
   double limit;  // 0: no limit
   M* result;
+  double loss_scale = 1;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
     const M* squares = partial;
-    const M norm = std::sqrt(group.sum(count, [=](Index i) { return squares[i]; }));
+    const M scale = M(loss_scale), norm = std::sqrt(group.sum(count, [=](Index i) { return squares[i]; })) / scale;
     group.once([&] {
       result[0] = norm;
-      result[1] = limit > 0 && real_part(norm) > limit ? M(limit) / norm : M(1);
+      result[1] = (limit > 0 && real_part(norm) > limit ? M(limit) / norm : M(1)) / scale;
     });
   }
 };
@@ -88,10 +92,10 @@ struct OptimizerStep {
   Output<B> copy;  // empty where the layers read `weights`
   MasterOutput<B> gradients;
   std::vector<MasterOutput<B>> moments;
-  View<const Chunk> chunks;                // (1, n)
-  MasterInput<B> clip;                     // (1, 2): the gradients' norm and the factor to multiply them by
-  double rate = 0;                         // the learning rate of this step
-  Index step = 0;                          // from 0
+  View<const Chunk> chunks;  // (1, n)
+  MasterInput<B> clip;       // (1, 2): the gradients' norm and the factor to multiply them by, a loss scale's among it
+  double rate = 0;           // the learning rate of this step
+  Index step = 0;            // from 0
   std::span<const Segment> segments = {};  // the tensors that the chunks are of, on the host
   std::byte* scratch = nullptr;            // on the backend, as many bytes as `scratch_bytes` asked for
 };

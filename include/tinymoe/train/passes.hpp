@@ -1,13 +1,16 @@
 #pragma once
 /// @file
-/// Forward and backward of micro-batches whose memory is planned once, and what they tell: losses and experts' loads.
+/// Forward and backward of micro-batches whose memory is planned once. What they tell is added up in a Tally.
 
+#include <algorithm>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/train/tally.hpp"
+#include "tinymoe/train/upload.hpp"
 
 namespace tinymoe {
 
@@ -20,12 +23,6 @@ class Passes {
   using Master = typename ModelType::Master;
   using Gradients = typename Architecture::template Parameters<Master>;
   using Saved = typename Activations<Architecture, BackendType>::Saved;
-
-  /// What a pass of training gave besides gradients.
-  struct Losses {
-    double cross_entropy = 0;   // summed over the scored tokens, nats
-    double balance = 0, z = 0;  // means over the mixtures
-  };
 
   /// The model must outlive it.
   explicit Passes(ModelType& model) : model_(&model) {}
@@ -43,22 +40,23 @@ class Passes {
     const Settings& settings = model_->settings();
     settings.check();
     if (batch == planned_.batch && time == planned_.time && recompute == planned_.recompute &&
-        settings == planned_.settings && activations_) {
+        settings == planned_.settings && ready_) {
       return;
     }
     auto& backend = model_->backend();
+    ready_ = false;
     activations_.reset();  // the old block goes before the new one comes
     planned_ = {.batch = batch, .time = time, .settings = settings, .recompute = recompute, .training = true};
     activations_.emplace(backend, Plan::Purpose::training, planned_);
-    tokens_ = backend.allocate(static_cast<std::size_t>(2 * batch * time) * sizeof(Token));
-    host_losses_.resize(static_cast<std::size_t>(batch * time));
-    loads_.clear();
-    std::size_t most = 0;
-    for_each_routing([&](const Routing<Master>& routing) {
-      loads_.emplace_back(static_cast<std::size_t>(routing.loads.cols));
-      most = std::max(most, loads_.back().size());
+    tokens_ = backend.allocate(static_cast<std::size_t>(4 * batch * time) * sizeof(Token));
+    slot_ = 0, staged_ = false;
+    staged_tokens_.resize(static_cast<std::size_t>(2 * batch * time));
+    std::vector<Routing<Master>> mixtures;
+    Architecture::for_each_block(saved(), [&](auto, auto& block, Index) {
+      if (const auto* routing = block.network.routing(); routing != nullptr) mixtures.push_back(*routing);
     });
-    host_loads_.resize(most);
+    tally_.bind(backend, saved().losses, mixtures);
+    ready_ = true;
   }
 
   static void check_time(Index time) {
@@ -72,94 +70,78 @@ class Passes {
   /// The activations of the last pass.
   Saved& saved() { return **activations_; }
 
-  /// For each mixture in order, the pairs that each expert got in the passes added since `clear_loads`.
-  const std::vector<std::vector<Index>>& loads() const { return loads_; }
-  void clear_loads() {
-    for (auto& layer : loads_) std::fill(layer.begin(), layer.end(), Index{0});
-  }
+  /// What the passes since its `clear` gave.
+  Tally<BackendType>& tally() { return tally_; }
+  const Tally<BackendType>& tally() const { return tally_; }
 
   /// Forward and backward of one micro-batch of the planned shape: adds the gradients of `scale` · Σ losses + the
-  /// weighted router losses. `pass` is told of the tokens and pads.
-  Losses train(Pass& pass, std::span<const Token> inputs, std::span<const Token> targets, double scale,
-               Gradients& gradients) {
+  /// weighted router losses, and its results to the tally. `pass` is told of the tokens and pads.
+  void train(Pass& pass, std::span<const Token> inputs, std::span<const Token> targets, double scale,
+             Gradients& gradients) {
     auto& backend = model_->backend();
-    upload(pass, inputs, targets);
-    Architecture::forward(backend, pass, model_->weights(), row(0), saved());
-    Architecture::loss_and_backward(backend, pass, model_->weights(), row(0), row(1), scale, saved(), gradients);
-    Losses losses{.cross_entropy = loss_sum()};
-    Index mixtures = 0;
-    for_each_routing([&](const Routing<Master>& routing) {
-      Master values[2];
-      backend.copy_to_host(values, routing.losses.data, sizeof values);
-      losses.balance += static_cast<double>(real_part(values[0]));
-      losses.z += static_cast<double>(real_part(values[1]));
-      ++mixtures;
-    });
-    if (mixtures > 0) losses.balance /= static_cast<double>(mixtures), losses.z /= static_cast<double>(mixtures);
-    add_loads();
-    return losses;
+    take(pass, inputs, targets);
+    Architecture::forward(backend, pass, model_->weights(), row(slot_, 0), saved());
+    Architecture::loss_and_backward(backend, pass, model_->weights(), row(slot_, 0), row(slot_, 1), scale, saved(),
+                                    gradients);
+    tally_.add();
   }
 
-  /// The loss of one micro-batch of the planned shape, summed over its scored tokens, without gradients or noise.
-  double loss(std::span<const Token> inputs, std::span<const Token> targets) {
+  /// Adds the losses and loads of one micro-batch of the planned shape to the tally, without gradients or noise.
+  void evaluate(std::span<const Token> inputs, std::span<const Token> targets) {
     auto& backend = model_->backend();
     Pass pass{.batch = planned_.batch,
               .time = planned_.time,
               .settings = model_->settings(),
               .recompute = planned_.recompute};
-    upload(pass, inputs, targets);
-    Architecture::forward(backend, pass, model_->weights(), row(0), saved());
-    Architecture::loss(backend, model_->weights(), row(1), saved());
-    return loss_sum();
+    take(pass, inputs, targets);
+    Architecture::forward(backend, pass, model_->weights(), row(slot_, 0), saved());
+    Architecture::loss(backend, model_->weights(), row(slot_, 1), saved());
+    tally_.add();
   }
 
-  /// Adds the loads of the last pass; `train` does it by itself.
-  void add_loads() {
-    std::size_t layer = 0;
-    for_each_routing([&](const Routing<Master>& routing) {
-      auto& loads = loads_[layer++];
-      model_->backend().copy_to_host(host_loads_.data(), routing.loads.data, loads.size() * sizeof(std::int32_t));
-      for (std::size_t e = 0; e < loads.size(); ++e) loads[e] += host_loads_[e];
-    });
+  /// Sends a micro-batch ahead while the device works on the last one: the pass that is given the same tokens finds
+  /// them there. Other passes may come before it; another plan, or another micro-batch sent ahead, drops it.
+  void stage(std::span<const Token> inputs, std::span<const Token> targets) {
+    staged_ = false;
+    send(1 - slot_, inputs, targets);
+    std::copy(targets.begin(), targets.end(), std::copy(inputs.begin(), inputs.end(), staged_tokens_.begin()));
+    staged_ = true;
   }
 
  private:
-  /// Inputs (0) and targets (1) on the backend.
-  View<const Token> row(Index i) const {
-    return {tokens_.template as<Token>().data + i * planned_.rows(), 1, planned_.rows()};
+  /// Inputs (0) and targets (1) of a slot on the backend.
+  View<const Token> row(Index slot, Index i) const {
+    return {tokens_.template as<Token>().data + (2 * slot + i) * planned_.rows(), 1, planned_.rows()};
   }
 
-  void upload(Pass& pass, std::span<const Token> inputs, std::span<const Token> targets) {
+  void send(Index slot, std::span<const Token> inputs, std::span<const Token> targets) {
     assert(std::ssize(inputs) == planned_.rows() && inputs.size() == targets.size());
-    auto* tokens = tokens_.template as<Token>().data;
-    model_->backend().copy_to_device(tokens, inputs.data(), inputs.size_bytes());
-    model_->backend().copy_to_device(tokens + inputs.size(), targets.data(), targets.size_bytes());
+    auto* to = tokens_.template as<Token>().data + 2 * slot * planned_.rows();
+    detail::upload(model_->backend(), to, inputs.data(), inputs.size_bytes());
+    detail::upload(model_->backend(), to + planned_.rows(), targets.data(), targets.size_bytes());
+  }
+
+  /// Makes `slot_` the one with these tokens. What was sent ahead is known by its tokens, not by a promise of the
+  /// caller's, so that nothing that happens between can mistake it; until then its slot is left alone.
+  void take(Pass& pass, std::span<const Token> inputs, std::span<const Token> targets) {
+    const bool ahead = staged_ && std::equal(inputs.begin(), inputs.end(), staged_tokens_.begin()) &&
+                       std::equal(targets.begin(), targets.end(), staged_tokens_.begin() + planned_.rows());
+    if (ahead || !staged_) slot_ = 1 - slot_;
+    if (ahead) staged_ = false;
+    if (!ahead) send(slot_, inputs, targets);
     pass.pads = std::count_if(inputs.begin(), inputs.end(), [](Token token) { return token < 0; });
-    pass.tokens = pass.pads > 0 ? row(0) : View<const Token>{};
-  }
-
-  double loss_sum() {
-    model_->backend().copy_to_host(host_losses_.data(), saved().losses.data, host_losses_.size() * sizeof(Master));
-    double total = 0;
-    for (const Master& loss : host_losses_) total += static_cast<double>(real_part(loss));
-    return total;
-  }
-
-  /// f(routing) for each layer that is a mixture, in order.
-  template <class F>
-  void for_each_routing(F&& f) {
-    Architecture::for_each_block(saved(), [&](auto, auto& block, Index) {
-      if (const auto* routing = block.network.routing(); routing != nullptr) f(*routing);
-    });
+    pass.tokens = pass.pads > 0 ? row(slot_, 0) : View<const Token>{};
   }
 
   ModelType* model_;
   Pass planned_;
+  bool ready_ = false;  // there is memory for what is planned
   std::optional<Activations<Architecture, BackendType>> activations_;
-  Memory tokens_;
-  std::vector<Master> host_losses_;
-  std::vector<std::int32_t> host_loads_;
-  std::vector<std::vector<Index>> loads_;
+  Tally<BackendType> tally_;
+  Memory tokens_;        // two slots of inputs and targets, so that the next micro-batch can come while one is read
+  Index slot_ = 0;       // that of the last pass
+  bool staged_ = false;  // whether the other slot has a micro-batch that was sent ahead
+  std::vector<Token> staged_tokens_;  // its inputs and targets
 };
 
 }  // namespace tinymoe

@@ -11,6 +11,7 @@
 #include "tinymoe/text/fingerprint.hpp"
 #include "tinymoe/train/average.hpp"
 #include "tinymoe/train/checkpoint.hpp"
+#include "tinymoe/train/loss_scale.hpp"
 #include "tinymoe/train/update.hpp"
 
 namespace tinymoe {
@@ -72,6 +73,7 @@ struct TrainingState {
   DataOrder data = {};
   double average = 0;                                          // decay of the weights' average; 0: there is none
   Index averages = 0;                                          // taken
+  LossScale loss_scale = {};                                   // float16; other types keep it as it is
   double best_loss = std::numeric_limits<double>::infinity();  // of the validations so far
   Index best_step = -1;                                        // when; -1: none yet
   nlohmann::json recipe = nullptr;                             // FitOptions::recipe
@@ -95,6 +97,8 @@ inline nlohmann::json to_json(const TrainingState& state) {
           {"data_fingerprint", state.data.fingerprint},
           {"average", state.average},
           {"averages", state.averages},
+          {"loss_scale", state.loss_scale.value},
+          {"loss_scale_steps", state.loss_scale.good_steps},
           {"best_loss", state.best_step >= 0 ? nlohmann::json(state.best_loss) : nlohmann::json(nullptr)},
           {"best_step", state.best_step},
           {"recipe", state.recipe}};
@@ -126,6 +130,10 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
   state.data.fingerprint = json_field<std::uint64_t>(file, "data_fingerprint", name);
   state.average = json_field<double>(file, "average", name);
   state.averages = json_field<Index>(file, "averages", name);
+  if (file.contains("loss_scale")) {  // else it was written before there was float16
+    state.loss_scale.value = json_field<double>(file, "loss_scale", name);
+    state.loss_scale.good_steps = json_field<Index>(file, "loss_scale_steps", name);
+  }
   state.best_step = json_field<Index>(file, "best_step", name);
   if (file.contains("recipe")) state.recipe = file["recipe"];
   if (state.best_step >= 0) state.best_loss = json_field<double>(file, "best_loss", name);
@@ -136,6 +144,11 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
   if (!(state.average >= 0 && state.average < 1) || state.averages < 0) {
     fail<FileError>(name, ": \"average\": expected a decay from 0 to 1, found ", state.average, " after ",
                     state.averages, " averages");
+  }
+  if (!state.loss_scale.valid()) {
+    fail<FileError>(name, ": \"loss_scale\": expected a power of two from 1 to ", LossScale::greatest,
+                    " and fewer than ", LossScale::patience, " steps, found ", state.loss_scale.value, " after ",
+                    state.loss_scale.good_steps);
   }
   if (batching != DataOrder::name(state.data.batching)) {
     fail<FileError>(name, ": \"batching\": expected packed or padded, found ", batching);

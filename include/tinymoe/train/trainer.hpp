@@ -6,9 +6,13 @@
 /// seed and the step, so that a resumed run of a number of steps gives the same bits as one that was never interrupted.
 /// (In a run of minutes the schedule follows the clock.)
 ///
+/// The host is told of a step once, when all of it but the weights' change has been handed to the backend: what a step
+/// reports is added up there (tally.hpp). Meanwhile the host can prepare the next batch (StepOptions::meanwhile).
+///
 /// Passes (passes.hpp) run the model forward and backward, Update (update.hpp) changes the weights, WeightAverage
 /// (average.hpp) follows them, TrainingState (state.hpp) is what a checkpoint remembers, and Run (fit.hpp) is the loop.
 
+#include <functional>
 #include <limits>
 #include <span>
 #include <utility>
@@ -26,6 +30,9 @@ struct StepOptions {
   double fraction = 0;     // of the run's budget that is spent, for the schedule
   Seed seed = {};          // of dropout and noise
   bool recompute = false;  // blocks are computed again in backward
+  /// Called once, when the backend has been given all of the step's passes and before the host waits for them; what it
+  /// throws gives the step up. It must not use the trainer.
+  std::function<void()> meanwhile = {};
 };
 
 /// Trains a model. `Trainer trainer(model, AdamW{.lr = 1e-3}, WarmupCosine{});`
@@ -56,7 +63,7 @@ class Trainer {
   View<Master> gradients() const { return update_.gradient_buffer(); }
   /// For each mixture in order, the (token, choice) pairs that each expert got in the last step, or in `evaluate` if
   /// that came after; empty before the first. It is counted anew, in the same memory, by each.
-  const std::vector<std::vector<Index>>& loads() const { return passes_.loads(); }
+  const std::vector<std::vector<Index>>& loads() const { return passes_.tally().loads(); }
   /// How far the run is; the lowest validation loss of `fit` and its step.
   const TrainingState& state() const { return state_; }
 
@@ -71,44 +78,56 @@ class Trainer {
   /// target is not scored). Throws ShapeError for sizes that do not fit, TextError for a token outside the vocabulary,
   /// and TrainingError if the loss or the gradients' norm is not a finite number; the weights are those before the step
   /// then.
+  ///
+  /// In float16 a norm that is not finite is no error while the loss scale can be halved: the step is `skipped`,
+  /// weights and number of steps stay, and the same tokens may be given again.
   StepReport train_step(std::span<const Token> inputs, std::span<const Token> targets, Index batch, Index time,
                         const StepOptions& options = {}) {
     const Index scored = check_tokens(inputs, targets, batch, time);
     const Index size = batch * time, micro_batches = std::ssize(inputs) / size;
     if (scored == 0) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
     passes_.plan(batch, time, options.recompute);
-    passes_.clear_loads();
 
-    StepReport report;
+    const double loss_scale = needs_loss_scale<Scalar> ? state_.loss_scale.value : 1;
+    auto& tally = passes_.tally();
     Pass pass{.batch = batch,
               .time = time,
               .settings = model_->settings(),
-              .loss_scale = 1.0 / static_cast<double>(micro_batches),
+              .loss_scale = loss_scale / static_cast<double>(micro_batches),
               .recompute = options.recompute,
               .training = true,
               .seed = options.seed,
               .step = static_cast<std::uint32_t>(state_.step)};
-    for (Index i = 0; i < micro_batches; ++i) {
-      pass.micro_batch = i;
-      const auto part = [&](auto tokens) {
-        return tokens.subspan(static_cast<std::size_t>(i * size), static_cast<std::size_t>(size));
-      };
-      const auto losses = with_discard([&] {
-        return passes_.train(pass, part(inputs), part(targets), 1.0 / static_cast<double>(scored), update_.gradients());
-      });
-      report.loss += losses.cross_entropy / static_cast<double>(scored);
-      report.balance_loss += losses.balance / static_cast<double>(micro_batches);
-      report.z_loss += losses.z / static_cast<double>(micro_batches);
-    }
-    if (!std::isfinite(report.loss + report.balance_loss + report.z_loss)) {
-      update_.discard();
-      fail<TrainingError>("step ", state_.step + 1, ": the loss is ", report.loss, "; a lower learning rate may help");
-    }
-    report.load_variation = EvaluationReport::load_variation_of(passes_.loads());
+    with_discard([&] {
+      tally.clear();
+      for (Index i = 0; i < micro_batches; ++i) {
+        pass.micro_batch = i;
+        const auto part = [&](auto tokens) {
+          return tokens.subspan(static_cast<std::size_t>(i * size), static_cast<std::size_t>(size));
+        };
+        passes_.train(pass, part(inputs), part(targets), loss_scale / static_cast<double>(scored), update_.gradients());
+      }
+      update_.measure(options.clip, loss_scale, tally.clip());
+      if (options.meanwhile) options.meanwhile();
+      tally.read();
+    });
+    tally.count_loads();
+
+    StepReport report;
+    report.step = state_.step, report.tokens = state_.tokens;
+    report.loss = tally.cross_entropy() / static_cast<double>(scored);
+    report.balance_loss = tally.balance() / static_cast<double>(micro_batches);
+    report.z_loss = tally.z() / static_cast<double>(micro_batches);
+    report.load_variation = EvaluationReport::load_variation_of(tally.loads());
+    report.gradient_norm = tally.gradient_norm();
     report.learning_rate = update_.optimizer().lr * schedule_(Progress{state_.step, options.fraction});
-    report.gradient_norm = update_(state_.step, report.learning_rate, options.clip);
+    report.loss_scale = loss_scale;
+    report.skipped = !expect_finite(report);
+    if (report.skipped) return report;
+    update_(state_.step, report.learning_rate);
     after_step(pass);
     average_.update();
+    if constexpr (needs_loss_scale<Scalar>) state_.loss_scale.succeed();
     report.step = ++state_.step;
     for (const Token token : inputs) state_.tokens += token >= 0 ? 1 : 0;
     report.tokens = state_.tokens;
@@ -125,16 +144,18 @@ class Trainer {
     passes_.plan(batch, time, passes_.recompute());
     std::vector<Token> inputs(static_cast<std::size_t>(batch * time)), targets(inputs.size());
     EvaluationReport report;
-    double total = 0;
-    passes_.clear_loads();
+    auto& tally = passes_.tally();
+    tally.clear();
     average_.instead([&] {
       for (Index i = 0; i < windows.batches(); ++i) {
         windows.fill(i, inputs, targets);
-        total += passes_.loss(inputs, targets);
-        passes_.add_loads();
+        passes_.evaluate(inputs, targets);
       }
+      tally.read();
     });
-    report.loads = passes_.loads();
+    tally.count_loads();
+    report.loads = tally.loads();
+    const double total = tally.cross_entropy();
     report.tokens = windows.scored_tokens();
     report.loss = total / static_cast<double>(report.tokens);
     if (!std::isfinite(total)) fail<TrainingError>("step ", state_.step, ": the validation loss is ", report.loss);
@@ -205,6 +226,24 @@ class Trainer {
     if (data.vocabulary_size() > Architecture::vocab) {
       fail<MismatchError>("the data's tokenizer has ", data.vocabulary_size(),
                           " tokens, more than the model's vocabulary of ", Architecture::vocab);
+    }
+  }
+
+  /// Whether a step can be taken. If its loss or its gradients' norm is not a finite number they are given up; that is
+  /// an error, unless a smaller loss scale may help.
+  bool expect_finite(const StepReport& report) {
+    const bool good_loss = std::isfinite(report.loss + report.balance_loss + report.z_loss);
+    if (good_loss && std::isfinite(report.gradient_norm)) return true;
+    update_.discard();
+    if (!good_loss) {
+      fail<TrainingError>("step ", state_.step + 1, ": the loss is ", report.loss, "; a lower learning rate may help");
+    }
+    if constexpr (needs_loss_scale<Scalar>) {
+      state_.loss_scale.shrink(state_.step + 1);
+      return false;
+    } else {
+      fail<TrainingError>("step ", state_.step + 1, ": the gradients' norm is ", report.gradient_norm,
+                          "; a lower learning rate may help");
     }
   }
 

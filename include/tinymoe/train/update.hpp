@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// One update of the weights: the gradients' norm, the clip, the optimizer's step.
+/// One update of the weights, in two halves: the gradients' norm and the factor that clips them; the optimizer's step.
+/// Between them the host may look at the norm.
 
 #include <string>
 #include <vector>
@@ -28,12 +29,11 @@ class Update {
     const auto chunks = chunks_of<typename ModelType::Weights>();
     chunks_ = backend.allocate(chunks.size() * sizeof(Chunk));
     backend.copy_to_device(chunks_.bytes(), chunks.data(), chunks.size() * sizeof(Chunk));
-    norms_ = backend.allocate((chunks.size() + 2) * sizeof(Master));
+    squares_ = backend.allocate(chunks.size() * sizeof(Master));
     scratch_ = backend.allocate(optimizer_scratch(optimizer_, backend, tensors));
     at_.gradients = row(0);
     at_.moments = moments();
     at_.chunks = {chunks_.template as<Chunk>().data, 1, std::ssize(chunks)};
-    at_.clip = {norms_.template as<Master>().data, 1, 2};
     at_.segments = tensors;
     at_.scratch = scratch_.bytes();
   }
@@ -59,28 +59,25 @@ class Update {
   /// Bytes of gradients, moments and scratch.
   std::size_t bytes() const { return buffers_.size() * buffers_[0].size() + scratch_.size(); }
 
-  /// Step number `step`, from 0: clips the gradients to a norm of `clip` (0: any), changes the weights at learning rate
-  /// `rate` and zeroes the gradients. Returns the norm before; if it is not finite, throws TrainingError and leaves the
-  /// weights as they were.
-  double operator()(Index step, double rate, double clip) {
+  /// clip (1, 2) = the norm of the gradients, and what to multiply them by so that it is at most `limit` (0: any). They
+  /// are those of `loss_scale` times the loss, which both are freed of.
+  void measure(double limit, double loss_scale, View<Master> clip) {
     auto& backend = model_->backend();
-    auto* norms = norms_.template as<Master>().data;
+    auto* squares = squares_.template as<Master>().data;
     const Index chunks = at_.chunks.cols;
-    backend.launch(chunks, kernels::SquaredSum<Master>{row(0).data, at_.chunks.data, norms + 2});
-    backend.launch(1, kernels::ClipScale<Master>{norms + 2, chunks, clip, norms});
-    Master norm[2];
-    backend.copy_to_host(norm, norms, sizeof norm);
-    const auto found = static_cast<double>(real_part(norm[0]));
-    if (!std::isfinite(found)) {
-      discard();
-      fail<TrainingError>("step ", step + 1, ": the gradients' norm is ", found, "; a lower learning rate may help");
-    }
+    backend.launch(chunks, kernels::SquaredSum<Master>{row(0).data, at_.chunks.data, squares});
+    backend.launch(1, kernels::ClipScale<Master>{squares, chunks, limit, clip.data, loss_scale});
+    at_.clip = clip;
+  }
+
+  /// Step number `step`, from 0, at learning rate `rate`, with gradients that are measured: changes the weights and
+  /// zeroes the gradients.
+  void operator()(Index step, double rate) {
     at_.weights = model_->masters();
     at_.copy = ModelType::has_copy ? model_->buffer() : View<Scalar>{};
     at_.rate = rate;
     at_.step = step;
-    optimizer_.step(backend, at_);
-    return found;
+    optimizer_.step(model_->backend(), at_);
   }
 
   /// Zeroes the gradients of a step that is given up.
@@ -93,7 +90,7 @@ class Update {
   O optimizer_;
   std::vector<Memory> buffers_;  // gradients, then moments
   Gradients gradients_;
-  Memory chunks_, norms_, scratch_;
+  Memory chunks_, squares_, scratch_;
   OptimizerStep<BackendType> at_;
 };
 

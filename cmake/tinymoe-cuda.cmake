@@ -1,0 +1,36 @@
+# Defines tinymoe::cuda, which brings the CUDA backend into the build of whoever links it: its units are compiled there,
+# by the user's CUDA compiler and flags. Used by this project and, installed, by find_package(tinymoe COMPONENTS cuda).
+# tinymoe_cuda_sources is the folder of the units. Without a CUDA compiler or its libraries there is no target, and
+# tinymoe_cuda_missing says why.
+set(tinymoe_cuda_missing "")
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  set(tinymoe_cuda_missing "there is no CUDA compiler (nvcc) on the PATH and none named by CUDACXX")
+  return()
+endif()
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  # Code for the GPUs of 2020 (A100) and 2022 (H100) and their kin, and for later ones PTX that their driver compiles.
+  set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+endif()
+enable_language(CUDA)
+find_package(CUDAToolkit 12.0 QUIET)
+if(NOT TARGET CUDA::cublasLt)
+  set(tinymoe_cuda_missing "there is a CUDA compiler, but no CUDA Toolkit 12.0 or newer with cuBLAS")
+  return()
+endif()
+
+add_library(tinymoe_cuda INTERFACE)
+add_library(tinymoe::cuda ALIAS tinymoe_cuda)
+foreach(unit context products sort attention rows_float rows_bfloat16 rows_float16)
+  target_sources(tinymoe_cuda INTERFACE ${tinymoe_cuda_sources}/${unit}.cu)
+endforeach()
+if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
+  target_compile_features(tinymoe_cuda INTERFACE cuda_std_20)
+else()  # CMake before 3.26 does not know that nvcc can
+  target_compile_options(tinymoe_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+endif()
+# The kernels call constexpr functions of the standard library; their loops' "omp simd" is for the CPU.
+target_compile_options(tinymoe_cuda INTERFACE
+                       "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:--expt-relaxed-constexpr -Xcompiler=-Wno-unknown-pragmas>")
+target_link_libraries(tinymoe_cuda INTERFACE tinymoe::tinymoe CUDA::cudart CUDA::cublas CUDA::cublasLt)

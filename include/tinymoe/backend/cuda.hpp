@@ -1,0 +1,233 @@
+#pragma once
+/// @file
+/// The CUDA backend: an NVIDIA GPU. This header is plain C++, so that programs which use it keep their `.cpp` files:
+/// the kernels and the calls of cuBLAS stand behind plain functions, which the CMake target tinymoe::cuda compiles from
+/// the folder cuda/.
+///
+/// Operations are enqueued on one stream and return at once; what reads back (`copy_to_host`) waits. Nothing is added
+/// atomically: the same inputs on the same device and libraries give the same bits.
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/float16.hpp"
+
+namespace tinymoe {
+
+/// How the products of an expert bank are computed.
+enum class GroupedProducts {
+  streams,     // a cublasLt product for each expert, on streams side by side; the default
+  one_stream,  // the same, one after another
+  call         // one call of cublasGemmGroupedBatchedEx where it can do the product, which is without a bias
+};
+
+/// What a Cuda is told.
+struct CudaOptions {
+  int device = 0;                                      // its number, as CUDA counts
+  GroupedProducts grouped = GroupedProducts::streams;  // docs/benchmarks compares them
+};
+
+/// A GPU as its driver describes it.
+struct CudaDevice {
+  std::string name;
+  int major = 0, minor = 0;  // compute capability
+  int multiprocessors = 0;
+  std::size_t bytes = 0, free_bytes = 0;
+};
+
+namespace detail::cuda {
+
+/// Banks of up to this many rows are computed by kernels that find the experts' rows on the device, so that writing a
+/// story never waits for the host and can be recorded.
+inline constexpr Index few_rows = 64;
+
+class Context;  // streams, handles and workspaces: cuda/context.cuh
+struct FreeContext {
+  void operator()(Context* context) const;
+};
+using ContextOwner = std::unique_ptr<Context, FreeContext>;
+
+/// Recorded operations: see `BasicCuda::replay`.
+class Recording;
+struct FreeRecording {
+  void operator()(Recording* recording) const;
+};
+
+ContextOwner open(const CudaOptions& options);
+int device_count() noexcept;
+CudaDevice describe(int device);
+
+Memory allocate(Context&, std::size_t bytes);
+void copy_to_device(Context&, void* to, const void* from, std::size_t bytes);
+void copy_to_host(Context&, void* to, const void* from, std::size_t bytes);
+void upload(Context&, void* to, const void* from, std::size_t bytes);
+void zero(Context&, void* to, std::size_t bytes);
+void synchronise(Context&);
+void set_grouped(Context&, GroupedProducts);
+double milliseconds(Context&, const std::function<void()>& work);
+void replay(Context&, std::unique_ptr<Recording, FreeRecording>&, const std::function<void()>& work);
+
+/// Runs kernel(group, row) for each row < rows. It is instantiated for the kernels of this library in cuda/rows_*.cu; a
+/// kernel of one's own needs a `.cu` file with TINYMOE_CUDA_KERNEL(its type) (docs/write-your-own.md).
+template <class Kernel>
+void launch(Context&, Index rows, const Kernel& kernel);
+
+template <class T>
+void matmul(Context&, View<const T> x, View<const T> w, View<const T> bias, View<T> y);
+template <class T>
+void matmul_input(Context&, View<const T> dy, View<const T> w, View<T> dx, Write write);
+template <class T>
+void matmul_weight(Context&, View<const T> dy, View<const T> x, View<float> dw);
+template <class T>
+void grouped_matmul(Context&, View<const T> x, Bank<const T> w, Bank<const T> bias, View<const std::int32_t> offsets,
+                    View<T> y);
+template <class T>
+void grouped_matmul_input(Context&, View<const T> dy, Bank<const T> w, View<const std::int32_t> offsets, View<T> dx);
+template <class T>
+void grouped_matmul_weight(Context&, View<const T> dy, View<const T> x, View<const std::int32_t> offsets,
+                           Bank<float> dw);
+
+void sort_by_expert(Context&, View<const std::int32_t> selected, const Dispatch& dispatch);
+void offsets_of_one(Context&, View<std::int32_t> offsets, Index rows);
+
+template <class T>
+void attention_forward(Context&, const AttentionShape&, View<const T> q, View<const T> k, View<const T> v, View<T> y,
+                       View<float> log_sum);
+template <class T>
+void attention_backward(Context&, const AttentionShape&, View<const T> q, View<const T> k, View<const T> v,
+                        View<const T> y, View<const float> log_sum, View<const T> dy, View<T> dq, View<T> dk,
+                        View<T> dv, float* delta);
+
+}  // namespace detail::cuda
+
+/// Runs models on an NVIDIA GPU of compute capability 8.0 or newer. `T` is what activations and the layers' weights are
+/// stored in: float, bfloat16 or float16. Gradients, moments, statistics and the weights that the optimizer changes are
+/// float32. One object serves one thread of the host.
+template <class T>
+class BasicCuda {
+ public:
+  using Scalar = T;
+  using Master = float;
+
+  /// Logits of this many bytes are computed at once: large products for a large device.
+  static constexpr std::size_t logit_bytes = std::size_t{256} << 20;
+
+  /// A pass whose layers send up to this many pairs to experts routes them on the device, and can be recorded.
+  static constexpr Index recordable_pairs = detail::cuda::few_rows;
+
+  /// Throws DeviceError, in one sentence, where there is no such GPU or no driver.
+  explicit BasicCuda(const CudaOptions& options = {})
+      : context_(detail::cuda::open(options)), description_(detail::cuda::describe(options.device)) {}
+
+  /// Whether this machine has a GPU that can be used, for who wants to choose: `Cuda::available() ? … : …`.
+  static bool available() noexcept { return detail::cuda::device_count() > 0; }
+  static constexpr const char* name() { return "cuda"; }
+  /// The device as it was when this object was made.
+  const CudaDevice& device() const { return description_; }
+
+  /// Zeroed memory of the device. Throws DeviceError, with what is free, without enough.
+  Memory allocate(std::size_t bytes) const { return detail::cuda::allocate(*context_, bytes); }
+  void copy_to_device(void* to, const void* from, std::size_t bytes) const {
+    detail::cuda::copy_to_device(*context_, to, from, bytes);
+  }
+  void copy_to_host(void* to, const void* from, std::size_t bytes) const {
+    detail::cuda::copy_to_host(*context_, to, from, bytes);
+  }
+  /// Copies to the device, in order with the operations before and after, without waiting for it: `from` is free when
+  /// this returns.
+  void upload(void* to, const void* from, std::size_t bytes) const { detail::cuda::upload(*context_, to, from, bytes); }
+  void zero(void* to, std::size_t bytes) const { detail::cuda::zero(*context_, to, bytes); }
+  /// Waits until all that was enqueued is done. Throws DeviceError if something failed.
+  void synchronise() const { detail::cuda::synchronise(*context_); }
+  /// The time that `work` takes on the device, by its own clock.
+  double milliseconds(const std::function<void()>& work) const { return detail::cuda::milliseconds(*context_, work); }
+  /// From now on products of expert banks are computed so.
+  void grouped_products(GroupedProducts how) { detail::cuda::set_grouped(*context_, how); }
+
+  /// Operations that are recorded once and enqueued again as a whole, as a CUDA graph.
+  using Recording = std::unique_ptr<detail::cuda::Recording, detail::cuda::FreeRecording>;
+  /// Does `work`, which enqueues the same operations on the same addresses each time: the first call runs it, the
+  /// second records it, those after enqueue the recording and do not call it. It must not read back.
+  template <class Work>
+  void replay(Recording& recording, Work&& work) const {
+    detail::cuda::replay(*context_, recording, work);
+  }
+
+  template <RowKernel Kernel>
+  void launch(Index rows, const Kernel& kernel) const {
+    if (rows > 0) detail::cuda::launch(*context_, rows, kernel);
+  }
+
+  void matmul(View<const T> x, View<const T> w, View<const T> bias, View<T> y) const {
+    assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows);
+    detail::cuda::matmul(*context_, x, w, bias, y);
+  }
+  void matmul_input(View<const T> dy, View<const T> w, View<T> dx, Write write) const {
+    assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols);
+    detail::cuda::matmul_input(*context_, dy, w, dx, write);
+  }
+  void matmul_weight(View<const T> dy, View<const T> x, View<float> dw) const {
+    assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols);
+    detail::cuda::matmul_weight(*context_, dy, x, dw);
+  }
+
+  /// Banks of up to `few_rows` rows are routed on the device; for more, the host waits for the experts' counts once
+  /// after each `sort_by_expert`. `offsets` are those that `sort_by_expert`, `offsets_of_one` or `copy_to_device`
+  /// wrote.
+  void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, View<const std::int32_t> offsets,
+                      View<T> y) const {
+    assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && offsets.cols == w.count + 1);
+    detail::cuda::grouped_matmul(*context_, x, w, bias, offsets, y);
+  }
+  void grouped_matmul_input(View<const T> dy, Bank<const T> w, View<const std::int32_t> offsets, View<T> dx) const {
+    assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols && offsets.cols == w.count + 1);
+    detail::cuda::grouped_matmul_input(*context_, dy, w, offsets, dx);
+  }
+  void grouped_matmul_weight(View<const T> dy, View<const T> x, View<const std::int32_t> offsets,
+                             Bank<float> dw) const {
+    assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols && offsets.cols == dw.count + 1);
+    detail::cuda::grouped_matmul_weight(*context_, dy, x, offsets, dw);
+  }
+
+  void sort_by_expert(View<const std::int32_t> selected, const Dispatch& dispatch) const {
+    assert(selected.rows == dispatch.tokens() && selected.cols == dispatch.choices() && selected.contiguous());
+    detail::cuda::sort_by_expert(*context_, selected, dispatch);
+  }
+  void offsets_of_one(View<std::int32_t> offsets, Index rows) const {
+    detail::cuda::offsets_of_one(*context_, offsets, rows);
+  }
+  /// The host does not wait to know: the most there can be.
+  Index slots_taken(const Dispatch& dispatch) const { return dispatch.size(); }
+
+  /// Elements of T that hold Σ y · dy of each head, in float32.
+  Index attention_scratch(const AttentionShape& shape) const {
+    return shape.batch * shape.time * shape.heads * Index{sizeof(float) / sizeof(T)};
+  }
+  void attention_forward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v, View<T> y,
+                         View<float> log_sum, View<T>) const {
+    detail::cuda::attention_forward(*context_, shape, q, k, v, y, log_sum);
+  }
+  void attention_backward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v,
+                          View<const T> y, View<const float> log_sum, View<const T> dy, View<T> dq, View<T> dk,
+                          View<T> dv, View<T> scratch) const {
+    detail::cuda::attention_backward(*context_, shape, q, k, v, y, log_sum, dy, dq, dk, dv,
+                                     reinterpret_cast<float*>(scratch.data));
+  }
+
+ private:
+  detail::cuda::ContextOwner context_;
+  CudaDevice description_;
+};
+
+/// float32 throughout: the products too, without TF32.
+using Cuda = BasicCuda<float>;
+/// Activations and products in bfloat16, with float32 masters: what to train with on a GPU of 2020 or later.
+using CudaBfloat16 = BasicCuda<bfloat16>;
+/// The same in float16, which is more exact and has a smaller range: training scales the loss (train/loss_scale.hpp).
+using CudaFloat16 = BasicCuda<float16>;
+
+static_assert(Backend<Cuda> && Backend<CudaBfloat16> && Backend<CudaFloat16>);
+
+}  // namespace tinymoe

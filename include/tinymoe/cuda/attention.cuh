@@ -1,0 +1,39 @@
+#pragma once
+/// @file
+/// What the kernels of attention are told.
+
+#include "tinymoe/cuda/context.cuh"
+#include "tinymoe/cuda/device.cuh"
+#include "tinymoe/cuda/few_rows.cuh"
+
+namespace tinymoe::detail::cuda {
+
+template <class T>
+struct AttentionForward {
+  AttentionShape shape;
+  View<const T> q, k, v;
+  View<T> y;
+  View<float> log_sum;  // (N, H), or empty
+  bool aligned;         // all heads begin at multiples of 16 bytes and are as long
+  Dropout::Factors<float> factors{shape.dropout.rate};
+};
+
+template <class T>
+struct AttentionBackward {
+  AttentionShape shape;
+  View<const T> q, k, v, dy;
+  View<const float> log_sum;
+  const float* delta;  // (N, H): Σ y · dy
+  View<T> dq, dk, dv;
+  bool aligned;
+  Dropout::Factors<float> factors{shape.dropout.rate};
+};
+
+/// The factor of dropout for query t and key s of a head.
+template <class P>
+__device__ float attention_factor(const P& p, Index sequence, Index head, Index t, Index s) {
+  const AttentionShape& shape = p.shape;
+  return shape.dropout.factor((sequence * shape.heads + head) * shape.time + t, shape.time, s, p.factors);
+}
+
+}  // namespace tinymoe::detail::cuda

@@ -1,0 +1,240 @@
+/// @file
+/// The device, its memory, copies, and recordings of work.
+
+#include "tinymoe/cuda/context.cuh"
+
+#include <algorithm>
+
+namespace tinymoe::detail::cuda {
+
+namespace {
+
+/// Why there is no device, in words that say what to do.
+[[noreturn]] void no_device(cudaError_t status) {
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0, runtime = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    if (driver != 0) {
+      fail<DeviceError>("the NVIDIA driver is for CUDA ", driver / 1000, ".", driver % 1000 / 10,
+                        ", older than this program's CUDA ", runtime / 1000, ".", runtime % 1000 / 10,
+                        "; update the driver, or take the cpu");
+    }
+  }
+  fail<DeviceError>("no NVIDIA GPU can be used here (", cudaGetErrorString(status), "); take the cpu instead");
+}
+
+/// The device, if there is such a one and it can run this program.
+int chosen_device(int device) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) {
+    cudaGetLastError();  // the runtime remembers it otherwise
+    no_device(status);
+  }
+  if (device < 0 || device >= count) {
+    fail<DeviceError>("there is no GPU number ", device, "; this machine has ", count, ", counted from 0");
+  }
+  check(cudaSetDevice(device), "choosing the device");
+  const CudaDevice description = describe(device);
+  if (description.major < 8) {
+    fail<DeviceError>("GPU number ", device, ", ", description.name, ", has compute capability ", description.major,
+                      ".", description.minor, "; 8.0 or newer is needed");
+  }
+  return device;
+}
+
+}  // namespace
+
+int device_count() noexcept {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
+  cudaGetLastError();  // as above
+  return 0;
+}
+
+CudaDevice describe(int device) {
+  CudaDevice result;
+  cudaDeviceProp properties{};
+  check(cudaGetDeviceProperties(&properties, device), "asking for the device's properties");
+  result.name = properties.name;
+  result.major = properties.major, result.minor = properties.minor;
+  result.multiprocessors = properties.multiProcessorCount;
+  check(cudaMemGetInfo(&result.free_bytes, &result.bytes), "asking for the device's memory");
+  return result;
+}
+
+Context::Context(const CudaOptions& chosen) : options(chosen), device(chosen_device(chosen.device)) {
+  use();
+  multiprocessors = describe(device).multiprocessors;
+  check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
+  for (auto& side : sides) check(cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking), "making a stream");
+  check(cublasLtCreate(&products), "starting cublasLt");
+  check(cublasCreate(&blas), "starting cuBLAS");
+  check(cublasSetStream(blas, stream), "giving cuBLAS a stream");
+  for (auto& workspace : workspaces) check(cudaMalloc(&workspace, workspace_bytes), "taking workspaces for cuBLAS");
+  check(cublasSetWorkspace(blas, workspaces[0], workspace_bytes), "giving cuBLAS a workspace");
+}
+
+Context::~Context() {
+  cudaSetDevice(device);
+  cudaStreamSynchronize(stream);
+  for (auto& [key, plan] : plans_) {
+    if (plan.description != nullptr) cublasLtMatmulDescDestroy(plan.description);
+  }
+  if (blas != nullptr) cublasDestroy(blas);
+  if (products != nullptr) cublasLtDestroy(products);
+  for (void* workspace : workspaces) cudaFree(workspace);
+  cudaFree(scratch_);
+  for (cudaStream_t side : sides) cudaStreamDestroy(side);
+  cudaStreamDestroy(stream);
+}
+
+void FreeContext::operator()(Context* context) const { delete context; }
+ContextOwner open(const CudaOptions& options) { return ContextOwner(new Context(options)); }
+
+bool Context::capturing() const {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(stream, &status), "asking whether work is being recorded");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+void Context::fork(std::size_t count) {
+  check(cudaEventRecord(here.event, stream), "marking a stream");
+  for (std::size_t i = 0; i < count; ++i) check(cudaStreamWaitEvent(sides[i], here.event, 0), "joining streams");
+}
+
+void Context::join(std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    check(cudaEventRecord(done[i].event, sides[i]), "marking a stream");
+    check(cudaStreamWaitEvent(stream, done[i].event, 0), "joining streams");
+  }
+}
+
+void* Context::scratch(std::size_t bytes) {
+  if (capturing()) fail<DeviceError>("work that takes scratch memory cannot be recorded");
+  if (bytes <= scratch_bytes_) return scratch_;
+  synchronise(*this);
+  check(cudaFree(scratch_), "giving scratch memory back");
+  scratch_ = nullptr, scratch_bytes_ = 0;
+  check(cudaMalloc(&scratch_, bytes), "taking scratch memory");
+  scratch_bytes_ = bytes;
+  return scratch_;
+}
+
+void Context::forget(const void* begin, std::size_t bytes) {
+  const auto* first = static_cast<const std::byte*>(begin);
+  for (auto& [offsets, of] : known) {
+    const auto* at = static_cast<const std::byte*>(offsets);
+    if (at < first + bytes && at + of.memory.bytes > first) of.count = -1;
+  }
+}
+
+Memory allocate(Context& context, std::size_t bytes) {
+  if (bytes == 0) return {};
+  context.use();
+  void* address = nullptr;
+  const cudaError_t status = cudaMalloc(&address, bytes);
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    std::size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB), and the GPU has ",
+                      free >> 20, " MiB of ", total >> 20, " MiB free");
+  }
+  Memory memory(address, bytes, [](void* block, std::size_t) { cudaFree(block); });
+  context.forget(address, bytes);
+  zero(context, address, bytes);
+  return memory;
+}
+
+void zero(Context& context, void* to, std::size_t bytes) {
+  if (bytes == 0) return;
+  if (!context.known.empty()) context.forget(to, bytes);
+  check(cudaMemsetAsync(to, 0, bytes, context.stream), "zeroing memory");
+}
+
+void synchronise(Context& context) {
+  check(cudaStreamSynchronize(context.stream), "what the GPU was told to do");
+  check(cudaGetLastError(), "what the GPU was told to do");
+}
+
+void copy_to_device(Context& context, void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  context.forget(to, bytes);
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, context.stream), "copying to the device");
+  synchronise(context);
+}
+
+void copy_to_host(Context& context, void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, context.stream), "copying to the host");
+  synchronise(context);
+}
+
+void upload(Context& context, void* to, const void* from, std::size_t bytes) {
+  if (bytes == 0) return;
+  context.forget(to, bytes);
+  auto place = std::find_if(context.staging.begin(), context.staging.end(), [&](const Context::Staging& staging) {
+    return staging.memory.bytes >= bytes && cudaEventQuery(staging.free.event) == cudaSuccess;
+  });
+  cudaGetLastError();  // "not ready" is no failure
+  if (place == context.staging.end()) {
+    context.staging.push_back({Pinned(round_up(bytes, 4096)), Event()});
+    place = context.staging.end() - 1;
+  }
+  std::copy_n(static_cast<const std::byte*>(from), bytes, static_cast<std::byte*>(place->memory.data));
+  check(cudaMemcpyAsync(to, place->memory.data, bytes, cudaMemcpyHostToDevice, context.stream),
+        "copying to the device");
+  check(cudaEventRecord(place->free.event, context.stream), "marking a stream");
+}
+
+void set_grouped(Context& context, GroupedProducts how) { context.options.grouped = how; }
+
+double milliseconds(Context& context, const std::function<void()>& work) {
+  const Event begin(cudaEventDefault), end(cudaEventDefault);
+  check(cudaEventRecord(begin.event, context.stream), "marking a stream");
+  work();
+  check(cudaEventRecord(end.event, context.stream), "marking a stream");
+  check(cudaEventSynchronize(end.event), "what the GPU was told to do");
+  float elapsed = 0;
+  check(cudaEventElapsedTime(&elapsed, begin.event, end.event), "reading the device's clock");
+  return elapsed;
+}
+
+/// Work as a graph, once it was run a first time.
+class Recording {
+ public:
+  cudaGraphExec_t graph = nullptr;
+  ~Recording() {
+    if (graph != nullptr) cudaGraphExecDestroy(graph);
+  }
+};
+
+void FreeRecording::operator()(Recording* recording) const { delete recording; }
+
+void replay(Context& context, std::unique_ptr<Recording, FreeRecording>& recording, const std::function<void()>& work) {
+  if (recording == nullptr) {  // what is taken or looked up at the first use must not be recorded
+    work();
+    recording.reset(new Recording);
+    return;
+  }
+  if (recording->graph == nullptr) {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamBeginCapture(context.stream, cudaStreamCaptureModeThreadLocal), "recording work");
+    try {
+      work();
+    } catch (...) {
+      if (cudaStreamEndCapture(context.stream, &graph) == cudaSuccess && graph != nullptr) cudaGraphDestroy(graph);
+      cudaGetLastError();
+      throw;
+    }
+    check(cudaStreamEndCapture(context.stream, &graph), "recording work");
+    const cudaError_t status = cudaGraphInstantiate(&recording->graph, graph, 0);
+    cudaGraphDestroy(graph);
+    check(status, "preparing recorded work");
+  }
+  check(cudaGraphLaunch(recording->graph, context.stream), "starting recorded work");
+}
+
+}  // namespace tinymoe::detail::cuda

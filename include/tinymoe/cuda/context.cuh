@@ -1,0 +1,163 @@
+#pragma once
+/// @file
+/// What the units of the CUDA backend share: streams, handles, workspaces, and what the host knows of the device.
+
+#include <cublasLt.h>
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#include <array>
+#include <map>
+#include <tuple>
+#include <unordered_map>
+#include <vector>
+
+#include "tinymoe/backend/cuda.hpp"
+#include "tinymoe/core/error.hpp"
+
+namespace tinymoe::detail::cuda {
+
+/// Throws DeviceError unless the status is good; `what` was being done.
+inline void check(cudaError_t status, const char* what) {
+  if (status == cudaSuccess) return;
+  fail<DeviceError>("CUDA: ", what, " failed: ", cudaGetErrorString(status));
+}
+inline void check(cublasStatus_t status, const char* what) {
+  if (status == CUBLAS_STATUS_SUCCESS) return;
+  fail<DeviceError>("cuBLAS: ", what, " failed: ", cublasGetStatusString(status));
+}
+
+/// Streams beside the main one, for the products of a bank.
+inline constexpr std::size_t side_streams = 4;
+
+/// Scratch of cuBLAS for each stream; more than 32 MiB is not known to help.
+inline constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
+
+/// A block of memory of the host that the device copies from and to by itself.
+struct Pinned {
+  void* data = nullptr;
+  std::size_t bytes = 0;
+
+  explicit Pinned(std::size_t size) : bytes(size) { check(cudaMallocHost(&data, size), "taking memory of the host"); }
+  Pinned(Pinned&& other) noexcept : data(std::exchange(other.data, nullptr)), bytes(std::exchange(other.bytes, 0)) {}
+  Pinned& operator=(Pinned other) noexcept {
+    std::swap(data, other.data);
+    std::swap(bytes, other.bytes);
+    return *this;
+  }
+  ~Pinned() {
+    if (data != nullptr) cudaFreeHost(data);
+  }
+};
+
+/// A point in a stream.
+struct Event {
+  cudaEvent_t event = nullptr;
+
+  explicit Event(unsigned flags = cudaEventDisableTiming) {
+    check(cudaEventCreateWithFlags(&event, flags), "making an event");
+  }
+  Event(Event&& other) noexcept : event(std::exchange(other.event, nullptr)) {}
+  Event& operator=(Event other) noexcept {
+    std::swap(event, other.event);
+    return *this;
+  }
+  ~Event() {
+    if (event != nullptr) cudaEventDestroy(event);
+  }
+};
+
+/// Where experts' rows begin, on the host: on its way there until `ready`.
+struct KnownOffsets {
+  Pinned memory;
+  Event ready;
+  Index count = -1;     // of experts; −1: nothing is known
+  bool waited = false;  // the copy has come
+};
+
+/// One product in cuBLAS's terms, column-major: c (m, n) = op(a) (m, k) · op(b) (k, n) + bias + beta · c.
+struct Product {
+  bool transpose_a = false, transpose_b = false;
+  Index m = 0, n = 0, k = 0;
+  const void* a = nullptr;
+  Index lda = 0;
+  const void* b = nullptr;
+  Index ldb = 0;
+  void* c = nullptr;
+  Index ldc = 0;
+  cudaDataType type = CUDA_R_32F;    // of a and b
+  cudaDataType result = CUDA_R_32F;  // of c
+  const void* bias = nullptr;        // (m), of the result's type
+  bool accumulate = false;           // beta is 1
+  bool rows_vary = false;            // n, or k where b is transposed, is another one in each step
+};
+
+/// What cuBLAS said of products like one: its algorithm for them.
+struct ProductPlan {
+  cublasLtMatmulDesc_t description = nullptr;
+  cublasLtMatmulAlgo_t algorithm{};
+  std::size_t workspace = 0;
+  bool found = false;  // otherwise cuBLAS cannot do it, and a plain kernel must
+};
+
+class Context {
+ public:
+  explicit Context(const CudaOptions& options);
+  ~Context();
+  Context(const Context&) = delete;
+
+  /// Makes this context's device the one of the calling thread.
+  void use() const { check(cudaSetDevice(device), "choosing the device"); }
+  bool capturing() const;
+
+  /// c = the product, on the main stream (0) or one beside it (1 …).
+  void multiply(const Product& product, std::size_t on = 0);
+  cudaStream_t on(std::size_t number) const { return number == 0 ? stream : sides[number - 1]; }
+  /// Lets the first `count` side streams begin where the main one is; joins them to it again.
+  void fork(std::size_t count);
+  void join(std::size_t count);
+
+  /// The offsets on the host; waits for the device if need be. `offsets` (1, E + 1) on the device.
+  const std::int32_t* host_offsets(View<const std::int32_t> offsets);
+  /// What was known of offsets in this range is known no more.
+  void forget(const void* begin, std::size_t bytes);
+
+  /// Device memory of at least so many bytes, which the next call may hand out again; work on the main stream alone may
+  /// use it. It grows, and then waits for the device, in the first step only.
+  void* scratch(std::size_t bytes);
+
+  CudaOptions options;
+  int device = 0;
+  int multiprocessors = 1;
+  cudaStream_t stream = nullptr;
+  std::array<cudaStream_t, side_streams> sides{};
+  Event here;  // of the main stream, for who must wait for it
+  std::array<Event, side_streams> done;
+  cublasLtHandle_t products = nullptr;
+  cublasHandle_t blas = nullptr;
+  std::array<void*, side_streams + 1> workspaces{};
+  std::unordered_map<const void*, KnownOffsets> known;
+
+  /// Staging memory of uploads, free again once its event has come.
+  struct Staging {
+    Pinned memory;
+    Event free;
+  };
+  std::vector<Staging> staging;
+
+ private:
+  using Key = std::tuple<bool, bool, Index, Index, Index, Index, Index, Index, int, int, bool, bool, unsigned>;
+  ProductPlan& plan_of(const Product& product, bool exact);
+  std::map<Key, ProductPlan> plans_;
+  void* scratch_ = nullptr;
+  std::size_t scratch_bytes_ = 0;
+  std::vector<std::int32_t> unknown_offsets_;
+};
+
+/// How T is called by cuBLAS.
+template <class T>
+inline constexpr cudaDataType type_of = std::is_same_v<T, float>      ? CUDA_R_32F
+                                        : std::is_same_v<T, bfloat16> ? CUDA_R_16BF
+                                                                      : CUDA_R_16F;
+
+}  // namespace tinymoe::detail::cuda

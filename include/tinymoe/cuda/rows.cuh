@@ -1,0 +1,120 @@
+#pragma once
+/// @file
+/// The row kernels on a GPU: the very functors that the CPU runs, with a warp or a block of threads for each row.
+///
+/// A kernel of one's own runs on a Cuda once a `.cu` file says
+///
+///     #include <tinymoe/cuda/rows.cuh>
+///     TINYMOE_CUDA_KERNEL(MyKernel<tinymoe::bfloat16>);
+
+#include <algorithm>
+
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/cuda/context.cuh"
+#include "tinymoe/cuda/device.cuh"
+
+/// Instantiates a row kernel for the device. A type with a comma needs no more than that.
+#define TINYMOE_CUDA_KERNEL(...)                                                                            \
+  template void tinymoe::detail::cuda::launch<__VA_ARGS__>(tinymoe::detail::cuda::Context&, tinymoe::Index, \
+                                                           const __VA_ARGS__&)
+
+namespace tinymoe::detail::cuda {
+
+/// Threads of a block at most.
+inline constexpr int block_threads = 512;
+
+/// The lanes that work on one row: a warp, or a whole block.
+struct LaneGroup {
+  int lane;   // of the group
+  int lanes;  // warp_size, or the threads of the block
+
+  __device__ Index rank() const { return lane; }
+  __device__ Index size() const { return lanes; }
+
+  /// f(0) … f(n − 1), neighbours on neighbouring lanes.
+  template <class F>
+  __device__ void each(Index n, F&& f) const {
+    for (Index i = lane; i < n; i += lanes) f(i);
+    barrier();
+  }
+
+  /// f(0) + … + f(n − 1): each lane's in order, then the lanes' by a fixed tree.
+  template <class F>
+  __device__ auto sum(Index n, F&& f) const {
+    using T = std::remove_cvref_t<std::invoke_result_t<F&, Index>>;
+    T total{};
+    for (Index i = lane; i < n; i += lanes) total += f(i);
+    return together(total, [](T a, T b) { return a + b; });
+  }
+
+  /// The greatest of f(0) … f(n − 1); n > 0.
+  template <class F>
+  __device__ auto max(Index n, F&& f) const {
+    auto greatest = f(lane < n ? Index{lane} : Index{0});
+    for (Index i = Index{lane} + lanes; i < n; i += lanes) {
+      const auto value = f(i);
+      greatest = value > greatest ? value : greatest;
+    }
+    using T = decltype(greatest);
+    return together(greatest, [](T a, T b) { return a > b ? a : b; });
+  }
+
+  /// f() on one lane; the others wait.
+  template <class F>
+  __device__ void once(F&& f) const {
+    if (lane == 0) f();
+    barrier();
+  }
+
+ private:
+  __device__ void barrier() const {
+    if (lanes > warp_size) {
+      sync_block();
+    } else {
+      sync_warp();
+    }
+  }
+
+  template <class T, class Join>
+  __device__ T together(T value, Join join) const {
+    for (int mask = warp_size / 2; mask > 0; mask /= 2) value = join(value, shuffle_xor(value, mask));
+    if (lanes > warp_size) {
+      T* of_warps = static_shared<T, block_threads / warp_size, LaneGroup>();
+      if (lane % warp_size == 0) of_warps[lane / warp_size] = value;
+      sync_block();
+      value = of_warps[0];
+      for (int warp = 1; warp < lanes / warp_size; ++warp) value = join(value, of_warps[warp]);
+    }
+    barrier();  // what the lanes wrote while they added is seen by all after, and the shared memory is free again
+    return value;
+  }
+};
+
+/// block.x lanes for each row, block.y rows at once in each block.
+template <class Kernel>
+__global__ void __launch_bounds__(block_threads, 1) run_rows(const Kernel kernel, Index rows) {
+  const LaneGroup group{static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)};
+  const Index step = Index{gridDim.x} * blockDim.y;
+  for (Index row = Index{blockIdx.x} * blockDim.y + threadIdx.y; row < rows; row += step) kernel(group, row);
+}
+
+/// A warp for each row where there are enough of them to fill the device; a block of threads where there are few, or
+/// where they are long.
+template <class Kernel>
+void launch_rows(Context& context, Index rows, const Kernel& kernel) {
+  const Index device = context.multiprocessors;
+  const bool whole_block = has_long_rows<Kernel> || rows < 8 * device;
+  constexpr unsigned warps = 8;
+  const unsigned wide = has_long_rows<Kernel> ? block_threads : 128;
+  const dim3 threads = whole_block ? dim3(wide) : dim3(warp_size, warps);
+  const Index needed = whole_block ? rows : (rows + warps - 1) / warps;
+  const auto blocks = static_cast<unsigned>(std::min<Index>(needed, 64 * device));
+  check(start(run_rows<Kernel>, dim3(blocks), threads, 0, context.stream, kernel, rows), "starting a kernel");
+}
+
+template <class Kernel>
+void launch(Context& context, Index rows, const Kernel& kernel) {
+  launch_rows(context, rows, kernel);
+}
+
+}  // namespace tinymoe::detail::cuda

@@ -1,0 +1,140 @@
+#pragma once
+/// @file
+/// What the passes of a step or of an evaluation tell — losses, experts' loads, the gradients' norm — added up on the
+/// backend and read back once: each read-back makes the host wait for all that a device has still to do.
+
+#include <cstring>
+#include <vector>
+
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/layers/router_options.hpp"
+
+namespace tinymoe {
+
+namespace kernels {
+
+/// Where a mixture leaves its losses and loads in each pass, and where they are added up.
+template <class M>
+struct MixtureResults {
+  const M* losses;            // (2): balance, z
+  const std::int32_t* loads;  // (E)
+  double* loss_totals;        // (2)
+  Index* load_totals;         // (E)
+  Index experts;
+};
+
+/// Adds what one pass gave: row 0 the cross-entropy, total += Σ_n losses[n]; row 1 + i what mixture i left.
+template <class M>
+struct AddResults {
+  static constexpr bool long_rows = true;
+  View<const M> losses;  // (1, N)
+  double* total;
+  const MixtureResults<M>* mixtures;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
+    if (row == 0) {
+      const M* from = losses.data;
+      const double sum = group.sum(losses.cols, [=](Index n) { return static_cast<double>(real_part(from[n])); });
+      group.once([&] { *total += sum; });
+      return;
+    }
+    const MixtureResults<M> at = mixtures[row - 1];
+    group.each(at.experts, [=](Index e) { at.load_totals[e] += at.loads[e]; });
+    group.each(2, [=](Index i) { at.loss_totals[i] += static_cast<double>(real_part(at.losses[i])); });
+  }
+};
+
+}  // namespace kernels
+
+/// The sums of the passes since `clear`. They lie in one block of the backend's memory:
+///
+///     norm, clip factor (2 of M) | cross-entropy (1), balance and z of each mixture (2 each), double | loads, Index
+template <Backend B>
+class Tally {
+ public:
+  using Master = typename B::Master;
+
+  /// The passes that are added from now on leave their results here: each token's cross-entropy, and the mixtures'
+  /// routing in order. Throws DeviceError without memory.
+  void bind(B& backend, View<const Master> losses, const std::vector<Routing<Master>>& mixtures) {
+    backend_ = &backend, losses_ = losses;
+    Index loads = 0;
+    for (const auto& routing : mixtures) loads += routing.loads.cols;
+    const std::size_t bytes =
+        totals_at + (1 + 2 * mixtures.size()) * sizeof(double) + static_cast<std::size_t>(loads) * sizeof(Index);
+    if (block_.size() < bytes) {
+      block_ = backend.allocate(bytes);
+      host_.assign(bytes, std::byte{});
+      for (const auto& routing : mixtures) loads_.emplace_back(static_cast<std::size_t>(routing.loads.cols));
+      table_ = backend.allocate(mixtures.size() * sizeof(kernels::MixtureResults<Master>));
+    }
+    std::vector<kernels::MixtureResults<Master>> table;
+    double* totals = this->totals(block_.bytes()) + 1;
+    auto* counts = reinterpret_cast<Index*>(totals + 2 * mixtures.size());
+    for (const auto& routing : mixtures) {
+      table.push_back({routing.losses.data, routing.loads.data, totals, counts, routing.loads.cols});
+      totals += 2, counts += routing.loads.cols;
+    }
+    backend.copy_to_device(table_.bytes(), table.data(), table.size() * sizeof(table[0]));
+  }
+
+  void clear() { backend_->zero(block_.bytes(), block_.size()); }
+
+  /// Adds the results of the pass that was launched last.
+  void add() {
+    backend_->launch(1 + std::ssize(loads_),
+                     kernels::AddResults<Master>{losses_, totals(block_.bytes()),
+                                                 table_.template as<kernels::MixtureResults<Master>>().data});
+  }
+
+  /// (1, 2) on the backend: where the gradients' norm and the factor that clips them are to be written.
+  View<Master> clip() const { return {reinterpret_cast<Master*>(block_.bytes()), 1, 2}; }
+
+  /// Brings all of it to the host, where the rest of this class looks.
+  void read() { backend_->copy_to_host(host_.data(), block_.bytes(), host_.size()); }
+
+  /// Summed over the scored tokens of all passes, nats.
+  double cross_entropy() const { return number(0); }
+  /// Summed over the passes, a mean over the mixtures; 0 without any.
+  double balance() const { return mixture_mean(0); }
+  double z() const { return mixture_mean(1); }
+  double gradient_norm() const {
+    Master norm;
+    std::memcpy(&norm, host_.data(), sizeof norm);
+    return static_cast<double>(real_part(norm));
+  }
+
+  /// For each mixture in order, the pairs that each expert got, as of the last `count_loads`.
+  const std::vector<std::vector<Index>>& loads() const { return loads_; }
+  /// Takes over the loads that were read last.
+  void count_loads() {
+    const std::byte* from = host_.data() + totals_at + (1 + 2 * loads_.size()) * sizeof(double);
+    for (auto& layer : loads_) {
+      std::memcpy(layer.data(), from, layer.size() * sizeof(Index));
+      from += layer.size() * sizeof(Index);
+    }
+  }
+
+ private:
+  static constexpr std::size_t totals_at = round_up(2 * sizeof(Master), sizeof(double));
+
+  static double* totals(std::byte* block) { return reinterpret_cast<double*>(block + totals_at); }
+  double number(std::size_t i) const {
+    double value;
+    std::memcpy(&value, host_.data() + totals_at + i * sizeof value, sizeof value);
+    return value;
+  }
+  double mixture_mean(std::size_t which) const {
+    double total = 0;
+    for (std::size_t i = 0; i < loads_.size(); ++i) total += number(1 + 2 * i + which);
+    return loads_.empty() ? 0 : total / static_cast<double>(loads_.size());
+  }
+
+  B* backend_ = nullptr;
+  View<const Master> losses_;  // (1, N)
+  Memory block_, table_;
+  std::vector<std::byte> host_;
+  std::vector<std::vector<Index>> loads_;
+};
+
+}  // namespace tinymoe

@@ -1,0 +1,29 @@
+#include "tinymoe/backend/dropout.hpp"
+
+#include <vector>
+
+#include "support/catch.hpp"
+
+using namespace tinymoe;
+
+TEST_CASE("dropout's factor of one element is the one that its row has", "[dropout]") {
+  const Dropout dropout{RandomStream(Seed{3}, 7, RandomSite::attention_dropout, 2), 11, 0.3};
+  bool same = true;
+  Index zeros = 0, elements = 0;
+  for (const Index width : {1, 3, 4, 5, 64, 67}) {
+    for (Index row = 0; row < 20; ++row) {
+      std::vector<float> factors(static_cast<std::size_t>(width), -1);
+      const Index first = row % width, last = width - row % 2 * (width > first + 1 ? 1 : 0);
+      float* to = factors.data();
+      dropout.each<float>(SerialGroup{}, row, width, first, last, [=](Index i, float factor) { to[i] = factor; });
+      for (Index i = 0; i < width; ++i) {
+        const float factor = dropout.factor<float>(row, width, i), found = factors[static_cast<std::size_t>(i)];
+        same = same && found == (i < first || i >= last ? -1 : factor);
+        zeros += factor == 0, ++elements;
+        if (factor != 0) REQUIRE(factor == Approx(1 / 0.7));
+      }
+    }
+  }
+  CHECK(same);
+  CHECK(double(zeros) / double(elements) == Approx(0.3).margin(0.03));
+}

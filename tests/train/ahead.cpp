@@ -1,0 +1,251 @@
+// The host runs ahead of a device: one read-back a step, batches that are sent while the last one is worked on, and the
+// same bits as without.
+
+#include <fstream>
+#include <numeric>
+#include <vector>
+
+#include "files/bytes.hpp"
+#include "support/catch.hpp"
+#include "tinymoe/train/trainer.hpp"
+#include "train/lagging.hpp"
+#include "train/tiny.hpp"
+
+using namespace tinymoe_test;
+
+namespace {
+
+FitOptions options_for(Index steps, Index accumulation = 1, Batching batching = Batching::packed) {
+  return {.batch = 3,
+          .time = 16,
+          .batching = batching,
+          .accumulation = accumulation,
+          .steps = steps,
+          .seed = Seed{3},
+          .tokenizer = &tiny_tokenizer()};
+}
+
+/// What `fit` comes to, with all that may happen on the way.
+template <class B>
+struct Fitted {
+  B backend;
+  Model<Tiny, B> model;
+  std::vector<StepReport> reports;
+  std::vector<double> validation;
+
+  explicit Fitted(B device, FitOptions options) : backend(std::move(device)), model(backend, Seed{5}) {
+    Trainer trainer(model, AdamW{.lr = 1e-2});
+    const auto on_step = options.on_step;
+    options.on_step = [&](const StepReport& report) {
+      reports.push_back(report);
+      if (on_step) on_step(report);
+    };
+    options.on_evaluation = [&](const StepReport&, const EvaluationReport& at) { validation.push_back(at.loss); };
+    trainer.fit(tiny_data(), options);
+  }
+};
+
+/// The same steps by hand, each batch filled and given when its turn comes.
+struct ByHand {
+  Cpu backend{1};
+  Model<Tiny, Cpu> model{backend, Seed{5}};
+  std::vector<StepReport> reports;
+
+  explicit ByHand(const FitOptions& options) {
+    Trainer trainer(model, AdamW{.lr = 1e-2});
+    const Batches packed(tiny_data(), options.batch, options.time, options.seed);
+    const PaddedBatches padded(tiny_data(), tiny_tokenizer().end_of_story(), options.batch, options.time, options.seed);
+    const auto size = static_cast<std::size_t>(options.batch * options.time);
+    std::vector<Token> inputs(size * static_cast<std::size_t>(options.accumulation)), targets(inputs.size());
+    for (Index step = 0; step < options.steps; ++step) {
+      for (Index i = 0; i < options.accumulation; ++i) {
+        const auto in = std::span(inputs).subspan(static_cast<std::size_t>(i) * size, size);
+        const auto out = std::span(targets).subspan(static_cast<std::size_t>(i) * size, size);
+        const Index number = step * options.accumulation + i;
+        options.batching == Batching::packed ? packed.fill(number, in, out) : padded.fill(number, in, out);
+      }
+      reports.push_back(trainer.train_step(inputs, targets, options.batch, options.time, {.seed = options.seed}));
+    }
+  }
+};
+
+void check_same(const std::vector<StepReport>& found, const std::vector<StepReport>& expected) {
+  REQUIRE(found.size() == expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    INFO("step " << i + 1);
+    CHECK(found[i].step == expected[i].step);
+    CHECK(found[i].tokens == expected[i].tokens);
+    CHECK(found[i].loss == expected[i].loss);
+    CHECK(found[i].balance_loss == expected[i].balance_loss);
+    CHECK(found[i].z_loss == expected[i].z_loss);
+    CHECK(found[i].gradient_norm == expected[i].gradient_norm);
+    CHECK(found[i].load_variation == expected[i].load_variation);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Batches that are read ahead give the bits of batches that are not", "[ahead]") {
+  for (const Batching batching : {Batching::packed, Batching::padded}) {
+    for (const Index accumulation : {1, 2, 3}) {
+      INFO("padded " << (batching == Batching::padded) << ", accumulation " << accumulation);
+      auto options = options_for(6, accumulation, batching);
+      const ByHand expected(options);
+      const auto weights = weights_of(expected.model);
+      const auto check = [&](const auto& found) {
+        check_same(found.reports, expected.reports);
+        CHECK(same_bits(weights_of(found.model), weights));
+      };
+      check(Fitted(Cpu(1), options));
+      check(Fitted(Lagging(), options));
+      // Evaluations between steps use the same memory, or plan another.
+      options.evaluate_every = 2;
+      options.validation = &tiny_data();
+      const Fitted<Cpu> evaluated(Cpu(1), options);
+      check(evaluated);
+      const Fitted<Lagging> lagging(Lagging(), options);
+      check(lagging);
+      CHECK(lagging.validation == evaluated.validation);
+      CHECK(lagging.validation.size() == 3);
+    }
+  }
+}
+
+TEST_CASE("What comes between a batch sent ahead and its step changes nothing", "[ahead]") {
+  const auto options = options_for(6, 2);
+  const ByHand expected(options);
+  Lagging backend;
+  Model<Tiny, Lagging> model(backend, Seed{5});
+  Trainer trainer(model, AdamW{.lr = 1e-2});
+  auto disturbed = options;
+  std::vector<StepReport> reports;
+  disturbed.on_step = [&](const StepReport& report) {
+    reports.push_back(report);
+    if (report.step == 1) trainer.evaluate(tiny_data(), 3, 16);  // the same plan: the other slot is used
+    if (report.step == 2) trainer.evaluate(tiny_data(), 5, 13);  // another plan
+    if (report.step == 3) trainer.evaluate(tiny_data(), 3, 16), trainer.evaluate(tiny_data(), 2, 16);
+  };
+  trainer.fit(tiny_data(), disturbed);
+  check_same(reports, expected.reports);
+  CHECK(same_bits(weights_of(model), weights_of(expected.model)));
+}
+
+TEST_CASE("A run that stops, and one that is resumed, go on with the batches they would have had", "[ahead]") {
+  const TemporaryFolder root;
+  const auto run = [&](const char* name, Index stop) {
+    Lagging backend;
+    Model<Tiny, Lagging> model(backend, Seed{5});
+    Trainer trainer(model, AdamW{.lr = 1e-2});
+    if (std::filesystem::exists(root / name)) trainer.resume(root / name);
+    auto options = options_for(7, 2, Batching::padded);
+    options.checkpoint = root / name;
+    options.stop = [&] { return trainer.step() == stop; };
+    trainer.fit(tiny_data(), options);
+    return weights_of(model);
+  };
+  const auto whole = run("whole", 100);
+  run("parts", 3);
+  run("parts", 4);
+  CHECK(same_bits(run("parts", 100), whole));
+  CHECK(read_bytes(root / "parts/optimizer.safetensors") == read_bytes(root / "whole/optimizer.safetensors"));
+  // One trainer that is told to stop and then to go on.
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{5});
+  Trainer trainer(model, AdamW{.lr = 1e-2});
+  auto options = options_for(7, 2, Batching::padded);
+  options.stop = [&] { return trainer.step() == 3; };
+  trainer.fit(tiny_data(), options);
+  CHECK(trainer.step() == 3);
+  options.stop = {};
+  trainer.fit(tiny_data(), options);
+  CHECK(same_bits(weights_of(model), whole));
+}
+
+TEST_CASE("A step is read back once, and the next batch is there before it", "[ahead]") {
+  Lagging backend;
+  Model<Tiny, Lagging> model(backend, Seed{5});
+  Trainer trainer(model, AdamW{.lr = 1e-2});
+  const auto log = [&](const FitOptions& options) {
+    trainer.fit(tiny_data(), {.batch = 3, .time = 16, .steps = trainer.step() + 1});  // plans
+    backend.log.clear();
+    Trainer fresh(model);
+    backend.log.clear();
+    std::string steps;
+    auto watched = options;
+    watched.on_step = [&](const StepReport&) { steps += backend.log + '|', backend.log.clear(); };
+    fresh.fit(tiny_data(), watched);
+    return steps;
+  };
+  // Inputs and targets are two uploads. The first step sends its own, and planning may wait; then each step sends the
+  // next one's before it reads, and the last has none to send.
+  const auto plain = log(options_for(4));
+  CHECK(plain.substr(plain.find('u')) == "uuuur|uur|uur|r|");
+  // Of a step of three micro-batches the first is sent ahead.
+  const auto accumulated = log(options_for(3, 3));
+  CHECK(accumulated.substr(accumulated.find('u')) == "uuuuuuuur|uuuuuur|uuuur|");
+
+  const auto tokens = random_tokens(6 * 16, 260);
+  trainer.train_step(tokens, tokens, 2, 16);
+  backend.log.clear();
+  const auto report = trainer.train_step(tokens, tokens, 2, 16);
+  CHECK(backend.log == "uuuuuur");
+  CHECK(report.loss > 0);
+  CHECK(report.balance_loss > 0);
+  CHECK(report.gradient_norm > 0);
+  CHECK(std::accumulate(trainer.loads()[1].begin(), trainer.loads()[1].end(), Index{0}) == 6 * 16 * 2);
+
+  trainer.evaluate(tiny_data(), 2, 16);
+  const auto loads = trainer.loads();
+  backend.log.clear();
+  const auto evaluation = trainer.evaluate(tiny_data(), 2, 16);
+  CHECK(std::count(backend.log.begin(), backend.log.end(), 'r') == 1);
+  CHECK(backend.log.find('d') == std::string::npos);
+  CHECK(backend.log.back() == 'r');
+  CHECK(evaluation.loads == loads);
+  CHECK(trainer.loads() == loads);
+  CHECK(std::accumulate(loads[0].begin(), loads[0].end(), Index{0}) == 2 * (tiny_data().size() - 1));
+}
+
+TEST_CASE("What the host does meanwhile may fail, and the step is given up", "[ahead]") {
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{1}), other(backend, Seed{1});
+  Trainer trainer(model), alone(other);
+  const auto before = weights_of(model);
+  const auto tokens = random_tokens(32, 260);
+  Index calls = 0;
+  CHECK_THROWS_AS(trainer.train_step(tokens, tokens, 1, 16, {.meanwhile = [&] { ++calls, fail<FileError>("no"); }}),
+                  FileError);
+  CHECK(calls == 1);  // of two micro-batches
+  CHECK(trainer.step() == 0);
+  CHECK(same_bits(weights_of(model), before));
+  const auto found = trainer.train_step(tokens, tokens, 1, 16), expected = alone.train_step(tokens, tokens, 1, 16);
+  CHECK(found.gradient_norm == expected.gradient_norm);
+  CHECK(same_bits(weights_of(model), weights_of(other)));
+}
+
+TEST_CASE("Data that is spoilt on the way ends the run at the step that needs it", "[ahead]") {
+  const TemporaryFolder root;
+  const GeneratedStories stories(60, [](Index) { return std::string("the cat sat on the mat."); });
+  const auto file = root / "tokens.bin", path = root / "run";
+  const auto data = TokenData::encode_to_file(stories, tiny_tokenizer(), file, 1);
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{5});
+  Trainer trainer(model);
+  auto options = options_for(9);
+  options.checkpoint = path;
+  options.on_step = [&](const StepReport& report) {
+    if (report.step != 2) return;
+    std::fstream spoil(file, std::ios::in | std::ios::out | std::ios::binary);
+    const auto size = std::filesystem::file_size(file);
+    spoil.seekp(static_cast<std::streamoff>(size / 4));
+    spoil << std::string(size / 2, '\xff');
+  };
+  check_message<FileError>([&] { trainer.fit(data, options); }, "expected tokens from 0 to 259");
+  // The step after the damage had its batch already; those done are kept.
+  CHECK(trainer.step() >= 3);
+  Model<Tiny, Cpu> restored(backend, Seed{6});
+  Trainer next(restored);
+  next.resume(path);
+  CHECK(next.step() == trainer.step());
+  CHECK(same_bits(weights_of(restored), weights_of(model)));
+}
