@@ -280,7 +280,7 @@ void add_optimizer(Machine& machine) {
     const Index size = Index{1} << 27;
     std::vector<Chunk> chunks;
     for (Index at = 0; at < size; at += Chunk::largest) chunks.push_back({at, Chunk::largest, 1});
-    bench::OptimizerPass pass(machine.cpu, size, chunks);
+    bench::OptimizerPass<Cpu> pass(machine.cpu, size, chunks);
     const double rate = pass.step_bytes * double(size) / seconds_each(state, [&] { pass.step(); });
     state.counters["GB/s"] = rate / 1e9;
     state.counters["share"] = rate / machine.memory.update;

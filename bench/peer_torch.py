@@ -3,6 +3,7 @@
 
 Debian: apt-get install python3-torch libopenblas0-pthread
 Usage:  bench/peer_torch.py [--steps N] [--tokens N] [--bfloat16]
+        bench/peer_torch.py --device cuda [--output FILE]      what bench_cuda is compared with
 
 It prints the same rows as those programs. PyTorch uses two threads as they do on two cores (--threads).
 """
@@ -10,12 +11,19 @@ It prints the same rows as those programs. PyTorch uses two threads as they do o
 import argparse
 import os
 import statistics
+import sys
 import time
 
 # Some environments preset a processor of 2013 here, which cripples OpenBLAS; it is read when the library is loaded.
 os.environ.pop("OPENBLAS_CORETYPE", None)
 
-import torch
+try:
+    import torch
+except ImportError:
+    if any(argument.endswith("cuda") for argument in sys.argv):  # for who compares where there may be none
+        print("skipped: this Python has no PyTorch")
+        sys.exit(0)
+    raise
 import torch.nn.functional as F
 from torch import nn
 
@@ -264,7 +272,17 @@ def main():
     parser.add_argument("--repeats", type=int, default=3, help="of decoding and prefill")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--bfloat16", action="store_true", help="autocast in training, bfloat16 weights in decoding")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--output", help="with --device cuda: a file for the figures, as JSON")
+    parser.add_argument("--tiny", action="store_true", help="with --output: a very small model, on the CPU too")
     arguments = parser.parse_args()
+    if arguments.device == "cuda" or arguments.tiny:
+        if arguments.device == "cuda" and not torch.cuda.is_available():
+            print("skipped: PyTorch finds no GPU that it can use")
+            return
+        import peer_torch_cuda
+
+        return peer_torch_cuda.run(arguments)
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(1)
     kind = "bfloat16" if arguments.bfloat16 else "float32"

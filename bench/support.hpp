@@ -66,57 +66,58 @@ inline void print_time_row(const std::string& figure, double measured, const cha
   std::fflush(stdout);
 }
 
-/// The pass of AdamW over weights, gradients and moments, apart from any model.
+/// The pass of AdamW over weights, gradients and moments, apart from any model; where the layers read a narrower type,
+/// it writes their copy too.
+template <class B>
 class OptimizerPass {
  public:
-  OptimizerPass(tinymoe::Cpu& cpu, Index size, const std::vector<tinymoe::Chunk>& chunks) : cpu_(&cpu), size_(size) {
+  using Scalar = typename B::Scalar;
+  static constexpr bool has_copy = !std::is_same_v<Scalar, float>;
+
+  OptimizerPass(B& backend, Index size, const std::vector<tinymoe::Chunk>& chunks) : backend_(&backend), size_(size) {
     using tinymoe::Memory;
+    using Fill = tinymoe::kernels::Fill<float>;
     for (Memory& memory : arrays_) {
-      memory = cpu.allocate(static_cast<std::size_t>(size) * sizeof(float));
-      cpu.launch((size + block - 1) / block, Touch{memory.as<float>().data, size});
+      memory = backend.allocate(static_cast<std::size_t>(size) * sizeof(float));
+      backend.launch(tinymoe::kernels::chunk_count<Fill>(size), Fill{memory.template as<float>().data, size, 1e-3f});
     }
-    chunks_ = cpu.allocate(chunks.size() * sizeof(tinymoe::Chunk));
-    cpu.copy_to_device(chunks_.bytes(), chunks.data(), chunks.size() * sizeof(tinymoe::Chunk));
-    norms_ = cpu.allocate((chunks.size() + 2) * sizeof(float));
+    if constexpr (has_copy) {
+      copy_ = backend.allocate(static_cast<std::size_t>(size) * sizeof(Scalar));
+      at_.copy = {copy_.template as<Scalar>().data, 1, size};
+    }
+    chunks_ = backend.allocate(chunks.size() * sizeof(tinymoe::Chunk));
+    backend.copy_to_device(chunks_.bytes(), chunks.data(), chunks.size() * sizeof(tinymoe::Chunk));
+    norms_ = backend.allocate((chunks.size() + 2) * sizeof(float));
     at_.weights = row(0), at_.gradients = row(1), at_.moments = {row(2), row(3)};
-    at_.chunks = {chunks_.as<tinymoe::Chunk>().data, 1, std::ssize(chunks)};
-    at_.clip = {norms_.as<float>().data, 1, 2};
+    at_.chunks = {chunks_.template as<tinymoe::Chunk>().data, 1, std::ssize(chunks)};
+    at_.clip = {norms_.template as<float>().data, 1, 2};
     at_.rate = 1e-4;
   }
 
   /// The norm of all gradients and the factor that clips it.
   void norm() {
-    float* norms = norms_.as<float>().data;
-    cpu_->launch(at_.chunks.cols, tinymoe::kernels::SquaredSum<float>{row(1).data, at_.chunks.data, norms + 2});
-    cpu_->launch(1, tinymoe::kernels::ClipScale<float>{norms + 2, at_.chunks.cols, 1.0, norms});
+    float* norms = norms_.template as<float>().data;
+    backend_->launch(at_.chunks.cols, tinymoe::kernels::SquaredSum<float>{row(1).data, at_.chunks.data, norms + 2});
+    backend_->launch(1, tinymoe::kernels::ClipScale<float>{norms + 2, at_.chunks.cols, 1.0, norms});
   }
   void step() {
-    tinymoe::AdamW{}.step(*cpu_, at_);
+    tinymoe::AdamW{}.step(*backend_, at_);
     ++at_.step;
   }
 
-  /// Weights, gradients and two moments, each read and written.
-  static constexpr double step_bytes = 32;
+  /// Weights, gradients and two moments, each read and written, and the copy written.
+  static constexpr double step_bytes = 32 + (has_copy ? sizeof(Scalar) : 0);
   static constexpr double norm_bytes = 4;
   Index size() const { return size_; }
 
  private:
-  static constexpr Index block = tinymoe::Chunk::largest;
-  struct Touch {
-    float* data;
-    Index size;
-    template <class Group>
-    void operator()(Group, Index part) const {
-      std::fill(data + part * block, data + std::min(size, (part + 1) * block), 1e-3f);
-    }
-  };
-  tinymoe::View<float> row(std::size_t i) const { return {arrays_[i].as<float>().data, 1, size_}; }
+  tinymoe::View<float> row(std::size_t i) const { return {arrays_[i].template as<float>().data, 1, size_}; }
 
-  tinymoe::Cpu* cpu_;
+  B* backend_;
   Index size_;
   std::array<tinymoe::Memory, 4> arrays_;
-  tinymoe::Memory chunks_, norms_;
-  tinymoe::OptimizerStep<tinymoe::Cpu> at_;
+  tinymoe::Memory copy_, chunks_, norms_;
+  tinymoe::OptimizerStep<B> at_;
 };
 
 }  // namespace bench

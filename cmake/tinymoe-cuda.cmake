@@ -3,10 +3,18 @@
 # tinymoe_cuda_sources is the folder of the units. Without a CUDA compiler or its libraries there is no target, and
 # tinymoe_cuda_missing says why.
 set(tinymoe_cuda_missing "")
+if(NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+  # Where NVIDIA's packages put it, which is often not on the PATH.
+  find_program(tinymoe_nvcc nvcc PATHS /usr/local/cuda/bin /opt/cuda/bin)
+  mark_as_advanced(tinymoe_nvcc)
+  if(tinymoe_nvcc)
+    set(ENV{CUDACXX} ${tinymoe_nvcc})
+  endif()
+endif()
 include(CheckLanguage)
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
-  set(tinymoe_cuda_missing "there is no CUDA compiler (nvcc) on the PATH and none named by CUDACXX")
+  set(tinymoe_cuda_missing "there is no CUDA compiler (nvcc) on the PATH, in /usr/local/cuda or named by CUDACXX")
   return()
 endif()
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
@@ -20,17 +28,21 @@ if(NOT TARGET CUDA::cublasLt)
   return()
 endif()
 
+# How a .cu file that includes tinymoe is compiled: part of tinymoe::cuda.
+add_library(tinymoe_cuda_flags INTERFACE)
+if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
+  target_compile_features(tinymoe_cuda_flags INTERFACE cuda_std_20)
+else()  # CMake before 3.26 does not know that nvcc can
+  target_compile_options(tinymoe_cuda_flags INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
+endif()
+# The kernels call constexpr functions of the standard library; their loops' "omp simd" is for the CPU.
+target_compile_options(tinymoe_cuda_flags INTERFACE
+                       "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:--expt-relaxed-constexpr -Xcompiler=-Wno-unknown-pragmas>")
+target_link_libraries(tinymoe_cuda_flags INTERFACE tinymoe::tinymoe CUDA::cudart CUDA::cublas CUDA::cublasLt)
+
 add_library(tinymoe_cuda INTERFACE)
 add_library(tinymoe::cuda ALIAS tinymoe_cuda)
 foreach(unit context products sort attention rows_float rows_bfloat16 rows_float16)
   target_sources(tinymoe_cuda INTERFACE ${tinymoe_cuda_sources}/${unit}.cu)
 endforeach()
-if("cuda_std_20" IN_LIST CMAKE_CUDA_COMPILE_FEATURES)
-  target_compile_features(tinymoe_cuda INTERFACE cuda_std_20)
-else()  # CMake before 3.26 does not know that nvcc can
-  target_compile_options(tinymoe_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20>)
-endif()
-# The kernels call constexpr functions of the standard library; their loops' "omp simd" is for the CPU.
-target_compile_options(tinymoe_cuda INTERFACE
-                       "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:--expt-relaxed-constexpr -Xcompiler=-Wno-unknown-pragmas>")
-target_link_libraries(tinymoe_cuda INTERFACE tinymoe::tinymoe CUDA::cudart CUDA::cublas CUDA::cublasLt)
+target_link_libraries(tinymoe_cuda INTERFACE tinymoe_cuda_flags)

@@ -13,7 +13,7 @@
 #include <cstdio>
 #include <iostream>
 
-#include "architectures.hpp"
+#include "compiled_architectures.hpp"
 #include "programs.hpp"
 
 namespace {
@@ -25,7 +25,7 @@ volatile std::sig_atomic_t interrupted = 0;
 struct Arguments {
   std::filesystem::path checkpoint;
   SampleOptions options;
-  int threads = 0;
+  examples::DeviceOptions device;
 };
 
 /// A command that sets a number: what it is called, its field, and what the number means.
@@ -342,7 +342,7 @@ int main(int count, char** values) {
     const std::string name(setting.name == "penalty" ? "repetition-penalty" : setting.name);
     app.add_option("--" + name, setting.field, std::string(setting.about))->capture_default_str();
   });
-  app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
+  examples::add_device_options(app, a.device);
   CLI11_PARSE(app, count, values);
   // Without SA_RESTART, so that Ctrl-C at the prompt is seen at once.
   struct sigaction action = {};
@@ -351,8 +351,12 @@ int main(int count, char** values) {
   try {
     a.options.check();
     examples::with_architecture_of(a.checkpoint, [&](auto named) {
-      using Architecture = typename decltype(named)::Architecture;
-      Chat(*examples::storyteller<Architecture>(a.checkpoint, a.threads), a.options).run();
+      using Arch = typename decltype(named)::Architecture;
+      examples::Device device = examples::open_device<Arch>(a.device, named.name);
+      std::fprintf(stderr, "device %s\n", examples::about(device).c_str());
+      examples::on<Arch>(device, [&](auto& backend) -> void {
+        Chat(*examples::storyteller<Arch>(backend, a.checkpoint), a.options).run();
+      });
     });
   } catch (const std::exception& error) {
     std::fflush(stdout);

@@ -1,6 +1,7 @@
 #pragma once
-// What the programs ask of an architecture. Each function is defined in programs_of_one.hpp and compiled for each
-// architecture in a unit of its own, so that all cores share the work and a program's main file stays quick to compile.
+// What the programs ask of an architecture on a device. Each function is defined in programs_of_one.hpp and compiled
+// for each architecture and backend in units of their own, so that all cores share the work and a program's main file
+// stays quick to compile.
 
 #include <filesystem>
 #include <functional>
@@ -9,17 +10,15 @@
 #include <string>
 #include <string_view>
 #include <tinymoe/model.hpp>
+#include <variant>
 #include <vector>
 
 namespace examples {
 
 using tinymoe::Index;
 
-/// What the functions below do for a preset that this build does without.
-[[noreturn]] inline void left_out(const char* preset) {
-  tinymoe::fail<tinymoe::OptionError>("the preset ", preset, " was left out of this build; build without ",
-                                      "TINYMOE_EXAMPLE_PRESETS, or name it there");
-}
+/// An optimizer, for whichever backend.
+using AnyRule = std::variant<tinymoe::AdamW, tinymoe::Lion, tinymoe::Muon>;
 
 /// For each mixture, the pairs that each of its experts got.
 using Loads = std::vector<std::vector<Index>>;
@@ -27,34 +26,32 @@ using Loads = std::vector<std::vector<Index>>;
 /// How a model is trained, whichever it is.
 struct TrainRun {
   tinymoe::Settings settings;
-  tinymoe::AnyOptimizer<tinymoe::Cpu> optimizer;
+  AnyRule optimizer;
   tinymoe::AnySchedule schedule;
   const tinymoe::TokenData* training;
   tinymoe::FitOptions options;
   std::function<void(const tinymoe::StepReport&, const Loads&)> on_step = {};
   std::filesystem::path resume = {};   // the checkpoint to go on from; empty: none
   std::filesystem::path weights = {};  // the checkpoint whose weights a new run starts with; empty: random ones
-  int threads = 0;
 };
 
 /// Trains a new model, or goes on with a run, and returns the last step's report.
-template <class Arch>
-tinymoe::StepReport train(const TrainRun& run);
+template <class Arch, class B>
+tinymoe::StepReport train(B& device, const TrainRun& run);
 
 /// What `train --benchmark` measures.
 struct BenchmarkRun {
   std::filesystem::path checkpoint = {};  // empty: a model with random weights
   tinymoe::Settings settings;
-  tinymoe::AnyOptimizer<tinymoe::Cpu> optimizer;
+  AnyRule optimizer;
   Index batch = 4, time = 0, accumulation = 1;
   bool recompute = false;
   double seconds = 5;  // of training that are measured
-  int threads = 0;
 };
 
 /// Measures a model's speed and memory, and prints them as a table.
-template <class Arch>
-void benchmark(const BenchmarkRun& run);
+template <class Arch, class B>
+void benchmark(B& device, const BenchmarkRun& run);
 
 /// A trained model that writes stories, whichever its architecture.
 class Storyteller {
@@ -72,8 +69,8 @@ class Storyteller {
                                             const std::function<bool(Index, std::string_view)>& on_text) = 0;
 };
 
-/// Loads a checkpoint and plans for one story. Threads of 0: all cores.
-template <class Arch>
-std::unique_ptr<Storyteller> storyteller(const std::filesystem::path& checkpoint, int threads);
+/// Loads a checkpoint to the device, which must outlive the storyteller, and plans for one story.
+template <class Arch, class B>
+std::unique_ptr<Storyteller> storyteller(B& device, const std::filesystem::path& checkpoint);
 
 }  // namespace examples

@@ -1,5 +1,6 @@
 #pragma once
-// The programs' functions for one architecture; included by the units that CMake makes of unit.cpp.in alone.
+// The programs' functions for one architecture on one backend; included by the units that CMake makes of unit.cpp.in
+// alone.
 
 #include <chrono>
 #include <cstdio>
@@ -7,22 +8,25 @@
 #include <memory>
 #include <optional>
 
-#include "architectures.hpp"
 #include "programs.hpp"
 
 namespace examples {
 
-template <class Arch>
-tinymoe::StepReport train(const TrainRun& run) {
+template <class B>
+tinymoe::AnyOptimizer<B> optimizer_for(const AnyRule& rule) {
+  return std::visit([](const auto& one) -> tinymoe::AnyOptimizer<B> { return one; }, rule);
+}
+
+template <class Arch, class B>
+tinymoe::StepReport train(B& device, const TrainRun& run) {
   using namespace tinymoe;
-  Cpu device(run.threads);
-  Model<Arch, Cpu> model(device, run.options.seed, run.settings);
+  Model<Arch, B> model(device, run.options.seed, run.settings);
   if (!run.weights.empty()) {
     load_model(run.weights, model);
     model.settings() = run.settings;  // the run's, not the file's
     std::printf("starting with the weights of %s\n", run.weights.c_str());
   }
-  Trainer trainer(model, run.optimizer, run.schedule);
+  Trainer trainer(model, optimizer_for<B>(run.optimizer), run.schedule);
   if (!run.resume.empty()) {
     trainer.resume(run.resume);
     std::printf("going on from %s, step %td\n", run.resume.c_str(), trainer.step());
@@ -92,11 +96,17 @@ inline void print_peak(const std::string& what) {
   if (const Index peak = peak_memory(); peak > 0) print_fact(what, tinymoe::detail::mebibytes(peak));
 }
 
-template <class Arch>
-void benchmark(const BenchmarkRun& run) {
+/// Waits for what a device still works on.
+template <class B>
+void finish(B& device) {
+  if constexpr (requires { device.synchronise(); }) device.synchronise();
+}
+
+template <class Arch, class B>
+void benchmark(B& device, const BenchmarkRun& run) {
   using namespace tinymoe;
-  using ModelType = Model<Arch, Cpu>;
-  Cpu device(run.threads);
+  using ModelType = Model<Arch, B>;
+  constexpr bool on_host = std::is_same_v<B, Cpu>;
   ModelType model(device, Seed{1}, run.settings);
   if (!run.checkpoint.empty()) load_model(run.checkpoint, model);
   const Count cost = count<Arch>();
@@ -109,7 +119,7 @@ void benchmark(const BenchmarkRun& run) {
   print_fact("operations (FLOPs) for a token written", in_words(double(cost.flops_forward)));
   print_fact("operations (FLOPs) for a token trained on", in_words(double(cost.flops_trained)));
 
-  std::printf("How fast it is, on %d threads\n", device.threads());
+  std::printf("How fast it is\n");
   const Index prompt = std::min<Index>(256, Arch::context), written = std::min<Index>(64, Arch::context - 1);
   const auto tokens = random_tokens(prompt, Arch::vocab);
   std::vector<double> reading, writing;
@@ -130,9 +140,9 @@ void benchmark(const BenchmarkRun& run) {
   }
   print_time("reading a prompt of " + std::to_string(prompt) + " tokens", median(reading), double(prompt));
   print_time("writing a token", median(writing), 1);
-  const Index peak_of_writing = peak_memory();
+  const Index peak_of_writing = on_host ? peak_memory() : 0;
 
-  Trainer trainer(model, run.optimizer, AnySchedule(Constant{}));
+  Trainer trainer(model, optimizer_for<B>(run.optimizer), AnySchedule(Constant{}));
   const Index time = run.time > 0 ? run.time : Arch::context, step = run.batch * time * run.accumulation;
   const auto data = random_tokens(step + 1, Arch::vocab);
   std::vector<double> training;
@@ -141,6 +151,7 @@ void benchmark(const BenchmarkRun& run) {
     const double seconds = seconds_of([&] {
       trainer.train_step(std::span(data).first(static_cast<std::size_t>(step)), std::span(data).subspan(1), run.batch,
                          time, {.recompute = run.recompute});
+      finish(device);
     });
     total += seconds;
     if (repeat > 0) training.push_back(seconds);
@@ -148,7 +159,8 @@ void benchmark(const BenchmarkRun& run) {
   print_time("a training step of " + std::to_string(step) + " tokens", median(training), double(step));
 
   std::printf("What memory it takes\n");
-  print_fact("weights", tinymoe::detail::mebibytes(cost.weight_bytes));
+  const Index copy = ModelType::has_copy ? cost.total * Index{sizeof(typename B::Scalar)} : 0;
+  print_fact("weights", tinymoe::detail::mebibytes(cost.weight_bytes + copy));
   print_fact("keys and values of one story", tinymoe::detail::mebibytes(static_cast<Index>(cache_bytes)));
   if (peak_of_writing > 0)
     print_fact("the most that writing held, all in all", tinymoe::detail::mebibytes(peak_of_writing));
@@ -156,14 +168,14 @@ void benchmark(const BenchmarkRun& run) {
              tinymoe::detail::mebibytes(static_cast<Index>(trainer.state_bytes())));
   print_fact("activations of a training step",
              tinymoe::detail::mebibytes(static_cast<Index>(trainer.activation_bytes())));
-  print_peak("the most that training held, all in all");
+  if (on_host) print_peak("the most that training held, all in all");
 }
 
 /// The storyteller of an architecture.
-template <class Arch>
+template <class Arch, class B>
 class StorytellerOf : public Storyteller {
  public:
-  StorytellerOf(const std::filesystem::path& checkpoint, int threads) : device_(threads), model_(device_) {
+  StorytellerOf(B& device, const std::filesystem::path& checkpoint) : model_(device) {
     tinymoe::load_model(checkpoint, model_);
     tokenizer_.emplace(tinymoe::load_tokenizer<Arch>(checkpoint));
     StorytellerOf::plan({});
@@ -181,18 +193,17 @@ class StorytellerOf : public Storyteller {
   }
 
  private:
-  using ModelType = tinymoe::Model<Arch, tinymoe::Cpu>;
+  using ModelType = tinymoe::Model<Arch, B>;
   using Generator = tinymoe::Generator<ModelType>;
 
-  tinymoe::Cpu device_;
   ModelType model_;
   std::optional<tinymoe::Tokenizer> tokenizer_;
   std::unique_ptr<Generator> generator_;
 };
 
-template <class Arch>
-std::unique_ptr<Storyteller> storyteller(const std::filesystem::path& checkpoint, int threads) {
-  return std::make_unique<StorytellerOf<Arch>>(checkpoint, threads);
+template <class Arch, class B>
+std::unique_ptr<Storyteller> storyteller(B& device, const std::filesystem::path& checkpoint) {
+  return std::make_unique<StorytellerOf<Arch, B>>(device, checkpoint);
 }
 
 }  // namespace examples

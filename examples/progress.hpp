@@ -24,6 +24,7 @@ inline std::string clock_time(double seconds) {
 class Progress {
  public:
   void show(const tinymoe::StepReport& at, const Loads& loads) {
+    if (at.skipped) return show_skipped(at);
     smooth_ = smooth_ == 0 ? at.loss : 0.95 * smooth_ + 0.05 * at.loss;
     speed_ = speed_ == 0 ? at.tokens_per_second : 0.95 * speed_ + 0.05 * at.tokens_per_second;
     if (at.fraction < 1 && at.seconds < next_) return;
@@ -49,6 +50,14 @@ class Progress {
   }
 
  private:
+  /// A line of its own: in a run that goes well there are some at its beginning, and then one in thousands of steps.
+  void show_skipped(const tinymoe::StepReport& at) {
+    end();
+    std::printf("step %td is tried again: its gradients were too large for float16; the loss is now scaled by %.0f\n",
+                at.step + 1, at.loss_scale / 2);
+    std::fflush(stdout);
+  }
+
   /// How evenly experts are used: the deviation of their loads, and the least and the most used one of all mixtures,
   /// in shares of what each would have if all were used alike. A model without experts has nothing to say.
   static std::string usage(double variation, const Loads& loads) {

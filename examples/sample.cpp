@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <iostream>
 
-#include "architectures.hpp"
+#include "compiled_architectures.hpp"
 #include "programs.hpp"
 
 namespace {
@@ -19,7 +19,7 @@ struct SampleRun {
   std::vector<std::string> prompts = {"Once upon a time"};
   tinymoe::Index stories = 1;  // of each prompt
   tinymoe::SampleOptions options = {};
-  int threads = 0;
+  examples::DeviceOptions device;
   bool quiet = false;
 };
 
@@ -86,13 +86,16 @@ int main(int count, char** values) {
   app.add_option("--repetition-penalty", options.repetition_penalty, "above 1: tokens seen before become less likely")
       ->capture_default_str();
   app.add_option("--seed", options.seed.value, "another seed, other stories")->capture_default_str();
-  app.add_option("--threads", run.threads, "default: all cores")->check(CLI::Range(0, 4096));
-  app.add_flag("--quiet", run.quiet, "stories only, no speed");
+  examples::add_device_options(app, run.device);
+  app.add_flag("--quiet", run.quiet, "stories only, no device and speed");
   CLI11_PARSE(app, count, values);
   try {
     examples::with_architecture_of(run.checkpoint, [&](auto named) {
-      using Architecture = typename decltype(named)::Architecture;
-      sample(*examples::storyteller<Architecture>(run.checkpoint, run.threads), run);
+      using Arch = typename decltype(named)::Architecture;
+      examples::Device device = examples::open_device<Arch>(run.device, named.name);
+      if (!run.quiet) std::fprintf(stderr, "device %s\n", examples::about(device).c_str());
+      examples::on<Arch>(
+          device, [&](auto& backend) -> void { sample(*examples::storyteller<Arch>(backend, run.checkpoint), run); });
     });
   } catch (const std::exception& error) {
     std::cout.flush();

@@ -9,9 +9,9 @@
 #include <cstdio>
 #include <fstream>
 
+#include "compiled_variants.hpp"
 #include "programs.hpp"
 #include "stories.hpp"
-#include "variants.hpp"
 
 namespace {
 
@@ -26,7 +26,7 @@ struct Arguments {
   Index steps = 0, batch = 4, warmup = 60;
   double minutes = 0, rate = 5e-3;
   std::uint64_t seed = 1337;
-  int threads = 0;
+  examples::DeviceOptions device;
   bool overwrite = false;
 };
 
@@ -85,7 +85,7 @@ class Table {
 };
 
 template <class Arch>
-Result train(const Arguments& arguments, const examples::Stories& stories) {
+Result train(const Arguments& arguments, examples::Device& device, const examples::Stories& stories) {
   Result result{.cost = count<Arch>(), .last = {}, .evaluation = {}};
   examples::TrainRun run{.settings = {},
                          .optimizer = AdamW{.lr = arguments.rate},
@@ -95,12 +95,12 @@ Result train(const Arguments& arguments, const examples::Stories& stories) {
                                      .steps = arguments.steps,
                                      .minutes = arguments.minutes,
                                      .seed = Seed{arguments.seed},
-                                     .validation = &stories.validation},
-                         .threads = arguments.threads};
+                                     .validation = &stories.validation}};
   run.options.on_evaluation = [&](const StepReport&, const EvaluationReport& evaluation) {
     result.evaluation = evaluation;
   };
-  result.last = examples::train<Arch>(run);
+  result.last =
+      examples::on<Arch>(device, [&](auto& backend) -> StepReport { return examples::train<Arch>(backend, run); });
   return result;
 }
 
@@ -111,7 +111,9 @@ void sweep(const Arguments& arguments) {
   if (!arguments.overwrite && std::filesystem::is_regular_file(arguments.csv)) {
     fail<FileError>(arguments.csv.string(), ": is there already; give --overwrite to replace it, or another --csv");
   }
-  const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.threads);
+  examples::Device device = examples::open_device<examples::VariantAt<0>>(arguments.device, "sweep");
+  std::printf("device %s\n", examples::about(device).c_str());
+  const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.device.threads);
   Table table(arguments.csv);  // old results go when there is something to train on
   bool failed = false;
   const auto run = [&](auto variant) {
@@ -121,7 +123,7 @@ void sweep(const Arguments& arguments) {
     using Arch = typename decltype(variant)::Architecture;
     static_assert(Arch::vocab == vocabulary, "the variants share one tokenizer");
     try {
-      table.add(name, train<Arch>(arguments, stories));
+      table.add(name, train<Arch>(arguments, device, stories));
     } catch (const TrainingError& error) {  // the others are worth training all the same
       std::printf("%-14s failed: %s\n", name.c_str(), error.what());
       failed = true;
@@ -154,7 +156,7 @@ int main(int argc, char** argv) {
   app.add_option("--csv", a.csv, "the results as a CSV")->capture_default_str();
   app.add_flag("--overwrite", a.overwrite, "replace the CSV, if there is one");
   app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
-  app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
+  examples::add_device_options(app, a.device);
   CLI11_PARSE(app, argc, argv);
   if (a.steps == 0 && a.minutes == 0) a.minutes = 1;
   try {

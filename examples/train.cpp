@@ -5,6 +5,7 @@
 //   train --preset sparse_moe --data stories.txt --steps 5000 --out runs/sparse_moe
 //   train --data stories.txt --from runs/upcycled --out runs/mixture
 //   train --benchmark runs/story
+//   train --data stories.txt --device cuda --precision float32
 //
 // Without --data it trains on stories that the library makes up itself. What an architecture was published with (rate,
 // dropout, …) is its preset's default; an option on the command line wins.
@@ -17,7 +18,7 @@
 #include <numeric>
 #include <utility>
 
-#include "architectures.hpp"
+#include "compiled_architectures.hpp"
 #include "programs.hpp"
 #include "progress.hpp"
 #include "stories.hpp"
@@ -33,13 +34,13 @@ volatile std::sig_atomic_t interrupted = 0;
 struct Arguments {
   std::string preset = "story";
   Recipe recipe;
+  examples::DeviceOptions device;
   examples::StoryOptions stories;
   path out = "runs/story", metrics;
   Index time = 0, steps = 0, evaluate_every = 0, checkpoint_every = FitOptions{}.checkpoint_every;
   double minutes = 0, checkpoint_minutes = FitOptions{}.checkpoint_minutes, average = 0;
   Batching batching = Batching::packed;
   std::uint64_t seed = 1337;
-  int threads = 0;
   bool resume = false, overwrite = false, benchmark = false, list = false;
   path resume_from, benchmark_of, from;
 };
@@ -96,7 +97,7 @@ AnySchedule schedule_of(const Recipe& recipe) {
   return WarmupCosine{.warmup = recipe.warmup, .floor = recipe.floor};
 }
 
-AnyOptimizer<Cpu> optimizer_of(const Recipe& recipe) {
+examples::AnyRule optimizer_of(const Recipe& recipe) {
   switch (recipe.optimizer) {
     case examples::OptimizerKind::lion:
       return Lion{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
@@ -108,10 +109,12 @@ AnyOptimizer<Cpu> optimizer_of(const Recipe& recipe) {
   return AdamW{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
 }
 
-/// What a run must go on with, as its checkpoints keep it.
-nlohmann::json to_json(const Arguments& a) {
+/// What a run must go on with, as its checkpoints keep it. The device is not part of that, but a GPU's precision is.
+nlohmann::json to_json(const Arguments& a, const examples::Device& device) {
   const Recipe& recipe = a.recipe;
-  return {{"optimizer", examples::optimizer_names[static_cast<std::size_t>(recipe.optimizer)]},
+  return {{"device", examples::kind_of(device)},
+          {"precision", examples::precision_of(device)},
+          {"optimizer", examples::optimizer_names[static_cast<std::size_t>(recipe.optimizer)]},
           {"learning_rate", recipe.rate},
           {"beta1", recipe.beta1},
           {"beta2", recipe.beta2},
@@ -160,6 +163,9 @@ void take_up(Arguments& a, const path& checkpoint) {
   take("sequence", a.time), take("steps", a.steps), take("minutes", a.minutes);
   take("average", a.average), take("seed", a.seed), take("evaluate_every", a.evaluate_every);
   take("checkpoint_every", a.checkpoint_every), take("checkpoint_minutes", a.checkpoint_minutes);
+  std::string device;
+  take("device", device);
+  if (device == "cuda") take("precision", a.device.cuda_precision);
   bool padded = a.batching == Batching::padded;
   take("padded", padded);
   a.batching = padded ? Batching::padded : Batching::packed;
@@ -188,12 +194,13 @@ void write_loads(const path& metrics, const examples::Loads& loads) {
 
 template <class Arch>
 void train(const Arguments& arguments) {
-  std::printf("preset %s\n", arguments.preset.c_str());
+  examples::Device device = examples::open_device<Arch>(arguments.device, arguments.preset);
+  std::printf("preset %s\ndevice %s\n", arguments.preset.c_str(), examples::about(device).c_str());
   print_count(std::cout, count<Arch>());
   std::cout.flush();
   check_out(arguments);
   const examples::Stories stories =
-      examples::load_stories(arguments.stories, Arch::vocab, beside(arguments.out, "-data"), arguments.threads);
+      examples::load_stories(arguments.stories, Arch::vocab, beside(arguments.out, "-data"), arguments.device.threads);
 
   const Recipe& recipe = arguments.recipe;
   examples::TrainRun run{.settings = recipe.settings,
@@ -219,10 +226,9 @@ void train(const Arguments& arguments) {
                                      .best_weights = beside(arguments.out, "-best-weights"),
                                      .tokenizer = &stories.tokenizer,
                                      .metrics = arguments.metrics,
-                                     .recipe = to_json(arguments)},
+                                     .recipe = to_json(arguments, device)},
                          .resume = arguments.resume_from,
-                         .weights = arguments.from,
-                         .threads = arguments.threads};
+                         .weights = arguments.from};
   auto& options = run.options;
   if (options.metrics.empty()) options.metrics = beside(arguments.out, ".csv");
   examples::Progress progress;
@@ -245,7 +251,8 @@ void train(const Arguments& arguments) {
   action.sa_flags = static_cast<int>(SA_RESETHAND);
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
-  const StepReport last = examples::train<Arch>(run);
+  const StepReport last =
+      examples::on<Arch>(device, [&](auto& backend) -> StepReport { return examples::train<Arch>(backend, run); });
   progress.end();
   if (interrupted != 0) std::printf("interrupted; --resume goes on from step %td\n", last.step);
   std::printf("trained on %td tokens in %s; checkpoint: %s", last.tokens, examples::clock_time(last.seconds).c_str(),
@@ -264,11 +271,13 @@ void benchmark(const Arguments& arguments) {
                                    .batch = recipe.batch,
                                    .time = arguments.time,
                                    .accumulation = recipe.accumulation,
-                                   .recompute = recipe.recompute,
-                                   .threads = arguments.threads};
+                                   .recompute = recipe.recompute};
   const auto measure = [&](auto named) {
-    std::printf("%s: %s\n", std::string(named.name).c_str(), std::string(named.about).c_str());
-    examples::benchmark<typename decltype(named)::Architecture>(run);
+    using Arch = typename decltype(named)::Architecture;
+    examples::Device device = examples::open_device<Arch>(arguments.device, named.name);
+    std::printf("%s: %s\ndevice %s\n", std::string(named.name).c_str(), std::string(named.about).c_str(),
+                examples::about(device).c_str());
+    examples::on<Arch>(device, [&](auto& backend) -> void { examples::benchmark<Arch>(backend, run); });
   };
   if (run.checkpoint.empty()) {
     examples::with_architecture(arguments.preset, measure);
@@ -431,7 +440,7 @@ void add_options(CLI::App& app, Arguments& a) {
   app.add_option("--minutes", a.minutes, "minutes to train in all; default: 5, if no --steps are given")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
-  app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
+  examples::add_device_options(app, a.device);
   app.add_option("--evaluate-every", a.evaluate_every, "steps between evaluations; 0: only at the end")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--checkpoint-every", a.checkpoint_every, "steps between checkpoints; 0: not by steps")

@@ -4,7 +4,7 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-usage: scripts/test.sh [--preset default|debug|asan] [--no-install] [arguments of ctest…]
+usage: scripts/test.sh [--preset default|debug|cuda|asan] [--no-install] [arguments of ctest…]
 
   scripts/test.sh                   all tests of an optimised build
   scripts/test.sh -R layers         those whose name matches

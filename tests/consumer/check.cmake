@@ -5,6 +5,8 @@
 #   subdirectory  a program that adds the source folder is built and runs, and gets nothing but tinymoe::tinymoe
 #   version       another minor version is refused
 #   component     an unknown component is refused by name, unless it is optional
+#   cuda          the component cuda compiles the CUDA backend into a program, which runs, with a GPU or without
+#   no_cuda       where there is no CUDA compiler the component is refused in one sentence, unless it is optional
 # `options` says where the libraries lie that this build had to fetch.
 
 set(prefix ${folder}/prefix/moved)
@@ -47,7 +49,7 @@ macro(refused sentence)
   endif()
 endmacro()
 
-if(options AND check MATCHES "^(installed|no_openmp|component)$")
+if(options AND check MATCHES "^(installed|no_openmp|component|cuda|no_cuda)$")
   message("SKIPPED: the libraries that an installed copy needs are not installed")
   return()
 endif()
@@ -115,6 +117,24 @@ elseif("${check}" STREQUAL "component")
   if(NOT result EQUAL 0)
     message(FATAL_ERROR "an optional component that is not there was demanded:\n${output}")
   endif()
+elseif("${check}" STREQUAL "cuda")
+  # For one architecture, as PTX: compiling for all of them takes minutes and is seen elsewhere.
+  configure(-D CMAKE_PREFIX_PATH=${prefix} "-DTINYMOE_ASKED=0.1\;COMPONENTS\;cuda" -D CMAKE_CUDA_ARCHITECTURES=80-virtual)
+  if(output MATCHES "cannot be built here")
+    message("SKIPPED: ${output}")
+    return()
+  endif()
+  build_and_run()
+  run(${work}/consumer_cuda)
+  if(NOT output MATCHES "^(on .*: [-0-9.e]+|no NVIDIA GPU can be used here .*; take the cpu instead)\n$")
+    message(FATAL_ERROR "expected a logit or why there is none, found ${output}")
+  endif()
+elseif("${check}" STREQUAL "no_cuda")
+  set(hidden -D CMAKE_CUDA_COMPILER=NOTFOUND)
+  configure(-D CMAKE_PREFIX_PATH=${prefix} "-DTINYMOE_ASKED=0.1\;COMPONENTS\;cuda" ${hidden})
+  refused("tinymoe's component cuda cannot be built here: there is no CUDA compiler (nvcc)")
+  configure(-D CMAKE_PREFIX_PATH=${prefix} "-DTINYMOE_ASKED=0.1\;OPTIONAL_COMPONENTS\;cuda" ${hidden})
+  build_and_run()
 else()
   message(FATAL_ERROR "no such check: ${check}")
 endif()

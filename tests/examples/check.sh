@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# The example programs as a user runs them: train, interrupt, resume, sample, chat, sweep, upcycle, and mistakes.
+# The example programs as a user runs them: train, interrupt, resume, sample, chat, sweep, upcycle, devices, and mistakes.
 # usage: check.sh CASE FOLDER, where the programs are in FOLDER
 set -euo pipefail
 train=$2/train sample=$2/sample tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle
 project=$(cd "$(dirname "$0")/../.." && pwd)
 export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2
+# The programs would take a GPU by themselves; the cases that are about one give it back.
+export CUDA_VISIBLE_DEVICES=
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
@@ -31,6 +33,15 @@ setting() { sed -n "s/^ *\"$2\": \([^,]*\),*$/\1/p" "$1/config.json"; }
 pocket() { "$train" --preset pocket --embedded 300 --batch 4 "$@"; }
 # The same in the background, such that $! is the program itself and not a shell around it.
 pocket_job() { exec "$train" --preset pocket --embedded 300 --batch 4 "$@"; }
+
+# need_cuda: ends the case as skipped if the programs are built without CUDA.
+need_cuda() {
+  "$train" --preset story --device cuda --embedded 300 --steps 1 --out unused >output.txt 2>&1 || true
+  if grep -q 'was built without CUDA' output.txt; then
+    echo "SKIPPED: the programs are built without CUDA"
+    exit 0
+  fi
+}
 
 case $1 in
   resume)
@@ -323,6 +334,66 @@ case $1 in
     expect_error "nowhere.csv is not there" "$project/scripts/plot.sh" nowhere
     expect_error "neither an .svg nor a .png" "$project/scripts/plot.sh" --out run.gif run
     ;;
+  device)
+    # The cpu by itself and by name, and what is not there is one sentence.
+    pocket --steps 2 --out itself >log.txt
+    grep -q '^device cpu, 2 threads, float32$' log.txt || fail "the device is not told: $(head -n 3 log.txt)"
+    pocket --steps 2 --device cpu --precision float32 --out named >log.txt
+    cmp itself/model.safetensors named/model.safetensors || fail "the cpu by name trains otherwise"
+    expect "$sample" named --tokens 5 --device cpu --precision float32
+    grep -q '^device cpu, 2 threads, float32$' output.txt || fail "sample does not tell the device: $(cat output.txt)"
+    expect "$train" --benchmark named --device cpu --precision float32
+    expect_error "the cpu computes in float32" pocket --steps 2 --precision bfloat16 --out other
+    expect_error "the cpu computes in float32" pocket --steps 2 --device cpu --precision float16 --out other
+    expect_error "the cpu computes in float32" "$sample" named --precision bfloat16
+    expect_error "the cpu computes in float32" "$chat" named --precision float16
+    expect_error "--device" pocket --steps 2 --device gpu --out other
+    expect_error "--precision" pocket --steps 2 --precision float64 --out other
+    [ -z "$(ls -d other* 2>/dev/null)" ] || fail "a mistake wrote $(ls -d other*)"
+    ;;
+  no_gpu)
+    # Built with CUDA, on a machine without a GPU: the cpu by itself; one sentence and no files if the GPU is asked for.
+    need_cuda
+    one_sentence() {
+      expect_error "no NVIDIA GPU can be used here" "$@" --device cuda
+      [ "$(grep -c . output.txt)" = 1 ] || fail "not one sentence: $(cat output.txt)"
+      expect_error "no NVIDIA GPU can be used here" "$@" --device cuda --precision float32
+    }
+    one_sentence "$train" --preset story --embedded 300 --steps 1 --out other
+    [ -z "$(ls -d other* 2>/dev/null)" ] || fail "wrote $(ls -d other*)"
+    expect "$train" --preset story --embedded 300 --batch 1 --sequence 16 --steps 1 --out run
+    grep -q '^device cpu, ' output.txt || fail "does not take the cpu: $(cat output.txt)"
+    one_sentence "$sample" run
+    one_sentence "$chat" run
+    one_sentence "$train" --benchmark run
+    ;;
+  gpu)
+    # A run goes from the GPU to the cpu and back, and either writes what it learnt.
+    unset CUDA_VISIBLE_DEVICES
+    need_cuda
+    if grep -q 'no NVIDIA GPU can be used here' output.txt; then
+      echo "SKIPPED: this machine has no GPU"
+      exit 0
+    fi
+    story() { expect "$train" --preset story --embedded 300 --batch 2 --sequence 32 --schedule constant "$@"; }
+    for precision in bfloat16 float16 float32; do
+      story --steps 6 --precision $precision --out $precision
+      grep -Eq "^device cuda, .*, $precision\$" output.txt || fail "not on the GPU in $precision: $(cat output.txt)"
+      cp -r $precision parts
+      expect "$train" --resume parts --embedded 300 --steps 8
+      grep -Eq "^device cuda, .*, $precision\$" output.txt || fail "a run goes on in another precision: $(cat output.txt)"
+      story --steps 8 --precision $precision --out whole --overwrite
+      cmp whole/model.safetensors parts/model.safetensors || fail "a resumed run in $precision has other weights"
+      rm -r parts*
+      for device in cpu cuda; do
+        expect "$train" --resume $precision --embedded 300 --device $device --steps 8 --out on_$device --overwrite
+        expect "$sample" on_$device --tokens 20 --device cpu
+        expect "$sample" on_$device --tokens 20 --device cuda --precision $precision
+        printf '/tokens 8\nOne day\n' | "$chat" on_$device --precision $precision >chat.txt 2>&1 || fail "$(cat chat.txt)"
+      done
+      expect "$train" --benchmark $precision --precision $precision --batch 1 --sequence 32
+    done
+    ;;
   tokenize)
     pocket --steps 1 --out run >log.txt
     head -c 4000 /dev/urandom >bytes.bin
@@ -371,7 +442,8 @@ case $1 in
       fail "something was left behind: $(ls -d run*)"
     ;;
   demo)
-    # The README's first command on the embedded stories, shortened, with a build of its own.
+    # The README's first command on the embedded stories, shortened, with a build of its own, on what there is.
+    unset CUDA_VISIBLE_DEVICES
     "$project/scripts/demo.sh" --embedded --minutes 0.05 --preset pocket --out "$folder/new/demo" --build "$folder/build" \
       >log.txt 2>&1 || fail "$(tail -n 5 log.txt)"
     grep -Eq 'step [0-9]+ +loss [0-9.]+ +[0-9]+ tokens/s +expert load .* left' log.txt || fail "no progress line"

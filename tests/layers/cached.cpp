@@ -118,11 +118,11 @@ TEST_CASE("products and single queries give the same attention, wherever the cac
           scratch(backend, 1, time * heads * (capacity + d));
       q.fill_normal(3), k.fill_normal(4), v.fill_normal(5);
       const KvCache<double> cache{key.view(), value.view(), capacity};
-      cached_attention(backend, shape, {.time = time, .first_position = first}, q.view(), k.view(), v.view(), cache,
-                       products.view(), scratch.view());
-      backend.launch(time * heads, kernels::CachedAttention<double, double>{
-                                       shape, RowPositions(Pass{.time = time, .first_position = first}), q.view(),
-                                       cache, single.view(), scratch.view()});
+      const Pass pass{.time = time, .first_position = first};
+      backend.launch(time, kernels::CacheStore<double>{k.view(), v.view(), cache, RowPositions(pass)});
+      cached_attention(backend, shape, pass, q.view(), cache, products.view(), scratch.view());
+      backend.launch(time * heads, kernels::CachedAttention<double, double>{shape, RowPositions(pass), q.view(), cache,
+                                                                            single.view(), scratch.view()});
       INFO("window " << window << ", from position " << first);
       CHECK(absolute_error(products.read(), single.read()) < 1e-14);
     }

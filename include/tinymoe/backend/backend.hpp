@@ -102,6 +102,21 @@ using MasterOutput = View<typename B::Master>;
 
 namespace detail {
 
+/// What backend B keeps of work that it can start again as one (`replay`); nothing where it cannot.
+template <class B>
+struct RecordingOf {
+  struct Type {};
+};
+template <class B>
+requires requires { typename B::Recording; }
+struct RecordingOf<B> {
+  using Type = typename B::Recording;
+};
+template <class B>
+inline constexpr bool can_record = requires {
+  typename B::Recording;
+};
+
 /// Declares a backend and defines nothing: what the concepts of layers are checked against.
 struct DeclaredBackend {
   using Scalar = float;

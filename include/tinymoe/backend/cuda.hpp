@@ -56,7 +56,7 @@ struct FreeRecording {
 };
 
 ContextOwner open(const CudaOptions& options);
-int device_count() noexcept;
+bool usable(int device) noexcept;
 CudaDevice describe(int device);
 
 Memory allocate(Context&, std::size_t bytes);
@@ -121,8 +121,8 @@ class BasicCuda {
   explicit BasicCuda(const CudaOptions& options = {})
       : context_(detail::cuda::open(options)), description_(detail::cuda::describe(options.device)) {}
 
-  /// Whether this machine has a GPU that can be used, for who wants to choose: `Cuda::available() ? … : …`.
-  static bool available() noexcept { return detail::cuda::device_count() > 0; }
+  /// Whether this machine has that GPU and it can be used, for who wants to choose: `Cuda::available() ? … : …`.
+  static bool available(int device = 0) noexcept { return detail::cuda::usable(device); }
   static constexpr const char* name() { return "cuda"; }
   /// The device as it was when this object was made.
   const CudaDevice& device() const { return description_; }

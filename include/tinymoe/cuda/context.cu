@@ -9,6 +9,9 @@ namespace tinymoe::detail::cuda {
 
 namespace {
 
+/// The compute capability from which there are cp.async and products in bfloat16.
+constexpr int least_capability = 8;
+
 /// Why there is no device, in words that say what to do.
 [[noreturn]] void no_device(cudaError_t status) {
   if (status == cudaErrorInsufficientDriver) {
@@ -37,7 +40,7 @@ int chosen_device(int device) {
   }
   check(cudaSetDevice(device), "choosing the device");
   const CudaDevice description = describe(device);
-  if (description.major < 8) {
+  if (description.major < least_capability) {
     fail<DeviceError>("GPU number ", device, ", ", description.name, ", has compute capability ", description.major,
                       ".", description.minor, "; 8.0 or newer is needed");
   }
@@ -46,11 +49,14 @@ int chosen_device(int device) {
 
 }  // namespace
 
-int device_count() noexcept {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) == cudaSuccess) return count;
-  cudaGetLastError();  // as above
-  return 0;
+bool usable(int device) noexcept {
+  int count = 0, major = 0;
+  if (cudaGetDeviceCount(&count) == cudaSuccess && device >= 0 && device < count &&
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess) {
+    return major >= least_capability;
+  }
+  cudaGetLastError();  // the runtime remembers it otherwise
+  return false;
 }
 
 CudaDevice describe(int device) {
@@ -67,6 +73,10 @@ CudaDevice describe(int device) {
 Context::Context(const CudaOptions& chosen) : options(chosen), device(chosen_device(chosen.device)) {
   use();
   multiprocessors = describe(device).multiprocessors;
+  int shared = 0;
+  check(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+        "asking for the device's shared memory");
+  shared_bytes = static_cast<std::size_t>(shared);
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "making a stream");
   for (auto& side : sides) check(cudaStreamCreateWithFlags(&side, cudaStreamNonBlocking), "making a stream");
   check(cublasLtCreate(&products), "starting cublasLt");
@@ -85,7 +95,7 @@ Context::~Context() {
   if (blas != nullptr) cublasDestroy(blas);
   if (products != nullptr) cublasLtDestroy(products);
   for (void* workspace : workspaces) cudaFree(workspace);
-  cudaFree(scratch_);
+  for (void* block : scratch_) cudaFree(block);
   for (cudaStream_t side : sides) cudaStreamDestroy(side);
   cudaStreamDestroy(stream);
 }
@@ -112,14 +122,13 @@ void Context::join(std::size_t count) {
 }
 
 void* Context::scratch(std::size_t bytes) {
-  if (capturing()) fail<DeviceError>("work that takes scratch memory cannot be recorded");
-  if (bytes <= scratch_bytes_) return scratch_;
-  synchronise(*this);
-  check(cudaFree(scratch_), "giving scratch memory back");
-  scratch_ = nullptr, scratch_bytes_ = 0;
-  check(cudaMalloc(&scratch_, bytes), "taking scratch memory");
+  if (bytes <= scratch_bytes_) return scratch_.back();
+  if (capturing()) fail<DeviceError>("work that takes scratch memory for the first time cannot be recorded");
+  void* block = nullptr;
+  check(cudaMalloc(&block, bytes), "taking scratch memory");
+  scratch_.push_back(block);  // a recording may use the old ones
   scratch_bytes_ = bytes;
-  return scratch_;
+  return block;
 }
 
 void Context::forget(const void* begin, std::size_t bytes) {

@@ -123,12 +123,13 @@ class Context {
   void forget(const void* begin, std::size_t bytes);
 
   /// Device memory of at least so many bytes, which the next call may hand out again; work on the main stream alone may
-  /// use it. It grows, and then waits for the device, in the first step only.
+  /// use it. It grows in the first step only.
   void* scratch(std::size_t bytes);
 
   CudaOptions options;
   int device = 0;
   int multiprocessors = 1;
+  std::size_t shared_bytes = 0;  // that a block may have
   cudaStream_t stream = nullptr;
   std::array<cudaStream_t, side_streams> sides{};
   Event here;  // of the main stream, for who must wait for it
@@ -149,7 +150,7 @@ class Context {
   using Key = std::tuple<bool, bool, Index, Index, Index, Index, Index, Index, int, int, bool, bool, unsigned>;
   ProductPlan& plan_of(const Product& product, bool exact);
   std::map<Key, ProductPlan> plans_;
-  void* scratch_ = nullptr;
+  std::vector<void*> scratch_;
   std::size_t scratch_bytes_ = 0;
   std::vector<std::int32_t> unknown_offsets_;
 };

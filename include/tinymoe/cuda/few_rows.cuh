@@ -64,9 +64,10 @@ __global__ void __launch_bounds__(256) few_rows_kernel(const FewRows<T> p) {
     }
 #pragma unroll
     for (int r = 0; r < together; ++r) {
+      if (r >= count) break;
       for (int mask = warp_size / 2; mask > 0; mask /= 2) total[r] += shuffle_xor(total[r], mask);
       const float added = p.bias.data == nullptr ? 0.0f : float(p.bias.data[expert * p.bias.stride + output]);
-      if (lane == r && r < count) p.y.data[(begin + r) * p.y.stride + output] = T(total[r] + added);
+      if (lane == r) p.y.data[(begin + r) * p.y.stride + output] = T(total[r] + added);
     }
   }
 }

@@ -285,7 +285,7 @@ const std::int32_t* Context::host_offsets(View<const std::int32_t> offsets) {
     of.waited = true;
     return static_cast<const std::int32_t*>(of.memory.data);
   }
-  if (capturing()) fail<DeviceError>("products of a bank of more than ", few_rows, " rows cannot be recorded");
+  if (capturing()) fail<DeviceError>("products of a bank whose rows the host must ask for cannot be recorded");
   unknown_offsets_.resize(static_cast<std::size_t>(offsets.cols));
   copy_to_host(*this, unknown_offsets_.data(), offsets.data, unknown_offsets_.size() * sizeof(std::int32_t));
   return unknown_offsets_.data();

@@ -98,12 +98,12 @@ __global__ void __launch_bounds__(block_threads, 1) run_rows(const Kernel kernel
   for (Index row = Index{blockIdx.x} * blockDim.y + threadIdx.y; row < rows; row += step) kernel(group, row);
 }
 
-/// A warp for each row where there are enough of them to fill the device; a block of threads where there are few, or
-/// where they are long.
+/// A warp for each row where there are enough of them to fill the device (64 warps to a multiprocessor); a block of
+/// threads where there are few, or where they are long.
 template <class Kernel>
 void launch_rows(Context& context, Index rows, const Kernel& kernel) {
   const Index device = context.multiprocessors;
-  const bool whole_block = has_long_rows<Kernel> || rows < 8 * device;
+  const bool whole_block = has_long_rows<Kernel> || rows < 48 * device;
   constexpr unsigned warps = 8;
   const unsigned wide = has_long_rows<Kernel> ? block_threads : 128;
   const dim3 threads = whole_block ? dim3(wide) : dim3(warp_size, warps);

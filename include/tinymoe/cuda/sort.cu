@@ -144,10 +144,9 @@ void offsets_of_one(Context& context, View<std::int32_t> offsets, Index rows) {
   check(
       start(write_offsets_of_one, dim3(1), dim3(32), 0, context.stream, offsets.data, static_cast<std::int32_t>(rows)),
       "writing offsets");
-  context.forget(offsets.data, 2 * sizeof(std::int32_t));
-  if (context.capturing()) return;
   auto entry = context.known.find(offsets.data);
   if (entry == context.known.end()) {
+    if (context.capturing()) return;  // the host can take no memory now; they stay unknown
     entry = context.known.insert_or_assign(offsets.data, KnownOffsets{Pinned(2 * sizeof(std::int32_t)), Event()}).first;
   } else if (!entry->second.waited) {  // a sort's copy may still come
     check(cudaEventSynchronize(entry->second.ready.event), "sorting by expert");

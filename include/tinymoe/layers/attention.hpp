@@ -224,6 +224,7 @@ struct Attention {
     static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
       project(backend, pass, p, x, saved);
+      if constexpr (Position::rotary) rotate(backend, pass, saved.qkv, saved, M(1));
       const auto [q, k, v] = split(saved.qkv);
       backend.attention_forward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.scratch);
       backend.matmul(saved.out, p.output, bias<T>(p.output_bias_), y);
@@ -267,7 +268,14 @@ struct Attention {
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
       project(backend, pass, p, x, saved);
       const auto [q, k, v] = split(saved.qkv);
-      cached_attention(backend, shape(pass), pass, q, k, v, cache, saved.out, probability);
+      const kernels::CacheStore<T> store{k, v, cache, RowPositions(pass)};
+      if constexpr (Position::rotary) {
+        const auto turned = saved.qkv.middle_cols(0, query_width + key_width);
+        backend.launch(x.rows, kernels::RotateIntoCache<T, M>{turned, store, head_dim, pass.settings.rope_theta});
+      } else {
+        backend.launch(x.rows, store);
+      }
+      cached_attention(backend, shape(pass), pass, q, cache, saved.out, probability);
       backend.matmul(saved.out, p.output, bias<T>(p.output_bias_), y);
     }
 
@@ -295,6 +303,7 @@ struct Attention {
       return View(stored.data, 1, stored.size());
     }
 
+    /// q, k and v, perhaps normalised, not turned.
     template <Backend B, class T, class M>
     static void project(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
       saved.x = x;
@@ -306,7 +315,6 @@ struct Attention {
         backend.launch(x.rows, kernels::QkNormForward<T, M>{turned, saved.raw, p.query_gain, p.key_gain, saved.inverse,
                                                             heads, pass.settings.norm_epsilon});
       }
-      if constexpr (Position::rotary) rotate(backend, pass, saved.qkv, saved, M(1));
     }
     template <Backend B, class T, class M>
     static void rotate(B& backend, const Pass& pass, Output<B> qkv, Saved<T, M>& saved, M direction) {

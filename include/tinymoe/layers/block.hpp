@@ -173,16 +173,37 @@ struct Block {
       return saved.masked;
     }
 
+    /// h = x + dropout(attention), norm₂(h): at once where the norm can.
+    template <Backend B, class T, class M>
+    static void add_and_norm(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
+      const auto dropout = attention_dropout(pass);
+      const View<T> h = saved.middle, normed = saved.network_normed;
+      if constexpr (requires {
+                      NormLayer::add_and_forward(backend, pass, p.network_norm, x, h, normed, saved.network_norm);
+                    }) {
+        if (!dropout.active()) {
+          return NormLayer::add_and_forward(backend, pass, p.network_norm, x, h, normed, saved.network_norm);
+        }
+      }
+      add_dropped(backend, dropout, x, h);
+      NormLayer::forward(backend, pass, p.network_norm, h, normed, saved.network_norm);
+    }
+
     template <Backend B, class T, class M, class Attend>
     static void around(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                        Saved<T, M>& saved, Attend&& attend) {
       saved.normed.rows = saved.middle.rows = saved.network_normed.rows = saved.gradient.rows = x.rows;
       NormLayer::forward(backend, pass, p.attention_norm, x, saved.normed, saved.attention_norm);
       attend(saved.middle);
-      add_dropped(backend, attention_dropout(pass), x, saved.middle);
-      NormLayer::forward(backend, pass, p.network_norm, saved.middle, saved.network_normed, saved.network_norm);
+      add_and_norm(backend, pass, p, x, saved);
+      const auto dropout = network_dropout(pass);
+      if constexpr (mixture) {
+        if (!dropout.active()) {
+          return NetworkLayer::forward(backend, pass, p.network, saved.network_normed, y, saved.network, saved.middle);
+        }
+      }
       NetworkLayer::forward(backend, pass, p.network, saved.network_normed, y, saved.network);
-      add_dropped(backend, network_dropout(pass), saved.middle, y);
+      add_dropped(backend, dropout, saved.middle, y);
     }
   };
 };

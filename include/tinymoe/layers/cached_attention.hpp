@@ -60,6 +60,32 @@ struct CacheStore {
   }
 };
 
+/// CacheStore of rows whose heads of q and k are turned by their positions first (position.hpp), in place.
+template <class T, class M>
+struct RotateIntoCache {
+  View<T> turned;  // q and k: (N, (H + G)·d)
+  CacheStore<T> store;
+  Index head_dim;
+  double theta;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const Index width = head_dim, half = width / 2, heads = turned.cols / width, position = store.positions(n);
+    const RopeAngle angle(theta, half);
+    T* row = turned.row(n);
+    group.each(half, [=](Index i) {
+      const double turn = angle(position, i);
+      const M cosine = M(std::cos(turn)), sine = M(std::sin(turn));
+      for (Index head = 0; head < heads; ++head) {
+        T *low = row + head * width + i, *high = low + half;
+        const M a = M(*low), b = M(*high);
+        *low = T(a * cosine - b * sine);
+        *high = T(b * cosine + a * sine);
+      }
+    });
+    store(group, n);
+  }
+};
+
 /// One query head of one new token against the cache: kernel row n·H + h.
 template <class T, class M>
 struct CachedAttention {
@@ -134,21 +160,23 @@ struct CachedSoftmax {
 inline constexpr Index many_queries = 8;
 
 /// Elements of M that `cached_attention` needs for passes of one sequence of up to `longest` tokens, and of one token
-/// of up to `widest` sequences.
+/// of up to `widest` sequences, where activations are T.
+template <class T, class M>
 constexpr Index cached_attention_scratch(const AttentionShape& shape, Index longest, Index widest, Index capacity) {
-  const Index few = longest < many_queries ? longest : many_queries;
-  const Index rows = few > widest ? few : widest;
-  const Index single = rows * shape.heads * (capacity + shape.head_dim), products = longest * capacity;
-  return single > products ? single : products;
+  constexpr bool products = std::is_same_v<T, M>;  // otherwise each query has a kernel row for each head
+  const Index single = products && longest > many_queries ? many_queries : longest;
+  const Index rows = single > widest ? single : widest;
+  const Index apart = rows * shape.heads * (capacity + shape.head_dim), together = products ? longest * capacity : 0;
+  return apart > together ? apart : together;
 }
 
-/// Puts k and v (N, G·d) into the cache and writes o (N, H·d). `scratch` holds N·H·(C + d) elements; for sequences of
-/// `many_queries` tokens or more, where they lie in order from one position, T·C.
+/// Writes o (N, H·d), the attention of q to the cache, which has the keys and values of the pass's own tokens already.
+/// `scratch` holds N·H·(C + d) elements; where T is M, for sequences of `many_queries` tokens or more that lie in order
+/// from one position, T·C.
 template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-void cached_attention(B& backend, const AttentionShape& shape, const Pass& pass, Input<B> q, Input<B> k, Input<B> v,
-                      const KvCache<T>& cache, Output<B> out, MasterOutput<B> scratch) {
+void cached_attention(B& backend, const AttentionShape& shape, const Pass& pass, Input<B> q, const KvCache<T>& cache,
+                      Output<B> out, MasterOutput<B> scratch) {
   const RowPositions positions(pass);
-  backend.launch(q.rows, kernels::CacheStore<T>{k, v, cache, positions});
   if constexpr (std::is_same_v<T, M>) {  // products would round the logits to T
     if (pass.time >= many_queries && pass.positions.empty() && cache.places.empty()) {
       // Rows that no token of this sequence was put into must not be read: they may hold anything, and 0 · NaN is NaN.

@@ -44,32 +44,33 @@ struct Loads {
   }
 };
 
-/// y[n] = Σ_k g[n, k] ỹ[slot of (n, k)], in the order of k.
+/// y[n] = r[n] + Σ_k g[n, k] ỹ[slot of (n, k)], in the order of k.
 template <class T, class M>
 struct Combine {
   View<const T> sorted;  // (S, D)
   View<const std::int32_t> slots;
-  View<const M> gate;  // (N, K)
-  View<T> y;           // (N, D)
+  View<const M> gate;      // (N, K)
+  View<const T> residual;  // r (N, D), or empty: 0
+  View<T> y;               // (N, D)
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     const M* g = gate.row(n);
     const std::int32_t* slot = slots.row(n);
     const Index choices = slots.cols, stride = sorted.stride;
-    const T* from = sorted.data;
+    const T *from = sorted.data, *r = residual.empty() ? nullptr : residual.row(n);
     T* to = y.row(n);
     if (choices == 2 && slot[0] >= 0 && slot[1] >= 0) {  // by far the most common, and then one pass
       const T *first = from + slot[0] * stride, *second = from + slot[1] * stride;
       const M g0 = g[0], g1 = g[1];
-      group.each(y.cols, [=](Index i) { to[i] = T(g0 * M(first[i]) + g1 * M(second[i])); });
-      return;
+      if (r == nullptr) return group.each(y.cols, [=](Index i) { to[i] = T(g0 * M(first[i]) + g1 * M(second[i])); });
+      return group.each(y.cols, [=](Index i) { to[i] = T(M(r[i]) + (g0 * M(first[i]) + g1 * M(second[i]))); });
     }
     group.each(y.cols, [=](Index i) {
       M total(0);
       for (Index k = 0; k < choices; ++k) {
         if (slot[k] >= 0) total += g[k] * M(from[slot[k] * stride + i]);
       }
-      to[i] = T(total);
+      to[i] = T(r == nullptr ? total : M(r[i]) + total);
     });
   }
 };
@@ -334,11 +335,11 @@ struct Mixture {
       const Routing<M>* routing() const { return &router.routing; }
     };
 
-    /// y (N, D) = the mixture over x (N, D); the router's losses and the experts' loads are left in
-    /// saved.router.routing, if `pass.losses` asks for them.
+    /// y (N, D) = the mixture over x (N, D), plus `residual` (N, D) unless that is empty; the router's losses and the
+    /// experts' loads are left in saved.router.routing, if `pass.losses` asks for them.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
-                        Saved<T, M>& saved) {
+                        Saved<T, M>& saved, Input<B> residual = {}) {
       const Dispatch& dispatch = saved.dispatch;
       saved.dispatch.slots.rows = saved.dgate.rows = saved.beside.rows = x.rows;
       saved.dispatch.pairs.cols = detail::most_pairs<R, RouterLayer>(x.rows);
@@ -356,7 +357,7 @@ struct Mixture {
       saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = backend.slots_taken(dispatch);
       backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, saved.x});
       Experts::forward(backend, pass, p.experts, dispatch.offsets, saved.x, saved.y, saved.experts);
-      backend.launch(x.rows, kernels::Combine<T, M>{saved.y, dispatch.slots, routing.gate, y});
+      backend.launch(x.rows, kernels::Combine<T, M>{saved.y, dispatch.slots, routing.gate, residual, y});
       if constexpr (has_shared) {
         SharedLayer::forward(backend, pass, p.shared, x, saved.beside, saved.shared);
         add(backend, saved.beside, y);

@@ -43,6 +43,21 @@ struct NormForward {
   }
 };
 
+/// NormForward of a sum that is formed first: sum += residual.
+template <class T, class M>
+struct AddNormForward {
+  View<const T> residual;
+  View<T> sum;
+  NormForward<T, M> norm;  // of the sum
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const T* from = residual.row(n);
+    T* to = sum.row(n);
+    group.each(sum.cols, [=](Index i) { to[i] = T(to[i] + from[i]); });
+    norm(group, n);
+  }
+};
+
 /// One chunk of rows. With x̂ = (x − μ) r and ĝ = dy · g:  dx = r (ĝ − x̂ · mean(ĝ x̂) − mean(ĝ)), where RmsNorm lacks
 /// the last term; and the chunk's part of dg = Σ_n dy · x̂ and db = Σ_n dy.
 template <class T, class M>
@@ -114,8 +129,15 @@ struct NormLayer {
   static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                       Saved<T, M>& saved) {
     saved.x = x;
-    backend.launch(x.rows, kernels::NormForward<T, M>{x, p.weight, p.bias, y, saved.mean, saved.inverse,
-                                                      pass.settings.norm_epsilon});
+    backend.launch(x.rows, kernel<T, M>(pass, p, x, y, saved));
+  }
+
+  /// sum += residual, then y = norm(sum), row by row in one go.
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+  static void add_and_forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> residual, Output<B> sum,
+                              Output<B> y, Saved<T, M>& saved) {
+    saved.x = sum;
+    backend.launch(sum.rows, kernels::AddNormForward<T, M>{residual, sum, kernel<T, M>(pass, p, sum, y, saved)});
   }
 
   /// dx = the gradient of x, which may be written over dy; the gain's and bias's gradients are added to.
@@ -127,6 +149,13 @@ struct NormLayer {
                    kernels::NormBackward<T, M>{saved.x, p.weight, dy, dx, saved.mean, saved.inverse, partial});
     column_totals(backend, partial.middle_cols(0, D), gradients.weight);
     if constexpr (centred) column_totals(backend, partial.middle_cols(D, D), gradients.bias);
+  }
+
+ private:
+  template <class T, class M>
+  static kernels::NormForward<T, M> kernel(const Pass& pass, const Parameters<T>& p, View<const T> x, View<T> y,
+                                           const Saved<T, M>& saved) {
+    return {x, p.weight, p.bias, y, saved.mean, saved.inverse, pass.settings.norm_epsilon};
   }
 };
 

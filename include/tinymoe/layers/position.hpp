@@ -44,6 +44,16 @@ struct RowPositions {
 
 namespace kernels {
 
+/// By how much position p turns pair i of d/2: p · θ^(−2i/d).
+struct RopeAngle {
+  double log_theta, inverse;
+  TINYMOE_EVERYWHERE RopeAngle(double theta, Index half)
+      : log_theta(std::log(theta)), inverse(1.0 / static_cast<double>(half)) {}
+  TINYMOE_EVERYWHERE double operator()(Index position, Index i) const {
+    return static_cast<double>(position) * std::exp(-log_theta * static_cast<double>(i) * inverse);
+  }
+};
+
 /// Row t of the table: the cosines, then the sines, of position first + t, or of row t of a pass whose sequences begin
 /// at positions of their own.
 template <class M>
@@ -56,11 +66,11 @@ struct RopeTable {
   TINYMOE_EVERYWHERE void operator()(Group group, Index t) const {
     M* row = table.row(t);
     const Index half = table.cols / 2, position = own.firsts.empty() ? first + t : own(t);
-    const double log_theta = std::log(theta), inverse = 1.0 / static_cast<double>(half);
+    const RopeAngle angle(theta, half);
     group.each(half, [=](Index i) {
-      const double angle = static_cast<double>(position) * std::exp(-log_theta * static_cast<double>(i) * inverse);
-      row[i] = M(std::cos(angle));
-      row[half + i] = M(std::sin(angle));
+      const double turn = angle(position, i);
+      row[i] = M(std::cos(turn));
+      row[half + i] = M(std::sin(turn));
     });
   }
 };

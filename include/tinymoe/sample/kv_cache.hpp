@@ -15,23 +15,6 @@
 
 namespace tinymoe {
 
-namespace detail {
-
-/// What a backend keeps of work that it can start again as one; nothing where it cannot.
-template <class B>
-struct RecordingsOf {
-  struct Type {};
-};
-template <class B>
-requires requires { typename B::Recording; }
-struct RecordingsOf<B> {
-  using Type = std::map<Index, typename B::Recording>;
-};
-template <class B>
-using Recordings = typename RecordingsOf<B>::Type;
-
-}  // namespace detail
-
 /// What a Session is planned for.
 struct SessionOptions {
   Index sequences = 1;  // that it keeps at once
@@ -230,7 +213,7 @@ class Session {
   /// backend that can records once and then starts as one.
   template <class Work>
   void repeat(Index count, Work&& work) {
-    if constexpr (requires { typename B::Recording; }) {
+    if constexpr (detail::can_record<B>) {
       if (most_pairs(count) <= B::recordable_pairs) {
         const Settings& settings = model_->settings();
         if (settings != recorded_) recordings_.clear();  // they are part of what was recorded
@@ -291,7 +274,7 @@ class Session {
   std::vector<float> converted_;
   std::vector<std::int32_t> host_inputs_;
   std::vector<Index> together_, rows_;
-  detail::Recordings<B> recordings_;  // by the number of sequences
+  std::map<Index, typename detail::RecordingOf<B>::Type> recordings_;  // by the number of sequences
   Settings recorded_;
 };
 

@@ -22,7 +22,9 @@ class SessionCaches {
     for_each_attention([&](auto layer, Index, Index capacity) {
       using A = typename decltype(layer)::type;
       elements += 2 * aligned_size(sequences * capacity * A::key_width);
-      scratch = std::max(scratch, cached_attention_scratch(A::shape(Pass{}), chunk, sequences, capacity));
+      const Index needed =
+          cached_attention_scratch<Scalar, typename B::Master>(A::shape(Pass{}), chunk, sequences, capacity);
+      scratch = std::max(scratch, needed);
     });
     memory_ = backend.allocate(static_cast<std::size_t>(elements) * sizeof(Scalar));
     scratch_ = backend.allocate(static_cast<std::size_t>(scratch) * sizeof(typename B::Master));

@@ -3,6 +3,7 @@
 /// Forward and backward of micro-batches whose memory is planned once. What they tell is added up in a Tally.
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <span>
 #include <vector>
@@ -50,6 +51,7 @@ class Passes {
     activations_.emplace(backend, Plan::Purpose::training, planned_);
     tokens_ = backend.allocate(static_cast<std::size_t>(4 * batch * time) * sizeof(Token));
     slot_ = 0, staged_ = false;
+    recorded_ = {};
     staged_tokens_.resize(static_cast<std::size_t>(2 * batch * time));
     std::vector<Routing<Master>> mixtures;
     Architecture::for_each_block(saved(), [&](auto, auto& block, Index) {
@@ -80,10 +82,12 @@ class Passes {
              Gradients& gradients) {
     auto& backend = model_->backend();
     take(pass, inputs, targets);
-    Architecture::forward(backend, pass, model_->weights(), row(slot_, 0), saved());
-    Architecture::loss_and_backward(backend, pass, model_->weights(), row(slot_, 0), row(slot_, 1), scale, saved(),
-                                    gradients);
-    tally_.add();
+    repeat(pass, scale, gradients, [&] {
+      Architecture::forward(backend, pass, model_->weights(), row(slot_, 0), saved());
+      Architecture::loss_and_backward(backend, pass, model_->weights(), row(slot_, 0), row(slot_, 1), scale, saved(),
+                                      gradients);
+      tally_.add();
+    });
   }
 
   /// Adds the losses and loads of one micro-batch of the planned shape to the tally, without gradients or noise.
@@ -133,11 +137,46 @@ class Passes {
     pass.tokens = pass.pads > 0 ? row(slot_, 0) : View<const Token>{};
   }
 
+  /// `work` on this slot's micro-batch. Where it is the same operations with the same numbers in every step, a backend
+  /// that can records it once and then starts it as one: in a model without mixtures, whose products wait for no
+  /// counts, and without dropout, whose numbers follow from the step.
+  template <class Work>
+  void repeat(const Pass& pass, double scale, const Gradients& gradients, Work&& work) {
+    if constexpr (detail::can_record<BackendType>) {
+      const Settings& settings = planned_.settings;
+      const bool same = settings.dropout == 0 && settings.attention_dropout == 0 && settings.expert_dropout == 0;
+      if (!has_mixtures() && same && pass.pads == 0) {
+        Recorded& recorded = recorded_[static_cast<std::size_t>(slot_)];
+        if (recorded.scale != scale || recorded.gradients != &gradients) recorded = {};
+        recorded.scale = scale, recorded.gradients = &gradients;
+        return model_->backend().replay(recorded.recording, work);
+      }
+    }
+    work();
+  }
+
+  static constexpr bool has_mixtures() {
+    bool found = false;
+    Architecture::for_each_layer([&](auto group, Index, Index) {
+      using Network = typename Architecture::template BlockLayer<group>::NetworkLayer;
+      if constexpr (requires { Network::most_pairs(Index{}); }) found = true;
+    });
+    return found;
+  }
+
+  /// A pass of one slot, and what else its operations were told.
+  struct Recorded {
+    double scale = 0;
+    const Gradients* gradients = nullptr;
+    typename detail::RecordingOf<BackendType>::Type recording = {};
+  };
+
   ModelType* model_;
   Pass planned_;
   bool ready_ = false;  // there is memory for what is planned
   std::optional<Activations<Architecture, BackendType>> activations_;
   Tally<BackendType> tally_;
+  std::array<Recorded, 2> recorded_;  // by the slot
   Memory tokens_;        // two slots of inputs and targets, so that the next micro-batch can come while one is read
   Index slot_ = 0;       // that of the last pass
   bool staged_ = false;  // whether the other slot has a micro-batch that was sent ahead

@@ -1,0 +1,177 @@
+#pragma once
+/// @file
+/// What bench_cuda writes: tables in Markdown as it goes, and the same as JSON, which is written anew after each part,
+/// so that what was measured is kept whatever comes after. And the table of what must be reached, from such files.
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "support.hpp"
+#include "watched.hpp"
+
+namespace bench {
+
+/// What all shares are taken of, measured in the same run; 0: not measured.
+struct CudaLimits {
+  double copy = 0;                        // bytes a second, read and written
+  std::map<std::string, double> product;  // operations a second of a large product, by the name of the type
+};
+
+class CudaReport {
+ public:
+  explicit CudaReport(std::filesystem::path file) : file_(std::move(file)) {}
+
+  template <class Value>
+  void set(const std::string& key, const Value& value) {
+    json_[key] = value;
+    write();
+  }
+
+  /// One row of the table of figures, kept under `key`.
+  void figure(const std::string& key, const std::string& text, double measured, const char* unit, double limit = 0,
+              int decimals = 1) {
+    head_of_figures();
+    print_row(text, measured, unit, limit, decimals);
+    keep(key, text, measured, unit, limit);
+  }
+  /// The same for a duration.
+  void time(const std::string& key, const std::string& text, double measured, const char* unit, double limit = 0,
+            int decimals = 2) {
+    head_of_figures();
+    print_time_row(text, measured, unit, limit, decimals);
+    keep(key, text, measured, unit, limit);
+  }
+
+  /// Each operation of a step, or of a token, against its limit, and their sum against all of it.
+  void operations(const std::string& key, const std::string& title, const std::vector<Operation>& operations,
+                  double steps, double step_milliseconds, double copy, double product) {
+    start_table(title);
+    std::printf(
+        "| operation | calls | ms a call | ms of all | MB a call | GFLOP a call | limit, ms | bound by | share |\n");
+    std::printf("|---|---|---|---|---|---|---|---|---|\n");
+    nlohmann::json rows = nlohmann::json::array();
+    double total = 0, calls = 0, limits = 0;
+    for (const Operation& each : operations) {
+      const double count = double(each.calls) / steps, one = median(each.milliseconds);
+      const double by_bytes = copy > 0 ? 1e3 * each.work.bytes / copy : 0;
+      const double by_products = product > 0 ? 1e3 * each.work.operations / product : 0;
+      const double limit = std::max(by_bytes, by_products);
+      const char* bound = limit == 0 ? "" : (by_products > by_bytes ? "products" : "memory");
+      total += count * one, calls += count, limits += count * limit;
+      std::printf("| %s | %.0f | %.4f | %.3f | %.2f | %.2f |", each.work.name.c_str(), count, one, count * one,
+                  each.work.bytes / 1e6, each.work.operations / 1e9);
+      limit > 0 ? std::printf(" %.4f | %s | %.0f %% |\n", limit, bound, one > 0 ? 100 * limit / one : 0.0)
+                : std::printf(" | | |\n");
+      rows.push_back({{"operation", each.work.name},
+                      {"calls", count},
+                      {"milliseconds", one},
+                      {"bytes", each.work.bytes},
+                      {"flops", each.work.operations},
+                      {"limit_milliseconds", limit}});
+    }
+    std::printf("| all, one after another | %.0f | | %.3f | | | %.3f | | %.0f %% |\n", calls, total, limits,
+                total > 0 ? 100 * limits / total : 0.0);
+    std::printf("| the whole as it is | | | %.3f | | | %.3f | | %.0f %% |\n", step_milliseconds, limits,
+                step_milliseconds > 0 ? 100 * limits / step_milliseconds : 0.0);
+    std::fflush(stdout);
+    json_["operations"][key] = {{"rows", rows},
+                                {"sum_milliseconds", total},
+                                {"step_milliseconds", step_milliseconds},
+                                {"limit_milliseconds", limits},
+                                {"calls", calls}};
+    write();
+  }
+
+  /// Ends the table of figures, for another one that the caller prints.
+  void start_table(const std::string& title) {
+    std::printf("\n%s\n\n", title.c_str());
+    in_figures_ = false;
+  }
+
+  void append(const std::string& key, nlohmann::json value) {
+    json_[key].push_back(std::move(value));
+    write();
+  }
+
+  /// A part that could not be measured, and why.
+  void left_out(const std::string& part, const std::string& why) {
+    start_table("left out: " + part + ": " + why);
+    std::fflush(stdout);
+    append("left_out", {{"part", part}, {"why", why}});
+  }
+  /// Whether nothing was left out.
+  bool whole() const { return !json_.contains("left_out"); }
+
+ private:
+  void head_of_figures() {
+    if (!in_figures_) std::printf("\n| figure | measured | limit | share |\n|---|---|---|---|\n");
+    in_figures_ = true;
+  }
+  void keep(const std::string& key, const std::string& text, double measured, const char* unit, double limit) {
+    json_["figures"][key] = {{"figure", text}, {"measured", measured}, {"unit", unit}};
+    if (limit > 0) json_["figures"][key]["limit"] = limit;
+    write();
+  }
+  void write() const {
+    if (!file_.empty()) std::ofstream(file_) << json_.dump(2) << '\n';
+  }
+
+  std::filesystem::path file_;
+  nlohmann::json json_;
+  bool in_figures_ = false;
+};
+
+/// The figures of a file that this program or peer_torch.py wrote.
+class Figures {
+ public:
+  explicit Figures(const std::filesystem::path& file) {
+    if (file.empty()) return;
+    std::ifstream in(file);
+    if (in) json_ = nlohmann::json::parse(in, nullptr, false);
+  }
+  std::optional<double> operator[](const std::string& key) const {
+    const auto measured =
+        json_.is_object() ? json_.value(nlohmann::json::json_pointer("/figures/" + key + "/measured"), nlohmann::json())
+                          : json_;
+    if (!measured.is_number()) return {};
+    return measured.get<double>();
+  }
+
+ private:
+  nlohmann::json json_;
+};
+
+/// What must be reached, what is aimed at, and what was reached, from the files of both programs.
+inline void print_targets(const std::filesystem::path& ours, const std::filesystem::path& peer) {
+  const Figures own(ours), theirs(peer);
+  const auto ratio = [](std::optional<double> a, std::optional<double> b) -> std::optional<double> {
+    if (!a || !b || *b == 0) return {};
+    return *a / *b;
+  };
+  const auto row = [](const char* figure, double required, double aim, const char* unit, std::optional<double> reached,
+                      int decimals = 0) {
+    std::printf("| %s | %.*f %s | %.*f %s |", figure, decimals, required, unit, decimals, aim, unit);
+    if (!reached) {
+      std::printf(" not measured | |\n");
+      return;
+    }
+    const char* verdict = *reached >= aim ? "aim reached" : (*reached >= required ? "reached" : "not reached");
+    std::printf(" %.*f %s | %s |\n", std::max(decimals, 1), *reached, unit, verdict);
+  };
+  std::printf("| figure | required | aim | measured | |\n|---|---|---|---|---|\n");
+  const auto train = own["train_bfloat16"];
+  row("training, bfloat16, 65,536 tokens a step", 600e3, 950e3, "tok/s", train);
+  row("the same against PyTorch, expert by expert, eager", 4, 8, "times", ratio(train, theirs["train_eager"]), 1);
+  row("the same against PyTorch, grouped, compiled", 1, 1.5, "times", ratio(train, theirs["train_grouped_compiled"]),
+      1);
+  row("decode, bfloat16, one stream", 3000, 5000, "tok/s", own["decode_1"]);
+  row("AdamW, share of the copy bandwidth", 80, 90, "%", own["adamw_share"]);
+}
+
+}  // namespace bench

@@ -1,0 +1,89 @@
+#include "devices.hpp"
+
+#include <CLI/CLI.hpp>
+
+namespace examples {
+
+using namespace tinymoe;
+
+namespace {
+
+#ifdef TINYMOE_EXAMPLE_CUDA
+constexpr bool built_with_cuda = true;
+bool has_gpu() { return Cuda::available(); }
+
+Device open_cuda(const std::string& precision) {
+  if (precision == "float32") return Cuda();
+  if (precision == "bfloat16") return CudaBfloat16();
+  if (precision == "float16") return CudaFloat16();
+  fail<OptionError>("there is no precision \"", precision, "\"; there are float32, bfloat16 and float16");
+}
+#else
+constexpr bool built_with_cuda = false;
+bool has_gpu() { return false; }
+Device open_cuda(const std::string&) { fail<OptionError>("this program was built without CUDA"); }
+#endif
+
+}  // namespace
+
+void add_device_options(CLI::App& app, DeviceOptions& options) {
+  app.add_option("--device", options.device,
+                 "cpu or cuda; default: cuda where this build has it for the preset and the machine has a GPU")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
+  app.add_option("--precision", options.precision,
+                 "float32, bfloat16 or float16, of activations and products; default: bfloat16 on cuda; the cpu has "
+                 "float32 alone")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
+  app.add_option("--threads", options.threads, "of the cpu; default: all cores")->check(CLI::Range(0, 4096));
+}
+
+Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda) {
+  const bool cuda = options.device.empty() ? on_cuda && has_gpu() : options.device == "cuda";
+  if (!cuda) {
+    if (!options.precision.empty() && options.precision != "float32") {
+      fail<OptionError>("--precision ", options.precision, " needs --device cuda: the cpu computes in float32");
+    }
+    if (!on_cpu) {
+      fail<OptionError>("the preset ", preset, " was left out of this build; build without TINYMOE_EXAMPLE_PRESETS, ",
+                        "or name it there");
+    }
+    return Cpu(options.threads);
+  }
+  if (!built_with_cuda) {
+    fail<OptionError>("this program was built without CUDA; build it with cmake -DTINYMOE_CUDA=ON, which says what ",
+                      "is missing for that, or give --device cpu");
+  }
+  if (!on_cuda) {
+    fail<OptionError>(preset, " was not compiled for cuda in this build; name it in CMake's ",
+                      "TINYMOE_EXAMPLE_CUDA_PRESETS, or give --device cpu");
+  }
+  return open_cuda(options.precision.empty() ? options.cuda_precision : options.precision);
+}
+
+std::string kind_of(const Device& device) {
+  return std::visit([]<class B>(const B&) -> std::string { return B::name(); }, device);
+}
+
+std::string precision_of(const Device& device) {
+  return std::visit(
+      []<class B>(const B&) -> std::string {
+        using T = typename B::Scalar;
+        return std::is_same_v<T, float> ? "float32" : std::is_same_v<T, bfloat16> ? "bfloat16" : "float16";
+      },
+      device);
+}
+
+std::string about(const Device& device) {
+  const std::string which = std::visit(
+      []<class B>(const B& backend) -> std::string {
+        if constexpr (std::is_same_v<B, Cpu>) {
+          return std::to_string(backend.threads()) + (backend.threads() == 1 ? " thread" : " threads");
+        } else {
+          return backend.device().name;
+        }
+      },
+      device);
+  return kind_of(device) + ", " + which + ", " + precision_of(device);
+}
+
+}  // namespace examples

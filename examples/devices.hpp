@@ -1,0 +1,82 @@
+#pragma once
+// The devices that the programs run models on, and which architectures this build has for each of them.
+
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <tinymoe/backend/cpu.hpp>
+#include <type_traits>
+#include <variant>
+
+#ifdef TINYMOE_EXAMPLE_CUDA
+#include <tinymoe/backend/cuda.hpp>
+#endif
+
+namespace CLI {
+class App;
+}
+
+namespace examples {
+
+/// One of the backends that this build has. A number type is part of a backend's type, so a GPU is three of them.
+#ifdef TINYMOE_EXAMPLE_CUDA
+using Device = std::variant<tinymoe::Cpu, tinymoe::Cuda, tinymoe::CudaBfloat16, tinymoe::CudaFloat16>;
+#else
+using Device = std::variant<tinymoe::Cpu>;
+#endif
+
+/// Whether the functions of programs.hpp are compiled for an architecture on a backend. CMake says so in a header for
+/// each list: compiled_architectures.hpp, compiled_variants.hpp.
+template <class Arch, class B>
+inline constexpr bool compiled = false;
+
+/// The three of CUDA are compiled together or not at all.
+template <class Arch>
+constexpr bool compiled_for_cuda() {
+#ifdef TINYMOE_EXAMPLE_CUDA
+  return compiled<Arch, tinymoe::Cuda>;
+#else
+  return false;
+#endif
+}
+
+/// What the command line says of the device.
+struct DeviceOptions {
+  std::string device, precision;            // empty: the best that there is
+  std::string cuda_precision = "bfloat16";  // where `precision` is empty; a run that is resumed has its own
+  int threads = 0;                          // of the CPU; 0: all cores
+};
+
+/// Adds --device, --precision and --threads.
+void add_device_options(CLI::App& app, DeviceOptions& options);
+
+/// The device for a preset, or for what else has this name, given where that is compiled. Throws OptionError for what
+/// this build or the device cannot do, DeviceError where there is no GPU.
+Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda);
+
+template <class Arch>
+Device open_device(const DeviceOptions& options, std::string_view preset) {
+  return open_device(options, preset, compiled<Arch, tinymoe::Cpu>, compiled_for_cuda<Arch>());
+}
+
+/// "cpu" or "cuda", and "float32", "bfloat16" or "float16".
+std::string kind_of(const Device& device);
+std::string precision_of(const Device& device);
+/// "cpu, 2 threads, float32", "cuda, NVIDIA H100 80GB HBM3, bfloat16".
+std::string about(const Device& device);
+
+/// f(backend) for the backend that the device is; it was opened for this architecture.
+template <class Arch, class F>
+auto on(Device& device, F&& f) -> std::invoke_result_t<F&, tinymoe::Cpu&> {
+  return std::visit(
+      [&]<class B>(B& backend) -> std::invoke_result_t<F&, tinymoe::Cpu&> {
+        if constexpr (compiled<Arch, B>) {
+          return f(backend);
+        } else {
+          throw std::logic_error("the device was opened for another architecture");
+        }
+      },
+      device);
+}
+
+}  // namespace examples
