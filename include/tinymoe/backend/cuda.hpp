@@ -57,6 +57,8 @@ struct FreeRecording {
 
 ContextOwner open(const CudaOptions& options);
 bool usable(int device) noexcept;
+/// Makes the context's device the calling thread's.
+void use(Context&);
 CudaDevice describe(int device);
 
 Memory allocate(Context&, std::size_t bytes);
@@ -128,23 +130,23 @@ class BasicCuda {
   const CudaDevice& device() const { return description_; }
 
   /// Zeroed memory of the device. Throws DeviceError, with what is free, without enough.
-  Memory allocate(std::size_t bytes) const { return detail::cuda::allocate(*context_, bytes); }
+  Memory allocate(std::size_t bytes) const { return detail::cuda::allocate(context(), bytes); }
   void copy_to_device(void* to, const void* from, std::size_t bytes) const {
-    detail::cuda::copy_to_device(*context_, to, from, bytes);
+    detail::cuda::copy_to_device(context(), to, from, bytes);
   }
   void copy_to_host(void* to, const void* from, std::size_t bytes) const {
-    detail::cuda::copy_to_host(*context_, to, from, bytes);
+    detail::cuda::copy_to_host(context(), to, from, bytes);
   }
   /// Copies to the device, in order with the operations before and after, without waiting for it: `from` is free when
   /// this returns.
-  void upload(void* to, const void* from, std::size_t bytes) const { detail::cuda::upload(*context_, to, from, bytes); }
-  void zero(void* to, std::size_t bytes) const { detail::cuda::zero(*context_, to, bytes); }
+  void upload(void* to, const void* from, std::size_t bytes) const { detail::cuda::upload(context(), to, from, bytes); }
+  void zero(void* to, std::size_t bytes) const { detail::cuda::zero(context(), to, bytes); }
   /// Waits until all that was enqueued is done. Throws DeviceError if something failed.
-  void synchronise() const { detail::cuda::synchronise(*context_); }
+  void synchronise() const { detail::cuda::synchronise(context()); }
   /// The time that `work` takes on the device, by its own clock.
-  double milliseconds(const std::function<void()>& work) const { return detail::cuda::milliseconds(*context_, work); }
+  double milliseconds(const std::function<void()>& work) const { return detail::cuda::milliseconds(context(), work); }
   /// From now on products of expert banks are computed so.
-  void grouped_products(GroupedProducts how) { detail::cuda::set_grouped(*context_, how); }
+  void grouped_products(GroupedProducts how) { detail::cuda::set_grouped(context(), how); }
 
   /// Operations that are recorded once and enqueued again as a whole, as a CUDA graph.
   using Recording = std::unique_ptr<detail::cuda::Recording, detail::cuda::FreeRecording>;
@@ -152,25 +154,25 @@ class BasicCuda {
   /// second records it, those after enqueue the recording and do not call it. It must not read back.
   template <class Work>
   void replay(Recording& recording, Work&& work) const {
-    detail::cuda::replay(*context_, recording, work);
+    detail::cuda::replay(context(), recording, work);
   }
 
   template <RowKernel Kernel>
   void launch(Index rows, const Kernel& kernel) const {
-    if (rows > 0) detail::cuda::launch(*context_, rows, kernel);
+    if (rows > 0) detail::cuda::launch(context(), rows, kernel);
   }
 
   void matmul(View<const T> x, View<const T> w, View<const T> bias, View<T> y) const {
     assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows);
-    detail::cuda::matmul(*context_, x, w, bias, y);
+    detail::cuda::matmul(context(), x, w, bias, y);
   }
   void matmul_input(View<const T> dy, View<const T> w, View<T> dx, Write write) const {
     assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols);
-    detail::cuda::matmul_input(*context_, dy, w, dx, write);
+    detail::cuda::matmul_input(context(), dy, w, dx, write);
   }
   void matmul_weight(View<const T> dy, View<const T> x, View<float> dw) const {
     assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols);
-    detail::cuda::matmul_weight(*context_, dy, x, dw);
+    detail::cuda::matmul_weight(context(), dy, x, dw);
   }
 
   /// Banks of up to `few_rows` rows are routed on the device; for more, the host waits for the experts' counts once
@@ -179,24 +181,24 @@ class BasicCuda {
   void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, View<const std::int32_t> offsets,
                       View<T> y) const {
     assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && offsets.cols == w.count + 1);
-    detail::cuda::grouped_matmul(*context_, x, w, bias, offsets, y);
+    detail::cuda::grouped_matmul(context(), x, w, bias, offsets, y);
   }
   void grouped_matmul_input(View<const T> dy, Bank<const T> w, View<const std::int32_t> offsets, View<T> dx) const {
     assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols && offsets.cols == w.count + 1);
-    detail::cuda::grouped_matmul_input(*context_, dy, w, offsets, dx);
+    detail::cuda::grouped_matmul_input(context(), dy, w, offsets, dx);
   }
   void grouped_matmul_weight(View<const T> dy, View<const T> x, View<const std::int32_t> offsets,
                              Bank<float> dw) const {
     assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols && offsets.cols == dw.count + 1);
-    detail::cuda::grouped_matmul_weight(*context_, dy, x, offsets, dw);
+    detail::cuda::grouped_matmul_weight(context(), dy, x, offsets, dw);
   }
 
   void sort_by_expert(View<const std::int32_t> selected, const Dispatch& dispatch) const {
     assert(selected.rows == dispatch.tokens() && selected.cols == dispatch.choices() && selected.contiguous());
-    detail::cuda::sort_by_expert(*context_, selected, dispatch);
+    detail::cuda::sort_by_expert(context(), selected, dispatch);
   }
   void offsets_of_one(View<std::int32_t> offsets, Index rows) const {
-    detail::cuda::offsets_of_one(*context_, offsets, rows);
+    detail::cuda::offsets_of_one(context(), offsets, rows);
   }
   /// The host does not wait to know: the most there can be.
   Index slots_taken(const Dispatch& dispatch) const { return dispatch.size(); }
@@ -207,16 +209,22 @@ class BasicCuda {
   }
   void attention_forward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v, View<T> y,
                          View<float> log_sum, View<T>) const {
-    detail::cuda::attention_forward(*context_, shape, q, k, v, y, log_sum);
+    detail::cuda::attention_forward(context(), shape, q, k, v, y, log_sum);
   }
   void attention_backward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v,
                           View<const T> y, View<const float> log_sum, View<const T> dy, View<T> dq, View<T> dk,
                           View<T> dv, View<T> scratch) const {
-    detail::cuda::attention_backward(*context_, shape, q, k, v, y, log_sum, dy, dq, dk, dv,
+    detail::cuda::attention_backward(context(), shape, q, k, v, y, log_sum, dy, dq, dk, dv,
                                      reinterpret_cast<float*>(scratch.data));
   }
 
  private:
+  /// The context, its device being this thread's.
+  detail::cuda::Context& context() const {
+    detail::cuda::use(*context_);
+    return *context_;
+  }
+
   detail::cuda::ContextOwner context_;
   CudaDevice description_;
 };

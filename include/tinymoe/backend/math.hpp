@@ -54,6 +54,11 @@ TINYMOE_EVERYWHERE constexpr auto real_part(T x) {
 /// e^88.3 = 2.2e38 above (never infinite).
 template <class T>
 TINYMOE_EVERYWHERE TINYMOE_INLINE T exponential(T x) {
+#if defined(__CUDA_ARCH__)
+  if constexpr (std::is_same_v<T, float>) {  // the device has an instruction for it
+    return x < -87.3f ? 0.0f : ::expf(x > 88.3f ? 88.3f : x);
+  }
+#endif
   if constexpr (std::is_same_v<T, float>) {
     const float clamped = x < -87.3f ? -87.3f : (x > 88.3f ? 88.3f : x);
     const float rounded = clamped * 1.44269504f + 12582912.0f;  // 1.5·2^23: the sum's low bits are the whole number

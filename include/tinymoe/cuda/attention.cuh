@@ -4,7 +4,7 @@
 
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
-#include "tinymoe/cuda/few_rows.cuh"
+#include "tinymoe/cuda/vector.cuh"
 
 namespace tinymoe::detail::cuda {
 

@@ -3,8 +3,8 @@
 /// Attention of few new tokens to a cache, the greater part of the time that writing a story takes beside the products:
 /// a block of threads for each head, which reads the keys and then the values 16 bytes at a time.
 
-#include "tinymoe/cuda/few_rows.cuh"
 #include "tinymoe/cuda/rows.cuh"
+#include "tinymoe/cuda/vector.cuh"
 #include "tinymoe/layers/cached_attention.hpp"
 
 namespace tinymoe::detail::cuda {

@@ -12,6 +12,22 @@ namespace {
 /// The compute capability from which there are cp.async and products in bfloat16.
 constexpr int least_capability = 8;
 
+/// Stands for all kernels where the question is whether this program has code for a device.
+__global__ void no_operation() {}
+
+/// Whether this program's kernels can run on the thread's device.
+bool has_code() noexcept {
+  cudaFuncAttributes attributes{};
+  if (cudaFuncGetAttributes(&attributes, no_operation) == cudaSuccess) return true;
+  cudaGetLastError();  // the runtime remembers it otherwise
+  return false;
+}
+
+/// Work that a recording cannot hold, because the host has a part in it.
+void expect_no_recording(const Context& context, const char* what) {
+  if (context.capturing()) fail<DeviceError>(what, " cannot be recorded");
+}
+
 /// Why there is no device, in words that say what to do.
 [[noreturn]] void no_device(cudaError_t status) {
   if (status == cudaErrorInsufficientDriver) {
@@ -50,14 +66,19 @@ int chosen_device(int device) {
 }  // namespace
 
 bool usable(int device) noexcept {
-  int count = 0, major = 0;
+  int count = 0, major = 0, before = 0;
   if (cudaGetDeviceCount(&count) == cudaSuccess && device >= 0 && device < count &&
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess) {
-    return major >= least_capability;
+      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+      major >= least_capability && cudaGetDevice(&before) == cudaSuccess && cudaSetDevice(device) == cudaSuccess) {
+    const bool has = has_code();
+    cudaSetDevice(before);
+    return has;
   }
-  cudaGetLastError();  // the runtime remembers it otherwise
+  cudaGetLastError();  // as above
   return false;
 }
+
+void use(Context& context) { context.use(); }
 
 CudaDevice describe(int device) {
   CudaDevice result;
@@ -71,6 +92,17 @@ CudaDevice describe(int device) {
 }
 
 Context::Context(const CudaOptions& chosen) : options(chosen), device(chosen_device(chosen.device)) {
+  try {
+    open();
+  } catch (...) {
+    release();
+    throw;
+  }
+}
+
+Context::~Context() { release(); }
+
+void Context::open() {
   use();
   multiprocessors = describe(device).multiprocessors;
   int shared = 0;
@@ -86,9 +118,9 @@ Context::Context(const CudaOptions& chosen) : options(chosen), device(chosen_dev
   check(cublasSetWorkspace(blas, workspaces[0], workspace_bytes), "giving cuBLAS a workspace");
 }
 
-Context::~Context() {
+void Context::release() noexcept {
   cudaSetDevice(device);
-  cudaStreamSynchronize(stream);
+  cudaDeviceSynchronize();
   for (auto& [key, plan] : plans_) {
     if (plan.description != nullptr) cublasLtMatmulDescDestroy(plan.description);
   }
@@ -96,8 +128,10 @@ Context::~Context() {
   if (products != nullptr) cublasLtDestroy(products);
   for (void* workspace : workspaces) cudaFree(workspace);
   for (void* block : scratch_) cudaFree(block);
-  for (cudaStream_t side : sides) cudaStreamDestroy(side);
-  cudaStreamDestroy(stream);
+  for (cudaStream_t side : sides) {
+    if (side != nullptr) cudaStreamDestroy(side);
+  }
+  if (stream != nullptr) cudaStreamDestroy(stream);
 }
 
 void FreeContext::operator()(Context* context) const { delete context; }
@@ -112,13 +146,6 @@ bool Context::capturing() const {
 void Context::fork(std::size_t count) {
   check(cudaEventRecord(here.event, stream), "marking a stream");
   for (std::size_t i = 0; i < count; ++i) check(cudaStreamWaitEvent(sides[i], here.event, 0), "joining streams");
-}
-
-void Context::join(std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    check(cudaEventRecord(done[i].event, sides[i]), "marking a stream");
-    check(cudaStreamWaitEvent(stream, done[i].event, 0), "joining streams");
-  }
 }
 
 void* Context::scratch(std::size_t bytes) {
@@ -141,7 +168,7 @@ void Context::forget(const void* begin, std::size_t bytes) {
 
 Memory allocate(Context& context, std::size_t bytes) {
   if (bytes == 0) return {};
-  context.use();
+  expect_no_recording(context, "taking memory");
   void* address = nullptr;
   const cudaError_t status = cudaMalloc(&address, bytes);
   if (status != cudaSuccess) {
@@ -152,7 +179,11 @@ Memory allocate(Context& context, std::size_t bytes) {
                       free >> 20, " MiB of ", total >> 20, " MiB free");
   }
   Memory memory(address, bytes, [](void* block, std::size_t) { cudaFree(block); });
-  context.forget(address, bytes);
+  // What was known of memory that lay here is of no use any more.
+  std::erase_if(context.known, [&](const auto& entry) {
+    const auto* at = static_cast<const std::byte*>(entry.first);
+    return at >= memory.bytes() && at < memory.bytes() + bytes;
+  });
   zero(context, address, bytes);
   return memory;
 }
@@ -170,6 +201,7 @@ void synchronise(Context& context) {
 
 void copy_to_device(Context& context, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
+  expect_no_recording(context, "a copy from the host");
   context.forget(to, bytes);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, context.stream), "copying to the device");
   synchronise(context);
@@ -177,17 +209,23 @@ void copy_to_device(Context& context, void* to, const void* from, std::size_t by
 
 void copy_to_host(Context& context, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
+  expect_no_recording(context, "a copy to the host");
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, context.stream), "copying to the host");
   synchronise(context);
 }
 
 void upload(Context& context, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
+  expect_no_recording(context, "a copy from the host");
   context.forget(to, bytes);
-  auto place = std::find_if(context.staging.begin(), context.staging.end(), [&](const Context::Staging& staging) {
-    return staging.memory.bytes >= bytes && cudaEventQuery(staging.free.event) == cudaSuccess;
-  });
-  cudaGetLastError();  // "not ready" is no failure
+  const auto place_is_free = [&](const Context::Staging& staging) {
+    if (staging.memory.bytes < bytes) return false;
+    const cudaError_t status = cudaEventQuery(staging.free.event);
+    if (status != cudaErrorNotReady) check(status, "a copy to the device");
+    if (status == cudaErrorNotReady) cudaGetLastError();  // that is no failure
+    return status == cudaSuccess;
+  };
+  auto place = std::find_if(context.staging.begin(), context.staging.end(), place_is_free);
   if (place == context.staging.end()) {
     context.staging.push_back({Pinned(round_up(bytes, 4096)), Event()});
     place = context.staging.end() - 1;

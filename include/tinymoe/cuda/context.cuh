@@ -10,6 +10,7 @@
 #include <map>
 #include <tuple>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/backend/cuda.hpp"
@@ -96,7 +97,6 @@ struct Product {
 struct ProductPlan {
   cublasLtMatmulDesc_t description = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
-  std::size_t workspace = 0;
   bool found = false;  // otherwise cuBLAS cannot do it, and a plain kernel must
 };
 
@@ -113,9 +113,8 @@ class Context {
   /// c = the product, on the main stream (0) or one beside it (1 …).
   void multiply(const Product& product, std::size_t on = 0);
   cudaStream_t on(std::size_t number) const { return number == 0 ? stream : sides[number - 1]; }
-  /// Lets the first `count` side streams begin where the main one is; joins them to it again.
+  /// Lets the first `count` side streams begin where the main one is.
   void fork(std::size_t count);
-  void join(std::size_t count);
 
   /// The offsets on the host; waits for the device if need be. `offsets` (1, E + 1) on the device.
   const std::int32_t* host_offsets(View<const std::int32_t> offsets);
@@ -147,8 +146,11 @@ class Context {
   std::vector<Staging> staging;
 
  private:
+  void open();
+  void release() noexcept;
   using Key = std::tuple<bool, bool, Index, Index, Index, Index, Index, Index, int, int, bool, bool, unsigned>;
   ProductPlan& plan_of(const Product& product, bool exact);
+  void make(ProductPlan& plan, const Product& p, unsigned a, unsigned b, unsigned c);
   std::map<Key, ProductPlan> plans_;
   std::vector<void*> scratch_;
   std::size_t scratch_bytes_ = 0;

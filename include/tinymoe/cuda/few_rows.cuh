@@ -3,20 +3,16 @@
 /// Products of few rows, as in writing a story: each weight is read once from the device's memory, at its speed. The
 /// rows of experts are found on the device.
 
+#include <initializer_list>
+
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
+#include "tinymoe/cuda/vector.cuh"
 
 namespace tinymoe::detail::cuda {
 
 /// Up to this many rows a dense product is computed here, and by cuBLAS for more.
 inline constexpr Index few_dense_rows = 8;
-
-/// 16 bytes of elements, loaded at once.
-template <class T>
-struct alignas(16) Vector {
-  static constexpr int size = 16 / sizeof(T);
-  T values[static_cast<std::size_t>(size)];
-};
 
 /// What the kernel works on; `offsets` is null for one matrix with all rows.
 template <class T>
@@ -32,7 +28,7 @@ struct FewRows {
 /// A warp for each output of each expert, block.y being the expert: it reads that row of the weights once for each four
 /// of the expert's rows. `aligned`: all rows begin at multiples of 16 bytes and are as long.
 template <class T, bool aligned>
-__global__ void __launch_bounds__(256) few_rows_kernel(const FewRows<T> p) {
+__global__ void __launch_bounds__(256, 1) few_rows_kernel(const FewRows<T> p) {
   constexpr int together = 4;
   const Index expert = blockIdx.y, output = Index{blockIdx.x} * 8 + threadIdx.x / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -45,6 +41,7 @@ __global__ void __launch_bounds__(256) few_rows_kernel(const FewRows<T> p) {
     float total[together] = {};
     if constexpr (aligned) {
       using V = Vector<T>;
+#pragma unroll 4
       for (Index i = Index{lane} * V::size; i < p.w.cols; i += warp_size * V::size) {
         const V weights = *reinterpret_cast<const V*>(w + i);
         for (int r = 0; r < together; ++r) {

@@ -5,7 +5,9 @@
 /// So y = x wᵀ is asked for as yᵀ = w xᵀ, of which cuBLAS transposes its first operand.
 
 #include <algorithm>
-#include <numeric>
+#include <memory>
+#include <type_traits>
+#include <vector>
 
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/few_rows.cuh"
@@ -90,7 +92,8 @@ ProductPlan& Context::plan_of(const Product& product, bool exact) {
   Product p = product;
   if (!exact && p.rows_vary) (p.transpose_b ? p.k : p.n) = rounded(p.transpose_b ? p.k : p.n);
   const unsigned a = alignment_of(p.a, p.lda * size_of(p.type)), b = alignment_of(p.b, p.ldb * size_of(p.type));
-  const unsigned c = alignment_of(p.c, p.ldc * size_of(p.result));
+  // Of a bias there is nothing to be said but this: it is read beside the result.
+  const unsigned c = std::min(alignment_of(p.c, p.ldc * size_of(p.result)), alignment_of(p.bias, 0));
   const Key key{p.transpose_a,
                 p.transpose_b,
                 p.m,
@@ -104,20 +107,34 @@ ProductPlan& Context::plan_of(const Product& product, bool exact) {
                 p.bias != nullptr,
                 p.accumulate,
                 a | b << 10 | c << 20};
-  const auto [entry, is_new] = plans_.try_emplace(key);
-  ProductPlan& plan = entry->second;
-  if (!is_new) return plan;
+  if (const auto entry = plans_.find(key); entry != plans_.end()) return entry->second;
 
+  ProductPlan& plan = plans_[key];
+  try {
+    make(plan, p, a, b, c);
+  } catch (...) {
+    if (plan.description != nullptr) cublasLtMatmulDescDestroy(plan.description);
+    plans_.erase(key);
+    throw;
+  }
+  return plan;
+}
+
+/// Asks cuBLAS for an algorithm, where the operands lie at multiples of so many bytes.
+void Context::make(ProductPlan& plan, const Product& p, unsigned a, unsigned b, unsigned c) {
   check(cublasLtMatmulDescCreate(&plan.description, CUBLAS_COMPUTE_32F, CUDA_R_32F), "describing a product");
   set(plan.description, CUBLASLT_MATMUL_DESC_TRANSA, p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
   set(plan.description, CUBLASLT_MATMUL_DESC_TRANSB, p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
   if (p.bias != nullptr) {
     set(plan.description, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
     set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+    set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, p.result);
   }
   const Layouts layouts(p);
   cublasLtMatmulPreference_t preference = nullptr;
   check(cublasLtMatmulPreferenceCreate(&preference), "describing a preference");
+  const std::unique_ptr<std::remove_pointer_t<cublasLtMatmulPreference_t>, decltype(&cublasLtMatmulPreferenceDestroy)>
+      owner(preference, cublasLtMatmulPreferenceDestroy);
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
     check(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof value), "describing a preference");
   };
@@ -131,11 +148,8 @@ ProductPlan& Context::plan_of(const Product& product, bool exact) {
   const cublasStatus_t status =
       cublasLtMatmulAlgoGetHeuristic(products, plan.description, layouts.a.layout, layouts.b.layout, layouts.c.layout,
                                      layouts.c.layout, preference, 1, &result, &count);
-  cublasLtMatmulPreferenceDestroy(preference);
   plan.found = status == CUBLAS_STATUS_SUCCESS && count > 0;
   plan.algorithm = result.algo;
-  plan.workspace = result.workspaceSize;
-  return plan;
 }
 
 void Context::multiply(const Product& product, std::size_t number) {
@@ -154,8 +168,10 @@ void Context::multiply(const Product& product, std::size_t number) {
                        workspaces[number], workspace_bytes, on(number));
     if (status == CUBLAS_STATUS_SUCCESS) return;
     // An algorithm of the rounded size may be refused for this one.
-    if (status != CUBLAS_STATUS_NOT_SUPPORTED && status != CUBLAS_STATUS_INVALID_VALUE) check(status, "a product");
-    if (exact || !product.rows_vary) check(status, "a product");
+    const bool as_planned = exact || !product.rows_vary;
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED && (as_planned || status != CUBLAS_STATUS_INVALID_VALUE)) {
+      check(status, "a product");
+    }
   }
   plain(product, on(number));
 }
@@ -222,6 +238,15 @@ void for_each_expert(Context& context, View<const std::int32_t> offsets, Product
   const Index experts = offsets.cols - 1;
   const bool side_by_side = context.options.grouped != GroupedProducts::one_stream && experts > 1;
   const std::size_t streams = side_by_side ? std::min<std::size_t>(side_streams, static_cast<std::size_t>(experts)) : 0;
+  // The side streams are joined whatever happens: what follows must not overtake them.
+  const auto join = [streams](Context* at) {
+    for (std::size_t i = 0; i < streams; ++i) {
+      if (cudaEventRecord(at->done[i].event, at->sides[i]) == cudaSuccess) {
+        cudaStreamWaitEvent(at->stream, at->done[i].event, 0);
+      }
+    }
+  };
+  const std::unique_ptr<Context, decltype(join)> joined(&context, join);
   context.fork(streams);
   for (Index e = 0; e < experts; ++e) {
     if (at[e + 1] == at[e]) continue;
@@ -229,10 +254,15 @@ void for_each_expert(Context& context, View<const std::int32_t> offsets, Product
     product.rows_vary = experts > 1;
     context.multiply(product, streams == 0 ? 0 : 1 + static_cast<std::size_t>(e) % streams);
   }
-  context.join(streams);
 }
 
 /// All products of a bank by one call of cuBLAS; its arrays of pointers lie on the device. False where it cannot.
+#if defined(CUBLAS_VERSION) && CUBLAS_VERSION < 120500
+template <class ProductOf>
+bool in_one_call(Context&, View<const std::int32_t>, ProductOf) {
+  return false;  // cuBLAS has it since CUDA 12.5
+}
+#else
 template <class ProductOf>
 bool in_one_call(Context& context, View<const std::int32_t> offsets, ProductOf product_of) {
   const std::int32_t* at = context.host_offsets(offsets);
@@ -255,9 +285,7 @@ bool in_one_call(Context& context, View<const std::int32_t> offsets, ProductOf p
   std::vector<const void*> all;
   for (const auto& part : pointers) all.insert(all.end(), part.begin(), part.end());
   auto** on_device = static_cast<const void**>(context.scratch(all.size() * sizeof(void*)));
-  // The arrays of the last call may still be read there: this copy waits for it on the same stream.
-  check(cudaMemcpyAsync(on_device, all.data(), all.size() * sizeof(void*), cudaMemcpyHostToDevice, context.stream),
-        "copying to the device");
+  upload(context, on_device, all.data(), all.size() * sizeof(void*));  // after the last call, which may read them still
   const std::vector<float> one(groups, 1.0f), none(groups, 0.0f);
   const cublasStatus_t status =
       cublasGemmGroupedBatchedEx(context.blas, transpose_a.data(), transpose_b.data(), m.data(), n.data(), k.data(),
@@ -269,9 +297,12 @@ bool in_one_call(Context& context, View<const std::int32_t> offsets, ProductOf p
   return true;
 }
 
+#endif
+
 template <class ProductOf>
 void products_of_bank(Context& context, View<const std::int32_t> offsets, ProductOf product_of) {
-  if (context.options.grouped == GroupedProducts::call && in_one_call(context, offsets, product_of)) return;
+  const bool call = context.options.grouped == GroupedProducts::call && offsets.cols > 2 && !context.capturing();
+  if (call && in_one_call(context, offsets, product_of)) return;
   for_each_expert(context, offsets, product_of);
 }
 

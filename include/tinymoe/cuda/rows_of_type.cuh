@@ -4,6 +4,7 @@
 /// program is linked, by its name.
 
 #include "tinymoe/cuda/activation.cuh"
+#include "tinymoe/cuda/adamw.cuh"
 #include "tinymoe/cuda/cached_attention.cuh"
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/vocabulary.cuh"
@@ -33,6 +34,10 @@
   template <>                                                                                                       \
   void tinymoe::detail::cuda::launch(Context& context, Index rows, const kernels::EmbeddingBackward<T, float>& p) { \
     launch_embedding_backward(context, rows, p);                                                                    \
+  }                                                                                                                 \
+  template <>                                                                                                       \
+  void tinymoe::detail::cuda::launch(Context& context, Index rows, const kernels::AdamWStep<T, float>& p) {         \
+    launch_adamw(context, rows, p);                                                                                 \
   }                                                                                                                 \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Add<T>);                                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Sum<T>);                                                                    \
@@ -66,7 +71,6 @@
   TINYMOE_CUDA_ACTIVATION(ActivationBackward, SwiGlu, T)                                                            \
   TINYMOE_CUDA_ACTIVATION(ActivationBackward, Gelu, T)                                                              \
   TINYMOE_CUDA_ACTIVATION(ActivationBackward, Relu, T)                                                              \
-  TINYMOE_CUDA_KERNEL(tinymoe::kernels::AdamWStep<T, float>);                                                       \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::LionStep<T, float>);                                                        \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::MuonMomentum<T, float>);                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::MuonNormalise<T, float>);                                                   \

@@ -88,7 +88,12 @@ void publish(Context& context, View<const std::int32_t> offsets) {
   const std::size_t bytes = static_cast<std::size_t>(offsets.cols) * sizeof(std::int32_t);
   auto entry = context.known.find(offsets.data);
   context.forget(offsets.data, bytes);
-  if (entry == context.known.end() || entry->second.memory.bytes < bytes) {
+  if (entry != context.known.end() && entry->second.memory.bytes < bytes) {
+    check(cudaEventSynchronize(entry->second.ready.event), "sorting by expert");  // its copy goes to that memory
+    context.known.erase(entry);
+    entry = context.known.end();
+  }
+  if (entry == context.known.end()) {
     entry = context.known.insert_or_assign(offsets.data, KnownOffsets{Pinned(bytes), Event()}).first;
   }
   KnownOffsets& known = entry->second;
@@ -102,6 +107,9 @@ void publish(Context& context, View<const std::int32_t> offsets) {
 
 void sort_by_expert(Context& context, View<const std::int32_t> selected, const Dispatch& dispatch) {
   const Index count = selected.size(), experts = dispatch.experts();
+  if (count == 0) {
+    return zero(context, dispatch.offsets.data, static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t));
+  }
   if (count <= few_pairs && experts <= most_experts) {
     check(start(sort_few, dim3(1), dim3(static_cast<unsigned>(std::min<Index>(1024, std::max<Index>(32, count)))), 0,
                 context.stream, selected, dispatch),

@@ -2,19 +2,26 @@
 /// @file
 /// The two row kernels that have to do with the vocabulary, written for the device: their rows are long or very uneven.
 
-#include "tinymoe/cuda/few_rows.cuh"
 #include "tinymoe/cuda/rows.cuh"
+#include "tinymoe/cuda/vector.cuh"
 #include "tinymoe/layers/embedding.hpp"
 #include "tinymoe/layers/loss.hpp"
 
 namespace tinymoe::detail::cuda {
 
+/// What Vector is, of one element.
+template <class T>
+struct One {
+  static constexpr int size = 1;
+  T values[1];
+};
+
 /// The loss of one row and its logits' gradient. A row is read once into shared memory and written once; the functor
 /// would read it three times and write it twice. `aligned`: rows begin at multiples of 16 bytes and are as long.
 template <class T, bool aligned>
 __global__ void __launch_bounds__(block_threads, 1) cross_entropy_block(const kernels::CrossEntropy<T, float> p) {
-  using V = Vector<T>;
-  constexpr int step = aligned ? V::size : 1;
+  using Part = std::conditional_t<aligned, Vector<T>, One<T>>;
+  constexpr int step = Part::size;
   const Index n = blockIdx.x, width = p.logits.cols;
   T *row = p.logits.row(n), *kept = dynamic_shared<T>();
   const LaneGroup group{static_cast<int>(threadIdx.x), block_threads};
@@ -23,46 +30,38 @@ __global__ void __launch_bounds__(block_threads, 1) cross_entropy_block(const ke
   const auto each_part = [=](auto&& f) {
     for (Index i = Index{group.lane} * step; i < width; i += Index{block_threads} * step) f(i);
   };
-  const auto write = [=](auto&& value) {
-    each_part([&](Index i) {
-      if constexpr (aligned) {
-        V part;
-#pragma unroll
-        for (int j = 0; j < step; ++j) part.values[j] = T(value(i + j));
-        *reinterpret_cast<V*>(row + i) = part;
-      } else {
-        row[i] = T(value(i));
-      }
-    });
-  };
   if (target < 0) {
-    write([](Index) { return 0.0f; });
+    each_part([&](Index i) { *reinterpret_cast<Part*>(row + i) = {}; });
     group.once([&] { p.losses.data[n] = 0; });
     return;
   }
   float most = -INFINITY;
   each_part([&](Index i) {
-    if constexpr (aligned) {
-      const V part = *reinterpret_cast<const V*>(row + i);
-      *reinterpret_cast<V*>(kept + i) = part;
+    const Part part = *reinterpret_cast<const Part*>(row + i);
+    *reinterpret_cast<Part*>(kept + i) = part;
 #pragma unroll
-      for (int j = 0; j < step; ++j) most = fmaxf(most, float(part.values[j]));
-    } else {
-      kept[i] = row[i];
-      most = fmaxf(most, float(kept[i]));
-    }
+    for (int j = 0; j < step; ++j) most = fmaxf(most, float(part.values[j]));
   });
   const float greatest = group.max(block_threads, [=](Index) { return most; });
   float part_total = 0;
   each_part([&](Index i) {
+    const Part part = *reinterpret_cast<const Part*>(kept + i);
 #pragma unroll
-    for (int j = 0; j < step; ++j) part_total += exponential(float(kept[i + j]) - greatest);
+    for (int j = 0; j < step; ++j) part_total += exponential(float(part.values[j]) - greatest);
   });
   const float total = group.sum(block_threads, [=](Index) { return part_total; });
   const float picked = float(kept[target]);  // the sum's barrier has come
   if (p.scale != 0) {
     const float factor = p.scale / total;
-    write([=](Index i) { return exponential(float(kept[i]) - greatest) * factor - (i == target ? p.scale : 0.0f); });
+    each_part([&](Index i) {
+      Part part = *reinterpret_cast<const Part*>(kept + i);
+#pragma unroll
+      for (int j = 0; j < step; ++j) {
+        const float of = exponential(float(part.values[j]) - greatest) * factor;
+        part.values[j] = T(i + j == target ? of - p.scale : of);
+      }
+      *reinterpret_cast<Part*>(row + i) = part;
+    });
   }
   group.once([&] { p.losses.data[n] = greatest + logf(total) - picked; });
 }
@@ -70,7 +69,8 @@ __global__ void __launch_bounds__(block_threads, 1) cross_entropy_block(const ke
 template <class T>
 void launch_cross_entropy(Context& context, Index rows, const kernels::CrossEntropy<T, float>& p) {
   const auto bytes = static_cast<std::size_t>(p.logits.cols) * sizeof(T);
-  if (bytes > context.shared_bytes) return launch_rows(context, rows, p);
+  constexpr std::size_t beside = 256;  // what the reductions take of a block's shared memory, and more
+  if (bytes + beside > context.shared_bytes) return launch_rows(context, rows, p);
   const auto places = reinterpret_cast<std::uintptr_t>(p.logits.data) |
                       static_cast<std::uintptr_t>(p.logits.stride | p.logits.cols) * sizeof(T);
   const auto kernel = places % 16 == 0 ? cross_entropy_block<T, true> : cross_entropy_block<T, false>;

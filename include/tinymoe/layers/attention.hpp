@@ -271,7 +271,9 @@ struct Attention {
       const kernels::CacheStore<T> store{k, v, cache, RowPositions(pass)};
       if constexpr (Position::rotary) {
         const auto turned = saved.qkv.middle_cols(0, query_width + key_width);
-        backend.launch(x.rows, kernels::RotateIntoCache<T, M>{turned, store, head_dim, pass.settings.rope_theta});
+        backend.launch(x.rows,
+                       kernels::RotateIntoCache<T, M>{turned, store, head_dim,
+                                                      kernels::RopeAngle(pass.settings.rope_theta, head_dim / 2)});
       } else {
         backend.launch(x.rows, store);
       }

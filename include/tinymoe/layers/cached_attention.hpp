@@ -66,15 +66,15 @@ struct RotateIntoCache {
   View<T> turned;  // q and k: (N, (H + G)·d)
   CacheStore<T> store;
   Index head_dim;
-  double theta;
+  RopeAngle turn;  // of the heads' pairs
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     const Index width = head_dim, half = width / 2, heads = turned.cols / width, position = store.positions(n);
-    const RopeAngle angle(theta, half);
+    const RopeAngle angle = turn;
     T* row = turned.row(n);
     group.each(half, [=](Index i) {
-      const double turn = angle(position, i);
-      const M cosine = M(std::cos(turn)), sine = M(std::sin(turn));
+      M cosine, sine;
+      angle.turn(position, i, cosine, sine);
       for (Index head = 0; head < heads; ++head) {
         T *low = row + head * width + i, *high = low + half;
         const M a = M(*low), b = M(*high);

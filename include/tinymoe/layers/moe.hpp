@@ -110,13 +110,22 @@ struct GatherBackward {
   View<T> dx;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    using C = Compute<T>;
     const std::int32_t* slot = slots.row(n);
+    const Index choices = slots.cols, stride = dsorted.stride;
+    const T* from = dsorted.data;
     T* to = dx.row(n);
-    for (Index k = 0; k < slots.cols; ++k) {
-      if (slot[k] < 0) continue;
-      const T* from = dsorted.row(slot[k]);
-      group.each(dx.cols, [=](Index i) { to[i] = T(to[i] + from[i]); });
+    if (choices == 2 && slot[0] >= 0 && slot[1] >= 0) {
+      const T *first = from + slot[0] * stride, *second = from + slot[1] * stride;
+      return group.each(dx.cols, [=](Index i) { to[i] = T(C(to[i]) + C(first[i]) + C(second[i])); });
     }
+    group.each(dx.cols, [=](Index i) {
+      C total = C(to[i]);
+      for (Index k = 0; k < choices; ++k) {
+        if (slot[k] >= 0) total += C(from[slot[k] * stride + i]);
+      }
+      to[i] = T(total);
+    });
   }
 };
 

@@ -52,6 +52,20 @@ struct RopeAngle {
   TINYMOE_EVERYWHERE double operator()(Index position, Index i) const {
     return static_cast<double>(position) * std::exp(-log_theta * static_cast<double>(i) * inverse);
   }
+
+  /// The turn's cosine and sine. On a device the turn is brought to within half a circle in double, and the rest is
+  /// float32: a double's sine takes longer there than what is done with it.
+  template <class M>
+  TINYMOE_EVERYWHERE void turn(Index position, Index i, M& cosine, M& sine) const {
+    const double angle = (*this)(position, i);
+#if defined(__CUDA_ARCH__)
+    const double circles = std::floor(angle * 0.15915494309189535 + 0.5);
+    const auto rest = static_cast<float>(angle - circles * 6.283185307179586);
+    cosine = M(::cosf(rest)), sine = M(::sinf(rest));
+#else
+    cosine = M(std::cos(angle)), sine = M(std::sin(angle));
+#endif
+  }
 };
 
 /// Row t of the table: the cosines, then the sines, of position first + t, or of row t of a pass whose sequences begin
@@ -67,11 +81,7 @@ struct RopeTable {
     M* row = table.row(t);
     const Index half = table.cols / 2, position = own.firsts.empty() ? first + t : own(t);
     const RopeAngle angle(theta, half);
-    group.each(half, [=](Index i) {
-      const double turn = angle(position, i);
-      row[i] = M(std::cos(turn));
-      row[half + i] = M(std::sin(turn));
-    });
+    group.each(half, [=](Index i) { angle.turn(position, i, row[i], row[half + i]); });
   }
 };
 

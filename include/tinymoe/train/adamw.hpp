@@ -27,11 +27,13 @@ struct AdamWStep {
     const M step = rate / mean_correction, root = M(1) / std::sqrt(square_correction);
     const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
     const auto move = [=](Index i) {
-      const M gradient = g[i] * scale;
-      m[i] = b1 * m[i] + (M(1) - b1) * gradient;
-      v[i] = b2 * v[i] + (M(1) - b2) * gradient * gradient;
-      g[i] = M(0);
-      return w[i] = keep * w[i] - step * m[i] / (std::sqrt(v[i]) * root + eps);
+      // All is read before anything is written, so that a device waits for its memory once.
+      const M gradient = g[i] * scale, old_mean = m[i], old_square = v[i], old = w[i];
+      const M new_mean = b1 * old_mean + (M(1) - b1) * gradient;
+      const M new_square = b2 * old_square + (M(1) - b2) * gradient * gradient;
+      const M moved = keep * old - step * new_mean / (std::sqrt(new_square) * root + eps);
+      m[i] = new_mean, v[i] = new_square, g[i] = M(0), w[i] = moved;
+      return moved;
     };
     if (copy == nullptr) {
       group.each(chunk.size, [=](Index i) { move(i); });

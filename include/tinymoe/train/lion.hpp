@@ -26,11 +26,11 @@ struct LionStep {
     const M scale = clip[1], step = rate, b1 = beta1, b2 = beta2;
     const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
     const auto move = [=](Index i) {
-      const M gradient = g[i] * scale;
-      const auto direction = real_part(b1 * m[i] + (M(1) - b1) * gradient);
-      m[i] = b2 * m[i] + (M(1) - b2) * gradient;
-      g[i] = M(0);
-      return w[i] = keep * w[i] - (direction > 0 ? step : (direction < 0 ? -step : M(0)));
+      const M gradient = g[i] * scale, old_mean = m[i], old = w[i];  // all is read before anything is written
+      const auto direction = real_part(b1 * old_mean + (M(1) - b1) * gradient);
+      const M moved = keep * old - (direction > 0 ? step : (direction < 0 ? -step : M(0)));
+      m[i] = b2 * old_mean + (M(1) - b2) * gradient, g[i] = M(0), w[i] = moved;
+      return moved;
     };
     if (copy == nullptr) {
       group.each(chunk.size, [=](Index i) { move(i); });

@@ -1,0 +1,26 @@
+#pragma once
+/// @file
+/// Elements that are loaded and stored 16 bytes at a time.
+
+#include <cstddef>
+#include <cstdint>
+
+namespace tinymoe::detail::cuda {
+
+/// 16 bytes of elements, loaded at once.
+template <class T>
+struct alignas(16) Vector {
+  static constexpr int size = 16 / sizeof(T);
+  T values[static_cast<std::size_t>(size)];
+};
+
+/// Whether all rows of these matrices, and their parts of `width` elements, begin at multiples of 16 bytes.
+template <class T, class... Matrices>
+bool rows_aligned(std::ptrdiff_t width, const Matrices&... matrices) {
+  auto bits = static_cast<std::uintptr_t>(width) * sizeof(T);
+  ((bits |= reinterpret_cast<std::uintptr_t>(matrices.data) | static_cast<std::uintptr_t>(matrices.stride) * sizeof(T)),
+   ...);
+  return bits % 16 == 0;
+}
+
+}  // namespace tinymoe::detail::cuda
