@@ -104,7 +104,8 @@ class Passes {
   }
 
   /// Sends a micro-batch ahead, behind what the device was given before, so that it is there when the step is over; the
-  /// pass that is given the same tokens finds them there. Other passes may come before it; another plan, or another micro-batch sent ahead, drops it.
+  /// pass that is given the same tokens finds them there. Other passes may come before it; another plan, or another
+  /// micro-batch sent ahead, drops it.
   void stage(std::span<const Token> inputs, std::span<const Token> targets) {
     staged_ = false;
     send(1 - slot_, inputs, targets);
