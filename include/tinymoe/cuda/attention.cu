@@ -2,8 +2,6 @@
 /// Causal attention and its gradients: on the tensor cores where they have the type and the head fits, by rows
 /// elsewhere.
 
-#include <initializer_list>
-
 #include "tinymoe/cuda/attention_rows.cuh"
 #include "tinymoe/cuda/attention_tiles.cuh"
 
@@ -12,16 +10,6 @@ namespace tinymoe::detail::cuda {
 namespace {
 
 constexpr Index widest_head = 256;
-
-/// Whether the heads in all these matrices begin at multiples of 16 bytes and are as long.
-template <class T>
-bool heads_aligned(Index width, std::initializer_list<View<const T>> matrices) {
-  auto bits = static_cast<std::uintptr_t>(width) * sizeof(T);
-  for (const auto& matrix : matrices) {
-    bits |= reinterpret_cast<std::uintptr_t>(matrix.data) | static_cast<std::uintptr_t>(matrix.stride) * sizeof(T);
-  }
-  return bits % 16 == 0;
-}
 
 void check_width(Index width) {
   if (width > widest_head) {
@@ -85,7 +73,7 @@ void attention_forward(Context& context, const AttentionShape& shape, View<const
   const Index rows = shape.batch * shape.time;
   if (rows == 0) return;
   check_width(shape.head_dim);
-  const AttentionForward<T> p{shape, q, k, v, y, log_sum, heads_aligned<T>(shape.head_dim, {q, k, v, y})};
+  const AttentionForward<T> p{shape, q, k, v, y, log_sum, rows_aligned<T>(shape.head_dim, q, k, v, y)};
   if constexpr (sizeof(T) == 2) {
     const bool done = with_tile_width(shape.head_dim, [&](auto width) {
       start_tiles(context, forward_tiles<T, width>, parts_of(shape.time, own_rows) * shape.heads * shape.batch,
@@ -108,7 +96,7 @@ void attention_backward(Context& context, const AttentionShape& shape, View<cons
               dim3(row_warps * warp_size), 0, context.stream, shape, y, dy, delta),
         "starting attention");
   const AttentionBackward<T> p{
-      shape, q, k, v, dy, log_sum, delta, dq, dk, dv, heads_aligned<T>(shape.head_dim, {q, k, v, dy, dq, dk, dv})};
+      shape, q, k, v, dy, log_sum, delta, dq, dk, dv, rows_aligned<T>(shape.head_dim, q, k, v, dy, dq, dk, dv)};
   if constexpr (sizeof(T) == 2) {
     const bool done = with_tile_width(shape.head_dim, [&](auto width) {
       const Index tiles = parts_of(shape.time, own_rows);

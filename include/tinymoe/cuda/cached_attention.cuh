@@ -68,13 +68,9 @@ __global__ void __launch_bounds__(cached_threads, 1)
 
 template <class T>
 void launch_cached_attention(Context& context, Index rows, const kernels::CachedAttention<T, float>& p) {
-  auto bits = static_cast<std::uintptr_t>(p.shape.head_dim) * sizeof(T);
-  const auto look_at = [&](const auto& view) {
-    bits |= reinterpret_cast<std::uintptr_t>(view.data) | static_cast<std::uintptr_t>(view.stride) * sizeof(T);
-  };
-  look_at(p.query), look_at(p.cache.key), look_at(p.cache.value);
   const Index vectors = p.shape.head_dim / Vector<T>::size;
-  if (bits % 16 != 0 || vectors > cached_threads) return launch_rows(context, rows, p);
+  const bool aligned = rows_aligned<T>(p.shape.head_dim, p.query, p.cache.key, p.cache.value);
+  if (!aligned || vectors > cached_threads) return launch_rows(context, rows, p);
   check(start(cached_attention_block<T>, dim3(static_cast<unsigned>(rows)), dim3(cached_threads), 0, context.stream, p),
         "starting attention");
 }

@@ -71,9 +71,8 @@ void launch_cross_entropy(Context& context, Index rows, const kernels::CrossEntr
   const auto bytes = static_cast<std::size_t>(p.logits.cols) * sizeof(T);
   constexpr std::size_t beside = 256;  // what the reductions take of a block's shared memory, and more
   if (bytes + beside > context.shared_bytes) return launch_rows(context, rows, p);
-  const auto places = reinterpret_cast<std::uintptr_t>(p.logits.data) |
-                      static_cast<std::uintptr_t>(p.logits.stride | p.logits.cols) * sizeof(T);
-  const auto kernel = places % 16 == 0 ? cross_entropy_block<T, true> : cross_entropy_block<T, false>;
+  const bool aligned = rows_aligned<T>(p.logits.cols, p.logits);
+  const auto kernel = aligned ? cross_entropy_block<T, true> : cross_entropy_block<T, false>;
   if (bytes > std::size_t{48} << 10) {
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
           "taking shared memory");
