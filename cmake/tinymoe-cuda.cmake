@@ -51,7 +51,7 @@ target_link_libraries(tinymoe_cuda_flags INTERFACE tinymoe::tinymoe CUDA::cudart
 
 add_library(tinymoe_cuda INTERFACE)
 add_library(tinymoe::cuda ALIAS tinymoe_cuda)
-foreach(unit context products sort attention rows_float rows_bfloat16 rows_float16)
+foreach(unit context products matmul sort attention rows_float rows_bfloat16 rows_float16)
   target_sources(tinymoe_cuda INTERFACE ${tinymoe_cuda_sources}/${unit}.cu)
 endforeach()
 target_link_libraries(tinymoe_cuda INTERFACE tinymoe_cuda_flags)
