@@ -44,6 +44,25 @@ class LaneGroup {
     for (Index i = rank_; i < n; i += size()) total += f(i);
     return reduce(total, [](T a, T b) { return a + b; });
   }
+  /// Elements of arrays in pairs, so that other lanes have them than have their indices.
+  template <class F, class... Arrays>
+  requires(sizeof...(Arrays) > 0) void each(Index n, F&& f, Arrays... arrays) const {
+    for (Index i = 0; i < n; ++i) {
+      if (i / 2 % size() == rank_) f(tinymoe::detail::element(arrays, i)...);
+    }
+    lanes_->barrier.arrive_and_wait();
+  }
+  template <class F, class... Arrays>
+  requires(sizeof...(Arrays) > 0) auto sum(Index n, F&& f, Arrays... arrays) const {
+    using T = std::remove_cvref_t<std::invoke_result_t<F&, tinymoe::detail::Element<Arrays>...>>;
+    T total{};
+    for (Index i = 0; i < n; ++i) {
+      if (i / 2 % size() == rank_) total += f(tinymoe::detail::element(arrays, i)...);
+    }
+    const T all = reduce(total, [](T a, T b) { return a + b; });
+    lanes_->barrier.arrive_and_wait();
+    return all;
+  }
   template <class F>
   auto max(Index n, F&& f) const {
     using T = std::remove_cvref_t<decltype(real_part(f(Index{})))>;

@@ -15,14 +15,45 @@
 ///     e^x in `sum` and divide it in `each`, but what `once` reads of it must have gone through an `each` first.
 ///   - What all lanes read outside of these calls must not be written before an `each` or `once` has ended: a fast lane
 ///     would write what a slow one has yet to read.
+///
+/// `each` and `sum` also go through the elements of arrays: f gets those at one index, of an array of constants to be
+/// read, of another one to be read and written, and of `write_only(array)` to be written alone. A GPU then moves 16
+/// bytes at a time, so this is the form for all that goes through a row's memory. Which lane has an index depends on
+/// the arrays, and such a `sum` ends in a barrier, too. No two arrays may overlap, unless they are the same from the
+/// start.
 
 #include <concepts>
 #include <type_traits>
+#include <utility>
 
 #include "tinymoe/backend/math.hpp"
 #include "tinymoe/core/platform.hpp"
 
 namespace tinymoe {
+
+/// An array that `each` or `sum` only writes to.
+template <class T>
+struct WriteOnly {
+  T* data;
+};
+template <class T>
+TINYMOE_EVERYWHERE TINYMOE_INLINE WriteOnly<T> write_only(T* data) {
+  return {data};
+}
+
+namespace detail {
+/// What f gets of an array at one index.
+template <class T>
+TINYMOE_EVERYWHERE TINYMOE_INLINE T& element(T* array, Index i) {
+  return array[i];
+}
+template <class T>
+TINYMOE_EVERYWHERE TINYMOE_INLINE T& element(WriteOnly<T> array, Index i) {
+  return array.data[i];
+}
+template <class Array>
+using Element = decltype(element(std::declval<Array>(), Index{}));
+}  // namespace detail
 
 /// The group of a CPU: one lane, whose loops are vectorised. Calls of `f` for different indices must not depend on each
 /// other.
@@ -35,6 +66,11 @@ struct SerialGroup {
   TINYMOE_INLINE void each(Index n, F&& f) const {
 #pragma omp simd
     for (Index i = 0; i < n; ++i) f(i);
+  }
+  /// f(the arrays' elements 0) … f(the arrays' elements n − 1).
+  template <class F, class... Arrays>
+  requires(sizeof...(Arrays) > 0) TINYMOE_INLINE void each(Index n, F&& f, Arrays... arrays) const {
+    each(n, [=](Index i) { f(detail::element(arrays, i)...); });
   }
 
   /// f(0) + … + f(n − 1); every lane gets the sum.
@@ -49,6 +85,12 @@ struct SerialGroup {
       for (Index i = 0; i < n; ++i) total += f(i);
     }
     return total;
+  }
+
+  /// The sum of f(the arrays' elements 0) … f(the arrays' elements n − 1).
+  template <class F, class... Arrays>
+  requires(sizeof...(Arrays) > 0) TINYMOE_INLINE auto sum(Index n, F&& f, Arrays... arrays) const {
+    return sum(n, [=](Index i) { return f(detail::element(arrays, i)...); });
   }
 
   /// The greatest of f(0) … f(n − 1), by real part; n > 0.

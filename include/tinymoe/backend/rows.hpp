@@ -40,9 +40,8 @@ struct Add {
   View<T> y;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
-    const T* from = x.row(row);
-    T* to = y.row(row);
-    group.each(y.cols, [=](Index i) { to[i] = T(to[i] + from[i]); });
+    group.each(
+        y.cols, [](T& to, T from) { to = T(to + from); }, y.row(row), x.row(row));
   }
 };
 
@@ -53,9 +52,8 @@ struct CopyRow {
   View<T> to;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
-    const T* in = from.row(row);
-    T* out = to.row(row);
-    group.each(to.cols, [=](Index i) { out[i] = in[i]; });
+    group.each(
+        to.cols, [](T& out, T in) { out = in; }, write_only(to.row(row)), from.row(row));
   }
 };
 
@@ -66,10 +64,8 @@ struct Sum {
   View<T> out;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
-    const T* a = x.row(row);
-    const T* b = y.row(row);
-    T* to = out.row(row);
-    group.each(out.cols, [=](Index i) { to[i] = T(a[i] + b[i]); });
+    group.each(
+        out.cols, [](T& to, T a, T b) { to = T(a + b); }, write_only(out.row(row)), x.row(row), y.row(row));
   }
 };
 
@@ -109,13 +105,13 @@ template <class M, class Group, class Row>
 TINYMOE_EVERYWHERE TINYMOE_INLINE void add_rows(Group group, Index rows, Index cols, M* to, Row row) {
   Index r = 0;
   for (; r + 4 <= rows; r += 4) {
-    const auto *a = row(r), *b = row(r + 1), *c = row(r + 2), *d = row(r + 3);
-    group.each(cols, [=](Index i) { to[i] = to[i] + M(a[i]) + M(b[i]) + M(c[i]) + M(d[i]); });
+    group.each(
+        cols, [](M& total, auto a, auto b, auto c, auto d) { total = total + M(a) + M(b) + M(c) + M(d); }, to, row(r),
+        row(r + 1), row(r + 2), row(r + 3));
   }
-  for (; r < rows; ++r) {
-    const auto* a = row(r);
-    group.each(cols, [=](Index i) { to[i] += M(a[i]); });
-  }
+  for (; r < rows; ++r)
+    group.each(
+        cols, [](M& total, auto a) { total += M(a); }, to, row(r));
 }
 
 /// partial[chunk, c] = Σ x[n, c] over the rows of one chunk: kernel row chunk · blocks + block of columns.

@@ -12,6 +12,7 @@
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
+#include "tinymoe/cuda/vector.cuh"
 
 /// Instantiates a row kernel for the device. A type with a comma needs no more than that.
 #define TINYMOE_CUDA_KERNEL(...)                                                                            \
@@ -22,6 +23,47 @@ namespace tinymoe::detail::cuda {
 
 /// Threads of a block at most.
 inline constexpr int block_threads = 512;
+
+/// `size` neighbours of an array, loaded at once unless they are only written, for f to get one by one.
+template <class Array, int size>
+struct Neighbours;
+template <class T, int size>
+struct Neighbours<const T*, size> {
+  Vector<T, size> elements;
+  __device__ Neighbours(const T* array, Index i) : elements(*reinterpret_cast<const Vector<T, size>*>(array + i)) {}
+  __device__ const T& operator[](int j) const { return elements.values[j]; }
+  __device__ void store() const {}
+};
+template <class T, int size>
+struct Neighbours<T*, size> {
+  T* at;
+  Vector<T, size> elements;
+  __device__ Neighbours(T* array, Index i) : at(array + i), elements(*reinterpret_cast<Vector<T, size>*>(at)) {}
+  __device__ T& operator[](int j) { return elements.values[j]; }
+  __device__ void store() const { *reinterpret_cast<Vector<T, size>*>(at) = elements; }
+};
+template <class T, int size>
+struct Neighbours<WriteOnly<T>, size> {
+  T* at;
+  Vector<T, size> elements;
+  __device__ Neighbours(WriteOnly<T> array, Index i) : at(array.data + i) {}
+  __device__ T& operator[](int j) { return elements.values[j]; }
+  __device__ void store() const { *reinterpret_cast<Vector<T, size>*>(at) = elements; }
+};
+
+template <class Array>
+using ElementOf = std::remove_cvref_t<tinymoe::detail::Element<Array>>;
+
+/// Elements that a lane takes at once: 16 bytes of the smallest ones.
+template <class... Arrays>
+inline constexpr int neighbours_of = static_cast<int>(16 / std::min({sizeof(ElementOf<Arrays>)...}));
+
+/// How many of the first n elements can be had so: all whole groups of neighbours, or none.
+template <int size, class... Arrays>
+__device__ Index in_vectors(Index n, Arrays... arrays) {
+  const auto bits = (reinterpret_cast<std::uintptr_t>(&tinymoe::detail::element(arrays, 0)) | ...);
+  return bits % 16 == 0 ? n - n % size : 0;
+}
 
 /// The lanes that work on one row: a warp, or a whole block.
 struct LaneGroup {
@@ -38,12 +80,29 @@ struct LaneGroup {
     barrier();
   }
 
+  /// f(elements i of the arrays) for i < n, neighbours 16 bytes at a time on one lane.
+  template <class F, class... Arrays>
+  requires(sizeof...(Arrays) > 0) __device__ void each(Index n, F&& f, Arrays... arrays) const {
+    go_through(n, f, arrays...);
+    barrier();
+  }
+
   /// f(0) + … + f(n − 1): each lane's in order, then the lanes' by a fixed tree.
   template <class F>
   __device__ auto sum(Index n, F&& f) const {
     using T = std::remove_cvref_t<std::invoke_result_t<F&, Index>>;
     T total{};
     for (Index i = lane; i < n; i += lanes) total += f(i);
+    return together(total, [](T a, T b) { return a + b; });
+  }
+
+  /// The same of f(elements i of the arrays).
+  template <class F, class... Arrays>
+  requires(sizeof...(Arrays) > 0) __device__ auto sum(Index n, F&& f, Arrays... arrays) const {
+    using T = std::remove_cvref_t<std::invoke_result_t<F&, tinymoe::detail::Element<Arrays>...>>;
+    T total{};
+    go_through(
+        n, [&](auto&&... elements) { total += f(elements...); }, arrays...);
     return together(total, [](T a, T b) { return a + b; });
   }
 
@@ -73,6 +132,23 @@ struct LaneGroup {
     } else {
       sync_warp();
     }
+  }
+
+  /// f(elements i of the arrays) for this lane's i < n.
+  template <class F, class... Arrays>
+  __device__ void go_through(Index n, F&& f, Arrays... arrays) const {
+    constexpr int size = neighbours_of<Arrays...>;
+    const Index whole = in_vectors<size>(n, arrays...);
+    for (Index i = Index{lane} * size; i < whole; i += Index{lanes} * size) {
+      at_once<size>(f, Neighbours<Arrays, size>(arrays, i)...);
+    }
+    for (Index i = whole + lane; i < n; i += lanes) f(tinymoe::detail::element(arrays, i)...);
+  }
+  template <int size, class F, class... Parts>
+  __device__ static void at_once(F& f, Parts... parts) {
+#pragma unroll
+    for (int j = 0; j < size; ++j) f(parts[j]...);
+    (parts.store(), ...);
   }
 
   template <class T, class Join>

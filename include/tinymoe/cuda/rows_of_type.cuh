@@ -3,23 +3,16 @@
 /// The row kernels of this library, by the type of the activations. A kernel that is missing here is missing when a
 /// program is linked, by its name.
 
-#include "tinymoe/cuda/activation.cuh"
-#include "tinymoe/cuda/adamw.cuh"
 #include "tinymoe/cuda/cached_attention.cuh"
+#include "tinymoe/cuda/rotate.cuh"
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/vocabulary.cuh"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/train/adamw.hpp"
 #include "tinymoe/train/average.hpp"
 #include "tinymoe/train/lion.hpp"
 #include "tinymoe/train/muon.hpp"
 #include "tinymoe/train/tally.hpp"
-
-/// An activation of the library, which the device computes in a form of its own.
-#define TINYMOE_CUDA_ACTIVATION(Kernel, Activation, T)                                                                 \
-  template <>                                                                                                          \
-  void tinymoe::detail::cuda::launch(Context& context, Index rows, const kernels::Kernel<tinymoe::Activation, T>& p) { \
-    launch_activation(context, rows, p);                                                                               \
-  }
 
 /// What T is the type of: first the kernels that the device has in a form of its own.
 #define TINYMOE_CUDA_ROWS(T)                                                                                        \
@@ -36,8 +29,8 @@
     launch_embedding_backward(context, rows, p);                                                                    \
   }                                                                                                                 \
   template <>                                                                                                       \
-  void tinymoe::detail::cuda::launch(Context& context, Index rows, const kernels::AdamWStep<T, float>& p) {         \
-    launch_adamw(context, rows, p);                                                                                 \
+  void tinymoe::detail::cuda::launch(Context& context, Index rows, const kernels::Rotate<T, float>& p) {            \
+    launch_rotate(context, rows, p);                                                                                \
   }                                                                                                                 \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Add<T>);                                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Sum<T>);                                                                    \
@@ -51,7 +44,6 @@
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::NormForward<T, float>);                                                     \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::AddNormForward<T, float>);                                                  \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::NormBackward<T, float>);                                                    \
-  TINYMOE_CUDA_KERNEL(tinymoe::kernels::Rotate<T, float>);                                                          \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::QkNormForward<T, float>);                                                   \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::QkNormBackward<T, float>);                                                  \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::CacheStore<T>);                                                             \
@@ -65,12 +57,13 @@
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::GatherBackward<T>);                                                         \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Combine<T, float>);                                                         \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::CombineBackward<T, float>);                                                 \
-  TINYMOE_CUDA_ACTIVATION(ActivationForward, SwiGlu, T)                                                             \
-  TINYMOE_CUDA_ACTIVATION(ActivationForward, Gelu, T)                                                               \
-  TINYMOE_CUDA_ACTIVATION(ActivationForward, Relu, T)                                                               \
-  TINYMOE_CUDA_ACTIVATION(ActivationBackward, SwiGlu, T)                                                            \
-  TINYMOE_CUDA_ACTIVATION(ActivationBackward, Gelu, T)                                                              \
-  TINYMOE_CUDA_ACTIVATION(ActivationBackward, Relu, T)                                                              \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::SwiGlu, T>);                                     \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::Gelu, T>);                                       \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::Relu, T>);                                       \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::SwiGlu, T>);                                    \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::Gelu, T>);                                      \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::Relu, T>);                                      \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::AdamWStep<T, float>);                                                       \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::LionStep<T, float>);                                                        \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::MuonMomentum<T, float>);                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::MuonNormalise<T, float>);                                                   \

@@ -7,10 +7,10 @@
 
 namespace tinymoe::detail::cuda {
 
-/// 16 bytes of elements, loaded at once.
-template <class T>
+/// Elements that are loaded at once, 16 bytes of them or a multiple of that.
+template <class T, int count = static_cast<int>(16 / sizeof(T))>
 struct alignas(16) Vector {
-  static constexpr int size = 16 / sizeof(T);
+  static constexpr int size = count;
   T values[static_cast<std::size_t>(size)];
 };
 

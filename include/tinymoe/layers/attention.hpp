@@ -62,12 +62,15 @@ struct QkNormForward {
     for (Index head = 0; head < inverse.cols; ++head) {
       T *to = x.row(n) + head * width, *kept = raw.row(n) + head * width;
       const T* gain = head < heads ? query_gain.data : key_gain.data;
-      const M square = group.sum(width, [=](Index i) { return M(to[i]) * M(to[i]); });
+      const T* in = to;
+      const auto keep = [](T& raw_v, T v) {
+        raw_v = v;
+        return M(v) * M(v);
+      };
+      const M square = group.sum(width, keep, write_only(kept), in);
       const M r = M(1) / std::sqrt(square / M(double(width)) + M(epsilon));
-      group.each(width, [=](Index i) {
-        kept[i] = to[i];
-        to[i] = T(M(to[i]) * r * M(gain[i]));
-      });
+      group.each(
+          width, [=](T& v, T g) { v = T(M(v) * r * M(g)); }, to, gain);
       group.once([&] { inverse.row(n)[head] = r; });
     }
   }
@@ -94,13 +97,16 @@ struct QkNormBackward {
         const T *x = raw.row(n) + head * width, *gain = head < heads ? query_gain.data : key_gain.data;
         M* dgain = head < heads ? dgains : dgains + width;
         const M r = inverse.row(n)[head];
-        const M along =
-            group.sum(width, [=](Index i) { return M(d[i]) * M(gain[i]) * M(x[i]) * r; }) / M(double(width));
-        group.each(width, [=](Index i) {
-          const M slope = M(d[i]);
-          dgain[i] += slope * M(x[i]) * r;
-          d[i] = T(r * (slope * M(gain[i]) - M(x[i]) * r * along));
-        });
+        const T* slopes = d;
+        const M along = group.sum(
+                            width, [=](T dv, T g, T v) { return M(dv) * M(g) * M(v) * r; }, slopes, gain, x) /
+                        M(double(width));
+        const auto back = [=](T& dv, M& total, T g, T v) {
+          const M slope = M(dv);
+          total += slope * M(v) * r;
+          dv = T(r * (slope * M(g) - M(v) * r * along));
+        };
+        group.each(width, back, d, dgain, gain, x);
       }
     }
   }

@@ -51,12 +51,9 @@ struct CacheStore {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     const Index row = cache.first_row(n / positions.time) + positions(n) % cache.capacity;
-    const T *k = key.row(n), *v = value.row(n);
-    T *to_k = cache.key.row(row), *to_v = cache.value.row(row);
-    group.each(key.cols, [=](Index i) {
-      to_k[i] = k[i];
-      to_v[i] = v[i];
-    });
+    const auto copy = [](T& k, T& v, T new_k, T new_v) { k = new_k, v = new_v; };
+    group.each(key.cols, copy, write_only(cache.key.row(row)), write_only(cache.value.row(row)), key.row(n),
+               value.row(n));
   }
 };
 

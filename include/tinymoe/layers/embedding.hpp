@@ -23,18 +23,16 @@ struct EmbeddingForward {
   RowPositions positions;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    T* to = x.row(n);
-    if (tokens.data[n] < 0) {
-      group.each(x.cols, [=](Index i) { to[i] = T(0); });
-      return;
-    }
+    const auto out = write_only(x.row(n));
+    if (tokens.data[n] < 0)
+      return group.each(
+          x.cols, [](T& to) { to = T(0); }, out);
     const T* from = weight.row(tokens.data[n]);
-    if (position.empty()) {
-      group.each(x.cols, [=](Index i) { to[i] = from[i]; });
-    } else {
-      const T* place = position.row(positions(n));
-      group.each(x.cols, [=](Index i) { to[i] = T(from[i] + place[i]); });
-    }
+    if (position.empty())
+      return group.each(
+          x.cols, [](T& to, T v) { to = v; }, out, from);
+    group.each(
+        x.cols, [](T& to, T v, T place) { to = T(v + place); }, out, from, position.row(positions(n)));
   }
 };
 
@@ -68,8 +66,8 @@ struct PositionBackward {
     for (Index start = 0; start < dx.rows; start += positions.time) {
       const Index n = start + p - positions(start);
       if (n < start || n >= start + positions.time || tokens.data[n] < 0) continue;
-      const T* from = dx.row(n);
-      group.each(dx.cols, [=](Index i) { to[i] += M(from[i]); });
+      group.each(
+          dx.cols, [](M& total, T slope) { total += M(slope); }, to, dx.row(n));
     }
   }
 };

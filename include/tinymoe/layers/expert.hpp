@@ -79,12 +79,14 @@ struct ActivationForward {
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     using C = Compute<T>;
     const Index width = activated.cols;
-    const T *h = hidden.row(n), *up = h + width;
+    const T* h = hidden.row(n);
     T* a = activated.row(n);
     if constexpr (Activation::gated) {
-      group.each(width, [=](Index i) { a[i] = T(Activation::value(C(h[i]), C(up[i]))); });
+      group.each(
+          width, [](T& to, T gate, T up) { to = T(Activation::value(C(gate), C(up))); }, write_only(a), h, h + width);
     } else {
-      group.each(width, [=](Index i) { a[i] = T(Activation::value(C(h[i]))); });
+      group.each(
+          width, [](T& to, T v) { to = T(Activation::value(C(v))); }, write_only(a), h);
     }
     if (dropout.active()) {
       dropout.template each<C>(group, n, width, 0, width, [=](Index i, C factor) { a[i] = T(C(a[i]) * factor); });
@@ -102,20 +104,23 @@ struct ActivationBackward {
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     using C = Compute<T>;
     const Index width = dactivated.cols;
-    const T *h = hidden.row(n), *up = h + width;
-    T *da = dactivated.row(n), *dh = dhidden.row(n), *dup = dh + width;
+    const T* h = hidden.row(n);
+    T *da = dactivated.row(n), *dh = dhidden.row(n);
+    const T* slopes = da;
     if (dropout.active()) {
       dropout.template each<C>(group, n, width, 0, width, [=](Index i, C factor) { da[i] = T(C(da[i]) * factor); });
     }
     if constexpr (Activation::gated) {
-      group.each(width, [=](Index i) {
+      const auto back = [](T& dgate, T& dup, T slope, T gate, T up) {
         C gate_slope, up_slope;
-        Activation::slopes(C(h[i]), C(up[i]), gate_slope, up_slope);
-        dh[i] = T(C(da[i]) * gate_slope);
-        dup[i] = T(C(da[i]) * up_slope);
-      });
+        Activation::slopes(C(gate), C(up), gate_slope, up_slope);
+        dgate = T(C(slope) * gate_slope);
+        dup = T(C(slope) * up_slope);
+      };
+      group.each(width, back, write_only(dh), write_only(dh + width), slopes, h, h + width);
     } else {
-      group.each(width, [=](Index i) { dh[i] = T(C(da[i]) * Activation::slope(C(h[i]))); });
+      group.each(
+          width, [](T& to, T slope, T v) { to = T(C(slope) * Activation::slope(C(v))); }, write_only(dh), slopes, h);
     }
   }
 };

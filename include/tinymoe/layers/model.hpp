@@ -49,9 +49,8 @@ struct Convert {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Index first = part * chunk, count = from.cols - first < chunk ? from.cols - first : chunk;
-    const From* in = from.data + first;
-    To* out = to.data + first;
-    group.each(count, [=](Index i) { out[i] = To(in[i]); });
+    group.each(
+        count, [](To& out, From in) { out = To(in); }, write_only(to.data + first), from.data + first);
   }
 };
 
@@ -66,9 +65,8 @@ struct Fill {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Index first = part * chunk, count = size - first < chunk ? size - first : chunk;
-    T* to = data + first;
-    const T filled = value;
-    group.each(count, [=](Index i) { to[i] = filled; });
+    group.each(
+        count, [filled = value](T& to) { to = filled; }, write_only(data + first));
   }
 };
 

@@ -26,8 +26,8 @@ struct Gather {
     const T* from = x.row(n);
     for (Index k = 0; k < slots.cols; ++k) {
       if (slots.row(n)[k] < 0) continue;
-      T* to = sorted.row(slots.row(n)[k]);
-      group.each(x.cols, [=](Index i) { to[i] = from[i]; });
+      group.each(
+          x.cols, [](T& to, T v) { to = v; }, write_only(sorted.row(slots.row(n)[k])), from);
     }
   }
 };
@@ -62,8 +62,13 @@ struct Combine {
     if (choices == 2 && slot[0] >= 0 && slot[1] >= 0) {  // by far the most common, and then one pass
       const T *first = from + slot[0] * stride, *second = from + slot[1] * stride;
       const M g0 = g[0], g1 = g[1];
-      if (r == nullptr) return group.each(y.cols, [=](Index i) { to[i] = T(g0 * M(first[i]) + g1 * M(second[i])); });
-      return group.each(y.cols, [=](Index i) { to[i] = T(M(r[i]) + (g0 * M(first[i]) + g1 * M(second[i]))); });
+      if (r == nullptr) {
+        return group.each(
+            y.cols, [=](T& out, T a, T b) { out = T(g0 * M(a) + g1 * M(b)); }, write_only(to), first, second);
+      }
+      return group.each(
+          y.cols, [=](T& out, T v, T a, T b) { out = T(M(v) + (g0 * M(a) + g1 * M(b))); }, write_only(to), r, first,
+          second);
     }
     group.each(y.cols, [=](Index i) {
       M total(0);
@@ -93,10 +98,11 @@ struct CombineBackward {
         continue;
       }
       const M g = gate.row(n)[k];
-      const T* out = sorted.row(slot);
-      T* to = dsorted.row(slot);
-      const M along = group.sum(dy.cols, [=](Index i) { return M(from[i]) * M(out[i]); });
-      group.each(dy.cols, [=](Index i) { to[i] = T(g * M(from[i])); });
+      const auto back = [=](T& to, T slope, T out) {
+        to = T(g * M(slope));
+        return M(slope) * M(out);
+      };
+      const M along = group.sum(dy.cols, back, write_only(dsorted.row(slot)), from, sorted.row(slot));
       group.once([&] { dgate.row(n)[k] = along; });
     }
   }
@@ -117,7 +123,8 @@ struct GatherBackward {
     T* to = dx.row(n);
     if (choices == 2 && slot[0] >= 0 && slot[1] >= 0) {
       const T *first = from + slot[0] * stride, *second = from + slot[1] * stride;
-      return group.each(dx.cols, [=](Index i) { to[i] = T(C(to[i]) + C(first[i]) + C(second[i])); });
+      return group.each(
+          dx.cols, [](T& total, T a, T b) { total = T(C(total) + C(a) + C(b)); }, to, first, second);
     }
     group.each(dx.cols, [=](Index i) {
       C total = C(to[i]);

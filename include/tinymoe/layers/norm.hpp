@@ -24,17 +24,24 @@ struct NormForward {
   double epsilon;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const T *in = x.row(n), *g = gain.data, *b = bias.data;
-    T* out = y.row(n);
+    const T* in = x.row(n);
+    const auto out = write_only(y.row(n));
     const Index width = x.cols;
     M centre(0);
-    if (!mean.empty()) centre = group.sum(width, [=](Index i) { return M(in[i]); }) / M(width);
-    const M square = group.sum(width, [=](Index i) { return (M(in[i]) - centre) * (M(in[i]) - centre); });
+    if (!mean.empty())
+      centre = group.sum(
+                   width, [](T v) { return M(v); }, in) /
+               M(width);
+    const M square = group.sum(
+        width, [=](T v) { return (M(v) - centre) * (M(v) - centre); }, in);
     const M r = M(1) / std::sqrt(square / M(width) + M(epsilon));
-    if (b != nullptr) {
-      group.each(width, [=](Index i) { out[i] = T((M(in[i]) - centre) * r * M(g[i]) + M(b[i])); });
+    if (!bias.empty()) {
+      group.each(
+          width, [=](T& to, T v, T g, T b) { to = T((M(v) - centre) * r * M(g) + M(b)); }, out, in, gain.data,
+          bias.data);
     } else {
-      group.each(width, [=](Index i) { out[i] = T((M(in[i]) - centre) * r * M(g[i])); });
+      group.each(
+          width, [=](T& to, T v, T g) { to = T((M(v) - centre) * r * M(g)); }, out, in, gain.data);
     }
     group.once([&] {
       inverse.data[n] = r;
@@ -51,9 +58,7 @@ struct AddNormForward {
   NormForward<T, M> norm;  // of the sum
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const T* from = residual.row(n);
-    T* to = sum.row(n);
-    group.each(sum.cols, [=](Index i) { to[i] = T(to[i] + from[i]); });
+    Add<T>{residual, sum}(group, n);
     norm(group, n);
   }
 };
@@ -78,15 +83,23 @@ struct NormBackward {
       const T *in = x.row(n), *d = dy.row(n);
       T* out = dx.row(n);
       const M r = inverse.data[n], centre = mean.empty() ? M(0) : mean.data[n];
-      const M along = group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]) * (M(in[i]) - centre) * r; }) / M(width);
+      const M along = group.sum(
+                          width, [=](T dv, T gv, T v) { return M(dv) * M(gv) * (M(v) - centre) * r; }, d, g, in) /
+                      M(width);
       M shift(0);
-      if (!mean.empty()) shift = group.sum(width, [=](Index i) { return M(d[i]) * M(g[i]); }) / M(width);
-      if (biased) group.each(width, [=](Index i) { dbias[i] += M(d[i]); });
-      group.each(width, [=](Index i) {
-        const M slope = M(d[i]), centred = M(in[i]) - centre;
-        dgain[i] += slope * centred * r;
-        out[i] = T(r * (slope * M(g[i]) - centred * r * along - shift));
-      });
+      if (!mean.empty())
+        shift = group.sum(
+                    width, [](T dv, T gv) { return M(dv) * M(gv); }, d, g) /
+                M(width);
+      if (biased)
+        group.each(
+            width, [](M& total, T dv) { total += M(dv); }, dbias, d);
+      const auto back = [=](T& to, M& total, T dv, T gv, T v) {
+        const M slope = M(dv), centred = M(v) - centre;
+        total += slope * centred * r;
+        to = T(r * (slope * M(gv) - centred * r * along - shift));
+      };
+      group.each(width, back, write_only(out), dgain, d, g, in);
     }
   }
 };

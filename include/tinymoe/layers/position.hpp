@@ -97,15 +97,15 @@ struct Rotate {
     const Index half = head_dim / 2;
     const M* cosine = table.row(n % table.rows);
     const M* sine = cosine + half;
-    const M sign = direction;
+    const auto turn = [sign = direction](T& low, T& high, M c, M s) {
+      const M a = M(low), b = M(high);
+      low = T(a * c - b * (sign * s));
+      high = T(b * c + a * (sign * s));
+    };
     for (Index head = 0; head < x.cols / head_dim; ++head) {
       T* low = x.row(n) + head * head_dim;
       T* high = low + half;
-      group.each(half, [=](Index i) {
-        const M a = M(low[i]), b = M(high[i]), s = sign * sine[i];
-        low[i] = T(a * cosine[i] - b * s);
-        high[i] = T(b * cosine[i] + a * s);
-      });
+      group.each(half, turn, low, high, cosine, sine);
     }
   }
 };

@@ -26,20 +26,21 @@ struct AdamWStep {
     const M scale = clip[1], b1 = beta1, b2 = beta2, eps = epsilon;
     const M step = rate / mean_correction, root = M(1) / std::sqrt(square_correction);
     const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
-    const auto move = [=](Index i) {
-      // All is read before anything is written, so that a device waits for its memory once.
-      const M gradient = g[i] * scale, old_mean = m[i], old_square = v[i], old = w[i];
-      const M new_mean = b1 * old_mean + (M(1) - b1) * gradient;
-      const M new_square = b2 * old_square + (M(1) - b2) * gradient * gradient;
-      const M moved = keep * old - step * new_mean / (std::sqrt(new_square) * root + eps);
-      m[i] = new_mean, v[i] = new_square, g[i] = M(0), w[i] = moved;
-      return moved;
+    const auto move = [=](M& weight, M& gradient, M& first, M& second) {
+      const M slope = gradient * scale;
+      first = b1 * first + (M(1) - b1) * slope;
+      second = b2 * second + (M(1) - b2) * slope * slope;
+      weight = keep * weight - step * first / (std::sqrt(second) * root + eps);
+      gradient = M(0);
     };
     if (copy == nullptr) {
-      group.each(chunk.size, [=](Index i) { move(i); });
+      group.each(chunk.size, move, w, g, m, v);
     } else {
-      T* to = copy + chunk.offset;
-      group.each(chunk.size, [=](Index i) { to[i] = T(move(i)); });
+      const auto move_and_copy = [=](M& weight, M& gradient, M& first, M& second, T& to) {
+        move(weight, gradient, first, second);
+        to = T(weight);
+      };
+      group.each(chunk.size, move_and_copy, w, g, m, v, write_only(copy + chunk.offset));
     }
   }
 };

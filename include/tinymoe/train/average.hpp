@@ -28,10 +28,8 @@ struct AverageStep {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Index first = part * piece, count = average.cols - first < piece ? average.cols - first : piece;
-    const M* from = weights.data + first;
-    M* to = average.data + first;
-    const M share = change;
-    group.each(count, [=](Index i) { to[i] += (from[i] - to[i]) * share; });
+    const auto move = [share = change](M& to, M from) { to += (from - to) * share; };
+    group.each(count, move, average.data + first, weights.data + first);
   }
 };
 
@@ -44,12 +42,12 @@ struct Exchange {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Index first = part * piece, count = a.cols - first < piece ? a.cols - first : piece;
-    M *x = a.data + first, *y = b.data + first;
-    group.each(count, [=](Index i) {
-      const M kept = x[i];
-      x[i] = y[i];
-      y[i] = kept;
-    });
+    const auto exchange = [](M& x, M& y) {
+      const M kept = x;
+      x = y;
+      y = kept;
+    };
+    group.each(count, exchange, a.data + first, b.data + first);
   }
 };
 

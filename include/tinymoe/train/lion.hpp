@@ -25,18 +25,21 @@ struct LionStep {
     M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.offset;
     const M scale = clip[1], step = rate, b1 = beta1, b2 = beta2;
     const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
-    const auto move = [=](Index i) {
-      const M gradient = g[i] * scale, old_mean = m[i], old = w[i];  // all is read before anything is written
-      const auto direction = real_part(b1 * old_mean + (M(1) - b1) * gradient);
-      const M moved = keep * old - (direction > 0 ? step : (direction < 0 ? -step : M(0)));
-      m[i] = b2 * old_mean + (M(1) - b2) * gradient, g[i] = M(0), w[i] = moved;
-      return moved;
+    const auto move = [=](M& weight, M& gradient, M& average) {
+      const M slope = gradient * scale;
+      const auto direction = real_part(b1 * average + (M(1) - b1) * slope);
+      weight = keep * weight - (direction > 0 ? step : (direction < 0 ? -step : M(0)));
+      average = b2 * average + (M(1) - b2) * slope;
+      gradient = M(0);
     };
     if (copy == nullptr) {
-      group.each(chunk.size, [=](Index i) { move(i); });
+      group.each(chunk.size, move, w, g, m);
     } else {
-      T* to = copy + chunk.offset;
-      group.each(chunk.size, [=](Index i) { to[i] = T(move(i)); });
+      const auto move_and_copy = [=](M& weight, M& gradient, M& average, T& to) {
+        move(weight, gradient, average);
+        to = T(weight);
+      };
+      group.each(chunk.size, move_and_copy, w, g, m, write_only(copy + chunk.offset));
     }
   }
 };

@@ -36,13 +36,13 @@ struct MuonMomentum {
     if (chunk.matrix == 0) return adamw(group, part);
     M *g = adamw.gradients + chunk.offset, *m = adamw.mean + chunk.offset;
     const M scale = adamw.clip[1], mu = momentum;
-    const M total = group.sum(chunk.size, [=](Index i) {
-      const M gradient = g[i] * scale;
-      m[i] = mu * m[i] + gradient;
-      const M update = gradient + mu * m[i];
-      g[i] = update;
-      return update * update;
-    });
+    const auto move = [=](M& gradient, M& average) {
+      const M slope = gradient * scale;
+      average = mu * average + slope;
+      gradient = slope + mu * average;
+      return gradient * gradient;
+    };
+    const M total = group.sum(chunk.size, move, g, m);
     group.once([&] { squares[part] = total; });
   }
 };
