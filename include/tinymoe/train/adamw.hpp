@@ -27,11 +27,12 @@ struct AdamWStep {
     const M step = rate / mean_correction, root = M(1) / std::sqrt(square_correction);
     const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
     const auto move = [=](M& weight, M& gradient, M& first, M& second) {
-      const M slope = gradient * scale;
-      first = b1 * first + (M(1) - b1) * slope;
-      second = b2 * second + (M(1) - b2) * slope * slope;
-      weight = keep * weight - step * first / (std::sqrt(second) * root + eps);
-      gradient = M(0);
+      // All is read before anything is written, so that memory is waited for once.
+      const M slope = gradient * scale, old_mean = first, old_square = second, old = weight;
+      const M new_mean = b1 * old_mean + (M(1) - b1) * slope;
+      const M new_square = b2 * old_square + (M(1) - b2) * slope * slope;
+      const M moved = keep * old - step * new_mean / (std::sqrt(new_square) * root + eps);
+      first = new_mean, second = new_square, gradient = M(0), weight = moved;
     };
     if (copy == nullptr) {
       group.each(chunk.size, move, w, g, m, v);
