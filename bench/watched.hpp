@@ -37,7 +37,7 @@ class Watched {
   using Master = typename B::Master;
   using Recording = typename B::Recording;
   static constexpr std::size_t logit_bytes = B::logit_bytes;
-  static constexpr Index recordable_pairs = B::recordable_pairs;
+  static constexpr Index recordable_pairs = B::recordable_pairs, few_pairs = B::few_pairs;
 
   explicit Watched(B& backend) : backend_(&backend) {}
 
@@ -124,6 +124,19 @@ class Watched {
         },
         [&] { backend_->sort_by_expert(selected, dispatch); });
   }
+  template <class Choose>
+  void route(View<const Scalar> x, View<const Scalar> w, View<const Scalar> bias, View<Scalar> logits,
+             const Choose& choose, const tinymoe::Dispatch& dispatch) {
+    run([&] { return product("logits, choices and sort", bytes_of(x) + bytes_of(w) + bytes_of(logits), x, w.rows); },
+        [&] { backend_->route(x, w, bias, logits, choose, dispatch); });
+  }
+  template <class Rotate, class Attend>
+  bool rotate_and_attend(const Rotate& rotate, const Attend& attend) {
+    bool done = false;
+    run([&] { return Work{"turn, store and attend to the cache"}; },
+        [&] { done = backend_->rotate_and_attend(rotate, attend); });
+    return done;
+  }
   void offsets_of_one(View<std::int32_t> offsets, Index rows) { backend_->offsets_of_one(offsets, rows); }
   Index slots_taken(const tinymoe::Dispatch& dispatch) const { return backend_->slots_taken(dispatch); }
 
@@ -166,12 +179,6 @@ class Watched {
   std::string name_of(Bank<T> weight) const {
     return name_of(weight.count, weight.rows, weight.cols);
   }
-  /// Bytes of a bank's matrices that so many rows meet at most.
-  template <class T>
-  static double bytes_met(Bank<T> bank, Index rows) {
-    return bytes_of(bank) * std::min(1.0, double(rows) / double(bank.count));
-  }
-
   /// `f`, and if operations are watched, again and again; `changed` is as after one time then.
   template <class Describe, class F>
   void run(Describe&& describe, F&& f, View<Scalar> changed = {}) {

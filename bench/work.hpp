@@ -34,6 +34,12 @@ double bytes_of(Bank<T> bank) {
   return double(bank.count * bank.rows * bank.cols) * sizeof(T);
 }
 
+/// Bytes of a bank's matrices that so many rows meet at most.
+template <class T>
+double bytes_met(Bank<T> bank, Index rows) {
+  return bytes_of(bank) * std::min(1.0, double(rows) / double(bank.count));
+}
+
 /// A kernel that is not below: its name and nothing else.
 template <class Kernel>
 Work work_of(const Kernel&, Index) {
@@ -127,6 +133,18 @@ Work work_of(const kernels::ActivationForward<Activation, T>& k, Index) {
 template <class Activation, class T>
 Work work_of(const kernels::ActivationBackward<Activation, T>& k, Index) {
   return {"activation backward", bytes_of(k.hidden) + bytes_of(k.dactivated) + bytes_of(k.dhidden)};
+}
+template <class Activation, class T, class M>
+Work work_of(const kernels::FewExpertInputs<Activation, T, M>& k, Index) {
+  return {"expert inputs, gathered and activated",
+          bytes_of(k.x) + bytes_met(k.weight, k.activated.rows) + bytes_of(k.activated),
+          2 * double(k.activated.rows) * double(k.weight.rows * k.weight.cols)};
+}
+template <class T, class M>
+Work work_of(const kernels::FewExpertOutputs<T, M>& k, Index) {
+  return {"expert outputs, combined",
+          bytes_of(k.activated) + bytes_met(k.weight, k.activated.rows) + bytes_of(k.residual) + bytes_of(k.y),
+          2 * double(k.activated.rows) * double(k.weight.rows * k.weight.cols)};
 }
 template <class T>
 Work work_of(const kernels::Add<T>& k, Index) {

@@ -29,6 +29,14 @@ using Classic = Transformer<
     Layers<1,
            MoEBlock<LayerNorm, Attention<Heads<3>, Learned>, Router<4, 2, ExpertChoice>, Expert<SwiGlu, Hidden<16>>>>>;
 
+/// Heads and widths that lie well for wide loads, which is what decoding has kernels of its own for; three choices of
+/// more experts than one block computes the logits of for two tokens.
+using Aligned = Transformer<
+    Vocab<260>, Context<16>, Width<32>,
+    Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, SlidingWindow<5>>, Router<4, 2>,
+                       Expert<SwiGlu, Hidden<24>>>>,
+    Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, Rope>, Router<100, 3, Bias>, Expert<Gelu, Hidden<16>, Bias>>>>;
+
 void need_gpu() {
   if (!Cuda::available()) skip("no GPU can be used here");
 }
@@ -174,7 +182,7 @@ TEMPLATE_TEST_CASE("a checkpoint of one device goes on on another", "[cuda]", Cu
   CHECK(train(cuda, 8, folder / "cuda4", folder / "same") == train(cuda, 8, {}, folder / "whole"));
 }
 
-TEMPLATE_TEST_CASE("a Cuda writes what the CPU writes", "[cuda]", Modern, Classic) {
+TEMPLATE_TEST_CASE("a Cuda writes what the CPU writes", "[cuda]", Modern, Classic, Aligned) {
   need_gpu();
   Cpu cpu(1);
   Cuda cuda;
@@ -219,6 +227,66 @@ TEMPLATE_TEST_CASE("a Cuda reads and writes in 16 bits", "[cuda]", CudaBfloat16,
   for (std::uint64_t turn = 0; turn < 6; ++turn) {
     same(found.step(both, random_tokens(2, 260, 5 + turn)), expected.step(both, random_tokens(2, 260, 5 + turn)));
   }
+}
+
+namespace {
+
+/// Counts what is launched.
+template <class B>
+struct Counting : B {
+  mutable Index launches = 0;
+  template <RowKernel Kernel>
+  void launch(Index rows, const Kernel& kernel) const {
+    ++launches;
+    B::launch(rows, kernel);
+  }
+  using T = typename B::Scalar;
+  void matmul(View<const T> x, View<const T> w, View<const T> bias, View<T> y) const {
+    ++launches;
+    B::matmul(x, w, bias, y);
+  }
+  template <class... A>
+  void grouped_matmul(const A&... a) const {
+    ++launches;
+    B::grouped_matmul(a...);
+  }
+  template <class... A>
+  void sort_by_expert(const A&... a) const {
+    ++launches;
+    B::sort_by_expert(a...);
+  }
+  template <class... A>
+  void route(const A&... a) const {
+    ++launches;
+    B::route(a...);
+  }
+  template <class... A>
+  bool rotate_and_attend(const A&... a) const {
+    ++launches;
+    return B::rotate_and_attend(a...);
+  }
+  template <class Work>
+  void replay(typename B::Recording&, Work&& work) const {
+    work();
+  }
+};
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("a token is eight launches a layer, and three", "[cuda]", Cuda, CudaBfloat16) {
+  need_gpu();
+  Counting<TestType> cuda;
+  using Arch = Transformer<
+      Vocab<260>, Context<16>, Width<32>,
+      Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>>, Router<4, 2>, Expert<SwiGlu, Hidden<24>>>>>;
+  const Model<Arch, Counting<TestType>> model(cuda, Seed{4});
+  Session session(model);
+  session.feed(random_tokens(3, 260));
+  cuda.launches = 0;
+  const Index sequence = 0;
+  const Token token = 5;
+  session.step({&sequence, 1}, {&token, 1});
+  CHECK(cuda.launches == 8 * Arch::layers + 3);
 }
 
 TEST_CASE("the steps of a model without mixtures are recorded", "[cuda]") {

@@ -69,6 +69,23 @@ void check_lanes() {
   CHECK(absolute_error(found[3], expected[3]) < 1e-13);
 }
 
+/// Mixtures of few pairs are kernels that gather, activate and combine by themselves.
+struct FewByLanes : Laned {
+  static constexpr Index few_pairs = 16;
+};
+struct FewByOracle : Reference<double> {
+  static constexpr Index few_pairs = 16;
+};
+static_assert(tinymoe::detail::few_pairs<FewByLanes> == 16 && tinymoe::detail::few_pairs<Laned> == 0);
+
+template <class Arch, class B>
+void check_few(const std::vector<Index>& chunks) {
+  B backend;
+  ModelTrial<Arch, B> trial(backend, {.batch = 2, .time = 7});
+  trial.forward();
+  check_decoding(trial, chunks, 1e-12);
+}
+
 }  // namespace
 
 TEST_CASE("a training pass by groups of several lanes", "[lanes]") {
@@ -82,4 +99,9 @@ TEST_CASE("decoding by groups of several lanes", "[lanes]") {
   trial.forward();
   check_decoding(trial, {1, 3}, 1e-12);
   check_decoding(trial, {9, 2}, 1e-12);  // as products
+}
+
+TEMPLATE_TEST_CASE("few tokens' mixtures without gathering", "[lanes]", FewByOracle, FewByLanes) {
+  SECTION("gated and plain experts, with biases and a shared one") { check_few<Plain, TestType>({1, 3, 5}); }
+  SECTION("one, three and any number of choices, some of them not taken") { check_few<Chosen, TestType>({1, 2}); }
 }

@@ -117,6 +117,14 @@ inline constexpr bool can_record = requires {
   typename B::Recording;
 };
 
+/// A backend for which a launch costs more than few rows do names `few_pairs`: a mixture that sends up to so many pairs
+/// in inference is then fewer and larger kernels. 0 where it does not.
+template <class B>
+inline constexpr Index few_pairs = 0;
+template <class B>
+requires requires { B::few_pairs; }
+inline constexpr Index few_pairs<B> = B::few_pairs;
+
 /// Declares a backend and defines nothing: what the concepts of layers are checked against.
 struct DeclaredBackend {
   using Scalar = float;

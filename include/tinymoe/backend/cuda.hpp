@@ -94,6 +94,12 @@ void grouped_matmul_weight(Context&, View<const T> dy, View<const T> x, View<con
 void sort_by_expert(Context&, View<const std::int32_t> selected, const Dispatch& dispatch);
 void offsets_of_one(Context&, View<std::int32_t> offsets, Index rows);
 
+template <class T, class Choose>
+void route(Context&, View<const T> x, View<const T> w, View<const T> bias, View<T> logits, const Choose& choose,
+           const Dispatch& dispatch);
+template <class Rotate, class Attend>
+bool rotate_and_attend(Context&, const Rotate& rotate, const Attend& attend);
+
 template <class T>
 void attention_forward(Context&, const AttentionShape&, View<const T> q, View<const T> k, View<const T> v, View<T> y,
                        View<float> log_sum);
@@ -118,6 +124,10 @@ class BasicCuda {
 
   /// A pass whose layers send up to this many pairs to experts routes them on the device, and can be recorded.
   static constexpr Index recordable_pairs = detail::cuda::few_rows;
+
+  /// Up to this many pairs a mixture is three launches in inference (layers/expert.hpp): for more, the second layer
+  /// would read its weights too often.
+  static constexpr Index few_pairs = 16;
 
   /// Throws DeviceError, in one sentence, where there is no such GPU or no driver.
   explicit BasicCuda(const CudaOptions& options = {})
@@ -199,6 +209,20 @@ class BasicCuda {
   }
   void offsets_of_one(View<std::int32_t> offsets, Index rows) const {
     detail::cuda::offsets_of_one(context(), offsets, rows);
+  }
+  /// logits = x wᵀ + bias, choose(group, n) for each token, and its choices sorted by expert: one launch where that is
+  /// little work.
+  template <class Choose>
+  void route(View<const T> x, View<const T> w, View<const T> bias, View<T> logits, const Choose& choose,
+             const Dispatch& dispatch) const {
+    assert(x.cols == w.cols && logits.rows == x.rows && logits.cols == w.rows && x.rows == dispatch.tokens());
+    detail::cuda::route<T>(context(), x, w, bias, logits, choose, dispatch);
+  }
+  /// `rotate` for each token and `attend` for each of its heads, in one launch; false if it cannot be one. A sequence
+  /// has one new token.
+  template <class Rotate, class Attend>
+  bool rotate_and_attend(const Rotate& rotate, const Attend& attend) const {
+    return detail::cuda::rotate_and_attend(context(), rotate, attend);
   }
   /// The host does not wait to know: the most there can be.
   Index slots_taken(const Dispatch& dispatch) const { return dispatch.size(); }

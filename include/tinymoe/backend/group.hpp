@@ -31,6 +31,19 @@
 
 namespace tinymoe {
 
+/// Two sums that are formed at once.
+template <class T>
+struct Two {
+  T first{}, second{};
+  TINYMOE_EVERYWHERE TINYMOE_INLINE Two& operator+=(const Two& other) {
+    first += other.first, second += other.second;
+    return *this;
+  }
+  TINYMOE_EVERYWHERE TINYMOE_INLINE Two operator+(const Two& other) const {
+    return {first + other.first, second + other.second};
+  }
+};
+
 /// An array that `each` or `sum` only writes to.
 template <class T>
 struct WriteOnly {

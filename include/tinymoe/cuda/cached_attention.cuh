@@ -1,7 +1,8 @@
 #pragma once
 /// @file
 /// Attention of few new tokens to a cache, the greater part of the time that writing a story takes beside the products:
-/// a block of threads for each head, which reads the keys and then the values 16 bytes at a time.
+/// a block of threads for each head, which reads the keys and then the values 16 bytes at a time. Where a sequence has
+/// one new token, the block turns its query and its key by itself, and the key is stored beside that.
 
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/vector.cuh"
@@ -9,28 +10,66 @@
 
 namespace tinymoe::detail::cuda {
 
-inline constexpr int cached_threads = 128;
+inline constexpr int cached_threads = 256;
+/// Heads that a block turns by itself are as wide at most.
+inline constexpr Index widest_turned = 256;
+/// Probabilities that a block keeps in shared memory; more lie in the scratch.
+inline constexpr Index most_shared_keys = 8192;
+
+/// Stands for rotation where the heads are turned and stored already.
+struct Turned {};
 
 /// One head of one new token; all heads begin at multiples of 16 bytes and are as long.
-template <class T>
+template <class T, class Rotate>
 __global__ void __launch_bounds__(cached_threads, 1)
-    cached_attention_block(const kernels::CachedAttention<T, float> p) {
+    cached_attention_block(const kernels::CachedAttention<T, float> p, const Rotate rotate, bool shares_memory) {
+  constexpr bool turns = !std::is_same_v<Rotate, Turned>;
   using V = Vector<T>;
   const Index part = blockIdx.x, n = part / p.shape.heads, head = part % p.shape.heads, width = p.shape.head_dim;
-  const kernels::CacheRuns runs(p.shape, p.positions(n), p.cache.capacity);
-  const Index first_row = p.cache.first_row(n / p.positions.time), col = head / p.shape.group() * width;
+  const Index kv_head = head / p.shape.group(), col = kv_head * width, position = p.positions(n);
+  const kernels::CacheRuns runs(p.shape, position, p.cache.capacity);
+  const Index first_row = p.cache.first_row(n / p.positions.time);
   const T* query = p.query.row(n) + head * width;
   const T* keys = p.cache.key.row(first_row) + col;
   const T* values = p.cache.value.row(first_row) + col;
   const Index key_stride = p.cache.key.stride, value_stride = p.cache.value.stride, count = runs.first + runs.second;
-  float* probability = p.scratch.data + part * (p.cache.capacity + width);
+  float* probability = shares_memory ? dynamic_shared<float>() : p.scratch.data + part * (p.cache.capacity + width);
   const auto row_of = [=](Index s) { return s < runs.first ? runs.start + s : s - runs.first; };
   const LaneGroup group{static_cast<int>(threadIdx.x), cached_threads};
   const float scale = static_cast<float>(p.shape.scale);
 
+  // The new token's own key and value, of which the last row of the cache is still without.
+  const T *new_key = nullptr, *new_value = nullptr;
+  if constexpr (turns) {
+    struct Place;
+    T* turned = static_shared<T, 2 * static_cast<int>(widest_turned), Place>();  // the query, then the key
+    const Index half = width / 2;
+    const T* key = rotate.store.key.row(n) + col;
+    new_value = rotate.store.value.row(n) + col;
+    group.each(half, [=, angle = rotate.turn](Index i) {
+      float cosine, sine;
+      angle.turn(position, i, cosine, sine);
+      const auto turn = [=](const T* from, T* to) {
+        const float a = float(from[i]), b = float(from[half + i]);
+        to[i] = T(a * cosine - b * sine);
+        to[half + i] = T(b * cosine + a * sine);
+      };
+      turn(query, turned);
+      turn(key, turned + widest_turned);
+    });
+    query = turned, new_key = turned + widest_turned;
+    if (head % p.shape.group() == 0) {
+      const Index row = first_row + position % p.cache.capacity;
+      T *to_key = rotate.store.cache.key.row(row) + col, *to_value = rotate.store.cache.value.row(row) + col;
+      group.each(width, [=](Index i) { to_key[i] = new_key[i], to_value[i] = new_value[i]; });
+    }
+  }
+  const auto is_new = [=](Index s) { return turns && s == count - 1; };
+
   group.each(count, [=](Index s) {
-    const T* key = keys + row_of(s) * key_stride;
+    const T* key = is_new(s) ? new_key : keys + row_of(s) * key_stride;
     float dot = 0;
+#pragma unroll 4
     for (Index i = 0; i < width; i += V::size) {
       const V a = *reinterpret_cast<const V*>(query + i), b = *reinterpret_cast<const V*>(key + i);
 #pragma unroll
@@ -42,14 +81,16 @@ __global__ void __launch_bounds__(cached_threads, 1)
   const float total = group.sum(count, [=](Index s) { return probability[s] = expf(probability[s] - greatest); });
 
   // Threads share the columns out by vectors, and what is left of them shares the keys out.
-  struct Place;
-  float* sums = static_shared<float, cached_threads * V::size, Place>();
+  struct Sums;
+  float* sums = static_shared<float, cached_threads * V::size, Sums>();
   const int vectors = static_cast<int>(width) / V::size, shares = cached_threads / vectors;
   const int vector = group.lane % vectors, share = group.lane / vectors;
   float sum[V::size] = {};
   if (share < shares) {
+#pragma unroll 4
     for (Index s = share; s < count; s += shares) {
-      const V value = *reinterpret_cast<const V*>(values + row_of(s) * value_stride + vector * V::size);
+      const T* row = is_new(s) ? new_value : values + row_of(s) * value_stride;
+      const V value = *reinterpret_cast<const V*>(row + vector * V::size);
       const float weight = probability[s];
 #pragma unroll
       for (int j = 0; j < V::size; ++j) sum[j] += weight * float(value.values[j]);
@@ -66,13 +107,35 @@ __global__ void __launch_bounds__(cached_threads, 1)
   });
 }
 
+template <class T, class Rotate>
+void start_cached_attention(Context& context, Index rows, const kernels::CachedAttention<T, float>& p,
+                            const Rotate& rotate) {
+  const bool shares_memory = p.cache.capacity <= most_shared_keys;
+  const std::size_t bytes = shares_memory ? static_cast<std::size_t>(p.cache.capacity) * sizeof(float) : 0;
+  check(start(cached_attention_block<T, Rotate>, dim3(static_cast<unsigned>(rows)), dim3(cached_threads), bytes,
+              context.stream, p, rotate, shares_memory),
+        "starting attention");
+}
+
+/// Whether the block can work on these heads.
+template <class T>
+bool suits_block(const kernels::CachedAttention<T, float>& p) {
+  return rows_aligned<T>(p.shape.head_dim, p.query, p.cache.key, p.cache.value) &&
+         p.shape.head_dim / Vector<T>::size <= cached_threads;
+}
+
 template <class T>
 void launch_cached_attention(Context& context, Index rows, const kernels::CachedAttention<T, float>& p) {
-  const Index vectors = p.shape.head_dim / Vector<T>::size;
-  const bool aligned = rows_aligned<T>(p.shape.head_dim, p.query, p.cache.key, p.cache.value);
-  if (!aligned || vectors > cached_threads) return launch_rows(context, rows, p);
-  check(start(cached_attention_block<T>, dim3(static_cast<unsigned>(rows)), dim3(cached_threads), 0, context.stream, p),
-        "starting attention");
+  if (!suits_block(p)) return launch_rows(context, rows, p);
+  start_cached_attention(context, rows, p, Turned{});
+}
+
+template <class T>
+bool launch_turned_attention(Context& context, const kernels::RotateIntoCache<T, float>& rotate,
+                             const kernels::CachedAttention<T, float>& p) {
+  const bool suits = suits_block(p) && p.shape.head_dim <= widest_turned && rows_aligned<T>(0, rotate.store.value);
+  if (suits && p.query.rows > 0) start_cached_attention(context, p.query.rows * p.shape.heads, p, rotate);
+  return suits;
 }
 
 }  // namespace tinymoe::detail::cuda

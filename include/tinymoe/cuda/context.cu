@@ -4,6 +4,7 @@
 #include "tinymoe/cuda/context.cuh"
 
 #include <algorithm>
+#include <cstring>
 
 namespace tinymoe::detail::cuda {
 
@@ -11,6 +12,9 @@ namespace {
 
 /// The compute capability from which there are cp.async and products in bfloat16.
 constexpr int least_capability = 8;
+
+/// Copies to the host of up to so many bytes land in pinned memory first; the logits of a token are such a copy.
+constexpr std::size_t landing_bytes = std::size_t{1} << 20;
 
 /// Stands for all kernels where the question is whether this program has code for a device.
 __global__ void no_operation() {}
@@ -210,8 +214,12 @@ void copy_to_device(Context& context, void* to, const void* from, std::size_t by
 void copy_to_host(Context& context, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   expect_no_recording(context, "a copy to the host");
-  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, context.stream), "copying to the host");
+  const bool lands = bytes <= landing_bytes;
+  if (lands && !context.landing) context.landing.emplace(landing_bytes);
+  check(cudaMemcpyAsync(lands ? context.landing->data : to, from, bytes, cudaMemcpyDeviceToHost, context.stream),
+        "copying to the host");
   synchronise(context);
+  if (lands) std::memcpy(to, context.landing->data, bytes);
 }
 
 void upload(Context& context, void* to, const void* from, std::size_t bytes) {

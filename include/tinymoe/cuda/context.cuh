@@ -8,6 +8,7 @@
 
 #include <array>
 #include <map>
+#include <optional>
 #include <tuple>
 #include <unordered_map>
 #include <utility>
@@ -144,6 +145,8 @@ class Context {
     Event free;
   };
   std::vector<Staging> staging;
+  /// Where small copies to the host land: a driver takes longer with memory that it must pin first.
+  std::optional<Pinned> landing;
 
  private:
   void open();

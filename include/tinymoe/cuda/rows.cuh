@@ -151,9 +151,18 @@ struct LaneGroup {
     (parts.store(), ...);
   }
 
+  template <class T>
+  __device__ static T exchange(T value, int mask) {
+    return shuffle_xor(value, mask);
+  }
+  template <class T>
+  __device__ static Two<T> exchange(Two<T> value, int mask) {
+    return {shuffle_xor(value.first, mask), shuffle_xor(value.second, mask)};
+  }
+
   template <class T, class Join>
   __device__ T together(T value, Join join) const {
-    for (int mask = warp_size / 2; mask > 0; mask /= 2) value = join(value, shuffle_xor(value, mask));
+    for (int mask = warp_size / 2; mask > 0; mask /= 2) value = join(value, exchange(value, mask));
     if (lanes > warp_size) {
       T* of_warps = static_shared<T, block_threads / warp_size, LaneGroup>();
       if (lane % warp_size == 0) of_warps[lane / warp_size] = value;

@@ -5,6 +5,7 @@
 
 #include "tinymoe/cuda/cached_attention.cuh"
 #include "tinymoe/cuda/rotate.cuh"
+#include "tinymoe/cuda/route.cuh"
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/vocabulary.cuh"
 #include "tinymoe/layers/model.hpp"
@@ -32,6 +33,13 @@
   void tinymoe::detail::cuda::launch(Context& context, Index rows, const kernels::Rotate<T, float>& p) {            \
     launch_rotate(context, rows, p);                                                                                \
   }                                                                                                                 \
+  template <>                                                                                                       \
+  bool tinymoe::detail::cuda::rotate_and_attend(Context& context, const kernels::RotateIntoCache<T, float>& rotate, \
+                                                const kernels::CachedAttention<T, float>& attend) {                 \
+    return launch_turned_attention(context, rotate, attend);                                                        \
+  }                                                                                                                 \
+  template void tinymoe::detail::cuda::route(Context&, View<const T>, View<const T>, View<const T>, View<T>,        \
+                                             const kernels::RouterForward<T, float>&, const Dispatch&);             \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Add<T>);                                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Sum<T>);                                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::CopyRow<T>);                                                                \
@@ -63,6 +71,10 @@
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::SwiGlu, T>);                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::Gelu, T>);                                      \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::Relu, T>);                                      \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::FewExpertInputs<tinymoe::SwiGlu, T, float>);                                \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::FewExpertInputs<tinymoe::Gelu, T, float>);                                  \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::FewExpertInputs<tinymoe::Relu, T, float>);                                  \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::FewExpertOutputs<T, float>);                                                \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::AdamWStep<T, float>);                                                       \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::LionStep<T, float>);                                                        \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::MuonMomentum<T, float>);                                                    \

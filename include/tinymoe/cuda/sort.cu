@@ -6,44 +6,17 @@
 #include <algorithm>
 #include <bit>
 
-#include "tinymoe/cuda/context.cuh"
-#include "tinymoe/cuda/device.cuh"
+#include "tinymoe/cuda/sort.cuh"
 
 namespace tinymoe::detail::cuda {
 
 namespace {
 
-/// Up to this many pairs one block sorts, in one launch.
-constexpr Index few_pairs = 1024;
-
 /// Experts whose counts the host is told: more are a vocabulary, whose rows no product needs.
 constexpr Index most_experts = 1024;
 
-/// One block: a pair's slot is the number of pairs before it in the order of (expert, number).
 __global__ void __launch_bounds__(1024) sort_few(View<const std::int32_t> selected, Dispatch dispatch) {
-  struct Place;
-  std::int32_t* expert_of = static_shared<std::int32_t, few_pairs, Place>();
-  const int count = static_cast<int>(selected.size()), own = static_cast<int>(threadIdx.x);
-  for (int pair = own; pair < count; pair += static_cast<int>(blockDim.x)) expert_of[pair] = selected.data[pair];
-  sync_block();
-  for (int pair = own; pair < count; pair += static_cast<int>(blockDim.x)) {
-    const std::int32_t expert = expert_of[pair];
-    std::int32_t slot = -1;
-    if (expert >= 0) {
-      slot = 0;
-      for (int other = 0; other < count; ++other) {
-        const std::int32_t e = expert_of[other];
-        slot += e >= 0 && (e < expert || (e == expert && other < pair)) ? 1 : 0;
-      }
-      dispatch.pairs.data[slot] = pair;
-    }
-    dispatch.slots.data[pair] = slot;
-  }
-  for (Index e = own; e < dispatch.offsets.cols; e += blockDim.x) {
-    std::int32_t before = 0;
-    for (int other = 0; other < count; ++other) before += expert_of[other] >= 0 && expert_of[other] < e ? 1 : 0;
-    dispatch.offsets.data[e] = before;
-  }
+  sort_in_block(selected, dispatch);
 }
 
 /// Keys that put the pairs without an expert last, and the pairs' numbers.
@@ -110,7 +83,7 @@ void sort_by_expert(Context& context, View<const std::int32_t> selected, const D
   if (count == 0) {
     return zero(context, dispatch.offsets.data, static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t));
   }
-  if (count <= few_pairs && experts <= most_experts) {
+  if (count <= few_pairs_sorted && experts <= most_experts) {
     check(start(sort_few, dim3(1), dim3(static_cast<unsigned>(std::min<Index>(1024, std::max<Index>(32, count)))), 0,
                 context.stream, selected, dispatch),
           "starting a sort");

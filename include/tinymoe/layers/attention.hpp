@@ -277,13 +277,13 @@ struct Attention {
       const kernels::CacheStore<T> store{k, v, cache, RowPositions(pass)};
       if constexpr (Position::rotary) {
         const auto turned = saved.qkv.middle_cols(0, query_width + key_width);
-        backend.launch(x.rows,
-                       kernels::RotateIntoCache<T, M>{turned, store, head_dim,
-                                                      kernels::RopeAngle(pass.settings.rope_theta, head_dim / 2)});
+        const kernels::RotateIntoCache<T, M> rotate{turned, store, head_dim,
+                                                    kernels::RopeAngle(pass.settings.rope_theta, head_dim / 2)};
+        attend_turned(backend, rotate, shape(pass), pass, q, cache, saved.out, probability);
       } else {
         backend.launch(x.rows, store);
+        cached_attention(backend, shape(pass), pass, q, cache, saved.out, probability);
       }
-      cached_attention(backend, shape(pass), pass, q, cache, saved.out, probability);
       backend.matmul(saved.out, p.output, bias<T>(p.output_bias_), y);
     }
 

@@ -201,4 +201,19 @@ void cached_attention(B& backend, const AttentionShape& shape, const Pass& pass,
   backend.launch(q.rows * shape.heads, kernels::CachedAttention<T, M>{shape, positions, q, cache, out, scratch});
 }
 
+/// The same once `rotate` has turned q and the new keys and stored those: at once where there is one new token of each
+/// sequence and the backend has an operation for both.
+template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+void attend_turned(B& backend, const kernels::RotateIntoCache<T, M>& rotate, const AttentionShape& shape,
+                   const Pass& pass, Input<B> q, const KvCache<T>& cache, Output<B> out, MasterOutput<B> scratch) {
+  const kernels::CachedAttention<T, M> attend{shape, RowPositions(pass), q, cache, out, scratch};
+  if constexpr (requires {
+                  { backend.rotate_and_attend(rotate, attend) } -> std::same_as<bool>;
+                }) {
+    if (pass.time == 1 && backend.rotate_and_attend(rotate, attend)) return;
+  }
+  backend.launch(q.rows, rotate);
+  cached_attention(backend, shape, pass, q, cache, out, scratch);
+}
+
 }  // namespace tinymoe

@@ -125,6 +125,78 @@ struct ActivationBackward {
   }
 };
 
+/// The experts' first layer for few tokens, whose h nobody asks for later: a[slot, f] of the tokens that expert e got,
+/// kernel row e·F + f. It finds the tokens by itself, so that nothing is gathered.
+template <class Activation, class T, class M>
+struct FewExpertInputs {
+  View<const T> x;             // (N, D)
+  Bank<const T> weight, bias;  // W₁ and W₃ of each expert; bias may be empty
+  View<const std::int32_t> offsets, pairs;
+  Index choices;      // K
+  View<T> activated;  // a (S, F)
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
+    const Index width = activated.cols, e = number / width, f = number % width, last = offsets.data[e + 1];
+    const T* gate = weight[e].row(f);
+    const T* added = bias.empty() ? nullptr : bias[e].data + f;
+    for (Index slot = offsets.data[e]; slot < last; ++slot) {
+      const T* in = x.row(pairs.data[slot] / choices);
+      M value;
+      if constexpr (Activation::gated) {
+        const auto both = [](T g, T u, T v) { return Two<M>{M(g) * M(v), M(u) * M(v)}; };
+        auto h = group.sum(x.cols, both, gate, weight[e].row(width + f), in);
+        if (added != nullptr) h += Two<M>{M(added[0]), M(added[width])};
+        value = Activation::value(h.first, h.second);
+      } else {
+        M h = group.sum(
+            x.cols, [](T g, T v) { return M(g) * M(v); }, gate, in);
+        if (added != nullptr) h += M(added[0]);
+        value = Activation::value(h);
+      }
+      group.once([&] { activated.row(slot)[f] = T(value); });
+    }
+  }
+};
+
+/// Their second layer, each token's choices summed: y[n, d] = r[n, d] + Σ_k g[n, k] (W₂ a[slot of (n, k)] + b₂)[d],
+/// kernel row n·D + d.
+template <class T, class M>
+struct FewExpertOutputs {
+  View<const T> activated;                   // a (S, F)
+  Bank<const T> weight, bias;                // W₂ and b₂ of each expert; bias may be empty
+  View<const std::int32_t> selected, slots;  // (N, K); slot −1: not taken
+  View<const M> gate;                        // (N, K)
+  View<const T> residual;                    // r (N, D), or empty: 0
+  View<T> y;                                 // (N, D)
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
+    const Index n = number / y.cols, d = number % y.cols, choices = slots.cols, width = activated.cols;
+    const std::int32_t *slot = slots.row(n), *expert = selected.row(n);
+    const M* g = gate.row(n);
+    M total(0);
+    for (Index k = 0; k < choices; ++k) {
+      if (slot[k] < 0) continue;
+      const M share = g[k];
+      const T *w = weight[expert[k]].row(d), *a = activated.row(slot[k]);
+      if (k + 1 < choices && slot[k + 1] >= 0) {  // two at once: their weights come together
+        const M other_share = g[k + 1];
+        const auto both = [=](T w0, T a0, T w1, T a1) {
+          return share * (M(w0) * M(a0)) + other_share * (M(w1) * M(a1));
+        };
+        total += group.sum(width, both, w, a, weight[expert[k + 1]].row(d), activated.row(slot[k + 1]));
+        if (!bias.empty()) total += share * M(bias[expert[k]].data[d]);
+        ++k;
+        if (!bias.empty()) total += other_share * M(bias[expert[k]].data[d]);
+        continue;
+      }
+      total += share * group.sum(
+                           width, [](T wv, T av) { return M(wv) * M(av); }, w, a);
+      if (!bias.empty()) total += share * M(bias[expert[k]].data[d]);
+    }
+    group.once([&] { y.row(n)[d] = T(residual.empty() ? total : M(residual.row(n)[d]) + total); });
+  }
+};
+
 }  // namespace kernels
 
 /// The feed-forward network of an expert or of a dense block, and its options: SwiGlu | Gelu | Relu, Hidden<F>, Bias.
@@ -251,6 +323,21 @@ struct Expert {
       backend.launch(x.rows,
                      kernels::ActivationForward<Activation, T>{saved.hidden, saved.activated, dropout(pass, saved)});
       backend.grouped_matmul(saved.activated, read(p.output()), read(p.output_bias()), offsets, y);
+    }
+
+    /// y (N, D) = residual (N, D), if there is one, + the experts' networks over x (N, D), weighed by `gate` (N, K):
+    /// what Gather, forward and Combine give, with two launches, for tokens so few that a launch costs more than they
+    /// do. There is no backward from it.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward_few(B& backend, const Parameters<T>& p, const Dispatch& dispatch,
+                            View<const std::int32_t> selected, MasterInput<B> gate, Input<B> x, Input<B> residual,
+                            Output<B> y, Saved<T, M>& saved) {
+      const auto activated = saved.activated.middle_rows(0, dispatch.size());
+      backend.launch(E * Expert::hidden, kernels::FewExpertInputs<Activation, T, M>{
+                                             x, read(p.input()), read(p.input_bias()), dispatch.offsets, dispatch.pairs,
+                                             dispatch.choices(), activated});
+      backend.launch(x.rows * D, kernels::FewExpertOutputs<T, M>{activated, read(p.output()), read(p.output_bias()),
+                                                                 selected, dispatch.slots, gate, residual, y});
     }
 
     /// Overwrites dx (S, D), adds to the gradients.

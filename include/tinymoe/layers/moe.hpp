@@ -360,8 +360,12 @@ struct Mixture {
       saved.dispatch.slots.rows = saved.dgate.rows = saved.beside.rows = x.rows;
       saved.dispatch.pairs.cols = detail::most_pairs<R, RouterLayer>(x.rows);
       const auto& routing = saved.router.routing;
-      RouterLayer::forward(backend, pass, p.gate, x, saved.router);
-      backend.sort_by_expert(routing.selected, dispatch);
+      if constexpr (requires { RouterLayer::forward_and_sort(backend, pass, p.gate, x, dispatch, saved.router); }) {
+        RouterLayer::forward_and_sort(backend, pass, p.gate, x, dispatch, saved.router);
+      } else {
+        RouterLayer::forward(backend, pass, p.gate, x, saved.router);
+        backend.sort_by_expert(routing.selected, dispatch);
+      }
       if (pass.losses) RouterLayer::losses(backend, pass, dispatch, saved.router);
       if constexpr (requires { RouterLayer::drop(backend, pass, dispatch, saved.router); }) {
         if (RouterLayer::drops(pass)) {
@@ -370,10 +374,23 @@ struct Mixture {
         }
       }
       if (pass.losses) backend.launch(1, kernels::Loads{dispatch.offsets, routing.loads});
-      saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = backend.slots_taken(dispatch);
-      backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, saved.x});
-      Experts::forward(backend, pass, p.experts, dispatch.offsets, saved.x, saved.y, saved.experts);
-      backend.launch(x.rows, kernels::Combine<T, M>{saved.y, dispatch.slots, routing.gate, residual, y});
+      bool done = false;
+      if constexpr (detail::few_pairs < B >> 0 && requires {
+                      Experts::forward_few(backend, p.experts, dispatch, routing.selected, routing.gate, x, residual, y,
+                                           saved.experts);
+                    }) {
+        if (!pass.losses && dispatch.size() <= detail::few_pairs<B>) {  // without losses there is no backward
+          Experts::forward_few(backend, p.experts, dispatch, routing.selected, routing.gate, x, residual, y,
+                               saved.experts);
+          done = true;
+        }
+      }
+      if (!done) {
+        saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = backend.slots_taken(dispatch);
+        backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, saved.x});
+        Experts::forward(backend, pass, p.experts, dispatch.offsets, saved.x, saved.y, saved.experts);
+        backend.launch(x.rows, kernels::Combine<T, M>{saved.y, dispatch.slots, routing.gate, residual, y});
+      }
       if constexpr (has_shared) {
         SharedLayer::forward(backend, pass, p.shared, x, saved.beside, saved.shared);
         add(backend, saved.beside, y);

@@ -149,10 +149,7 @@ struct Router {
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
       const Index n = x.rows;
-      saved.routing.resize(n);
-      saved.log_sum.cols = n;
-      saved.logits.rows = saved.dlogits.rows = saved.jittered.rows = saved.chance.rows = saved.sent.rows = n;
-      saved.x = x;
+      begin(x, saved);
       if constexpr (jitters) {
         if (jitter(pass) > 0) {
           backend.launch(n, jitter_rows<T>(pass, x, saved.jittered));
@@ -160,17 +157,28 @@ struct Router {
         }
       }
       backend.matmul(saved.x, p.weight, bias(p), saved.logits);
-      const bool chosen_by_experts = expert_choice && pass.training;
-      View<const T> offset;
-      if constexpr (balance_bias) offset = p.offset;
-      if constexpr (expert_choice) offset = p.threshold;
-      backend.launch(n, kernels::RouterForward<T, M>{row(pass, saved), offset, chance(pass, saved), saved.log_sum,
-                                                     saved.routing, pass.settings.routing_mass, !chosen_by_experts});
+      backend.launch(n, choosing(pass, p, saved));
       if constexpr (expert_choice) {
-        if (!chosen_by_experts) return;
+        if (!chosen_by_experts(pass)) return;
         backend.launch(E, kernels::ExpertChooses<M>{pass.tokens, saved.routing, saved.least,
                                                     std::min(pass.real_rows(), taken_by_expert(pass.real_rows()))});
       }
+    }
+
+    /// The same, and the chosen pairs sorted by expert: at once where the backend has an operation for both.
+    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward_and_sort(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x,
+                                 const Dispatch& dispatch, Saved<T, M>& saved) {
+      if constexpr (requires {
+                      backend.route(x, p.weight, bias(p), saved.logits, choosing(pass, p, saved), dispatch);
+                    }) {
+        if (!pass.losses && !pass.training && dispatch.size() <= detail::few_pairs<B>) {
+          begin(x, saved);
+          return backend.route(x, p.weight, bias(p), saved.logits, choosing(pass, p, saved), dispatch);
+        }
+      }
+      forward(backend, pass, p, x, saved);
+      backend.sort_by_expert(saved.routing.selected, dispatch);
     }
 
     /// Computes the losses, once the chosen pairs are sorted.
@@ -251,6 +259,26 @@ struct Router {
       } else {
         return {};
       }
+    }
+    /// What `saved` holds is of x from now on.
+    template <class T, class M>
+    static void begin(View<const T> x, Saved<T, M>& saved) {
+      const Index n = x.rows;
+      saved.routing.resize(n);
+      saved.log_sum.cols = n;
+      saved.logits.rows = saved.dlogits.rows = saved.jittered.rows = saved.chance.rows = saved.sent.rows = n;
+      saved.x = x;
+    }
+    static constexpr bool chosen_by_experts(const Pass& pass) { return expert_choice && pass.training; }
+    /// The kernel that chooses by the logits.
+    template <class T, class M>
+    static kernels::RouterForward<T, M> choosing(const Pass& pass, const Parameters<T>& p, const Saved<T, M>& saved) {
+      View<const T> offset;
+      if constexpr (balance_bias) offset = p.offset;
+      if constexpr (expert_choice) offset = p.threshold;
+      return {row(pass, saved),        offset,        chance(pass, saved),
+              saved.log_sum,           saved.routing, pass.settings.routing_mass,
+              !chosen_by_experts(pass)};
     }
     template <class T, class M>
     static kernels::RouterRow<T, M> row(const Pass& pass, const Saved<T, M>& saved) {

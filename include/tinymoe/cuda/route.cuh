@@ -1,0 +1,50 @@
+#pragma once
+/// @file
+/// Routing of few tokens in one launch: the router's logits, each token's choice by the router's own kernel, and the
+/// sort. Each of them by itself is less work than its launch.
+
+#include "tinymoe/cuda/rows.cuh"
+#include "tinymoe/cuda/sort.cuh"
+#include "tinymoe/layers/router_kernels.hpp"
+
+namespace tinymoe::detail::cuda {
+
+/// Logits that one block computes; for more of them there are blocks enough for a launch of their own.
+inline constexpr Index most_block_logits = 256;
+inline constexpr int route_threads = 512;
+
+/// One block, its warps sharing the logits and then the tokens out.
+template <class T>
+__global__ void __launch_bounds__(route_threads, 1)
+    route_few(View<const T> x, View<const T> w, View<const T> bias, View<T> logits,
+              const kernels::RouterForward<T, float> choose, Dispatch dispatch) {
+  const LaneGroup warp{static_cast<int>(threadIdx.x) % warp_size, warp_size};
+  const Index own = static_cast<int>(threadIdx.x) / warp_size, warps = route_threads / warp_size;
+  for (Index at = own; at < logits.rows * logits.cols; at += warps) {
+    const Index n = at / logits.cols, e = at % logits.cols;
+    float total = warp.sum(
+        x.cols, [](T a, T b) { return float(a) * float(b); }, x.row(n), w.row(e));
+    if (!bias.empty()) total += float(bias.data[e]);
+    warp.once([&] { logits.row(n)[e] = T(total); });
+  }
+  sync_block();
+  for (Index n = own; n < x.rows; n += warps) choose(warp, n);
+  sync_block();
+  sort_in_block(choose.routing.selected, dispatch);
+}
+
+template <class T, class Choose>
+void route(Context& context, View<const T> x, View<const T> w, View<const T> bias, View<T> logits, const Choose& choose,
+           const Dispatch& dispatch) {
+  const View<const std::int32_t> selected = choose.routing.selected;
+  if (logits.size() > most_block_logits || selected.size() > few_pairs_sorted || x.rows == 0) {
+    matmul<T>(context, x, w, bias, logits);
+    if (x.rows > 0) launch(context, x.rows, choose);
+    return sort_by_expert(context, selected, dispatch);
+  }
+  context.forget(dispatch.offsets.data, static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t));
+  check(start(route_few<T>, dim3(1), dim3(route_threads), 0, context.stream, x, w, bias, logits, choose, dispatch),
+        "starting a router");
+}
+
+}  // namespace tinymoe::detail::cuda
