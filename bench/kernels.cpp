@@ -216,7 +216,7 @@ void add_row_kernels(Machine& machine) {
                           Matrix(cpu, rows, cols), Matrix(cpu, 1, rows), Matrix(cpu, row_chunks(rows), cols));
     return [=, &cpu] {
       const auto& [x, gain, dy, dx, inverse, partial] = *m;
-      cpu.launch(row_chunks(rows), kernels::NormBackward<float, float>{x, gain, dy, dx, {}, inverse, partial});
+      cpu.launch(row_chunks(rows), kernels::NormBackward<float, float>{x, gain, dy, {}, dx, {}, inverse, partial});
     };
   });
   add_rows(machine, "swiglu/forward", 32, hidden, [](Cpu& cpu, Index rows, Index cols) {

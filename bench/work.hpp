@@ -71,7 +71,9 @@ Work work_of(const kernels::AddNormForward<T, M>& k, Index) {
 }
 template <class T, class M>
 Work work_of(const kernels::NormBackward<T, M>& k, Index) {
-  return {"norm backward", bytes_of(k.x) + bytes_of(k.dy) + bytes_of(k.dx) + bytes_of(k.inverse) + bytes_of(k.partial)};
+  return {
+      k.beside.empty() ? "norm backward" : "norm backward and add",
+      bytes_of(k.x) + bytes_of(k.dy) + bytes_of(k.beside) + bytes_of(k.dx) + bytes_of(k.inverse) + bytes_of(k.partial)};
 }
 template <class M>
 Work work_of(const kernels::ColumnTotals<M>& k, Index) {

@@ -136,7 +136,8 @@ struct AnyRowKernel {
 /// A functor over (group, row): what `Backend::launch` runs.
 ///
 /// A kernel whose rows are thousands of elements may say so by a member `static constexpr bool long_rows = true`; a GPU
-/// then gives each row a whole block of threads, and not a warp. `has_long_rows<Kernel>` asks for it.
+/// then gives each row a whole block of threads, and not a warp. `has_long_rows<Kernel>` asks for it. A member function
+/// `row_elements()` says how many elements a row's loops go through, for a block that is no wider than that.
 template <class Kernel>
 concept RowKernel = std::copyable<Kernel> && requires(const Kernel kernel, SerialGroup group, Index row) {
   { kernel(group, row) } -> std::same_as<void>;

@@ -40,8 +40,8 @@ struct Add {
   View<T> y;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
-    group.each(
-        y.cols, [](T& to, T from) { to = T(to + from); }, y.row(row), x.row(row));
+    const auto add = [](T& to, T from) { to = T(to + from); };
+    group.each(y.cols, add, y.row(row), x.row(row));
   }
 };
 
@@ -52,8 +52,8 @@ struct CopyRow {
   View<T> to;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
-    group.each(
-        to.cols, [](T& out, T in) { out = in; }, write_only(to.row(row)), from.row(row));
+    const auto copy = [](T& out, T in) { out = in; };
+    group.each(to.cols, copy, write_only(to.row(row)), from.row(row));
   }
 };
 
@@ -64,8 +64,8 @@ struct Sum {
   View<T> out;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
-    group.each(
-        out.cols, [](T& to, T a, T b) { to = T(a + b); }, write_only(out.row(row)), x.row(row), y.row(row));
+    const auto add = [](T& to, T a, T b) { to = T(a + b); };
+    group.each(out.cols, add, write_only(out.row(row)), x.row(row), y.row(row));
   }
 };
 
@@ -104,14 +104,12 @@ struct AddDropped {
 template <class M, class Group, class Row>
 TINYMOE_EVERYWHERE TINYMOE_INLINE void add_rows(Group group, Index rows, Index cols, M* to, Row row) {
   Index r = 0;
+  const auto add_four = [](M& total, auto a, auto b, auto c, auto d) { total = total + M(a) + M(b) + M(c) + M(d); };
   for (; r + 4 <= rows; r += 4) {
-    group.each(
-        cols, [](M& total, auto a, auto b, auto c, auto d) { total = total + M(a) + M(b) + M(c) + M(d); }, to, row(r),
-        row(r + 1), row(r + 2), row(r + 3));
+    group.each(cols, add_four, to, row(r), row(r + 1), row(r + 2), row(r + 3));
   }
-  for (; r < rows; ++r)
-    group.each(
-        cols, [](M& total, auto a) { total += M(a); }, to, row(r));
+  const auto add = [](M& total, auto a) { total += M(a); };
+  for (; r < rows; ++r) group.each(cols, add, to, row(r));
 }
 
 /// partial[chunk, c] = Σ x[n, c] over the rows of one chunk: kernel row chunk · blocks + block of columns.

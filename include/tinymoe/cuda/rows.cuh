@@ -190,7 +190,11 @@ void launch_rows(Context& context, Index rows, const Kernel& kernel) {
   const Index device = context.multiprocessors;
   const bool whole_block = has_long_rows<Kernel> || rows < 48 * device;
   constexpr unsigned warps = 8;
-  const unsigned wide = has_long_rows<Kernel> ? block_threads : 128;
+  unsigned wide = has_long_rows<Kernel> ? block_threads : 128;
+  if constexpr (requires { kernel.row_elements(); }) {  // 16 bytes a thread, where they are of 16 bits
+    const Index warps_needed = (kernel.row_elements() + 8 * warp_size - 1) / (8 * warp_size);
+    wide = warp_size * static_cast<unsigned>(std::clamp<Index>(warps_needed, 1, block_threads / warp_size));
+  }
   const dim3 threads = whole_block ? dim3(wide) : dim3(warp_size, warps);
   const Index needed = whole_block ? rows : (rows + warps - 1) / warps;
   const auto blocks = static_cast<unsigned>(std::min<Index>(needed, 64 * device));

@@ -69,8 +69,8 @@ struct QkNormForward {
       };
       const M square = group.sum(width, keep, write_only(kept), in);
       const M r = M(1) / std::sqrt(square / M(double(width)) + M(epsilon));
-      group.each(
-          width, [=](T& v, T g) { v = T(M(v) * r * M(g)); }, to, gain);
+      const auto scale = [=](T& v, T g) { v = T(M(v) * r * M(g)); };
+      group.each(width, scale, to, gain);
       group.once([&] { inverse.row(n)[head] = r; });
     }
   }
@@ -98,9 +98,8 @@ struct QkNormBackward {
         M* dgain = head < heads ? dgains : dgains + width;
         const M r = inverse.row(n)[head];
         const T* slopes = d;
-        const M along = group.sum(
-                            width, [=](T dv, T g, T v) { return M(dv) * M(g) * M(v) * r; }, slopes, gain, x) /
-                        M(double(width));
+        const auto dot = [=](T dv, T g, T v) { return M(dv) * M(g) * M(v) * r; };
+        const M along = group.sum(width, dot, slopes, gain, x) / M(double(width));
         const auto back = [=](T& dv, M& total, T g, T v) {
           const M slope = M(dv);
           total += slope * M(v) * r;

@@ -141,13 +141,11 @@ struct Block {
       const auto branch = saved.gradient;
       const auto network_dy = masked(backend, network_dropout(pass), dy, saved);
       NetworkLayer::backward(backend, pass, p.network, network_dy, branch, saved.network, gradients.network);
-      NormLayer::backward(backend, pass, p.network_norm, branch, branch, saved.network_norm, gradients.network_norm);
-      sum(backend, dy, branch, dx);  // dx holds dh
+      norm_and_add(backend, pass, p.network_norm, branch, dy, dx, saved.network_norm, gradients.network_norm);
+      // dx holds dh
       const auto attention_dy = masked(backend, attention_dropout(pass), dx, saved);
       AttentionLayer::backward(backend, pass, p.attention, attention_dy, branch, saved.attention, gradients.attention);
-      NormLayer::backward(backend, pass, p.attention_norm, branch, branch, saved.attention_norm,
-                          gradients.attention_norm);
-      add(backend, branch, dx);
+      norm_and_add(backend, pass, p.attention_norm, branch, dx, dx, saved.attention_norm, gradients.attention_norm);
     }
 
     /// After an optimizer step: what the router moves by itself.
@@ -171,6 +169,18 @@ struct Block {
       saved.masked.rows = dy.rows;
       drop(backend, dropout, dy, saved.masked);
       return saved.masked;
+    }
+
+    /// dx = the gradient of what the norm took, from that of what it gave, + `beside`: at once where the norm can.
+    template <Backend B, class Own, class OwnSaved, class OwnGradients>
+    static void norm_and_add(B& backend, const Pass& pass, const Own& p, Output<B> branch, Input<B> beside,
+                             Output<B> dx, OwnSaved& saved, OwnGradients& gradients) {
+      if constexpr (requires { NormLayer::backward_and_add(backend, pass, p, branch, beside, dx, saved, gradients); }) {
+        NormLayer::backward_and_add(backend, pass, p, branch, beside, dx, saved, gradients);
+      } else {
+        NormLayer::backward(backend, pass, p, branch, branch, saved, gradients);
+        sum(backend, beside, branch, dx);
+      }
     }
 
     /// h = x + dropout(attention), norm₂(h): at once where the norm can.

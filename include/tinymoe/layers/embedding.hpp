@@ -24,15 +24,13 @@ struct EmbeddingForward {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     const auto out = write_only(x.row(n));
-    if (tokens.data[n] < 0)
-      return group.each(
-          x.cols, [](T& to) { to = T(0); }, out);
+    const auto clear = [](T& to) { to = T(0); };
+    if (tokens.data[n] < 0) return group.each(x.cols, clear, out);
     const T* from = weight.row(tokens.data[n]);
-    if (position.empty())
-      return group.each(
-          x.cols, [](T& to, T v) { to = v; }, out, from);
-    group.each(
-        x.cols, [](T& to, T v, T place) { to = T(v + place); }, out, from, position.row(positions(n)));
+    const auto copy = [](T& to, T v) { to = v; };
+    if (position.empty()) return group.each(x.cols, copy, out, from);
+    const auto add = [](T& to, T v, T place) { to = T(v + place); };
+    group.each(x.cols, add, out, from, position.row(positions(n)));
   }
 };
 
@@ -66,8 +64,8 @@ struct PositionBackward {
     for (Index start = 0; start < dx.rows; start += positions.time) {
       const Index n = start + p - positions(start);
       if (n < start || n >= start + positions.time || tokens.data[n] < 0) continue;
-      group.each(
-          dx.cols, [](M& total, T slope) { total += M(slope); }, to, dx.row(n));
+      const auto add = [](M& total, T slope) { total += M(slope); };
+      group.each(dx.cols, add, to, dx.row(n));
     }
   }
 };

@@ -82,11 +82,11 @@ struct ActivationForward {
     const T* h = hidden.row(n);
     T* a = activated.row(n);
     if constexpr (Activation::gated) {
-      group.each(
-          width, [](T& to, T gate, T up) { to = T(Activation::value(C(gate), C(up))); }, write_only(a), h, h + width);
+      const auto activate = [](T& to, T gate, T up) { to = T(Activation::value(C(gate), C(up))); };
+      group.each(width, activate, write_only(a), h, h + width);
     } else {
-      group.each(
-          width, [](T& to, T v) { to = T(Activation::value(C(v))); }, write_only(a), h);
+      const auto activate = [](T& to, T v) { to = T(Activation::value(C(v))); };
+      group.each(width, activate, write_only(a), h);
     }
     if (dropout.active()) {
       dropout.template each<C>(group, n, width, 0, width, [=](Index i, C factor) { a[i] = T(C(a[i]) * factor); });
@@ -119,8 +119,8 @@ struct ActivationBackward {
       };
       group.each(width, back, write_only(dh), write_only(dh + width), slopes, h, h + width);
     } else {
-      group.each(
-          width, [](T& to, T slope, T v) { to = T(C(slope) * Activation::slope(C(v))); }, write_only(dh), slopes, h);
+      const auto back = [](T& to, T slope, T v) { to = T(C(slope) * Activation::slope(C(v))); };
+      group.each(width, back, write_only(dh), slopes, h);
     }
   }
 };
@@ -134,6 +134,7 @@ struct FewExpertInputs {
   View<const std::int32_t> offsets, pairs;
   Index choices;      // K
   View<T> activated;  // a (S, F)
+  TINYMOE_EVERYWHERE Index row_elements() const { return x.cols; }
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
     const Index width = activated.cols, e = number / width, f = number % width, last = offsets.data[e + 1];
@@ -148,8 +149,8 @@ struct FewExpertInputs {
         if (added != nullptr) h += Two<M>{M(added[0]), M(added[width])};
         value = Activation::value(h.first, h.second);
       } else {
-        M h = group.sum(
-            x.cols, [](T g, T v) { return M(g) * M(v); }, gate, in);
+        const auto dot = [](T g, T v) { return M(g) * M(v); };
+        M h = group.sum(x.cols, dot, gate, in);
         if (added != nullptr) h += M(added[0]);
         value = Activation::value(h);
       }
@@ -168,6 +169,7 @@ struct FewExpertOutputs {
   View<const M> gate;                        // (N, K)
   View<const T> residual;                    // r (N, D), or empty: 0
   View<T> y;                                 // (N, D)
+  TINYMOE_EVERYWHERE Index row_elements() const { return activated.cols; }
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
     const Index n = number / y.cols, d = number % y.cols, choices = slots.cols, width = activated.cols;
@@ -189,8 +191,8 @@ struct FewExpertOutputs {
         if (!bias.empty()) total += other_share * M(bias[expert[k]].data[d]);
         continue;
       }
-      total += share * group.sum(
-                           width, [](T wv, T av) { return M(wv) * M(av); }, w, a);
+      const auto dot = [](T wv, T av) { return M(wv) * M(av); };
+      total += share * group.sum(width, dot, w, a);
       if (!bias.empty()) total += share * M(bias[expert[k]].data[d]);
     }
     group.once([&] { y.row(n)[d] = T(residual.empty() ? total : M(residual.row(n)[d]) + total); });

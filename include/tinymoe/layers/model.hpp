@@ -49,8 +49,8 @@ struct Convert {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Index first = part * chunk, count = from.cols - first < chunk ? from.cols - first : chunk;
-    group.each(
-        count, [](To& out, From in) { out = To(in); }, write_only(to.data + first), from.data + first);
+    const auto convert = [](To& out, From in) { out = To(in); };
+    group.each(count, convert, write_only(to.data + first), from.data + first);
   }
 };
 
@@ -65,8 +65,8 @@ struct Fill {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Index first = part * chunk, count = size - first < chunk ? size - first : chunk;
-    group.each(
-        count, [filled = value](T& to) { to = filled; }, write_only(data + first));
+    const auto fill = [filled = value](T& to) { to = filled; };
+    group.each(count, fill, write_only(data + first));
   }
 };
 

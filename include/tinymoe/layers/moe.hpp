@@ -26,8 +26,8 @@ struct Gather {
     const T* from = x.row(n);
     for (Index k = 0; k < slots.cols; ++k) {
       if (slots.row(n)[k] < 0) continue;
-      group.each(
-          x.cols, [](T& to, T v) { to = v; }, write_only(sorted.row(slots.row(n)[k])), from);
+      const auto copy = [](T& to, T v) { to = v; };
+      group.each(x.cols, copy, write_only(sorted.row(slots.row(n)[k])), from);
     }
   }
 };
@@ -63,12 +63,11 @@ struct Combine {
       const T *first = from + slot[0] * stride, *second = from + slot[1] * stride;
       const M g0 = g[0], g1 = g[1];
       if (r == nullptr) {
-        return group.each(
-            y.cols, [=](T& out, T a, T b) { out = T(g0 * M(a) + g1 * M(b)); }, write_only(to), first, second);
+        const auto weigh = [=](T& out, T a, T b) { out = T(g0 * M(a) + g1 * M(b)); };
+        return group.each(y.cols, weigh, write_only(to), first, second);
       }
-      return group.each(
-          y.cols, [=](T& out, T v, T a, T b) { out = T(M(v) + (g0 * M(a) + g1 * M(b))); }, write_only(to), r, first,
-          second);
+      const auto weigh = [=](T& out, T v, T a, T b) { out = T(M(v) + (g0 * M(a) + g1 * M(b))); };
+      return group.each(y.cols, weigh, write_only(to), r, first, second);
     }
     group.each(y.cols, [=](Index i) {
       M total(0);
@@ -123,8 +122,8 @@ struct GatherBackward {
     T* to = dx.row(n);
     if (choices == 2 && slot[0] >= 0 && slot[1] >= 0) {
       const T *first = from + slot[0] * stride, *second = from + slot[1] * stride;
-      return group.each(
-          dx.cols, [](T& total, T a, T b) { total = T(C(total) + C(a) + C(b)); }, to, first, second);
+      const auto add = [](T& total, T a, T b) { total = T(C(total) + C(a) + C(b)); };
+      return group.each(dx.cols, add, to, first, second);
     }
     group.each(dx.cols, [=](Index i) {
       C total = C(to[i]);

@@ -22,26 +22,23 @@ struct NormForward {
   View<T> y;
   View<M> mean, inverse;
   double epsilon;
+  TINYMOE_EVERYWHERE Index row_elements() const { return x.cols; }
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     const T* in = x.row(n);
     const auto out = write_only(y.row(n));
     const Index width = x.cols;
     M centre(0);
-    if (!mean.empty())
-      centre = group.sum(
-                   width, [](T v) { return M(v); }, in) /
-               M(width);
-    const M square = group.sum(
-        width, [=](T v) { return (M(v) - centre) * (M(v) - centre); }, in);
-    const M r = M(1) / std::sqrt(square / M(width) + M(epsilon));
-    if (!bias.empty()) {
-      group.each(
-          width, [=](T& to, T v, T g, T b) { to = T((M(v) - centre) * r * M(g) + M(b)); }, out, in, gain.data,
-          bias.data);
+    const auto value = [](T v) { return M(v); };
+    if (!mean.empty()) centre = group.sum(width, value, in) / M(width);
+    const auto squared = [=](T v) { return (M(v) - centre) * (M(v) - centre); };
+    const M r = M(1) / std::sqrt(group.sum(width, squared, in) / M(width) + M(epsilon));
+    if (bias.empty()) {
+      const auto scale = [=](T& to, T v, T g) { to = T((M(v) - centre) * r * M(g)); };
+      group.each(width, scale, out, in, gain.data);
     } else {
-      group.each(
-          width, [=](T& to, T v, T g) { to = T((M(v) - centre) * r * M(g)); }, out, in, gain.data);
+      const auto scale = [=](T& to, T v, T g, T b) { to = T((M(v) - centre) * r * M(g) + M(b)); };
+      group.each(width, scale, out, in, gain.data, bias.data);
     }
     group.once([&] {
       inverse.data[n] = r;
@@ -56,6 +53,7 @@ struct AddNormForward {
   View<const T> residual;
   View<T> sum;
   NormForward<T, M> norm;  // of the sum
+  TINYMOE_EVERYWHERE Index row_elements() const { return sum.cols; }
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
     Add<T>{residual, sum}(group, n);
@@ -63,14 +61,16 @@ struct AddNormForward {
   }
 };
 
-/// One chunk of rows. With x̂ = (x − μ) r and ĝ = dy · g:  dx = r (ĝ − x̂ · mean(ĝ x̂) − mean(ĝ)), where RmsNorm lacks
-/// the last term; and the chunk's part of dg = Σ_n dy · x̂ and db = Σ_n dy.
+/// One chunk of rows. With x̂ = (x − μ) r and ĝ = dy · g:  dx = r (ĝ − x̂ · mean(ĝ x̂) − mean(ĝ)) + what reaches x
+/// beside the norm, where RmsNorm lacks mean(ĝ); and the chunk's part of dg = Σ_n dy · x̂ and db = Σ_n dy.
 template <class T, class M>
 struct NormBackward {
   View<const T> x, gain, dy;
-  View<T> dx;  // may be dy
+  View<const T> beside;  // (N, D), or empty: 0
+  View<T> dx;            // may be dy or `beside`
   View<const M> mean, inverse;
   View<M> partial;  // (row_chunks(N), D), or (row_chunks(N), 2D) where there is a bias
+  TINYMOE_EVERYWHERE Index row_elements() const { return x.cols; }
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index chunk) const {
     const Index width = x.cols, first = chunk * row_chunk;
@@ -78,28 +78,33 @@ struct NormBackward {
     const T* g = gain.data;
     M *dgain = partial.row(chunk), *dbias = dgain + width;
     const bool biased = partial.cols > width;
-    group.each(partial.cols, [=](Index i) { dgain[i] = M(0); });
+    const auto clear = [](M& sum) { sum = M(0); };
+    group.each(partial.cols, clear, write_only(dgain));
     for (Index n = first; n < last; ++n) {
       const T *in = x.row(n), *d = dy.row(n);
-      T* out = dx.row(n);
+      const auto out = write_only(dx.row(n));
       const M r = inverse.data[n], centre = mean.empty() ? M(0) : mean.data[n];
-      const M along = group.sum(
-                          width, [=](T dv, T gv, T v) { return M(dv) * M(gv) * (M(v) - centre) * r; }, d, g, in) /
-                      M(width);
+      const auto dot = [=](T dv, T gv, T v) { return M(dv) * M(gv) * (M(v) - centre) * r; };
+      const M along = group.sum(width, dot, d, g, in) / M(width);
       M shift(0);
-      if (!mean.empty())
-        shift = group.sum(
-                    width, [](T dv, T gv) { return M(dv) * M(gv); }, d, g) /
-                M(width);
-      if (biased)
-        group.each(
-            width, [](M& total, T dv) { total += M(dv); }, dbias, d);
-      const auto back = [=](T& to, M& total, T dv, T gv, T v) {
+      if (!mean.empty()) {
+        const auto slope = [](T dv, T gv) { return M(dv) * M(gv); };
+        shift = group.sum(width, slope, d, g) / M(width);
+      }
+      const auto add = [](M& sum, T dv) { sum += M(dv); };
+      if (biased) group.each(width, add, dbias, d);
+      const auto back = [=](M& sum, T dv, T gv, T v) {
         const M slope = M(dv), centred = M(v) - centre;
-        total += slope * centred * r;
-        to = T(r * (slope * M(gv) - centred * r * along - shift));
+        sum += slope * centred * r;
+        return r * (slope * M(gv) - centred * r * along - shift);
       };
-      group.each(width, back, write_only(out), dgain, d, g, in);
+      if (beside.empty()) {
+        const auto alone = [=](T& to, M& sum, T dv, T gv, T v) { to = T(back(sum, dv, gv, v)); };
+        group.each(width, alone, out, dgain, d, g, in);
+      } else {
+        const auto and_beside = [=](T& to, M& sum, T dv, T gv, T v, T b) { to = T(M(b) + back(sum, dv, gv, v)); };
+        group.each(width, and_beside, out, dgain, d, g, in, beside.row(n));
+      }
     }
   }
 };
@@ -155,11 +160,18 @@ struct NormLayer {
 
   /// dx = the gradient of x, which may be written over dy; the gain's and bias's gradients are added to.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void backward(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Output<B> dx, Saved<T, M>& saved,
-                       Parameters<M>& gradients) {
+  static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+                       Saved<T, M>& saved, Parameters<M>& gradients) {
+    backward_and_add(backend, pass, p, dy, {}, dx, saved, gradients);
+  }
+
+  /// dx = the gradient of x + `beside`, over which it may be written: what reaches x by a residual connection.
+  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+  static void backward_and_add(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Input<B> beside,
+                               Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
     const auto partial = saved.partial.middle_rows(0, row_chunks(dy.rows));
     backend.launch(partial.rows,
-                   kernels::NormBackward<T, M>{saved.x, p.weight, dy, dx, saved.mean, saved.inverse, partial});
+                   kernels::NormBackward<T, M>{saved.x, p.weight, dy, beside, dx, saved.mean, saved.inverse, partial});
     column_totals(backend, partial.middle_cols(0, D), gradients.weight);
     if constexpr (centred) column_totals(backend, partial.middle_cols(D, D), gradients.bias);
   }

@@ -57,8 +57,8 @@ struct SquaredSum {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const M* g = gradients + chunks[part].offset;
-    const M total = group.sum(
-        chunks[part].size, [](M gradient) { return gradient * gradient; }, g);
+    const auto square = [](M gradient) { return gradient * gradient; };
+    const M total = group.sum(chunks[part].size, square, g);
     group.once([&] { partial[part] = total; });
   }
 };
