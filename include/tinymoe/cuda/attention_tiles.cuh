@@ -15,6 +15,10 @@ inline constexpr int tile_threads = 128;
 /// Rows of a block's own tile: queries in forward and for dq, keys for dk and dv.
 inline constexpr int own_rows = 64;
 
+/// Blocks that a multiprocessor is to have registers for: while one waits for memory or a barrier, others compute.
+template <int D>
+inline constexpr int blocks_at_once = D > 64 ? 1 : 3;
+
 inline constexpr float log2_e = 1.44269504f;
 
 /// A matrix of `Rows` x D elements in shared memory. Its rows lie 16 bytes further apart than they are long, so that
@@ -78,10 +82,10 @@ struct Accumulator {
     }
   }
 
-  /// += a[row … + 15] b[row_b … + Cols − 1]ᵀ, both D wide.
+  /// += a[row … + 15] b[first … + Cols − 1]ᵀ, both D wide.
   template <class T, int RowsA, int RowsB, int D>
-  __device__ void add_transposed(const Tile<T, RowsA, D>& a, int row, const Tile<T, RowsB, D>& b) {
-    static_assert(Cols == RowsB);
+  __device__ void add_transposed(const Tile<T, RowsA, D>& a, int row, const Tile<T, RowsB, D>& b, int first = 0) {
+    static_assert(Cols <= RowsB);
 #pragma unroll
     for (int k = 0; k < D; k += 16) {
       std::uint32_t left[4];
@@ -89,16 +93,17 @@ struct Accumulator {
 #pragma unroll
       for (int j = 0; j < Cols; j += 16) {
         std::uint32_t right[4];
-        b.right_transposed(right, j, k);
+        b.right_transposed(right, first + j, k);
         multiply_add<T>(part[j / 8], left, right[0], right[1]);
         multiply_add<T>(part[j / 8 + 1], left, right[2], right[3]);
       }
     }
   }
 
-  /// += p b, where p (16, Depth) is a warp's part of another product, rounded to T.
-  template <class T, int Depth>
-  __device__ void add(const Accumulator<Depth>& p, const Tile<T, Depth, Cols>& b) {
+  /// += p b[first … + Depth − 1], where p (16, Depth) is a warp's part of another product, rounded to T.
+  template <class T, int Depth, int Rows>
+  __device__ void add(const Accumulator<Depth>& p, const Tile<T, Rows, Cols>& b, int first = 0) {
+    static_assert(Depth <= Rows);
 #pragma unroll
     for (int k = 0; k < Depth; k += 16) {
       const auto& low = p.part[k / 8];
@@ -108,7 +113,7 @@ struct Accumulator {
 #pragma unroll
       for (int j = 0; j < Cols; j += 16) {
         std::uint32_t right[4];
-        b.right(right, k, j);
+        b.right(right, first + k, j);
         multiply_add<T>(part[j / 8], left, right[0], right[1]);
         multiply_add<T>(part[j / 8 + 1], left, right[2], right[3]);
       }
@@ -172,7 +177,7 @@ constexpr std::size_t forward_shared = 3 * Tile<T, own_rows, D>::elements * size
 
 /// y and the log-sums of 64 queries of one head.
 template <class T, int D>
-__global__ void __launch_bounds__(tile_threads, 1) forward_tiles(const AttentionForward<T> p) {
+__global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) forward_tiles(const AttentionForward<T> p) {
   using QueryTile = Tile<T, own_rows, D>;
   T* shared = dynamic_shared<T>();
   const QueryTile query{shared}, key{shared + QueryTile::elements}, value{shared + 2 * QueryTile::elements};
@@ -266,29 +271,28 @@ __global__ void __launch_bounds__(tile_threads, 1) forward_tiles(const Attention
             p.aligned, 1.0f / total[0], 1.0f / total[1]);
 }
 
-/// Queries that the kernel of dk and dv takes at once: fewer where a head is wide, for its registers.
-template <int D>
-inline constexpr int queries_at_once = D > 64 ? 16 : 32;
+/// Queries that the kernel of dk and dv loads at once, and those that it works on at once, for its registers.
+inline constexpr int queries_loaded = 32, queries_at_once = 16;
 
 template <class T, int D>
-constexpr std::size_t keys_shared = (2 * Tile<T, own_rows, D>::elements +
-                                     2 * Tile<T, queries_at_once<D>, D>::elements) *
+constexpr std::size_t keys_shared = (2 * Tile<T, own_rows, D>::elements + 4 * Tile<T, queries_loaded, D>::elements) *
                                         sizeof(T) +
-                                    2 * queries_at_once<D> * sizeof(float);
+                                    4 * queries_loaded * sizeof(float);
 
 /// dk and dv of 64 keys of one key-value head, from all the queries that see them, of all heads that share it. Products
-/// are transposed, keys by queries, so that their results are the left operands of the next ones.
+/// are transposed, keys by queries, so that their results are the left operands of the next ones. Queries and their
+/// gradients have two places: the next ones come while these are worked on.
 template <class T, int D>
-__global__ void __launch_bounds__(tile_threads, 1) backward_keys(const AttentionBackward<T> p) {
-  constexpr int together = queries_at_once<D>;
+__global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_keys(const AttentionBackward<T> p) {
+  constexpr int together = queries_loaded;
   using KeyTile = Tile<T, own_rows, D>;
   using QueryTile = Tile<T, together, D>;
   T* shared = dynamic_shared<T>();
   const KeyTile key{shared}, value{shared + KeyTile::elements};
-  const QueryTile query{shared + 2 * KeyTile::elements};
-  const QueryTile gradient{shared + 2 * KeyTile::elements + QueryTile::elements};
-  float* log_sums = reinterpret_cast<float*>(gradient.data + QueryTile::elements);
-  float* deltas = log_sums + together;
+  T* const places = shared + 2 * KeyTile::elements;
+  float* const numbers = reinterpret_cast<float*>(places + 4 * QueryTile::elements);
+  const auto query_at = [=](int step) { return QueryTile{places + step % 2 * 2 * QueryTile::elements}; };
+  const auto gradient_at = [=](int step) { return QueryTile{places + (step % 2 * 2 + 1) * QueryTile::elements}; };
 
   const int time = static_cast<int>(p.shape.time), width = static_cast<int>(p.shape.head_dim);
   const BlockPlace place(parts_of(time, own_rows), p.shape.kv_heads);
@@ -306,58 +310,79 @@ __global__ void __launch_bounds__(tile_threads, 1) backward_keys(const Attention
   const int last = p.shape.window > 0 && begin + keys - 1 + p.shape.window < time
                        ? begin + keys - 1 + static_cast<int>(p.shape.window)
                        : time;  // past the last query that sees one of the keys
-  for (Index head = place.head * p.shape.group(); head < (place.head + 1) * p.shape.group(); ++head) {
-    for (int at = begin; at < last; at += together) {
-      const int queries = least(together, time - at);
-      const Index from = first_row + at;
-      query.load(p.q.data + from * p.q.stride + head * width, p.q.stride, queries, width, p.aligned);
-      gradient.load(p.dy.data + from * p.dy.stride + head * width, p.dy.stride, queries, width, p.aligned);
-      commit_copies();
-      for (int i = static_cast<int>(threadIdx.x); i < together; i += tile_threads) {
-        log_sums[i] = i < queries ? p.log_sum.row(from + i)[head] * log2_e : 0.0f;
-        deltas[i] = i < queries ? p.delta[(from + i) * p.shape.heads + head] : 0.0f;
-      }
-      wait_copies<0>();
-      sync_block();
-      Accumulator<together> probability, slope;
+  // Steps go through the queries of one head, then of the next.
+  const int tiles = (last - begin + together - 1) / together, steps = tiles * static_cast<int>(p.shape.group());
+  const auto head_of = [=](int step) { return place.head * p.shape.group() + step / tiles; };
+  const auto first_of = [=](int step) { return begin + step % tiles * together; };
+  const int own = static_cast<int>(threadIdx.x);
+  float own_log_sum = 0, own_delta = 0;  // of the query that this thread brings, if it is below `together`
+  const auto load = [&](int step) {
+    const Index head = head_of(step), from = first_row + first_of(step);
+    const int queries = least(together, time - first_of(step));
+    query_at(step).load(p.q.data + from * p.q.stride + head * width, p.q.stride, queries, width, p.aligned);
+    gradient_at(step).load(p.dy.data + from * p.dy.stride + head * width, p.dy.stride, queries, width, p.aligned);
+    commit_copies();
+    if (own >= together) return;
+    own_log_sum = own < queries ? p.log_sum.row(from + own)[head] * log2_e : 0.0f;
+    own_delta = own < queries ? p.delta[(from + own) * p.shape.heads + head] : 0.0f;
+  };
+  load(0);
+  for (int step = 0; step < steps; ++step) {
+    const QueryTile query = query_at(step), gradient = gradient_at(step);
+    float *log_sums = numbers + step % 2 * 2 * together, *deltas = log_sums + together;
+    if (own < together) log_sums[own] = own_log_sum, deltas[own] = own_delta;
+    if (step + 1 < steps) {
+      load(step + 1);
+    } else {
+      commit_copies();  // an empty group, so that there is always one that need not have come
+    }
+    wait_copies<1>();
+    sync_block();
+    const int at = first_of(step);
+#pragma unroll 1
+    for (int first = 0; first < together; first += queries_at_once) {
+      Accumulator<queries_at_once> probability, slope;
       probability.clear(), slope.clear();
-      probability.add_transposed(key, row, query);
-      slope.add_transposed(value, row, gradient);
+      probability.add_transposed(key, row, query, first);
+      slope.add_transposed(value, row, gradient, first);
 #pragma unroll
-      for (int j = 0; j < together / 8; ++j) {
+      for (int j = 0; j < queries_at_once / 8; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int s = begin + row + lane / 4 + i / 2 * 8, q = 8 * j + lane % 4 * 2 + i % 2, t = at + q;
+          const int s = begin + row + lane / 4 + i / 2 * 8, q = first + 8 * j + lane % 4 * 2 + i % 2, t = at + q;
           const bool visible = t < time && s <= t && s >= static_cast<int>(p.shape.first_key(t));
           float& of = probability.part[j][i];
           of = visible ? exp2f(of * scale * log2_e - log_sums[q]) : 0.0f;
           const float factor =
-              p.shape.dropout.active() && visible ? attention_factor(p, place.sequence, head, t, s) : 1.0f;
+              p.shape.dropout.active() && visible ? attention_factor(p, place.sequence, head_of(step), t, s) : 1.0f;
           slope.part[j][i] = of * (slope.part[j][i] * factor - deltas[q]) * scale;
           of *= factor;
         }
       }
-      dv.add(probability, gradient);
-      dk.add(slope, query);
-      sync_block();
+      dv.add(probability, gradient, first);
+      dk.add(slope, query, first);
     }
+    sync_block();  // nobody reads this place any more
   }
-  wait_copies<0>();  // where no query came
   const Index to = first_row + begin;
   dk.store(p.dk.data + to * p.dk.stride + place.head * width, p.dk.stride, row, keys, width, p.aligned, 1.0f, 1.0f);
   dv.store(p.dv.data + to * p.dv.stride + place.head * width, p.dv.stride, row, keys, width, p.aligned, 1.0f, 1.0f);
 }
 
 template <class T, int D>
-constexpr std::size_t queries_shared = 4 * Tile<T, own_rows, D>::elements * sizeof(T);
+constexpr std::size_t queries_shared = 6 * Tile<T, own_rows, D>::elements * sizeof(T);
 
-/// dq of 64 queries of one head.
+/// Keys that it takes at once.
+inline constexpr int keys_at_once = 32;
+
+/// dq of 64 queries of one head. Keys and values have two places, as queries have above.
 template <class T, int D>
-__global__ void __launch_bounds__(tile_threads, 1) backward_queries(const AttentionBackward<T> p) {
+__global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_queries(const AttentionBackward<T> p) {
   using AnyTile = Tile<T, own_rows, D>;
   T* shared = dynamic_shared<T>();
-  const AnyTile query{shared}, gradient{shared + AnyTile::elements}, key{shared + 2 * AnyTile::elements},
-      value{shared + 3 * AnyTile::elements};
+  const AnyTile query{shared}, gradient{shared + AnyTile::elements};
+  const auto key_in = [=](int place) { return AnyTile{shared + (2 + 2 * place) * AnyTile::elements}; };
+  const auto value_in = [=](int place) { return AnyTile{shared + (3 + 2 * place) * AnyTile::elements}; };
   const int time = static_cast<int>(p.shape.time), width = static_cast<int>(p.shape.head_dim);
   const BlockPlace place(parts_of(time, own_rows), p.shape.heads);
   const Index first_row = place.sequence * time, group = place.head / p.shape.group();
@@ -377,30 +402,44 @@ __global__ void __launch_bounds__(tile_threads, 1) backward_queries(const Attent
   Accumulator<D> dq;
   dq.clear();
   const float scale = static_cast<float>(p.shape.scale);
-  for (int at = static_cast<int>(p.shape.first_key(begin)) / own_rows * own_rows; at <= begin; at += own_rows) {
+  const auto load = [&](int at, int to) {
     const Index of = first_row + at;
-    key.load(p.k.data + of * p.k.stride + group * width, p.k.stride, time - at, width, p.aligned);
-    value.load(p.v.data + of * p.v.stride + group * width, p.v.stride, time - at, width, p.aligned);
+    key_in(to).load(p.k.data + of * p.k.stride + group * width, p.k.stride, time - at, width, p.aligned);
+    value_in(to).load(p.v.data + of * p.v.stride + group * width, p.v.stride, time - at, width, p.aligned);
     commit_copies();
-    wait_copies<0>();
-    sync_block();
-    Accumulator<own_rows> probability, slope;
-    probability.clear(), slope.clear();
-    probability.add_transposed(query, row, key);
-    slope.add_transposed(gradient, row, value);
-#pragma unroll
-    for (int j = 0; j < own_rows / 8; ++j) {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int t = begin + row + lane / 4 + i / 2 * 8, s = at + 8 * j + lane % 4 * 2 + i % 2;
-        const bool visible = t < time && s <= t && s >= static_cast<int>(p.shape.first_key(t));
-        const float of_key = visible ? exp2f(probability.part[j][i] * scale * log2_e - log_sum[i / 2]) : 0.0f;
-        const float factor =
-            p.shape.dropout.active() && visible ? attention_factor(p, place.sequence, place.head, t, s) : 1.0f;
-        slope.part[j][i] = of_key * (slope.part[j][i] * factor - delta[i / 2]) * scale;
-      }
+  };
+  int at = static_cast<int>(p.shape.first_key(begin)) / own_rows * own_rows;
+  load(at, 0);
+  for (int in = 0; at <= begin; at += own_rows, in = 1 - in) {
+    const AnyTile key = key_in(in), value = value_in(in);
+    if (at + own_rows <= begin) {
+      load(at + own_rows, 1 - in);
+    } else {
+      commit_copies();  // as above
     }
-    dq.add(slope, key);
+    wait_copies<1>();
+    sync_block();
+    // Half of the keys after the other, for the registers.
+#pragma unroll 1
+    for (int first = 0; first < own_rows; first += keys_at_once) {
+      Accumulator<keys_at_once> probability, slope;
+      probability.clear(), slope.clear();
+      probability.add_transposed(query, row, key, first);
+      slope.add_transposed(gradient, row, value, first);
+#pragma unroll
+      for (int j = 0; j < keys_at_once / 8; ++j) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const int t = begin + row + lane / 4 + i / 2 * 8, s = at + first + 8 * j + lane % 4 * 2 + i % 2;
+          const bool visible = t < time && s <= t && s >= static_cast<int>(p.shape.first_key(t));
+          const float of_key = visible ? exp2f(probability.part[j][i] * scale * log2_e - log_sum[i / 2]) : 0.0f;
+          const float factor =
+              p.shape.dropout.active() && visible ? attention_factor(p, place.sequence, place.head, t, s) : 1.0f;
+          slope.part[j][i] = of_key * (slope.part[j][i] * factor - delta[i / 2]) * scale;
+        }
+      }
+      dq.add(slope, key, first);
+    }
     sync_block();
   }
   dq.store(p.dq.data + from * p.dq.stride + place.head * width, p.dq.stride, row, queries, width, p.aligned, 1.0f,
