@@ -306,7 +306,9 @@ TEST_CASE("attention and its gradients at awkward sizes", "[conformance]") {
     for (const Index window : {0, 1, 3, 1000}) {
       for (const Index t : {1, 33, 65, 130}) {
         for (const Index kv : {4, 2, 1}) {
-          if (window == 1000 && (kv == 2 || t == 65)) continue;  // little that the others do not see
+          // Little that the others do not see: long sequences of narrow heads, but for one, and windows past the end.
+          if (window == 1000 && (kv == 2 || t == 65)) continue;
+          if (d < 40 && t > 33 && !(window == 3 && kv == 2)) continue;
           const Index batch = kv == 2 ? 3 : 1;
           const double scale = 1 / std::sqrt(double(d));
           INFO("head_dim " << d << ", window " << window << ", time " << t << ", kv heads " << kv << ", batch "
