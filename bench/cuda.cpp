@@ -103,6 +103,7 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   const Index time = Arch::context, batch = tokens / time;
   Model<Arch, W> model(watched, Seed{1});
   Trainer trainer(model, AdamW{.lr = 1e-4});
+  const Index plain_before = watched.backend().plain_products();
   const auto text = bench::random_tokens(2 * tokens + 1, Arch::vocab, 1);
   std::size_t turn = 0;
   std::vector<double> handing;  // milliseconds of the host until all passes are handed over
@@ -137,6 +138,8 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   run.report.time(key + "_step", "a step of it", milliseconds, "ms");
   run.report.time(key + "_host", "the host until its passes are handed over", bench::median(handing), "ms");
   run.report.figure(key + "_activations", "its activations", double(trainer.activation_bytes()) / 1e9, "GB");
+  const Index plain = watched.backend().plain_products() - plain_before;
+  if (plain > 0) run.report.figure(key + "_plain", "products that cuBLAS had no algorithm for", double(plain), "");
   if (!operations) return;
   watched.watch(bench::Watch::operations, double(Model<Arch, W>::size), names_of_products<Arch>());
   constexpr int watched_steps = 2;
@@ -160,8 +163,10 @@ double weight_bytes_met(Index tokens) {
   return (rest + double(cost.part(Part::expert)) * share) * sizeof(T);
 }
 
+/// `early`: with kernels that may start before the one before them has ended.
 template <class Arch, class W>
-void decode(Run& run, W& watched, Index streams) {
+void decode(Run& run, W& watched, Index streams, bool early) {
+  watched.backend().early_starts(early);
   const Model<Arch, W> model(watched, Seed{1});
   Session<Model<Arch, W>> session(model, {.sequences = streams});
   std::vector<Index> all(static_cast<std::size_t>(streams));
@@ -185,17 +190,18 @@ void decode(Run& run, W& watched, Index streams) {
   write(0, last);
   const double device = bench::median(watched.replays());
   watched.watch(bench::Watch::nothing);
+  watched.backend().early_starts(false);
   const double bytes = weight_bytes_met<Arch, typename W::Scalar>(streams);
   const double bound = run.limits.copy > 0 ? bytes / run.limits.copy : 0;  // seconds
-  const std::string key = "decode_" + std::to_string(streams);
+  const std::string key = "decode_" + std::to_string(streams) + (early ? "_early" : "");
   run.report.figure(key,
                     std::string("decode, ") + type_name<W>() + ", " + std::to_string(streams) +
-                        (streams == 1 ? " stream" : " streams"),
+                        (streams == 1 ? " stream" : " streams") + (early ? ", early starts" : ""),
                     1e3 * double(streams) / token, "tok/s", bound > 0 ? double(streams) / bound : 0, 0);
   run.report.time(key + "_step", "a step of it, on the host's clock", token, "ms", 1e3 * bound, 4);
   run.report.time(key + "_device", "its recorded part on the device, started and done", device, "ms", 1e3 * bound, 4);
   run.report.time(key + "_host", "the rest: tokens there, logits back, and the host", token - device, "ms", 0, 4);
-  if (streams > 1) return;
+  if (streams > 1 || early) return;
   write(0, last / 2);
   watched.watch(bench::Watch::operations, double(Model<Arch, W>::size), names_of_products<Arch>());
   write(last / 2, last / 2 + watched_tokens);
@@ -316,13 +322,15 @@ void measure_all(Run& run, const std::vector<std::string>& only) {
       f();
     } catch (const Error& error) {
       run.brain.watch(bench::Watch::nothing), run.wide.watch(bench::Watch::nothing);
+      run.brain.backend().early_starts(false);
       run.report.left_out(name, error.what());
     }
   };
   const Sizes& sizes = run.sizes;
   part("limits", [&] { measure_limits(run); });
-  part("decode", [&] { decode<Arch>(run, run.brain, 8); });
-  part("decode", [&] { decode<Arch>(run, run.brain, 1); });
+  part("decode", [&] { decode<Arch>(run, run.brain, 8, false); });
+  part("decode", [&] { decode<Arch>(run, run.brain, 1, true); });
+  part("decode", [&] { decode<Arch>(run, run.brain, 1, false); });
   part("optimizer", [&] { optimizer<Arch>(run, run.brain); });
   part("optimizer", [&] { optimizer<Arch>(run, run.wide); });
   part("train", [&] { train<Arch>(run, run.brain, sizes.few_tokens, "train_bfloat16_few", false); });

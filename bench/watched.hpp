@@ -132,10 +132,11 @@ class Watched {
   }
   template <class Rotate, class Attend>
   bool rotate_and_attend(const Rotate& rotate, const Attend& attend) {
-    bool done = false;
-    run([&] { return Work{"turn, store and attend to the cache"}; },
-        [&] { done = backend_->rotate_and_attend(rotate, attend); });
-    return done;
+    if (!backend_->rotate_and_attend(rotate, attend)) return false;  // nothing was done
+    if (what_ != Watch::operations) return true;
+    run([] { return Work{"turn, store and attend to the cache"}; },
+        [&] { backend_->rotate_and_attend(rotate, attend); });
+    return true;
   }
   void offsets_of_one(View<std::int32_t> offsets, Index rows) { backend_->offsets_of_one(offsets, rows); }
   Index slots_taken(const tinymoe::Dispatch& dispatch) const { return backend_->slots_taken(dispatch); }

@@ -30,7 +30,7 @@ using Classic = Transformer<
            MoEBlock<LayerNorm, Attention<Heads<3>, Learned>, Router<4, 2, ExpertChoice>, Expert<SwiGlu, Hidden<16>>>>>;
 
 /// Heads and widths that lie well for wide loads, which is what decoding has kernels of its own for; three choices of
-/// more experts than one block computes the logits of for two tokens.
+/// more experts than one block computes the logits of for three tokens.
 using Aligned = Transformer<
     Vocab<260>, Context<16>, Width<32>,
     Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, SlidingWindow<5>>, Router<4, 2>,
@@ -127,6 +127,13 @@ TEMPLATE_TEST_CASE("gradients on a Cuda are the oracle's", "[cuda]", Modern, Cla
   CHECK(distance(gradients(half)) < 0.02);
 }
 
+TEMPLATE_TEST_CASE("cuBLAS has an algorithm for every product of widths that lie well", "[cuda]", Cuda, CudaBfloat16) {
+  need_gpu();
+  TestType cuda;
+  one_step<Aligned>(cuda);
+  CHECK(cuda.plain_products() == 0);
+}
+
 TEMPLATE_TEST_CASE("five steps on a Cuda follow the CPU's", "[cuda]", Modern, Classic) {
   need_gpu();
   Cpu cpu(1);
@@ -185,7 +192,7 @@ TEMPLATE_TEST_CASE("a checkpoint of one device goes on on another", "[cuda]", Cu
 TEMPLATE_TEST_CASE("a Cuda writes what the CPU writes", "[cuda]", Modern, Classic, Aligned) {
   need_gpu();
   Cpu cpu(1);
-  Cuda cuda;
+  Cuda cuda({.early_starts = true});
   const Model<TestType, Cpu> there(cpu, Seed{4});
   const Model<TestType, Cuda> here(cuda, Seed{4});
   Session expected(there, {.sequences = 3}), found(here, {.sequences = 3});

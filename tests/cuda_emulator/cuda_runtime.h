@@ -110,6 +110,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 /// What is asked of a kernel: there is always code for the emulated device.
 struct cudaFuncAttributes {
   std::size_t sharedSizeBytes = 0;
+  int ptxVersion = 90;
 };
 template <class T>
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, T*) {

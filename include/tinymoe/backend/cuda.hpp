@@ -27,6 +27,9 @@ enum class GroupedProducts {
 struct CudaOptions {
   int device = 0;                                      // its number, as CUDA counts
   GroupedProducts grouped = GroupedProducts::streams;  // docs/benchmarks compares them
+  // Whether a kernel may take its place on the device before the one before it has ended (programmatic dependent
+  // launch), which shortens writing; on compute capability 9.0 and CUDA 12.3, or newer. Off until it was measured.
+  bool early_starts = false;
 };
 
 /// A GPU as its driver describes it.
@@ -68,6 +71,8 @@ void upload(Context&, void* to, const void* from, std::size_t bytes);
 void zero(Context&, void* to, std::size_t bytes);
 void synchronise(Context&);
 void set_grouped(Context&, GroupedProducts);
+void set_early_starts(Context&, bool early);
+Index plain_products(const Context&);
 double milliseconds(Context&, const std::function<void()>& work);
 void replay(Context&, std::unique_ptr<Recording, FreeRecording>&, const std::function<void()>& work);
 
@@ -157,6 +162,12 @@ class BasicCuda {
   double milliseconds(const std::function<void()>& work) const { return detail::cuda::milliseconds(context(), work); }
   /// From now on products of expert banks are computed so.
   void grouped_products(GroupedProducts how) { detail::cuda::set_grouped(context(), how); }
+  /// From now on kernels are started so; recordings stay as they are.
+  void early_starts(bool early) { detail::cuda::set_early_starts(context(), early); }
+
+  /// Products so far that cuBLAS had no algorithm for and a plain kernel did, which is right and very slow. 0 is what
+  /// to expect of widths that are multiples of 8.
+  Index plain_products() const { return detail::cuda::plain_products(*context_); }
 
   /// Operations that are recorded once and enqueued again as a whole, as a CUDA graph.
   using Recording = std::unique_ptr<detail::cuda::Recording, detail::cuda::FreeRecording>;

@@ -19,8 +19,11 @@
 /// `each` and `sum` also go through the elements of arrays: f gets those at one index, of an array of constants to be
 /// read, of another one to be read and written, and of `write_only(array)` to be written alone. A GPU then moves 16
 /// bytes at a time, so this is the form for all that goes through a row's memory. Which lane has an index depends on
-/// the arrays, and such a `sum` ends in a barrier, too. No two arrays may overlap, unless they are the same from the
-/// start.
+/// the arrays, and such a `sum` ends in a barrier, too. What f gets may be a copy, so:
+///
+///   - f writes each element of a `write_only` array; what it left out would be garbage.
+///   - No two arrays overlap, unless they are the same from the start; then one of them at most is written, and f reads
+///     the other before it writes.
 
 #include <concepts>
 #include <type_traits>
@@ -137,7 +140,7 @@ struct AnyRowKernel {
 ///
 /// A kernel whose rows are thousands of elements may say so by a member `static constexpr bool long_rows = true`; a GPU
 /// then gives each row a whole block of threads, and not a warp. `has_long_rows<Kernel>` asks for it. A member function
-/// `row_elements()` says how many elements a row's loops go through, for a block that is no wider than that.
+/// `row_elements()` says how many elements a row's loops go through, by which a GPU chooses how many lanes a row gets.
 template <class Kernel>
 concept RowKernel = std::copyable<Kernel> && requires(const Kernel kernel, SerialGroup group, Index row) {
   { kernel(group, row) } -> std::same_as<void>;

@@ -19,6 +19,9 @@ inline constexpr int own_rows = 64;
 template <int D>
 inline constexpr int blocks_at_once = D > 64 ? 1 : 3;
 
+/// Shared memory that a block may have on every device of compute capability 8.0 or newer.
+inline constexpr std::size_t least_shared_memory = std::size_t{99} << 10;
+
 inline constexpr float log2_e = 1.44269504f;
 
 /// A matrix of `Rows` x D elements in shared memory. Its rows lie 16 bytes further apart than they are long, so that
@@ -271,8 +274,9 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) forward_tiles
             p.aligned, 1.0f / total[0], 1.0f / total[1]);
 }
 
-/// Queries that the kernel of dk and dv loads at once, and those that it works on at once, for its registers.
-inline constexpr int queries_loaded = 32, queries_at_once = 16;
+/// Queries that the kernel of dk and dv loads at once, and keys that the one of dq does; and how many of them are
+/// worked on at once, for the registers.
+inline constexpr int queries_loaded = 32, keys_loaded = 32, worked_on = 16;
 
 template <class T, int D>
 constexpr std::size_t keys_shared = (2 * Tile<T, own_rows, D>::elements + 4 * Tile<T, queries_loaded, D>::elements) *
@@ -340,13 +344,14 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_keys
     sync_block();
     const int at = first_of(step);
 #pragma unroll 1
-    for (int first = 0; first < together; first += queries_at_once) {
-      Accumulator<queries_at_once> probability, slope;
+    for (int first = 0; first < together; first += worked_on) {
+      if (at + first + worked_on <= begin + row) continue;  // none of these sees a key of this warp's
+      Accumulator<worked_on> probability, slope;
       probability.clear(), slope.clear();
       probability.add_transposed(key, row, query, first);
       slope.add_transposed(value, row, gradient, first);
 #pragma unroll
-      for (int j = 0; j < queries_at_once / 8; ++j) {
+      for (int j = 0; j < worked_on / 8; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int s = begin + row + lane / 4 + i / 2 * 8, q = first + 8 * j + lane % 4 * 2 + i % 2, t = at + q;
@@ -370,19 +375,19 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_keys
 }
 
 template <class T, int D>
-constexpr std::size_t queries_shared = 6 * Tile<T, own_rows, D>::elements * sizeof(T);
-
-/// Keys that it takes at once.
-inline constexpr int keys_at_once = 32;
+constexpr std::size_t queries_shared = (2 * Tile<T, own_rows, D>::elements + 4 * Tile<T, keys_loaded, D>::elements) *
+                                       sizeof(T);
 
 /// dq of 64 queries of one head. Keys and values have two places, as queries have above.
 template <class T, int D>
 __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_queries(const AttentionBackward<T> p) {
-  using AnyTile = Tile<T, own_rows, D>;
+  using QueryTile = Tile<T, own_rows, D>;
+  using KeyTile = Tile<T, keys_loaded, D>;
   T* shared = dynamic_shared<T>();
-  const AnyTile query{shared}, gradient{shared + AnyTile::elements};
-  const auto key_in = [=](int place) { return AnyTile{shared + (2 + 2 * place) * AnyTile::elements}; };
-  const auto value_in = [=](int place) { return AnyTile{shared + (3 + 2 * place) * AnyTile::elements}; };
+  const QueryTile query{shared}, gradient{shared + QueryTile::elements};
+  T* const places = shared + 2 * QueryTile::elements;
+  const auto key_in = [=](int place) { return KeyTile{places + 2 * place * KeyTile::elements}; };
+  const auto value_in = [=](int place) { return KeyTile{places + (2 * place + 1) * KeyTile::elements}; };
   const int time = static_cast<int>(p.shape.time), width = static_cast<int>(p.shape.head_dim);
   const BlockPlace place(parts_of(time, own_rows), p.shape.heads);
   const Index first_row = place.sequence * time, group = place.head / p.shape.group();
@@ -408,26 +413,27 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_quer
     value_in(to).load(p.v.data + of * p.v.stride + group * width, p.v.stride, time - at, width, p.aligned);
     commit_copies();
   };
-  int at = static_cast<int>(p.shape.first_key(begin)) / own_rows * own_rows;
+  const int end = begin + queries;  // no query sees a key from here on
+  int at = static_cast<int>(p.shape.first_key(begin)) / keys_loaded * keys_loaded;
   load(at, 0);
-  for (int in = 0; at <= begin; at += own_rows, in = 1 - in) {
-    const AnyTile key = key_in(in), value = value_in(in);
-    if (at + own_rows <= begin) {
-      load(at + own_rows, 1 - in);
+  for (int in = 0; at < end; at += keys_loaded, in = 1 - in) {
+    const KeyTile key = key_in(in), value = value_in(in);
+    if (at + keys_loaded < end) {
+      load(at + keys_loaded, 1 - in);
     } else {
       commit_copies();  // as above
     }
     wait_copies<1>();
     sync_block();
-    // Half of the keys after the other, for the registers.
 #pragma unroll 1
-    for (int first = 0; first < own_rows; first += keys_at_once) {
-      Accumulator<keys_at_once> probability, slope;
+    for (int first = 0; first < keys_loaded; first += worked_on) {
+      if (at + first >= begin + row + 16) break;  // no query of this warp's sees one of these
+      Accumulator<worked_on> probability, slope;
       probability.clear(), slope.clear();
       probability.add_transposed(query, row, key, first);
       slope.add_transposed(gradient, row, value, first);
 #pragma unroll
-      for (int j = 0; j < keys_at_once / 8; ++j) {
+      for (int j = 0; j < worked_on / 8; ++j) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const int t = begin + row + lane / 4 + i / 2 * 8, s = at + first + 8 * j + lane % 4 * 2 + i % 2;
@@ -440,10 +446,15 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_quer
       }
       dq.add(slope, key, first);
     }
-    sync_block();
+    sync_block();  // nobody reads this place any more
   }
   dq.store(p.dq.data + from * p.dq.stride + place.head * width, p.dq.stride, row, queries, width, p.aligned, 1.0f,
            1.0f);
 }
+
+template <class T, int D>
+inline constexpr bool shared_memory_fits = forward_shared<T, D> <= least_shared_memory&& keys_shared<T, D> <=
+                                           least_shared_memory&& queries_shared<T, D> <= least_shared_memory;
+static_assert(shared_memory_fits<bfloat16, 128>);
 
 }  // namespace tinymoe::detail::cuda

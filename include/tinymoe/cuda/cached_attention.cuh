@@ -23,6 +23,7 @@ struct Turned {};
 template <class T, class Rotate>
 __global__ void __launch_bounds__(cached_threads, 1)
     cached_attention_block(const kernels::CachedAttention<T, float> p, const Rotate rotate, bool shares_memory) {
+  follow();
   constexpr bool turns = !std::is_same_v<Rotate, Turned>;
   using V = Vector<T>;
   const Index part = blockIdx.x, n = part / p.shape.heads, head = part % p.shape.heads, width = p.shape.head_dim;
@@ -112,8 +113,9 @@ void start_cached_attention(Context& context, Index rows, const kernels::CachedA
                             const Rotate& rotate) {
   const bool shares_memory = p.cache.capacity <= most_shared_keys;
   const std::size_t bytes = shares_memory ? static_cast<std::size_t>(p.cache.capacity) * sizeof(float) : 0;
-  check(start(cached_attention_block<T, Rotate>, dim3(static_cast<unsigned>(rows)), dim3(cached_threads), bytes,
-              context.stream, p, rotate, shares_memory),
+  const auto kernel = cached_attention_block<T, Rotate>;
+  check(start_next(context.starts_early(kernel), kernel, dim3(static_cast<unsigned>(rows)), dim3(cached_threads), bytes,
+                   context.stream, p, rotate, shares_memory),
         "starting attention");
 }
 

@@ -118,8 +118,7 @@ void Context::open() {
   check(cublasLtCreate(&products), "starting cublasLt");
   check(cublasCreate(&blas), "starting cuBLAS");
   check(cublasSetStream(blas, stream), "giving cuBLAS a stream");
-  for (auto& workspace : workspaces) check(cudaMalloc(&workspace, workspace_bytes), "taking workspaces for cuBLAS");
-  check(cublasSetWorkspace(blas, workspaces[0], workspace_bytes), "giving cuBLAS a workspace");
+  check(cublasSetWorkspace(blas, workspace(0), workspace_bytes), "giving cuBLAS a workspace");
 }
 
 void Context::release() noexcept {
@@ -130,7 +129,7 @@ void Context::release() noexcept {
   }
   if (blas != nullptr) cublasDestroy(blas);
   if (products != nullptr) cublasLtDestroy(products);
-  for (void* workspace : workspaces) cudaFree(workspace);
+  for (void* workspace : workspaces_) cudaFree(workspace);
   for (void* block : scratch_) cudaFree(block);
   for (cudaStream_t side : sides) {
     if (side != nullptr) cudaStreamDestroy(side);
@@ -147,6 +146,21 @@ bool Context::capturing() const {
   return status != cudaStreamCaptureStatusNone;
 }
 
+/// Whether `follow` is more than nothing in this kernel's code, as it is on this device from what it was compiled for;
+/// and this CUDA can record such starts.
+bool Context::waits_by_itself(const void* kernel) {
+  const auto known_one = waiting_.find(kernel);
+  if (known_one != waiting_.end()) return known_one->second;
+  constexpr int least_cuda = 12030, least_architecture = 90;
+  int driver = 0;
+  cudaFuncAttributes attributes{};
+  check(cudaDriverGetVersion(&driver), "asking for the driver's version");
+  check(cudaFuncGetAttributes(&attributes, kernel), "asking for a kernel's properties");
+  const bool waits =
+      CUDART_VERSION >= least_cuda && driver >= least_cuda && attributes.ptxVersion >= least_architecture;
+  return waiting_[kernel] = waits;
+}
+
 void Context::fork(std::size_t count) {
   check(cudaEventRecord(here.event, stream), "marking a stream");
   for (std::size_t i = 0; i < count; ++i) check(cudaStreamWaitEvent(sides[i], here.event, 0), "joining streams");
@@ -160,6 +174,15 @@ void* Context::scratch(std::size_t bytes) {
   scratch_.push_back(block);  // a recording may use the old ones
   scratch_bytes_ = bytes;
   return block;
+}
+
+void* Context::workspace(std::size_t on) {
+  void*& workspace = workspaces_[on];
+  if (workspace == nullptr) {
+    if (capturing()) fail<DeviceError>("work that takes a workspace for the first time cannot be recorded");
+    check(cudaMalloc(&workspace, workspace_bytes), "taking a workspace for cuBLAS");
+  }
+  return workspace;
 }
 
 void Context::forget(const void* begin, std::size_t bytes) {
@@ -243,6 +266,10 @@ void upload(Context& context, void* to, const void* from, std::size_t bytes) {
         "copying to the device");
   check(cudaEventRecord(place->free.event, context.stream), "marking a stream");
 }
+
+Index plain_products(const Context& context) { return context.plain_products; }
+
+void set_early_starts(Context& context, bool early) { context.options.early_starts = early; }
 
 void set_grouped(Context& context, GroupedProducts how) { context.options.grouped = how; }
 

@@ -110,6 +110,11 @@ class Context {
   /// Makes this context's device the one of the calling thread.
   void use() const { check(cudaSetDevice(device), "choosing the device"); }
   bool capturing() const;
+  /// Whether a kernel that begins with `follow` is to be started before the one before it has ended.
+  template <class Kernel>
+  bool starts_early(Kernel* kernel) {
+    return options.early_starts && waits_by_itself(reinterpret_cast<const void*>(kernel));
+  }
 
   /// c = the product, on the main stream (0) or one beside it (1 …).
   void multiply(const Product& product, std::size_t on = 0);
@@ -125,6 +130,8 @@ class Context {
   /// Device memory of at least so many bytes, which the next call may hand out again; work on the main stream alone may
   /// use it. It grows in the first step only.
   void* scratch(std::size_t bytes);
+  /// cuBLAS's own scratch on a stream, taken when it is first asked for.
+  void* workspace(std::size_t on);
 
   CudaOptions options;
   int device = 0;
@@ -136,7 +143,7 @@ class Context {
   std::array<Event, side_streams> done;
   cublasLtHandle_t products = nullptr;
   cublasHandle_t blas = nullptr;
-  std::array<void*, side_streams + 1> workspaces{};
+  Index plain_products = 0;  // that cuBLAS could not do
   std::unordered_map<const void*, KnownOffsets> known;
 
   /// Staging memory of uploads, free again once its event has come.
@@ -149,12 +156,15 @@ class Context {
   std::optional<Pinned> landing;
 
  private:
+  bool waits_by_itself(const void* kernel);
+  std::unordered_map<const void*, bool> waiting_;
   void open();
   void release() noexcept;
   using Key = std::tuple<bool, bool, Index, Index, Index, Index, Index, Index, int, int, bool, bool, unsigned>;
   ProductPlan& plan_of(const Product& product, bool exact);
   void make(ProductPlan& plan, const Product& p, unsigned a, unsigned b, unsigned c);
   std::map<Key, ProductPlan> plans_;
+  std::array<void*, side_streams + 1> workspaces_{};
   std::vector<void*> scratch_;
   std::size_t scratch_bytes_ = 0;
   std::vector<std::int32_t> unknown_offsets_;

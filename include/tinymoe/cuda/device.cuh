@@ -108,16 +108,37 @@ __device__ inline std::uint32_t pack(float low, float high) {
   return static_cast<std::uint32_t>(T(low).bits) | static_cast<std::uint32_t>(T(high).bits) << 16;
 }
 
-/// Starts kernel(arguments…) on a stream; the status is that of the launch.
+/// The first thing in a kernel that may start early: lets the next one's blocks take their places, then waits until the
+/// kernel before has ended and what it wrote can be read (PTX ISA, griddepcontrol).
+__device__ inline void follow() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+
+/// Starts kernel(arguments…) on a stream; the status is that of the launch. `early`: its blocks may take their places
+/// while the kernel before it in the stream still runs, because it begins with `follow`.
 template <class... Parameters, class... Arguments>
-cudaError_t start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std::size_t shared_bytes,
-                  cudaStream_t stream, Arguments&&... arguments) {
+cudaError_t start_next(bool early, void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std::size_t shared_bytes,
+                       cudaStream_t stream, Arguments&&... arguments) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = blocks;
   config.blockDim = threads;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = early ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+}
+/// The same once the kernel before has ended.
+template <class... Parameters, class... Arguments>
+cudaError_t start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std::size_t shared_bytes,
+                  cudaStream_t stream, Arguments&&... arguments) {
+  return start_next(false, kernel, blocks, threads, shared_bytes, stream, arguments...);
 }
 
 }  // namespace tinymoe::detail::cuda

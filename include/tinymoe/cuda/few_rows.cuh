@@ -29,6 +29,7 @@ struct FewRows {
 /// of the expert's rows. `aligned`: all rows begin at multiples of 16 bytes and are as long.
 template <class T, bool aligned>
 __global__ void __launch_bounds__(256, 1) few_rows_kernel(const FewRows<T> p) {
+  follow();
   constexpr int together = 4;
   const Index expert = blockIdx.y, output = Index{blockIdx.x} * 8 + threadIdx.x / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -83,7 +84,8 @@ void few_rows_product(Context& context, View<const T> x, Bank<const T> w, Index 
   const FewRows<T> p{x, w, stride, bias, offsets.data, y};
   const dim3 blocks(static_cast<unsigned>((w.rows + 7) / 8), static_cast<unsigned>(w.count));
   const auto kernel = aligned ? few_rows_kernel<T, true> : few_rows_kernel<T, false>;
-  check(start(kernel, blocks, dim3(256), 0, context.stream, p), "starting a product of few rows");
+  check(start_next(context.starts_early(kernel), kernel, blocks, dim3(256), 0, context.stream, p),
+        "starting a product of few rows");
 }
 
 }  // namespace tinymoe::detail::cuda

@@ -159,10 +159,9 @@ void Context::multiply(const Product& product, std::size_t number) {
     if (!plan.found) continue;
     if (product.bias != nullptr) set(plan.description, CUBLASLT_MATMUL_DESC_BIAS_POINTER, product.bias);
     const Layouts layouts(product);
-    const cublasStatus_t status =
-        cublasLtMatmul(products, plan.description, &one, product.a, layouts.a.layout, product.b, layouts.b.layout,
-                       &beta, product.c, layouts.c.layout, product.c, layouts.c.layout, &plan.algorithm,
-                       workspaces[number], workspace_bytes, on(number));
+    const cublasStatus_t status = cublasLtMatmul(
+        products, plan.description, &one, product.a, layouts.a.layout, product.b, layouts.b.layout, &beta, product.c,
+        layouts.c.layout, product.c, layouts.c.layout, &plan.algorithm, workspace(number), workspace_bytes, on(number));
     if (status == CUBLAS_STATUS_SUCCESS) return;
     // An algorithm of the rounded size may be refused for this one.
     const bool as_planned = exact || !product.rows_vary;
@@ -170,6 +169,7 @@ void Context::multiply(const Product& product, std::size_t number) {
       check(status, "a product");
     }
   }
+  if (product.k > 0) ++plain_products;
   plain(product, on(number));
 }
 

@@ -10,14 +10,15 @@
 namespace tinymoe::detail::cuda {
 
 /// Logits that one block computes; for more of them there are blocks enough for a launch of their own.
-inline constexpr Index most_block_logits = 256;
-inline constexpr int route_threads = 512;
+inline constexpr Index most_block_logits = 128;
+inline constexpr int route_threads = 256;
 
 /// One block, its warps sharing the logits and then the tokens out.
 template <class T>
 __global__ void __launch_bounds__(route_threads, 1)
     route_few(View<const T> x, View<const T> w, View<const T> bias, View<T> logits,
               const kernels::RouterForward<T, float> choose, Dispatch dispatch) {
+  follow();
   const LaneGroup warp{static_cast<int>(threadIdx.x) % warp_size, warp_size};
   const Index own = static_cast<int>(threadIdx.x) / warp_size, warps = route_threads / warp_size;
   for (Index at = own; at < logits.rows * logits.cols; at += warps) {
@@ -37,13 +38,15 @@ template <class T, class Choose>
 void route(Context& context, View<const T> x, View<const T> w, View<const T> bias, View<T> logits, const Choose& choose,
            const Dispatch& dispatch) {
   const View<const std::int32_t> selected = choose.routing.selected;
-  if (logits.size() > most_block_logits || selected.size() > few_pairs_sorted || x.rows == 0) {
+  if (logits.size() > most_block_logits || selected.size() > most_sorted_in_block || x.rows == 0) {
     matmul<T>(context, x, w, bias, logits);
     if (x.rows > 0) launch(context, x.rows, choose);
     return sort_by_expert(context, selected, dispatch);
   }
   context.forget(dispatch.offsets.data, static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t));
-  check(start(route_few<T>, dim3(1), dim3(route_threads), 0, context.stream, x, w, bias, logits, choose, dispatch),
+  const bool early = context.starts_early(route_few<T>);
+  check(start_next(early, route_few<T>, dim3(1), dim3(route_threads), 0, context.stream, x, w, bias, logits, choose,
+                   dispatch),
         "starting a router");
 }
 

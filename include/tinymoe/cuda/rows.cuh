@@ -178,27 +178,35 @@ struct LaneGroup {
 /// block.x lanes for each row, block.y rows at once in each block.
 template <class Kernel>
 __global__ void __launch_bounds__(block_threads, 1) run_rows(const Kernel kernel, Index rows) {
+  follow();
   const LaneGroup group{static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x)};
   const Index step = Index{gridDim.x} * blockDim.y;
   for (Index row = Index{blockIdx.x} * blockDim.y + threadIdx.y; row < rows; row += step) kernel(group, row);
 }
 
-/// A warp for each row where there are enough of them to fill the device (64 warps to a multiprocessor); a block of
-/// threads where there are few, or where they are long.
+/// A warp for each row where there are enough of them to keep the device busy; where there are few, a block of as many
+/// warps as find something to do; where rows are long, a wide block, and a narrower one where there are many of them,
+/// so that a multiprocessor has several.
 template <class Kernel>
 void launch_rows(Context& context, Index rows, const Kernel& kernel) {
   const Index device = context.multiprocessors;
-  const bool whole_block = has_long_rows<Kernel> || rows < 48 * device;
-  constexpr unsigned warps = 8;
-  unsigned wide = has_long_rows<Kernel> ? block_threads : 128;
-  if constexpr (requires { kernel.row_elements(); }) {  // 16 bytes a thread, where they are of 16 bits
-    const Index warps_needed = (kernel.row_elements() + 8 * warp_size - 1) / (8 * warp_size);
-    wide = warp_size * static_cast<unsigned>(std::clamp<Index>(warps_needed, 1, block_threads / warp_size));
+  constexpr Index busy = 24,
+                  block_warps = 8;          // warps of a multiprocessor; of a block whose warps have rows of their own
+  Index warps = block_threads / warp_size;  // for a row
+  if constexpr (has_long_rows<Kernel>) {
+    if (rows > device) warps /= 2;
+  } else {
+    Index useful = 4;
+    if constexpr (requires { kernel.row_elements(); }) useful = kernel.row_elements() / (8 * warp_size);
+    warps = std::clamp<Index>(busy * device / rows, 1, std::clamp<Index>(useful, 1, warps));
   }
-  const dim3 threads = whole_block ? dim3(wide) : dim3(warp_size, warps);
-  const Index needed = whole_block ? rows : (rows + warps - 1) / warps;
+  const bool alone = warps == 1;
+  const dim3 threads = alone ? dim3(warp_size, block_warps) : dim3(static_cast<unsigned>(warps * warp_size));
+  const Index needed = alone ? (rows + block_warps - 1) / block_warps : rows;
   const auto blocks = static_cast<unsigned>(std::min<Index>(needed, 64 * device));
-  check(start(run_rows<Kernel>, dim3(blocks), threads, 0, context.stream, kernel, rows), "starting a kernel");
+  const bool early = context.starts_early(run_rows<Kernel>);
+  check(start_next(early, run_rows<Kernel>, dim3(blocks), threads, 0, context.stream, kernel, rows),
+        "starting a kernel");
 }
 
 template <class Kernel>

@@ -83,7 +83,7 @@ void sort_by_expert(Context& context, View<const std::int32_t> selected, const D
   if (count == 0) {
     return zero(context, dispatch.offsets.data, static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t));
   }
-  if (count <= few_pairs_sorted && experts <= most_experts) {
+  if (count <= most_sorted_in_block && experts <= most_experts) {
     check(start(sort_few, dim3(1), dim3(static_cast<unsigned>(std::min<Index>(1024, std::max<Index>(32, count)))), 0,
                 context.stream, selected, dispatch),
           "starting a sort");

@@ -8,12 +8,12 @@
 namespace tinymoe::detail::cuda {
 
 /// Up to this many pairs one block sorts, in one launch.
-inline constexpr Index few_pairs_sorted = 1024;
+inline constexpr Index most_sorted_in_block = 1024;
 
 /// By all threads of a block: a pair's slot is the number of pairs before it in the order of (expert, number).
 __device__ inline void sort_in_block(View<const std::int32_t> selected, const Dispatch& dispatch) {
   struct Place;
-  std::int32_t* expert_of = static_shared<std::int32_t, few_pairs_sorted, Place>();
+  std::int32_t* expert_of = static_shared<std::int32_t, most_sorted_in_block, Place>();
   const int count = static_cast<int>(selected.size()), own = static_cast<int>(threadIdx.x);
   const int threads = static_cast<int>(blockDim.x);
   for (int pair = own; pair < count; pair += threads) expert_of[pair] = selected.data[pair];

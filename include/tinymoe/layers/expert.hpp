@@ -125,37 +125,36 @@ struct ActivationBackward {
   }
 };
 
-/// The experts' first layer for few tokens, whose h nobody asks for later: a[slot, f] of the tokens that expert e got,
-/// kernel row e·F + f. It finds the tokens by itself, so that nothing is gathered.
+/// The experts' first layer for few tokens, whose h nobody asks for later: a[slot, f] of the slot's token, kernel row
+/// slot · F + f. It finds token and expert by itself, so that nothing is gathered.
 template <class Activation, class T, class M>
 struct FewExpertInputs {
-  View<const T> x;             // (N, D)
-  Bank<const T> weight, bias;  // W₁ and W₃ of each expert; bias may be empty
-  View<const std::int32_t> offsets, pairs;
-  Index choices;      // K
-  View<T> activated;  // a (S, F)
+  View<const T> x;                           // (N, D)
+  Bank<const T> weight, bias;                // W₁ and W₃ of each expert; bias may be empty
+  View<const std::int32_t> selected, pairs;  // (N, K), (1, S)
+  View<const std::int32_t> taken;            // (1, 1): the slots that have a pair
+  View<T> activated;                         // a (S, F)
   TINYMOE_EVERYWHERE Index row_elements() const { return x.cols; }
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
-    const Index width = activated.cols, e = number / width, f = number % width, last = offsets.data[e + 1];
-    const T* gate = weight[e].row(f);
+    const Index width = activated.cols, slot = number / width, f = number % width, choices = selected.cols;
+    if (slot >= taken.data[0]) return;
+    const Index n = pairs.data[slot] / choices, e = selected(n, pairs.data[slot] % choices);
+    const T *in = x.row(n), *gate = weight[e].row(f);
     const T* added = bias.empty() ? nullptr : bias[e].data + f;
-    for (Index slot = offsets.data[e]; slot < last; ++slot) {
-      const T* in = x.row(pairs.data[slot] / choices);
-      M value;
-      if constexpr (Activation::gated) {
-        const auto both = [](T g, T u, T v) { return Two<M>{M(g) * M(v), M(u) * M(v)}; };
-        auto h = group.sum(x.cols, both, gate, weight[e].row(width + f), in);
-        if (added != nullptr) h += Two<M>{M(added[0]), M(added[width])};
-        value = Activation::value(h.first, h.second);
-      } else {
-        const auto dot = [](T g, T v) { return M(g) * M(v); };
-        M h = group.sum(x.cols, dot, gate, in);
-        if (added != nullptr) h += M(added[0]);
-        value = Activation::value(h);
-      }
-      group.once([&] { activated.row(slot)[f] = T(value); });
+    M value;
+    if constexpr (Activation::gated) {
+      const auto both = [](T g, T u, T v) { return Two<M>{M(g) * M(v), M(u) * M(v)}; };
+      auto h = group.sum(x.cols, both, gate, weight[e].row(width + f), in);
+      if (added != nullptr) h += Two<M>{M(added[0]), M(added[width])};
+      value = Activation::value(h.first, h.second);
+    } else {
+      const auto dot = [](T g, T v) { return M(g) * M(v); };
+      M h = group.sum(x.cols, dot, gate, in);
+      if (added != nullptr) h += M(added[0]);
+      value = Activation::value(h);
     }
+    group.once([&] { activated.row(slot)[f] = T(value); });
   }
 };
 
@@ -175,25 +174,23 @@ struct FewExpertOutputs {
     const Index n = number / y.cols, d = number % y.cols, choices = slots.cols, width = activated.cols;
     const std::int32_t *slot = slots.row(n), *expert = selected.row(n);
     const M* g = gate.row(n);
+    const auto weights_of = [=, this](Index k) { return weight[expert[k]].row(d); };
     M total(0);
     for (Index k = 0; k < choices; ++k) {
       if (slot[k] < 0) continue;
+      const T *w = weights_of(k), *a = activated.row(slot[k]);
       const M share = g[k];
-      const T *w = weight[expert[k]].row(d), *a = activated.row(slot[k]);
-      if (k + 1 < choices && slot[k + 1] >= 0) {  // two at once: their weights come together
-        const M other_share = g[k + 1];
-        const auto both = [=](T w0, T a0, T w1, T a1) {
-          return share * (M(w0) * M(a0)) + other_share * (M(w1) * M(a1));
-        };
-        total += group.sum(width, both, w, a, weight[expert[k + 1]].row(d), activated.row(slot[k + 1]));
-        if (!bias.empty()) total += share * M(bias[expert[k]].data[d]);
-        ++k;
-        if (!bias.empty()) total += other_share * M(bias[expert[k]].data[d]);
+      if (!bias.empty()) total += share * M(bias[expert[k]].data[d]);
+      if (k + 1 == choices || slot[k + 1] < 0) {
+        const auto dot = [](T wv, T av) { return M(wv) * M(av); };
+        total += share * group.sum(width, dot, w, a);
         continue;
       }
-      const auto dot = [](T wv, T av) { return M(wv) * M(av); };
-      total += share * group.sum(width, dot, w, a);
-      if (!bias.empty()) total += share * M(bias[expert[k]].data[d]);
+      ++k;  // two at once: their weights come together
+      const M other = g[k];
+      if (!bias.empty()) total += other * M(bias[expert[k]].data[d]);
+      const auto both = [=](T w0, T a0, T w1, T a1) { return share * (M(w0) * M(a0)) + other * (M(w1) * M(a1)); };
+      total += group.sum(width, both, w, a, weights_of(k), activated.row(slot[k]));
     }
     group.once([&] { y.row(n)[d] = T(residual.empty() ? total : M(residual.row(n)[d]) + total); });
   }
@@ -334,10 +331,11 @@ struct Expert {
     static void forward_few(B& backend, const Parameters<T>& p, const Dispatch& dispatch,
                             View<const std::int32_t> selected, MasterInput<B> gate, Input<B> x, Input<B> residual,
                             Output<B> y, Saved<T, M>& saved) {
-      const auto activated = saved.activated.middle_rows(0, dispatch.size());
-      backend.launch(E * Expert::hidden, kernels::FewExpertInputs<Activation, T, M>{
-                                             x, read(p.input()), read(p.input_bias()), dispatch.offsets, dispatch.pairs,
-                                             dispatch.choices(), activated});
+      const View<T> activated(saved.activated.data, dispatch.size(), Expert::hidden);
+      const View<const std::int32_t> taken(dispatch.offsets.data + E, 1, 1);
+      backend.launch(activated.size(),
+                     kernels::FewExpertInputs<Activation, T, M>{x, read(p.input()), read(p.input_bias()), selected,
+                                                                dispatch.pairs, taken, activated});
       backend.launch(x.rows * D, kernels::FewExpertOutputs<T, M>{activated, read(p.output()), read(p.output_bias()),
                                                                  selected, dispatch.slots, gate, residual, y});
     }

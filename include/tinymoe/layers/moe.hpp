@@ -374,7 +374,7 @@ struct Mixture {
       }
       if (pass.losses) backend.launch(1, kernels::Loads{dispatch.offsets, routing.loads});
       bool done = false;
-      if constexpr (detail::few_pairs < B >> 0 && requires {
+      if constexpr (detail::few_pairs<B> != 0 && requires {
                       Experts::forward_few(backend, p.experts, dispatch, routing.selected, routing.gate, x, residual, y,
                                            saved.experts);
                     }) {

@@ -216,6 +216,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   *returned = 0;
   const cublasStatus_t status = check(*description, *a_layout, *b_layout, *c_layout, *d_layout);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
+  // What algorithms of the tensor cores need of 16-bit results, NVIDIA does not say: none here for odd distances.
+  if (std::min(preference->alignment[3], step_of(*d_layout)) < 4) return CUBLAS_STATUS_NOT_SUPPORTED;
   Promise promise;
   promise.workspace_bytes = std::min<std::uint64_t>(preference->workspace_bytes, 1 << 20);
   const Layout* const layouts[4] = {a_layout, b_layout, c_layout, d_layout};

@@ -116,10 +116,13 @@ inline std::uint32_t pack(float low, float high) {
   return static_cast<std::uint32_t>(T(low).bits) | static_cast<std::uint32_t>(T(high).bits) << 16;
 }
 
-/// The arguments are copied when the kernel is started, and again for each thread, which owns its parameters.
+inline void follow() { ++cuda_emulator::followed; }
+
+/// The arguments are copied when the kernel is started, and again for each thread, which owns its parameters. No kernel
+/// starts early here; but one that might must have every thread wait for the one before.
 template <class... Parameters, class... Arguments>
-cudaError_t start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std::size_t shared_bytes,
-                  cudaStream_t stream, Arguments&&... arguments) {
+cudaError_t start_next(bool early, void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std::size_t shared_bytes,
+                       cudaStream_t stream, Arguments&&... arguments) {
   static_assert(sizeof...(Parameters) == sizeof...(Arguments));
   static_assert((std::is_trivially_copyable_v<Parameters> && ...), "parameters are copied to the device as bytes");
   static_assert((sizeof(Parameters) + ... + 0) <= 4096, "more parameters than every device takes");
@@ -129,14 +132,25 @@ cudaError_t start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std:
   };
   const Call call{kernel, {Parameters(arguments)...}};
   return cuda_emulator::launch(reinterpret_cast<const void*>(kernel), blocks, threads, shared_bytes, stream,
-                               [call, blocks, threads, shared_bytes] {
+                               [call, blocks, threads, shared_bytes, early] {
+                                 cuda_emulator::followed = 0;
                                  cuda_emulator::run_grid(blocks, threads, shared_bytes,
                                                          {[](const void* context) {
                                                             const Call& mine = *static_cast<const Call*>(context);
                                                             std::apply(mine.kernel, mine.arguments);
                                                           },
                                                           &call});
+                                 const std::uint64_t all =
+                                     std::uint64_t{blocks.x} * blocks.y * blocks.z * threads.x * threads.y * threads.z;
+                                 if (early && cuda_emulator::followed != all) {
+                                   cuda_emulator::stop("a kernel that may start early does not wait in each thread");
+                                 }
                                });
+}
+template <class... Parameters, class... Arguments>
+cudaError_t start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std::size_t shared_bytes,
+                  cudaStream_t stream, Arguments&&... arguments) {
+  return start_next(false, kernel, blocks, threads, shared_bytes, stream, arguments...);
 }
 
 }  // namespace tinymoe::detail::cuda
