@@ -1,8 +1,10 @@
-// A user's own row kernel on a CUDA device, with a warp for each row, with a block, and with neither full.
+// A user's own row kernel on a CUDA device, with a warp for each row, with a block, and with neither full; and a user's
+// own activation.
 
 #include "cuda/foreign.hpp"
 
 #include "backend/backends.hpp"
+#include "tinymoe/sample/kv_cache.hpp"
 
 using namespace tinymoe_test;
 
@@ -28,4 +30,23 @@ TEMPLATE_TEST_CASE("a kernel of one's own runs on a Cuda", "[cuda]", Cuda, CudaB
     check_close("means", centre.read(), mean, 1e-5);
     check_holds("guards are untouched", centre.intact());
   }
+}
+
+TEST_CASE("an activation of one's own runs on a Cuda", "[cuda]") {
+  if (!Cuda::available()) skip("no GPU can be used here");
+  using Own = Transformer<
+      Vocab<60>, Context<12>, Width<16>,
+      Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<3, 2>, Expert<foreign::SquaredRelu, Hidden<24>, Bias>>>>;
+  Reference<double> oracle;
+  Cuda device;
+  const Model<Own, Reference<double>> there(oracle, Seed{4});
+  const Model<Own, Cuda> here(device, Seed{4});
+  Session expected(there);
+  Session found(here);
+  const std::vector<Token> prompt = {3, 14, 15, 9, 26, 5, 35, 8, 9};  // more pairs than one launch takes
+  const auto near = [](auto a, auto b) {
+    for (std::size_t i = 0; i < a.size(); ++i) CHECK(a[i] == Approx(b[i]).margin(1e-4));
+  };
+  near(found.feed(prompt), expected.feed(prompt));
+  near(found.feed(std::span(prompt).first(1)), expected.feed(std::span(prompt).first(1)));
 }

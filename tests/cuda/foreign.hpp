@@ -1,7 +1,7 @@
 #pragma once
-// A row kernel of a user's own: foreign.cu compiles it for the device, foreign.cpp runs it.
+// A row kernel and an activation of a user's own: foreign.cu compiles them for the device, foreign.cpp runs them.
 
-#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/layers/expert.hpp"
 
 namespace foreign {
 
@@ -18,6 +18,20 @@ struct SquareLessMean {
     const float centre = group.sum(x.cols, [=](tinymoe::Index i) { return float(from[i]); }) / float(x.cols);
     group.each(x.cols, [=](tinymoe::Index i) { to[i] = T(float(from[i]) * float(from[i]) - centre); });
     group.once([&] { mean.data[n] = centre; });
+  }
+};
+
+struct SquaredRelu {
+  using Place = tinymoe::place::Activation;
+  static constexpr const char* name = "squared_relu";
+  static constexpr bool gated = false;
+  template <class M>
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M value(M x) {
+    return tinymoe::real_part(x) > 0 ? x * x : M(0);
+  }
+  template <class M>
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M slope(M x) {
+    return tinymoe::real_part(x) > 0 ? M(2) * x : M(0);
   }
 };
 
