@@ -139,7 +139,7 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   run.report.time(key + "_host", "the host until its passes are handed over", bench::median(handing), "ms");
   run.report.figure(key + "_activations", "its activations", double(trainer.activation_bytes()) / 1e9, "GB");
   const Index plain = watched.backend().plain_products() - plain_before;
-  if (plain > 0) run.report.figure(key + "_plain", "products that cuBLAS had no algorithm for", double(plain), "");
+  if (plain > 0) run.report.figure(key + "_plain", "products without an algorithm, in all steps", double(plain), "");
   if (!operations) return;
   watched.watch(bench::Watch::operations, double(Model<Arch, W>::size), names_of_products<Arch>());
   constexpr int watched_steps = 2;
@@ -167,6 +167,7 @@ double weight_bytes_met(Index tokens) {
 template <class Arch, class W>
 void decode(Run& run, W& watched, Index streams, bool early) {
   watched.backend().early_starts(early);
+  if (early && !watched.backend().early_starts()) return;  // not here
   const Model<Arch, W> model(watched, Seed{1});
   Session<Model<Arch, W>> session(model, {.sequences = streams});
   std::vector<Index> all(static_cast<std::size_t>(streams));

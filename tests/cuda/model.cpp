@@ -192,7 +192,7 @@ TEMPLATE_TEST_CASE("a checkpoint of one device goes on on another", "[cuda]", Cu
 TEMPLATE_TEST_CASE("a Cuda writes what the CPU writes", "[cuda]", Modern, Classic, Aligned) {
   need_gpu();
   Cpu cpu(1);
-  Cuda cuda({.early_starts = true});
+  Cuda cuda({.early_starts = GENERATE(false, true)});
   const Model<TestType, Cpu> there(cpu, Seed{4});
   const Model<TestType, Cuda> here(cuda, Seed{4});
   Session expected(there, {.sequences = 3}), found(here, {.sequences = 3});
@@ -218,7 +218,7 @@ TEMPLATE_TEST_CASE("a Cuda reads and writes in 16 bits", "[cuda]", CudaBfloat16,
   // A context of 60 is read in one pass, and again by half when it is full.
   using Long = TinyOf<260, 24, RmsNorm, 60>;
   Reference<double> oracle;
-  TestType cuda;
+  TestType cuda({.early_starts = GENERATE(false, true)});
   const Model<Long, Reference<double>> there(oracle, Seed{4});
   const Model<Long, TestType> here(cuda, Seed{4});
   Session expected(there, {.sequences = 2}), found(here, {.sequences = 2});

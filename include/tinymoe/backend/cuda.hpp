@@ -28,7 +28,8 @@ struct CudaOptions {
   int device = 0;                                      // its number, as CUDA counts
   GroupedProducts grouped = GroupedProducts::streams;  // docs/benchmarks compares them
   // Whether a kernel may take its place on the device before the one before it has ended (programmatic dependent
-  // launch), which shortens writing; on compute capability 9.0 and CUDA 12.3, or newer. Off until it was measured.
+  // launch), which is meant to shorten writing; where the device and what this program was compiled for have compute
+  // capability 9.0 or newer, and CUDA is 12.3 or newer. Off until it is measured.
   bool early_starts = false;
 };
 
@@ -72,6 +73,7 @@ void zero(Context&, void* to, std::size_t bytes);
 void synchronise(Context&);
 void set_grouped(Context&, GroupedProducts);
 void set_early_starts(Context&, bool early);
+bool starts_early(Context&);
 Index plain_products(const Context&);
 double milliseconds(Context&, const std::function<void()>& work);
 void replay(Context&, std::unique_ptr<Recording, FreeRecording>&, const std::function<void()>& work);
@@ -130,8 +132,8 @@ class BasicCuda {
   /// A pass whose layers send up to this many pairs to experts routes them on the device, and can be recorded.
   static constexpr Index recordable_pairs = detail::cuda::few_rows;
 
-  /// Up to this many pairs a mixture is three launches in inference (layers/expert.hpp): for more, the second layer
-  /// would read its weights too often.
+  /// Up to this many pairs a mixture is three launches in inference (layers/expert.hpp): for more, these would read the
+  /// weights too often.
   static constexpr Index few_pairs = 16;
 
   /// Throws DeviceError, in one sentence, where there is no such GPU or no driver.
@@ -164,6 +166,8 @@ class BasicCuda {
   void grouped_products(GroupedProducts how) { detail::cuda::set_grouped(context(), how); }
   /// From now on kernels are started so; recordings stay as they are.
   void early_starts(bool early) { detail::cuda::set_early_starts(context(), early); }
+  /// Whether kernels do start early: that was asked for, and works here.
+  bool early_starts() const { return detail::cuda::starts_early(context()); }
 
   /// Products so far that cuBLAS had no algorithm for and a plain kernel did, which is right and very slow. 0 is what
   /// to expect of widths that are multiples of 8.

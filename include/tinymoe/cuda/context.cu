@@ -16,6 +16,17 @@ constexpr int least_capability = 8;
 /// Copies to the host of up to so many bytes land in pinned memory first; the logits of a token are such a copy.
 constexpr std::size_t landing_bytes = std::size_t{1} << 20;
 
+/// `bytes` of the device's memory. Throws DeviceError, with what is free, without enough.
+void* take(std::size_t bytes) {
+  void* address = nullptr;
+  if (cudaMalloc(&address, bytes) == cudaSuccess) return address;
+  cudaGetLastError();  // the runtime remembers it otherwise, for the next operation
+  std::size_t free = 0, total = 0;
+  cudaMemGetInfo(&free, &total);
+  fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB), and the GPU has ",
+                    free >> 20, " MiB of ", total >> 20, " MiB free");
+}
+
 /// Stands for all kernels where the question is whether this program has code for a device.
 __global__ void no_operation() {}
 
@@ -169,8 +180,7 @@ void Context::fork(std::size_t count) {
 void* Context::scratch(std::size_t bytes) {
   if (bytes <= scratch_bytes_) return scratch_.back();
   if (capturing()) fail<DeviceError>("work that takes scratch memory for the first time cannot be recorded");
-  void* block = nullptr;
-  check(cudaMalloc(&block, bytes), "taking scratch memory");
+  void* block = take(bytes);
   scratch_.push_back(block);  // a recording may use the old ones
   scratch_bytes_ = bytes;
   return block;
@@ -180,7 +190,7 @@ void* Context::workspace(std::size_t on) {
   void*& workspace = workspaces_[on];
   if (workspace == nullptr) {
     if (capturing()) fail<DeviceError>("work that takes a workspace for the first time cannot be recorded");
-    check(cudaMalloc(&workspace, workspace_bytes), "taking a workspace for cuBLAS");
+    workspace = take(workspace_bytes);
   }
   return workspace;
 }
@@ -196,15 +206,7 @@ void Context::forget(const void* begin, std::size_t bytes) {
 Memory allocate(Context& context, std::size_t bytes) {
   if (bytes == 0) return {};
   expect_no_recording(context, "taking memory");
-  void* address = nullptr;
-  const cudaError_t status = cudaMalloc(&address, bytes);
-  if (status != cudaSuccess) {
-    cudaGetLastError();
-    std::size_t free = 0, total = 0;
-    cudaMemGetInfo(&free, &total);
-    fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB), and the GPU has ",
-                      free >> 20, " MiB of ", total >> 20, " MiB free");
-  }
+  void* address = take(bytes);
   Memory memory(address, bytes, [](void* block, std::size_t) { cudaFree(block); });
   // What was known of memory that lay here is of no use any more.
   std::erase_if(context.known, [&](const auto& entry) {
@@ -270,6 +272,7 @@ void upload(Context& context, void* to, const void* from, std::size_t bytes) {
 Index plain_products(const Context& context) { return context.plain_products; }
 
 void set_early_starts(Context& context, bool early) { context.options.early_starts = early; }
+bool starts_early(Context& context) { return context.starts_early(no_operation); }
 
 void set_grouped(Context& context, GroupedProducts how) { context.options.grouped = how; }
 

@@ -11,16 +11,18 @@ namespace tinymoe::detail::cuda {
 
 /// Logits that one block computes; for more of them there are blocks enough for a launch of their own.
 inline constexpr Index most_block_logits = 128;
-inline constexpr int route_threads = 256;
+/// float32 would spill with more.
+template <class T>
+inline constexpr int route_threads = sizeof(T) == 2 ? 512 : 256;
 
 /// One block, its warps sharing the logits and then the tokens out.
 template <class T>
-__global__ void __launch_bounds__(route_threads, 1)
+__global__ void __launch_bounds__(route_threads<T>, 1)
     route_few(View<const T> x, View<const T> w, View<const T> bias, View<T> logits,
               const kernels::RouterForward<T, float> choose, Dispatch dispatch) {
   follow();
   const LaneGroup warp{static_cast<int>(threadIdx.x) % warp_size, warp_size};
-  const Index own = static_cast<int>(threadIdx.x) / warp_size, warps = route_threads / warp_size;
+  const Index own = static_cast<int>(threadIdx.x) / warp_size, warps = route_threads<T> / warp_size;
   for (Index at = own; at < logits.rows * logits.cols; at += warps) {
     const Index n = at / logits.cols, e = at % logits.cols;
     float total = warp.sum(
@@ -45,7 +47,7 @@ void route(Context& context, View<const T> x, View<const T> w, View<const T> bia
   }
   context.forget(dispatch.offsets.data, static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t));
   const bool early = context.starts_early(route_few<T>);
-  check(start_next(early, route_few<T>, dim3(1), dim3(route_threads), 0, context.stream, x, w, bias, logits, choose,
+  check(start_next(early, route_few<T>, dim3(1), dim3(route_threads<T>), 0, context.stream, x, w, bias, logits, choose,
                    dispatch),
         "starting a router");
 }
