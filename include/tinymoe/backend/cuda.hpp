@@ -132,8 +132,8 @@ class BasicCuda {
   /// A pass whose layers send up to this many pairs to experts routes them on the device, and can be recorded.
   static constexpr Index recordable_pairs = detail::cuda::few_rows;
 
-  /// Up to this many pairs a mixture is three launches in inference (layers/expert.hpp): for more, these would read the
-  /// weights too often.
+  /// Up to this many pairs a mixture is three launches in inference (layers/few_experts.hpp): for more, these would
+  /// read the weights too often.
   static constexpr Index few_pairs = 16;
 
   /// Throws DeviceError, in one sentence, where there is no such GPU or no driver.

@@ -101,8 +101,8 @@ struct LaneGroup {
   requires(sizeof...(Arrays) > 0) __device__ auto sum(Index n, F&& f, Arrays... arrays) const {
     using T = std::remove_cvref_t<std::invoke_result_t<F&, tinymoe::detail::Element<Arrays>...>>;
     T total{};
-    go_through(
-        n, [&](auto&&... elements) { total += f(elements...); }, arrays...);
+    const auto add = [&](auto&&... elements) { total += f(elements...); };
+    go_through(n, add, arrays...);
     return together(total, [](T a, T b) { return a + b; });
   }
 
@@ -190,8 +190,8 @@ __global__ void __launch_bounds__(block_threads, 1) run_rows(const Kernel kernel
 template <class Kernel>
 void launch_rows(Context& context, Index rows, const Kernel& kernel) {
   const Index device = context.multiprocessors;
-  constexpr Index busy = 24,
-                  block_warps = 8;          // warps of a multiprocessor; of a block whose warps have rows of their own
+  constexpr Index busy = 24;                // warps that keep a multiprocessor busy
+  constexpr Index block_warps = 8;          // of a block whose warps have rows of their own
   Index warps = block_threads / warp_size;  // for a row
   if constexpr (has_long_rows<Kernel>) {
     if (rows > device) warps /= 2;

@@ -10,6 +10,7 @@
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/options.hpp"
+#include "tinymoe/layers/few_experts.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 
@@ -122,77 +123,6 @@ struct ActivationBackward {
       const auto back = [](T& to, T slope, T v) { to = T(C(slope) * Activation::slope(C(v))); };
       group.each(width, back, write_only(dh), slopes, h);
     }
-  }
-};
-
-/// The experts' first layer for few tokens, whose h nobody asks for later: a[slot, f] of the slot's token, kernel row
-/// slot · F + f. It finds token and expert by itself, so that nothing is gathered.
-template <class Activation, class T, class M>
-struct FewExpertInputs {
-  View<const T> x;                           // (N, D)
-  Bank<const T> weight, bias;                // W₁ and W₃ of each expert; bias may be empty
-  View<const std::int32_t> selected, pairs;  // (N, K), (1, S)
-  View<const std::int32_t> taken;            // (1, 1): the slots that have a pair
-  View<T> activated;                         // a (S, F)
-  TINYMOE_EVERYWHERE Index row_elements() const { return x.cols; }
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
-    const Index width = activated.cols, slot = number / width, f = number % width, choices = selected.cols;
-    if (slot >= taken.data[0]) return;
-    const Index n = pairs.data[slot] / choices, e = selected(n, pairs.data[slot] % choices);
-    const T *in = x.row(n), *gate = weight[e].row(f);
-    const T* added = bias.empty() ? nullptr : bias[e].data + f;
-    M value;
-    if constexpr (Activation::gated) {
-      const auto both = [](T g, T u, T v) { return Two<M>{M(g) * M(v), M(u) * M(v)}; };
-      auto h = group.sum(x.cols, both, gate, weight[e].row(width + f), in);
-      if (added != nullptr) h += Two<M>{M(added[0]), M(added[width])};
-      value = Activation::value(h.first, h.second);
-    } else {
-      const auto dot = [](T g, T v) { return M(g) * M(v); };
-      M h = group.sum(x.cols, dot, gate, in);
-      if (added != nullptr) h += M(added[0]);
-      value = Activation::value(h);
-    }
-    group.once([&] { activated.row(slot)[f] = T(value); });
-  }
-};
-
-/// Their second layer, each token's choices summed: y[n, d] = r[n, d] + Σ_k g[n, k] (W₂ a[slot of (n, k)] + b₂)[d],
-/// kernel row n·D + d.
-template <class T, class M>
-struct FewExpertOutputs {
-  View<const T> activated;                   // a (S, F)
-  Bank<const T> weight, bias;                // W₂ and b₂ of each expert; bias may be empty
-  View<const std::int32_t> selected, slots;  // (N, K); slot −1: not taken
-  View<const M> gate;                        // (N, K)
-  View<const T> residual;                    // r (N, D), or empty: 0
-  View<T> y;                                 // (N, D)
-  TINYMOE_EVERYWHERE Index row_elements() const { return activated.cols; }
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
-    const Index n = number / y.cols, d = number % y.cols, choices = slots.cols, width = activated.cols;
-    const std::int32_t *slot = slots.row(n), *expert = selected.row(n);
-    const M* g = gate.row(n);
-    const auto weights_of = [=, this](Index k) { return weight[expert[k]].row(d); };
-    M total(0);
-    for (Index k = 0; k < choices; ++k) {
-      if (slot[k] < 0) continue;
-      const T *w = weights_of(k), *a = activated.row(slot[k]);
-      const M share = g[k];
-      if (!bias.empty()) total += share * M(bias[expert[k]].data[d]);
-      if (k + 1 == choices || slot[k + 1] < 0) {
-        const auto dot = [](T wv, T av) { return M(wv) * M(av); };
-        total += share * group.sum(width, dot, w, a);
-        continue;
-      }
-      ++k;  // two at once: their weights come together
-      const M other = g[k];
-      if (!bias.empty()) total += other * M(bias[expert[k]].data[d]);
-      const auto both = [=](T w0, T a0, T w1, T a1) { return share * (M(w0) * M(a0)) + other * (M(w1) * M(a1)); };
-      total += group.sum(width, both, w, a, weights_of(k), activated.row(slot[k]));
-    }
-    group.once([&] { y.row(n)[d] = T(residual.empty() ? total : M(residual.row(n)[d]) + total); });
   }
 };
 
