@@ -8,7 +8,7 @@
 #include "cuda_report.hpp"
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/presets.hpp"
-#include "tinymoe/sample/kv_cache.hpp"
+#include "tinymoe/sample/session.hpp"
 #include "tinymoe/train/trainer.hpp"
 
 namespace {

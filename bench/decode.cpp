@@ -5,7 +5,7 @@
 #include "support.hpp"
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/presets.hpp"
-#include "tinymoe/sample/kv_cache.hpp"
+#include "tinymoe/sample/session.hpp"
 
 namespace {
 

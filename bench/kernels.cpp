@@ -213,10 +213,10 @@ void add_row_kernels(Machine& machine) {
   });
   add_rows(machine, "rms_norm/backward", 64, width, [](Cpu& cpu, Index rows, Index cols) {
     const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, cols), Matrix(cpu, rows, cols),
-                          Matrix(cpu, rows, cols), Matrix(cpu, 1, rows), Matrix(cpu, row_chunks(rows), cols));
+                          Matrix(cpu, rows, cols), Matrix(cpu, 1, rows), Matrix(cpu, rows::chunks(rows), cols));
     return [=, &cpu] {
       const auto& [x, gain, dy, dx, inverse, partial] = *m;
-      cpu.launch(row_chunks(rows), kernels::NormBackward<float, float>{x, gain, dy, {}, dx, {}, inverse, partial});
+      cpu.launch(rows::chunks(rows), kernels::NormBackward<float, float>{x, gain, dy, {}, dx, {}, inverse, partial});
     };
   });
   add_rows(machine, "swiglu/forward", 32, hidden, [](Cpu& cpu, Index rows, Index cols) {
@@ -264,7 +264,7 @@ void add_row_kernels(Machine& machine) {
     const auto routed = std::make_shared<Routed>();
     routed->pass = Pass{.time = rows};
     routed->weights = cpu.allocate(static_cast<std::size_t>(buffer_size<Layer::Parameters<float>>()) * sizeof(float));
-    bind(routed->parameters, routed->weights.as<float>().data);
+    bind_parameters(routed->parameters, routed->weights.as<float>().data);
     Plan measure(Plan::Purpose::training);
     routed->saved.plan(measure, routed->pass);
     routed->activations = cpu.allocate(measure.bytes());

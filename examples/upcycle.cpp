@@ -7,9 +7,9 @@
 #include <cmath>
 #include <cstdio>
 #include <tinymoe/model.hpp>
-#include <tinymoe/text/llama2c_tokenizer.hpp>
-#include <tinymoe/train/llama2c.hpp>
-#include <tinymoe/train/upcycle.hpp>
+#include <tinymoe/text/llama2c/tokenizer.hpp>
+#include <tinymoe/checkpoint/llama2c.hpp>
+#include <tinymoe/checkpoint/upcycle.hpp>
 #include <tuple>
 
 namespace {

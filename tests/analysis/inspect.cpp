@@ -11,7 +11,7 @@
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/files/npy.hpp"
-#include "tinymoe/sample/kv_cache.hpp"
+#include "tinymoe/sample/session.hpp"
 
 using namespace tinymoe_test;
 

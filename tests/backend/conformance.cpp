@@ -140,8 +140,8 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
     oracle.grouped_matmul(x, bank, {}, where, y_plain);
     oracle.grouped_matmul_input(dy, bank, where, dx);
     oracle.grouped_matmul_weight(dy, x, where, Bank<double>{dw.values.data(), experts, o, i, o * i});
-    Oracle sums(1, grouped_column_sum_scratch(n, experts, o));
-    grouped_column_sum(oracle, dy, where, Bank<double>{db.values.data(), experts, 1, o, o}, sums);
+    Oracle sums(1, rows::grouped_column_sum_scratch(n, experts, o));
+    rows::grouped_column_sum(oracle, dy, where, Bank<double>{db.values.data(), experts, 1, o, o}, sums);
 
     for_each_backend([&, i = i, o = o, &offsets = offsets](auto& backend) {
       using B = std::remove_cvref_t<decltype(backend)>;
@@ -167,9 +167,9 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
         backend.grouped_matmul_weight(gradient, from, ends,
                                       Bank<M>{weight_gradient.view().data, experts, o, i, o * i + gap});
       });
-      Guarded<B, M> scratch(backend, 1, grouped_column_sum_scratch(n, experts, o));
+      Guarded<B, M> scratch(backend, 1, rows::grouped_column_sum_scratch(n, experts, o));
       check_output(bias_gradient, bias_start, db.values, [&] {
-        grouped_column_sum(backend, gradient, ends, Bank<M>{bias_gradient.view().data, experts, 1, o, o + gap},
+        rows::grouped_column_sum(backend, gradient, ends, Bank<M>{bias_gradient.view().data, experts, 1, o, o + gap},
                            scratch);
       });
       check_holds("scratch has been enough", scratch.intact());
@@ -375,7 +375,7 @@ TEST_CASE("attention stays finite with great logits", "[conformance]") {
 TEST_CASE("row kernels that belong to no one layer", "[conformance]") {
   Numbers numbers(9);
   // Sums over rows go by chunks of 32 rows and blocks of 512 columns.
-  static_assert(row_chunk == 32 && column_block == 512);
+  static_assert(rows::chunk_size == 32 && rows::column_block == 512);
   for (const auto& [n, c] : {std::pair<Index, Index>{1, 1},
                              {3, 64},
                              {31, 2},
@@ -398,13 +398,13 @@ TEST_CASE("row kernels that belong to no one layer", "[conformance]") {
       using B = std::remove_cvref_t<decltype(backend)>;
       using T = typename B::Scalar;
       Guarded<B, T> a(backend, n, c, gap), b(backend, n, c, gap), to(backend, n, c, gap);
-      Guarded<B, typename B::Master> totals(backend, 1, c), scratch(backend, 1, column_sum_scratch(n, c));
+      Guarded<B, typename B::Master> totals(backend, 1, c), scratch(backend, 1, rows::column_sum_scratch(n, c));
       a.write(x.values);
       check_output(b, y_start, out.values, [&] { add<B>(backend, a, b); });
       b.write(y_start);
       check_output(to, {}, out.values, [&] { sum<B>(backend, a, b, to); });
       check_output(b, y_start, out.values, [&] { sum<B>(backend, a, b, b); });  // out may be an operand
-      check_output(totals, total_start, total.values, [&] { column_sum<B>(backend, a, totals, scratch); });
+      check_output(totals, total_start, total.values, [&] { rows::column_sum<B>(backend, a, totals, scratch); });
       check_holds("scratch has been enough", scratch.intact());
       check_holds("inputs are unchanged", a.unchanged());
     });
@@ -418,7 +418,7 @@ TEST_CASE("memory of a backend is zeroed, aligned and copied whole", "[conforman
     for (const std::size_t bytes : {std::size_t{1}, std::size_t{4097}, std::size_t{3} << 20}) {
       const Memory memory = backend.allocate(bytes);
       check_holds("size", memory.size() == bytes);
-      check_holds("alignment", reinterpret_cast<std::uintptr_t>(memory.bytes()) % alignment == 0);
+      check_holds("alignment", reinterpret_cast<std::uintptr_t>(memory.bytes()) % memory_alignment == 0);
       std::vector<unsigned char> host(bytes, 1), back(bytes, 2);
       backend.copy_to_host(back.data(), memory.bytes(), bytes);
       check_holds("zeroed", back == std::vector<unsigned char>(bytes, 0));

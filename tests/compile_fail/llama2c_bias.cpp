@@ -1,6 +1,6 @@
 // expected sentence: tinymoe::load_llama2c: llama2.c's network is Expert<SwiGlu, Hidden<F>>, without biases
 #include <tinymoe/backend/reference.hpp>
-#include <tinymoe/train/llama2c.hpp>
+#include <tinymoe/checkpoint/llama2c.hpp>
 
 using namespace tinymoe;
 

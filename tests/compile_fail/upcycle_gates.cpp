@@ -1,6 +1,6 @@
 // expected sentence: tinymoe::upcycle: the router's gates must sum to one to start as the dense model; take NormalisedGates
 #include <tinymoe/backend/reference.hpp>
-#include <tinymoe/train/upcycle.hpp>
+#include <tinymoe/checkpoint/upcycle.hpp>
 
 using namespace tinymoe;
 

@@ -1,6 +1,6 @@
 // expected sentence: tinymoe::upcycle: Hidden of the network and of the experts must be equal
 #include <tinymoe/backend/reference.hpp>
-#include <tinymoe/train/upcycle.hpp>
+#include <tinymoe/checkpoint/upcycle.hpp>
 
 using namespace tinymoe;
 

@@ -4,7 +4,7 @@
 #include "cuda/foreign.hpp"
 
 #include "backend/backends.hpp"
-#include "tinymoe/sample/kv_cache.hpp"
+#include "tinymoe/sample/session.hpp"
 
 using namespace tinymoe_test;
 

@@ -101,7 +101,7 @@ TEMPLATE_TEST_CASE("gradients on a Cuda are the oracle's", "[cuda]", Modern, Cla
     passes.plan(3, 16, false);
     const Memory memory = backend.allocate(static_cast<std::size_t>(model.size) * sizeof(typename B::Master));
     typename TestType::template Parameters<typename B::Master> bound;
-    bind(bound, memory.template as<typename B::Master>().data);
+    bind_parameters(bound, memory.template as<typename B::Master>().data);
     Pass pass{.batch = 3, .time = 16, .training = true, .seed = Seed{3}};
     passes.tally().clear();
     passes.train(pass, random_tokens(48, 260), random_tokens(48, 260, 2), 1.0 / 48, bound);

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "layers/decoder.hpp"
-#include "tinymoe/sample/kv_cache.hpp"
+#include "tinymoe/sample/session.hpp"
 
 using namespace tinymoe_test;
 

@@ -20,8 +20,8 @@ struct Table {
   static constexpr Index size = buffer_size<typename Layer::template Parameters<S>>();
 
   explicit Table(B& backend) : backend(backend), w(backend, 1, size), g(backend, 1, size), x(backend, N, D) {
-    bind(weights, w.view().data);
-    bind(gradients, g.view().data);
+    bind_parameters(weights, w.view().data);
+    bind_parameters(gradients, g.view().data);
     w.fill_normal(1);
     x.fill_normal(2);
     Plan measure(Plan::Purpose::training);

@@ -39,7 +39,7 @@ struct Scale {
       Tensor<T, 1, D> gain;
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
-        f(vector(path, "gain", D, Part::norm, Initial::ones), p.gain...);
+        f(ParameterInfo::vector(path, "gain", D, Part::norm, Initial::ones), p.gain...);
       }
     };
     template <class T, class M>
@@ -91,7 +91,7 @@ struct RoundRobin {
       Tensor<T, 1, 1> share;
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
-        f(vector(path, "share", 1, Part::router, Initial::ones), p.share...);
+        f(ParameterInfo::vector(path, "share", 1, Part::router, Initial::ones), p.share...);
       }
     };
     template <class T, class M>
@@ -128,7 +128,7 @@ struct Linear {
       static constexpr void for_each(const Path& path, Index active, F&& f, P&... p) {
         for (Index e = 0; e < E; ++e) {
           const Path one{&path, "experts", e, active, E};
-          f(matrix(one, "weight", D, D, Part::expert, Initial::residual), p.weight[static_cast<std::size_t>(e)]...);
+          f(ParameterInfo::matrix(one, "weight", D, D, Part::expert, Initial::residual), p.weight[static_cast<std::size_t>(e)]...);
         }
       }
       Bank<T> bank() const { return {weight[0].data, E, D, D, aligned_size(D * D)}; }

@@ -35,7 +35,7 @@ class ModelTrial {
         g(backend, 1, size),
         tokens(random_tokens(pass.rows(), Arch::vocab)),
         targets(random_tokens(pass.rows(), Arch::vocab, 2)) {
-    bind(gradients, g.view().data);
+    bind_parameters(gradients, g.view().data);
     targets[static_cast<std::size_t>(pass.rows() / 2)] = -1;
     scale = 1.0 / static_cast<double>(pass.rows() - 1);
     // Away from the start, where norms are one and biases zero.

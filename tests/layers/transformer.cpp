@@ -238,7 +238,7 @@ TEST_CASE("parameters lie one after another, each aligned, at places known when 
   CHECK(aligned_size(end) == buffer_size<P>());
   P p;
   std::vector<float> buffer(static_cast<std::size_t>(buffer_size<P>()));
-  bind(p, buffer.data());
+  bind_parameters(p, buffer.data());
   CHECK(p.embedding.position.data == buffer.data() + 96);
   CHECK(p.bias.data == buffer.data() + places.back().offset);
   CHECK_FALSE(places.back().decay);  // a bias does not decay, the head before it does

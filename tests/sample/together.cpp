@@ -8,7 +8,7 @@
 #include "tinymoe/analysis/inspect.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/sample/generate.hpp"
-#include "tinymoe/text/llama2c_tokenizer.hpp"
+#include "tinymoe/text/llama2c/tokenizer.hpp"
 #include "train/tiny.hpp"
 
 using namespace tinymoe_test;

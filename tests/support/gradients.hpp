@@ -163,8 +163,8 @@ class Trial {
         y(backend, pass.rows(), outputs),
         dy(backend, pass.rows(), outputs),
         dx(backend, pass.rows(), inputs) {
-    bind(weights, w.view().data);
-    bind(gradients, g.view().data);
+    bind_parameters(weights, w.view().data);
+    bind_parameters(gradients, g.view().data);
     w.fill_normal(4 * seed, 0.6);
     x.fill_normal(4 * seed + 1);
     dy.fill_normal(4 * seed + 2);

@@ -155,7 +155,7 @@ TEST_CASE("Evaluation predicts each token but the first once", "[batches]") {
         const auto filled = batch_of(windows, index);
         for (std::size_t i = 0; i < filled.inputs.size(); ++i) {
           if (filled.targets[i] == -1) {
-            REQUIRE(filled.inputs[i] == pad);
+            REQUIRE(filled.inputs[i] == pad_token);
           } else {
             REQUIRE(filled.targets[i] == filled.inputs[i] + 1);
             targets.insert(filled.targets[i]);

@@ -1,7 +1,7 @@
 // llama2.c's tokenizer: against a slow copy of its algorithm, its files in both forms, and everything that can be
 // wrong.
 
-#include "tinymoe/text/llama2c_tokenizer.hpp"
+#include "tinymoe/text/llama2c/tokenizer.hpp"
 
 #include <random>
 

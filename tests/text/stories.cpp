@@ -1,6 +1,6 @@
 // The embedded corpus: what a corpus must be (deterministic, distinct, held out) and what English must be.
 
-#include "tinymoe/text/stories.hpp"
+#include "tinymoe/text/stories/stories.hpp"
 
 #include <sstream>
 #include <string>

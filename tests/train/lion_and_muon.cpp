@@ -93,7 +93,7 @@ std::vector<double> plain_muon(const Muon& o, std::uint32_t steps) {
         mean[i] = o.beta1 * mean[i] + (1 - o.beta1) * clip * g[i];
         square[i] = o.beta2 * square[i] + (1 - o.beta2) * clip * g[i] * clip * g[i];
         const double m = mean[i] / (1 - std::pow(o.beta1, t)), v = square[i] / (1 - std::pow(o.beta2, t));
-        if (!tensor.vector) weights[i] -= rate * o.weight_decay * weights[i];
+        if (!tensor.is_vector) weights[i] -= rate * o.weight_decay * weights[i];
         weights[i] -= rate * m / (std::sqrt(v) + o.epsilon);
       }
     }
@@ -116,7 +116,7 @@ TEST_CASE("Lion follows a loop written from the paper", "[optimizer]") {
       for (auto i = static_cast<std::size_t>(tensor.offset);
            i < static_cast<std::size_t>(tensor.offset + tensor.rows * tensor.cols); ++i) {
         const double c = o.beta1 * m[i] + (1 - o.beta1) * clip * g[i];
-        const double decay = tensor.vector ? 0 : o.weight_decay * expected[i];
+        const double decay = tensor.is_vector ? 0 : o.weight_decay * expected[i];
         expected[i] -= rate * ((c > 0) - (c < 0) + decay);
         m[i] = o.beta2 * m[i] + (1 - o.beta2) * clip * g[i];
       }

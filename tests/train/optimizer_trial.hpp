@@ -108,7 +108,7 @@ std::vector<NamedTensor> named_tensors() {
     for (const NamedRows& rows : info.names) {
       if (rows.rows == 0) continue;
       tensors.push_back({info.path.text() + "." + std::string(rows.name), offset + row * info.cols, rows.rows,
-                         info.cols, info.vector});
+                         info.cols, info.is_vector});
       row += rows.rows;
     }
     offset += aligned_size(info.size());

@@ -39,7 +39,7 @@ struct Step {
 std::vector<Token> padded(const std::vector<std::vector<Token>>& rows, Index time) {
   std::vector<Token> tokens;
   for (auto row : rows) {
-    row.resize(static_cast<std::size_t>(time), pad);
+    row.resize(static_cast<std::size_t>(time), pad_token);
     tokens.insert(tokens.end(), row.begin(), row.end());
   }
   return tokens;

@@ -8,7 +8,7 @@
 #include "tinymoe/core/float16.hpp"
 #include "tinymoe/layers/transformer.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Counts of one architecture.
 ///
@@ -56,7 +56,7 @@ constexpr Count count() {
     result.parts[part] += size;
     result.active_parts[part] += active;
     const bool looked_up = info.part == Part::embedding || info.part == Part::position;
-    if (info.vector || looked_up) return;
+    if (info.is_vector || looked_up) return;
     products += active;
     for (const NamedRows& rows : info.names) {
       if (rows.name == "noise.weight") noise += rows.rows * info.cols;
@@ -95,4 +95,4 @@ Index activation_bytes(const B& backend, Index batch, Index time, bool recompute
   return static_cast<Index>(measure.bytes());
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -5,9 +5,10 @@
 #include <vector>
 
 #include "tinymoe/files/xtensor.hpp"
+#include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// One mixture's routing of B·T tokens; row n = b·T + t.
 struct RoutingArrays {
@@ -83,4 +84,4 @@ Inspection inspect(const Model<Arch, B>& model, const xt::xtensor<Token, 2>& tok
   return result;
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -9,7 +9,7 @@
 
 #include "tinymoe/analysis/count.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -60,4 +60,4 @@ void print_count(std::ostream& out) {
   print_count(out, count<Arch>());
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

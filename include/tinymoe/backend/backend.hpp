@@ -15,7 +15,7 @@
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/tensor.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Whether a result replaces what was there or is added to it.
 enum class Write { overwrite, accumulate };
@@ -59,7 +59,7 @@ concept Backend = requires(B& backend, View<typename B::Scalar> y, View<const ty
                            View<std::int32_t> offsets, const Dispatch& dispatch, const AttentionShape& shape,
                            Write write, Index n, std::size_t bytes, detail::AnyRowKernel kernel, void* to,
                            const void* from) {
-  // Memory: zeroed at first, aligned to `alignment`; copies from and to the host return when they are done.
+  // Memory: zeroed at first, aligned to `memory_alignment`; copies from and to the host return when they are done.
   { backend.allocate(bytes) } -> std::same_as<Memory>;
   backend.copy_to_device(to, from, bytes);
   backend.copy_to_host(to, from, bytes);
@@ -155,4 +155,4 @@ static_assert(Backend<DeclaredBackend>);
 
 }  // namespace detail
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -15,7 +15,7 @@
 #include "tinymoe/backend/gemm.hpp"
 #include "tinymoe/backend/host.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Runs models on the host's cores. One object serves one model at a time: its threads have scratch memory of their
 /// own.
@@ -372,4 +372,4 @@ class Cpu : public detail::HostBackend {
 
 static_assert(Backend<Cpu>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

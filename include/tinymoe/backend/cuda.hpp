@@ -14,7 +14,7 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/float16.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// How the products of an expert bank are computed.
 enum class GroupedProducts {
@@ -277,4 +277,4 @@ using CudaFloat16 = BasicCuda<float16>;
 
 static_assert(Backend<Cuda> && Backend<CudaBfloat16> && Backend<CudaFloat16>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

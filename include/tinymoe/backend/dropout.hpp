@@ -8,7 +8,7 @@
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/core/random.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// The mask of one use of dropout in one pass.
 struct Dropout {
@@ -67,4 +67,4 @@ struct Dropout {
   }
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

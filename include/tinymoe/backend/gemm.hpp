@@ -9,7 +9,7 @@
 
 #include "tinymoe/core/tensor.hpp"
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// Whether an operand is used as it lies in memory or transposed.
 enum class Use { plain, transposed };
@@ -64,4 +64,4 @@ void gemm(float alpha, View<const float> a, View<const float> b, View<float> c, 
   Product::run(c.cols, c.rows, depth, b.data, b.stride, a.data, a.stride, c.data, 1, c.stride, alpha, packing, nullptr);
 }
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

@@ -32,7 +32,7 @@
 #include "tinymoe/backend/math.hpp"
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Two sums that are formed at once.
 template <class T>
@@ -153,4 +153,4 @@ inline constexpr bool has_long_rows = [] {
   return false;
 }();
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

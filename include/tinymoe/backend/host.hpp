@@ -10,7 +10,7 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/error.hpp"
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// Base of the backends that compute on the host.
 class HostBackend {
@@ -74,4 +74,4 @@ class HostBackend {
   }
 };
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

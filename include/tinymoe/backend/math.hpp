@@ -17,7 +17,7 @@
 #error "tinymoe: -ffast-math reorders the arithmetic that exponential() relies on and gives wrong numbers; leave it out"
 #endif
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// The type in which values of `T` are computed: bfloat16 and float16 are computed in float, all else in itself.
 template <class T>
@@ -108,4 +108,4 @@ TINYMOE_EVERYWHERE TINYMOE_INLINE T error_function(T x) {
   }
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -7,7 +7,7 @@
 
 #include "tinymoe/backend/host.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// A backend that computes everything by its definition, in the order of the formula. It stores activations in T, and
 /// statistics, gradients and trained weights in M, in which it also computes: a result is rounded to T once, when it is
@@ -194,4 +194,4 @@ class Reference : public detail::HostBackend {
 static_assert(Backend<Reference<double>> && Backend<Reference<std::complex<double>>> &&
               Backend<Reference<bfloat16, float>> && Backend<Reference<float16, float>>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -9,27 +9,32 @@
 
 #include "tinymoe/backend/backend.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
+
+/// Operations on rows; each adds or overwrites as its line says.
+namespace rows {
 
 /// Rows that one kernel row of a sum over rows adds up.
-inline constexpr Index row_chunk = 32;
+inline constexpr Index chunk_size = 32;
 /// Columns of them that it adds up.
 inline constexpr Index column_block = 512;
 
-TINYMOE_EVERYWHERE constexpr Index row_chunks(Index rows) { return (rows + row_chunk - 1) / row_chunk; }
+TINYMOE_EVERYWHERE constexpr Index chunks(Index rows) { return (rows + chunk_size - 1) / chunk_size; }
 TINYMOE_EVERYWHERE constexpr Index column_blocks(Index cols) { return (cols + column_block - 1) / column_block; }
 /// The parts into which each expert's rows are cut: chunks where experts have the same number of rows.
 TINYMOE_EVERYWHERE constexpr Index expert_parts(Index rows, Index experts) {
-  const Index each = experts * row_chunk;
+  const Index each = experts * chunk_size;
   return rows > each ? (rows + each - 1) / each : 1;
 }
 
 /// Elements of scratch that `column_sum` of up to `rows` rows needs.
-constexpr Index column_sum_scratch(Index rows, Index cols) { return row_chunks(rows) * cols; }
+constexpr Index column_sum_scratch(Index rows, Index cols) { return chunks(rows) * cols; }
 /// Elements of scratch that `grouped_column_sum` of up to `rows` rows needs.
 constexpr Index grouped_column_sum_scratch(Index rows, Index experts, Index cols) {
   return experts * expert_parts(rows, experts) * cols;
 }
+
+}  // namespace rows
 
 namespace kernels {
 
@@ -116,12 +121,12 @@ TINYMOE_EVERYWHERE TINYMOE_INLINE void add_rows(Group group, Index rows, Index c
 template <class T, class M>
 struct ChunkSum {
   View<const T> x;  // (N, C)
-  View<M> partial;  // (row_chunks(N), C)
+  View<M> partial;  // (rows::chunks(N), C)
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Index blocks = column_blocks(x.cols), chunk = part / blocks, left = part % blocks * column_block;
-    const Index cols = x.cols - left < column_block ? x.cols - left : column_block, first = chunk * row_chunk;
-    const Index rows = x.rows - first < row_chunk ? x.rows - first : row_chunk, stride = x.stride;
+    const Index blocks = rows::column_blocks(x.cols), chunk = part / blocks, left = part % blocks * rows::column_block;
+    const Index cols = x.cols - left < rows::column_block ? x.cols - left : rows::column_block, first = chunk * rows::chunk_size;
+    const Index rows = x.rows - first < rows::chunk_size ? x.rows - first : rows::chunk_size, stride = x.stride;
     const T* from = x.row(first) + left;
     M* to = partial.row(chunk) + left;
     group.each(cols, [=](Index c) { to[c] = M(0); });
@@ -153,11 +158,11 @@ struct GroupedChunkSum {
   Index parts;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
-    const Index blocks = column_blocks(x.cols), at = number / blocks, left = number % blocks * column_block;
+    const Index blocks = rows::column_blocks(x.cols), at = number / blocks, left = number % blocks * rows::column_block;
     const Index expert = at / parts, part = at % parts;
     const Index begin = offsets.data[expert], count = offsets.data[expert + 1] - begin;
     if (count == 0) return;
-    const Index cols = x.cols - left < column_block ? x.cols - left : column_block, stride = x.stride;
+    const Index cols = x.cols - left < rows::column_block ? x.cols - left : rows::column_block, stride = x.stride;
     const Index low = count * part / parts, rows = count * (part + 1) / parts - low;
     const T* from = x.data + (begin + low) * stride + left;
     M* to = partial.row(at) + left;
@@ -183,6 +188,8 @@ struct GroupedColumnTotals {
 
 }  // namespace kernels
 
+namespace rows {
+
 /// y += x.
 template <Backend B>
 void add(B& backend, View<const typename B::Scalar> x, View<typename B::Scalar> y) {
@@ -190,24 +197,24 @@ void add(B& backend, View<const typename B::Scalar> x, View<typename B::Scalar> 
   backend.launch(y.rows, kernels::Add<typename B::Scalar>{x, y});
 }
 
-/// out = x · the factors of `dropout`; out may be x.
+/// out = x · the factors; out may be x.
 template <Backend B>
-void drop(B& backend, const Dropout& dropout, View<const typename B::Scalar> x, View<typename B::Scalar> out) {
+void dropout(B& backend, const Dropout& factors, View<const typename B::Scalar> x, View<typename B::Scalar> out) {
   assert(x.rows == out.rows && x.cols == out.cols);
-  backend.launch(out.rows, kernels::Drop<typename B::Scalar>{x, out, dropout});
+  backend.launch(out.rows, kernels::Drop<typename B::Scalar>{x, out, factors});
 }
 
-/// y = x + y · the factors of `dropout`, if it is active.
+/// y = x + y · the factors, if it is active.
 template <Backend B>
-void add_dropped(B& backend, const Dropout& dropout, View<const typename B::Scalar> x, View<typename B::Scalar> y) {
-  if (!dropout.active()) return add(backend, x, y);
+void add_dropout(B& backend, const Dropout& factors, View<const typename B::Scalar> x, View<typename B::Scalar> y) {
+  if (!factors.active()) return add(backend, x, y);
   assert(x.rows == y.rows && x.cols == y.cols);
-  backend.launch(y.rows, kernels::AddDropped<typename B::Scalar>{x, y, dropout});
+  backend.launch(y.rows, kernels::AddDropped<typename B::Scalar>{x, y, factors});
 }
 
 /// out = x + y.
 template <Backend B>
-void sum(B& backend, View<const typename B::Scalar> x, View<const typename B::Scalar> y, View<typename B::Scalar> out) {
+void add(B& backend, View<const typename B::Scalar> x, View<const typename B::Scalar> y, View<typename B::Scalar> out) {
   assert(x.rows == out.rows && x.cols == out.cols && y.rows == out.rows && y.cols == out.cols);
   backend.launch(out.rows, kernels::Sum<typename B::Scalar>{x, y, out});
 }
@@ -226,7 +233,7 @@ void column_sum(B& backend, View<const typename B::Scalar> x, View<typename B::M
                 View<typename B::Master> scratch) {
   using M = typename B::Master;
   assert(x.cols == total.cols && scratch.size() >= column_sum_scratch(x.rows, x.cols));
-  const View<M> partial(scratch.data, row_chunks(x.rows), x.cols);
+  const View<M> partial(scratch.data, chunks(x.rows), x.cols);
   backend.launch(partial.rows * column_blocks(x.cols), kernels::ChunkSum<typename B::Scalar, M>{x, partial});
   column_totals(backend, partial, total);
 }
@@ -246,4 +253,6 @@ void grouped_column_sum(B& backend, View<const typename B::Scalar> x, View<const
   backend.launch(total.count * total.cols, kernels::GroupedColumnTotals<M>{partial, offsets, total, parts});
 }
 
-}  // namespace tinymoe
+}  // namespace rows
+
+}  // namespace tinymoe::inline v0_1

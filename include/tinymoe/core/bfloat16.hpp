@@ -8,7 +8,7 @@
 
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// A 16-bit float with float32's exponent: eight bits of exponent, seven of mantissa.
 /// Arithmetic happens in float: the type converts both ways and rounds to nearest even.
@@ -52,4 +52,4 @@ constexpr float float_from_half(std::uint16_t half) {
   return sign != 0 ? -magnitude : magnitude;
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

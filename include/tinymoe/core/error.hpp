@@ -6,7 +6,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Base of every exception that tinymoe throws; `what()` is one sentence that names the thing, what was expected and
 /// what was found.
@@ -65,4 +65,4 @@ template <class E, class... Parts>
   throw E(sentence.str());
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -9,7 +9,7 @@
 #include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// A 16-bit float with five bits of exponent and ten of mantissa: at most 65504, at least 6e-8 beside 0.
 /// Arithmetic happens in float: the type converts both ways and rounds to nearest even; what is too large is infinite.
@@ -62,4 +62,4 @@ struct float16 {
   }
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

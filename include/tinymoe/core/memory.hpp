@@ -9,10 +9,10 @@
 
 #include "tinymoe/core/tensor.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Every tensor starts at a multiple of this many bytes: a cache line, and the widest vector of a CPU.
-inline constexpr std::size_t alignment = 64;
+inline constexpr std::size_t memory_alignment = 64;
 
 constexpr std::size_t round_up(std::size_t size, std::size_t multiple) {
   return (size + multiple - 1) / multiple * multiple;
@@ -124,7 +124,7 @@ class Plan {
   View<T> take(std::size_t& used, std::size_t base, Index rows, Index cols) {
     assert(rows >= 0 && cols >= 0);
     const std::size_t offset = used;
-    used += round_up(static_cast<std::size_t>(rows * cols) * sizeof(T), alignment);
+    used += round_up(static_cast<std::size_t>(rows * cols) * sizeof(T), memory_alignment);
     if (block_ == nullptr) return {nullptr, rows, cols};
     return {reinterpret_cast<T*>(block_ + base + offset), rows, cols};
   }
@@ -135,4 +135,4 @@ class Plan {
   std::size_t persisted_ = 0, kept_ = 0, kept_peak_ = 0, scratch_ = 0, scratch_peak_ = 0;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

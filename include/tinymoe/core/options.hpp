@@ -9,7 +9,7 @@
 
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace place {
 struct Vocab;
@@ -101,4 +101,4 @@ struct KnownPlaces {
   static constexpr bool each_once = ((detail::times_given<Places, Options...>() <= 1) && ...);
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

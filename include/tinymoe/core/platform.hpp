@@ -19,7 +19,7 @@
 #define TINYMOE_INLINE inline
 #endif
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Sizes, rows and offsets: signed, so that differences and loops downwards are plain arithmetic.
 using Index = std::ptrdiff_t;
@@ -27,4 +27,4 @@ using Index = std::ptrdiff_t;
 /// A token's number in the vocabulary; negative as a target means "not scored".
 using Token = std::int32_t;
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

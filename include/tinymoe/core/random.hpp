@@ -11,7 +11,7 @@
 
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// The seed of a run; every random choice of initialisation, batches, dropout and sampling follows from it.
 struct Seed {
@@ -89,4 +89,4 @@ TINYMOE_EVERYWHERE inline double random_normal(RandomStream stream, std::uint64_
   return std::sqrt(-2.0 * std::log(radius_uniform)) * std::cos(6.283185307179586 * angle_uniform);
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

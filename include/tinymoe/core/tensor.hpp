@@ -7,7 +7,7 @@
 
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// A non-owning row-major matrix of run-time size; rows lie `stride` elements apart. A vector is a view of one row.
 template <class T>
@@ -85,4 +85,4 @@ struct Bank {
   TINYMOE_EVERYWHERE constexpr bool empty() const { return data == nullptr; }
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -5,7 +5,7 @@
 #include "tinymoe/cuda/attention_rows.cuh"
 #include "tinymoe/cuda/attention_tiles.cuh"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 namespace {
 
@@ -122,4 +122,4 @@ TINYMOE_CUDA_ATTENTION(bfloat16);
 TINYMOE_CUDA_ATTENTION(float16);
 #undef TINYMOE_CUDA_ATTENTION
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

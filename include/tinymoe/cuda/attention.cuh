@@ -6,7 +6,7 @@
 #include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/vector.cuh"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 template <class T>
 struct AttentionForward {
@@ -36,4 +36,4 @@ __device__ float attention_factor(const P& p, Index sequence, Index head, Index 
   return shape.dropout.factor((sequence * shape.heads + head) * shape.time + t, shape.time, s, p.factors);
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -5,7 +5,7 @@
 
 #include "tinymoe/cuda/attention.cuh"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 inline constexpr int row_warps = 4;
 
@@ -156,4 +156,4 @@ __global__ void __launch_bounds__(row_warps* warp_size, 1) backward_key_rows(con
   dv.store(p.dv.data + at.row * p.dv.stride + col, width, at.lane, 1.0f);
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -9,7 +9,7 @@
 
 #include "tinymoe/cuda/attention.cuh"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 inline constexpr int tile_threads = 128;
 /// Rows of a block's own tile: queries in forward and for dq, keys for dk and dv.
@@ -457,4 +457,4 @@ inline constexpr bool shared_memory_fits = forward_shared<T, D> <= least_shared_
                                            least_shared_memory&& queries_shared<T, D> <= least_shared_memory;
 static_assert(shared_memory_fits<bfloat16, 128>);
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -8,7 +8,7 @@
 #include "tinymoe/cuda/vector.cuh"
 #include "tinymoe/layers/cached_attention.hpp"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 inline constexpr int cached_threads = 256;
 /// Heads that a block turns by itself are as wide at most.
@@ -140,4 +140,4 @@ bool launch_turned_attention(Context& context, const kernels::RotateIntoCache<T,
   return suits;
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 namespace {
 
@@ -322,4 +322,4 @@ void replay(Context& context, std::unique_ptr<Recording, FreeRecording>& recordi
   check(cudaGraphLaunch(recording->graph, context.stream), "starting recorded work");
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -17,7 +17,7 @@
 #include "tinymoe/backend/cuda.hpp"
 #include "tinymoe/core/error.hpp"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 /// Throws DeviceError unless the status is good; `what` was being done.
 inline void check(cudaError_t status, const char* what) {
@@ -176,4 +176,4 @@ inline constexpr cudaDataType type_of = std::is_same_v<T, float>      ? CUDA_R_3
                                         : std::is_same_v<T, bfloat16> ? CUDA_R_16BF
                                                                       : CUDA_R_16F;
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -14,7 +14,7 @@
 #include "tinymoe/core/float16.hpp"
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 /// Threads of a warp.
 inline constexpr int warp_size = 32;
@@ -141,4 +141,4 @@ cudaError_t start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std:
   return start_next(false, kernel, blocks, threads, shared_bytes, stream, arguments...);
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -9,7 +9,7 @@
 #include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/vector.cuh"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 /// Up to this many rows a dense product is computed here, and by cuBLAS for more.
 inline constexpr Index few_dense_rows = 8;
@@ -88,4 +88,4 @@ void few_rows_product(Context& context, View<const T> x, Bank<const T> w, Index 
         "starting a product of few rows");
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -12,7 +12,7 @@
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/few_rows.cuh"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 namespace {
 
@@ -220,4 +220,4 @@ TINYMOE_CUDA_PRODUCTS(bfloat16);
 TINYMOE_CUDA_PRODUCTS(float16);
 #undef TINYMOE_CUDA_PRODUCTS
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -9,7 +9,7 @@
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 namespace {
 
@@ -173,4 +173,4 @@ void Context::multiply(const Product& product, std::size_t number) {
   plain(product, on(number));
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -5,7 +5,7 @@
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/layers/position.hpp"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 inline constexpr int rotate_threads = 256;
 
@@ -54,4 +54,4 @@ void launch_rotate(Context& context, Index rows, const kernels::Rotate<T, float>
         "starting a rotation");
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

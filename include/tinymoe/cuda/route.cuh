@@ -7,7 +7,7 @@
 #include "tinymoe/cuda/sort.cuh"
 #include "tinymoe/layers/router_kernels.hpp"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 /// Logits that one block computes; for more of them there are blocks enough for a launch of their own.
 inline constexpr Index most_block_logits = 128;
@@ -52,4 +52,4 @@ void route(Context& context, View<const T> x, View<const T> w, View<const T> bia
         "starting a router");
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -19,7 +19,7 @@
   template void tinymoe::detail::cuda::launch<__VA_ARGS__>(tinymoe::detail::cuda::Context&, tinymoe::Index, \
                                                            const __VA_ARGS__&)
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 /// Threads of a block at most.
 inline constexpr int block_threads = 512;
@@ -214,4 +214,4 @@ void launch(Context& context, Index rows, const Kernel& kernel) {
   launch_rows(context, rows, kernel);
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

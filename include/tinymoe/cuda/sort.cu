@@ -8,7 +8,7 @@
 
 #include "tinymoe/cuda/sort.cuh"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 namespace {
 
@@ -138,4 +138,4 @@ void offsets_of_one(Context& context, View<std::int32_t> offsets, Index rows) {
   known.count = 1, known.waited = true;
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

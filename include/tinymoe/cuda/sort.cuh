@@ -5,7 +5,7 @@
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 /// Up to this many pairs one block sorts, in one launch.
 inline constexpr Index most_sorted_in_block = 1024;
@@ -38,4 +38,4 @@ __device__ inline void sort_in_block(View<const std::int32_t> selected, const Di
   }
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

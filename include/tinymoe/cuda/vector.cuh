@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 /// Elements that are loaded at once, 16 bytes of them or a multiple of that.
 template <class T, int count = static_cast<int>(16 / sizeof(T))>
@@ -23,4 +23,4 @@ bool rows_aligned(std::ptrdiff_t width, const Matrices&... matrices) {
   return bits % 16 == 0;
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

@@ -7,7 +7,7 @@
 #include "tinymoe/layers/embedding.hpp"
 #include "tinymoe/layers/loss.hpp"
 
-namespace tinymoe::detail::cuda {
+namespace tinymoe::inline v0_1::detail::cuda {
 
 /// What Vector is, of one element.
 template <class T>
@@ -123,4 +123,4 @@ void launch_embedding_backward(Context& context, Index rows, const kernels::Embe
         "starting the embedding's gradient");
 }
 
-}  // namespace tinymoe::detail::cuda
+}  // namespace tinymoe::inline v0_1::detail::cuda

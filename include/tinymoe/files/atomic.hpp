@@ -25,7 +25,7 @@
 
 #include "tinymoe/core/error.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -218,4 +218,4 @@ void write_file_atomically(const std::filesystem::path& path, Writer&& writer) {
   detail::remove_stale_partials(target);
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -18,7 +18,7 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/files/atomic.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -173,4 +173,4 @@ class AtomicFolder {
   bool committed_ = false;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -15,7 +15,7 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// How deeply objects and arrays may nest in a file; a real tokenizer.json or config.json has fewer than ten levels.
 inline constexpr int json_depth_limit = 64;
@@ -132,4 +132,4 @@ T json_field_or(const nlohmann::json& object, std::string_view key, const std::s
   return json_field<T>(object, key, name);
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

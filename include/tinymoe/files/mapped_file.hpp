@@ -17,7 +17,7 @@
 
 #include "tinymoe/core/error.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// A read-only memory map of a file; pages are loaded as they are touched, so a file may be larger than memory.
 /// Throws FileError if the file cannot be opened or is not a regular file. An empty file maps to an empty span.
@@ -70,4 +70,4 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -25,7 +25,7 @@
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/files/xtensor.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -214,4 +214,4 @@ void save_npy(const std::filesystem::path& path, const xt::xexpression<E>& expre
   });
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -24,7 +24,7 @@
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// A tensor in a safetensors file: its bytes live as long as the Safetensors object, at any alignment.
 struct StoredTensorView {
@@ -199,4 +199,4 @@ class Safetensors {
   Metadata metadata_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -24,7 +24,7 @@
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/stored_type.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// The `__metadata__` of a safetensors file.
 using Metadata = std::map<std::string, std::string>;
@@ -179,4 +179,4 @@ class SafetensorsWriter {
   std::uint64_t written_ = 0;         // its bytes so far
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

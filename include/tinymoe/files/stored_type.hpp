@@ -16,7 +16,7 @@
 #include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 static_assert(std::endian::native == std::endian::little, "tinymoe: weight files are little-endian, so is the machine");
 
@@ -156,4 +156,4 @@ std::size_t first_not_finite(std::span<const T> values) {
 
 }  // namespace detail
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

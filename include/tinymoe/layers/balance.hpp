@@ -20,7 +20,7 @@
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/router_options.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// What a balance loss is made of; its kernels are told at run time, so that they are compiled once for all routers.
 enum class BalanceKind { none, shares, first_choices, variation };
@@ -208,4 +208,4 @@ struct MoveBalanceBias {
 
 }  // namespace kernels
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -10,7 +10,7 @@
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/position.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// The keys and values of past tokens of several sequences: position s of sequence b lies in row places[b]·C + s mod C.
 template <class T>
@@ -216,4 +216,4 @@ void attend_turned(B& backend, const kernels::RotateIntoCache<T, M>& rotate, con
   cached_attention(backend, shape, pass, q, cache, out, scratch);
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -10,7 +10,7 @@
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/position.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -82,9 +82,9 @@ struct Embedding {
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {
-      f(matrix(path, "embed_tokens.weight", V, D, Part::embedding, Initial::fan_in), p.weight...);
+      f(ParameterInfo::matrix(path, "embed_tokens.weight", V, D, Part::embedding, Initial::fan_in), p.weight...);
       if constexpr (learned_positions) {
-        f(matrix(path, "embed_positions.weight", C, D, Part::position, Initial::fan_in), p.position...);
+        f(ParameterInfo::matrix(path, "embed_positions.weight", C, D, Part::position, Initial::fan_in), p.position...);
       }
     }
   };
@@ -124,4 +124,4 @@ struct Embedding {
   }
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

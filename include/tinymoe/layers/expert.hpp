@@ -14,7 +14,7 @@
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Width of an expert's hidden layer, F. Required.
 template <Index N>
@@ -163,20 +163,20 @@ struct Expert {
         const NamedRows up_bias{dense ? "up_proj.bias" : "w3.bias", hidden};
         const std::string_view down = dense ? "down_proj" : "w2";
         if constexpr (Activation::gated) {
-          f(stacked(path, {gate, up, {}}, D, part, Initial::fan_in), p.input...);
+          f(ParameterInfo::stacked(path, {gate, up, {}}, D, part, Initial::fan_in), p.input...);
         } else {
-          f(stacked(path, {dense ? NamedRows{"up_proj.weight", hidden} : gate, {}, {}}, D, part, Initial::fan_in),
+          f(ParameterInfo::stacked(path, {dense ? NamedRows{"up_proj.weight", hidden} : gate, {}, {}}, D, part, Initial::fan_in),
             p.input...);
         }
-        f(matrix(path, dense ? "down_proj.weight" : "w2.weight", D, hidden, part, Initial::residual), p.output...);
+        f(ParameterInfo::matrix(path, dense ? "down_proj.weight" : "w2.weight", D, hidden, part, Initial::residual), p.output...);
         if constexpr (has_bias) {
           if constexpr (Activation::gated) {
-            f(vectors(path, {gate_bias, up_bias, {}}, part, Initial::zeros), p.input_bias...);
+            f(ParameterInfo::vectors(path, {gate_bias, up_bias, {}}, part, Initial::zeros), p.input_bias...);
           } else {
-            f(vectors(path, {dense ? NamedRows{"up_proj.bias", hidden} : gate_bias, {}, {}}, part, Initial::zeros),
+            f(ParameterInfo::vectors(path, {dense ? NamedRows{"up_proj.bias", hidden} : gate_bias, {}, {}}, part, Initial::zeros),
               p.input_bias...);
           }
-          f(vector(path, down == "w2" ? "w2.bias" : "down_proj.bias", D, part, Initial::zeros), p.output_bias...);
+          f(ParameterInfo::vector(path, down == "w2" ? "w2.bias" : "down_proj.bias", D, part, Initial::zeros), p.output_bias...);
         }
       }
     };
@@ -236,7 +236,7 @@ struct Expert {
         dhidden = plan.scratch<T>(pairs, input_width);
         dactivated = plan.scratch<T>(pairs, Expert::hidden);
         if constexpr (has_bias) {
-          partial = plan.scratch<M>(1, grouped_column_sum_scratch(pairs, E, std::max(D, input_width)));
+          partial = plan.scratch<M>(1, rows::grouped_column_sum_scratch(pairs, E, std::max(D, input_width)));
         }
       }
     };
@@ -279,8 +279,8 @@ struct Expert {
       backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated, saved.dhidden,
                                                                          dropout(pass, saved)});
       if constexpr (has_bias) {
-        grouped_column_sum(backend, dy, offsets, gradients.output_bias(), saved.partial);
-        grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias(), saved.partial);
+        rows::grouped_column_sum(backend, dy, offsets, gradients.output_bias(), saved.partial);
+        rows::grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias(), saved.partial);
       }
       backend.grouped_matmul_weight(saved.dhidden, saved.x, offsets, gradients.input());
       backend.grouped_matmul_input(saved.dhidden, read(p.input()), offsets, dx);
@@ -299,4 +299,4 @@ struct Expert {
   };
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -5,7 +5,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -82,4 +82,4 @@ struct FewExpertOutputs {
 
 }  // namespace kernels
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

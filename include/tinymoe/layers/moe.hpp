@@ -12,7 +12,7 @@
 #include "tinymoe/layers/moe_kernels.hpp"
 #include "tinymoe/layers/router.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -269,7 +269,7 @@ struct Mixture {
       }
       if constexpr (has_shared) {
         SharedLayer::forward(backend, pass, p.shared, x, saved.beside, saved.shared);
-        add(backend, saved.beside, y);
+        rows::add(backend, saved.beside, y);
       }
     }
 
@@ -286,7 +286,7 @@ struct Mixture {
       backend.launch(dx.rows, kernels::GatherBackward<T>{saved.dx, dispatch.slots, dx});
       if constexpr (has_shared) {
         SharedLayer::backward(backend, pass, p.shared, dy, saved.beside, saved.shared, gradients.shared);
-        add(backend, saved.beside, dx);
+        rows::add(backend, saved.beside, dx);
       }
     }
 
@@ -301,4 +301,4 @@ struct Mixture {
   };
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -4,7 +4,7 @@
 
 #include "tinymoe/backend/rows.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -130,4 +130,4 @@ struct GatherBackward {
 
 }  // namespace kernels
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

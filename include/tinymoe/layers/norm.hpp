@@ -11,7 +11,7 @@
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -69,12 +69,12 @@ struct NormBackward {
   View<const T> beside;  // (N, D), or empty: 0
   View<T> dx;            // may be dy or `beside`
   View<const M> mean, inverse;
-  View<M> partial;  // (row_chunks(N), D), or (row_chunks(N), 2D) where there is a bias
+  View<M> partial;  // (rows::chunks(N), D), or (rows::chunks(N), 2D) where there is a bias
   TINYMOE_EVERYWHERE Index row_elements() const { return x.cols; }
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index chunk) const {
-    const Index width = x.cols, first = chunk * row_chunk;
-    const Index last = x.rows - first < row_chunk ? x.rows : first + row_chunk;
+    const Index width = x.cols, first = chunk * rows::chunk_size;
+    const Index last = x.rows - first < rows::chunk_size ? x.rows : first + rows::chunk_size;
     const T* g = gain.data;
     M *dgain = partial.row(chunk), *dbias = dgain + width;
     const bool biased = partial.cols > width;
@@ -123,8 +123,8 @@ struct NormLayer {
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {
-      f(vector(path, "weight", D, Part::norm, Initial::ones), p.weight...);
-      if constexpr (centred) f(vector(path, "bias", D, Part::norm, Initial::zeros), p.bias...);
+      f(ParameterInfo::vector(path, "weight", D, Part::norm, Initial::ones), p.weight...);
+      if constexpr (centred) f(ParameterInfo::vector(path, "bias", D, Part::norm, Initial::zeros), p.bias...);
     }
   };
 
@@ -132,13 +132,13 @@ struct NormLayer {
   struct Saved {
     View<const T> x;        // (N, D), the caller's
     View<M> mean, inverse;  // (N)
-    View<M> partial;        // (row_chunks(N), D or 2D): of the gain's gradient, and of the bias's
+    View<M> partial;        // (rows::chunks(N), D or 2D): of the gain's gradient, and of the bias's
 
     void plan(Plan& plan, const Pass& pass) {
       inverse = plan.keep<M>(1, pass.rows());
       if constexpr (centred) mean = plan.keep<M>(1, pass.rows());
       if (plan.purpose() == Plan::Purpose::inference) return;
-      partial = plan.scratch<M>(row_chunks(pass.rows()), centred ? 2 * D : D);
+      partial = plan.scratch<M>(rows::chunks(pass.rows()), centred ? 2 * D : D);
     }
   };
 
@@ -169,11 +169,11 @@ struct NormLayer {
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
   static void backward_and_add(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Input<B> beside,
                                Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
-    const auto partial = saved.partial.middle_rows(0, row_chunks(dy.rows));
+    const auto partial = saved.partial.middle_rows(0, rows::chunks(dy.rows));
     backend.launch(partial.rows,
                    kernels::NormBackward<T, M>{saved.x, p.weight, dy, beside, dx, saved.mean, saved.inverse, partial});
-    column_totals(backend, partial.middle_cols(0, D), gradients.weight);
-    if constexpr (centred) column_totals(backend, partial.middle_cols(D, D), gradients.bias);
+    rows::column_totals(backend, partial.middle_cols(0, D), gradients.weight);
+    if constexpr (centred) rows::column_totals(backend, partial.middle_cols(D, D), gradients.bias);
   }
 
  private:
@@ -200,4 +200,4 @@ struct LayerNorm {
   using Layer = detail::NormLayer<D, true>;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

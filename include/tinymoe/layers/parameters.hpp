@@ -16,7 +16,7 @@
 
 #include "tinymoe/core/tensor.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Where a tensor belongs in the model's name space: `model.layers.0.self_attn`, as a chain without allocation.
 struct Path {
@@ -57,11 +57,32 @@ struct ParameterInfo {
   const Path& path;
   std::array<NamedRows, 3> names;  // what lies in the tensor, from the first row to the last
   Index cols;
-  bool vector;  // one-dimensional on disk
+  bool is_vector;  // one-dimensional on disk
   Part part;
   Initial initial;
   bool decay;           // whether weight decay applies
   bool trained = true;  // by the optimizer; otherwise its layer changes it after a step
+
+  /// A matrix [rows, cols]; it decays.
+  static constexpr ParameterInfo matrix(const Path& path, std::string_view name, Index rows, Index cols, Part part,
+                                        Initial initial) {
+    return {path, {NamedRows{name, rows}}, cols, false, part, initial, true};
+  }
+  /// A vector [size]: a gain or a bias; it does not decay.
+  static constexpr ParameterInfo vector(const Path& path, std::string_view name, Index size, Part part,
+                                        Initial initial) {
+    return {path, {NamedRows{name, 1}}, size, true, part, initial, false};
+  }
+  /// Several named vectors, one after another: the biases of a stacked matrix.
+  static constexpr ParameterInfo vectors(const Path& path, std::array<NamedRows, 3> names, Part part,
+                                         Initial initial) {
+    return {path, names, 1, true, part, initial, false};
+  }
+  /// Matrices of the same width, stacked by rows so that one product computes them all.
+  static constexpr ParameterInfo stacked(const Path& path, std::array<NamedRows, 3> names, Index cols, Part part,
+                                         Initial initial) {
+    return {path, names, cols, false, part, initial, true};
+  }
 
   constexpr Index rows() const { return names[0].rows + names[1].rows + names[2].rows; }
   constexpr Index size() const { return rows() * cols; }
@@ -76,25 +97,6 @@ struct ParameterInfo {
   }
 };
 
-/// Describes a matrix [rows, cols]; it decays.
-constexpr ParameterInfo matrix(const Path& path, std::string_view name, Index rows, Index cols, Part part,
-                               Initial initial) {
-  return {path, {NamedRows{name, rows}}, cols, false, part, initial, true};
-}
-/// Describes a vector [size]: a gain or a bias; it does not decay.
-constexpr ParameterInfo vector(const Path& path, std::string_view name, Index size, Part part, Initial initial) {
-  return {path, {NamedRows{name, 1}}, size, true, part, initial, false};
-}
-/// Describes a vector that is several named ones after another (the biases of a stacked matrix).
-constexpr ParameterInfo vectors(const Path& path, std::array<NamedRows, 3> names, Part part, Initial initial) {
-  return {path, names, 1, true, part, initial, false};
-}
-/// Describes matrices of the same width stacked by rows, so that one product computes them all.
-constexpr ParameterInfo stacked(const Path& path, std::array<NamedRows, 3> names, Index cols, Part part,
-                                Initial initial) {
-  return {path, names, cols, false, part, initial, true};
-}
-
 /// Tensors start at multiples of this many elements in a model's buffer.
 inline constexpr Index parameter_alignment = 16;
 
@@ -107,7 +109,7 @@ struct Segment {
   Index offset = 0;  // elements
   Index rows = 0, cols = 0;
   Part part = Part::embedding;
-  bool vector = false;
+  bool is_vector = false;
   bool decay = false;
   bool trained = true;
 
@@ -124,7 +126,7 @@ constexpr Index buffer_size() {
 
 /// Points the tensors of `p` at their places in a buffer of `buffer_size<P>()` elements.
 template <class P, class T>
-void bind(P& p, T* buffer) {
+void bind_parameters(P& p, T* buffer) {
   Index offset = 0;
   P::for_each(
       Path{},
@@ -153,7 +155,7 @@ constexpr auto segments() {
     for (const NamedRows& named : info.names) {
       if (named.rows == 0) continue;
       result[static_cast<std::size_t>(n++)] = {
-          offset + row * info.cols, named.rows, info.cols, info.part, info.vector, info.decay, info.trained};
+          offset + row * info.cols, named.rows, info.cols, info.part, info.is_vector, info.decay, info.trained};
       row += named.rows;
     }
     offset += aligned_size(info.size());
@@ -161,4 +163,4 @@ constexpr auto segments() {
   return result;
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

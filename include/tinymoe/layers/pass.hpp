@@ -10,7 +10,7 @@
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/random.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Real-valued settings of a model: run-time values with the defaults of the field. They are stored in config.json.
 struct Settings {
@@ -82,4 +82,4 @@ struct Pass {
   }
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -12,7 +12,7 @@
 #include "tinymoe/core/options.hpp"
 #include "tinymoe/layers/pass.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Rotary positions in attention; the default.
 struct Rope {
@@ -141,4 +141,4 @@ struct RopeTable {
   }
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -18,7 +18,7 @@
 
 #include "tinymoe/layers/router_kernels.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// E experts, of which each token takes K, and how: SoftmaxScores | SigmoidScores, NormalisedGates | ScoreGates, TopK |
 /// DynamicTopK | ExpertChoice, NoisyTopK, Jitter, Capacity<n, d>, SwitchBalance | GShardBalance | CvBalance |
@@ -101,9 +101,9 @@ struct Router {
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
         constexpr Index noise = noisy ? E : 0;
-        f(stacked(path, {{{"weight", E}, {"noise.weight", noise}, {}}}, D, Part::router, Initial::fan_in), p.weight...);
+        f(ParameterInfo::stacked(path, {{{"weight", E}, {"noise.weight", noise}, {}}}, D, Part::router, Initial::fan_in), p.weight...);
         if constexpr (has_bias) {
-          f(vectors(path, {{{"bias", E}, {"noise.bias", noise}, {}}}, Part::router, Initial::zeros), p.bias...);
+          f(ParameterInfo::vectors(path, {{{"bias", E}, {"noise.bias", noise}, {}}}, Part::router, Initial::zeros), p.bias...);
         }
         if constexpr (balance_bias) f(untrained(path, "e_score_correction_bias"), p.offset...);
         if constexpr (expert_choice) f(untrained(path, "threshold"), p.threshold...);
@@ -111,7 +111,7 @@ struct Router {
 
      private:
       static constexpr ParameterInfo untrained(const Path& path, std::string_view name) {
-        ParameterInfo info = vector(path, name, E, Part::router, Initial::zeros);
+        ParameterInfo info = ParameterInfo::vector(path, name, E, Part::router, Initial::zeros);
         info.trained = false;
         return info;
       }
@@ -141,7 +141,7 @@ struct Router {
         if constexpr (expert_choice) least = plan.persist<M>(1, E);
         logits = noisy ? plan.keep<T>(n, rows) : plan.scratch<T>(n, rows);
         dlogits = noisy ? plan.scratch<T>(n, rows) : logits;
-        if (has_bias && plan.purpose() == Plan::Purpose::training) partial = plan.scratch<M>(row_chunks(n), rows);
+        if (has_bias && plan.purpose() == Plan::Purpose::training) partial = plan.scratch<M>(rows::chunks(n), rows);
       }
     };
 
@@ -216,7 +216,7 @@ struct Router {
                                                             saved.balance.slope, chance(pass, saved), saved.dlogits,
                                                             settings.balance_weight * pass.loss_scale,
                                                             settings.z_weight * pass.loss_scale / tokens});
-      if constexpr (has_bias) column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows), saved.partial);
+      if constexpr (has_bias) rows::column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows), saved.partial);
       backend.matmul_weight(saved.dlogits, saved.x, gradients.weight);
       backend.matmul_input(saved.dlogits, p.weight, dx, Write::overwrite);
       if constexpr (jitters) {
@@ -298,4 +298,4 @@ struct Router {
   };
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

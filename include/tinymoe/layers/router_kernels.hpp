@@ -6,7 +6,7 @@
 
 #include "tinymoe/layers/balance.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -388,4 +388,4 @@ struct MoveThresholds {
 
 }  // namespace kernels
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -6,7 +6,7 @@
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace place {
 struct Scores;
@@ -121,4 +121,4 @@ struct Routing {
   void resize(Index tokens) { selected.rows = gate.rows = probability.rows = tokens; }
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -10,7 +10,7 @@
 #include "tinymoe/layers/embedding.hpp"
 #include "tinymoe/layers/loss.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Tokens in the vocabulary, V. Required.
 template <Index N>
@@ -147,8 +147,8 @@ struct Transformer {
         BlockLayer<group>::template Parameters<T>::for_each(layer, f, std::get<group>(p.layers)[at]...);
       });
       NormLayer::template Parameters<T>::for_each(norm_path, f, p.norm...);
-      if constexpr (!tied) f(matrix(root, "lm_head.weight", vocab, width, Part::head, Initial::fan_in), p.head...);
-      if constexpr (head_bias) f(vector(root, "lm_head.bias", vocab, Part::head, Initial::zeros), p.bias...);
+      if constexpr (!tied) f(ParameterInfo::matrix(root, "lm_head.weight", vocab, width, Part::head, Initial::fan_in), p.head...);
+      if constexpr (head_bias) f(ParameterInfo::vector(root, "lm_head.bias", vocab, Part::head, Initial::zeros), p.bias...);
     }
 
     View<T> head_weight() const {
@@ -249,7 +249,7 @@ struct Transformer {
       }
       BlockLayer<group>::backward(backend, here, parameters, dx, dx, block, std::get<group>(gradients.layers)[at(i)]);
     });
-    if (const auto dropout = embedding_dropout(pass); dropout.active()) drop(backend, dropout, dx, dx);
+    if (const auto dropout = embedding_dropout(pass); dropout.active()) rows::dropout(backend, dropout, dx, dx);
     EmbeddingLayer::backward(backend, pass, tokens, dx, saved.embedding, gradients.embedding);
   }
 
@@ -322,7 +322,7 @@ struct Transformer {
     saved.normed.rows = saved.gradient.rows = pass.rows();
     EmbeddingLayer::forward(backend, pass, p.embedding, tokens, saved.x[0]);
     if (const auto dropout = embedding_dropout(pass); dropout.active()) {
-      drop(backend, dropout, saved.x[0], saved.x[0]);
+      rows::dropout(backend, dropout, saved.x[0], saved.x[0]);
     }
     for_each_layer([&](auto group, Index i, Index number) {
       Pass here = pass;
@@ -334,4 +334,4 @@ struct Transformer {
   }
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -9,7 +9,7 @@
 
 #include "tinymoe/analysis/count.hpp"
 
-namespace tinymoe::presets {
+namespace tinymoe::inline v0_1::presets {
 
 /// The network's active width is 6 · 192 + 384 = 1536 in each mixture, as in the first layer.
 using DeepSeekMini = Transformer<
@@ -30,4 +30,4 @@ using DeepSeekMini = Transformer<
                        Shared<Expert<SwiGlu, Hidden<128>>>>>>;
 }  // namespace pocket
 
-}  // namespace tinymoe::presets
+}  // namespace tinymoe::inline v0_1::presets

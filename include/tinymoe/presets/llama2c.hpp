@@ -4,7 +4,7 @@
 
 #include "tinymoe/analysis/count.hpp"
 
-namespace tinymoe::presets {
+namespace tinymoe::inline v0_1::presets {
 
 /// A dense model as llama2.c has them, with a tied head, and its mixtures.
 template <Index V, Index C, Index D, Index L, Index H, Index G, Index F>
@@ -28,4 +28,4 @@ static_assert(count<Characters::Dense>().total ==
 using Stories260K = Llama2c<512, 512, 64, 5, 8, 4, 172>;
 using Stories15M = Llama2c<32000, 256, 288, 6, 6, 6, 768>;
 
-}  // namespace tinymoe::presets
+}  // namespace tinymoe::inline v0_1::presets

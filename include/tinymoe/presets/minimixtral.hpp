@@ -9,7 +9,7 @@
 
 #include "tinymoe/analysis/count.hpp"
 
-namespace tinymoe::presets {
+namespace tinymoe::inline v0_1::presets {
 
 /// What the three readings share.
 template <Index V, class Attention, class Router, class Expert, class... Options>
@@ -48,4 +48,4 @@ using MiniMixtral =
                                    Router<8, 2, Bias>, Expert<SwiGlu, Hidden<256>, Bias>>>>;
 }  // namespace pocket
 
-}  // namespace tinymoe::presets
+}  // namespace tinymoe::inline v0_1::presets

@@ -9,7 +9,7 @@
 
 #include "tinymoe/analysis/count.hpp"
 
-namespace tinymoe::presets {
+namespace tinymoe::inline v0_1::presets {
 
 /// `F`: 1536 by "FFN dimension multiplier: 2.0", 1024 by the rule of two thirds. `Head`: TiedHead or UntiedHead.
 template <Index F = 1536, class Head = TiedHead>
@@ -29,4 +29,4 @@ using MyMoE = Transformer<Vocab<2048>, Context<256>, Width<192>, TiedHead,
                                              Router<2, 1, Capacity<5, 4>, Jitter>, Expert<SwiGlu, Hidden<512>>>>>;
 }  // namespace pocket
 
-}  // namespace tinymoe::presets
+}  // namespace tinymoe::inline v0_1::presets

@@ -8,7 +8,7 @@
 
 #include "tinymoe/analysis/count.hpp"
 
-namespace tinymoe::presets {
+namespace tinymoe::inline v0_1::presets {
 
 /// Multi-head attention with learned positions; only its output has a bias.
 template <Index H>
@@ -49,4 +49,4 @@ using NanoGptMoE = Transformer<
     Layers<3, MoEBlock<LayerNorm, NanoGptAttention<6>, Router<8, 2, NoisyTopK, Bias>, NanoGptNetwork<384>>>>;
 }  // namespace pocket
 
-}  // namespace tinymoe::presets
+}  // namespace tinymoe::inline v0_1::presets

@@ -6,7 +6,7 @@
 
 #include "tinymoe/analysis/count.hpp"
 
-namespace tinymoe::presets {
+namespace tinymoe::inline v0_1::presets {
 
 using SparseMoE = Transformer<
     Vocab<50257>, Context<256>, Width<512>,
@@ -25,4 +25,4 @@ using SparseMoE = Transformer<
     Layers<3, MoEBlock<LayerNorm, Attention<Heads<6>, Learned, Bias>, Router<16, 2>, Expert<Gelu, Hidden<256>>>>>;
 }  // namespace pocket
 
-}  // namespace tinymoe::presets
+}  // namespace tinymoe::inline v0_1::presets

@@ -4,7 +4,7 @@
 
 #include "tinymoe/analysis/count.hpp"
 
-namespace tinymoe::presets {
+namespace tinymoe::inline v0_1::presets {
 
 /// The demo's model: small enough to learn to tell stories in minutes on two cores.
 using Story = Transformer<
@@ -29,4 +29,4 @@ using Yardstick =
                 Layers<8, MoEBlock<RmsNorm, Attention<Heads<8>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<1408>>>>>;
 static_assert(count<Yardstick>().total == 163'226'112);
 
-}  // namespace tinymoe::presets
+}  // namespace tinymoe::inline v0_1::presets

@@ -6,9 +6,10 @@
 #include <span>
 #include <vector>
 
+#include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Where one mixture sent tokens; row n is token n of what was fed.
 struct ExpertChoices {
@@ -85,4 +86,4 @@ class ExpertTrace {
   std::vector<Master> gate_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -6,12 +6,12 @@
 #include <string>
 #include <string_view>
 
-#include "tinymoe/sample/kv_cache.hpp"
+#include "tinymoe/sample/session.hpp"
 #include "tinymoe/sample/sampler.hpp"
 #include "tinymoe/sample/utf8.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// What turns text to the tokens of stories and back. A story begins after `end_of_story` and ends with it.
 template <class T>
@@ -213,4 +213,4 @@ std::string generate(const ModelType& model, const TokenizerType& tokenizer, std
   return Generator(model, tokenizer).write(prompt, options).text;
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -17,7 +17,7 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/random.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// How the next token is chosen.
 struct SampleOptions {
@@ -183,4 +183,4 @@ class Sampler {
   std::vector<std::pair<double, std::size_t>> distances_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -7,7 +7,7 @@
 
 #include "tinymoe/layers/model.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Caches of several sequences, planned for an architecture.
 template <class Arch, Backend B>
@@ -92,4 +92,4 @@ class SessionCaches {
   Caches caches_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

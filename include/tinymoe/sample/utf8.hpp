@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <string_view>
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// The length of `text` without a UTF-8 character at its end that is not all there yet.
 constexpr std::size_t complete_characters(std::string_view text) {
@@ -19,4 +19,4 @@ constexpr std::size_t complete_characters(std::string_view text) {
   return text.size();
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

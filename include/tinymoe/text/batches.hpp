@@ -21,13 +21,13 @@
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/text/token_data.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// How stories become the rows of a batch.
 enum class Batching { packed, padded };
 
 /// What stands in a row where there is no token: an input that no layer sees, a target that is not scored.
-inline constexpr Token pad = -1;
+inline constexpr Token pad_token = -1;
 
 namespace detail {
 
@@ -179,8 +179,8 @@ class PaddedBatches {
       in[0] = end_;
       data_.copy(start, in.subspan(1, length - 1));
       data_.copy(start, out.first(length));
-      std::fill(in.begin() + length, in.end(), pad);
-      std::fill(out.begin() + length, out.end(), pad);
+      std::fill(in.begin() + length, in.end(), pad_token);
+      std::fill(out.begin() + length, out.end(), pad_token);
     }
   }
 
@@ -238,8 +238,8 @@ class EvaluationWindows {
     const Index start = index * batch_ * time_, length = std::min(batch_ * time_, scored_tokens() - start);
     data_.copy(start, inputs.first(length));
     data_.copy(start + 1, targets.first(length));
-    std::fill(inputs.begin() + length, inputs.end(), pad);
-    std::fill(targets.begin() + length, targets.end(), pad);
+    std::fill(inputs.begin() + length, inputs.end(), pad_token);
+    std::fill(targets.begin() + length, targets.end(), pad_token);
   }
 
  private:
@@ -247,4 +247,4 @@ class EvaluationWindows {
   Index batch_ = 0, time_ = 0;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -26,7 +26,7 @@
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// How `train_tokenizer` learns.
 struct TokenizerTraining {
@@ -235,4 +235,4 @@ Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {
   return Tokenizer(std::move(parts));
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

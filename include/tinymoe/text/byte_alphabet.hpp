@@ -12,7 +12,7 @@
 
 #include "tinymoe/text/unicode.hpp"
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 struct ByteAlphabet {
   std::array<char32_t, 256> character{};      // of a byte
@@ -57,4 +57,4 @@ inline std::optional<std::string> unspelled(std::string_view text) {
   return bytes;
 }
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

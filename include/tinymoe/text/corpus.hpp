@@ -22,7 +22,7 @@
 #include "tinymoe/text/tokenizer_file.hpp"
 #include "tinymoe/text/unicode.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// How a `TextCorpus` reads.
 struct CorpusOptions {
@@ -138,4 +138,4 @@ class TextCorpus {
 
 static_assert(StorySource<TextCorpus>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

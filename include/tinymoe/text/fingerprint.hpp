@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 class Fnv1a {
  public:
@@ -24,4 +24,4 @@ class Fnv1a {
   std::uint64_t value_ = 0xcbf29ce484222325u;
 };
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

@@ -11,7 +11,7 @@
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Those of a source's stories that a tokenizer can encode. Of a tokenizer that has the bytes, these are all, as they
 /// are. Else a run of white space with a character that the vocabulary lacks, as a line feed, becomes one space, and a
@@ -57,4 +57,4 @@ class KnownStories {
   Tokenizer tokenizer_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

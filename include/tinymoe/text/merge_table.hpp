@@ -14,7 +14,7 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Two neighbouring tokens that become one.
 struct Merge {
@@ -156,4 +156,4 @@ class PieceMerger {
 };
 
 }  // namespace detail
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

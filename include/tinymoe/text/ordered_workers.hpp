@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// The number of threads to use where the caller asked for `threads`; 0 asks for one per core.
 inline int thread_count(int threads) {
@@ -116,4 +116,4 @@ class OrderedWorkers {
   std::vector<std::thread> threads_;
 };
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

@@ -15,7 +15,7 @@
 
 #include "tinymoe/core/error.hpp"
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// A fast hash of bytes, eight at a time; it is not the same on machines of other byte order and is never stored.
 inline std::uint64_t hash_bytes(std::string_view bytes) {
@@ -112,4 +112,4 @@ class PieceTable {
   std::string text_;
 };
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

@@ -12,7 +12,7 @@
 
 #include "tinymoe/text/unicode.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -87,4 +87,4 @@ void for_each_piece(std::string_view text, F&& f) {
   }
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -13,7 +13,7 @@
 
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 /// What separates words and may stand around a story.
@@ -94,4 +94,4 @@ void for_each_block(const Stories& stories, F&& f) {
 
 static_assert(StorySource<StoryList> && StorySource<GeneratedStories<std::string (*)(Index)>>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -16,7 +16,7 @@
 #include "tinymoe/text/corpus.hpp"
 #include "tinymoe/text/known_stories.hpp"
 #include "tinymoe/text/pre_tokenizer.hpp"
-#include "tinymoe/text/stories.hpp"
+#include "tinymoe/text/stories/stories.hpp"
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"

@@ -23,7 +23,7 @@
 #include "tinymoe/text/token_file.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Encoded stories, read-only. Copies share the data; threads may use one object at the same time.
 class TokenData {
@@ -236,4 +236,4 @@ inline SplitData hold_out(const TokenData& data, const Tokenizer& tokenizer, dou
   return {data.first(first), detail::copy_stories(data, tokenizer, first, data.size() - first)};
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

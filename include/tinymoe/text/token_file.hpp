@@ -28,7 +28,7 @@
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 static_assert(std::endian::native == std::endian::little, "tinymoe: token files are read as they lie in memory");
 
@@ -157,4 +157,4 @@ TokenFileCounts encode_stories(const Stories& stories, const Tokenizer& tokenize
 }
 
 }  // namespace detail
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -20,13 +20,13 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/text/byte_alphabet.hpp"
 #include "tinymoe/text/fingerprint.hpp"
-#include "tinymoe/text/llama2c_tokenizer.hpp"
+#include "tinymoe/text/llama2c/tokenizer.hpp"
 #include "tinymoe/text/merge_table.hpp"
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/pre_tokenizer.hpp"
 #include "tinymoe/text/tokenizer_file.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// A vocabulary and its merges. Immutable: copies share it, and threads may use one object at the same time.
 class Tokenizer {
@@ -243,4 +243,4 @@ inline Tokenizer::State::State(TokenizerParts given) : parts(std::move(given)), 
   fingerprint = hash.value();
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -23,7 +23,7 @@
 #include "tinymoe/text/byte_alphabet.hpp"
 #include "tinymoe/text/merge_table.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// The special token that ends each story: "<|endoftext|>".
 inline constexpr std::string_view end_of_story_text = "<|endoftext|>";
@@ -276,4 +276,4 @@ inline void write_tokenizer_json(const std::filesystem::path& path, const Tokeni
 }
 
 }  // namespace detail
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -11,7 +11,7 @@
 
 #include "tinymoe/text/unicode_tables.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -122,4 +122,4 @@ constexpr void append_utf8(String& text, char32_t code_point) {
   put(0x80u | (code_point & 0x3fu));
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

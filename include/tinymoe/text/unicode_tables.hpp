@@ -5,7 +5,7 @@
 #include <cstdint>
 
 // clang-format off
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// The code points from `first` to `last`, both included.
 struct CodePointRange {
@@ -165,5 +165,5 @@ inline constexpr CodePointRange number_ranges[] = {
     {0x1ecb1, 0x1ecb4}, {0x1ed01, 0x1ed2d}, {0x1ed2f, 0x1ed3d}, {0x1f100, 0x1f10c}, {0x1fbf0, 0x1fbf9},
 };
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail
 // clang-format on

@@ -4,7 +4,7 @@
 
 #include "tinymoe/train/optimizer_step.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -88,4 +88,4 @@ struct AdamW {
 };
 static_assert(Optimizer<AdamW>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

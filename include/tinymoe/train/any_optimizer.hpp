@@ -7,7 +7,7 @@
 
 #include "tinymoe/train/optimizer_step.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Any optimizer for backend B: `AnyOptimizer<Cpu> optimizer = Muon{.lr = 2e-3};`. One type of optimizer means one
 /// Trainer for each architecture, however many optimizers a program offers. Checkpoints know it by the name of the
@@ -37,4 +37,4 @@ class AnyOptimizer {
   std::function<std::size_t(B&, std::span<const Segment>)> scratch_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -13,7 +13,7 @@
 
 #include "tinymoe/layers/model.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -133,4 +133,4 @@ class WeightAverage {
   Index count_ = 0;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

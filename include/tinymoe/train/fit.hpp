@@ -18,7 +18,7 @@
 #include "tinymoe/train/passes.hpp"
 #include "tinymoe/train/state.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// How a model is trained. A run ends after `steps` or `minutes`, whichever is first; one of them must be given.
 struct FitOptions {
@@ -317,4 +317,4 @@ class Run {
 
 }  // namespace detail
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

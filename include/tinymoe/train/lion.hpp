@@ -4,7 +4,7 @@
 
 #include "tinymoe/train/optimizer_step.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -71,4 +71,4 @@ struct Lion {
 };
 static_assert(Optimizer<Lion>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -11,7 +11,7 @@
 #include "tinymoe/core/float16.hpp"
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Whether gradients of activations in `Scalar` lose small values unless the loss is scaled. bfloat16 has float's
 /// exponent and does not.
@@ -55,4 +55,4 @@ struct LossScale {
   }
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -14,7 +14,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// One optimizer step.
 struct StepReport {
@@ -124,4 +124,4 @@ class MetricsFile {
   std::ofstream file_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

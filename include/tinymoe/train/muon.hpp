@@ -19,7 +19,7 @@
 
 #include "tinymoe/train/adamw.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -181,7 +181,7 @@ struct Muon {
     template <class E>
     E* take(std::byte* block, Index count) {
       const std::size_t offset =
-          std::exchange(bytes, bytes + round_up(static_cast<std::size_t>(count) * sizeof(E), alignment));
+          std::exchange(bytes, bytes + round_up(static_cast<std::size_t>(count) * sizeof(E), memory_alignment));
       return block == nullptr ? nullptr : reinterpret_cast<E*>(block + offset);
     }
   };
@@ -216,4 +216,4 @@ struct Muon {
 };
 static_assert(Optimizer<Muon>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -11,7 +11,7 @@
 
 #include "tinymoe/layers/model.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// A piece of the weights' buffer, none of which crosses a tensor's end: one kernel row of an optimizer.
 struct Chunk {
@@ -27,7 +27,7 @@ struct Chunk {
 constexpr bool is_block_matrix(const Segment& segment) {
   const bool inside =
       segment.part == Part::attention || segment.part == Part::expert || segment.part == Part::feed_forward;
-  return inside && segment.trained && !segment.vector && segment.rows > 1 && segment.cols > 1;
+  return inside && segment.trained && !segment.is_vector && segment.rows > 1 && segment.cols > 1;
 }
 
 /// The chunks of a model's trained tensors, in order; a tensor of n elements has ceil(n / Chunk::largest) of them.
@@ -133,4 +133,4 @@ std::size_t optimizer_scratch(const O& optimizer, B& backend, std::span<const Se
   }
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -9,11 +9,12 @@
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/train/tally.hpp"
 #include "tinymoe/train/upload.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// The passes of one model. A shape is planned when it is first asked for; between plans nothing is allocated.
 template <class ModelType>
@@ -184,4 +185,4 @@ class Passes {
   std::vector<Token> staged_tokens_;  // its inputs and targets
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

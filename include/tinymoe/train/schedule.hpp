@@ -9,7 +9,7 @@
 
 #include "tinymoe/core/platform.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// How far a run is: its step, from 0, and the fraction of its budget that is spent (of steps, or of minutes).
 struct Progress {
@@ -120,4 +120,4 @@ struct WarmupStableDecay {
 static_assert(Schedule<Constant> && Schedule<WarmupCosine> && Schedule<OneCycle> && Schedule<WarmupStableDecay> &&
               Schedule<AnySchedule>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -10,11 +10,11 @@
 #include "tinymoe/text/batches.hpp"
 #include "tinymoe/text/fingerprint.hpp"
 #include "tinymoe/train/average.hpp"
-#include "tinymoe/train/checkpoint.hpp"
+#include "tinymoe/checkpoint/checkpoint.hpp"
 #include "tinymoe/train/loss_scale.hpp"
 #include "tinymoe/train/update.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// What the batches of a run follow from; a run is resumed with the same only.
 struct DataOrder {
@@ -230,4 +230,4 @@ void load_average(const std::filesystem::path& path, Model<Arch, B>& model) {
   model.refresh();
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

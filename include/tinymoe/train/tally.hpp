@@ -9,7 +9,7 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/layers/router_options.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
@@ -137,4 +137,4 @@ class Tally {
   std::vector<std::vector<Index>> loads_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

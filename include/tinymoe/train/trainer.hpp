@@ -22,7 +22,7 @@
 #include "tinymoe/train/passes.hpp"
 #include "tinymoe/train/schedule.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// What a single step is told besides its tokens.
 struct StepOptions {
@@ -51,7 +51,7 @@ class Trainer {
         passes_(model),
         update_(model, std::move(optimizer)),
         average_(model) {
-    bind(masters_, model.masters().data);
+    bind_parameters(masters_, model.masters().data);
     state_.optimizer = optimizer_name(update_.optimizer());
     state_.moments = update_.moment_count();
   }
@@ -278,4 +278,4 @@ class Trainer {
   Index saved_step_ = -1;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -8,7 +8,7 @@
 
 #include "tinymoe/train/optimizer.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// Gradients and an optimizer's state for one model. All memory is taken at the start.
 template <class ModelType, Optimizer<typename ModelType::BackendType> O>
@@ -25,7 +25,7 @@ class Update {
     auto& backend = model.backend();
     constexpr auto bytes = static_cast<std::size_t>(ModelType::size) * sizeof(Master);
     for (Index i = 0; i < 1 + moment_count(); ++i) buffers_.push_back(backend.allocate(bytes));
-    bind(gradients_, row(0).data);
+    bind_parameters(gradients_, row(0).data);
     const auto chunks = chunks_of<typename ModelType::Weights>();
     chunks_ = backend.allocate(chunks.size() * sizeof(Chunk));
     backend.copy_to_device(chunks_.bytes(), chunks.data(), chunks.size() * sizeof(Chunk));
@@ -94,4 +94,4 @@ class Update {
   OptimizerStep<BackendType> at_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -4,7 +4,7 @@
 
 #include <cstddef>
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// Copies `bytes` from the host, in order with the operations before and after; `from` may be reused on return. Where
 /// the backend has `upload(to, from, bytes)`, the host goes on while the device still works on what came before.
@@ -17,4 +17,4 @@ void upload(B& backend, void* to, const void* from, std::size_t bytes) {
   }
 }
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

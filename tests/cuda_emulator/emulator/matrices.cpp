@@ -1,6 +1,6 @@
 #include <tinymoe/cuda/device.cuh>
 
-namespace tinymoe::detail::cuda::emulated {
+namespace tinymoe::inline v0_1::detail::cuda::emulated {
 namespace {
 
 using cuda_emulator::Exchange;
@@ -78,4 +78,4 @@ void finish_multiply_add(Exchange& exchange) {
 template void finish_multiply_add<bfloat16>(Exchange&);
 template void finish_multiply_add<float16>(Exchange&);
 
-}  // namespace tinymoe::detail::cuda::emulated
+}  // namespace tinymoe::inline v0_1::detail::cuda::emulated

@@ -1,7 +1,7 @@
 // Models of llama2.c: against a forward pass written as llama2.c's own, its greedy text, and everything that can be
 // wrong with a file.
 
-#include "tinymoe/train/llama2c.hpp"
+#include "tinymoe/checkpoint/llama2c.hpp"
 
 #include <random>
 
@@ -9,7 +9,7 @@
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/sample/generate.hpp"
-#include "tinymoe/text/llama2c_tokenizer.hpp"
+#include "tinymoe/text/llama2c/tokenizer.hpp"
 #include "train/tiny.hpp"
 
 using namespace tinymoe_test;

@@ -28,10 +28,10 @@
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/model.hpp"
-#include "tinymoe/text/llama2c_tokenizer.hpp"
-#include "tinymoe/train/checkpoint.hpp"
+#include "tinymoe/text/llama2c/tokenizer.hpp"
+#include "tinymoe/checkpoint/checkpoint.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// What a model.bin says about its model.
 struct Llama2cHeader {
@@ -265,4 +265,4 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B>& model)
   model.refresh();
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

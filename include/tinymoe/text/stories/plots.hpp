@@ -5,9 +5,9 @@
 /// A table gives what a plot turns on (what broke, and so how it is mended), so that the end of a story follows from
 /// its beginning. This file is long because it is the book.
 
-#include "tinymoe/text/stories_grammar.hpp"
+#include "tinymoe/text/stories/grammar.hpp"
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// One family of stories. `friend_matters`: the opening brings in the friend. `ends_by_day`: an evening may follow.
 struct Plot {
@@ -870,4 +870,4 @@ static_assert(
     }(),
     "tinymoe stories: a table of a plot has a row that is not whole");
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

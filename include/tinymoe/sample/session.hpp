@@ -13,7 +13,7 @@
 #include "tinymoe/sample/session_caches.hpp"
 #include "tinymoe/train/upload.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// What a Session is planned for.
 struct SessionOptions {
@@ -278,4 +278,4 @@ class Session {
   Settings recorded_;
 };
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -17,11 +17,11 @@
 #include <string_view>
 
 #include "tinymoe/core/random.hpp"
-#include "tinymoe/text/stories_cast.hpp"
-#include "tinymoe/text/stories_plots.hpp"
+#include "tinymoe/text/stories/cast.hpp"
+#include "tinymoe/text/stories/plots.hpp"
 #include "tinymoe/text/story_source.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -109,4 +109,4 @@ struct EmbeddedStories {
 };
 static_assert(StorySource<EmbeddedStories>);
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

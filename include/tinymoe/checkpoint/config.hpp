@@ -10,7 +10,7 @@
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/layers/transformer.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -140,7 +140,7 @@ constexpr bool is_mixtral() {
 
 /// config.json's content.
 template <class Arch>
-nlohmann::json config(const Settings& settings, Token end_of_story) {
+nlohmann::json config_json(const Settings& settings, Token end_of_story) {
   nlohmann::json file = {{"architectures", {is_mixtral<Arch>() ? "MixtralForCausalLM" : "TinymoeForCausalLM"}},
                          {"model_type", is_mixtral<Arch>() ? "mixtral" : "tinymoe"},
                          {"torch_dtype", "float32"},
@@ -236,7 +236,7 @@ inline void check_foreign(const nlohmann::json& file, const std::string& name) {
 template <class Arch>
 Settings read_config(const std::filesystem::path& path) {
   const auto file = read_json(path, std::size_t{1} << 20);
-  const auto expected = config<Arch>({}, 0);
+  const auto expected = config_json<Arch>({}, 0);
   const auto check = [&](const nlohmann::json& found, const nlohmann::json& wanted, const std::string& where) {
     if (found == wanted) return;
     fail<MismatchError>(path.string(), ": ", where, " is ", found.dump(), "; this program's model has ", wanted.dump());
@@ -261,4 +261,4 @@ Settings read_config(const std::filesystem::path& path) {
   return detail::read_settings(file, name);
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -17,7 +17,7 @@
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/model.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// How experts start.
 struct UpcycleOptions {
@@ -148,7 +148,7 @@ void for_each_layer_pair(F&& f) {
 template <class ModelType>
 auto bound_masters(const ModelType& model) {
   typename ModelType::Architecture::template Parameters<typename ModelType::Master> masters;
-  bind(masters, model.masters().data);
+  bind_parameters(masters, model.masters().data);
   return masters;
 }
 
@@ -165,7 +165,7 @@ class TensorCopy {
   /// The same for a tensor of an expert.
   auto expert() {
     return [this](const ParameterInfo& info, const auto& from, const auto& to) {
-      copy(from, to, info.vector ? 0 : options_.noise);
+      copy(from, to, info.is_vector ? 0 : options_.noise);
     };
   }
   /// Makes what a shared expert adds to the residual stream zero; its other tensors stay as they started, so that it
@@ -252,7 +252,7 @@ void upcycle(const Model<DenseArch, B>& dense, Model<MixtureArch, C>& mixture, c
     }
   });
   decltype(Weights::norm)::for_each(path, copy, from.norm, to.norm);
-  const ParameterInfo head = vector(path, "lm_head", MixtureArch::vocab, Part::head, Initial::fan_in);
+  const ParameterInfo head = ParameterInfo::vector(path, "lm_head", MixtureArch::vocab, Part::head, Initial::fan_in);
   if constexpr (!MixtureArch::tied) copy(head, from.head, to.head);
   if constexpr (MixtureArch::head_bias) copy(head, from.bias, to.bias);
   mixture.settings().norm_epsilon = dense.settings().norm_epsilon;
@@ -260,4 +260,4 @@ void upcycle(const Model<DenseArch, B>& dense, Model<MixtureArch, C>& mixture, c
   mixture.refresh();
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

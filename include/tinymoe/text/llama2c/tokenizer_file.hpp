@@ -26,7 +26,7 @@
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/tokenizer_file.hpp"
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// Tokens 0 to 2: what is unknown, the beginning of a text, its end. Then, in most vocabularies, the 256 bytes.
 inline constexpr Token llama2c_begin = 1, llama2c_end = 2, llama2c_first = 3;
@@ -191,4 +191,4 @@ inline Llama2cParts read_llama2c_tokenizer(const std::filesystem::path& path) {
   }
 }
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

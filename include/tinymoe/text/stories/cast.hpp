@@ -2,9 +2,9 @@
 /// @file
 /// Who can be in an embedded story, where and when: names, kinds, families, homes, places and weather.
 
-#include "tinymoe/text/stories_grammar.hpp"
+#include "tinymoe/text/stories/grammar.hpp"
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 // The tables are laid out by rows.
 // clang-format off
@@ -156,4 +156,4 @@ inline void cast_scene(Scene& scene, Dice& dice) {
   for (std::size_t spot = 0; spot < 3; ++spot) scene.set(place_columns[2 + spot], row[orders[order][spot]], dice);
 }
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

@@ -19,7 +19,7 @@
 
 #include "tinymoe/core/random.hpp"
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// The random choices of one story, in the order in which they are made: pure in (seed, index).
 class Dice {
@@ -204,4 +204,4 @@ inline void tidy_blanks(std::string& text) {
   text.resize(kept);
 }
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

@@ -11,9 +11,9 @@
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/text/tokenizer.hpp"
-#include "tinymoe/train/config.hpp"
+#include "tinymoe/checkpoint/config.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
@@ -35,7 +35,7 @@ std::vector<DiskTensor> disk_tensors() {
       if (rows.rows == 0) continue;
       const std::string prefix = info.path.text();
       const Index size = rows.rows * info.cols;
-      auto shape = info.vector ? std::vector<Index>{size} : std::vector<Index>{rows.rows, info.cols};
+      auto shape = info.is_vector ? std::vector<Index>{size} : std::vector<Index>{rows.rows, info.cols};
       tensors.push_back({(prefix.empty() ? "" : prefix + ".") + std::string(rows.name), std::move(shape),
                          offset + row * info.cols, size});
       row += rows.rows;
@@ -120,7 +120,7 @@ void write_model(AtomicFolder& folder, const Model<Arch, B>& model, const Tokeni
     detail::write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, {{"format", "pt"}});
   });
   folder.write("config.json", [&](FileWriter& file) {
-    file.write(config<Arch>(model.settings(), tokenizer.end_of_story()).dump(2) + "\n");
+    file.write(config_json<Arch>(model.settings(), tokenizer.end_of_story()).dump(2) + "\n");
   });
   tokenizer.save(folder / "tokenizer.json");
 }
@@ -159,4 +159,4 @@ Tokenizer load_tokenizer(const std::filesystem::path& path) {
   return tokenizer;
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1

@@ -18,12 +18,12 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json.hpp"
-#include "tinymoe/text/llama2c_tokenizer_file.hpp"
+#include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/tokenizer_file.hpp"
 #include "tinymoe/text/unicode.hpp"
 
-namespace tinymoe::detail {
+namespace tinymoe::inline v0_1::detail {
 
 /// What stands for a space in the hub's files.
 inline constexpr std::string_view space_mark = "\xe2\x96\x81";  // U+2581
@@ -198,4 +198,4 @@ inline void write_llama2c_tokenizer_json(const std::filesystem::path& path, cons
   write_file_atomically(path, [&](FileWriter& out) { out.write(written); });
 }
 
-}  // namespace tinymoe::detail
+}  // namespace tinymoe::inline v0_1::detail

@@ -1,12 +1,12 @@
 // Mixtures that start as a dense model: the same first logits, what is copied and what is not, and training on.
 
-#include "tinymoe/train/upcycle.hpp"
+#include "tinymoe/checkpoint/upcycle.hpp"
 
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
-#include "tinymoe/text/llama2c_tokenizer.hpp"
-#include "tinymoe/train/llama2c.hpp"
+#include "tinymoe/text/llama2c/tokenizer.hpp"
+#include "tinymoe/checkpoint/llama2c.hpp"
 #include "tinymoe/train/trainer.hpp"
 #include "train/tiny.hpp"
 

@@ -1,6 +1,6 @@
 // Checkpoints: what is in them, resuming to the bit, and everything that can be wrong with one.
 
-#include "tinymoe/train/checkpoint.hpp"
+#include "tinymoe/checkpoint/checkpoint.hpp"
 
 #include <map>
 #include <set>
@@ -292,7 +292,7 @@ TEST_CASE("model.safetensors has the names and shapes of the hub's Mixtral", "[c
 }
 
 TEST_CASE("config.json is the hub's for a Mixtral", "[checkpoint]") {
-  const auto file = config<TinyOf<260, 24, RmsNorm, 16, SlidingWindow<8>>>(
+  const auto file = config_json<TinyOf<260, 24, RmsNorm, 16, SlidingWindow<8>>>(
       {.norm_epsilon = 1e-6, .rope_theta = 5000, .balance_weight = 0.02, .z_weight = 0.003}, 259);
   const nlohmann::json expected = {{"architectures", {"MixtralForCausalLM"}},
                                    {"model_type", "mixtral"},
@@ -318,11 +318,11 @@ TEST_CASE("config.json is the hub's for a Mixtral", "[checkpoint]") {
     INFO(key);
     CHECK(file.value(key, nlohmann::json("missing")) == value);
   }
-  CHECK(config<Tiny>({}, 0)["sliding_window"].is_null());
+  CHECK(config_json<Tiny>({}, 0)["sliding_window"].is_null());
   // What the hub's Mixtral cannot compute does not pretend to be one.
   using Normed = TinyOf<260, 24, LayerNorm>;
   using Biased = TinyOf<260, 24, RmsNorm, 16, Bias>;
-  for (const auto& other : {config<Normed>({}, 0), config<Biased>({}, 0)}) {
+  for (const auto& other : {config_json<Normed>({}, 0), config_json<Biased>({}, 0)}) {
     CHECK(other["model_type"] == "tinymoe");
     CHECK(other["architectures"] == nlohmann::json{"TinymoeForCausalLM"});
     CHECK_FALSE(other.contains("num_local_experts"));

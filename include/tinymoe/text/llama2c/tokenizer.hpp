@@ -18,12 +18,12 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/text/fingerprint.hpp"
-#include "tinymoe/text/llama2c_tokenizer_file.hpp"
-#include "tinymoe/text/llama2c_tokenizer_json.hpp"
+#include "tinymoe/text/llama2c/tokenizer_file.hpp"
+#include "tinymoe/text/llama2c/tokenizer_json.hpp"
 #include "tinymoe/text/merge_table.hpp"
 #include "tinymoe/text/unicode.hpp"
 
-namespace tinymoe {
+namespace tinymoe::inline v0_1 {
 
 /// A vocabulary and its scores. Immutable: copies share it, and threads may use one object at the same time.
 class Llama2cTokenizer {
@@ -195,4 +195,4 @@ inline Llama2cTokenizer::State::State(detail::Llama2cParts given)
   fingerprint = hash.value();
 }
 
-}  // namespace tinymoe
+}  // namespace tinymoe::inline v0_1
