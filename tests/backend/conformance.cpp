@@ -400,10 +400,10 @@ TEST_CASE("row kernels that belong to no one layer", "[conformance]") {
       Guarded<B, T> a(backend, n, c, gap), b(backend, n, c, gap), to(backend, n, c, gap);
       Guarded<B, typename B::Master> totals(backend, 1, c), scratch(backend, 1, rows::column_sum_scratch(n, c));
       a.write(x.values);
-      check_output(b, y_start, out.values, [&] { add<B>(backend, a, b); });
+      check_output(b, y_start, out.values, [&] { rows::add<B>(backend, a, b); });
       b.write(y_start);
-      check_output(to, {}, out.values, [&] { sum<B>(backend, a, b, to); });
-      check_output(b, y_start, out.values, [&] { sum<B>(backend, a, b, b); });  // out may be an operand
+      check_output(to, {}, out.values, [&] { rows::add<B>(backend, a, b, to); });
+      check_output(b, y_start, out.values, [&] { rows::add<B>(backend, a, b, b); });  // out may be an operand
       check_output(totals, total_start, total.values, [&] { rows::column_sum<B>(backend, a, totals, scratch); });
       check_holds("scratch has been enough", scratch.intact());
       check_holds("inputs are unchanged", a.unchanged());
