@@ -229,5 +229,5 @@ TEST_CASE("Which tensors are matrices of blocks", "[optimizer]") {
   CHECK(i == tensors().size());
   CHECK_FALSE(is_block_matrix({.rows = 4, .cols = 4, .part = Part::attention, .trained = false}));
   CHECK_FALSE(is_block_matrix({.rows = 4, .cols = 1, .part = Part::expert}));
-  CHECK_FALSE(is_block_matrix({.rows = 4, .cols = 4, .part = Part::expert, .vector = true}));
+  CHECK_FALSE(is_block_matrix({.rows = 4, .cols = 4, .part = Part::expert, .is_vector = true}));
 }
