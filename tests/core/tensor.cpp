@@ -1,4 +1,4 @@
-#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
 
 #include <array>
 #include <numeric>

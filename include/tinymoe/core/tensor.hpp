@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// Views of matrices: who computes takes a View (run-time sizes), what a model is made of is a Tensor (compile-time).
+/// Views of matrices: what computes takes a View or a Bank, whose sizes are run-time values.
+/// What a model is made of is a Tensor (core/weights.hpp), whose shape is part of its type.
 
 #include <cassert>
 #include <type_traits>
@@ -46,29 +47,6 @@ struct View {
   TINYMOE_EVERYWHERE constexpr View middle_cols(Index first, Index count) const {
     assert(first >= 0 && first + count <= cols);
     return {data + first, rows, count, stride};
-  }
-};
-
-/// One parameter tensor of a model: its shape is part of the type, its place in the model's buffer is bound later.
-template <class T, Index Rows, Index Cols>
-struct Tensor {
-  static_assert(Rows > 0 && Cols > 0);
-  static constexpr Index rows = Rows;
-  static constexpr Index cols = Cols;
-  T* data = nullptr;
-
-  static constexpr Index size() { return Rows * Cols; }
-  constexpr View<T> view() const { return {data, Rows, Cols}; }
-  constexpr operator View<T>() const { return view(); }
-  constexpr operator View<const T>() const requires(!std::is_const_v<T>) { return {data, Rows, Cols}; }
-};
-
-/// Stands where a tensor is left out by an option (no bias): it has no elements and visitors never see it.
-struct NoTensor {
-  static constexpr Index size() { return 0; }
-  template <class T>
-  constexpr operator View<T>() const {
-    return {};
   }
 };
 

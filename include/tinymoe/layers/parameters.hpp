@@ -14,7 +14,7 @@
 #include <string>
 #include <string_view>
 
-#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -37,8 +37,7 @@ struct Path {
   }
 };
 
-/// What a tensor is for; counts and reports are split by it.
-enum class Part { embedding, position, norm, attention, router, expert, feed_forward, head };
+/// The parts by name, in the order of `Part`.
 inline constexpr std::array<std::string_view, 8> part_names = {"embedding", "position", "norm",         "attention",
                                                                "router",    "expert",   "feed-forward", "head"};
 
@@ -97,9 +96,7 @@ struct ParameterInfo {
   }
 };
 
-/// Tensors start at multiples of this many elements in a model's buffer.
-inline constexpr Index parameter_alignment = 16;
-
+/// The elements that a tensor of `size` takes in a model's buffer, up to where the next one starts.
 constexpr Index aligned_size(Index size) {
   return (size + parameter_alignment - 1) / parameter_alignment * parameter_alignment;
 }
@@ -124,16 +121,29 @@ constexpr Index buffer_size() {
   return total;
 }
 
-/// Points the tensors of `p` at their places in a buffer of `buffer_size<P>()` elements.
-template <class P, class T>
-void bind_parameters(P& p, T* buffer) {
-  Index offset = 0;
+/// Bytes of a buffer that holds all tensors of `P`, whatever the format of each; of plain weights that is
+/// `buffer_size<P>()` elements.
+template <class P>
+constexpr std::size_t buffer_bytes() {
+  std::size_t total = 0;
+  P tensors{};
   P::for_each(
       Path{},
-      [&](const ParameterInfo& info, auto& tensor) {
+      [&]<class Tensor>(const ParameterInfo& info, Tensor&) { total += Tensor::Format::bytes(info.rows(), info.cols); },
+      tensors);
+  return total;
+}
+
+/// Points the tensors of `p` at their places in a buffer of `buffer_bytes<P>()` bytes.
+template <class P>
+void bind_parameters(P& p, void* buffer) {
+  auto* next = static_cast<std::byte*>(buffer);
+  P::for_each(
+      Path{},
+      [&]<class Tensor>(const ParameterInfo& info, Tensor& tensor) {
         assert(info.size() == tensor.size());
-        tensor.data = buffer + offset;
-        offset += aligned_size(info.size());
+        tensor.data = Tensor::Format::pointer(next);
+        next += Tensor::Format::bytes(info.rows(), info.cols);
       },
       p);
 }

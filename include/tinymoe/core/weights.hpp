@@ -1,0 +1,102 @@
+#pragma once
+/// @file
+/// How weights are stored. A model's parameters are `Parameters<W>`, and `WeightFormat<W>` says what W means: the
+/// number type itself, or a format of its own, such as blocks of integers with scales.
+///
+/// Activations have the backend's `Scalar`, gradients and what an optimizer changes its `Master`; neither follows from
+/// W. A new format is a specialisation of `WeightFormat` in a file of its own, and products of the backends that take
+/// its views. No layer knows of it.
+
+#include <cstddef>
+#include <type_traits>
+
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// What a tensor is for. Counts and reports are split by it, and a format may store parts differently.
+enum class Part { embedding, position, norm, attention, router, expert, feed_forward, head };
+
+/// Tensors of number types start at multiples of this many elements in a model's buffer.
+inline constexpr Index parameter_alignment = 16;
+
+/// The format of weights of type W. This is the one of number types, whose elements lie side by side.
+///
+/// A format has these members, and `matrix<part>` may be another type than W: one that keeps routers in float, say.
+/// Its view and bank have `rows` and `cols`, a view's `operator()(row, col)` gives one weight, and a bank's
+/// `operator[](e)` gives the view of expert e, of `count`.
+template <class W>
+struct WeightFormat {
+  /// Of gains, biases and tables that row kernels read: the backend's Scalar.
+  using Vector = W;
+  /// Of the matrices of a part.
+  template <Part part>
+  using Matrix = W;
+
+  using Pointer = W*;
+  using View = tinymoe::View<W>;
+  using ConstView = tinymoe::View<const W>;
+  using Bank = tinymoe::Bank<W>;
+  using ConstBank = tinymoe::Bank<const W>;
+
+  /// Whether element i of a tensor lies at pointer + i, so that an optimizer can write it.
+  static constexpr bool plain = true;
+
+  /// The bytes that a tensor takes in a model's buffer, up to where the next one starts. Rows follow one another: r
+  /// rows begin at r · cols elements.
+  static constexpr std::size_t bytes(Index rows, Index cols) {
+    const Index units = (rows * cols + parameter_alignment - 1) / parameter_alignment;
+    return static_cast<std::size_t>(units * parameter_alignment) * sizeof(W);
+  }
+  static Pointer pointer(std::byte* address) { return reinterpret_cast<W*>(address); }
+  static constexpr View view(Pointer data, Index rows, Index cols) { return {data, rows, cols}; }
+  static constexpr ConstView read(Pointer data, Index rows, Index cols) { return {data, rows, cols}; }
+  /// `count` tensors of the same shape, from that at `first` on, each as far from the next as `second` from `first`.
+  static constexpr Bank bank(Pointer first, Pointer second, Index count, Index rows, Index cols) {
+    return {first, count, rows, cols, second - first};
+  }
+};
+
+/// The type in which a model whose weights are W stores gains, biases and the tables that row kernels read.
+template <class W>
+using VectorOf = typename WeightFormat<W>::Vector;
+/// The type in which it stores the matrices of a part.
+template <class W, Part part>
+using MatrixOf = typename WeightFormat<W>::template Matrix<part>;
+
+/// One parameter tensor of a model: its shape is part of the type, its place in the model's buffer is bound later.
+template <class W, Index Rows, Index Cols>
+struct Tensor {
+  static_assert(Rows > 0 && Cols > 0);
+  using Format = WeightFormat<W>;
+  static constexpr Index rows = Rows;
+  static constexpr Index cols = Cols;
+  typename Format::Pointer data{};
+
+  static constexpr Index size() { return Rows * Cols; }
+  /// All of it, to be written where the format is plain.
+  constexpr typename Format::View view() const { return Format::view(data, Rows, Cols); }
+  /// All of it, as products take it.
+  constexpr typename Format::ConstView weights() const { return Format::read(data, Rows, Cols); }
+  constexpr operator View<W>() const requires Format::plain { return {data, Rows, Cols}; }
+  constexpr operator View<const W>() const requires(Format::plain && !std::is_const_v<W>) { return {data, Rows, Cols}; }
+};
+
+/// Stands where a tensor is left out by an option (no bias): it has no elements and visitors never see it.
+struct NoTensor {
+  static constexpr Index size() { return 0; }
+  template <class T>
+  constexpr operator View<T>() const {
+    return {};
+  }
+};
+
+/// Whether a backend has products for weights of type W, beside activations of its Scalar.
+template <class B, class W>
+concept MultipliesBy = requires(B& backend, View<const typename B::Scalar> x, View<typename B::Scalar> y,
+                                typename WeightFormat<W>::ConstView weights) {
+  backend.matmul(x, weights, x, y);
+};
+
+}  // namespace tinymoe::inline v0_1
