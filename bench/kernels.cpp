@@ -213,10 +213,10 @@ void add_row_kernels(Machine& machine) {
   });
   add_rows(machine, "rms_norm/backward", 64, width, [](Cpu& cpu, Index rows, Index cols) {
     const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, cols), Matrix(cpu, rows, cols),
-                          Matrix(cpu, rows, cols), Matrix(cpu, 1, rows), Matrix(cpu, rows::chunks(rows), cols));
+                          Matrix(cpu, rows, cols), Matrix(cpu, 1, rows), Matrix(cpu, rowwise::chunks(rows), cols));
     return [=, &cpu] {
       const auto& [x, gain, dy, dx, inverse, partial] = *m;
-      cpu.launch(rows::chunks(rows), kernels::NormBackward<float, float>{x, gain, dy, {}, dx, {}, inverse, partial});
+      cpu.launch(rowwise::chunks(rows), kernels::NormBackward<float, float>{x, gain, dy, {}, dx, {}, inverse, partial});
     };
   });
   add_rows(machine, "swiglu/forward", 32, hidden, [](Cpu& cpu, Index rows, Index cols) {

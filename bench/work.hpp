@@ -11,6 +11,7 @@
 #include <string>
 #include <typeinfo>
 
+#include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/train/adamw.hpp"
 #include "tinymoe/train/tally.hpp"

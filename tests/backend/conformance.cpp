@@ -140,8 +140,8 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
     oracle.grouped_matmul(x, bank, {}, where, y_plain);
     oracle.grouped_matmul_input(dy, bank, where, dx);
     oracle.grouped_matmul_weight(dy, x, where, Bank<double>{dw.values.data(), experts, o, i, o * i});
-    Oracle sums(1, rows::grouped_column_sum_scratch(n, experts, o));
-    rows::grouped_column_sum(oracle, dy, where, Bank<double>{db.values.data(), experts, 1, o, o}, sums);
+    Oracle sums(1, rowwise::grouped_column_sum_scratch(n, experts, o));
+    rowwise::grouped_column_sum(oracle, dy, where, Bank<double>{db.values.data(), experts, 1, o, o}, sums);
 
     for_each_backend([&, i = i, o = o, &offsets = offsets](auto& backend) {
       using B = std::remove_cvref_t<decltype(backend)>;
@@ -167,9 +167,9 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
         backend.grouped_matmul_weight(gradient, from, ends,
                                       Bank<M>{weight_gradient.view().data, experts, o, i, o * i + gap});
       });
-      Guarded<B, M> scratch(backend, 1, rows::grouped_column_sum_scratch(n, experts, o));
+      Guarded<B, M> scratch(backend, 1, rowwise::grouped_column_sum_scratch(n, experts, o));
       check_output(bias_gradient, bias_start, db.values, [&] {
-        rows::grouped_column_sum(backend, gradient, ends, Bank<M>{bias_gradient.view().data, experts, 1, o, o + gap},
+        rowwise::grouped_column_sum(backend, gradient, ends, Bank<M>{bias_gradient.view().data, experts, 1, o, o + gap},
                            scratch);
       });
       check_holds("scratch has been enough", scratch.intact());
@@ -375,7 +375,7 @@ TEST_CASE("attention stays finite with great logits", "[conformance]") {
 TEST_CASE("row kernels that belong to no one layer", "[conformance]") {
   Numbers numbers(9);
   // Sums over rows go by chunks of 32 rows and blocks of 512 columns.
-  static_assert(rows::chunk_size == 32 && rows::column_block == 512);
+  static_assert(rowwise::chunk_size == 32 && rowwise::column_block == 512);
   for (const auto& [n, c] : {std::pair<Index, Index>{1, 1},
                              {3, 64},
                              {31, 2},
@@ -398,13 +398,13 @@ TEST_CASE("row kernels that belong to no one layer", "[conformance]") {
       using B = std::remove_cvref_t<decltype(backend)>;
       using T = typename B::Scalar;
       Guarded<B, T> a(backend, n, c, gap), b(backend, n, c, gap), to(backend, n, c, gap);
-      Guarded<B, typename B::Master> totals(backend, 1, c), scratch(backend, 1, rows::column_sum_scratch(n, c));
+      Guarded<B, typename B::Master> totals(backend, 1, c), scratch(backend, 1, rowwise::column_sum_scratch(n, c));
       a.write(x.values);
-      check_output(b, y_start, out.values, [&] { rows::add<B>(backend, a, b); });
+      check_output(b, y_start, out.values, [&] { rowwise::add<B>(backend, a, b); });
       b.write(y_start);
-      check_output(to, {}, out.values, [&] { rows::add<B>(backend, a, b, to); });
-      check_output(b, y_start, out.values, [&] { rows::add<B>(backend, a, b, b); });  // out may be an operand
-      check_output(totals, total_start, total.values, [&] { rows::column_sum<B>(backend, a, totals, scratch); });
+      check_output(to, {}, out.values, [&] { rowwise::add<B>(backend, a, b, to); });
+      check_output(b, y_start, out.values, [&] { rowwise::add<B>(backend, a, b, b); });  // out may be an operand
+      check_output(totals, total_start, total.values, [&] { rowwise::column_sum<B>(backend, a, totals, scratch); });
       check_holds("scratch has been enough", scratch.intact());
       check_holds("inputs are unchanged", a.unchanged());
     });

@@ -110,7 +110,7 @@ TEST_CASE("every planned tensor begins on a line and holds no other's elements",
   REQUIRE(measure.bytes() <= sizeof(Block));
   Plan plan(Plan::Purpose::training, block.bytes, measure);
   take(plan, [&](auto view) {
-    CHECK(reinterpret_cast<std::uintptr_t>(view.data) % alignment == 0);
+    CHECK(reinterpret_cast<std::uintptr_t>(view.data) % memory_alignment == 0);
     auto* first = reinterpret_cast<std::byte*>(view.data);
     ranges.emplace_back(first, first + static_cast<std::size_t>(view.size()) * sizeof(*view.data));
   });

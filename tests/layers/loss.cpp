@@ -24,7 +24,7 @@ struct Head {
         dweight(backend, vocab, D),
         dbias(backend, 1, vocab),
         logits(backend, chunk, vocab),
-        partial(backend, rows::chunks(chunk), vocab) {
+        partial(backend, rowwise::chunks(chunk), vocab) {
     weight.fill_normal(1);
     bias.fill_normal(2);
     x.fill_normal(3);
@@ -211,7 +211,7 @@ TEST_CASE("a head's chunk is bounded by memory and by the rows there are", "[los
     with_bias.plan(plan, {.time = tokens}, vocab, true, backend);
     CHECK(scratch.logits.cols == vocab);
     CHECK(scratch.partial.size() == 0);
-    CHECK(with_bias.partial.size() >= rows::column_sum_scratch(with_bias.logits.rows, vocab));
+    CHECK(with_bias.partial.size() >= rowwise::column_sum_scratch(with_bias.logits.rows, vocab));
     return scratch.logits.rows;
   };
   const Cpu cpu(1);

@@ -3,6 +3,7 @@
 
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
+#include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
 
 namespace tinymoe_test {

@@ -112,7 +112,7 @@ TEST_CASE("norms on the CPU agree with the oracle", "[norm][cpu]") {
 
 TEST_CASE("norms sum their gradients over chunks of rows, whole or not", "[norm][cpu]") {
   Cpu backend(2);
-  for (const Index rows : {rows::chunk_size - 1, rows::chunk_size, rows::chunk_size + 1, 3 * rows::chunk_size, 3 * rows::chunk_size + 1}) {
+  for (const Index rows : {rowwise::chunk_size - 1, rowwise::chunk_size, rowwise::chunk_size + 1, 3 * rowwise::chunk_size, 3 * rowwise::chunk_size + 1}) {
     INFO("rows " << rows);
     check_agreement<Layer<RmsNorm, 5>>(backend, {.time = rows}, 5, 5);
     check_agreement<Layer<LayerNorm, 5>>(backend, {.time = rows}, 5, 5);

@@ -96,7 +96,7 @@ std::vector<double> weights_after(B& backend, O optimizer, std::uint32_t steps) 
 struct NamedTensor {
   std::string name;
   Index offset, rows, cols;
-  bool vector;
+  bool is_vector;
 };
 
 template <class P>

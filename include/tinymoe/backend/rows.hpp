@@ -12,7 +12,7 @@
 namespace tinymoe::inline v0_1 {
 
 /// Operations on rows; each adds or overwrites as its line says.
-namespace rows {
+namespace rowwise {
 
 /// Rows that one kernel row of a sum over rows adds up.
 inline constexpr Index chunk_size = 32;
@@ -34,7 +34,7 @@ constexpr Index grouped_column_sum_scratch(Index rows, Index experts, Index cols
   return experts * expert_parts(rows, experts) * cols;
 }
 
-}  // namespace rows
+}  // namespace rowwise
 
 namespace kernels {
 
@@ -121,12 +121,12 @@ TINYMOE_EVERYWHERE TINYMOE_INLINE void add_rows(Group group, Index rows, Index c
 template <class T, class M>
 struct ChunkSum {
   View<const T> x;  // (N, C)
-  View<M> partial;  // (rows::chunks(N), C)
+  View<M> partial;  // (rowwise::chunks(N), C)
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Index blocks = rows::column_blocks(x.cols), chunk = part / blocks, left = part % blocks * rows::column_block;
-    const Index cols = x.cols - left < rows::column_block ? x.cols - left : rows::column_block, first = chunk * rows::chunk_size;
-    const Index rows = x.rows - first < rows::chunk_size ? x.rows - first : rows::chunk_size, stride = x.stride;
+    const Index blocks = rowwise::column_blocks(x.cols), chunk = part / blocks, left = part % blocks * rowwise::column_block;
+    const Index cols = x.cols - left < rowwise::column_block ? x.cols - left : rowwise::column_block, first = chunk * rowwise::chunk_size;
+    const Index rows = x.rows - first < rowwise::chunk_size ? x.rows - first : rowwise::chunk_size, stride = x.stride;
     const T* from = x.row(first) + left;
     M* to = partial.row(chunk) + left;
     group.each(cols, [=](Index c) { to[c] = M(0); });
@@ -158,11 +158,11 @@ struct GroupedChunkSum {
   Index parts;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
-    const Index blocks = rows::column_blocks(x.cols), at = number / blocks, left = number % blocks * rows::column_block;
+    const Index blocks = rowwise::column_blocks(x.cols), at = number / blocks, left = number % blocks * rowwise::column_block;
     const Index expert = at / parts, part = at % parts;
     const Index begin = offsets.data[expert], count = offsets.data[expert + 1] - begin;
     if (count == 0) return;
-    const Index cols = x.cols - left < rows::column_block ? x.cols - left : rows::column_block, stride = x.stride;
+    const Index cols = x.cols - left < rowwise::column_block ? x.cols - left : rowwise::column_block, stride = x.stride;
     const Index low = count * part / parts, rows = count * (part + 1) / parts - low;
     const T* from = x.data + (begin + low) * stride + left;
     M* to = partial.row(at) + left;
@@ -188,7 +188,7 @@ struct GroupedColumnTotals {
 
 }  // namespace kernels
 
-namespace rows {
+namespace rowwise {
 
 /// y += x.
 template <Backend B>
@@ -253,6 +253,6 @@ void grouped_column_sum(B& backend, View<const typename B::Scalar> x, View<const
   backend.launch(total.count * total.cols, kernels::GroupedColumnTotals<M>{partial, offsets, total, parts});
 }
 
-}  // namespace rows
+}  // namespace rowwise
 
 }  // namespace tinymoe::inline v0_1

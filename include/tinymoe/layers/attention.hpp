@@ -84,11 +84,11 @@ struct QkNormBackward {
   View<const T> raw, query_gain, key_gain;
   View<const M> inverse;
   Index heads;
-  View<M> partial;  // (rows::chunks(N), 2d): of the queries' gain, then of the keys'
+  View<M> partial;  // (rowwise::chunks(N), 2d): of the queries' gain, then of the keys'
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index chunk) const {
-    const Index width = query_gain.cols, first = chunk * rows::chunk_size;
-    const Index last = dx.rows - first < rows::chunk_size ? dx.rows : first + rows::chunk_size;
+    const Index width = query_gain.cols, first = chunk * rowwise::chunk_size;
+    const Index last = dx.rows - first < rowwise::chunk_size ? dx.rows : first + rowwise::chunk_size;
     M* dgains = partial.row(chunk);
     group.each(2 * width, [=](Index i) { dgains[i] = M(0); });
     for (Index n = first; n < last; ++n) {
@@ -220,7 +220,7 @@ struct Attention {
         dqkv = plan.scratch<T>(n, qkv_width);
         dout = plan.scratch<T>(n, query_width);
         scratch = plan.scratch<T>(1, static_cast<Index>(backend.attention_scratch(shape(pass))));
-        if constexpr (summed_width > 0) partial = plan.scratch<M>(rows::chunks(n), summed_width);
+        if constexpr (summed_width > 0) partial = plan.scratch<M>(rowwise::chunks(n), summed_width);
       }
     };
 
@@ -239,7 +239,7 @@ struct Attention {
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
-      if constexpr (output_bias) rows::column_sum(backend, dy, gradients.output_bias_, saved.partial);
+      if constexpr (output_bias) rowwise::column_sum(backend, dy, gradients.output_bias_, saved.partial);
       backend.matmul_weight(dy, saved.out, gradients.output);
       backend.matmul_input(dy, p.output, saved.dout, Write::overwrite);
       const auto [q, k, v] = split(saved.qkv);
@@ -248,13 +248,13 @@ struct Attention {
       if constexpr (Position::rotary) rotate(backend, pass, saved.dqkv, saved, M(-1));
       if constexpr (qk_norm) {
         const auto turned = saved.dqkv.middle_cols(0, query_width + key_width);
-        const View<M> partial(saved.partial.data, rows::chunks(turned.rows), 2 * head_dim);
+        const View<M> partial(saved.partial.data, rowwise::chunks(turned.rows), 2 * head_dim);
         backend.launch(partial.rows, kernels::QkNormBackward<T, M>{turned, saved.raw, p.query_gain, p.key_gain,
                                                                    saved.inverse, heads, partial});
-        rows::column_totals(backend, partial.middle_cols(0, head_dim), gradients.query_gain);
-        rows::column_totals(backend, partial.middle_cols(head_dim, head_dim), gradients.key_gain);
+        rowwise::column_totals(backend, partial.middle_cols(0, head_dim), gradients.query_gain);
+        rowwise::column_totals(backend, partial.middle_cols(head_dim, head_dim), gradients.key_gain);
       }
-      if constexpr (qkv_bias) rows::column_sum(backend, saved.dqkv, flat(gradients.qkv_bias_), saved.partial);
+      if constexpr (qkv_bias) rowwise::column_sum(backend, saved.dqkv, flat(gradients.qkv_bias_), saved.partial);
       backend.matmul_weight(saved.dqkv, saved.x, gradients.qkv);
       backend.matmul_input(saved.dqkv, p.qkv, dx, Write::overwrite);
     }

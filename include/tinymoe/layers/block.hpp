@@ -167,7 +167,7 @@ struct Block {
     static Input<B> masked(B& backend, const Dropout& dropout, Input<B> dy, Saved<T, M>& saved) {
       if (!dropout.active()) return dy;
       saved.masked.rows = dy.rows;
-      rows::dropout(backend, dropout, dy, saved.masked);
+      rowwise::dropout(backend, dropout, dy, saved.masked);
       return saved.masked;
     }
 
@@ -179,7 +179,7 @@ struct Block {
         NormLayer::backward_and_add(backend, pass, p, branch, beside, dx, saved, gradients);
       } else {
         NormLayer::backward(backend, pass, p, branch, branch, saved, gradients);
-        rows::add(backend, beside, branch, dx);
+        rowwise::add(backend, beside, branch, dx);
       }
     }
 
@@ -195,7 +195,7 @@ struct Block {
           return NormLayer::add_and_forward(backend, pass, p.network_norm, x, h, normed, saved.network_norm);
         }
       }
-      rows::add_dropout(backend, dropout, x, h);
+      rowwise::add_dropout(backend, dropout, x, h);
       NormLayer::forward(backend, pass, p.network_norm, h, normed, saved.network_norm);
     }
 
@@ -213,7 +213,7 @@ struct Block {
         }
       }
       NetworkLayer::forward(backend, pass, p.network, saved.network_normed, y, saved.network);
-      rows::add_dropout(backend, dropout, saved.middle, y);
+      rowwise::add_dropout(backend, dropout, saved.middle, y);
     }
   };
 };

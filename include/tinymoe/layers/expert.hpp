@@ -236,7 +236,7 @@ struct Expert {
         dhidden = plan.scratch<T>(pairs, input_width);
         dactivated = plan.scratch<T>(pairs, Expert::hidden);
         if constexpr (has_bias) {
-          partial = plan.scratch<M>(1, rows::grouped_column_sum_scratch(pairs, E, std::max(D, input_width)));
+          partial = plan.scratch<M>(1, rowwise::grouped_column_sum_scratch(pairs, E, std::max(D, input_width)));
         }
       }
     };
@@ -279,8 +279,8 @@ struct Expert {
       backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated, saved.dhidden,
                                                                          dropout(pass, saved)});
       if constexpr (has_bias) {
-        rows::grouped_column_sum(backend, dy, offsets, gradients.output_bias(), saved.partial);
-        rows::grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias(), saved.partial);
+        rowwise::grouped_column_sum(backend, dy, offsets, gradients.output_bias(), saved.partial);
+        rowwise::grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias(), saved.partial);
       }
       backend.grouped_matmul_weight(saved.dhidden, saved.x, offsets, gradients.input());
       backend.grouped_matmul_input(saved.dhidden, read(p.input()), offsets, dx);

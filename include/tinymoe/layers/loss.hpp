@@ -77,7 +77,7 @@ constexpr Index most_logit_rows() {
 template <class T, class M>
 struct HeadScratch {
   View<T> logits;   // (chunk, V)
-  View<M> partial;  // (rows::chunks(chunk), V): of the bias's gradient, where there is a bias
+  View<M> partial;  // (rowwise::chunks(chunk), V): of the bias's gradient, where there is a bias
 
   /// Chunks of about 32 MB, 64 to 1024 rows; a backend that has `static constexpr std::size_t logit_bytes` gets chunks
   /// of that size and up to 4096 rows.
@@ -86,7 +86,7 @@ struct HeadScratch {
     const Index row = vocab * Index{sizeof(T)}, most = detail::most_logit_rows<B>();
     const Index rows = std::min(std::clamp<Index>(detail::logit_bytes<B>() / row, 64, most), pass.rows());
     logits = plan.scratch<T>(rows, vocab);
-    if (bias) partial = plan.scratch<M>(rows::chunks(rows), vocab);
+    if (bias) partial = plan.scratch<M>(rowwise::chunks(rows), vocab);
   }
 };
 
@@ -126,7 +126,7 @@ void head_loss_and_gradient(B& backend, Input<B> weight, Input<B> bias, Input<B>
     backend.launch(count, kernels::CrossEntropy<T, M>{logits, targets.middle_cols(first, count),
                                                       losses.middle_cols(first, count), M(scale)});
     backend.matmul_weight(logits, rows, dweight);
-    if (!dbias.empty()) rows::column_sum(backend, logits, dbias, scratch.partial);
+    if (!dbias.empty()) rowwise::column_sum(backend, logits, dbias, scratch.partial);
     backend.matmul_input(logits, weight, dx.middle_rows(first, count), Write::overwrite);
   }
 }

@@ -269,7 +269,7 @@ struct Mixture {
       }
       if constexpr (has_shared) {
         SharedLayer::forward(backend, pass, p.shared, x, saved.beside, saved.shared);
-        rows::add(backend, saved.beside, y);
+        rowwise::add(backend, saved.beside, y);
       }
     }
 
@@ -286,7 +286,7 @@ struct Mixture {
       backend.launch(dx.rows, kernels::GatherBackward<T>{saved.dx, dispatch.slots, dx});
       if constexpr (has_shared) {
         SharedLayer::backward(backend, pass, p.shared, dy, saved.beside, saved.shared, gradients.shared);
-        rows::add(backend, saved.beside, dx);
+        rowwise::add(backend, saved.beside, dx);
       }
     }
 

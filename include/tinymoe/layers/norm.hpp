@@ -69,12 +69,12 @@ struct NormBackward {
   View<const T> beside;  // (N, D), or empty: 0
   View<T> dx;            // may be dy or `beside`
   View<const M> mean, inverse;
-  View<M> partial;  // (rows::chunks(N), D), or (rows::chunks(N), 2D) where there is a bias
+  View<M> partial;  // (rowwise::chunks(N), D), or (rowwise::chunks(N), 2D) where there is a bias
   TINYMOE_EVERYWHERE Index row_elements() const { return x.cols; }
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index chunk) const {
-    const Index width = x.cols, first = chunk * rows::chunk_size;
-    const Index last = x.rows - first < rows::chunk_size ? x.rows : first + rows::chunk_size;
+    const Index width = x.cols, first = chunk * rowwise::chunk_size;
+    const Index last = x.rows - first < rowwise::chunk_size ? x.rows : first + rowwise::chunk_size;
     const T* g = gain.data;
     M *dgain = partial.row(chunk), *dbias = dgain + width;
     const bool biased = partial.cols > width;
@@ -132,13 +132,13 @@ struct NormLayer {
   struct Saved {
     View<const T> x;        // (N, D), the caller's
     View<M> mean, inverse;  // (N)
-    View<M> partial;        // (rows::chunks(N), D or 2D): of the gain's gradient, and of the bias's
+    View<M> partial;        // (rowwise::chunks(N), D or 2D): of the gain's gradient, and of the bias's
 
     void plan(Plan& plan, const Pass& pass) {
       inverse = plan.keep<M>(1, pass.rows());
       if constexpr (centred) mean = plan.keep<M>(1, pass.rows());
       if (plan.purpose() == Plan::Purpose::inference) return;
-      partial = plan.scratch<M>(rows::chunks(pass.rows()), centred ? 2 * D : D);
+      partial = plan.scratch<M>(rowwise::chunks(pass.rows()), centred ? 2 * D : D);
     }
   };
 
@@ -169,11 +169,11 @@ struct NormLayer {
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
   static void backward_and_add(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Input<B> beside,
                                Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
-    const auto partial = saved.partial.middle_rows(0, rows::chunks(dy.rows));
+    const auto partial = saved.partial.middle_rows(0, rowwise::chunks(dy.rows));
     backend.launch(partial.rows,
                    kernels::NormBackward<T, M>{saved.x, p.weight, dy, beside, dx, saved.mean, saved.inverse, partial});
-    rows::column_totals(backend, partial.middle_cols(0, D), gradients.weight);
-    if constexpr (centred) rows::column_totals(backend, partial.middle_cols(D, D), gradients.bias);
+    rowwise::column_totals(backend, partial.middle_cols(0, D), gradients.weight);
+    if constexpr (centred) rowwise::column_totals(backend, partial.middle_cols(D, D), gradients.bias);
   }
 
  private:

@@ -141,7 +141,7 @@ struct Router {
         if constexpr (expert_choice) least = plan.persist<M>(1, E);
         logits = noisy ? plan.keep<T>(n, rows) : plan.scratch<T>(n, rows);
         dlogits = noisy ? plan.scratch<T>(n, rows) : logits;
-        if (has_bias && plan.purpose() == Plan::Purpose::training) partial = plan.scratch<M>(rows::chunks(n), rows);
+        if (has_bias && plan.purpose() == Plan::Purpose::training) partial = plan.scratch<M>(rowwise::chunks(n), rows);
       }
     };
 
@@ -216,7 +216,7 @@ struct Router {
                                                             saved.balance.slope, chance(pass, saved), saved.dlogits,
                                                             settings.balance_weight * pass.loss_scale,
                                                             settings.z_weight * pass.loss_scale / tokens});
-      if constexpr (has_bias) rows::column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows), saved.partial);
+      if constexpr (has_bias) rowwise::column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows), saved.partial);
       backend.matmul_weight(saved.dlogits, saved.x, gradients.weight);
       backend.matmul_input(saved.dlogits, p.weight, dx, Write::overwrite);
       if constexpr (jitters) {

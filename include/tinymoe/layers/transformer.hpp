@@ -249,7 +249,7 @@ struct Transformer {
       }
       BlockLayer<group>::backward(backend, here, parameters, dx, dx, block, std::get<group>(gradients.layers)[at(i)]);
     });
-    if (const auto dropout = embedding_dropout(pass); dropout.active()) rows::dropout(backend, dropout, dx, dx);
+    if (const auto dropout = embedding_dropout(pass); dropout.active()) rowwise::dropout(backend, dropout, dx, dx);
     EmbeddingLayer::backward(backend, pass, tokens, dx, saved.embedding, gradients.embedding);
   }
 
@@ -322,7 +322,7 @@ struct Transformer {
     saved.normed.rows = saved.gradient.rows = pass.rows();
     EmbeddingLayer::forward(backend, pass, p.embedding, tokens, saved.x[0]);
     if (const auto dropout = embedding_dropout(pass); dropout.active()) {
-      rows::dropout(backend, dropout, saved.x[0], saved.x[0]);
+      rowwise::dropout(backend, dropout, saved.x[0], saved.x[0]);
     }
     for_each_layer([&](auto group, Index i, Index number) {
       Pass here = pass;
