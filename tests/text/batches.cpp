@@ -7,6 +7,8 @@
 
 #include "support/catch.hpp"
 #include "text/samples.hpp"
+#include "tinymoe/text/evaluation_windows.hpp"
+#include "tinymoe/text/padded_batches.hpp"
 
 using namespace tinymoe;
 using Tokens = std::vector<Token>;

@@ -1,7 +1,7 @@
 // float16's loss scale: what it changes and what it does not, steps that are skipped, and that a resumed run goes on
 // with it.
 
-#include "tinymoe/train/loss_scale.hpp"
+#include "tinymoe/core/loss_scale.hpp"
 
 #include <fstream>
 #include <numeric>

@@ -272,7 +272,7 @@ class BasicCuda {
 using Cuda = BasicCuda<float>;
 /// Activations and products in bfloat16, with float32 masters: what to train with on a GPU of 2020 or later.
 using CudaBfloat16 = BasicCuda<bfloat16>;
-/// The same in float16, which is more exact and has a smaller range: training scales the loss (train/loss_scale.hpp).
+/// The same in float16, which is more exact and has a smaller range: training scales the loss (core/loss_scale.hpp).
 using CudaFloat16 = BasicCuda<float16>;
 
 static_assert(Backend<Cuda> && Backend<CudaBfloat16> && Backend<CudaFloat16>);

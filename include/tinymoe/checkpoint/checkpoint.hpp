@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "tinymoe/checkpoint/config.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/text/tokenizer.hpp"
-#include "tinymoe/checkpoint/config.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -24,12 +24,12 @@
 #include <utility>
 #include <vector>
 
+#include "tinymoe/checkpoint/checkpoint.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/text/llama2c/tokenizer.hpp"
-#include "tinymoe/checkpoint/checkpoint.hpp"
 
 namespace tinymoe::inline v0_1 {
 

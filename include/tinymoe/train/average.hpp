@@ -66,7 +66,10 @@ class WeightAverage {
   double decay() const { return decay_; }
   /// Averages since it began.
   Index count() const { return count_; }
-  View<Master> buffer() const { return {memory_.template as<Master>().data, 1, ModelType::size}; }
+  /// The average; empty if it is off.
+  View<Master> buffer() const {
+    return on() ? View<Master>(memory_.template as<Master>().data, 1, ModelType::size) : View<Master>();
+  }
   std::size_t bytes() const { return memory_.size(); }
 
   /// Begins with the weights as they are. Throws OptionError for a decay outside (0, 1), DeviceError without memory.

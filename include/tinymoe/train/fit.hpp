@@ -11,12 +11,14 @@
 #include <utility>
 #include <vector>
 
+#include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/text/batches.hpp"
+#include "tinymoe/text/data_order.hpp"
+#include "tinymoe/text/padded_batches.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 #include "tinymoe/train/metrics.hpp"
 #include "tinymoe/train/passes.hpp"
-#include "tinymoe/train/state.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -10,7 +10,8 @@
 /// reports is added up there (tally.hpp). Meanwhile the host can prepare the next batch (StepOptions::meanwhile).
 ///
 /// Passes (passes.hpp) run the model forward and backward, Update (update.hpp) changes the weights, WeightAverage
-/// (average.hpp) follows them, TrainingState (state.hpp) is what a checkpoint remembers, and Run (fit.hpp) is the loop.
+/// (average.hpp) follows them, TrainingState (checkpoint/training_state.hpp) is what a checkpoint remembers, and Run
+/// (fit.hpp) is the loop.
 
 #include <functional>
 #include <limits>
@@ -18,9 +19,13 @@
 #include <utility>
 #include <vector>
 
+#include "tinymoe/checkpoint/training_checkpoint.hpp"
+#include "tinymoe/text/evaluation_windows.hpp"
+#include "tinymoe/train/average.hpp"
 #include "tinymoe/train/fit.hpp"
 #include "tinymoe/train/passes.hpp"
 #include "tinymoe/train/schedule.hpp"
+#include "tinymoe/train/update.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -174,7 +179,7 @@ class Trainer {
   /// Writes model, tokenizer and training state; the old folder stays until the new one is whole. Throws FileError.
   void save(const std::filesystem::path& path, const Tokenizer& tokenizer) {
     state_.average = average_.decay(), state_.averages = average_.count();
-    save_training(path, *model_, tokenizer, state_, update_, average_);
+    save_training(path, *model_, tokenizer, state_, buffers());
     saved_ = path, saved_step_ = state_.step;
   }
 
@@ -187,7 +192,12 @@ class Trainer {
   /// weights alone too, and MismatchError for another architecture or optimizer; the trainer and its model are
   /// unchanged then.
   void resume(const std::filesystem::path& path) {
-    state_ = resume_training(path, *model_, update_, average_);
+    const TrainingCheckpoint<Architecture, typename ModelType::BackendType> checkpoint(path, state_.optimizer,
+                                                                                       state_.moments);
+    checkpoint.load(*model_);
+    state_ = checkpoint.state();
+    state_.average > 0 ? average_.resume(state_.average, state_.averages) : average_.stop();
+    checkpoint.load(model_->backend(), buffers());
     saved_ = path, saved_step_ = state_.step;
   }
 
@@ -257,6 +267,9 @@ class Trainer {
       throw;
     }
   }
+
+  /// What a full checkpoint holds besides the weights.
+  TrainingBuffers<Master> buffers() const { return {update_.moments(), average_.buffer()}; }
 
   /// Lets the architecture move what no gradient does: a router's balancing bias.
   void after_step(const Pass& pass) {

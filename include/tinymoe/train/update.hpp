@@ -3,7 +3,7 @@
 /// One update of the weights, in two halves: the gradients' norm and the factor that clips them; the optimizer's step.
 /// Between them the host may look at the norm.
 
-#include <string>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/train/optimizer.hpp"
@@ -43,16 +43,11 @@ class Update {
   Gradients& gradients() { return gradients_; }
   View<Master> gradient_buffer() const { return row(0); }
 
-  /// The optimizer's arrays, and the prefixes that tell their tensors apart on disk.
+  /// The optimizer's arrays.
   std::vector<View<Master>> moments() const {
     std::vector<View<Master>> rows;
     for (std::size_t i = 1; i < buffers_.size(); ++i) rows.push_back(row(i));
     return rows;
-  }
-  std::vector<std::string> moment_names() const {
-    std::vector<std::string> names;
-    for (Index i = 1; i <= moment_count(); ++i) names.push_back("moment" + std::to_string(i) + ".");
-    return names;
   }
   Index moment_count() const { return optimizer_.moments; }
 

@@ -1,0 +1,117 @@
+#pragma once
+/// @file
+/// Full checkpoints: optimizer.safetensors, trainer.json and, where there is one, average.safetensors beside a model's
+/// own files. They are all that a run needs to go on to the bit.
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tinymoe/checkpoint/checkpoint.hpp"
+#include "tinymoe/checkpoint/training_state.hpp"
+#include "tinymoe/checkpoint/training_state_json.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/layers/model.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// What training keeps besides the weights, in buffers of the weights' layout.
+template <class Master>
+struct TrainingBuffers {
+  std::vector<View<Master>> moments = {};  // the optimizer's
+  View<Master> average = {};               // of the weights; empty: none
+};
+
+namespace detail {
+
+/// The prefixes that tell the tensors of so many moments apart on disk.
+inline std::vector<std::string> moment_names(Index moments) {
+  std::vector<std::string> names;
+  for (Index i = 1; i <= moments; ++i) names.push_back("moment" + std::to_string(i) + ".");
+  return names;
+}
+
+}  // namespace detail
+
+/// Writes a full checkpoint: model, tokenizer, buffers and state. The old folder stays until the new one is whole.
+/// model.safetensors has the weights as they are trained. Throws FileError.
+template <class Arch, Backend B>
+void save_training(const std::filesystem::path& path, const Model<Arch, B>& model, const Tokenizer& tokenizer,
+                   const TrainingState& state, const TrainingBuffers<typename B::Master>& buffers) {
+  using Masters = typename Arch::template Parameters<typename B::Master>;
+  AtomicFolder folder(path);
+  write_model(folder, model, tokenizer);
+  folder.write("optimizer.safetensors", [&](FileWriter& file) {
+    detail::write_tensors<Masters>(model.backend(), file, detail::moment_names(std::ssize(buffers.moments)),
+                                   buffers.moments, {});
+  });
+  if (!buffers.average.empty()) {
+    folder.write("average.safetensors", [&](FileWriter& file) {
+      detail::write_tensors<Masters>(model.backend(), file, {""}, {buffers.average}, {{"format", "pt"}});
+    });
+  }
+  folder.write("trainer.json", [&](FileWriter& file) { file.write(detail::to_json(state).dump(2) + "\n"); });
+  folder.commit();
+}
+
+/// A full checkpoint that is open, the latest of a run or its best: all of it is checked before anything is changed.
+template <class Arch, Backend B>
+class TrainingCheckpoint {
+ public:
+  using Master = typename B::Master;
+  using Masters = typename Arch::template Parameters<Master>;
+
+  /// Throws FileError for a folder that is no full checkpoint, and MismatchError unless it is of the optimizer of this
+  /// name with so many moments and its buffers fit the architecture.
+  TrainingCheckpoint(const std::filesystem::path& path, const std::string& optimizer, Index moments)
+      : folder_(resolve_folder(path)), state_(detail::read_state(folder_)), moments_(moments_file(optimizer, moments)) {
+    detail::check_tensors<Masters, Master>(moments_, detail::moment_names(moments));
+    if (state_.average <= 0) return;
+    average_.emplace(folder_ / "average.safetensors");
+    detail::check_tensors<Masters, Master>(*average_, {""});
+  }
+
+  const TrainingState& state() const { return state_; }
+
+  /// Replaces the model's weights and settings. Throws as load_model; nothing is changed then.
+  void load(Model<Arch, B>& model) const { load_model(folder_, model); }
+  /// Fills the buffers; `average` is read where the checkpoint has one.
+  void load(B& backend, const TrainingBuffers<Master>& buffers) const {
+    detail::read_tensors<Masters>(backend, moments_, detail::moment_names(std::ssize(buffers.moments)),
+                                  buffers.moments);
+    if (average_) detail::read_tensors<Masters>(backend, *average_, {""}, {buffers.average});
+  }
+
+ private:
+  Safetensors moments_file(const std::string& optimizer, Index moments) const {
+    if (state_.optimizer != optimizer || state_.moments != moments) {
+      fail<MismatchError>((folder_ / "trainer.json").string(), ": is of the optimizer ", state_.optimizer, " with ",
+                          state_.moments, " moments; expected ", optimizer, " with ", moments);
+    }
+    return Safetensors(folder_ / "optimizer.safetensors");
+  }
+
+  std::filesystem::path folder_;
+  TrainingState state_;
+  Safetensors moments_;
+  std::optional<Safetensors> average_;
+};
+
+/// Replaces a model's weights by the average in a full checkpoint, and its settings. Throws as `load_model`, and
+/// FileError for a checkpoint without an average.
+template <class Arch, Backend B>
+void load_average(const std::filesystem::path& path, Model<Arch, B>& model) {
+  const auto folder = resolve_folder(path);
+  const Settings settings = read_config<Arch>(folder / "config.json");
+  const Safetensors file(folder / "average.safetensors");
+  detail::read_tensors<typename Model<Arch, B>::Weights>(model.backend(), file, {""}, {model.masters()});
+  model.settings() = settings;
+  model.refresh();
+}
+
+}  // namespace tinymoe::inline v0_1

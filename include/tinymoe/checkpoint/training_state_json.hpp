@@ -1,0 +1,104 @@
+#pragma once
+/// @file
+/// trainer.json: a TrainingState in a checkpoint's folder.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "tinymoe/checkpoint/training_state.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/files/json.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+namespace detail {
+
+inline nlohmann::json to_json(const TrainingState& state) {
+  return {{"version", 2},
+          {"optimizer", state.optimizer},
+          {"moments", state.moments},
+          {"step", state.step},
+          {"tokens", state.tokens},
+          {"seconds", state.seconds},
+          {"seed", state.data.seed},
+          {"batch", state.data.batch},
+          {"time", state.data.time},
+          {"accumulation", state.data.accumulation},
+          {"batching", DataOrder::name(state.data.batching)},
+          {"data_tokens", state.data.tokens},
+          {"data_fingerprint", state.data.fingerprint},
+          {"average", state.average},
+          {"averages", state.averages},
+          {"loss_scale", state.loss_scale.value},
+          {"loss_scale_steps", state.loss_scale.good_steps},
+          {"best_loss", state.best_step >= 0 ? nlohmann::json(state.best_loss) : nlohmann::json(nullptr)},
+          {"best_step", state.best_step},
+          {"recipe", state.recipe}};
+}
+
+/// The state in a checkpoint's folder. Throws FileError for a folder without one, and for one that cannot be.
+inline TrainingState read_state(const std::filesystem::path& folder) {
+  const auto path = folder / "trainer.json";
+  const std::string name = path.string();
+  if (!std::filesystem::exists(path) && std::filesystem::exists(folder / "model.safetensors")) {
+    fail<FileError>(folder.string(), ": holds weights only and no training state (trainer.json is missing), so that ",
+                    "no run can be resumed from it; load_model starts a new one with its weights");
+  }
+  const auto file = read_json(path, std::size_t{1} << 20);
+  if (json_field<Index>(file, "version", name) != 2) fail<MismatchError>(name, ": is of another version of tinymoe");
+  TrainingState state;
+  state.optimizer = json_field<std::string>(file, "optimizer", name);
+  state.moments = json_field<Index>(file, "moments", name);
+  state.step = json_field<Index>(file, "step", name);
+  state.tokens = json_field<Index>(file, "tokens", name);
+  state.seconds = json_field<double>(file, "seconds", name);
+  state.data.seed = json_field<std::uint64_t>(file, "seed", name);
+  state.data.batch = json_field<Index>(file, "batch", name);
+  state.data.time = json_field<Index>(file, "time", name);
+  state.data.accumulation = json_field<Index>(file, "accumulation", name);
+  const auto batching = json_field<std::string>(file, "batching", name);
+  state.data.batching = batching == "padded" ? Batching::padded : Batching::packed;
+  state.data.tokens = json_field<Index>(file, "data_tokens", name);
+  state.data.fingerprint = json_field<std::uint64_t>(file, "data_fingerprint", name);
+  state.average = json_field<double>(file, "average", name);
+  state.averages = json_field<Index>(file, "averages", name);
+  if (file.contains("loss_scale")) {  // else it was written before there was float16
+    state.loss_scale.value = json_field<double>(file, "loss_scale", name);
+    state.loss_scale.good_steps = json_field<Index>(file, "loss_scale_steps", name);
+  }
+  state.best_step = json_field<Index>(file, "best_step", name);
+  if (file.contains("recipe")) state.recipe = file["recipe"];
+  if (state.best_step >= 0) state.best_loss = json_field<double>(file, "best_loss", name);
+  if (state.step < 0 || state.step > (Index{1} << 40)) {
+    fail<FileError>(name, ": \"step\": expected a number from 0 to 2^40, found ", state.step);
+  }
+  if (!(state.seconds >= 0) || state.tokens < 0) fail<FileError>(name, ": the tokens or seconds are negative");
+  if (!(state.average >= 0 && state.average < 1) || state.averages < 0) {
+    fail<FileError>(name, ": \"average\": expected a decay from 0 to 1, found ", state.average, " after ",
+                    state.averages, " averages");
+  }
+  if (!state.loss_scale.valid()) {
+    fail<FileError>(name, ": \"loss_scale\": expected a power of two from 1 to ", LossScale::greatest,
+                    " and fewer than ", LossScale::patience, " steps, found ", state.loss_scale.value, " after ",
+                    state.loss_scale.good_steps);
+  }
+  if (batching != DataOrder::name(state.data.batching)) {
+    fail<FileError>(name, ": \"batching\": expected packed or padded, found ", batching);
+  }
+  return state;
+}
+
+}  // namespace detail
+
+/// What the program that trained a checkpoint wants to find again: its FitOptions::recipe, null if it gave none. Throws
+/// FileError, and MismatchError for another version's.
+inline nlohmann::json training_recipe(const std::filesystem::path& checkpoint) {
+  return detail::read_state(resolve_folder(checkpoint)).recipe;
+}
+
+}  // namespace tinymoe::inline v0_1
