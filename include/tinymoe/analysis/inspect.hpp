@@ -41,8 +41,8 @@ xt::xtensor<To, rank> to_array(B& backend, View<From> view, std::array<std::size
 
 /// Runs `model` on tokens (B, T) and returns logits and routing.
 /// Throws ShapeError if there are no tokens or T is above the context, TextError for a token outside the vocabulary.
-template <class Arch, class B>
-Inspection inspect(const Model<Arch, B>& model, const xt::xtensor<Token, 2>& tokens) {
+template <class Arch, class B, class W>
+Inspection inspect(const Model<Arch, B, W>& model, const xt::xtensor<Token, 2>& tokens) {
   using Scalar = typename B::Scalar;
   const Pass pass{.batch = static_cast<Index>(tokens.shape(0)),
                   .time = static_cast<Index>(tokens.shape(1)),

@@ -3,6 +3,7 @@
 /// The oracle: plain loops, one thread, for any scalar: `double`, `std::complex<double>` for complex-step gradients,
 /// and bfloat16 or float16 with float for what a half-precision device should compute.
 
+#include <concepts>
 #include <vector>
 
 #include "tinymoe/backend/host.hpp"
@@ -28,6 +29,12 @@ class Reference : public detail::HostBackend {
 
   /// y[n, o] = Σ_i x[n, i] w[o, i] + bias[o]
   void matmul(View<const T> x, View<const T> w, View<const T> bias, View<T> y) const {
+    matmul<View<const T>>(x, w, bias, y);
+  }
+  /// The same for the view of any other format of weights.
+  template <class Weights>
+  requires(std::same_as<Weights, View<const T>> || !std::convertible_to<Weights, View<const T>>)  //
+      void matmul(View<const T> x, const Weights& w, View<const T> bias, View<T> y) const {
     assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows);
     for (Index n = 0; n < y.rows; ++n) {
       for (Index o = 0; o < y.cols; ++o) {
@@ -64,6 +71,12 @@ class Reference : public detail::HostBackend {
 
   void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, View<const std::int32_t> offsets,
                       View<T> y) const {
+    grouped_matmul<Bank<const T>>(x, w, bias, offsets, y);
+  }
+  template <class Weights>
+  requires(std::same_as<Weights, Bank<const T>> || !std::convertible_to<Weights, Bank<const T>>)  //
+      void grouped_matmul(View<const T> x, const Weights& w, Bank<const T> bias, View<const std::int32_t> offsets,
+                          View<T> y) const {
     for_each_expert(offsets, [&](Index e, Index first, Index count) {
       matmul(x.middle_rows(first, count), w[e], bias.empty() ? View<const T>{} : bias[e], y.middle_rows(first, count));
     });

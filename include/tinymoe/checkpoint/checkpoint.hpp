@@ -136,14 +136,15 @@ void save_model(const std::filesystem::path& path, const Model<Arch, B>& model, 
 /// Replaces a model's weights and settings by those of a checkpoint or of a Mixtral from the hub in float32 or half
 /// precision. Throws FileError for files that are missing, cut, corrupt or not finite, MismatchError for another
 /// architecture; the model is unchanged then.
-template <class Arch, Backend B>
-void load_model(const std::filesystem::path& path, Model<Arch, B>& model) {
+template <class Arch, Backend B, class W>
+void load_model(const std::filesystem::path& path, Model<Arch, B, W>& model) {
   const auto folder = resolve_folder(path);
   const Settings settings = read_config<Arch>(folder / "config.json");
   const Safetensors file(folder / "model.safetensors");
-  detail::read_tensors<typename Model<Arch, B>::Weights>(model.backend(), file, {""}, {model.masters()});
+  model.replace([&](View<typename B::Master> masters) {
+    detail::read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), file, {""}, {masters});
+  });
   model.settings() = settings;
-  model.refresh();
 }
 
 /// The tokenizer of a checkpoint, which must not have more tokens than the architecture's vocabulary.

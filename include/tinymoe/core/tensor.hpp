@@ -59,6 +59,14 @@ struct Bank {
   Index cols = 0;    // inputs
   Index stride = 0;  // from one expert's tensor to the next one's
 
+  constexpr Bank() = default;
+  TINYMOE_EVERYWHERE constexpr Bank(T* data, Index count, Index rows, Index cols, Index stride)
+      : data(data), count(count), rows(rows), cols(cols), stride(stride) {}
+  /// A bank that may be written is also one that may be read.
+  template <class U>
+  requires(std::is_same_v<const U, T> && !std::is_const_v<U>) TINYMOE_EVERYWHERE constexpr Bank(Bank<U> other)
+      : data(other.data), count(other.count), rows(other.rows), cols(other.cols), stride(other.stride) {}
+
   TINYMOE_EVERYWHERE constexpr View<T> operator[](Index expert) const { return {data + expert * stride, rows, cols}; }
   TINYMOE_EVERYWHERE constexpr bool empty() const { return data == nullptr; }
 };

@@ -23,9 +23,14 @@ inline constexpr Index parameter_alignment = 16;
 
 /// The format of weights of type W. This is the one of number types, whose elements lie side by side.
 ///
-/// A format has these members, and `matrix<part>` may be another type than W: one that keeps routers in float, say.
-/// Its view and bank have `rows` and `cols`, a view's `operator()(row, col)` gives one weight, and a bank's
-/// `operator[](e)` gives the view of expert e, of `count`.
+/// A format of one's own has these members, but none that writes: its View and ConstView may be one type. Its
+/// `Matrix<part>` may be another type than W: one that keeps routers in float, say. A view has `rows` and `cols`, and
+/// its `operator()(row, col)` gives one weight; a bank has `count`, `rows` and `cols`, and its `operator[](e)` gives
+/// the view of expert e. Besides it has
+///
+///     template <class M> static void encode(View<const M> values, std::byte* stored);   // bytes(rows, cols) of them
+///
+/// A pointer converts to void*: the tensor's bytes in the backend's memory.
 template <class W>
 struct WeightFormat {
   /// Of gains, biases and tables that row kernels read: the backend's Scalar.

@@ -165,27 +165,30 @@ struct Attention {
     /// Keys that position t sees, itself included.
     static constexpr Index visible(Index t) { return window > 0 && t + 1 > window ? window : t + 1; }
 
-    template <class T>
+    template <class W>
     struct Parameters {
-      Tensor<T, qkv_width, D> qkv;                                                         // (H·d + 2·G·d, D)
-      Tensor<T, D, query_width> output;                                                    // (D, H·d)
-      std::conditional_t<qkv_bias, Tensor<T, qkv_width, 1>, NoTensor> qkv_bias_;           // (H·d + 2·G·d)
-      std::conditional_t<output_bias, Tensor<T, 1, D>, NoTensor> output_bias_;             // (D)
-      std::conditional_t<qk_norm, Tensor<T, 1, head_dim>, NoTensor> query_gain, key_gain;  // (d)
+      Tensor<MatrixOf<W, Part::attention>, qkv_width, D> qkv;                               // (H·d + 2·G·d, D)
+      Tensor<MatrixOf<W, Part::attention>, D, query_width> output;                          // (D, H·d)
+      std::conditional_t<qkv_bias, Tensor<VectorOf<W>, qkv_width, 1>, NoTensor> qkv_bias_;  // (H·d + 2·G·d)
+      std::conditional_t<output_bias, Tensor<VectorOf<W>, 1, D>, NoTensor> output_bias_;    // (D)
+      std::conditional_t<qk_norm, Tensor<VectorOf<W>, 1, head_dim>, NoTensor> query_gain, key_gain;  // (d)
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
         constexpr auto part = Part::attention;
-        f(ParameterInfo::stacked(path, {{{"q_proj.weight", query_width}, {"k_proj.weight", key_width}, {"v_proj.weight", key_width}}},
-                  D, part, Initial::fan_in),
+        f(ParameterInfo::stacked(
+              path, {{{"q_proj.weight", query_width}, {"k_proj.weight", key_width}, {"v_proj.weight", key_width}}}, D,
+              part, Initial::fan_in),
           p.qkv...);
         f(ParameterInfo::matrix(path, "o_proj.weight", D, query_width, part, Initial::residual), p.output...);
         if constexpr (qkv_bias) {
-          f(ParameterInfo::vectors(path, {{{"q_proj.bias", query_width}, {"k_proj.bias", key_width}, {"v_proj.bias", key_width}}},
-                    part, Initial::zeros),
+          f(ParameterInfo::vectors(
+                path, {{{"q_proj.bias", query_width}, {"k_proj.bias", key_width}, {"v_proj.bias", key_width}}}, part,
+                Initial::zeros),
             p.qkv_bias_...);
         }
-        if constexpr (output_bias) f(ParameterInfo::vector(path, "o_proj.bias", D, part, Initial::zeros), p.output_bias_...);
+        if constexpr (output_bias)
+          f(ParameterInfo::vector(path, "o_proj.bias", D, part, Initial::zeros), p.output_bias_...);
         if constexpr (qk_norm) {
           f(ParameterInfo::vector(path, "q_norm.weight", head_dim, Part::norm, Initial::ones), p.query_gain...);
           f(ParameterInfo::vector(path, "k_norm.weight", head_dim, Part::norm, Initial::ones), p.key_gain...);
@@ -225,23 +228,23 @@ struct Attention {
     };
 
     /// y = attention(x) over B separate sequences of T tokens.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
       project(backend, pass, p, x, saved);
       if constexpr (Position::rotary) rotate(backend, pass, saved.qkv, saved, M(1));
       const auto [q, k, v] = split(saved.qkv);
       backend.attention_forward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.scratch);
-      backend.matmul(saved.out, p.output, bias<T>(p.output_bias_), y);
+      backend.matmul(saved.out, p.output.weights(), bias<T>(p.output_bias_), y);
     }
 
     /// Overwrites dx, adds to the gradients.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       if constexpr (output_bias) rowwise::column_sum(backend, dy, gradients.output_bias_, saved.partial);
       backend.matmul_weight(dy, saved.out, gradients.output);
-      backend.matmul_input(dy, p.output, saved.dout, Write::overwrite);
+      backend.matmul_input(dy, p.output.weights(), saved.dout, Write::overwrite);
       const auto [q, k, v] = split(saved.qkv);
       const auto [dq, dk, dv] = split(saved.dqkv);
       backend.attention_backward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.dout, dq, dk, dv, saved.scratch);
@@ -256,7 +259,7 @@ struct Attention {
       }
       if constexpr (qkv_bias) rowwise::column_sum(backend, saved.dqkv, flat(gradients.qkv_bias_), saved.partial);
       backend.matmul_weight(saved.dqkv, saved.x, gradients.qkv);
-      backend.matmul_input(saved.dqkv, p.qkv, dx, Write::overwrite);
+      backend.matmul_input(saved.dqkv, p.qkv.weights(), dx, Write::overwrite);
     }
 
     /// The cache's rows for a sequence: the whole context, or the window and the rest of a pass of up to `chunk`
@@ -268,8 +271,8 @@ struct Attention {
 
     /// y = attention of new tokens to those in the cache and to each other; their keys join the cache.
     /// `probability` is scratch: `cached_attention` says how much.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
       project(backend, pass, p, x, saved);
       const auto [q, k, v] = split(saved.qkv);
@@ -283,7 +286,7 @@ struct Attention {
         backend.launch(x.rows, store);
         cached_attention(backend, shape(pass), pass, q, cache, saved.out, probability);
       }
-      backend.matmul(saved.out, p.output, bias<T>(p.output_bias_), y);
+      backend.matmul(saved.out, p.output.weights(), bias<T>(p.output_bias_), y);
     }
 
    private:
@@ -311,11 +314,11 @@ struct Attention {
     }
 
     /// q, k and v, perhaps normalised, not turned.
-    template <Backend B, class T, class M>
-    static void project(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
+    template <Backend B, class W, class T, class M>
+    static void project(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       saved.x = x;
       saved.qkv.rows = saved.out.rows = saved.dqkv.rows = saved.dout.rows = x.rows;
-      backend.matmul(x, p.qkv, bias<T>(p.qkv_bias_), saved.qkv);
+      backend.matmul(x, p.qkv.weights(), bias<T>(p.qkv_bias_), saved.qkv);
       if constexpr (qk_norm) {
         saved.raw.rows = saved.inverse.rows = x.rows;
         const auto turned = saved.qkv.middle_cols(0, query_width + key_width);

@@ -64,22 +64,22 @@ struct Block {
     using AttentionLayer = typename A::template Layer<D>;
     using NetworkLayer = typename Net::template Layer<D>;
 
-    template <class T>
+    template <class W>
     struct Parameters {
-      typename NormLayer::template Parameters<T> attention_norm;
-      typename AttentionLayer::template Parameters<T> attention;
-      typename NormLayer::template Parameters<T> network_norm;
-      typename NetworkLayer::template Parameters<T> network;
+      typename NormLayer::template Parameters<W> attention_norm;
+      typename AttentionLayer::template Parameters<W> attention;
+      typename NormLayer::template Parameters<W> network_norm;
+      typename NetworkLayer::template Parameters<W> network;
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
         const Path attention_norm_path{&path, "input_layernorm"}, attention_path{&path, "self_attn"};
         const Path network_norm_path{&path, "post_attention_layernorm"};
         const Path network_path{&path, mixture ? "block_sparse_moe" : "mlp"};
-        NormLayer::template Parameters<T>::for_each(attention_norm_path, f, p.attention_norm...);
-        AttentionLayer::template Parameters<T>::for_each(attention_path, f, p.attention...);
-        NormLayer::template Parameters<T>::for_each(network_norm_path, f, p.network_norm...);
-        NetworkLayer::template Parameters<T>::for_each(network_path, f, p.network...);
+        NormLayer::template Parameters<W>::for_each(attention_norm_path, f, p.attention_norm...);
+        AttentionLayer::template Parameters<W>::for_each(attention_path, f, p.attention...);
+        NormLayer::template Parameters<W>::for_each(network_norm_path, f, p.network_norm...);
+        NetworkLayer::template Parameters<W>::for_each(network_path, f, p.network...);
       }
     };
 
@@ -114,8 +114,8 @@ struct Block {
     };
 
     /// y = block(x).
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
       static_assert(detail::AttentionLayerKind<AttentionLayer>);
       around(backend, pass, p, x, y, saved, [&](Output<B> out) {
@@ -125,8 +125,8 @@ struct Block {
 
     /// The same for new tokens of sequences whose past lies in `cache`; `probability` is scratch of as many elements as
     /// cached_attention_scratch() says.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
       around(backend, pass, p, x, y, saved, [&](Output<B> out) {
         AttentionLayer::forward_cached(backend, pass, p.attention, saved.normed, out, saved.attention, cache,
@@ -135,8 +135,8 @@ struct Block {
     }
 
     /// Overwrites dx, which may be dy; adds to the gradients.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       const auto branch = saved.gradient;
       const auto network_dy = masked(backend, network_dropout(pass), dy, saved);
@@ -149,8 +149,8 @@ struct Block {
     }
 
     /// After an optimizer step: what the router moves by itself.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void after_step(B& backend, const Pass& pass, const Parameters<T>& p, const Parameters<M>& masters,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
                            Saved<T, M>& saved) {
       if constexpr (mixture) NetworkLayer::after_step(backend, pass, p.network, masters.network, saved.network);
     }
@@ -184,8 +184,8 @@ struct Block {
     }
 
     /// h = x + dropout(attention), norm₂(h): at once where the norm can.
-    template <Backend B, class T, class M>
-    static void add_and_norm(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
+    template <Backend B, class W, class T, class M>
+    static void add_and_norm(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       const auto dropout = attention_dropout(pass);
       const View<T> h = saved.middle, normed = saved.network_normed;
       if constexpr (requires {
@@ -199,8 +199,8 @@ struct Block {
       NormLayer::forward(backend, pass, p.network_norm, h, normed, saved.network_norm);
     }
 
-    template <Backend B, class T, class M, class Attend>
-    static void around(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+    template <Backend B, class W, class T, class M, class Attend>
+    static void around(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                        Saved<T, M>& saved, Attend&& attend) {
       saved.normed.rows = saved.middle.rows = saved.network_normed.rows = saved.gradient.rows = x.rows;
       NormLayer::forward(backend, pass, p.attention_norm, x, saved.normed, saved.attention_norm);

@@ -14,11 +14,12 @@ namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
-/// x[n] = W[token[n]] + P[position of n]; 0 for a pad.
-template <class T>
+/// x[n] = W[token[n]] + P[position of n]; 0 for a pad. `Table` is a view of W's format.
+template <class T, class Table = View<const T>>
 struct EmbeddingForward {
   View<const Token> tokens;  // (1, N)
-  View<const T> weight, position;
+  Table weight;
+  View<const T> position;
   View<T> x;
   RowPositions positions;
   template <class Group>
@@ -26,11 +27,21 @@ struct EmbeddingForward {
     const auto out = write_only(x.row(n));
     const auto clear = [](T& to) { to = T(0); };
     if (tokens.data[n] < 0) return group.each(x.cols, clear, out);
-    const T* from = weight.row(tokens.data[n]);
-    const auto copy = [](T& to, T v) { to = v; };
-    if (position.empty()) return group.each(x.cols, copy, out, from);
     const auto add = [](T& to, T v, T place) { to = T(v + place); };
-    group.each(x.cols, add, out, from, position.row(positions(n)));
+    if constexpr (std::is_same_v<Table, View<const T>>) {
+      const T* from = weight.row(tokens.data[n]);
+      const auto copy = [](T& to, T v) { to = v; };
+      if (position.empty()) return group.each(x.cols, copy, out, from);
+      group.each(x.cols, add, out, from, position.row(positions(n)));
+    } else {  // weights that must be decoded: one by one
+      const Table table = weight;
+      const Index token = tokens.data[n];
+      T* to = x.row(n);
+      group.each(x.cols, [=](Index i) { to[i] = T(table(token, i)); });
+      if (!position.empty())
+        group.each(
+            x.cols, [=](T& v, T place) { add(v, v, place); }, to, position.row(positions(n)));
+    }
   }
 };
 
@@ -75,10 +86,10 @@ struct PositionBackward {
 /// The token table and, where the model learns positions, the position table.
 template <Index V, Index D, Index C, bool learned_positions>
 struct Embedding {
-  template <class T>
+  template <class W>
   struct Parameters {
-    Tensor<T, V, D> weight;                                                     // (V, D)
-    std::conditional_t<learned_positions, Tensor<T, C, D>, NoTensor> position;  // (context, D)
+    Tensor<MatrixOf<W, Part::embedding>, V, D> weight;                                    // (V, D)
+    std::conditional_t<learned_positions, Tensor<VectorOf<W>, C, D>, NoTensor> position;  // (context, D)
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {
@@ -103,10 +114,12 @@ struct Embedding {
   };
 
   /// x (N, D) = the vectors of tokens (1, N), all below V; those of pads, which are negative, are 0.
-  template <Backend B, class T = typename B::Scalar>
-  static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens, Output<B> x) {
+  template <Backend B, class W, class T = typename B::Scalar>
+  static void forward(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens, Output<B> x) {
     assert(tokens.cols == x.rows && (!learned_positions || pass.first_position + pass.time <= C));
-    backend.launch(x.rows, kernels::EmbeddingForward<T>{tokens, p.weight, p.position, x, RowPositions(pass)});
+    const auto table = p.weight.weights();
+    backend.launch(x.rows, kernels::EmbeddingForward<T, std::remove_const_t<decltype(table)>>{tokens, table, p.position,
+                                                                                              x, RowPositions(pass)});
   }
 
   /// Adds to the tables' gradients; there is no dx.

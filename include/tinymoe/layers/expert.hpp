@@ -145,13 +145,17 @@ struct Expert {
   struct Layer {
     static constexpr Index input_width = Activation::gated ? 2 * hidden : hidden;
 
+    /// What its matrices are stored as, in a dense block too.
+    template <class W>
+    using Matrix = MatrixOf<W, Part::expert>;
+
     /// The parameters of one expert.
-    template <class T>
+    template <class W>
     struct One {
-      Tensor<T, input_width, D> input;                                               // (2F or F, D)
-      Tensor<T, D, hidden> output;                                                   // (D, F)
-      std::conditional_t<has_bias, Tensor<T, input_width, 1>, NoTensor> input_bias;  // (2F or F)
-      std::conditional_t<has_bias, Tensor<T, 1, D>, NoTensor> output_bias;           // (D)
+      Tensor<Matrix<W>, input_width, D> input;                                                 // (2F or F, D)
+      Tensor<Matrix<W>, D, hidden> output;                                                     // (D, F)
+      std::conditional_t<has_bias, Tensor<VectorOf<W>, input_width, 1>, NoTensor> input_bias;  // (2F or F)
+      std::conditional_t<has_bias, Tensor<VectorOf<W>, 1, D>, NoTensor> output_bias;           // (D)
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, Part part, F&& f, P&... p) {
@@ -165,25 +169,29 @@ struct Expert {
         if constexpr (Activation::gated) {
           f(ParameterInfo::stacked(path, {gate, up, {}}, D, part, Initial::fan_in), p.input...);
         } else {
-          f(ParameterInfo::stacked(path, {dense ? NamedRows{"up_proj.weight", hidden} : gate, {}, {}}, D, part, Initial::fan_in),
+          f(ParameterInfo::stacked(path, {dense ? NamedRows{"up_proj.weight", hidden} : gate, {}, {}}, D, part,
+                                   Initial::fan_in),
             p.input...);
         }
-        f(ParameterInfo::matrix(path, dense ? "down_proj.weight" : "w2.weight", D, hidden, part, Initial::residual), p.output...);
+        f(ParameterInfo::matrix(path, dense ? "down_proj.weight" : "w2.weight", D, hidden, part, Initial::residual),
+          p.output...);
         if constexpr (has_bias) {
           if constexpr (Activation::gated) {
             f(ParameterInfo::vectors(path, {gate_bias, up_bias, {}}, part, Initial::zeros), p.input_bias...);
           } else {
-            f(ParameterInfo::vectors(path, {dense ? NamedRows{"up_proj.bias", hidden} : gate_bias, {}, {}}, part, Initial::zeros),
+            f(ParameterInfo::vectors(path, {dense ? NamedRows{"up_proj.bias", hidden} : gate_bias, {}, {}}, part,
+                                     Initial::zeros),
               p.input_bias...);
           }
-          f(ParameterInfo::vector(path, down == "w2" ? "w2.bias" : "down_proj.bias", D, part, Initial::zeros), p.output_bias...);
+          f(ParameterInfo::vector(path, down == "w2" ? "w2.bias" : "down_proj.bias", D, part, Initial::zeros),
+            p.output_bias...);
         }
       }
     };
 
-    template <class T>
+    template <class W>
     struct Parameters {
-      std::array<One<T>, static_cast<std::size_t>(E)> experts;  // E
+      std::array<One<W>, static_cast<std::size_t>(E)> experts;  // E
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, Index active, F&& f, P&... p) {
@@ -194,22 +202,22 @@ struct Expert {
         }
       }
 
-      Bank<T> input() const { return bank(&One<T>::input); }
-      Bank<T> output() const { return bank(&One<T>::output); }
-      Bank<T> input_bias() const { return bias_bank(&One<T>::input_bias); }
-      Bank<T> output_bias() const { return bias_bank(&One<T>::output_bias); }
+      auto input() const { return bank(&One<W>::input); }
+      auto output() const { return bank(&One<W>::output); }
+      Bank<VectorOf<W>> input_bias() const { return bias_bank(&One<W>::input_bias); }
+      Bank<VectorOf<W>> output_bias() const { return bias_bank(&One<W>::output_bias); }
 
      private:
-      template <class Member>
-      Bank<T> bank(Member member) const {
+      template <class Stored>
+      typename Stored::Format::Bank bank(Stored One<W>::*member) const {
         const auto& first = experts[0].*member;
-        const Index stride = E > 1 ? (experts[E > 1 ? 1 : 0].*member).data - first.data : first.size();
-        return {first.data, E, first.rows, first.cols, stride};
+        const auto next = E > 1 ? (experts[E > 1 ? 1 : 0].*member).data : first.data;
+        return Stored::Format::bank(first.data, next, E, first.rows, first.cols);
       }
       template <class Member>
-      Bank<T> bias_bank(Member member) const {
+      Bank<VectorOf<W>> bias_bank(Member member) const {
         if constexpr (has_bias) {
-          Bank<T> result = bank(member);
+          auto result = bank(member);
           result.cols *= result.rows;
           result.rows = 1;
           return result;
@@ -243,38 +251,37 @@ struct Expert {
 
     /// y (S, D) = each expert's network over its rows of x (S, D); `offsets` (1, E + 1). Slots that no expert has keep
     /// what they had.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const std::int32_t> offsets,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Pass& pass, const Parameters<W>& p, View<const std::int32_t> offsets,
                         Input<B> x, Output<B> y, Saved<T, M>& saved) {
       saved.x = x;
       saved.hidden.rows = saved.activated.rows = saved.dhidden.rows = saved.dactivated.rows = x.rows;
-      backend.grouped_matmul(x, read(p.input()), read(p.input_bias()), offsets, saved.hidden);
+      backend.grouped_matmul(x, p.input(), p.input_bias(), offsets, saved.hidden);
       backend.launch(x.rows,
                      kernels::ActivationForward<Activation, T>{saved.hidden, saved.activated, dropout(pass, saved)});
-      backend.grouped_matmul(saved.activated, read(p.output()), read(p.output_bias()), offsets, y);
+      backend.grouped_matmul(saved.activated, p.output(), p.output_bias(), offsets, y);
     }
 
     /// y (N, D) = residual (N, D), if there is one, + the experts' networks over x (N, D), weighed by `gate` (N, K):
     /// what Gather, forward and Combine give, with two launches, for tokens so few that a launch costs more than they
     /// do. There is no backward from it.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward_few(B& backend, const Parameters<T>& p, const Dispatch& dispatch,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward_few(B& backend, const Parameters<W>& p, const Dispatch& dispatch,
                             View<const std::int32_t> selected, MasterInput<B> gate, Input<B> x, Input<B> residual,
                             Output<B> y, Saved<T, M>& saved) {
       const View<T> activated(saved.activated.data, dispatch.size(), Expert::hidden);
       const View<const std::int32_t> taken(dispatch.offsets.data + E, 1, 1);
-      backend.launch(activated.size(),
-                     kernels::FewExpertInputs<Activation, T, M>{x, read(p.input()), read(p.input_bias()), selected,
-                                                                dispatch.pairs, taken, activated});
-      backend.launch(x.rows * D, kernels::FewExpertOutputs<T, M>{activated, read(p.output()), read(p.output_bias()),
-                                                                 selected, dispatch.slots, gate, residual, y});
+      backend.launch(activated.size(), kernels::FewExpertInputs<Activation, T, M>{
+                                           x, p.input(), p.input_bias(), selected, dispatch.pairs, taken, activated});
+      backend.launch(x.rows * D, kernels::FewExpertOutputs<T, M>{activated, p.output(), p.output_bias(), selected,
+                                                                 dispatch.slots, gate, residual, y});
     }
 
     /// Overwrites dx (S, D), adds to the gradients.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, View<const std::int32_t> offsets,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Pass& pass, const Parameters<W>& p, View<const std::int32_t> offsets,
                          Input<B> dy, Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
-      backend.grouped_matmul_input(dy, read(p.output()), offsets, saved.dactivated);
+      backend.grouped_matmul_input(dy, p.output(), offsets, saved.dactivated);
       backend.grouped_matmul_weight(dy, saved.activated, offsets, gradients.output());
       backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated, saved.dhidden,
                                                                          dropout(pass, saved)});
@@ -283,7 +290,7 @@ struct Expert {
         rowwise::grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias(), saved.partial);
       }
       backend.grouped_matmul_weight(saved.dhidden, saved.x, offsets, gradients.input());
-      backend.grouped_matmul_input(saved.dhidden, read(p.input()), offsets, dx);
+      backend.grouped_matmul_input(saved.dhidden, p.input(), offsets, dx);
     }
 
    private:
@@ -291,10 +298,6 @@ struct Expert {
     template <class T, class M>
     static Dropout dropout(const Pass& pass, const Saved<T, M>& saved) {
       return pass.dropout(saved.dropout, pass.settings.expert_dropout, saved.planned);
-    }
-    template <class T>
-    static Bank<const T> read(Bank<T> bank) {
-      return {bank.data, bank.count, bank.rows, bank.cols, bank.stride};
     }
   };
 };

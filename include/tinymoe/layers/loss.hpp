@@ -91,8 +91,8 @@ struct HeadScratch {
 };
 
 /// losses (1, N) = the cross-entropy of each row, in nats; no gradients.
-template <Backend B>
-void head_loss(B& backend, Input<B> weight, Input<B> bias, Input<B> x, View<const Token> targets,
+template <Backend B, class Matrix>
+void head_loss(B& backend, const Matrix& weight, Input<B> bias, Input<B> x, View<const Token> targets,
                MasterOutput<B> losses, HeadScratch<typename B::Scalar, typename B::Master>& scratch) {
   using T = typename B::Scalar;
   using M = typename B::Master;
@@ -106,15 +106,15 @@ void head_loss(B& backend, Input<B> weight, Input<B> bias, Input<B> x, View<cons
 }
 
 /// The same, and the gradients of scale · Σ losses: dx (N, D) is overwritten, the head's gradients are added to.
-template <Backend B>
-void head_loss_and_gradient(B& backend, Input<B> weight, Input<B> bias, Input<B> x, View<const Token> targets,
+template <Backend B, class Matrix>
+void head_loss_and_gradient(B& backend, const Matrix& weight, Input<B> bias, Input<B> x, View<const Token> targets,
                             double scale, MasterOutput<B> losses, Output<B> dx, MasterOutput<B> dweight,
                             MasterOutput<B> dbias, HeadScratch<typename B::Scalar, typename B::Master>& scratch) {
   using T = typename B::Scalar;
   using M = typename B::Master;
   if (scale == 0) {  // which tells the kernel to leave the logits as they are
     assert(dx.contiguous());
-    head_loss<B>(backend, weight, bias, x, targets, losses, scratch);
+    head_loss(backend, weight, bias, x, targets, losses, scratch);
     backend.zero(dx.data, static_cast<std::size_t>(dx.size()) * sizeof(T));
     return;
   }

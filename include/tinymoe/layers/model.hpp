@@ -2,8 +2,10 @@
 /// @file
 /// A model: an architecture's parameters on a backend, in one buffer.
 
+#include <algorithm>
 #include <cmath>
-#include <span>
+#include <cstddef>
+#include <type_traits>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
@@ -14,30 +16,37 @@ namespace tinymoe::inline v0_1 {
 
 /// An architecture with weights on backend B. It refers to the backend, which must outlive it.
 ///
-/// Where the backend computes in a narrower type than it trains in, the model has two buffers: the masters that the
-/// optimizer changes, and a copy in `Scalar` that the products read.
-template <class Arch, Backend B>
+/// Where layers read another type than is trained, the model has two buffers: the masters that the optimizer changes,
+/// and a copy in W that layers read. Weights of a format that is not plain (integers with scales, say) are for
+/// inference: they have no masters.
+template <class Arch, Backend B, class W = typename B::Scalar>
 class Model {
+  static_assert(MultipliesBy<B, W>, "tinymoe::Model: the backend has no products for weights of this type");
+  static_assert(std::is_same_v<VectorOf<W>, typename B::Scalar>,
+                "tinymoe::Model: the weights' Vector must be the backend's Scalar");
+
  public:
   using Architecture = Arch;
   using BackendType = B;
   using Scalar = typename B::Scalar;
   using Master = typename B::Master;
-  using Weights = typename Arch::template Parameters<Scalar>;
+  using Weights = typename Arch::template Parameters<W>;
   /// Elements of a buffer of all weights.
   static constexpr Index size = buffer_size<Weights>();
-  static constexpr bool has_copy = !std::is_same_v<Scalar, Master>;
+  /// Whether an optimizer can train it.
+  static constexpr bool has_masters = WeightFormat<W>::plain;
+  static constexpr bool has_copy = has_masters && !std::is_same_v<W, Master>;
 
   /// Weights drawn from the seed: the same on every backend. Matrices are normal with deviation 1/sqrt(inputs), those
   /// whose results join the residual stream divided by sqrt(2 · layers) too. Embeddings have 1/sqrt(width): a token is
   /// then heard beside what the blocks add to it, and a tied head's logits have unit variance. (In a model of width
   /// 192, 0.02 gave 1.51 bits per byte after 500 steps and 0.1 gave 1.36: docs/benchmarks.) Throws DeviceError without
   /// memory.
-  explicit Model(B& backend, Seed seed = {}, Settings settings = {})
-      : backend_(&backend), settings_(settings), memory_(backend.allocate(bytes<Master>())) {
-    if constexpr (has_copy) copy_ = backend.allocate(bytes<Scalar>());
-    bind_parameters(weights_, buffer().data);
-    initialise(seed);
+  explicit Model(B& backend, Seed seed = {}, Settings settings = {}) : backend_(&backend), settings_(settings) {
+    if constexpr (has_masters) masters_ = backend.allocate(bytes<Master>());
+    if constexpr (has_copy || !has_masters) copy_ = backend.allocate(buffer_bytes<Weights>());
+    bind_parameters(weights_, (copy_.size() > 0 ? copy_ : masters_).bytes());
+    replace([&](View<Master> masters) { initialise(masters, seed); });
   }
 
   B& backend() const { return *backend_; }
@@ -47,13 +56,26 @@ class Model {
   /// What layers read.
   const Weights& weights() const { return weights_; }
   /// The weights that layers read, as one row; `segments<Weights>()` says what lies where.
-  View<Scalar> buffer() const { return {(has_copy ? copy_ : memory_).template as<Scalar>().data, 1, size}; }
+  View<W> buffer() const requires has_masters { return {(has_copy ? copy_ : masters_).template as<W>().data, 1, size}; }
   /// The weights that an optimizer changes, in the same order; call `refresh` after changing them.
-  View<Master> masters() const { return {memory_.template as<Master>().data, 1, size}; }
+  View<Master> masters() const requires has_masters { return {masters_.template as<Master>().data, 1, size}; }
+  /// f(masters (1, size)) writes all weights anew, and the model takes them over, in whatever format. What f throws
+  /// leaves a model without masters as it was.
+  template <class F>
+  void replace(F&& f) {
+    if constexpr (has_masters) {
+      f(masters());
+      refresh();
+    } else {
+      const Memory memory = backend_->allocate(bytes<Master>());
+      f(memory.template as<Master>());
+      encode(memory.template as<Master>());
+    }
+  }
   /// Copies the masters to what layers read, where those are two.
-  void refresh() {
+  void refresh() requires has_masters {
     if constexpr (has_copy) {
-      using Kernel = kernels::Convert<Master, Scalar>;
+      using Kernel = kernels::Convert<Master, W>;
       backend_->launch(kernels::chunk_count<Kernel>(size), Kernel{masters(), buffer()});
     }
   }
@@ -64,10 +86,10 @@ class Model {
     return static_cast<std::size_t>(size) * sizeof(T);
   }
 
-  void initialise(Seed seed) {
+  void initialise(View<Master> masters, Seed seed) {
     Index offset = 0;
     Weights::for_each(Path{}, [&](const ParameterInfo& info) {
-      Master* data = masters().data + offset;
+      Master* data = masters.data + offset;
       const double fan_in = 1.0 / std::sqrt(static_cast<double>(info.cols));
       switch (info.initial) {
         case Initial::zeros:
@@ -84,7 +106,31 @@ class Model {
       }
       offset += aligned_size(info.size());
     });
-    refresh();
+  }
+
+  /// Writes the weights in their formats, tensor by tensor, by way of the host.
+  void encode(View<Master> masters) {
+    Index offset = 0;
+    std::vector<Master> values;
+    std::vector<std::byte> stored;
+    Weights::for_each(
+        Path{},
+        [&]<class Tensor>(const ParameterInfo& info, Tensor& tensor) {
+          using Format = typename Tensor::Format;
+          values.resize(static_cast<std::size_t>(info.size()));
+          backend_->copy_to_host(values.data(), masters.data + offset, values.size() * sizeof(Master));
+          stored.assign(Format::bytes(info.rows(), info.cols), std::byte{});
+          const View<const Master> from(values.data(), info.rows(), info.cols);
+          if constexpr (Format::plain) {
+            std::transform(values.begin(), values.end(), Format::pointer(stored.data()),
+                           [](Master value) { return std::remove_pointer_t<typename Format::Pointer>(value); });
+          } else {
+            Format::encode(from, stored.data());
+          }
+          backend_->copy_to_device(static_cast<void*>(tensor.data), stored.data(), stored.size());
+          offset += aligned_size(info.size());
+        },
+        weights_);
   }
 
   void fill(Master* data, Index count, Master value) {
@@ -100,7 +146,7 @@ class Model {
 
   B* backend_;
   Settings settings_;
-  Memory memory_, copy_;
+  Memory masters_, copy_;
   Weights weights_;
 };
 

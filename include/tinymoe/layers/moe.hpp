@@ -98,13 +98,13 @@ struct Dense {
   struct Layer {
     using Network = typename X::template Layer<D, 1>;
 
-    template <class T>
+    template <class W>
     struct Parameters {
-      typename Network::template Parameters<T> network;
+      typename Network::template Parameters<W> network;
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
-        Network::template One<T>::for_each(path, Part::feed_forward, f, p.network.experts[0]...);
+        Network::template One<W>::for_each(path, Part::feed_forward, f, p.network.experts[0]...);
       }
     };
 
@@ -121,15 +121,15 @@ struct Dense {
       const Routing<M>* routing() const { return nullptr; }
     };
 
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
       backend.offsets_of_one(saved.offsets, x.rows);
       Network::forward(backend, pass, p.network, saved.offsets, x, y, saved.network);
     }
 
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       Network::backward(backend, pass, p.network, saved.offsets, dy, dx, saved.network, gradients.network);
     }
@@ -174,20 +174,20 @@ struct Mixture {
     /// The pairs that N tokens send at most.
     static constexpr Index most_pairs(Index tokens) { return detail::most_pairs<R, RouterLayer>(tokens); }
 
-    template <class T>
+    template <class W>
     struct Parameters {
-      typename RouterLayer::template Parameters<T> gate;
-      typename Experts::template Parameters<T> experts;
-      typename SharedLayer::template Parameters<T> shared;
+      typename RouterLayer::template Parameters<W> gate;
+      typename Experts::template Parameters<W> experts;
+      typename SharedLayer::template Parameters<W> shared;
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
         const Path gate_path{&path, "gate"};
-        RouterLayer::template Parameters<T>::for_each(gate_path, f, p.gate...);
-        Experts::template Parameters<T>::for_each(path, detail::active_experts<R>(), f, p.experts...);
+        RouterLayer::template Parameters<W>::for_each(gate_path, f, p.gate...);
+        Experts::template Parameters<W>::for_each(path, detail::active_experts<R>(), f, p.experts...);
         if constexpr (has_shared) {
           const Path shared_path{&path, "shared_experts"};
-          SharedLayer::template Parameters<T>::for_each(shared_path, f, p.shared...);
+          SharedLayer::template Parameters<W>::for_each(shared_path, f, p.shared...);
         }
       }
     };
@@ -229,8 +229,8 @@ struct Mixture {
 
     /// y (N, D) = the mixture over x (N, D), plus `residual` (N, D) unless that is empty; the router's losses and the
     /// experts' loads are left in saved.router.routing, if `pass.losses` asks for them.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved, Input<B> residual = {}) {
       const Dispatch& dispatch = saved.dispatch;
       saved.dispatch.slots.rows = saved.dgate.rows = saved.beside.rows = x.rows;
@@ -274,8 +274,8 @@ struct Mixture {
     }
 
     /// Overwrites dx, which must not be dy; adds to the gradients.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       const Dispatch& dispatch = saved.dispatch;
       backend.launch(dy.rows, kernels::CombineBackward<T, M>{dy, saved.y, dispatch.slots, saved.router.routing.gate,
@@ -291,8 +291,8 @@ struct Mixture {
     }
 
     /// After an optimizer step: what the router moves by itself.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void after_step(B& backend, const Pass& pass, const Parameters<T>& p, const Parameters<M>& masters,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
                            Saved<T, M>& saved) {
       if constexpr (requires { RouterLayer::after_step(backend, pass, p.gate, masters.gate, saved.router); }) {
         RouterLayer::after_step(backend, pass, p.gate, masters.gate, saved.router);

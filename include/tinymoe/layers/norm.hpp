@@ -116,10 +116,10 @@ namespace detail {
 /// What RmsNorm and LayerNorm share; `centred` is LayerNorm.
 template <Index D, bool centred>
 struct NormLayer {
-  template <class T>
+  template <class W>
   struct Parameters {
-    Tensor<T, 1, D> weight;                                       // g (D)
-    std::conditional_t<centred, Tensor<T, 1, D>, NoTensor> bias;  // b (D)
+    Tensor<VectorOf<W>, 1, D> weight;                                       // g (D)
+    std::conditional_t<centred, Tensor<VectorOf<W>, 1, D>, NoTensor> bias;  // b (D)
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {
@@ -143,31 +143,31 @@ struct NormLayer {
   };
 
   /// y = norm(x).
-  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+  static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                       Saved<T, M>& saved) {
     saved.x = x;
     backend.launch(x.rows, kernel<T, M>(pass, p, x, y, saved));
   }
 
   /// sum += residual, then y = norm(sum), row by row in one go.
-  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void add_and_forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> residual, Output<B> sum,
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+  static void add_and_forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> residual, Output<B> sum,
                               Output<B> y, Saved<T, M>& saved) {
     saved.x = sum;
     backend.launch(sum.rows, kernels::AddNormForward<T, M>{residual, sum, kernel<T, M>(pass, p, sum, y, saved)});
   }
 
   /// dx = the gradient of x, which may be written over dy; the gain's and bias's gradients are added to.
-  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+  static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                        Saved<T, M>& saved, Parameters<M>& gradients) {
     backward_and_add(backend, pass, p, dy, {}, dx, saved, gradients);
   }
 
   /// dx = the gradient of x + `beside`, over which it may be written: what reaches x by a residual connection.
-  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void backward_and_add(B& backend, const Pass&, const Parameters<T>& p, Input<B> dy, Input<B> beside,
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+  static void backward_and_add(B& backend, const Pass&, const Parameters<W>& p, Input<B> dy, Input<B> beside,
                                Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
     const auto partial = saved.partial.middle_rows(0, rowwise::chunks(dy.rows));
     backend.launch(partial.rows,
@@ -177,8 +177,8 @@ struct NormLayer {
   }
 
  private:
-  template <class T, class M>
-  static kernels::NormForward<T, M> kernel(const Pass& pass, const Parameters<T>& p, View<const T> x, View<T> y,
+  template <class T, class M, class W>
+  static kernels::NormForward<T, M> kernel(const Pass& pass, const Parameters<W>& p, View<const T> x, View<T> y,
                                            const Saved<T, M>& saved) {
     return {x, p.weight, p.bias, y, saved.mean, saved.inverse, pass.settings.norm_epsilon};
   }

@@ -73,8 +73,7 @@ struct ParameterInfo {
     return {path, {NamedRows{name, 1}}, size, true, part, initial, false};
   }
   /// Several named vectors, one after another: the biases of a stacked matrix.
-  static constexpr ParameterInfo vectors(const Path& path, std::array<NamedRows, 3> names, Part part,
-                                         Initial initial) {
+  static constexpr ParameterInfo vectors(const Path& path, std::array<NamedRows, 3> names, Part part, Initial initial) {
     return {path, names, 1, true, part, initial, false};
   }
   /// Matrices of the same width, stacked by rows so that one product computes them all.
@@ -164,8 +163,8 @@ constexpr auto segments() {
     Index row = 0;
     for (const NamedRows& named : info.names) {
       if (named.rows == 0) continue;
-      result[static_cast<std::size_t>(n++)] = {
-          offset + row * info.cols, named.rows, info.cols, info.part, info.is_vector, info.decay, info.trained};
+      result[static_cast<std::size_t>(n++)] = {offset + row * info.cols, named.rows, info.cols,   info.part,
+                                               info.is_vector,           info.decay, info.trained};
       row += named.rows;
     }
     offset += aligned_size(info.size());

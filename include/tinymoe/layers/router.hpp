@@ -91,19 +91,22 @@ struct Router {
       return std::max(tokens * rule.most, E * taken_by_expert(tokens));
     }
 
-    template <class T>
+    template <class W>
     struct Parameters {
-      Tensor<T, rows, D> weight;                                           // (E, D), with those of the noise (2E, D)
-      std::conditional_t<has_bias, Tensor<T, rows, 1>, NoTensor> bias;     // (E) or (2E)
-      std::conditional_t<balance_bias, Tensor<T, 1, E>, NoTensor> offset;  // (E), not trained
-      std::conditional_t<expert_choice, Tensor<T, 1, E>, NoTensor> threshold;  // (E), not trained
+      Tensor<MatrixOf<W, Part::router>, rows, D> weight;  // (E, D), with those of the noise (2E, D)
+      std::conditional_t<has_bias, Tensor<VectorOf<W>, rows, 1>, NoTensor> bias;         // (E) or (2E)
+      std::conditional_t<balance_bias, Tensor<VectorOf<W>, 1, E>, NoTensor> offset;      // (E), not trained
+      std::conditional_t<expert_choice, Tensor<VectorOf<W>, 1, E>, NoTensor> threshold;  // (E), not trained
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
         constexpr Index noise = noisy ? E : 0;
-        f(ParameterInfo::stacked(path, {{{"weight", E}, {"noise.weight", noise}, {}}}, D, Part::router, Initial::fan_in), p.weight...);
+        f(ParameterInfo::stacked(path, {{{"weight", E}, {"noise.weight", noise}, {}}}, D, Part::router,
+                                 Initial::fan_in),
+          p.weight...);
         if constexpr (has_bias) {
-          f(ParameterInfo::vectors(path, {{{"bias", E}, {"noise.bias", noise}, {}}}, Part::router, Initial::zeros), p.bias...);
+          f(ParameterInfo::vectors(path, {{{"bias", E}, {"noise.bias", noise}, {}}}, Part::router, Initial::zeros),
+            p.bias...);
         }
         if constexpr (balance_bias) f(untrained(path, "e_score_correction_bias"), p.offset...);
         if constexpr (expert_choice) f(untrained(path, "threshold"), p.threshold...);
@@ -146,8 +149,8 @@ struct Router {
     };
 
     /// Fills `saved.routing`, but for the losses and loads.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Saved<T, M>& saved) {
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       const Index n = x.rows;
       begin(x, saved);
       if constexpr (jitters) {
@@ -156,7 +159,7 @@ struct Router {
           saved.x = saved.jittered;
         }
       }
-      backend.matmul(saved.x, p.weight, bias(p), saved.logits);
+      backend.matmul(saved.x, p.weight.weights(), bias(p), saved.logits);
       backend.launch(n, choosing(pass, p, saved));
       if constexpr (expert_choice) {
         if (!chosen_by_experts(pass)) return;
@@ -166,15 +169,15 @@ struct Router {
     }
 
     /// The same, and the chosen pairs sorted by expert: at once where the backend has an operation for both.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward_and_sort(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward_and_sort(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x,
                                  const Dispatch& dispatch, Saved<T, M>& saved) {
       if constexpr (requires {
-                      backend.route(x, p.weight, bias(p), saved.logits, choosing(pass, p, saved), dispatch);
+                      backend.route(x, p.weight.weights(), bias(p), saved.logits, choosing(pass, p, saved), dispatch);
                     }) {
         if (!pass.losses && !pass.training && dispatch.size() <= detail::few_pairs<B>) {
           begin(x, saved);
-          return backend.route(x, p.weight, bias(p), saved.logits, choosing(pass, p, saved), dispatch);
+          return backend.route(x, p.weight.weights(), bias(p), saved.logits, choosing(pass, p, saved), dispatch);
         }
       }
       forward(backend, pass, p, x, saved);
@@ -207,8 +210,8 @@ struct Router {
 
     /// From the gates' gradient (N, K), 0 for a pair that was not sent: overwrites dx, adds to the gradients. The
     /// weighted losses' gradients join here.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass& pass, const Parameters<T>& p, MasterInput<B> dgate, Output<B> dx,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void backward(B& backend, const Pass& pass, const Parameters<W>& p, MasterInput<B> dgate, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       const auto& settings = pass.settings;
       const double tokens = static_cast<double>(std::max<Index>(1, pass.real_rows()));
@@ -216,17 +219,18 @@ struct Router {
                                                             saved.balance.slope, chance(pass, saved), saved.dlogits,
                                                             settings.balance_weight * pass.loss_scale,
                                                             settings.z_weight * pass.loss_scale / tokens});
-      if constexpr (has_bias) rowwise::column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows), saved.partial);
+      if constexpr (has_bias)
+        rowwise::column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows), saved.partial);
       backend.matmul_weight(saved.dlogits, saved.x, gradients.weight);
-      backend.matmul_input(saved.dlogits, p.weight, dx, Write::overwrite);
+      backend.matmul_input(saved.dlogits, p.weight.weights(), dx, Write::overwrite);
       if constexpr (jitters) {
         if (jitter(pass) > 0) backend.launch(dx.rows, jitter_rows<T>(pass, dx, dx));
       }
     }
 
     /// After an optimizer step: moves what is not trained, in the masters and in the layers' copy.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void after_step(B& backend, const Pass& pass, const Parameters<T>& p, const Parameters<M>& masters,
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
                            Saved<T, M>& saved) {
       if constexpr (balance_bias) {
         backend.launch(1, kernels::MoveBalanceBias<T, M>{saved.balance.step_loads, masters.offset, p.offset,
@@ -252,10 +256,10 @@ struct Router {
     /// The tokens that each expert takes of N.
     static constexpr Index taken_by_expert(Index tokens) { return (tokens * K + E - 1) / E; }
 
-    template <class T>
-    static View<const T> bias(const Parameters<T>& p) {
+    template <class W>
+    static View<const VectorOf<W>> bias(const Parameters<W>& p) {
       if constexpr (has_bias) {
-        return View<const T>(p.bias.data, 1, rows);
+        return View<const VectorOf<W>>(p.bias.data, 1, rows);
       } else {
         return {};
       }
@@ -271,8 +275,8 @@ struct Router {
     }
     static constexpr bool chosen_by_experts(const Pass& pass) { return expert_choice && pass.training; }
     /// The kernel that chooses by the logits.
-    template <class T, class M>
-    static kernels::RouterForward<T, M> choosing(const Pass& pass, const Parameters<T>& p, const Saved<T, M>& saved) {
+    template <class W, class T, class M>
+    static kernels::RouterForward<T, M> choosing(const Pass& pass, const Parameters<W>& p, const Saved<T, M>& saved) {
       View<const T> offset;
       if constexpr (balance_bias) offset = p.offset;
       if constexpr (expert_choice) offset = p.threshold;

@@ -104,9 +104,9 @@ struct Transformer {
   template <class... Group>
   struct Stack<std::tuple<Group...>> {
     static constexpr bool learned_positions = (Group::Block::AttentionType::learned_positions || ...);
-    template <class T>
+    template <class W>
     using Parameters =
-        std::tuple<std::array<typename Group::Block::template Layer<D>::template Parameters<T>, Group::count>...>;
+        std::tuple<std::array<typename Group::Block::template Layer<D>::template Parameters<W>, Group::count>...>;
     template <class T, class M>
     using Saved =
         std::tuple<std::array<typename Group::Block::template Layer<D>::template Saved<T, M>, Group::count>...>;
@@ -129,29 +129,32 @@ struct Transformer {
     });
   }
 
-  template <class T>
+  template <class W>
   struct Parameters {
-    typename EmbeddingLayer::template Parameters<T> embedding;
-    typename Stack<Groups>::template Parameters<T> layers;
-    typename NormLayer::template Parameters<T> norm;
-    std::conditional_t<tied, NoTensor, Tensor<T, vocab, width>> head;   // (V, D)
-    std::conditional_t<head_bias, Tensor<T, 1, vocab>, NoTensor> bias;  // (V)
+    typename EmbeddingLayer::template Parameters<W> embedding;
+    typename Stack<Groups>::template Parameters<W> layers;
+    typename NormLayer::template Parameters<W> norm;
+    std::conditional_t<tied, NoTensor, Tensor<MatrixOf<W, Part::head>, vocab, width>> head;  // (V, D)
+    std::conditional_t<head_bias, Tensor<VectorOf<W>, 1, vocab>, NoTensor> bias;             // (V)
 
     template <class F, class... P>
     static constexpr void for_each(const Path& root, F&& f, P&... p) {
       const Path model{&root, "model"}, norm_path{&model, "norm"};
-      EmbeddingLayer::template Parameters<T>::for_each(model, f, p.embedding...);
+      EmbeddingLayer::template Parameters<W>::for_each(model, f, p.embedding...);
       for_each_layer([&](auto group, Index i, Index number) {
         const Path layer{&model, "layers", number};
         [[maybe_unused]] const auto at = static_cast<std::size_t>(i);
-        BlockLayer<group>::template Parameters<T>::for_each(layer, f, std::get<group>(p.layers)[at]...);
+        BlockLayer<group>::template Parameters<W>::for_each(layer, f, std::get<group>(p.layers)[at]...);
       });
-      NormLayer::template Parameters<T>::for_each(norm_path, f, p.norm...);
-      if constexpr (!tied) f(ParameterInfo::matrix(root, "lm_head.weight", vocab, width, Part::head, Initial::fan_in), p.head...);
-      if constexpr (head_bias) f(ParameterInfo::vector(root, "lm_head.bias", vocab, Part::head, Initial::zeros), p.bias...);
+      NormLayer::template Parameters<W>::for_each(norm_path, f, p.norm...);
+      if constexpr (!tied)
+        f(ParameterInfo::matrix(root, "lm_head.weight", vocab, width, Part::head, Initial::fan_in), p.head...);
+      if constexpr (head_bias)
+        f(ParameterInfo::vector(root, "lm_head.bias", vocab, Part::head, Initial::zeros), p.bias...);
     }
 
-    View<T> head_weight() const {
+    /// The head's matrix (V, D), whosever it is.
+    const auto& head_matrix() const {
       if constexpr (tied) {
         return embedding.weight;
       } else {
@@ -195,8 +198,8 @@ struct Transformer {
 
   /// Runs the blocks and the last norm; the result, z (N, D), is `saved.normed`. With `pass.recompute`, for which
   /// `saved` must have been planned, the blocks leave their inputs alone.
-  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void forward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+  static void forward(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens,
                       Saved<T, M>& saved) {
     run(backend, pass, p, tokens, saved,
         [&](auto layer, const Pass& here, const auto& parameters, auto& block, Index i) {
@@ -206,8 +209,8 @@ struct Transformer {
 
   /// The same for new tokens of sequences whose past lies in `caches`, one for each layer; `probability` is scratch.
   /// Routers choose and weigh experts, but leave neither losses nor loads, which nobody reads in decoding.
-  template <Backend B, class T = typename B::Scalar, class M = typename B::Master, class Caches>
-  static void forward_cached(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master, class Caches>
+  static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens,
                              Saved<T, M>& saved, const Caches& caches, MasterOutput<B> probability) {
     Pass decoding = pass;
     decoding.losses = false;
@@ -219,24 +222,24 @@ struct Transformer {
   }
 
   /// logits (n, V) of rows z (n, D).
-  template <Backend B, class T = typename B::Scalar>
-  static void logits(B& backend, const Parameters<T>& p, Input<B> normed, Output<B> logits) {
-    backend.matmul(normed, p.head_weight(), p.bias, logits);
+  template <Backend B, class W, class T = typename B::Scalar>
+  static void logits(B& backend, const Parameters<W>& p, Input<B> normed, Output<B> logits) {
+    backend.matmul(normed, p.head_matrix().weights(), p.bias, logits);
   }
 
   /// saved.losses = each token's cross-entropy in nats; forward comes first.
-  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void loss(B& backend, const Parameters<T>& p, View<const Token> targets, Saved<T, M>& saved) {
-    head_loss(backend, p.head_weight(), p.bias, saved.normed, targets, saved.losses, saved.head);
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+  static void loss(B& backend, const Parameters<W>& p, View<const Token> targets, Saved<T, M>& saved) {
+    head_loss(backend, p.head_matrix().weights(), p.bias, saved.normed, targets, saved.losses, saved.head);
   }
 
   /// The losses, and the gradients of `scale` · Σ losses + the weighted router losses, added to `gradients`.
-  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void loss_and_backward(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens,
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+  static void loss_and_backward(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens,
                                 View<const Token> targets, double scale, Saved<T, M>& saved, Parameters<M>& gradients) {
     const auto dx = saved.gradient;
-    head_loss_and_gradient(backend, p.head_weight(), p.bias, saved.normed, targets, scale, saved.losses, dx,
-                           gradients.head_weight(), gradients.bias, saved.head);
+    head_loss_and_gradient(backend, p.head_matrix().weights(), p.bias, saved.normed, targets, scale, saved.losses, dx,
+                           gradients.head_matrix(), gradients.bias, saved.head);
     NormLayer::backward(backend, pass, p.norm, dx, dx, saved.norm, gradients.norm);
     for_each_block_backwards([&](auto group, Index i, Index number) {
       auto& block = std::get<group>(saved.blocks)[at(i)];
@@ -255,8 +258,8 @@ struct Transformer {
 
   /// After an optimizer step, with the pass of its last micro-batch: what routers move by themselves, in the masters
   /// and in what the layers read.
-  template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void after_step(B& backend, const Pass& pass, const Parameters<T>& p, const Parameters<M>& masters,
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+  static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
                          Saved<T, M>& saved) {
     for_each_layer([&](auto group, Index i, Index) {
       BlockLayer<group>::after_step(backend, pass, std::get<group>(p.layers)[at(i)],
@@ -315,8 +318,8 @@ struct Transformer {
     (std::make_index_sequence<groups>{});
   }
 
-  template <Backend B, class T, class M, class Run>
-  static void run(B& backend, const Pass& pass, const Parameters<T>& p, View<const Token> tokens, Saved<T, M>& saved,
+  template <Backend B, class W, class T, class M, class Run>
+  static void run(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens, Saved<T, M>& saved,
                   Run&& run_block) {
     for (auto& activations : saved.x) activations.rows = pass.rows();
     saved.normed.rows = saved.gradient.rows = pass.rows();
