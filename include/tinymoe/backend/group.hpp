@@ -3,27 +3,36 @@
 /// A Group is a collective of lanes that works on one row: one thread and its vector unit on a CPU, a warp or a block
 /// on a GPU. Row mathematics is written once, as a functor `operator()(Group, row)`, and runs on both.
 ///
-/// Every lane runs the whole functor, so a kernel may do only what is right with many lanes at once:
+/// Every lane runs the whole functor. A kernel is right with any number of lanes if it keeps five rules:
 ///
-///   - It writes memory in `each`, `sum`, `max` and `once` alone: outside of them every lane would do it.
-///   - All lanes make the same calls, in the same order and with the same n. A condition around a call must be the
-///     same for all of them: it depends on the row, on sizes, on a result of `sum` or `max`, or on memory, as below.
-///   - `each` and `once` end in a barrier: all lanes see what was written in them and before.
-///   - `sum` and `max` return to no lane before all lanes have called f for their indices. They are no barrier for what
-///     f writes: until the next `each` or `once` has ended, only the lane that wrote it sees it. That will do for the
-///     next call over the same indices, as index i is the same lane's in each call (i mod size()): a softmax may write
-///     e^x in `sum` and divide it in `each`, but what `once` reads of it must have gone through an `each` first.
-///   - What all lanes read outside of these calls must not be written before an `each` or `once` has ended: a fast lane
-///     would write what a slow one has yet to read.
+/// | rule                                    | right                                | wrong                           |
+/// |-----------------------------------------|--------------------------------------|---------------------------------|
+/// | 1. Memory is written inside `each`,     | group.once([&] { y[0] = s; });       | y[0] = s; // by every lane      |
+/// | `sum`, `max` and `once` only.           |                                      |                                 |
+/// | 2. All lanes make the same calls, with  | if (n == 0) return;                  | if (group.rank() == 0)          |
+/// | the same n, in the same order.          | group.each(n, f);                    |   group.each(n, f);             |
+/// | 3. Another lane sees a write once       | group.each(n, fill);                 | group.sum(n, fill);             |
+/// | `each` or `once` has ended; after `sum` | group.once([&] { use(p[0]); });      | group.once([&] { use(p[0]); }); |
+/// | or `max` only the writing lane sees it. |                                      |                                 |
+/// | 4. What all lanes read between calls is | const T first = x[0];                | if (x[0] > 0)                   |
+/// | not written before a barrier has passed.| group.each(n, [=](Index i) { … });   |   group.each(n, clear_x);       |
+/// | 5. Calls of f for different i are       | group.each(n, [=](Index i) {         | group.each(n, [=](Index i) {    |
+/// | independent.                            |   y[i] = x[i]; });                   |   y[i] = y[i - 1]; });          |
 ///
-/// `each` and `sum` also go through the elements of arrays: f gets those at one index, of an array of constants to be
-/// read, of another one to be read and written, and of `write_only(array)` to be written alone. A GPU then moves 16
-/// bytes at a time, so this is the form for all that goes through a row's memory. Which lane has an index depends on
-/// the arrays, and such a `sum` ends in a barrier, too. What f gets may be a copy, so:
+/// - `each` and `once` end in a barrier. `sum` and `max` return once all lanes have called f, and are no barrier for what
+///   f wrote. So a condition around a call depends on the row, on sizes, on a result of `sum` or `max`, or on memory
+///   that rule 4 allows.
+/// - Index i belongs to the same lane in each call (i mod size()). A softmax may therefore write e^x in `sum` and divide
+///   it in the `each` that follows.
 ///
-///   - f writes each element of a `write_only` array; what it left out would be garbage.
-///   - No two arrays overlap, unless they are the same from the start; then one of them at most is written, and f reads
-///     the other before it writes.
+/// `each` and `sum` also go through arrays: `group.each(n, f, write_only(y), x)` calls f(y[i], x[i]). An array of
+/// constants is read, `write_only(array)` is written, any other one is read and written. A GPU then moves 16 bytes at a
+/// time, so this is the form for all loops over a row's memory. It has rules of its own:
+///
+/// - Which lane has an index depends on the arrays. Such a `sum` ends in a barrier, too.
+/// - f may get copies, so it writes each element of a `write_only` array: what it leaves out is garbage.
+/// - Arrays do not overlap, unless they are the same from the start. Then at most one of them is written, and f reads
+///   the other before it writes.
 
 #include <concepts>
 #include <type_traits>
