@@ -5,25 +5,23 @@
 ///
 /// Every lane runs the whole functor. A kernel is right with any number of lanes if it keeps five rules:
 ///
-/// | rule                                    | right                                | wrong                           |
-/// |-----------------------------------------|--------------------------------------|---------------------------------|
-/// | 1. Memory is written inside `each`,     | group.once([&] { y[0] = s; });       | y[0] = s; // by every lane      |
-/// | `sum`, `max` and `once` only.           |                                      |                                 |
-/// | 2. All lanes make the same calls, with  | if (n == 0) return;                  | if (group.rank() == 0)          |
-/// | the same n, in the same order.          | group.each(n, f);                    |   group.each(n, f);             |
-/// | 3. Another lane sees a write once       | group.each(n, fill);                 | group.sum(n, fill);             |
-/// | `each` or `once` has ended; after `sum` | group.once([&] { use(p[0]); });      | group.once([&] { use(p[0]); }); |
-/// | or `max` only the writing lane sees it. |                                      |                                 |
-/// | 4. What all lanes read between calls is | const T first = x[0];                | if (x[0] > 0)                   |
-/// | not written before a barrier has passed.| group.each(n, [=](Index i) { … });   |   group.each(n, clear_x);       |
-/// | 5. Calls of f for different i are       | group.each(n, [=](Index i) {         | group.each(n, [=](Index i) {    |
-/// | independent.                            |   y[i] = x[i]; });                   |   y[i] = y[i - 1]; });          |
+/// | rule                            | right                                    | wrong                          |
+/// |---------------------------------|------------------------------------------|--------------------------------|
+/// | 1. write in a call only         | `once([&] { *y = s; })`                  | `*y = s`                       |
+/// | 2. all lanes make the same calls| `if (cols == 0) return; each(n, f)`      | `if (rank() == 0) each(n, f)`  |
+/// | 3. a barrier, then others read  | `each(n, fill_x); once(read_x)`          | `sum(n, fill_x); once(read_x)` |
+/// | 4. a barrier, then others write | `v = x[0]; each(n, f); each(n, clear_x)` | `v = x[0]; each(n, clear_x)`   |
+/// | 5. indices are independent      | `each(n, y[i] = x[i])`                   | `each(n, y[i] = y[i - 1])`     |
 ///
-/// - `each` and `once` end in a barrier. `sum` and `max` return once all lanes have called f, and are no barrier for what
-///   f wrote. So a condition around a call depends on the row, on sizes, on a result of `sum` or `max`, or on memory
-///   that rule 4 allows.
-/// - Index i belongs to the same lane in each call (i mod size()). A softmax may therefore write e^x in `sum` and divide
-///   it in the `each` that follows.
+/// 1. Memory is written in `each`, `sum`, `max` and `once` alone. Outside of them every lane would write.
+/// 2. The same calls, in the same order, with the same n. So a condition around a call depends on the row, on sizes, on
+///    a result of `sum` or `max`, or on memory that rule 4 allows.
+/// 3. `each` and `once` end in a barrier: all lanes see what was written before. `sum` and `max` do not: until the next
+///    barrier only the lane that wrote sees it. Index i is the same lane's in each call (i mod size()), so a softmax
+///    may write e^x in `sum` and divide it in the `each` that follows.
+/// 4. What lanes read between calls is not written before an `each` or `once` has ended. A fast lane would overwrite
+///    what a slow one has yet to read.
+/// 5. Calls of f for different i do not depend on one another.
 ///
 /// `each` and `sum` also go through arrays: `group.each(n, f, write_only(y), x)` calls f(y[i], x[i]). An array of
 /// constants is read, `write_only(array)` is written, any other one is read and written. A GPU then moves 16 bytes at a
