@@ -110,7 +110,7 @@ examples::AnyRule optimizer_of(const Recipe& recipe) {
 }
 
 /// What a run must go on with, as its checkpoints keep it. The device is not part of that, but a GPU's precision is.
-nlohmann::json to_json(const Arguments& a, const examples::Device& device) {
+Json to_json(const Arguments& a, const examples::Device& device) {
   const Recipe& recipe = a.recipe;
   return {{"device", examples::kind_of(device)},
           {"precision", examples::precision_of(device)},
@@ -140,7 +140,7 @@ nlohmann::json to_json(const Arguments& a, const examples::Device& device) {
 /// Takes up what a checkpoint keeps of its run; what it does not have stays as it is. Throws FileError for a value of
 /// another kind.
 void take_up(Arguments& a, const path& checkpoint) {
-  const nlohmann::json kept = training_recipe(checkpoint);
+  const Json kept = training_recipe(checkpoint);
   if (kept.is_null()) return;
   const std::string name = (checkpoint / "trainer.json").string();
   const auto take = [&](const char* key, auto& value) {

@@ -251,7 +251,7 @@ TEST_CASE("A model of llama2.c is saved with its tokenizer as a checkpoint", "[l
   load_model(folder / "checkpoint", again);
   CHECK(same_bits(weights_of(again), weights_of(model)));
   CHECK(Llama2cTokenizer::load(folder / "checkpoint" / "tokenizer.json") == tokenizer);
-  const auto config = nlohmann::json::parse(read_bytes(folder / "checkpoint" / "config.json"));
+  const Json config = read_json(folder / "checkpoint" / "config.json");
   CHECK(config["bos_token_id"] == 1);
 }
 

@@ -3,6 +3,7 @@
 
 #include "tinymoe/text/llama2c/tokenizer.hpp"
 
+#include <nlohmann/json.hpp>
 #include <random>
 
 #include "files/bytes.hpp"

@@ -11,16 +11,16 @@
 #include "tinymoe/text/tokenizer.hpp"
 
 using namespace tinymoe;
-using Json = nlohmann::json;
+using Oracle = nlohmann::json;
 
 namespace {
 
 /// The sentence with which a changed copy of a good tokenizer.json is refused; it must name the file.
-std::string refusal(const std::function<void(Json&)>& change) {
+std::string refusal(const std::function<void(Oracle&)>& change) {
   TemporaryFolder folder;
   const auto path = folder / "tokenizer.json";
   small_tokenizer().save(path);
-  Json json = Json::parse(read_bytes(path));
+  Oracle json = Oracle::parse(read_bytes(path));
   change(json);
   write_bytes(path, json.dump());
   const auto message = message_of<FileError>([&] { Tokenizer::load(path); });
@@ -70,40 +70,40 @@ TEST_CASE("GPT-2 becomes a tokenizer.json", "[tokenizer]") {
 }
 
 TEST_CASE("Both forms of merges and the tolerated settings are read", "[tokenizer]") {
-  CHECK(refusal([](Json&) {}) == "");
-  CHECK(refusal([](Json& json) {
+  CHECK(refusal([](Oracle&) {}) == "");
+  CHECK(refusal([](Oracle& json) {
           for (auto& merge : json["model"]["merges"]) {
             const std::string pair = merge;
             merge = {pair.substr(0, pair.find(' ')), pair.substr(pair.find(' ') + 1)};
           }
         }) == "");
-  CHECK(refusal([](Json& json) { json["model"].erase("type"); }) == "");
-  CHECK(refusal([](Json& json) { json["model"]["unk_token"] = "<|endoftext|>"; }) == "");
-  CHECK(refusal([](Json& json) { json["model"]["end_of_word_suffix"] = ""; }) == "");
-  CHECK(refusal([](Json& json) { json["pre_tokenizer"].erase("use_regex"); }) == "");
-  CHECK(refusal([](Json& json) { json["model"]["vocab"].erase("<|endoftext|>"); }) == "");  // in added_tokens alone
-  CHECK(refusal([](Json& json) { json["added_tokens"].clear(); }) == "");                   // in the vocabulary alone
+  CHECK(refusal([](Oracle& json) { json["model"].erase("type"); }) == "");
+  CHECK(refusal([](Oracle& json) { json["model"]["unk_token"] = "<|endoftext|>"; }) == "");
+  CHECK(refusal([](Oracle& json) { json["model"]["end_of_word_suffix"] = ""; }) == "");
+  CHECK(refusal([](Oracle& json) { json["pre_tokenizer"].erase("use_regex"); }) == "");
+  CHECK(refusal([](Oracle& json) { json["model"]["vocab"].erase("<|endoftext|>"); }) == "");  // in added_tokens alone
+  CHECK(refusal([](Oracle& json) { json["added_tokens"].clear(); }) == "");                   // in the vocabulary alone
 }
 
 TEST_CASE("A tokenizer.json of another kind is refused", "[tokenizer]") {
-  CHECK(contains(refusal([](Json& json) { json["model"]["type"] = "Unigram"; }), "type BPE, found \"Unigram\""));
-  CHECK(contains(refusal([](Json& json) { json["normalizer"] = {{"type", "NFC"}}; }), "\"normalizer\" is set"));
-  CHECK(contains(refusal([](Json& json) { json["pre_tokenizer"] = nullptr; }),
+  CHECK(contains(refusal([](Oracle& json) { json["model"]["type"] = "Unigram"; }), "type BPE, found \"Unigram\""));
+  CHECK(contains(refusal([](Oracle& json) { json["normalizer"] = {{"type", "NFC"}}; }), "\"normalizer\" is set"));
+  CHECK(contains(refusal([](Oracle& json) { json["pre_tokenizer"] = nullptr; }),
                  "pre_tokenizer ByteLevel, found \"none\""));
-  CHECK(contains(refusal([](Json& json) { json["pre_tokenizer"]["type"] = "Metaspace"; }), "found \"Metaspace\""));
-  CHECK(contains(refusal([](Json& json) { json["pre_tokenizer"]["add_prefix_space"] = true; }), "add_prefix_space"));
-  CHECK(contains(refusal([](Json& json) { json["pre_tokenizer"]["use_regex"] = false; }), "use_regex"));
-  CHECK(contains(refusal([](Json& json) { json["decoder"] = nullptr; }), "decoder ByteLevel"));
-  CHECK(contains(refusal([](Json& json) { json["model"]["byte_fallback"] = true; }), "byte_fallback"));
-  CHECK(contains(refusal([](Json& json) { json["model"]["ignore_merges"] = true; }), "ignore_merges"));
-  CHECK(contains(refusal([](Json& json) { json["model"]["dropout"] = 0.1; }), "dropout"));
-  CHECK(contains(refusal([](Json& json) { json["model"]["continuing_subword_prefix"] = "##"; }), "prefix"));
-  CHECK(contains(refusal([](Json& json) { json["added_tokens"][0]["special"] = false; }), "is not special"));
+  CHECK(contains(refusal([](Oracle& json) { json["pre_tokenizer"]["type"] = "Metaspace"; }), "found \"Metaspace\""));
+  CHECK(contains(refusal([](Oracle& json) { json["pre_tokenizer"]["add_prefix_space"] = true; }), "add_prefix_space"));
+  CHECK(contains(refusal([](Oracle& json) { json["pre_tokenizer"]["use_regex"] = false; }), "use_regex"));
+  CHECK(contains(refusal([](Oracle& json) { json["decoder"] = nullptr; }), "decoder ByteLevel"));
+  CHECK(contains(refusal([](Oracle& json) { json["model"]["byte_fallback"] = true; }), "byte_fallback"));
+  CHECK(contains(refusal([](Oracle& json) { json["model"]["ignore_merges"] = true; }), "ignore_merges"));
+  CHECK(contains(refusal([](Oracle& json) { json["model"]["dropout"] = 0.1; }), "dropout"));
+  CHECK(contains(refusal([](Oracle& json) { json["model"]["continuing_subword_prefix"] = "##"; }), "prefix"));
+  CHECK(contains(refusal([](Oracle& json) { json["added_tokens"][0]["special"] = false; }), "is not special"));
 }
 
 TEST_CASE("A corrupt vocabulary is refused", "[tokenizer]") {
-  const auto with_id = [](const char* name, Json id) {
-    return refusal([&](Json& json) { json["model"]["vocab"][name] = id; });
+  const auto with_id = [](const char* name, Oracle id) {
+    return refusal([&](Oracle& json) { json["model"]["vocab"][name] = id; });
   };
   CHECK(contains(with_id("lo", 264), "expected token numbers from 0 to 263 without gaps, found 264"));
   CHECK(contains(with_id("lo", 9223372036854775808u), "found 9223372036854775808"));
@@ -116,17 +116,17 @@ TEST_CASE("A corrupt vocabulary is refused", "[tokenizer]") {
   CHECK(contains(with_id("a b", 264), "byte alphabet"));
   CHECK(contains(with_id("中", 264), "found \"中\""));
   CHECK(contains(with_id("", 264), "token 264 is empty"));
-  CHECK(contains(refusal([](Json& json) { json["model"]["vocab"] = Json::array(); }), "expected an object"));
-  CHECK(contains(refusal([](Json& json) { json["model"]["vocab"] = Json::object(); }), "from 0 to 0"));
-  CHECK(contains(refusal([](Json& json) { json["model"].erase("vocab"); }), "\"vocab\" is missing"));
-  CHECK(contains(refusal([](Json& json) { json.erase("model"); }), "\"model\" is missing"));
-  CHECK(contains(refusal([](Json& json) { json["model"] = 3; }), "expected an object"));
-  CHECK(contains(refusal([](Json& json) {
+  CHECK(contains(refusal([](Oracle& json) { json["model"]["vocab"] = Oracle::array(); }), "expected an object"));
+  CHECK(contains(refusal([](Oracle& json) { json["model"]["vocab"] = Oracle::object(); }), "from 0 to 0"));
+  CHECK(contains(refusal([](Oracle& json) { json["model"].erase("vocab"); }), "\"vocab\" is missing"));
+  CHECK(contains(refusal([](Oracle& json) { json.erase("model"); }), "\"model\" is missing"));
+  CHECK(contains(refusal([](Oracle& json) { json["model"] = 3; }), "expected an object"));
+  CHECK(contains(refusal([](Oracle& json) {
                    json["added_tokens"].clear();
                    json["model"]["vocab"].erase("<|endoftext|>");
                  }),
                  "expected the special token <|endoftext|>"));
-  CHECK(contains(refusal([](Json& json) {
+  CHECK(contains(refusal([](Oracle& json) {
                    json["model"]["vocab"].erase("z");
                    json["model"]["vocab"]["zz"] = 89;
                  }),
@@ -134,8 +134,8 @@ TEST_CASE("A corrupt vocabulary is refused", "[tokenizer]") {
 }
 
 TEST_CASE("Corrupt merges and added tokens are refused", "[tokenizer]") {
-  const auto with_merge = [](Json merge) {
-    return refusal([&](Json& json) { json["model"]["merges"].push_back(merge); });
+  const auto with_merge = [](Oracle merge) {
+    return refusal([&](Oracle& json) { json["model"]["merges"].push_back(merge); });
   };
   CHECK(contains(with_merge("qq u"), "unknown token \"qq\""));
   CHECK(contains(with_merge("q u"), "makes \"qu\", which is not an ordinary token"));
@@ -147,13 +147,13 @@ TEST_CASE("Corrupt merges and added tokens are refused", "[tokenizer]") {
   CHECK(contains(with_merge({"t", 1}), "found array"));
   CHECK(contains(with_merge(5), "found 5"));
   CHECK(contains(with_merge("<|endoftext|> a"), "expected an ordinary token"));
-  CHECK(contains(refusal([](Json& json) { json["model"]["merges"] = "t h"; }), "expected an array"));
-  CHECK(contains(refusal([](Json& json) { json["model"].erase("merges"); }), "\"merges\" is missing"));
-  CHECK(contains(refusal([](Json& json) { json["added_tokens"] = 1; }), "expected an array"));
-  CHECK(contains(refusal([](Json& json) { json["added_tokens"] = {1}; }), "content"));
-  CHECK(contains(refusal([](Json& json) { json["added_tokens"][0]["id"] = -5; }), "\"id\""));
-  CHECK(contains(refusal([](Json& json) { json["added_tokens"][0]["id"] = 3; }), "two numbers"));
-  CHECK(contains(refusal([](Json& json) { json["added_tokens"][0]["content"] = 3; }), "\"content\""));
+  CHECK(contains(refusal([](Oracle& json) { json["model"]["merges"] = "t h"; }), "expected an array"));
+  CHECK(contains(refusal([](Oracle& json) { json["model"].erase("merges"); }), "\"merges\" is missing"));
+  CHECK(contains(refusal([](Oracle& json) { json["added_tokens"] = 1; }), "expected an array"));
+  CHECK(contains(refusal([](Oracle& json) { json["added_tokens"] = {1}; }), "content"));
+  CHECK(contains(refusal([](Oracle& json) { json["added_tokens"][0]["id"] = -5; }), "\"id\""));
+  CHECK(contains(refusal([](Oracle& json) { json["added_tokens"][0]["id"] = 3; }), "two numbers"));
+  CHECK(contains(refusal([](Oracle& json) { json["added_tokens"][0]["content"] = 3; }), "\"content\""));
 }
 
 TEST_CASE("A file that is no tokenizer.json is refused", "[tokenizer]") {
@@ -198,7 +198,7 @@ TEST_CASE("GPT-2's pair of files is checked as well", "[tokenizer]") {
   TemporaryFolder folder;
   const auto tokenizer = small_tokenizer();
   tokenizer.save(folder / "tokenizer.json");
-  const Json vocabulary = Json::parse(read_bytes(folder / "tokenizer.json"))["model"]["vocab"];
+  const Oracle vocabulary = Oracle::parse(read_bytes(folder / "tokenizer.json"))["model"]["vocab"];
   const auto vocab = folder / "vocab.json", merges = folder / "merges.txt";
   write_bytes(vocab, vocabulary.dump());
   write_bytes(merges, "#version: 0.2\r\nt h\r\nth e\r\nĠ the\r\nl o\nlo w\n\ne r\na a");

@@ -22,9 +22,7 @@ StepReport run(const FitOptions& options, const AnyOptimizer<Cpu>& optimizer = A
   return trainer.fit(tiny_data(), options);
 }
 
-nlohmann::json state_of(const std::filesystem::path& path) {
-  return nlohmann::json::parse(read_bytes(path / "trainer.json"));
-}
+Json state_of(const std::filesystem::path& path) { return read_json(path / "trainer.json"); }
 
 FitOptions options_for(const TemporaryFolder& root, Index steps) {
   return {.batch = 2,
@@ -59,7 +57,7 @@ TEST_CASE("The best checkpoint is that of the lowest validation loss", "[checkpo
   CHECK(state_of(root / "latest")["step"] == 20);
   for (const char* name : {"best", "latest"}) {
     CHECK(state_of(root / name)["best_step"] == best->first);
-    CHECK(state_of(root / name)["best_loss"].get<double>() == best->second);
+    CHECK(state_of(root / name)["best_loss"].number() == best->second);
   }
   CHECK(read_bytes(root / "weights/model.safetensors") == read_bytes(root / "best/model.safetensors"));
   CHECK(entries_in(root / "weights") == 3);

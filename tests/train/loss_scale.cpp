@@ -24,9 +24,7 @@ static_assert(needs_loss_scale<float16> && !needs_loss_scale<bfloat16> && !needs
 
 constexpr float infinite = std::numeric_limits<float>::infinity();
 
-nlohmann::json state_of(const std::filesystem::path& path) {
-  return nlohmann::json::parse(read_bytes(path / "trainer.json"));
-}
+Json state_of(const std::filesystem::path& path) { return read_json(path / "trainer.json"); }
 
 /// Makes a checkpoint look as if its run had come to another scale.
 void set_scale(const std::filesystem::path& path, double scale, Index good_steps) {

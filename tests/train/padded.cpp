@@ -137,7 +137,7 @@ TEST_CASE("A run on padded stories learns, counts their tokens and resumes to th
   run(padded_options(6, root / "parts"), 3);
   CHECK(same_bits(run(padded_options(6, root / "parts")), whole));
   CHECK(read_bytes(root / "parts/optimizer.safetensors") == read_bytes(root / "whole/optimizer.safetensors"));
-  const auto state = nlohmann::json::parse(read_bytes(root / "whole/trainer.json"));
+  const Json state = read_json(root / "whole/trainer.json");
   CHECK(state["batching"] == "padded");
   // Stories of fewer than 16 tokens, and longer ones that are cut.
   Index tokens = 0;

@@ -2,7 +2,6 @@
 /// @file
 /// config.json: what an architecture is, in the words of the hub where it is a Mixtral, and in full in any case.
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <typeinfo>
 
@@ -26,11 +25,11 @@ std::string part_name() {
 
 template <class K>
 struct Describe {
-  static nlohmann::json text() { return {{"type", part_name<K>()}}; }
+  static Json text() { return {{"type", part_name<K>()}}; }
 };
 template <class... Options>
 struct Describe<Attention<Options...>> {
-  static nlohmann::json text() {
+  static Json text() {
     using A = Attention<Options...>;
     using Position = typename A::Position;
     return {{"type", "attention"},
@@ -46,9 +45,9 @@ struct Describe<Attention<Options...>> {
 };
 template <Index E, Index K, class... Options>
 struct Describe<Router<E, K, Options...>> {
-  static nlohmann::json text() {
+  static Json text() {
     using R = Router<E, K, Options...>;
-    nlohmann::json capacity = nullptr;
+    Json capacity = nullptr;
     if constexpr (R::has_capacity) {
       capacity =
           static_cast<double>(R::CapacityOption::numerator) / static_cast<double>(R::CapacityOption::denominator);
@@ -60,15 +59,15 @@ struct Describe<Router<E, K, Options...>> {
 };
 template <class X>
 struct Describe<Shared<X>> {
-  static nlohmann::json text() { return Describe<X>::text(); }
+  static Json text() { return Describe<X>::text(); }
 };
 template <>
 struct Describe<NoShared> {
-  static nlohmann::json text() { return nullptr; }
+  static Json text() { return nullptr; }
 };
 template <class... Options>
 struct Describe<Expert<Options...>> {
-  static nlohmann::json text() {
+  static Json text() {
     using X = Expert<Options...>;
     return {{"type", "feed_forward"},
             {"activation", part_name<typename X::Activation>()},
@@ -78,10 +77,10 @@ struct Describe<Expert<Options...>> {
 };
 
 template <class K>
-nlohmann::json describe_block() {
-  nlohmann::json block = {{"norm", Describe<typename K::Norm>::text()},
-                          {"attention", Describe<typename K::AttentionType>::text()},
-                          {"expert", Describe<typename K::Expert>::text()}};
+Json describe_block() {
+  Json block = {{"norm", Describe<typename K::Norm>::text()},
+                {"attention", Describe<typename K::AttentionType>::text()},
+                {"expert", Describe<typename K::Expert>::text()}};
   if constexpr (K::is_mixture) {
     block["router"] = Describe<typename K::Router>::text();
     block["router"]["experts"] = K::Router::experts;
@@ -92,7 +91,7 @@ nlohmann::json describe_block() {
 }
 
 template <class Group>
-nlohmann::json describe_group() {
+Json describe_group() {
   auto block = describe_block<typename Group::Block>();
   block["count"] = Group::count;
   return block;
@@ -115,19 +114,21 @@ inline constexpr bool is_mixtral_block<MoEBlock<RmsNorm, Attention<A...>, Router
 
 /// The architecture in full: every option that changes a shape or a formula.
 template <class Arch>
-nlohmann::json describe() {
-  nlohmann::json layers = nlohmann::json::array();
+Json describe() {
+  Json layers = Json::array();
   [&]<std::size_t... g>(std::index_sequence<g...>) {
     (layers.push_back(detail::describe_group<std::tuple_element_t<g, typename Arch::Groups>>()), ...);
   }
   (std::make_index_sequence<std::tuple_size_v<typename Arch::Groups>>{});
-  return {{"vocab", Arch::vocab},
-          {"context", Arch::context},
-          {"width", Arch::width},
-          {"layers", layers},
-          {"final_norm", detail::Describe<typename Arch::FinalNormType>::text()},
-          {"tied_head", Arch::tied},
-          {"head_bias", Arch::head_bias}};
+  Json described = {{"vocab", Arch::vocab},
+                    {"context", Arch::context},
+                    {"width", Arch::width},
+                    {"layers", layers},
+                    {"final_norm", detail::Describe<typename Arch::FinalNormType>::text()},
+                    {"tied_head", Arch::tied},
+                    {"head_bias", Arch::head_bias}};
+  described.sort_keys();
+  return described;
 }
 
 /// Whether the hub's MixtralForCausalLM computes the same.
@@ -140,34 +141,34 @@ constexpr bool is_mixtral() {
 
 /// config.json's content.
 template <class Arch>
-nlohmann::json config_json(const Settings& settings, Token end_of_story) {
-  nlohmann::json file = {{"architectures", {is_mixtral<Arch>() ? "MixtralForCausalLM" : "TinymoeForCausalLM"}},
-                         {"model_type", is_mixtral<Arch>() ? "mixtral" : "tinymoe"},
-                         {"torch_dtype", "float32"},
-                         {"vocab_size", Arch::vocab},
-                         {"hidden_size", Arch::width},
-                         {"num_hidden_layers", Arch::layers},
-                         {"max_position_embeddings", Arch::context},
-                         {"tie_word_embeddings", Arch::tied},
-                         {"rms_norm_eps", settings.norm_epsilon},
-                         {"rope_theta", settings.rope_theta},
-                         {"router_aux_loss_coef", settings.balance_weight},
-                         {"router_z_loss_coef", settings.z_weight},
-                         {"output_router_logits", false},
-                         {"router_jitter_noise", 0.0},
-                         {"attention_dropout", settings.attention_dropout},
-                         {"initializer_range", 0.02},
-                         {"bos_token_id", end_of_story},
-                         {"eos_token_id", end_of_story},
-                         {"pad_token_id", nullptr},
-                         {"tinymoe", describe<Arch>()},
-                         {"tinymoe_settings",
-                          {{"balance_over_step", settings.balance_over_step},
-                           {"dropout", settings.dropout},
-                           {"expert_dropout", settings.expert_dropout},
-                           {"jitter", settings.jitter},
-                           {"bias_rate", settings.bias_rate},
-                           {"routing_mass", settings.routing_mass}}}};
+Json config_json(const Settings& settings, Token end_of_story) {
+  Json file = {{"architectures", {is_mixtral<Arch>() ? "MixtralForCausalLM" : "TinymoeForCausalLM"}},
+               {"model_type", is_mixtral<Arch>() ? "mixtral" : "tinymoe"},
+               {"torch_dtype", "float32"},
+               {"vocab_size", Arch::vocab},
+               {"hidden_size", Arch::width},
+               {"num_hidden_layers", Arch::layers},
+               {"max_position_embeddings", Arch::context},
+               {"tie_word_embeddings", Arch::tied},
+               {"rms_norm_eps", settings.norm_epsilon},
+               {"rope_theta", settings.rope_theta},
+               {"router_aux_loss_coef", settings.balance_weight},
+               {"router_z_loss_coef", settings.z_weight},
+               {"output_router_logits", false},
+               {"router_jitter_noise", 0.0},
+               {"attention_dropout", settings.attention_dropout},
+               {"initializer_range", 0.02},
+               {"bos_token_id", end_of_story},
+               {"eos_token_id", end_of_story},
+               {"pad_token_id", nullptr},
+               {"tinymoe", describe<Arch>()},
+               {"tinymoe_settings",
+                {{"balance_over_step", settings.balance_over_step},
+                 {"dropout", settings.dropout},
+                 {"expert_dropout", settings.expert_dropout},
+                 {"jitter", settings.jitter},
+                 {"bias_rate", settings.bias_rate},
+                 {"routing_mass", settings.routing_mass}}}};
   if constexpr (is_mixtral<Arch>()) {
     using Block = typename std::tuple_element_t<0, typename Arch::Groups>::Block;
     using A = typename Block::AttentionType;
@@ -176,19 +177,20 @@ nlohmann::json config_json(const Settings& settings, Token end_of_story) {
     file["num_key_value_heads"] = A::kv_heads;
     file["head_dim"] = A::template Layer<Arch::width>::head_dim;
     file["hidden_act"] = "silu";
-    file["sliding_window"] = A::window > 0 ? nlohmann::json(A::window) : nlohmann::json(nullptr);
+    file["sliding_window"] = A::window > 0 ? Json(A::window) : Json();
     file["num_local_experts"] = Block::Router::experts;
     file["num_experts_per_tok"] = Block::Router::choices;
   }
+  file.sort_keys();
   return file;
 }
 
 namespace detail {
 
 /// The settings of a config.json; what it does not say has its default.
-inline Settings read_settings(const nlohmann::json& file, const std::string& name) {
+inline Settings read_settings(const Json& file, const std::string& name) {
   Settings settings;
-  const auto read = [&](const nlohmann::json& from, const char* key, auto& value) {
+  const auto read = [&](const Json& from, const char* key, auto& value) {
     value = json_field_or<std::remove_reference_t<decltype(value)>>(from, key, name, value);
   };
   read(file, "rms_norm_eps", settings.norm_epsilon);
@@ -198,7 +200,7 @@ inline Settings read_settings(const nlohmann::json& file, const std::string& nam
   read(file, "router_z_loss_coef", settings.z_weight);
   read(file, "attention_dropout", settings.attention_dropout);
   if (file.contains("tinymoe_settings")) {
-    const auto& own = file["tinymoe_settings"];
+    const Json& own = file["tinymoe_settings"];
     read(own, "balance_over_step", settings.balance_over_step);
     read(own, "dropout", settings.dropout);
     read(own, "expert_dropout", settings.expert_dropout);
@@ -215,17 +217,14 @@ inline Settings read_settings(const nlohmann::json& file, const std::string& nam
 }
 
 /// Throws MismatchError for what a file from the hub may ask for and tinymoe does not compute.
-inline void check_foreign(const nlohmann::json& file, const std::string& name) {
-  const auto refuse = [&](const nlohmann::json& found, const char* key, const char* known) {
+inline void check_foreign(const Json& file, const std::string& name) {
+  const auto refuse = [&](const Json& found, const char* key, const char* known) {
     fail<MismatchError>(name, ": ", key, " is ", found.dump(), "; tinymoe knows ", known);
   };
   if (file.contains("hidden_act") && file["hidden_act"] != "silu") refuse(file["hidden_act"], "hidden_act", "\"silu\"");
-  if (file.contains("rope_scaling") && !file["rope_scaling"].is_null()) {
-    refuse(file["rope_scaling"], "rope_scaling", "none");
-  }
-  if (file.contains("rope_parameters") && file["rope_parameters"].is_object() &&
-      file["rope_parameters"].value("rope_type", nlohmann::json("default")) != "default") {
-    refuse(file["rope_parameters"]["rope_type"], "rope_parameters.rope_type", "\"default\"");
+  if (!file["rope_scaling"].is_null()) refuse(file["rope_scaling"], "rope_scaling", "none");
+  if (const Json* type = file["rope_parameters"].find("rope_type"); type != nullptr && *type != "default") {
+    refuse(*type, "rope_parameters.rope_type", "\"default\"");
   }
 }
 
@@ -235,27 +234,25 @@ inline void check_foreign(const nlohmann::json& file, const std::string& name) {
 /// Throws FileError for a file that cannot be read, MismatchError naming the file and the first field that differs.
 template <class Arch>
 Settings read_config(const std::filesystem::path& path) {
-  const auto file = read_json(path, std::size_t{1} << 20);
-  const auto expected = config_json<Arch>({}, 0);
-  const auto check = [&](const nlohmann::json& found, const nlohmann::json& wanted, const std::string& where) {
+  const Json file = read_json(path, std::size_t{1} << 20);
+  const Json expected = config_json<Arch>({}, 0);
+  const auto check = [&](const Json& found, const Json& wanted, const std::string& where) {
     if (found == wanted) return;
     fail<MismatchError>(path.string(), ": ", where, " is ", found.dump(), "; this program's model has ", wanted.dump());
   };
   const std::string name = path.string();
-  if (file.is_object() && file.contains("tinymoe")) {
-    const auto& found = file["tinymoe"];
-    for (const auto& [key, wanted] : expected["tinymoe"].items()) {
+  if (file.contains("tinymoe")) {
+    const Json& found = file["tinymoe"];
+    for (const auto& [key, wanted] : expected["tinymoe"].members()) {
       check(json_member(found, key, name), wanted, "the architecture's \"" + key + "\"");
     }
   } else {
     // A file from elsewhere: the fields of the hub.
-    if (file.is_object()) detail::check_foreign(file, name);
+    detail::check_foreign(file, name);
     for (const char* key :
          {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads",
           "num_key_value_heads", "num_local_experts", "num_experts_per_tok", "tie_word_embeddings", "sliding_window"}) {
-      if (expected.contains(key)) {
-        check(file.is_object() && file.contains(key) ? file[key] : nlohmann::json(nullptr), expected[key], key);
-      }
+      if (expected.contains(key)) check(file[key], expected[key], key);
     }
   }
   return detail::read_settings(file, name);

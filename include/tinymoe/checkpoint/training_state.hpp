@@ -5,10 +5,9 @@
 #include <limits>
 #include <string>
 
-#include <nlohmann/json.hpp>
-
 #include "tinymoe/core/loss_scale.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/data_order.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -25,7 +24,7 @@ struct TrainingState {
   LossScale loss_scale = {};                                   // float16; other types keep it as it is
   double best_loss = std::numeric_limits<double>::infinity();  // of the validations so far
   Index best_step = -1;                                        // when; -1: none yet
-  nlohmann::json recipe = nullptr;                             // FitOptions::recipe
+  Json recipe = nullptr;                                       // FitOptions::recipe
 };
 
 }  // namespace tinymoe::inline v0_1

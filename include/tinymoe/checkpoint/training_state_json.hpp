@@ -7,8 +7,6 @@
 #include <filesystem>
 #include <string>
 
-#include <nlohmann/json.hpp>
-
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
@@ -18,27 +16,29 @@ namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
-inline nlohmann::json to_json(const TrainingState& state) {
-  return {{"version", 2},
-          {"optimizer", state.optimizer},
-          {"moments", state.moments},
-          {"step", state.step},
-          {"tokens", state.tokens},
-          {"seconds", state.seconds},
-          {"seed", state.data.seed},
-          {"batch", state.data.batch},
-          {"time", state.data.time},
-          {"accumulation", state.data.accumulation},
-          {"batching", DataOrder::name(state.data.batching)},
-          {"data_tokens", state.data.tokens},
-          {"data_fingerprint", state.data.fingerprint},
-          {"average", state.average},
-          {"averages", state.averages},
-          {"loss_scale", state.loss_scale.value},
-          {"loss_scale_steps", state.loss_scale.good_steps},
-          {"best_loss", state.best_step >= 0 ? nlohmann::json(state.best_loss) : nlohmann::json(nullptr)},
-          {"best_step", state.best_step},
-          {"recipe", state.recipe}};
+inline Json to_json(const TrainingState& state) {
+  Json file = {{"version", 2},
+               {"optimizer", state.optimizer},
+               {"moments", state.moments},
+               {"step", state.step},
+               {"tokens", state.tokens},
+               {"seconds", state.seconds},
+               {"seed", state.data.seed},
+               {"batch", state.data.batch},
+               {"time", state.data.time},
+               {"accumulation", state.data.accumulation},
+               {"batching", DataOrder::name(state.data.batching)},
+               {"data_tokens", state.data.tokens},
+               {"data_fingerprint", state.data.fingerprint},
+               {"average", state.average},
+               {"averages", state.averages},
+               {"loss_scale", state.loss_scale.value},
+               {"loss_scale_steps", state.loss_scale.good_steps},
+               {"best_loss", state.best_step >= 0 ? Json(state.best_loss) : Json()},
+               {"best_step", state.best_step},
+               {"recipe", state.recipe}};
+  file.sort_keys();
+  return file;
 }
 
 /// The state in a checkpoint's folder. Throws FileError for a folder without one, and for one that cannot be.
@@ -49,7 +49,7 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
     fail<FileError>(folder.string(), ": holds weights only and no training state (trainer.json is missing), so that ",
                     "no run can be resumed from it; load_model starts a new one with its weights");
   }
-  const auto file = read_json(path, std::size_t{1} << 20);
+  const Json file = read_json(path, std::size_t{1} << 20);
   if (json_field<Index>(file, "version", name) != 2) fail<MismatchError>(name, ": is of another version of tinymoe");
   TrainingState state;
   state.optimizer = json_field<std::string>(file, "optimizer", name);
@@ -72,7 +72,7 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
     state.loss_scale.good_steps = json_field<Index>(file, "loss_scale_steps", name);
   }
   state.best_step = json_field<Index>(file, "best_step", name);
-  if (file.contains("recipe")) state.recipe = file["recipe"];
+  state.recipe = file["recipe"];
   if (state.best_step >= 0) state.best_loss = json_field<double>(file, "best_loss", name);
   if (state.step < 0 || state.step > (Index{1} << 40)) {
     fail<FileError>(name, ": \"step\": expected a number from 0 to 2^40, found ", state.step);
@@ -97,7 +97,7 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
 
 /// What the program that trained a checkpoint wants to find again: its FitOptions::recipe, null if it gave none. Throws
 /// FileError, and MismatchError for another version's.
-inline nlohmann::json training_recipe(const std::filesystem::path& checkpoint) {
+inline Json training_recipe(const std::filesystem::path& checkpoint) {
   return detail::read_state(resolve_folder(checkpoint)).recipe;
 }
 

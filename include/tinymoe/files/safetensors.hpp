@@ -10,7 +10,6 @@
 #include <functional>
 #include <initializer_list>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
@@ -58,7 +57,7 @@ class Safetensors {
     if (!text.starts_with('{')) fail<FileError>(name(), ": the header is not a JSON object");
     const auto header = parse_json(text, name(), 4);
     data_ = bytes.subspan(sizeof length + static_cast<std::size_t>(length));
-    for (const auto& [key, value] : header.items()) {
+    for (const auto& [key, value] : header.members()) {
       if (key == "__metadata__") {
         read_metadata(value);
       } else {
@@ -106,14 +105,14 @@ class Safetensors {
  private:
   std::string name() const { return file_.path().string(); }
 
-  void read_metadata(const nlohmann::json& value) {
+  void read_metadata(const Json& value) {
     if (!value.is_object()) fail<FileError>(name(), ": __metadata__ is not an object of strings");
-    for (const auto& [key, text] : value.items()) {
+    for (const auto& [key, text] : value.members()) {
       metadata_.emplace(key, json_value<std::string>(text, key, name() + ": __metadata__"));
     }
   }
 
-  StoredTensorView read_tensor(const std::string& key, const nlohmann::json& value) const {
+  StoredTensorView read_tensor(const std::string& key, const Json& value) const {
     const std::string where = name() + ": tensor " + key;
     StoredTensorView tensor;
     const auto type_name = json_field<std::string>(value, "dtype", where);
@@ -122,13 +121,13 @@ class Safetensors {
     tensor.type = *type;
     const auto& shape = json_member(value, "shape", where);
     if (!shape.is_array()) fail<FileError>(where, ": shape is not a list");
-    for (const auto& extent : shape) {
+    for (const Json& extent : shape.items()) {
       tensor.shape.push_back(json_value<Index>(extent, "shape", where));
     }
     const auto& offsets = json_member(value, "data_offsets", where);
     if (!offsets.is_array() || offsets.size() != 2) fail<FileError>(where, ": data_offsets are not two numbers");
-    const auto begin = json_value<std::uint64_t>(offsets[0], "data_offsets", where);
-    const auto end = json_value<std::uint64_t>(offsets[1], "data_offsets", where);
+    const auto begin = json_value<std::uint64_t>(offsets.items()[0], "data_offsets", where);
+    const auto end = json_value<std::uint64_t>(offsets.items()[1], "data_offsets", where);
     if (begin > end || end > data_.size()) {
       fail<FileError>(where, ": data_offsets [", begin, ", ", end, "] lie outside the ", data_.size(),
                       " bytes of data; is the file cut?");

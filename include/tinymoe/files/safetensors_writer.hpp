@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <limits>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <span>
@@ -22,6 +21,7 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/json_value.hpp"
 #include "tinymoe/files/stored_type.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -79,7 +79,11 @@ class SafetensorsWriter {
   SafetensorsWriter(FileWriter& file, std::vector<StoredTensor> tensors, const Metadata& metadata = {})
       : file_(file), tensors_(std::move(tensors)) {
     std::string header = "{";
-    if (!metadata.empty()) header.append("\"__metadata__\":").append(json_text(metadata));
+    if (!metadata.empty()) {
+      Json written = Json::object();
+      for (const auto& [key, value] : metadata) written.append(key, value);
+      header.append("\"__metadata__\":").append(json_text(written));
+    }
     std::set<std::string_view> names;
     std::uint64_t offset = 0;
     for (const auto& tensor : tensors_) {
@@ -89,9 +93,11 @@ class SafetensorsWriter {
       const auto bytes = detail::tensor_bytes(tensor.type, tensor.shape);
       if (!bytes) fail<FileError>(where(tensor.name), "the shape ", shape_text(tensor.shape), " is impossible");
       bytes_.push_back(*bytes);
+      Json shape = Json::array();
+      for (const Index extent : tensor.shape) shape.push_back(extent);
       header.append(header.size() > 1 ? "," : "").append(json_text(tensor.name)).append(":{\"dtype\":\"");
-      header.append(stored_type_name(tensor.type)).append("\",\"shape\":").append(json_text(tensor.shape));
-      header.append(",\"data_offsets\":").append(json_text(std::array{offset, offset + *bytes})).append("}");
+      header.append(stored_type_name(tensor.type)).append("\",\"shape\":").append(json_text(shape));
+      header.append(",\"data_offsets\":").append(json_text({offset, offset + *bytes})).append("}");
       offset += *bytes;
     }
     header += "}";
@@ -147,11 +153,10 @@ class SafetensorsWriter {
     return file_.path().string() + ": tensor " + std::string(tensor) + ": ";
   }
 
-  template <class T>
-  std::string json_text(const T& value) const {
+  std::string json_text(const Json& value) const {
     try {
-      return nlohmann::json(value).dump();
-    } catch (const nlohmann::json::exception&) {
+      return value.dump();
+    } catch (const TextError&) {
       fail<FileError>(file_.path().string(), ": a tensor's name or the metadata is not UTF-8 text");
     }
   }

@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "tinymoe/text/unicode.hpp"
+#include "tinymoe/core/utf8.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 

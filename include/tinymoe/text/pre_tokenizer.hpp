@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "tinymoe/core/utf8.hpp"
 #include "tinymoe/text/unicode.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -62,14 +63,14 @@ inline std::size_t end_of_piece(std::string_view text, std::size_t at) {
     if (const std::size_t length = detail::contraction_length(text, at)) return at + length;
   }
   detail::Character next = detail::character_at(text, at);
-  if (next.kind != CharacterClass::space) return detail::end_of_run(text, at + next.length, next.kind);
+  if (next.kind != detail::CharacterClass::space) return detail::end_of_run(text, at + next.length, next.kind);
   if (text[at] == ' ' && at + 1 < text.size()) {
     const detail::Character word = detail::character_at(text, at + 1);
-    if (word.kind != CharacterClass::space) return detail::end_of_run(text, at + 1 + word.length, word.kind);
+    if (word.kind != detail::CharacterClass::space) return detail::end_of_run(text, at + 1 + word.length, word.kind);
   }
   // `\s+(?!\S)`: white space leaves its last character to the word that follows, unless it is all there is.
   std::size_t last = at, end = at + next.length;
-  while (end < text.size() && (next = detail::character_at(text, end)).kind == CharacterClass::space) {
+  while (end < text.size() && (next = detail::character_at(text, end)).kind == detail::CharacterClass::space) {
     last = end;
     end += next.length;
   }

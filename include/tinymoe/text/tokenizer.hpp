@@ -208,7 +208,7 @@ inline Tokenizer::State::State(TokenizerParts given) : parts(std::move(given)), 
     const auto& [bytes, special] = vocabulary[id];
     const std::string name = detail::spelled(vocabulary[id]);
     if (bytes.empty()) fail<TextError>("token ", id, " is empty");
-    if (special && find_invalid_utf8(bytes) != std::string_view::npos) {
+    if (special && detail::find_invalid_utf8(bytes) != std::string_view::npos) {
       fail<TextError>("the name of the special token ", id, " is not UTF-8");
     }
     if (!names.insert(name).second) fail<TextError>("the token ", detail::quoted(name), " is there twice");

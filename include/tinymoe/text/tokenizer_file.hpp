@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -118,18 +117,15 @@ class TokenizerPartsBuilder {
 };
 
 /// Fails unless a member that would change the encoding is absent, null or one of the harmless values.
-inline void expect_absent(const nlohmann::json& object, const char* key, const std::string& file,
-                          std::initializer_list<nlohmann::json> harmless = {}) {
-  const auto found = object.find(key);
-  if (found == object.end() || found->is_null()) return;
-  for (const auto& value : harmless) {
-    if (*found == value) return;
-  }
+inline void expect_absent(const Json& object, const char* key, const std::string& file,
+                          std::initializer_list<Json> harmless = {}) {
+  const Json& found = object[key];
+  if (found.is_null() || std::find(harmless.begin(), harmless.end(), found) != harmless.end()) return;
   fail<FileError>(file, ": \"", key, "\" is set, which tinymoe's byte-level BPE does not have");
 }
 
 /// Fails unless `object[key]` is a component of the type `expected`.
-inline const nlohmann::json& expect_component(const nlohmann::json& object, const char* key, const char* expected,
+inline const Json& expect_component(const Json& object, const char* key, const char* expected,
                                               const std::string& file) {
   const auto& component = json_member(object, key, file);
   const auto type = component.is_null() ? std::string("none") : json_field<std::string>(component, "type", file);
@@ -137,11 +133,15 @@ inline const nlohmann::json& expect_component(const nlohmann::json& object, cons
   return component;
 }
 
-inline void read_added_tokens(const nlohmann::json& root, const std::string& file, TokenizerPartsBuilder& builder) {
-  const auto found = root.find("added_tokens");
-  if (found == root.end() || found->is_null()) return;
-  if (!found->is_array()) fail<FileError>(file, ": \"added_tokens\": expected an array, found ", json_found(*found));
-  for (const auto& token : *found) {
+inline bool is_pair_of_strings(const Json& value) {
+  return value.is_array() && value.size() == 2 && value.items()[0].is_string() && value.items()[1].is_string();
+}
+
+inline void read_added_tokens(const Json& root, const std::string& file, TokenizerPartsBuilder& builder) {
+  const Json& found = root["added_tokens"];
+  if (found.is_null()) return;
+  if (!found.is_array()) fail<FileError>(file, ": \"added_tokens\": expected an array, found ", json_found(found));
+  for (const Json& token : found.items()) {
     auto content = json_field<std::string>(token, "content", file);
     if (!json_field_or<bool>(token, "special", file, false)) {
       fail<FileError>(file, ": the added token ", quoted(content),
@@ -155,7 +155,7 @@ inline void read_added_tokens(const nlohmann::json& root, const std::string& fil
 /// Throws FileError for anything that cannot be read, or that tinymoe would encode in another way.
 inline TokenizerParts read_tokenizer_json(const std::filesystem::path& path) {
   const std::string file = path.string();
-  const nlohmann::json root = read_json(path, tokenizer_size_limit);
+  const Json root = read_json(path, tokenizer_size_limit);
   const auto& model = json_member(root, "model", file);
   if (const auto type = json_field_or<std::string>(model, "type", file, "BPE"); type != "BPE") {
     fail<FileError>(file, ": expected a model of the type BPE, found ", quoted(type));
@@ -178,18 +178,17 @@ inline TokenizerParts read_tokenizer_json(const std::filesystem::path& path) {
   TokenizerPartsBuilder builder(file);
   const auto& tokens = json_member(model, "vocab", file);
   if (!tokens.is_object()) fail<FileError>(file, ": \"vocab\": expected an object, found ", json_found(tokens));
-  for (const auto& [name, id] : tokens.items()) builder.add(name, json_value<std::uint64_t>(id, name, file), false);
+  for (const auto& [name, id] : tokens.members()) builder.add(name, json_value<std::uint64_t>(id, name, file), false);
   read_added_tokens(root, file, builder);
   TokenizerParts parts{builder.vocabulary(), {}};
 
   const auto& merges = json_member(model, "merges", file);
   if (!merges.is_array()) fail<FileError>(file, ": \"merges\": expected an array, found ", json_found(merges));
-  for (const auto& merge : merges) {
+  for (const Json& merge : merges.items()) {
     if (merge.is_string()) {
-      parts.merges.push_back(builder.merge(merge.get_ref<const std::string&>()));
-    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      parts.merges.push_back(
-          {builder.find(merge[0].get_ref<const std::string&>()), builder.find(merge[1].get_ref<const std::string&>())});
+      parts.merges.push_back(builder.merge(merge.string()));
+    } else if (is_pair_of_strings(merge)) {
+      parts.merges.push_back({builder.find(merge.items()[0].string()), builder.find(merge.items()[1].string())});
     } else {
       fail<FileError>(file, ": expected merges as \"left right\" or [\"left\", \"right\"], found ", json_found(merge));
     }
@@ -201,9 +200,9 @@ inline TokenizerParts read_tokenizer_json(const std::filesystem::path& path) {
 inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json,
                                       const std::filesystem::path& merges_txt) {
   TokenizerPartsBuilder tokens(vocab_json.string());
-  const nlohmann::json root = read_json(vocab_json, tokenizer_size_limit);
+  const Json root = read_json(vocab_json, tokenizer_size_limit);
   if (!root.is_object()) fail<FileError>(vocab_json.string(), ": expected an object, found ", json_found(root));
-  for (const auto& [name, id] : root.items()) {
+  for (const auto& [name, id] : root.members()) {
     tokens.add(name, json_value<std::uint64_t>(id, name, vocab_json.string()), false);
   }
   TokenizerParts parts{tokens.vocabulary(), {}};
@@ -229,7 +228,7 @@ inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json,
 
 /// Writes tokenizer.json, so that a crash leaves the old file or the new one. Throws FileError if it cannot be written.
 inline void write_tokenizer_json(const std::filesystem::path& path, const TokenizerParts& parts) {
-  const auto quote = [](const std::string& text) { return nlohmann::json(text).dump(); };
+  const auto quote = [](const std::string& text) { return Json(text).dump(); };
   std::vector<std::string> names;
   std::string added, vocabulary, merges;
   for (std::size_t id = 0; id < parts.vocabulary.size(); ++id) {

@@ -1,19 +1,15 @@
 #pragma once
 /// @file
-/// As much of Unicode as GPT-2's pre-tokenizer asks for: UTF-8, and which code points are letters, numbers and spaces.
+/// As much of Unicode as GPT-2's pre-tokenizer asks for: which code points are letters, numbers and spaces.
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <iterator>
-#include <string_view>
 
 #include "tinymoe/text/unicode_tables.hpp"
 
-namespace tinymoe::inline v0_1 {
-
-namespace detail {
+namespace tinymoe::inline v0_1::detail {
 
 template <std::size_t N>
 constexpr bool in_ranges(const CodePointRange (&ranges)[N], std::uint32_t code_point) {
@@ -23,18 +19,16 @@ constexpr bool in_ranges(const CodePointRange (&ranges)[N], std::uint32_t code_p
   return after != std::begin(ranges) && code_point <= std::prev(after)->last;
 }
 
-}  // namespace detail
-
 /// Whether a code point has the Unicode property L, as `\p{L}` asks.
 constexpr bool is_letter(char32_t code_point) {
   if (code_point < 0x80) return (code_point | 0x20u) >= 'a' && (code_point | 0x20u) <= 'z';
-  return detail::in_ranges(detail::letter_ranges, code_point);
+  return in_ranges(letter_ranges, code_point);
 }
 
 /// Whether a code point has the Unicode property N, as `\p{N}` asks.
 constexpr bool is_number(char32_t code_point) {
   if (code_point < 0x80) return code_point >= '0' && code_point <= '9';
-  return detail::in_ranges(detail::number_ranges, code_point);
+  return in_ranges(number_ranges, code_point);
 }
 
 /// Whether a code point has the Unicode property White_Space, as `\s` asks.
@@ -55,71 +49,4 @@ constexpr CharacterClass character_class(char32_t code_point) {
   return is_space(code_point) ? CharacterClass::space : CharacterClass::other;
 }
 
-/// What `decode_utf8` gives for a byte that starts no valid UTF-8 sequence; no code point has this value.
-inline constexpr char32_t invalid_code_point = 0x110000;
-
-/// A code point and the number of bytes it was written with.
-struct DecodedCodePoint {
-  char32_t value = invalid_code_point;
-  std::uint32_t length = 1;
-};
-
-/// The code point that starts at byte `at < text.size()`; where the bytes are not UTF-8 (cut, overlong, a surrogate,
-/// beyond U+10FFFF), `invalid_code_point` of one byte, so that any bytes can be walked.
-constexpr DecodedCodePoint decode_utf8(std::string_view text, std::size_t at) {
-  const auto byte = [&](std::size_t offset) -> std::uint32_t {
-    return at + offset < text.size() ? static_cast<unsigned char>(text[at + offset]) : 0u;
-  };
-  const std::uint32_t lead = byte(0);
-  if (lead < 0x80) return {lead, 1};
-  const std::uint32_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4) return {};
-  std::uint32_t value = lead & (0x7fu >> length);
-  for (std::uint32_t i = 1; i < length; ++i) {
-    if ((byte(i) & 0xc0u) != 0x80u) return {};
-    value = (value << 6) | (byte(i) & 0x3fu);
-  }
-  const std::uint32_t least = length == 4 ? 0x10000u : length == 3 ? 0x800u : 0x80u;
-  if (value < least || value > 0x10ffffu || (value >= 0xd800u && value <= 0xdfffu)) return {};
-  return {value, length};
-}
-
-/// The offset of the first byte that is not UTF-8, or `std::string_view::npos` if all of it is.
-inline std::size_t find_invalid_utf8(std::string_view text) {
-  std::size_t at = 0;
-  while (at < text.size()) {
-    std::uint64_t word = 0;
-    if (at + sizeof word <= text.size()) {
-      std::memcpy(&word, text.data() + at, sizeof word);
-      if ((word & 0x8080808080808080u) == 0) {
-        at += sizeof word;
-        continue;
-      }
-    }
-    const DecodedCodePoint code_point = decode_utf8(text, at);
-    if (code_point.value == invalid_code_point) return at;
-    at += code_point.length;
-  }
-  return std::string_view::npos;
-}
-
-/// Appends a code point as UTF-8.
-template <class String>
-constexpr void append_utf8(String& text, char32_t code_point) {
-  const auto put = [&](std::uint32_t byte) { text.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
-  if (code_point < 0x80) return put(code_point);
-  if (code_point < 0x800) {
-    put(0xc0u | (code_point >> 6));
-  } else {
-    if (code_point < 0x10000) {
-      put(0xe0u | (code_point >> 12));
-    } else {
-      put(0xf0u | (code_point >> 18));
-      put(0x80u | ((code_point >> 12) & 0x3fu));
-    }
-    put(0x80u | ((code_point >> 6) & 0x3fu));
-  }
-  put(0x80u | (code_point & 0x3fu));
-}
-
-}  // namespace tinymoe::inline v0_1
+}  // namespace tinymoe::inline v0_1::detail

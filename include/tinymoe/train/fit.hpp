@@ -13,6 +13,7 @@
 
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/batches.hpp"
 #include "tinymoe/text/data_order.hpp"
 #include "tinymoe/text/padded_batches.hpp"
@@ -45,7 +46,7 @@ struct FitOptions {
   std::filesystem::path best_weights = {};  // the same without training state; the average's weights where there is one
   const Tokenizer* tokenizer = nullptr;     // goes into checkpoints, and must be given for one
   std::filesystem::path metrics = {};       // a CSV; empty: none
-  nlohmann::json recipe = nullptr;  // goes into checkpoints as it is: what a program must know to resume the run
+  Json recipe = nullptr;  // goes into checkpoints as it is: what a program must know to resume the run
 
   std::function<void(const StepReport&)> on_step = {};  // after each step, and for one that was skipped too
   std::function<void(const StepReport&, const EvaluationReport&)> on_evaluation = {};

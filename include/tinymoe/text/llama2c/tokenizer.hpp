@@ -17,11 +17,12 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/json.hpp"
 #include "tinymoe/text/fingerprint.hpp"
 #include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/llama2c/tokenizer_json.hpp"
 #include "tinymoe/text/merge_table.hpp"
-#include "tinymoe/text/unicode.hpp"
+#include "tinymoe/core/utf8.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -45,7 +46,7 @@ class Llama2cTokenizer {
   /// `read_json`.
   static bool is_kind_of(const std::filesystem::path& tokenizer_json) {
     const auto root = read_json(tokenizer_json, detail::tokenizer_size_limit);
-    return root.is_object() && root.value("normalizer", nlohmann::json()) == detail::llama2c_normalizer();
+    return root["normalizer"] == detail::llama2c_normalizer();
   }
   /// Writes tokenizer.json for `load` and for Hugging Face tokenizers; a crash leaves the old file or the new one.
   /// Throws FileError if it cannot be written, TextError for what the format cannot say: a token that is not UTF-8 or
@@ -155,7 +156,7 @@ class Llama2cTokenizer::Encoder {
       scratch_.push_back(*token);
     } else if (tokenizer_.has_bytes()) {
       for (const char byte : character) scratch_.push_back(detail::llama2c_first + static_cast<unsigned char>(byte));
-    } else if (const std::size_t at = find_invalid_utf8(character); at == std::string_view::npos) {
+    } else if (const std::size_t at = detail::find_invalid_utf8(character); at == std::string_view::npos) {
       fail<TextError>("the character ", detail::quoted(character), " is not in the vocabulary, which has no bytes");
     } else {
       fail<TextError>("expected UTF-8, as the vocabulary has no bytes, found the byte ",

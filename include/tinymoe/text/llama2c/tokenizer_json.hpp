@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,7 +20,7 @@
 #include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/tokenizer_file.hpp"
-#include "tinymoe/text/unicode.hpp"
+#include "tinymoe/core/utf8.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -29,7 +28,7 @@ namespace tinymoe::inline v0_1::detail {
 inline constexpr std::string_view space_mark = "\xe2\x96\x81";  // U+2581
 
 /// How the hub's files say that a space comes before a text, and that a space is U+2581.
-inline nlohmann::json llama2c_normalizer() {
+inline Json llama2c_normalizer() {
   const std::string mark(space_mark);
   return {{"type", "Sequence"},
           {"normalizers",
@@ -39,12 +38,12 @@ inline nlohmann::json llama2c_normalizer() {
 
 /// Which merges have the score of the one before, though they make another token: Llama 2's runs of spaces have. The
 /// format has merges in one order only; what reads them so cuts such runs otherwise. Throws FileError.
-inline std::vector<bool> read_tied_merges(const nlohmann::json& model, std::size_t merges, const std::string& file) {
+inline std::vector<bool> read_tied_merges(const Json& model, std::size_t merges, const std::string& file) {
   std::vector<bool> tied(merges);
-  const auto found = model.find("tied_merges");
-  if (found == model.end() || found->is_null()) return tied;
-  if (!found->is_array()) fail<FileError>(file, ": \"tied_merges\": expected an array, found ", json_found(*found));
-  for (const auto& value : *found) {
+  const Json& found = model["tied_merges"];
+  if (found.is_null()) return tied;
+  if (!found.is_array()) fail<FileError>(file, ": \"tied_merges\": expected an array, found ", json_found(found));
+  for (const Json& value : found.items()) {
     const auto merge = json_value<std::uint64_t>(value, "tied_merges", file);
     if (merge >= merges) fail<FileError>(file, ": \"tied_merges\": there is no merge ", merge);
     tied[merge] = true;
@@ -56,7 +55,7 @@ inline std::vector<bool> read_tied_merges(const nlohmann::json& model, std::size
 /// be encoded in another way.
 inline Llama2cParts read_llama2c_tokenizer_json(const std::filesystem::path& path) {
   const std::string file = path.string();
-  const auto root = read_json(path, tokenizer_size_limit);
+  const Json root = read_json(path, tokenizer_size_limit);
   if (json_member(root, "normalizer", file) != llama2c_normalizer()) {
     fail<FileError>(file, ": expected the normalizer of Llama 2, which puts a space before a text");
   }
@@ -74,7 +73,7 @@ inline Llama2cParts read_llama2c_tokenizer_json(const std::filesystem::path& pat
   const auto& tokens = json_member(model, "vocab", file);
   if (!tokens.is_object()) fail<FileError>(file, ": \"vocab\": expected an object, found ", json_found(tokens));
   // All count as special here, so that they are taken as they are written.
-  for (const auto& [name, id] : tokens.items()) {
+  for (const auto& [name, id] : tokens.members()) {
     numbered.add(name, json_value<std::uint64_t>(id, detail::quoted(name), file), true);
   }
   read_added_tokens(root, file, numbered);
@@ -93,12 +92,12 @@ inline Llama2cParts read_llama2c_tokenizer_json(const std::filesystem::path& pat
     }
     const std::vector<bool> tied = read_tied_merges(model, pairs.size(), file);
     std::vector<RankedMerge> merges;
-    for (const auto& pair : pairs) {
+    for (const Json& pair : pairs.items()) {
       std::string left, right;
-      if (pair.is_array() && pair.size() == 2 && pair[0].is_string() && pair[1].is_string()) {
-        left = pair[0].get<std::string>(), right = pair[1].get<std::string>();
+      if (is_pair_of_strings(pair)) {
+        left = pair.items()[0].string(), right = pair.items()[1].string();
       } else if (pair.is_string()) {
-        const auto& line = pair.get_ref<const std::string&>();
+        const auto& line = pair.string();
         const std::size_t space = std::min(line.find(' '), line.size());
         left = line.substr(0, space), right = line.substr(std::min(space + 1, line.size()));
       }
@@ -137,14 +136,13 @@ inline std::string llama2c_spelled(const Llama2cVocabulary& vocabulary, Token to
 
 /// Writes tokenizer.json, so that a crash leaves the old file or the new one. Throws FileError, TextError.
 inline void write_llama2c_tokenizer_json(const std::filesystem::path& path, const Llama2cParts& parts) {
-  using Json = nlohmann::ordered_json;
   const auto& vocabulary = parts.vocabulary;
   Json tokens = Json::object(), added = Json::array(), merges = Json::array(), tied = Json::array();
-  PieceTable names;  // an ordered_json is searched from its start
+  PieceTable names;  // an object is searched from its start
   for (Token token = 0; token < static_cast<Token>(vocabulary.size()); ++token) {
     const std::string name = llama2c_spelled(vocabulary, token);
     if (!names.insert(name).second) fail<TextError>("two tokens are ", quoted(name));
-    tokens.get_ref<Json::object_t&>().emplace_back(name, token);
+    tokens.append(name, token);
     if (token >= llama2c_first) continue;
     added.push_back({{"id", token},
                      {"content", name},

@@ -1,0 +1,181 @@
+// Our JSON beside nlohmann's: what is read and refused, the value, and what is written, for made up documents and for
+// such with some bytes changed.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <string_view>
+
+#include "support/catch.hpp"
+#include "tinymoe/files/json.hpp"
+
+using namespace tinymoe;
+
+namespace {
+
+using Oracle = nlohmann::ordered_json;
+
+class Documents {
+ public:
+  explicit Documents(std::uint32_t seed) : random_(seed) {}
+
+  /// A document as nlohmann has it.
+  Oracle value(int depth = 0) {
+    switch (below(depth < 5 ? 9 : 6)) {
+      case 0:
+        return nullptr;
+      case 1:
+        return below(2) == 0;
+      case 2:
+        return std::int64_t(bits() >> below(64));
+      case 3:
+        return -std::int64_t(bits() >> (1 + below(63)));
+      case 4:
+        return real();
+      case 5:
+        return string();
+      case 6: {
+        Oracle object = Oracle::object();
+        for (std::uint64_t i = below(20); i > 0; --i) object[string()] = value(depth + 1);
+        return object;
+      }
+      default: {
+        Oracle array = Oracle::array();
+        for (std::uint64_t i = below(5); i > 0; --i) array.push_back(value(depth + 1));
+        return array;
+      }
+    }
+  }
+
+  /// Some bytes of a text changed, taken out, or doubled.
+  std::string changed(std::string text) {
+    constexpr std::string_view bytes = "{}[]\",:\\/u0123456789.eE+-truefalsn \n\t\x01\x7f\x80\xc3\xa9\xed\xff";
+    for (std::uint64_t i = 1 + below(3); i > 0 && !text.empty(); --i) {
+      const std::size_t at = below(text.size());
+      switch (below(4)) {
+        case 0:
+          text.erase(at, 1 + below(3));
+          break;
+        case 1:
+          text.insert(at, text.substr(below(text.size()), 1 + below(4)));
+          break;
+        case 2:
+          text.insert(at, 1, bytes[below(bytes.size())]);
+          break;
+        default:
+          text[at] = bytes[below(bytes.size())];
+      }
+    }
+    return text;
+  }
+
+  std::uint64_t below(std::uint64_t end) { return random_() % end; }
+
+ private:
+  std::uint64_t bits() { return random_(); }
+  double real() {
+    if (below(2) == 0) return double(std::int64_t(below(2'000'000)) - 1'000'000) / std::pow(10.0, double(below(9)));
+    double number;
+    for (std::uint64_t pattern = bits();; pattern = bits()) {
+      std::memcpy(&number, &pattern, sizeof number);
+      if (std::isfinite(number)) return number;
+    }
+  }
+  std::string string() {
+    constexpr std::string_view parts[] = {"a", "key", " ", "\"", "\\", "/", "\n", "\x01", "\x7f", "é", "中", "👋"};
+    std::string text;
+    for (std::uint64_t i = below(6); i > 0; --i) text += parts[below(std::size(parts))];
+    return text;
+  }
+
+  std::mt19937_64 random_;
+};
+
+bool same(const Json& ours, const Oracle& theirs) {
+  if (theirs.is_object()) {
+    if (!ours.is_object() || ours.size() != theirs.size()) return false;
+    auto member = ours.members().begin();
+    for (const auto& [key, value] : theirs.items()) {
+      if (member->key != key || !same(member->value, value)) return false;
+      ++member;
+    }
+    return true;
+  }
+  if (theirs.is_array()) {
+    if (!ours.is_array() || ours.size() != theirs.size()) return false;
+    for (std::size_t i = 0; i < theirs.size(); ++i) {
+      if (!same(ours.items()[i], theirs[i])) return false;
+    }
+    return true;
+  }
+  if (theirs.is_string()) return ours.is_string() && ours.string() == theirs.get<std::string>();
+  if (theirs.is_boolean()) return ours.is_boolean() && ours.boolean() == theirs.get<bool>();
+  if (theirs.is_number_unsigned()) return ours.whole<std::uint64_t>() == theirs.get<std::uint64_t>();
+  if (theirs.is_number_integer()) return ours.whole<std::int64_t>() == theirs.get<std::int64_t>();
+  if (theirs.is_number()) {
+    const double one = ours.number(), other = theirs.get<double>();
+    return !ours.is_whole() && std::memcmp(&one, &other, sizeof one) == 0;
+  }
+  return ours.is_null() && theirs.is_null();
+}
+
+/// Checks that both read a text to the same value, or both refuse it. Gives whether they read it.
+bool check_reading(const std::string& text) {
+  bool twice = false, read = true;
+  Oracle theirs;
+  try {
+    theirs = Oracle::parse(text);
+  } catch (const Oracle::exception&) {
+    read = false;
+  }
+  Json ours;
+  std::string message;
+  try {
+    ours = parse_json(text, "text");
+  } catch (const FileError& error) {
+    message = error.what();
+    twice = message.find("twice") != std::string::npos;  // which nlohmann takes
+  }
+  if (twice) return false;
+  if (read == message.empty() && (!read || same(ours, theirs))) return read;
+  CAPTURE(text, message, read);
+  FAIL("the two differ");
+  return false;
+}
+
+}  // namespace
+
+TEST_CASE("JSON is read and written as nlohmann's library does", "[json]") {
+  Documents documents(11);
+  int changed = 0;
+  for (int i = 0; i < 8'000; ++i) {
+    const Oracle theirs = documents.value();
+    const std::string line = theirs.dump();
+    REQUIRE(check_reading(line));
+    const Json ours = parse_json(line, "text");
+    if (ours.dump() != line || ours.dump(2) != theirs.dump(2)) {
+      // Its digits are not always the fewest: then ours are fewer, or as many, and the same number.
+      REQUIRE(ours.dump().size() <= line.size());
+      REQUIRE(same(parse_json(ours.dump(), "text"), theirs));
+      ++changed;
+    }
+    REQUIRE(check_reading(theirs.dump(static_cast<int>(documents.below(4)))));
+    REQUIRE(check_reading(theirs.dump(-1, ' ', true)));  // with everything escaped
+    // Its other document type sorts the keys.
+    Json sorted = ours;
+    sorted.sort_keys();
+    REQUIRE(same(sorted, Oracle::parse(nlohmann::json::parse(line).dump())));
+  }
+  CHECK(changed < 80);
+}
+
+TEST_CASE("JSON with changed bytes is read or refused as nlohmann's library does", "[json]") {
+  Documents documents(12);
+  int read = 0;
+  for (int i = 0; i < 40'000; ++i) read += check_reading(documents.changed(documents.value().dump()));
+  CHECK(read > 2'000);
+  CHECK(read < 38'000);
+}
