@@ -32,7 +32,6 @@ class TinymoeConan(ConanFile):
     def requirements(self):
         self.requires("eigen/3.4.0", transitive_headers=True)
         self.requires("xtensor/0.25.0", transitive_headers=True)
-        self.requires("nlohmann_json/3.11.3", transitive_headers=True)
 
     def validate(self):
         check_min_cppstd(self, 20)

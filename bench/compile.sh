@@ -70,7 +70,7 @@ END
 
 # Where the libraries are, as CMake would find them.
 flags=(-std=c++20 -I "$here/../include")
-for package in eigen3 xtensor nlohmann_json; do
+for package in eigen3 xtensor; do
   if command -v pkg-config >/dev/null && pkg-config --exists "$package" 2>/dev/null; then
     read -ra found <<<"$(pkg-config --cflags "$package")"
     flags+=("${found[@]}")

@@ -278,7 +278,7 @@ void grouped(Run& run, const std::string& name, Index experts, Index mean, Index
   const double operations = 2.0 * double(loads.rows()) * double(outputs) * double(inputs);
   const double peak = run.product_limit("bfloat16");
   for (const auto& [direction, work] : directions) {
-    nlohmann::json entry = {{"bank", name}, {"mean_rows", mean}, {"direction", direction}};
+    Json entry = {{"bank", name}, {"mean_rows", mean}, {"direction", direction}};
     std::printf("| %s | %td | %s |", name.c_str(), mean, direction);
     double least = 0;
     const char* fastest = "";
@@ -357,7 +357,7 @@ bool run(const Arguments& arguments) {
   report.set("device", device.name);
   report.set("tiny", arguments.tiny);
   report.set("multiprocessors", device.multiprocessors);
-  report.set("cuda", nlohmann::json{{"driver", driver}, {"runtime", runtime}});
+  report.set("cuda", Json{{"driver", driver}, {"runtime", runtime}});
   Run run{report, arguments.tiny ? tiny : Sizes{}, watched_brain, watched_wide, {}};
   if (arguments.tiny) {
     measure_all<presets::Pocket>(run, arguments.only);

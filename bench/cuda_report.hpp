@@ -7,12 +7,12 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "support.hpp"
+#include "tinymoe/files/json.hpp"
 #include "watched.hpp"
 
 namespace bench {
@@ -55,7 +55,7 @@ class CudaReport {
     std::printf(
         "| operation | calls | ms a call | ms of all | MB a call | GFLOP a call | limit, ms | bound by | share |\n");
     std::printf("|---|---|---|---|---|---|---|---|---|\n");
-    nlohmann::json rows = nlohmann::json::array();
+    tinymoe::Json rows = tinymoe::Json::array();
     double total = 0, calls = 0, limits = 0;
     for (const Operation& each : operations) {
       const double count = double(each.calls) / steps, one = median(each.milliseconds);
@@ -94,7 +94,7 @@ class CudaReport {
     in_figures_ = false;
   }
 
-  void append(const std::string& key, nlohmann::json value) {
+  void append(const std::string& key, tinymoe::Json value) {
     json_[key].push_back(std::move(value));
     write();
   }
@@ -123,7 +123,7 @@ class CudaReport {
   }
 
   std::filesystem::path file_;
-  nlohmann::json json_;
+  tinymoe::Json json_;
   bool in_figures_ = false;
 };
 
@@ -131,20 +131,16 @@ class CudaReport {
 class Figures {
  public:
   explicit Figures(const std::filesystem::path& file) {
-    if (file.empty()) return;
-    std::ifstream in(file);
-    if (in) json_ = nlohmann::json::parse(in, nullptr, false);
+    if (std::filesystem::exists(file)) json_ = tinymoe::read_json(file);
   }
   std::optional<double> operator[](const std::string& key) const {
-    const auto measured =
-        json_.is_object() ? json_.value(nlohmann::json::json_pointer("/figures/" + key + "/measured"), nlohmann::json())
-                          : json_;
+    const tinymoe::Json& measured = json_["figures"][key]["measured"];
     if (!measured.is_number()) return {};
-    return measured.get<double>();
+    return measured.number();
   }
 
  private:
-  nlohmann::json json_;
+  tinymoe::Json json_;
 };
 
 /// What must be reached, what is aimed at, and what was reached, from the files of both programs.
