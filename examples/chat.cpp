@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <iostream>
+#include <numeric>
 
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
@@ -93,10 +94,11 @@ std::string cell(const ExpertChoices& choices, Index token, bool gates) {
   std::string text;
   for (Index k = 0; k < choices.choices; ++k) {
     const auto pair = static_cast<std::size_t>(token * choices.choices + k);
-    const int expert = choices.selected[pair];
-    if (expert < 0) continue;
+    const ChosenExpert chosen = choices.selected[pair];
+    if (!chosen.taken()) continue;
     char piece[32];
-    std::snprintf(piece, sizeof(piece), gates ? "%d:%02.0f" : "%d", expert, 100.0 * double(choices.gate[pair]));
+    std::snprintf(piece, sizeof(piece), gates ? "%td:%02.0f" : "%td", chosen.expert(),
+                  100.0 * double(choices.gate[pair]));
     if (!text.empty()) text += ' ';
     text += piece;
   }
@@ -138,11 +140,8 @@ void print_experts(const Story& story, const Tokenizer& tokenizer) {
   }
   std::printf("[share of the choices that each expert got]\n");
   for (const auto& layer : layers) {
-    std::vector<Index> loads(static_cast<std::size_t>(layer.experts));
-    Index pairs = 0;
-    for (const auto expert : layer.selected) {
-      if (expert >= 0) ++loads[static_cast<std::size_t>(expert)], ++pairs;
-    }
+    const std::vector<Index> loads = loads_of(layer.selected, layer.experts);
+    const Index pairs = std::accumulate(loads.begin(), loads.end(), Index{0});
     std::string text = "layer " + std::to_string(layer.layer);
     text.resize(std::max<std::size_t>(text.size(), 10), ' ');
     std::size_t used = text.size();

@@ -44,7 +44,7 @@ void check_routing(const RoutingArrays& routing, std::size_t n, std::size_t expe
     float total = 0;
     for (std::size_t k = 0; k < choices; ++k) total += routing.probability(row, order(row, k));
     for (std::size_t k = 0; k < choices; ++k) {
-      chosen = chosen && routing.selected(row, k) == static_cast<std::int32_t>(order(row, k));
+      chosen = chosen && routing.selected(row, k) == ChosenExpert(static_cast<std::int32_t>(order(row, k)));
       worst = std::max(worst, std::abs(routing.gate(row, k) - routing.probability(row, order(row, k)) / total));
       ++load[order(row, k)];
     }

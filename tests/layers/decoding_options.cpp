@@ -1,6 +1,8 @@
 // Decoding with a cache of keys and values for what cached.cpp and the tests of sessions leave out: normalised queries
 // and keys, shared experts, and routers that choose by mass, by threshold or with a bias, or do more in training.
 
+#include <algorithm>
+#include <iterator>
 #include <set>
 
 #include "layers/decoder.hpp"
@@ -58,11 +60,13 @@ struct Evaluated : ModelTrial<Arch, B> {
   }
 
   /// What each mixture chose for rows `first` … of the last pass.
-  std::vector<std::vector<std::int32_t>> selected(Index first, Index count) {
-    std::vector<std::vector<std::int32_t>> result;
-    Arch::for_each_block(*this->activations, [&](auto, auto& block, Index) {
-      const auto& all = block.network.routing()->selected;
-      result.emplace_back(all.row(first), all.row(first) + count * all.cols);
+  std::vector<std::vector<ChosenExpert>> selected(Index first, Index count) {
+    std::vector<std::vector<ChosenExpert>> result;
+    Arch::for_each_mixture(*this->activations, [&](auto& mixture, Index) {
+      const auto& all = mixture.routing().selected;
+      result.emplace_back();
+      std::transform(all.row(first), all.row(first) + count * all.cols, std::back_inserter(result.back()),
+                     [](std::int32_t number) { return ChosenExpert(number); });
     });
     return result;
   }
@@ -87,8 +91,8 @@ TEST_CASE("the options that decoding is tried with decide something", "[decoding
   Double backend;
   Evaluated<Whole, Double> trial(backend, 2, 24);
   Index number = 0;
-  Whole::for_each_block(*trial.activations, [&](auto, auto& block, Index) {
-    const auto& routing = *block.network.routing();
+  Whole::for_each_mixture(*trial.activations, [&](auto& mixture, Index) {
+    const auto& routing = mixture.routing();
     const Index experts = routing.probability.cols;
     const double* threshold = std::get<1>(trial.model.weights().layers)[number == 3].network.gate.threshold.data;
     std::set<Index> taken;
@@ -206,7 +210,7 @@ TEST_CASE("decoding leaves routers' losses and loads as they were", "[cached]") 
   ModelTrial<Whole, Double> trial(backend, {.batch = 1, .time = 4});
   Decoder<Whole, Double> decoder(backend, 1, 4);
   const auto each = [](auto& saved, auto f) {
-    Whole::for_each_block(saved, [&](auto, auto& block, Index) { f(*block.network.routing()); });
+    Whole::for_each_mixture(saved, [&](auto& mixture, Index) { f(mixture.routing()); });
   };
   const auto mark = [](const auto& routing) { routing.losses.data[1] = -7, routing.loads.data[0] = -7; };
   const auto marked = [](const auto& routing) { return routing.losses.data[1] == -7 && routing.loads.data[0] == -7; };

@@ -27,7 +27,7 @@ struct Alone {
       dispatch = {plan.keep<std::int32_t>(1, R::experts + 1), plan.keep<std::int32_t>(pass.rows(), R::choices),
                   plan.keep<std::int32_t>(1, pass.rows() * R::choices)};
     }
-    const Routing<M>* routing() const { return &router.routing; }
+    const Routing<M>& routing() const { return router.routing; }
   };
 
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>

@@ -178,11 +178,9 @@ TEST_CASE("routers count a recomputed pass once", "[training]") {
   Double trial(backend, pass);
   const auto counted = [&] {
     Index total = 0;
-    Mixed::for_each_block(*trial.activations, [&](auto, auto& block, Index) {
-      if constexpr (requires { block.network.router.balance; }) {
-        const auto& loads = block.network.router.balance.step_loads;
-        for (Index e = 0; e < loads.cols; ++e) total += loads.data[e];
-      }
+    Mixed::for_each_mixture(*trial.activations, [&](auto& mixture, Index) {
+      const auto& loads = mixture.router.balance.step_loads;
+      for (Index e = 0; e < loads.cols; ++e) total += loads.data[e];
     });
     return total;
   };
@@ -216,13 +214,11 @@ TEST_CASE("pads change nothing but their own rows", "[training]") {
   wide.g.fill(0), exact.g.fill(0);
   wide.backward(), exact.backward();
   CHECK(absolute_error(wide.g.read(), exact.g.read()) < 1e-13);
-  Mixed::for_each_block(*wide.activations, [&](auto, auto& block, Index) {
-    if constexpr (requires { block.network.dispatch; }) {
-      const auto& routing = *block.network.routing();
-      for (Index n = 0; n < 16; ++n) {
-        for (Index k = 0; k < routing.selected.cols; ++k) {
-          if (n % 8 >= 5) CHECK(routing.selected(n, k) == -1);
-        }
+  Mixed::for_each_mixture(*wide.activations, [&](auto& mixture, Index) {
+    const auto& routing = mixture.routing();
+    for (Index n = 0; n < 16; ++n) {
+      for (Index k = 0; k < routing.selected.cols; ++k) {
+        if (n % 8 >= 5) CHECK(routing.selected(n, k) == -1);
       }
     }
   });

@@ -78,7 +78,7 @@ void check_together(B& backend, Index together, const SampleOptions& options) {
 std::vector<float> to_vector(std::span<const float> logits) { return {logits.begin(), logits.end()}; }
 
 /// The choices of rows `first` … of a trace, for comparing.
-std::vector<std::int32_t> rows(const ExpertChoices& choices, Index first, Index count) {
+std::vector<ChosenExpert> rows(const ExpertChoices& choices, Index first, Index count) {
   const auto from = choices.selected.begin() + first * choices.choices;
   return {from, from + count * choices.choices};
 }
@@ -197,7 +197,7 @@ TEST_CASE("Tokens that were not read took no expert, and those read again are to
   for (std::size_t i = 0; i < 2; ++i) {
     const auto& choices = session.experts()[i];
     CHECK(choices.tokens() == 50);
-    CHECK(rows(choices, 0, 38) == std::vector<std::int32_t>(static_cast<std::size_t>(38 * choices.choices), -1));
+    CHECK(rows(choices, 0, 38) == std::vector<ChosenExpert>(static_cast<std::size_t>(38 * choices.choices)));
     CHECK(rows(choices, 38, 12) == tail.experts()[i].selected);
     CHECK(choices.gate.front() == 0);
   }
@@ -206,7 +206,7 @@ TEST_CASE("Tokens that were not read took no expert, and those read again are to
   session.feed(std::span(tokens).first(1));
   CHECK(session.position() == 12);
   CHECK(session.experts()[0].tokens() == 1);
-  CHECK(session.experts()[0].selected.front() >= 0);
+  CHECK(session.experts()[0].selected.front().taken());
 }
 
 TEST_CASE("A generator that traces tells where each token of a story went", "[together]") {

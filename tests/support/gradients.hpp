@@ -127,14 +127,13 @@ std::vector<std::string> tensor_names() {
   return names;
 }
 
-/// Router losses as they enter the loss of a pass: what `Saved` has a routing() for, and none for other layers.
+/// Router losses as they enter the loss of a pass: those of a mixture or of a block that is one; 0 for other layers.
 template <class Saved>
 auto weighted_router_losses(const Saved& saved, const Pass& pass) {
-  const auto sum_of = [&](const auto* routing) {
-    using M = std::remove_cvref_t<decltype(*routing->losses.data)>;
-    if (routing == nullptr) return M(0);
-    return M(pass.loss_scale) * (M(pass.settings.balance_weight) * routing->losses.data[0] +
-                                 M(pass.settings.z_weight) * routing->losses.data[1]);
+  const auto sum_of = [&](const auto& routing) {
+    using M = std::remove_cvref_t<decltype(*routing.losses.data)>;
+    return M(pass.loss_scale) * (M(pass.settings.balance_weight) * routing.losses.data[0] +
+                                 M(pass.settings.z_weight) * routing.losses.data[1]);
   };
   if constexpr (requires { saved.routing(); }) {
     return sum_of(saved.routing());

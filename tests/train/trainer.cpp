@@ -402,8 +402,8 @@ struct Moving : Tiny {
   static void after_step(B&, const Pass& pass, const Parameters<T>& weights, const Parameters<M>& masters,
                          Saved<T, M>& saved) {
     steps.push_back(pass.step);
-    for_each_block(saved, [&](auto, auto& block, Index) {
-      const auto& routing = *block.network.routing();
+    for_each_mixture(saved, [&](auto& mixture, Index) {
+      const auto& routing = mixture.routing();
       loads.push_back(std::accumulate(routing.loads.data, routing.loads.data + routing.loads.cols, Index{0}));
     });
     CHECK(weights.norm.weight.data == masters.norm.weight.data);  // on this backend they are one

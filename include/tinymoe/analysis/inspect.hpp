@@ -2,11 +2,18 @@
 /// @file
 /// What a model computes on given tokens, as xtensor arrays: logits, router probabilities, choices and loads.
 
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/files/xtensor.hpp"
 #include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -14,8 +21,8 @@ namespace tinymoe::inline v0_1 {
 struct RoutingArrays {
   Index layer = 0;                        // its number in the model
   xt::xtensor<float, 2> probability;      // (B·T, E)
-  xt::xtensor<std::int32_t, 2> selected;  // (B·T, K)
-  xt::xtensor<float, 2> gate;             // (B·T, K)
+  xt::xtensor<ChosenExpert, 2> selected;  // (B·T, K)
+  xt::xtensor<float, 2> gate;             // (B·T, K): 0 for a choice that is not taken
   xt::xtensor<std::int32_t, 1> load;      // (E): pairs that each expert got
 };
 
@@ -67,19 +74,18 @@ Inspection inspect(const Model<Arch, B, W>& model, const xt::xtensor<Token, 2>& 
 
   Inspection result;
   result.logits = detail::to_array<float, 3>(backend, logits, {tokens.shape(0), tokens.shape(1), vocab});
-  Arch::for_each_block(*saved, [&](auto, auto& block, Index number) {
-    if constexpr (requires { block.network.dispatch; }) {
-      const auto& routing = *block.network.routing();
-      const auto experts = static_cast<std::size_t>(routing.probability.cols);
-      const auto choices = static_cast<std::size_t>(routing.selected.cols);
-      RoutingArrays arrays{number, detail::to_array<float, 2>(backend, routing.probability, {rows, experts}),
-                           detail::to_array<std::int32_t, 2>(backend, routing.selected, {rows, choices}),
-                           detail::to_array<float, 2>(backend, routing.gate, {rows, choices}),
-                           xt::xtensor<std::int32_t, 1>::from_shape({experts})};
-      arrays.load.fill(0);
-      for (const auto expert : arrays.selected) ++arrays.load(static_cast<std::size_t>(expert));
-      result.routing.push_back(std::move(arrays));
-    }
+  Arch::for_each_mixture(*saved, [&](auto& mixture, Index number) {
+    const auto& routing = mixture.routing();
+    const auto experts = static_cast<std::size_t>(routing.probability.cols);
+    const auto choices = static_cast<std::size_t>(routing.selected.cols);
+    RoutingArrays arrays{number, detail::to_array<float, 2>(backend, routing.probability, {rows, experts}),
+                         detail::to_array<ChosenExpert, 2>(backend, routing.selected, {rows, choices}),
+                         detail::to_array<float, 2>(backend, routing.gate, {rows, choices}),
+                         xt::xtensor<std::int32_t, 1>::from_shape({experts})};
+    const auto loads = loads_of({arrays.selected.data(), arrays.selected.size()}, routing.probability.cols);
+    std::transform(loads.begin(), loads.end(), arrays.load.begin(),
+                   [](Index pairs) { return static_cast<std::int32_t>(pairs); });
+    result.routing.push_back(std::move(arrays));
   });
   return result;
 }

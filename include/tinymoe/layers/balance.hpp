@@ -19,6 +19,7 @@
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/router_options.hpp"
+#include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {
 

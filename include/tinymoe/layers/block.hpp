@@ -60,6 +60,7 @@ struct Block {
 
   template <Index D>
   struct Layer {
+    static constexpr bool is_mixture = mixture;
     using NormLayer = typename N::template Layer<D>;
     using AttentionLayer = typename A::template Layer<D>;
     using NetworkLayer = typename Net::template Layer<D>;

@@ -118,7 +118,6 @@ struct Dense {
         offsets = plan.keep<std::int32_t>(1, 2);
         network.plan(plan, pass.rows());
       }
-      const Routing<M>* routing() const { return nullptr; }
     };
 
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
@@ -224,7 +223,8 @@ struct Mixture {
         dy = plan.scratch<T>(most, D);
         dgate = plan.scratch<M>(tokens, choices);
       }
-      const Routing<M>* routing() const { return &router.routing; }
+      Routing<M>& routing() { return router.routing; }
+      const Routing<M>& routing() const { return router.routing; }
     };
 
     /// y (N, D) = the mixture over x (N, D), plus `residual` (N, D) unless that is empty; the router's losses and the

@@ -1,10 +1,9 @@
 #pragma once
 /// @file
-/// The choices of a router, as options of `Router<E, K, …>`, and what any router tells the mixture.
+/// The options of `Router<E, K, …>`.
 
 #include "tinymoe/core/options.hpp"
-#include "tinymoe/layers/parameters.hpp"
-#include "tinymoe/layers/pass.hpp"
+#include "tinymoe/core/platform.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -100,25 +99,6 @@ struct Dropless {
 struct BalanceBias {
   using Place = place::BalanceBias;
   static constexpr bool value = true;
-};
-
-/// What a router decides for each token, and what the mixture reads of it.
-template <class M>
-struct Routing {
-  View<std::int32_t> selected;  // (N, K): experts, −1 where a choice is not taken
-  View<M> gate;                 // (N, K): 0 where a choice is not taken
-  View<M> probability;          // (N, E): the scores
-  View<M> losses;               // (1, 2): balance, z
-  View<std::int32_t> loads;     // (1, E): pairs that each expert got; like the losses, it stays until the next pass
-
-  void plan(Plan& plan, const Pass& pass, Index experts, Index choices) {
-    selected = plan.keep<std::int32_t>(pass.rows(), choices);
-    gate = plan.keep<M>(pass.rows(), choices);
-    probability = plan.keep<M>(pass.rows(), experts);
-    losses = plan.persist<M>(1, 2);
-    loads = plan.persist<std::int32_t>(1, experts);
-  }
-  void resize(Index tokens) { selected.rows = gate.rows = probability.rows = tokens; }
 };
 
 }  // namespace tinymoe::inline v0_1

@@ -4,7 +4,11 @@
 ///
 /// tokens (1, N); x, z (N, D); logits (N, V). W_head is the embedding's matrix where the head is tied.
 
+#include <algorithm>
+#include <array>
 #include <tuple>
+#include <type_traits>
+#include <utility>
 
 #include "tinymoe/layers/block.hpp"
 #include "tinymoe/layers/embedding.hpp"
@@ -104,6 +108,7 @@ struct Transformer {
   template <class... Group>
   struct Stack<std::tuple<Group...>> {
     static constexpr bool learned_positions = (Group::Block::AttentionType::learned_positions || ...);
+    static constexpr bool has_mixtures = (Group::Block::is_mixture || ...);
     template <class W>
     using Parameters =
         std::tuple<std::array<typename Group::Block::template Layer<D>::template Parameters<W>, Group::count>...>;
@@ -127,6 +132,18 @@ struct Transformer {
     for_each_group([&](auto group, Index first) {
       for (Index i = 0; i < std::tuple_element_t<group, Groups>::count; ++i) f(group, i, first + i);
     });
+  }
+
+  /// Whether a block of the model is a mixture.
+  static constexpr bool has_mixtures = Stack<Groups>::has_mixtures;
+  /// The pairs that a layer sends at most for N tokens; one for each token where there is no mixture.
+  static constexpr Index most_pairs(Index tokens) {
+    Index most = tokens;
+    for_each_group([&](auto group, Index) {
+      using Layer = BlockLayer<group>;
+      if constexpr (Layer::is_mixture) most = std::max(most, Layer::NetworkLayer::most_pairs(tokens));
+    });
+    return most;
   }
 
   template <class W>
@@ -273,6 +290,14 @@ struct Transformer {
     for_each_layer([&](auto group, Index i, Index number) {
       std::type_identity<BlockLayer<group>> layer;
       f(layer, std::get<group>(saved.blocks)[at(i)], number);
+    });
+  }
+
+  /// f(the mixture's saved state, the number of its layer) for each block that is a mixture, in order.
+  template <class S, class F>
+  static void for_each_mixture(S& saved, F&& f) {
+    for_each_block(saved, [&](auto layer, auto& block, Index number) {
+      if constexpr (decltype(layer)::type::is_mixture) f(block.network, number);
     });
   }
 

@@ -8,6 +8,7 @@
 
 #include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -15,7 +16,7 @@ namespace tinymoe::inline v0_1 {
 struct ExpertChoices {
   Index layer = 0;                          // its number in the model
   Index experts = 0, choices = 0;           // E, K
-  std::vector<std::int32_t> selected = {};  // (n, K); −1: none, as for a token that was not read
+  std::vector<ChosenExpert> selected = {};  // (n, K); a token that was not read took none
   std::vector<float> gate = {};             // (n, K)
 
   Index tokens() const { return std::ssize(selected) / choices; }
@@ -30,25 +31,23 @@ class ExpertTrace {
 
   /// For passes of up to `rows` rows with these activations, which must not be planned again.
   ExpertTrace(B& backend, Activations<Arch, B>& activations, Index rows) {
-    Arch::for_each_block(*activations, [&](auto, auto& block, Index number) {
-      if constexpr (requires { block.network.router.routing.selected; }) {
-        auto& routing = block.network.router.routing;
-        const Index choices = routing.selected.cols;
-        const auto pairs = static_cast<std::size_t>(rows * choices);
-        layers_.push_back({backend.allocate(pairs * sizeof(std::int32_t)), backend.allocate(pairs * sizeof(Master))});
-        const auto& layer = layers_.back();
-        routing.selected = {layer.selected.template as<std::int32_t>().data, rows, choices};
-        routing.gate = {layer.gate.template as<Master>().data, rows, choices};
-        choices_.push_back({.layer = number, .experts = routing.probability.cols, .choices = choices});
-      }
+    Arch::for_each_mixture(*activations, [&](auto& mixture, Index number) {
+      auto& routing = mixture.routing();
+      const Index choices = routing.selected.cols;
+      const auto pairs = static_cast<std::size_t>(rows * choices);
+      layers_.push_back({backend.allocate(pairs * sizeof(std::int32_t)), backend.allocate(pairs * sizeof(Master))});
+      const auto& layer = layers_.back();
+      routing.selected = {layer.selected.template as<std::int32_t>().data, rows, choices};
+      routing.gate = {layer.gate.template as<Master>().data, rows, choices};
+      choices_.push_back({.layer = number, .experts = routing.probability.cols, .choices = choices});
     });
   }
 
-  /// Begins with `tokens` tokens that have taken no expert yet.
-  void begin(Index tokens) {
+  /// Forgets what was noted, and expects `tokens` tokens that have taken no expert yet.
+  void restart(Index tokens) {
     for (auto& choices : choices_) {
       const auto pairs = static_cast<std::size_t>(tokens * choices.choices);
-      choices.selected.assign(pairs, -1);
+      choices.selected.assign(pairs, ChosenExpert());
       choices.gate.assign(pairs, 0.0f);
     }
   }
@@ -66,7 +65,7 @@ class ExpertTrace {
         if (to[n] < 0) continue;
         for (std::size_t k = 0; k < count; ++k) {
           const std::size_t pair = static_cast<std::size_t>(to[n]) * count + k;
-          choices.selected[pair] = selected_[n * count + k];
+          choices.selected[pair] = ChosenExpert(selected_[n * count + k]);
           choices.gate[pair] = static_cast<float>(real_part(gate_[n * count + k]));
         }
       }

@@ -55,7 +55,7 @@ class Session {
   std::span<const float> feed(std::span<const Token> tokens, Index sequence = 0) {
     if (tokens.empty()) fail<TextError>("a model must read at least one token before it writes");
     check(tokens, std::span(&sequence, 1));
-    if (trace_) trace_->begin(std::ssize(tokens));
+    if (trace_) trace_->restart(std::ssize(tokens));
     read(tokens, sequence, 0);
     return std::span<const float>(converted_).first(vocab);
   }
@@ -67,7 +67,7 @@ class Session {
       fail<ShapeError>("expected a token for each of ", sequences.size(), " sequences, found ", tokens.size());
     }
     check(tokens, sequences);
-    if (trace_) trace_->begin(std::ssize(tokens));
+    if (trace_) trace_->restart(std::ssize(tokens));
     together_.clear();
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       if (outgrows(at(*this, sequences[i]), 1)) {
@@ -214,7 +214,7 @@ class Session {
   template <class Work>
   void repeat(Index count, Work&& work) {
     if constexpr (detail::can_record<B>) {
-      if (most_pairs(count) <= B::recordable_pairs) {
+      if (Architecture::most_pairs(count) <= B::recordable_pairs) {
         const Settings& settings = model_->settings();
         if (settings != recorded_) recordings_.clear();  // they are part of what was recorded
         recorded_ = settings;
@@ -222,16 +222,6 @@ class Session {
       }
     }
     work();
-  }
-
-  /// The pairs that a layer of the model sends at most for so many tokens.
-  static constexpr Index most_pairs(Index tokens) {
-    Index most = tokens;
-    Architecture::for_each_layer([&](auto group, Index, Index) {
-      using Network = typename Architecture::template BlockLayer<group>::NetworkLayer;
-      if constexpr (requires { Network::most_pairs(tokens); }) most = std::max(most, Network::most_pairs(tokens));
-    });
-    return most;
   }
 
   /// One pass over the tokens with which the inputs begin.

@@ -55,9 +55,7 @@ class Passes {
     recorded_ = {};
     staged_tokens_.resize(static_cast<std::size_t>(2 * batch * time));
     std::vector<Routing<Master>> mixtures;
-    Architecture::for_each_block(saved(), [&](auto, auto& block, Index) {
-      if (const auto* routing = block.network.routing(); routing != nullptr) mixtures.push_back(*routing);
-    });
+    Architecture::for_each_mixture(saved(), [&](auto& mixture, Index) { mixtures.push_back(mixture.routing()); });
     tally_.bind(backend, saved().losses, mixtures);
     ready_ = true;
   }
@@ -147,7 +145,7 @@ class Passes {
     if constexpr (detail::can_record<BackendType>) {
       const Settings& settings = planned_.settings;
       const bool same = settings.dropout == 0 && settings.attention_dropout == 0 && settings.expert_dropout == 0;
-      if (!has_mixtures() && same && pass.pads == 0) {
+      if (!Architecture::has_mixtures && same && pass.pads == 0) {
         Recorded& recorded = recorded_[static_cast<std::size_t>(slot_)];
         if (recorded.scale != scale || recorded.gradients != &gradients) recorded = {};
         recorded.scale = scale, recorded.gradients = &gradients;
@@ -155,15 +153,6 @@ class Passes {
       }
     }
     work();
-  }
-
-  static constexpr bool has_mixtures() {
-    bool found = false;
-    Architecture::for_each_layer([&](auto group, Index, Index) {
-      using Network = typename Architecture::template BlockLayer<group>::NetworkLayer;
-      if constexpr (requires { Network::most_pairs(Index{}); }) found = true;
-    });
-    return found;
   }
 
   /// A pass of one slot, and what else its operations were told.

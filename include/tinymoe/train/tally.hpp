@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "tinymoe/backend/backend.hpp"
-#include "tinymoe/layers/router_options.hpp"
+#include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {
 

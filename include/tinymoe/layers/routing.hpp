@@ -1,0 +1,65 @@
+#pragma once
+/// @file
+/// What a router decides for each token: as its kernels leave it for the mixture, and as the host reads it.
+
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/pass.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// What the mixture reads of a router's decisions.
+template <class M>
+struct Routing {
+  View<std::int32_t> selected;  // (N, K): experts, −1 where a choice is not taken
+  View<M> gate;                 // (N, K): 0 where a choice is not taken
+  View<M> probability;          // (N, E): the scores
+  View<M> losses;               // (1, 2): balance, z
+  View<std::int32_t> loads;     // (1, E): pairs that each expert got; like the losses, it stays until the next pass
+
+  void plan(Plan& plan, const Pass& pass, Index experts, Index choices) {
+    selected = plan.keep<std::int32_t>(pass.rows(), choices);
+    gate = plan.keep<M>(pass.rows(), choices);
+    probability = plan.keep<M>(pass.rows(), experts);
+    losses = plan.persist<M>(1, 2);
+    loads = plan.persist<std::int32_t>(1, experts);
+  }
+  void resize(Index tokens) { selected.rows = gate.rows = probability.rows = tokens; }
+};
+
+/// One choice of a token, on the host: an expert, or none. Pads take none, nor do all choices of a router with
+/// DynamicTopK, ExpertChoice or Capacity. On the backend a choice is an int32, −1 for none.
+class ChosenExpert {
+ public:
+  constexpr ChosenExpert() = default;  // none
+  constexpr explicit ChosenExpert(std::int32_t number) : number_(number) {}
+
+  constexpr bool taken() const { return number_ >= 0; }
+  /// The expert's number; only for a choice that is taken.
+  constexpr Index expert() const {
+    assert(taken());
+    return number_;
+  }
+  friend constexpr bool operator==(ChosenExpert, ChosenExpert) = default;
+
+ private:
+  std::int32_t number_ = -1;
+};
+static_assert(sizeof(ChosenExpert) == sizeof(std::int32_t));  // so that choices are copied from a backend as they are
+
+/// The choices that each of `experts` experts got.
+inline std::vector<Index> loads_of(std::span<const ChosenExpert> choices, Index experts) {
+  std::vector<Index> loads(static_cast<std::size_t>(experts));
+  for (const ChosenExpert choice : choices) {
+    if (choice.taken()) ++loads[static_cast<std::size_t>(choice.expert())];
+  }
+  return loads;
+}
+
+}  // namespace tinymoe::inline v0_1
