@@ -37,7 +37,7 @@ class DeviceMatrix {
     view_ = {memory_.template as<T>().data, rows, cols};
     const Index size = rows * cols;
     const auto stream =
-        tinymoe::RandomStream(tinymoe::Seed{static_cast<std::uint64_t>(size)}, 0, tinymoe::RandomSite::initialisation);
+        tinymoe::RandomStream(tinymoe::Seed{static_cast<std::uint64_t>(size)}, 0, tinymoe::RandomSite{});
     tinymoe::Memory wide;
     float* numbers = reinterpret_cast<float*>(view_.data);
     if constexpr (!std::is_same_v<T, float>) {

@@ -30,7 +30,7 @@ class Matrix {
   Matrix(Cpu& cpu, Index rows, Index cols)
       : memory_(cpu.allocate(static_cast<std::size_t>(rows * cols) * sizeof(float))) {
     view_ = {memory_.as<float>().data, rows, cols};
-    const RandomStream stream(Seed{static_cast<std::uint64_t>(rows * 7919 + cols)}, 0, RandomSite::initialisation);
+    const RandomStream stream(Seed{static_cast<std::uint64_t>(rows * 7919 + cols)}, 0, RandomSite{});
     for (Index i = 0; i < view_.size(); i += 4) {
       const auto words = random_words(stream, static_cast<std::uint64_t>(i));
       for (Index j = i; j < std::min(i + 4, view_.size()); ++j) {

@@ -33,7 +33,7 @@ inline double peak_memory() {
 
 /// Tokens that no cache and no branch can foresee.
 inline std::vector<tinymoe::Token> random_tokens(Index count, Index vocabulary, std::uint64_t seed) {
-  const tinymoe::RandomStream stream(tinymoe::Seed{seed}, 0, tinymoe::RandomSite::batches);
+  const tinymoe::RandomStream stream(tinymoe::Seed{seed}, 0, tinymoe::RandomSite{1});
   std::vector<tinymoe::Token> tokens(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     tokens[i] = static_cast<tinymoe::Token>(tinymoe::random_below(stream, i, static_cast<std::uint64_t>(vocabulary)));

@@ -54,7 +54,7 @@ inline double median(std::vector<double> values) {
 
 /// Tokens that no cache can foresee.
 inline std::vector<tinymoe::Token> random_tokens(Index count, Index vocabulary) {
-  const tinymoe::RandomStream stream(tinymoe::Seed{1}, 0, tinymoe::RandomSite::batches);
+  const tinymoe::RandomStream stream(tinymoe::Seed{1}, 0, tinymoe::random_site::batches);
   std::vector<tinymoe::Token> tokens(static_cast<std::size_t>(count));
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     tokens[i] = static_cast<tinymoe::Token>(tinymoe::random_below(stream, i, static_cast<std::uint64_t>(vocabulary)));

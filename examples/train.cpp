@@ -21,6 +21,7 @@
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
 #include "progress.hpp"
+#include "setting_options.hpp"
 #include "stories.hpp"
 
 namespace {
@@ -346,26 +347,12 @@ void add_recipe(CLI::App& app, Recipe& recipe) {
       ->group("Recommended by the preset");
 }
 
-/// Settings, which belong to the model and its config.json; their names.
-std::vector<std::string> add_settings(CLI::App& app, Settings& settings) {
-  std::vector<std::string> names;
-  const auto add = [&](const char* name, double& value, const char* text, double greatest) {
-    names.push_back(name);
-    app.add_option(name, value, text)->check(CLI::Range(0.0, greatest))->group("The model's settings");
-  };
-  add("--dropout", settings.dropout, "share of zeros in embeddings and in what a block adds", 0.999);
-  add("--attention-dropout", settings.attention_dropout, "of the attention's probabilities", 0.999);
-  add("--expert-dropout", settings.expert_dropout, "of the experts' hidden activations", 0.999);
-  add("--jitter", settings.jitter, "routers with Jitter read their input times 1 ± this", 0.999);
-  add("--bias-rate", settings.bias_rate, "by which BalanceBias moves after each step", 1);
-  add("--routing-mass", settings.routing_mass, "DynamicTopK: probability that a token's experts reach together", 1);
-  add("--balance-weight", settings.balance_weight, "of the experts' balance loss", 1000);
-  add("--z-weight", settings.z_weight, "of the routers' z-loss", 1000);
-  names.push_back("--balance-over-step");
-  app.add_flag("--balance-over-step", settings.balance_over_step,
-               "the balance loss counts the whole step, not each micro-batch alone")
-      ->group("The model's settings");
-  return names;
+/// The settings of all presets' models.
+SettingList all_settings() {
+  SettingList list;
+  std::apply([&](auto... named) { (list.add(settings_of<typename decltype(named)::Architecture>()), ...); },
+             examples::architectures);
+  return list;
 }
 
 /// Reads the command line: once for the preset, whose recipe is then the default for what is read again.
@@ -393,12 +380,11 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
   }
   if (!a.from.empty()) {  // these are part of what the weights compute
     examples::with_architecture(a.preset, [&](auto named) {
-      const Settings of_weights =
-          read_config<typename decltype(named)::Architecture>(resolve_folder(a.from) / "config.json");
-      Settings& own = a.recipe.settings;
-      own.norm_epsilon = of_weights.norm_epsilon;
-      own.rope_theta = of_weights.rope_theta;
-      own.routing_mass = of_weights.routing_mass;
+      using Arch = typename decltype(named)::Architecture;
+      const Settings of_weights = read_config<Arch>(resolve_folder(a.from) / "config.json");
+      for (const Setting* setting : settings_of<Arch>()) {
+        if (setting->use == SettingUse::always) a.recipe.settings.set(*setting = of_weights[*setting]);
+      }
     });
   }
   if (a.resume) {  // a run goes on as it was; what the command line says wins
@@ -483,7 +469,7 @@ int main(int count, char** values) {
   CLI::App app("Trains a Mixture-of-Experts language model on stories, or measures one.");
   add_options(app, a);
   add_recipe(app, a.recipe);
-  const auto settings = add_settings(app, a.recipe.settings);
+  const auto settings = examples::add_settings(app, a.recipe.settings, all_settings());
   try {
     parse(app, a, settings, count, values);
     if (a.list) {

@@ -1,5 +1,5 @@
-// Whoever reads a router's choices on the host knows that one may be none: inspection, traces, reports and upcycling over
-// every kind of router.
+// Whoever reads a router's choices on the host knows that one may be none: inspection, traces, reports and upcycling
+// over every kind of router.
 
 #include <algorithm>
 
@@ -20,11 +20,10 @@ template <class R>
 using One = Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>>, R, Feed>>;
 
 /// A layer for each kind of router.
-using EveryRouter =
-    Transformer<Vocab<260>, Context<16>, Width<8>, One<Router<4, 2>>, One<Router<4, 2, SigmoidScores>>,
-                One<Router<4, 2, DynamicTopK, ScoreGates>>, One<Router<5, 2, ExpertChoice>>,
-                One<Router<4, 2, Capacity<1, 2>>>, One<Router<4, 2, NoisyTopK, Bias, CvBalance>>,
-                One<Router<4, 1, Jitter>>, One<Router<4, 2, SigmoidScores, BalanceBias>>>;
+using EveryRouter = Transformer<Vocab<260>, Context<16>, Width<8>, One<Router<4, 2>>, One<Router<4, 2, SigmoidScores>>,
+                                One<Router<4, 2, DynamicTopK, ScoreGates>>, One<Router<5, 2, ExpertChoice>>,
+                                One<Router<4, 2, Capacity<1, 2>>>, One<Router<4, 2, NoisyTopK, Bias, CvBalance>>,
+                                One<Router<4, 1, Jitter>>, One<Router<4, 2, SigmoidScores, BalanceBias>>>;
 constexpr std::size_t dynamic = 2, expert_choice = 3, capacity = 4;
 
 /// Those that can start as a dense model.

@@ -170,7 +170,7 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
       Guarded<B, M> scratch(backend, 1, rowwise::grouped_column_sum_scratch(n, experts, o));
       check_output(bias_gradient, bias_start, db.values, [&] {
         rowwise::grouped_column_sum(backend, gradient, ends, Bank<M>{bias_gradient.view().data, experts, 1, o, o + gap},
-                           scratch);
+                                    scratch);
       });
       check_holds("scratch has been enough", scratch.intact());
       check_holds("inputs are unchanged", from.unchanged() && gradient.unchanged() && weight.unchanged() &&
@@ -190,7 +190,7 @@ TEST_CASE("sort_by_expert is a stable sort", "[conformance]") {
     INFO("tokens " << n << ", choices " << k << ", experts " << e << ", pattern " << pattern);
     std::vector<std::int32_t> selected;
     for (Index pair = 0; pair < n * k; ++pair) {
-      const RandomStream stream(Seed{5}, 0, RandomSite::stories);
+      const RandomStream stream(Seed{5}, 0, RandomSite{3});
       const auto random = static_cast<Index>(random_below(stream, static_cast<std::uint64_t>(pair), std::uint64_t(e)));
       selected.push_back(static_cast<std::int32_t>(pattern == 1 ? 1 : pattern == 2 ? e - 1 - pair % e : random));
       if (pattern == 4 || (pattern == 3 && (pair * 7) % 3 == 0)) selected.back() = -1;
@@ -347,7 +347,7 @@ TEST_CASE("attention with dropout makes the same mask in backward", "[conformanc
   for (const Index window : {0, 3, 64}) {
     for (const Index t : {1, 33, 130}) {
       INFO("window " << window << ", time " << t);
-      const Dropout dropout{RandomStream(Seed{3}, 1, RandomSite::attention_dropout, 2), 5, 0.4};
+      const Dropout dropout{RandomStream(Seed{3}, 1, RandomSite::in_layers(2), 2), 5, 0.4};
       AttentionCase attention({2, t, 4, 2, 6, window, 0.4, dropout}, numbers);
       AttentionCase without({2, t, 4, 2, 6, window, 0.4}, numbers);
       check_holds("dropout acts", t == 1 || attention.y.values != without.y.values);

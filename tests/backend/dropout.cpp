@@ -7,7 +7,7 @@
 using namespace tinymoe;
 
 TEST_CASE("dropout's factor of one element is the one that its row has", "[dropout]") {
-  const Dropout dropout{RandomStream(Seed{3}, 7, RandomSite::attention_dropout, 2), 11, 0.3};
+  const Dropout dropout{RandomStream(Seed{3}, 7, RandomSite::in_layers(2), 2), 11, 0.3};
   bool same = true;
   Index zeros = 0, elements = 0;
   for (const Index width : {1, 3, 4, 5, 64, 67}) {

@@ -126,7 +126,9 @@ TEST_CASE("A resumed run ends in the bits of one that was never interrupted", "[
 TEST_CASE("Resuming restores weights, moments, step and settings", "[checkpoint]") {
   const TemporaryFolder root;
   Cpu backend(1);
-  TinyModel model(backend, Seed{5}, {.norm_epsilon = 1e-6, .rope_theta = 500, .balance_weight = 0.03, .z_weight = 0.5});
+  TinyModel model(backend, Seed{5},
+                  {setting::norm_epsilon = 1e-6, setting::rope_theta = 500, setting::balance_weight = 0.03,
+                   setting::z_weight = 0.5});
   Trainer trainer(model, AdamW{}, Constant{});
   trainer.fit(tiny_data(), options_for({}, 3));
   trainer.save(root / "a", tiny_tokenizer());
@@ -293,7 +295,9 @@ TEST_CASE("model.safetensors has the names and shapes of the hub's Mixtral", "[c
 
 TEST_CASE("config.json is the hub's for a Mixtral", "[checkpoint]") {
   const Json file = config_json<TinyOf<260, 24, RmsNorm, 16, SlidingWindow<8>>>(
-      {.norm_epsilon = 1e-6, .rope_theta = 5000, .balance_weight = 0.02, .z_weight = 0.003}, 259);
+      {setting::norm_epsilon = 1e-6, setting::rope_theta = 5000, setting::balance_weight = 0.02,
+       setting::z_weight = 0.003},
+      259);
   const Json expected = {{"architectures", {"MixtralForCausalLM"}},
                          {"model_type", "mixtral"},
                          {"vocab_size", 260},
@@ -358,8 +362,8 @@ TEST_CASE("A checkpoint from the hub is checked by the hub's fields", "[checkpoi
     file.erase("router_z_loss_coef");
   });
   load_model(path, model);
-  CHECK(model.settings().rope_theta == 777);
-  CHECK(model.settings().z_weight == Settings{}.z_weight);
+  CHECK(model.settings()[setting::rope_theta] == 777);
+  CHECK(model.settings()[setting::z_weight] == setting::z_weight.initial);
   for (const char* field :
        {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads",
         "num_key_value_heads", "num_local_experts", "num_experts_per_tok", "tie_word_embeddings", "sliding_window"}) {

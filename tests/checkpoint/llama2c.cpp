@@ -142,9 +142,10 @@ void check_forward() {
   const Written written(std::is_same_v<Head, TiedHead>);
   const auto path = write_bytes(folder / "model.bin", written.bytes());
   Reference<double> backend;
-  Model<Small<Head>, Reference<double>> model(backend, Seed{1}, {.norm_epsilon = 0.5, .rope_theta = 3, .z_weight = 7});
+  Model<Small<Head>, Reference<double>> model(
+      backend, Seed{1}, {setting::norm_epsilon = 0.5, setting::rope_theta = 3, setting::z_weight = 7});
   load_llama2c(path, model);
-  CHECK(model.settings() == Settings{.z_weight = 7});
+  CHECK(model.settings() == Settings{setting::z_weight = 7});
   const std::vector<Token> tokens = {3, 10, 0, 3, 7, 7};
   const auto expected = written.logits(tokens);
   Session session(model);
@@ -174,7 +175,7 @@ TEST_CASE("A model.bin of another architecture is refused with every difference"
   const TemporaryFolder folder;
   const auto path = write_bytes(folder / "model.bin", Written(true).bytes());
   Cpu backend(1);
-  Model<Small<UntiedHead, 12, 9>, Cpu> model(backend, Seed{2}, {.norm_epsilon = 0.5});
+  Model<Small<UntiedHead, 12, 9>, Cpu> model(backend, Seed{2}, {setting::norm_epsilon = 0.5});
   const auto before = weights_of(model);
   check_message<MismatchError>([&] { load_llama2c(path, model); }, path.string(), "hidden 10 where the type has 9",
                                "vocabulary 11 where the type has 12", "a tied head yes where the type has no",
@@ -184,7 +185,7 @@ TEST_CASE("A model.bin of another architecture is refused with every difference"
     CHECK(message.find(same) == std::string::npos);
   }
   CHECK(same_bits(weights_of(model), before));
-  CHECK(model.settings().norm_epsilon == 0.5);
+  CHECK(model.settings()[setting::norm_epsilon] == 0.5);
 }
 
 TEST_CASE("A model.bin that is cut, corrupt or hostile is a file error and changes nothing", "[llama2c]") {

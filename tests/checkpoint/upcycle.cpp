@@ -5,8 +5,8 @@
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
-#include "tinymoe/text/llama2c/tokenizer.hpp"
 #include "tinymoe/checkpoint/llama2c.hpp"
+#include "tinymoe/text/llama2c/tokenizer.hpp"
 #include "tinymoe/train/trainer.hpp"
 #include "train/tiny.hpp"
 
@@ -48,11 +48,11 @@ template <class Arch, class B>
 void stir(Model<Arch, B>& model) {
   auto weights = weights_of(model);
   for (std::size_t i = 0; i < weights.size(); ++i) {
-    weights[i] += 0.3 * random_normal(RandomStream(Seed{8}, 0, RandomSite::stories), i);
+    weights[i] += 0.3 * random_normal(RandomStream(Seed{8}, 0, RandomSite{3}), i);
   }
   set_weights(model, weights);
-  model.settings().norm_epsilon = 1e-3;
-  model.settings().rope_theta = 700;
+  model.settings().set(setting::norm_epsilon = 1e-3);
+  model.settings().set(setting::rope_theta = 700);
 }
 
 /// The greatest difference of the two models' logits, as a share of the greatest logit.
@@ -64,8 +64,8 @@ double first_difference(const UpcycleOptions& options = {}) {
   stir(dense);
   Model<To, C> mixture(other, Seed{4});
   upcycle(dense, mixture, options);
-  CHECK(mixture.settings().norm_epsilon == 1e-3);
-  CHECK(mixture.settings().rope_theta == 700);
+  CHECK(mixture.settings()[setting::norm_epsilon] == 1e-3);
+  CHECK(mixture.settings()[setting::rope_theta] == 700);
   const auto tokens = random_tokens(2 * 12, From::vocab);
   const auto expected = logits_of(dense, tokens), found = logits_of(mixture, tokens);
   double greatest = 0;

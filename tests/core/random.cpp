@@ -24,15 +24,14 @@ TEST_CASE("Philox gives the known answers", "[random]") {
 }
 
 TEST_CASE("A stream is a function of seed, step, site and index, and of nothing else", "[random]") {
-  const RandomStream stream(Seed{7}, 3, RandomSite::residual_dropout, 2);
+  const RandomStream stream(Seed{7}, 3, RandomSite::in_layers(3), 2);
   CHECK(random_words(stream, (std::uint64_t{5} << 32) + 4) == philox({4, 5, 3, (3u << 20) + 2}, 7));
   std::set<Words> seen;
   for (std::uint64_t seed = 0; seed < 4; ++seed) {
     for (std::uint32_t step = 0; step < 4; ++step) {
       for (std::uint32_t part = 0; part < 4; ++part) {
         for (std::uint64_t index = 0; index < 4; ++index) {
-          seen.insert(
-              random_words(RandomStream(Seed{seed << 31}, step, RandomSite::residual_dropout, part), index << 30));
+          seen.insert(random_words(RandomStream(Seed{seed << 31}, step, RandomSite::in_layers(3), part), index << 30));
         }
       }
     }
@@ -41,7 +40,7 @@ TEST_CASE("A stream is a function of seed, step, site and index, and of nothing 
 }
 
 TEST_CASE("Uniform numbers lie in [0, 1) and have its moments", "[random]") {
-  const RandomStream stream(Seed{1337}, 0, RandomSite::sampling);
+  const RandomStream stream(Seed{1337}, 0, RandomSite{2});
   constexpr int count = 200'000;
   double sum = 0, squares = 0, products = 0, previous = 0;
   float least = 1, greatest = 0;
@@ -67,7 +66,7 @@ TEST_CASE("Uniform numbers lie in [0, 1) and have its moments", "[random]") {
 }
 
 TEST_CASE("Normal numbers are finite and have the normal moments", "[random]") {
-  const RandomStream stream(Seed{1337}, 0, RandomSite::initialisation);
+  const RandomStream stream(Seed{1337}, 0, RandomSite{});
   constexpr int count = 200'000;
   std::array<double, 5> moments{};
   int beyond = 0;
@@ -85,7 +84,7 @@ TEST_CASE("Normal numbers are finite and have the normal moments", "[random]") {
 }
 
 TEST_CASE("Whole numbers stay below their bound and reach every value", "[random]") {
-  const RandomStream stream(Seed{42}, 1, RandomSite::batches);
+  const RandomStream stream(Seed{42}, 1, RandomSite{1});
   for (const std::uint64_t bound : {1, 2, 3, 7, 10}) {
     std::vector<int> counts(bound);
     constexpr int draws = 20'000;

@@ -49,8 +49,9 @@ struct OneStep {
 
 template <class Arch, class B>
 OneStep one_step(B& backend, double dropout = 0, bool recompute = false, Index steps = 1) {
-  Model<Arch, B> model(backend, Seed{5},
-                       Settings{.dropout = dropout, .attention_dropout = dropout, .expert_dropout = dropout});
+  Model<Arch, B> model(
+      backend, Seed{5},
+      Settings{setting::dropout = dropout, setting::attention_dropout = dropout, setting::expert_dropout = dropout});
   Trainer trainer(model, AdamW{.lr = 1e-3});
   OneStep result{};
   for (Index step = 0; step < steps; ++step) {
@@ -301,7 +302,7 @@ TEST_CASE("the steps of a model without mixtures are recorded", "[cuda]") {
   using Plain = Transformer<Vocab<1040>, Context<16>, Width<32>,
                             Layers<2, DenseBlock<RmsNorm, Attention<Heads<4>>, Expert<SwiGlu, Hidden<40>, Bias>>>>;
   const auto losses = [](auto& backend, double dropout) {
-    Model<Plain, std::remove_cvref_t<decltype(backend)>> model(backend, Seed{3}, Settings{.dropout = dropout});
+    Model<Plain, std::remove_cvref_t<decltype(backend)>> model(backend, Seed{3}, Settings{setting::dropout = dropout});
     Trainer trainer(model, AdamW{.lr = 1e-2});
     std::vector<double> found;
     for (std::uint64_t step = 0; step < 9; ++step) {

@@ -16,7 +16,7 @@ using Full = DenseBlock<LayerNorm, Attention<Heads<2>, Bias, Learned>, Expert<Ge
 template <class Layer>
 using Double = Trial<Layer, Reference<double>>;
 
-const Settings losses{.balance_weight = 0.7, .z_weight = 0.3};
+const Settings losses{setting::balance_weight = 0.7, setting::z_weight = 0.3};
 
 }  // namespace
 

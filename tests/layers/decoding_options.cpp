@@ -32,7 +32,8 @@ using Whole = Mixed<>;
 using Double = Reference<double>;
 
 /// Away from the defaults, which a pass that forgot the settings would have.
-const Settings settings{.norm_epsilon = 1e-2, .rope_theta = 50, .jitter = 0.3, .routing_mass = 0.7};
+const Settings settings{setting::norm_epsilon = 1e-2, setting::rope_theta = 50, setting::jitter = 0.3,
+                        setting::routing_mass = 0.7};
 
 /// A model with random weights, whose thresholds and balancing biases decide.
 template <class Arch, class B>

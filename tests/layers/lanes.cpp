@@ -27,12 +27,8 @@ using Chosen =
 
 const Pass pass{.batch = 3,
                 .time = 7,
-                .settings = {.balance_weight = 0.7,
-                             .z_weight = 0.3,
-                             .dropout = 0.3,
-                             .attention_dropout = 0.25,
-                             .expert_dropout = 0.4,
-                             .jitter = 0.2},
+                .settings = {setting::balance_weight = 0.7, setting::z_weight = 0.3, setting::dropout = 0.3,
+                             setting::attention_dropout = 0.25, setting::expert_dropout = 0.4, setting::jitter = 0.2},
                 .loss_scale = 0.5,
                 .training = true,
                 .seed = Seed{5}};

@@ -12,7 +12,7 @@ namespace tinymoe_test {
 inline std::vector<Token> random_tokens(Index count, Index vocab, std::uint64_t seed = 1) {
   std::vector<Token> tokens;
   for (Index i = 0; i < count; ++i) {
-    const RandomStream stream(Seed{seed}, 0, RandomSite::batches);
+    const RandomStream stream(Seed{seed}, 0, RandomSite{1});
     tokens.push_back(static_cast<Token>(random_below(stream, static_cast<std::uint64_t>(i), std::uint64_t(vocab))));
   }
   return tokens;

@@ -58,7 +58,7 @@ std::vector<double> by_definition(const Double<E, K>& trial) {
   return result;
 }
 
-const Settings losses{.balance_weight = 0.7, .z_weight = 0.3};
+const Settings losses{setting::balance_weight = 0.7, setting::z_weight = 0.3};
 
 /// Sends every token to experts 0 and 1: with a gate of zero, all experts tie.
 const auto all_to_the_first = [](auto& trial) {
@@ -124,7 +124,7 @@ TEST_CASE("experts without a token get no gradient at all", "[moe]") {
 TEST_CASE("a mixture of one expert is that expert", "[moe]") {
   Reference<double> backend;
   using DenseLayer = Dense<Expert<SwiGlu, Hidden<F>, Bias>>::Layer<D>;
-  const Pass pass{.time = 5, .settings = {.balance_weight = 0, .z_weight = 0}};
+  const Pass pass{.time = 5, .settings = {setting::balance_weight = 0, setting::z_weight = 0}};
   Double<1, 1> mixture(backend, pass, D, D);
   Trial<DenseLayer, Reference<double>> dense(backend, pass, D, D);
   // The mixture's gate comes first in its buffer; the rest is laid out as the dense layer's.

@@ -25,7 +25,8 @@ xt::xarray<double> matrix_of(const std::vector<double>& values, Index rows) {
 
 TEST_CASE("RmsNorm of a hand-computed row", "[norm]") {
   Reference<double> backend;
-  Trial<Layer<RmsNorm, 2>, Reference<double>> trial(backend, {.time = 1, .settings = {.norm_epsilon = 0}}, 2, 2);
+  Trial<Layer<RmsNorm, 2>, Reference<double>> trial(backend, {.time = 1, .settings = {setting::norm_epsilon = 0}}, 2,
+                                                    2);
   trial.x.write({3, 4});  // mean square 12.5
   trial.weights.weight.data[0] = 1;
   trial.weights.weight.data[1] = -2;
@@ -36,7 +37,8 @@ TEST_CASE("RmsNorm of a hand-computed row", "[norm]") {
 
 TEST_CASE("LayerNorm of a hand-computed row", "[norm]") {
   Reference<double> backend;
-  Trial<Layer<LayerNorm, 4>, Reference<double>> trial(backend, {.time = 1, .settings = {.norm_epsilon = 0.5}}, 4, 4);
+  Trial<Layer<LayerNorm, 4>, Reference<double>> trial(backend, {.time = 1, .settings = {setting::norm_epsilon = 0.5}},
+                                                      4, 4);
   trial.x.write({1, 2, 3, 6});  // mean 3, variance 3.5, so that r = 1 / 2
   trial.w.fill(1);
   trial.weights.bias.data[3] = 10;
@@ -46,7 +48,7 @@ TEST_CASE("LayerNorm of a hand-computed row", "[norm]") {
 
 TEST_CASE("norms agree with xtensor's formula", "[norm]") {
   Reference<double> backend;
-  const Pass pass{.batch = 2, .time = 3, .settings = {.norm_epsilon = 1e-3}};
+  const Pass pass{.batch = 2, .time = 3, .settings = {setting::norm_epsilon = 1e-3}};
   Trial<Layer<RmsNorm, wide>, Reference<double>> root(backend, pass, wide, wide);
   Trial<Layer<LayerNorm, wide>, Reference<double>> layer(backend, pass, wide, wide);
   const xt::xarray<double> x = matrix_of(root.x.read(), pass.rows());
@@ -68,7 +70,7 @@ TEST_CASE("norms agree with xtensor's formula", "[norm]") {
 }
 
 TEST_CASE("norms have the gradients of complex steps", "[norm][gradient]") {
-  const Pass pass{.batch = 1, .time = 3, .settings = {.norm_epsilon = 0.1}};
+  const Pass pass{.batch = 1, .time = 3, .settings = {setting::norm_epsilon = 0.1}};
   SECTION("RmsNorm") { check_gradients<Layer<RmsNorm, wide>>(pass, wide, wide); }
   SECTION("LayerNorm") { check_gradients<Layer<LayerNorm, wide>>(pass, wide, wide); }
 }
@@ -112,7 +114,8 @@ TEST_CASE("norms on the CPU agree with the oracle", "[norm][cpu]") {
 
 TEST_CASE("norms sum their gradients over chunks of rows, whole or not", "[norm][cpu]") {
   Cpu backend(2);
-  for (const Index rows : {rowwise::chunk_size - 1, rowwise::chunk_size, rowwise::chunk_size + 1, 3 * rowwise::chunk_size, 3 * rowwise::chunk_size + 1}) {
+  for (const Index rows : {rowwise::chunk_size - 1, rowwise::chunk_size, rowwise::chunk_size + 1,
+                           3 * rowwise::chunk_size, 3 * rowwise::chunk_size + 1}) {
     INFO("rows " << rows);
     check_agreement<Layer<RmsNorm, 5>>(backend, {.time = rows}, 5, 5);
     check_agreement<Layer<LayerNorm, 5>>(backend, {.time = rows}, 5, 5);

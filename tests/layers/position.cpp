@@ -51,7 +51,7 @@ TEST_CASE("rope turns each half's pair by its angle", "[position]") {
 }
 
 TEST_CASE("rope's angles follow theta", "[position]") {
-  const auto y = turn({.time = 1, .first_position = 2, .settings = {.rope_theta = 16}}, 4, {0, 1, 0, 0});
+  const auto y = turn({.time = 1, .first_position = 2, .settings = {setting::rope_theta = 16}}, 4, {0, 1, 0, 0});
   CHECK(absolute_error(y, {0, std::cos(0.5), 0, std::sin(0.5)}) < 1e-14);  // 2 · 16^(−1/2)
 }
 
@@ -117,7 +117,7 @@ TEST_CASE("rope's table is filled again when the positions change, and only then
   Table wide(backend, {.time = 6}, 4);
   const auto slow_cosine = [&] { return wide.rope.at(backend, pass)(2, 1); };
   CHECK(slow_cosine() == Approx(std::cos(0.02)).epsilon(1e-15));
-  pass.settings.rope_theta = 100;
+  pass.settings.set(setting::rope_theta = 100);
   CHECK(slow_cosine() == Approx(std::cos(0.2)).epsilon(1e-15));
 }
 

@@ -86,7 +86,8 @@ TEST_CASE("with as many choices as experts the gates are the softmax, sorted", "
 
 TEST_CASE("a single expert has gate 1 and gets no gradient but z's", "[router]") {
   Reference<double> backend;
-  Double<Router<1, 1>> router(backend, {.time = 3, .settings = {.balance_weight = 1, .z_weight = 0}}, D, 1);
+  Double<Router<1, 1>> router(backend, {.time = 3, .settings = {setting::balance_weight = 1, setting::z_weight = 0}}, D,
+                              1);
   router.forward();
   CHECK(absolute_error(router.y.read(), {1, 1, 1}) == 0);
   CHECK(router.saved.router.routing.losses.data[0] == Approx(1).epsilon(1e-15));
@@ -147,20 +148,21 @@ TEST_CASE("the router agrees with sorting and xtensor's formulas", "[router]") {
 }
 
 TEST_CASE("the router has the gradients of complex steps", "[router][gradient]") {
-  const Settings both{.balance_weight = 0.7, .z_weight = 0.3};
+  const Settings both{setting::balance_weight = 0.7, setting::z_weight = 0.3};
   SECTION("two of five, with both losses") {
     check_gradients<Alone<Router<5, 2>>>({.batch = 2, .time = 3, .settings = both, .loss_scale = 0.5}, D, 2);
   }
   SECTION("the gates alone") {
-    check_gradients<Alone<Router<5, 2>>>({.time = 3, .settings = {.balance_weight = 0, .z_weight = 0}}, D, 2);
+    check_gradients<Alone<Router<5, 2>>>({.time = 3, .settings = {setting::balance_weight = 0, setting::z_weight = 0}},
+                                         D, 2);
   }
   SECTION("the balance loss alone") {
-    check_gradients<Alone<Router<5, 2>>>({.time = 3, .settings = {.balance_weight = 2, .z_weight = 0}}, D, 2,
-                                         [](auto& trial) { trial.dy.fill(0); });
+    check_gradients<Alone<Router<5, 2>>>({.time = 3, .settings = {setting::balance_weight = 2, setting::z_weight = 0}},
+                                         D, 2, [](auto& trial) { trial.dy.fill(0); });
   }
   SECTION("the z loss alone") {
-    check_gradients<Alone<Router<5, 2>>>({.time = 3, .settings = {.balance_weight = 0, .z_weight = 2}}, D, 2,
-                                         [](auto& trial) { trial.dy.fill(0); });
+    check_gradients<Alone<Router<5, 2>>>({.time = 3, .settings = {setting::balance_weight = 0, setting::z_weight = 2}},
+                                         D, 2, [](auto& trial) { trial.dy.fill(0); });
   }
   SECTION("all experts") { check_gradients<Alone<Router<3, 3>>>({.time = 4, .settings = both}, D, 3); }
 }
@@ -168,7 +170,7 @@ TEST_CASE("the router has the gradients of complex steps", "[router][gradient]")
 TEST_CASE("the router on the CPU agrees with the oracle", "[router][cpu]") {
   for (const int threads : {1, 3}) {
     Cpu backend(threads);
-    const Pass pass{.batch = 3, .time = 21, .settings = {.balance_weight = 0.7, .z_weight = 0.3}};
+    const Pass pass{.batch = 3, .time = 21, .settings = {setting::balance_weight = 0.7, setting::z_weight = 0.3}};
     check_agreement<Alone<Router<5, 2>>>(backend, pass, D, 2);
     check_agreement<Alone<Router<3, 3>>>(backend, {.time = 1}, D, 3);
   }

@@ -7,7 +7,8 @@ using namespace tinymoe_test;
 namespace {
 
 constexpr Index D = router_width;
-const Settings losses{.balance_weight = 0.7, .z_weight = 0.3, .jitter = 0.2, .routing_mass = 0.6};
+const Settings losses{setting::balance_weight = 0.7, setting::z_weight = 0.3, setting::jitter = 0.2,
+                      setting::routing_mass = 0.6};
 // Tokens 2 and 7 of eight are pads.
 const Token padded_tokens[] = {1, 1, -1, 1, 1, 1, 1, -1};
 

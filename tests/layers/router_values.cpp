@@ -239,7 +239,7 @@ const Token padded_tokens[] = {1, 1, -1, 1, 1, 1, 1, -1, 1, 1, 1, -1};
 template <class R>
 void check_router(const Kind& kind, double (*balance)(const Sample&), double tolerance = 1e-12) {
   Reference<double> backend;
-  Pass pass{.batch = 2, .time = 6, .settings = {.routing_mass = kind.mass}, .seed = Seed{5}, .step = 3};
+  Pass pass{.batch = 2, .time = 6, .settings = {setting::routing_mass = kind.mass}, .seed = Seed{5}, .step = 3};
   for (const char* what : {"evaluation", "training", "pads"}) {
     INFO(what);
     Values<R> router(backend, pass, D, R::choices);
@@ -305,7 +305,7 @@ std::vector<std::int32_t> selected_by(const auto& router) {
 template <class With, class Without>
 void check_training_alone() {
   Reference<double> backend;
-  const Pass pass{.batch = 2, .time = 100, .settings = {.jitter = 0.2}, .seed = Seed{5}};
+  const Pass pass{.batch = 2, .time = 100, .settings = {setting::jitter = 0.2}, .seed = Seed{5}};
   Values<With> with(backend, pass, D, With::choices);
   Values<Without> without(backend, pass, D, With::choices);
   std::copy_n(with.weights.weight.data, without.weights.weight.size(), without.weights.weight.data);
@@ -378,9 +378,9 @@ TEST_CASE("over a step, loads are those of its micro-batches so far", "[router]"
     constexpr Index rows = 6;
     const Token tokens[rows] = {1, -1, 1, 1, 1, -1};
     Reference<double> backend;
-    const Settings alone{.balance_weight = 1, .z_weight = 0};
+    const Settings alone{setting::balance_weight = 1, setting::z_weight = 0};
     Settings settings = alone;
-    settings.balance_over_step = true;
+    settings.set(setting::balance_over_step = true);
     Values<R> router(backend, {.batch = 2, .time = 3, .settings = settings, .training = true}, D, R::choices);
     Values<R> each(backend, {.batch = 2, .time = 3, .settings = alone, .training = true}, D, R::choices);
     router.dy.fill(0);  // what backward gives is then the balance loss's gradient alone
@@ -519,7 +519,7 @@ TEST_CASE("jitter multiplies each input by a uniform number around 1", "[router]
   constexpr Index N = 2000;
   constexpr double jitter = 0.2;
   Reference<double> backend;
-  const Pass pass{.time = N, .settings = {.jitter = jitter}, .training = true, .seed = Seed{5}};
+  const Pass pass{.time = N, .settings = {setting::jitter = jitter}, .training = true, .seed = Seed{5}};
   Values<Router<4, 2, Jitter>> router(backend, pass, D, 2);
   // Logit e is input e, and that of expert 3 is 0: x_e u_e = log(p_e / p_3).
   router.w.fill(0);

@@ -10,12 +10,8 @@ namespace {
 
 constexpr Index D = 8;
 
-const Settings all_dropouts{.balance_weight = 0.7,
-                            .z_weight = 0.3,
-                            .dropout = 0.3,
-                            .attention_dropout = 0.25,
-                            .expert_dropout = 0.4,
-                            .jitter = 0.2};
+const Settings all_dropouts{setting::balance_weight = 0.7,     setting::z_weight = 0.3,       setting::dropout = 0.3,
+                            setting::attention_dropout = 0.25, setting::expert_dropout = 0.4, setting::jitter = 0.2};
 
 Pass training(Index batch, Index time, const Settings& settings = all_dropouts) {
   return {.batch = batch,
@@ -103,28 +99,28 @@ TEST_CASE("dropout zeroes its share, keeps the mean, and is another mask in each
     return factors;
   };
   Pass pass = training(1, 4);
-  const auto first = mask(pass, RandomSite::residual_dropout, 0);
+  const auto first = mask(pass, random_site::residual_dropout, 0);
   Index zeros = 0;
   for (const double factor : first) {
     CHECK((factor == 0 || factor == 1 / (1 - 0.3)));
     zeros += factor == 0;
   }
   CHECK(std::abs(double(zeros) / double(width) - 0.3) < 0.05);
-  CHECK(mask(pass, RandomSite::residual_dropout, 0) == first);
-  std::vector<std::vector<double>> others = {mask(pass, RandomSite::network_dropout, 0),
-                                             mask(pass, RandomSite::residual_dropout, 1)};
+  CHECK(mask(pass, random_site::residual_dropout, 0) == first);
+  std::vector<std::vector<double>> others = {mask(pass, random_site::network_dropout, 0),
+                                             mask(pass, random_site::residual_dropout, 1)};
   Pass other = pass;
-  other.layer = 1, others.push_back(mask(other, RandomSite::residual_dropout, 0));
-  other = pass, other.step = 4, others.push_back(mask(other, RandomSite::residual_dropout, 0));
-  other = pass, other.micro_batch = 2, others.push_back(mask(other, RandomSite::residual_dropout, 0));
-  other = pass, other.seed = Seed{6}, others.push_back(mask(other, RandomSite::residual_dropout, 0));
+  other.layer = 1, others.push_back(mask(other, random_site::residual_dropout, 0));
+  other = pass, other.step = 4, others.push_back(mask(other, random_site::residual_dropout, 0));
+  other = pass, other.micro_batch = 2, others.push_back(mask(other, random_site::residual_dropout, 0));
+  other = pass, other.seed = Seed{6}, others.push_back(mask(other, random_site::residual_dropout, 0));
   for (const auto& mask : others) CHECK(mask != first);
   // A part of a row is that part of the whole row.
-  pass.dropout(RandomSite::residual_dropout, 0.3, 4)
+  pass.dropout(random_site::residual_dropout, 0.3, 4)
       .each<double>(SerialGroup{}, 0, width, 333, 338,
                     [&](Index i, double factor) { CHECK(factor == first[static_cast<std::size_t>(i)]); });
   pass.training = false;
-  CHECK_FALSE(pass.dropout(RandomSite::residual_dropout, 0.3, 4).active());
+  CHECK_FALSE(pass.dropout(random_site::residual_dropout, 0.3, 4).active());
 }
 
 TEST_CASE("a recomputed pass gives the bits of one that kept everything, in less memory", "[training]") {
@@ -144,8 +140,8 @@ TEST_CASE("a recomputed pass gives the bits of one that kept everything, in less
   const auto two_micro_batches = [](bool recompute) {
     Reference<double> backend;
     Pass pass = training(2, 6);
-    pass.settings.balance_over_step = true;
-    pass.settings.balance_weight = 10;
+    pass.settings.set(setting::balance_over_step = true);
+    pass.settings.set(setting::balance_weight = 10);
     pass.recompute = recompute;
     pass.micro_batch = 0;
     ModelTrial<Summed, Reference<double>> trial(backend, pass);
@@ -172,7 +168,7 @@ TEST_CASE("a recomputed pass gives the bits of one that kept everything, in less
 TEST_CASE("routers count a recomputed pass once", "[training]") {
   Reference<double> backend;
   Pass pass = training(2, 6);
-  pass.settings.balance_over_step = true;
+  pass.settings.set(setting::balance_over_step = true);
   pass.recompute = true;
   pass.micro_batch = 0;
   Double trial(backend, pass);
@@ -198,7 +194,10 @@ TEST_CASE("pads change nothing but their own rows", "[training]") {
   // The loss and gradients of two sequences of 5, and of the same with 3 pads behind each. Dropout's masks are another
   // for another shape, and capacity and experts' choices go by the number of real tokens, which is the same.
   Settings settings = all_dropouts;
-  settings.dropout = settings.attention_dropout = settings.expert_dropout = settings.jitter = 0;
+  for (const Setting* dropout : {&setting::dropout, &setting::attention_dropout, &setting::expert_dropout}) {
+    settings.set(*dropout = 0);
+  }
+  settings.set(setting::jitter = 0);
   Reference<double> backend;
   ModelTrial<Mixed, Reference<double>> exact(backend, training(2, 5, settings)),
       wide(backend, training(2, 8, settings));
@@ -253,7 +252,7 @@ TEST_CASE("an expert takes its capacity, of the first tokens", "[training][route
 TEST_CASE("dynamic top-k takes experts until the mass is reached", "[training][router]") {
   using R = Router<4, 3, DynamicTopK>;
   Reference<double> backend;
-  RouterTrial<R> router(backend, {.time = 4, .settings = {.routing_mass = 0.6}}, router_width, 3);
+  RouterTrial<R> router(backend, {.time = 4, .settings = {setting::routing_mass = 0.6}}, router_width, 3);
   router.x.fill(0), router.w.fill(0);
   const double probability[4][4] = {{.7, .1, .1, .1}, {.1, .4, .3, .2}, {.25, .25, .25, .25}, {.3, .1, .29, .31}};
   for (Index n = 0; n < 4; ++n) {
@@ -298,7 +297,7 @@ TEST_CASE("a balancing bias moves against the loads and decides the selection al
   Reference<double> backend;
   Pass pass = training(1, 6);
   pass.micro_batch = 0;
-  pass.settings.bias_rate = 0.125;
+  pass.settings.set(setting::bias_rate = 0.125);
   RouterTrial<R> router(backend, pass, router_width, 1);
   router.w.fill(0), router.x.fill(1);
   for (Index i = 0; i < router_width; ++i) router.weights.weight.view()(1, i) = 0.1;

@@ -20,7 +20,7 @@ using Tied = Transformer<Vocab<V>, Context<8>, Width<8>, Layers<1, SmallLayer>, 
 using Untied = Transformer<Vocab<V>, Context<8>, Width<8>, Layers<1, SmallLayer>>;
 
 const Pass two_sequences{
-    .batch = 2, .time = 7, .settings = {.balance_weight = 0.3, .z_weight = 0.2}, .loss_scale = 0.5};
+    .batch = 2, .time = 7, .settings = {setting::balance_weight = 0.3, setting::z_weight = 0.2}, .loss_scale = 0.5};
 
 template <class B>
 using Trial_ = ModelTrial<Mixed, B>;
@@ -59,7 +59,7 @@ TEST_CASE("the whole model has the gradients of complex steps", "[transformer][g
 TEST_CASE("the model's loss is that of its logits", "[transformer]") {
   Reference<double> backend;
   Double trial(backend, two_sequences);
-  trial.pass.settings.balance_weight = trial.pass.settings.z_weight = 0;
+  trial.pass.settings.set(setting::balance_weight = 0).set(setting::z_weight = 0);
   const double loss = trial.loss();
   const auto logits = trial.logits();
   double total = 0;

@@ -16,6 +16,7 @@
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/layers/balance.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 
@@ -26,8 +27,7 @@ using Complex = std::complex<double>;
 
 /// Standard normal number `i` of a stream, rounded to float, so that every backend gets the same numbers.
 [[gnu::noinline]] inline double normal_number(std::uint64_t stream, Index i) {
-  return static_cast<float>(
-      random_normal(RandomStream(Seed{stream}, 0, RandomSite::stories), static_cast<std::uint64_t>(i)));
+  return static_cast<float>(random_normal(RandomStream(Seed{stream}, 0, RandomSite{3}), static_cast<std::uint64_t>(i)));
 }
 
 inline constexpr double not_a_number = std::numeric_limits<double>::quiet_NaN();
@@ -132,8 +132,8 @@ template <class Saved>
 auto weighted_router_losses(const Saved& saved, const Pass& pass) {
   const auto sum_of = [&](const auto& routing) {
     using M = std::remove_cvref_t<decltype(*routing.losses.data)>;
-    return M(pass.loss_scale) * (M(pass.settings.balance_weight) * routing.losses.data[0] +
-                                 M(pass.settings.z_weight) * routing.losses.data[1]);
+    return M(pass.loss_scale) * (M(pass.settings[setting::balance_weight]) * routing.losses.data[0] +
+                                 M(pass.settings[setting::z_weight]) * routing.losses.data[1]);
   };
   if constexpr (requires { saved.routing(); }) {
     return sum_of(saved.routing());

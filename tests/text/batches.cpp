@@ -39,13 +39,13 @@ Batch batch_of(const Source& source, Index index) {
 
 TEST_CASE("A permutation hits each number once", "[batches]") {
   for (const std::uint64_t size : {1u, 2u, 3u, 4u, 5u, 16u, 17u, 1000u, 4096u, 4097u}) {
-    const detail::RandomPermutation order({Seed{1}, 0, RandomSite::batches}, size);
+    const detail::RandomPermutation order({Seed{1}, 0, random_site::batches}, size);
     std::set<std::uint64_t> seen;
     for (std::uint64_t i = 0; i < size; ++i) seen.insert(order(i));
     CHECK(seen.size() == size);
     CHECK(*seen.rbegin() == size - 1);
   }
-  const detail::RandomPermutation huge({Seed{1}, 0, RandomSite::batches}, std::uint64_t{1} << 40);
+  const detail::RandomPermutation huge({Seed{1}, 0, random_site::batches}, std::uint64_t{1} << 40);
   CHECK(huge(0) < std::uint64_t{1} << 40);
   CHECK(huge(0) != huge(1));
 }
@@ -53,7 +53,7 @@ TEST_CASE("A permutation hits each number once", "[batches]") {
 TEST_CASE("A permutation of few looks uniform", "[batches]") {
   std::map<std::uint64_t, int> counts;  // of where 0 goes
   for (std::uint32_t epoch = 0; epoch < 6000; ++epoch) {
-    ++counts[detail::RandomPermutation({Seed{3}, epoch, RandomSite::batches}, 6)(0)];
+    ++counts[detail::RandomPermutation({Seed{3}, epoch, random_site::batches}, 6)(0)];
   }
   REQUIRE(counts.size() == 6);
   for (const auto& [place, count] : counts) CHECK(std::abs(count - 1000) < 150);

@@ -233,21 +233,21 @@ TEST_CASE("Settings outside their ranges are refused before the first step", "[t
   Cpu backend(1);
   TinyModel model(backend, Seed{5});
   Trainer trainer(model);
-  const auto refuse = [&](double Settings::*setting, double value, const char* name) {
+  const auto refuse = [&](const Setting& setting, double value, const char* name) {
     model.settings() = {};
-    model.settings().*setting = value;
+    model.settings().set(setting = value);
     check_message<OptionError>([&] { trainer.fit(tiny_data(), {.batch = 2, .time = 16, .steps = 1}); }, name);
   };
-  refuse(&Settings::dropout, 1, "dropout");
-  refuse(&Settings::attention_dropout, -0.1, "attention_dropout");
-  refuse(&Settings::expert_dropout, std::nan(""), "expert_dropout");
-  refuse(&Settings::jitter, 1.5, "jitter");
-  refuse(&Settings::norm_epsilon, 0, "norm_epsilon");
-  refuse(&Settings::rope_theta, INFINITY, "rope_theta");
-  refuse(&Settings::balance_weight, -1, "balance_weight");
-  refuse(&Settings::z_weight, std::nan(""), "z_weight");
-  refuse(&Settings::bias_rate, -1, "bias_rate");
-  refuse(&Settings::routing_mass, 1.1, "routing_mass");
+  refuse(setting::dropout, 1, "dropout");
+  refuse(setting::attention_dropout, -0.1, "attention_dropout");
+  refuse(setting::expert_dropout, std::nan(""), "expert_dropout");
+  refuse(setting::jitter, 1.5, "jitter");
+  refuse(setting::norm_epsilon, 0, "norm_epsilon");
+  refuse(setting::rope_theta, INFINITY, "rope_theta");
+  refuse(setting::balance_weight, -1, "balance_weight");
+  refuse(setting::z_weight, std::nan(""), "z_weight");
+  refuse(setting::bias_rate, -1, "bias_rate");
+  refuse(setting::routing_mass, 1.1, "routing_mass");
   CHECK(trainer.step() == 0);
   model.settings() = {};
   CHECK(trainer.fit(tiny_data(), {.batch = 2, .time = 16, .steps = 1}).step == 1);

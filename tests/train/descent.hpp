@@ -37,6 +37,6 @@ struct Descent {
 static_assert(Optimizer<Descent>);
 
 /// The router losses are off: then the loss is a mean over tokens alone.
-inline constexpr Settings no_router_losses{.balance_weight = 0, .z_weight = 0};
+inline constexpr Settings no_router_losses{setting::balance_weight = 0, setting::z_weight = 0};
 
 }  // namespace tinymoe_test

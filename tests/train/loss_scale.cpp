@@ -75,7 +75,7 @@ TEST_CASE("The norm, the clip and the step are those of the loss without its sca
 
   // The whole step, the router's losses among it, against float32.
   const auto tokens = random_tokens(64, 260);
-  const Settings settings{.balance_weight = 0.5, .z_weight = 0.25};
+  const Settings settings{setting::balance_weight = 0.5, setting::z_weight = 0.25};
   for (const double clip : {0.0, 0.5}) {
     const auto change = [&](auto backend, StepReport& report) {
       Model<Tiny, decltype(backend)> model(backend, Seed{1}, settings);

@@ -43,7 +43,7 @@ class OptimizerTrial {
     for (const Segment& tensor : tensors) {
       for (Index i = tensor.offset; i < tensor.offset + tensor.size(); ++i) {
         values[static_cast<std::size_t>(i)] =
-            random_uniform(RandomStream(Seed{77}, step, RandomSite::stories), static_cast<std::uint64_t>(i)) - 0.5f;
+            random_uniform(RandomStream(Seed{77}, step, RandomSite{3}), static_cast<std::uint64_t>(i)) - 0.5f;
       }
     }
     return values;

@@ -206,7 +206,7 @@ TEST_CASE("A balancing bias moves by itself, in no optimizer's chunks, and is re
   const auto tokens = random_tokens(64, 260);
   for (const auto& optimizer : optimizers) {
     INFO(optimizer.name);
-    Model<Balanced, Cpu> model(backend, Seed{5}, {.bias_rate = 0.25});
+    Model<Balanced, Cpu> model(backend, Seed{5}, {setting::bias_rate = 0.25});
     Trainer trainer(model, optimizer);
     bool moved = false;
     for (int step = 1; step <= 3; ++step) {

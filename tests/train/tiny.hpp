@@ -68,8 +68,8 @@ inline std::vector<Token> random_tokens(Index count, Index vocabulary, std::uint
   std::vector<Token> tokens;
   for (Index i = 0; i < count; ++i) {
     tokens.push_back(
-        static_cast<Token>(random_below(RandomStream(Seed{stream}, 0, RandomSite::stories),
-                                        static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(vocabulary))));
+        static_cast<Token>(random_below(RandomStream(Seed{stream}, 0, RandomSite{3}), static_cast<std::uint64_t>(i),
+                                        static_cast<std::uint64_t>(vocabulary))));
   }
   return tokens;
 }

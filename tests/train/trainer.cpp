@@ -107,7 +107,7 @@ TEST_CASE("The router's losses are a mean over micro-batches", "[trainer]") {
   const auto one = random_tokens(32, Tiny::vocab, 1);
   auto two = one;
   two.insert(two.end(), one.begin(), one.end());
-  const Settings settings{.balance_weight = 0.5, .z_weight = 0.25};
+  const Settings settings{setting::balance_weight = 0.5, setting::z_weight = 0.25};
   double loss_one = 0, loss_two = 0;
   const auto expected = gradient(oracle, one, one, 2, &loss_one, settings);
   CHECK(greatest_difference(gradient(oracle, two, two, 2, &loss_two, settings), expected) < 1e-14);

@@ -110,6 +110,16 @@ inline constexpr bool is_mixtral_block<MoEBlock<RmsNorm, Attention<A...>, Router
     !Attention<A...>::qk_norm && is_mixtral_router<Router<E, K, R...>> &&
     std::is_same_v<typename Expert<X...>::Activation, SwiGlu> && !Expert<X...>::has_bias;
 
+/// The settings that config.json keeps: the architecture's, and those of the library's router, which files of models
+/// without one have always had.
+template <class Arch>
+constexpr SettingList stored_settings() {
+  SettingList list = settings_of<Arch>();
+  add_settings<Router<2, 2>>(list);
+  add_settings<Expert<Hidden<1>>>(list);
+  return list;
+}
+
 }  // namespace detail
 
 /// The architecture in full: every option that changes a shape or a formula.
@@ -150,25 +160,18 @@ Json config_json(const Settings& settings, Token end_of_story) {
                {"num_hidden_layers", Arch::layers},
                {"max_position_embeddings", Arch::context},
                {"tie_word_embeddings", Arch::tied},
-               {"rms_norm_eps", settings.norm_epsilon},
-               {"rope_theta", settings.rope_theta},
-               {"router_aux_loss_coef", settings.balance_weight},
-               {"router_z_loss_coef", settings.z_weight},
                {"output_router_logits", false},
                {"router_jitter_noise", 0.0},
-               {"attention_dropout", settings.attention_dropout},
                {"initializer_range", 0.02},
                {"bos_token_id", end_of_story},
                {"eos_token_id", end_of_story},
                {"pad_token_id", nullptr},
-               {"tinymoe", describe<Arch>()},
-               {"tinymoe_settings",
-                {{"balance_over_step", settings.balance_over_step},
-                 {"dropout", settings.dropout},
-                 {"expert_dropout", settings.expert_dropout},
-                 {"jitter", settings.jitter},
-                 {"bias_rate", settings.bias_rate},
-                 {"routing_mass", settings.routing_mass}}}};
+               {"tinymoe", describe<Arch>()}};
+  for (const Setting* setting : detail::stored_settings<Arch>()) {
+    auto& place = setting->hub.empty() ? file["tinymoe_settings"][setting->name] : file[setting->hub];
+    const double value = settings[*setting];
+    place = setting->range == SettingRange::flag ? Json(value != 0) : Json(value);
+  }
   if constexpr (is_mixtral<Arch>()) {
     using Block = typename std::tuple_element_t<0, typename Arch::Groups>::Block;
     using A = typename Block::AttentionType;
@@ -187,26 +190,23 @@ Json config_json(const Settings& settings, Token end_of_story) {
 
 namespace detail {
 
-/// The settings of a config.json; what it does not say has its default.
-inline Settings read_settings(const Json& file, const std::string& name) {
+/// The settings in a config.json; what it does not say has its default.
+inline Settings read_settings(const Json& file, const std::string& name, const SettingList& known) {
   Settings settings;
-  const auto read = [&](const Json& from, const char* key, auto& value) {
-    value = json_field_or<std::remove_reference_t<decltype(value)>>(from, key, name, value);
+  const auto read = [&](const Json& from, const Setting& setting, std::string_view key) {
+    if (setting.range == SettingRange::flag) {
+      settings.set(setting = json_field_or<bool>(from, key, name, settings[setting] != 0));
+    } else {
+      settings.set(setting = json_field_or<double>(from, key, name, settings[setting]));
+    }
   };
-  read(file, "rms_norm_eps", settings.norm_epsilon);
-  if (file.contains("rope_parameters")) read(file["rope_parameters"], "rope_theta", settings.rope_theta);
-  read(file, "rope_theta", settings.rope_theta);
-  read(file, "router_aux_loss_coef", settings.balance_weight);
-  read(file, "router_z_loss_coef", settings.z_weight);
-  read(file, "attention_dropout", settings.attention_dropout);
-  if (file.contains("tinymoe_settings")) {
-    const Json& own = file["tinymoe_settings"];
-    read(own, "balance_over_step", settings.balance_over_step);
-    read(own, "dropout", settings.dropout);
-    read(own, "expert_dropout", settings.expert_dropout);
-    read(own, "jitter", settings.jitter);
-    read(own, "bias_rate", settings.bias_rate);
-    read(own, "routing_mass", settings.routing_mass);
+  for (const Setting* setting : known) {
+    if (!setting->hub.empty()) {
+      if (file.contains("rope_parameters")) read(file["rope_parameters"], *setting, setting->hub);  // newer files
+      read(file, *setting, setting->hub);
+    } else if (file.contains("tinymoe_settings")) {
+      read(file["tinymoe_settings"], *setting, setting->name);
+    }
   }
   try {
     settings.check();
@@ -255,7 +255,7 @@ Settings read_config(const std::filesystem::path& path) {
       if (expected.contains(key)) check(file[key], expected[key], key);
     }
   }
-  return detail::read_settings(file, name);
+  return detail::read_settings(file, name, detail::stored_settings<Arch>());
 }
 
 }  // namespace tinymoe::inline v0_1

@@ -260,8 +260,8 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B>& model)
     }
     model.backend().copy_to_device(model.masters().data + tensor.offset, values.data(), values.size() * sizeof(M));
   });
-  model.settings().norm_epsilon = 1e-5;
-  model.settings().rope_theta = 10000;
+  model.settings().set(setting::norm_epsilon = 1e-5);
+  model.settings().set(setting::rope_theta = 10000);
   model.refresh();
 }
 

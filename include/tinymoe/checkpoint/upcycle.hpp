@@ -194,7 +194,7 @@ class TensorCopy {
     if (noise > 0) {
       const double deviation = noise * std::sqrt(square / static_cast<double>(read_.size()));
       // Step 0 of this site drew the weights that the noise replaces.
-      const RandomStream stream(options_.seed, 1, RandomSite::initialisation);
+      const RandomStream stream(options_.seed, 1, random_site::initialisation);
       const auto offset = static_cast<std::uint64_t>(to.data - to_->masters().data);
       for (std::size_t i = 0; i < values_.size(); ++i) {
         values_[i] += static_cast<M>(deviation * random_normal(stream, offset + i));
@@ -213,8 +213,9 @@ class TensorCopy {
 }  // namespace detail
 
 /// Makes `mixture` compute what `dense` does (Komatsuzaki et al. 2022): each expert of each MoEBlock is a copy of the
-/// dense block's network, shared experts add nothing at first, and everything else is copied, the norms' epsilon and
-/// the rotary θ too. Routers keep their weights. Blocks that are dense in the mixture as well stay what they were.
+/// dense block's network, shared experts add nothing at first, and everything else is copied, with the
+/// settings that change what a model computes: the norms' epsilon and the rotary θ. Routers keep their weights. Blocks
+/// that are dense in the mixture as well stay what they were.
 ///
 /// The architectures must agree in all but experts, routers and, without learned positions, Context; the models may be
 /// on different backends. Throws OptionError.
@@ -255,8 +256,9 @@ void upcycle(const Model<DenseArch, B>& dense, Model<MixtureArch, C>& mixture, c
   const ParameterInfo head = ParameterInfo::vector(path, "lm_head", MixtureArch::vocab, Part::head, Initial::fan_in);
   if constexpr (!MixtureArch::tied) copy(head, from.head, to.head);
   if constexpr (MixtureArch::head_bias) copy(head, from.bias, to.bias);
-  mixture.settings().norm_epsilon = dense.settings().norm_epsilon;
-  mixture.settings().rope_theta = dense.settings().rope_theta;
+  for (const Setting* setting : settings_of<DenseArch>()) {
+    if (setting->use == SettingUse::always) mixture.settings().set(*setting = dense.settings()[*setting]);
+  }
   mixture.refresh();
 }
 

@@ -8,6 +8,7 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
+#include <string_view>
 
 #include "tinymoe/core/platform.hpp"
 
@@ -18,21 +19,24 @@ struct Seed {
   std::uint64_t value = 0;
 };
 
-/// What a random number is for. Two uses that must not share numbers have different sites; from `embedding_dropout` on,
-/// each layer of a model has its own part of a site (2^20 at most).
-enum class RandomSite : std::uint32_t {
-  initialisation = 0,
-  batches = 1,
-  sampling = 2,
-  stories = 3,
-  embedding_dropout = 1u << 20,
-  attention_dropout = 2u << 20,
-  residual_dropout = 3u << 20,  // after attention
-  network_dropout = 4u << 20,   // after the network
-  expert_dropout = 5u << 20,
-  shared_dropout = 6u << 20,
-  router_noise = 7u << 20,
-  jitter = 8u << 20
+/// What a random number is for: two uses that must not share numbers have different sites. Whoever draws numbers
+/// declares its sites beside itself: the library's own in `random_site`, each with a number that no other has (a test
+/// looks), a user's by `RandomSite::named`.
+struct RandomSite {
+  std::uint32_t number = 0;
+
+  /// The n-th site of the library, 1 ≤ n < 2048, of which each layer of a model has a part of its own.
+  static consteval RandomSite in_layers(std::uint32_t n) { return {n << 20}; }
+
+  /// A site of a user's own, by a name, of which each of up to 4096 layers has a part of its own. It is none of the
+  /// library's, whose numbers are below 2^31; two names meet by chance in one of 2^19 cases.
+  static consteval RandomSite named(std::string_view name) {
+    std::uint32_t hash = 2166136261u;  // FNV-1a
+    for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
+    return {1u << 31 | ((hash ^ hash >> 19) & 0x7ffffu) << 12};
+  }
+
+  friend constexpr bool operator==(RandomSite, RandomSite) = default;
 };
 
 /// Names one stream of random numbers: `index` then counts within it.
@@ -43,7 +47,7 @@ struct RandomStream {
 
   constexpr RandomStream() = default;
   TINYMOE_EVERYWHERE constexpr RandomStream(Seed seed, std::uint32_t step, RandomSite site, std::uint32_t part = 0)
-      : seed(seed.value), step(step), site(static_cast<std::uint32_t>(site) + part) {}
+      : seed(seed.value), step(step), site(site.number + part) {}
 };
 
 /// Four independent uniform words for one 128-bit counter and 64-bit key (Salmon et al. 2011, ten rounds).

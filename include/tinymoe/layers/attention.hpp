@@ -9,10 +9,23 @@
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/options.hpp"
+#include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/cached_attention.hpp"
+#include "tinymoe/layers/norm.hpp"
 #include "tinymoe/layers/parameters.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace setting {
+inline constexpr Setting attention_dropout{.name = "attention_dropout",
+                                           .range = SettingRange::share,
+                                           .about = "share of zeros in the attention's probabilities",
+                                           .hub = "attention_dropout"};
+}  // namespace setting
+
+namespace random_site {
+inline constexpr RandomSite attention_dropout = RandomSite::in_layers(2);
+}  // namespace random_site
 
 /// Query heads, H. Required.
 template <Index N>
@@ -136,6 +149,8 @@ struct Attention {
   static constexpr bool output_bias = both_biases || option_t<place::OutputBias, NoBias, Options...>::value;
   static constexpr bool qk_norm = option_t<place::QkNorm, NoBias, Options...>::value;
   static constexpr bool learned_positions = Position::learned;
+  /// The epsilon is that of QkNorm.
+  static constexpr std::array settings = {&setting::rope_theta, &setting::attention_dropout, &setting::norm_epsilon};
 
   template <Index D>
   struct Layer {
@@ -153,14 +168,15 @@ struct Attention {
 
     /// The shape of this attention over `pass`.
     static AttentionShape shape(const Pass& pass) {
-      return {pass.batch,
-              pass.time,
-              heads,
-              kv_heads,
-              head_dim,
-              window,
-              1.0 / std::sqrt(double(head_dim)),
-              pass.dropout(RandomSite::attention_dropout, pass.settings.attention_dropout, pass.rows() * heads)};
+      return {
+          pass.batch,
+          pass.time,
+          heads,
+          kv_heads,
+          head_dim,
+          window,
+          1.0 / std::sqrt(double(head_dim)),
+          pass.dropout(random_site::attention_dropout, pass.settings[setting::attention_dropout], pass.rows() * heads)};
     }
     /// Keys that position t sees, itself included.
     static constexpr Index visible(Index t) { return window > 0 && t + 1 > window ? window : t + 1; }
@@ -279,8 +295,8 @@ struct Attention {
       const kernels::CacheStore<T> store{k, v, cache, RowPositions(pass)};
       if constexpr (Position::rotary) {
         const auto turned = saved.qkv.middle_cols(0, query_width + key_width);
-        const kernels::RotateIntoCache<T, M> rotate{turned, store, head_dim,
-                                                    kernels::RopeAngle(pass.settings.rope_theta, head_dim / 2)};
+        const kernels::RotateIntoCache<T, M> rotate{
+            turned, store, head_dim, kernels::RopeAngle(pass.settings[setting::rope_theta], head_dim / 2)};
         attend_turned(backend, rotate, shape(pass), pass, q, cache, saved.out, probability);
       } else {
         backend.launch(x.rows, store);
@@ -323,7 +339,7 @@ struct Attention {
         saved.raw.rows = saved.inverse.rows = x.rows;
         const auto turned = saved.qkv.middle_cols(0, query_width + key_width);
         backend.launch(x.rows, kernels::QkNormForward<T, M>{turned, saved.raw, p.query_gain, p.key_gain, saved.inverse,
-                                                            heads, pass.settings.norm_epsilon});
+                                                            heads, pass.settings[setting::norm_epsilon]});
       }
     }
     template <Backend B, class T, class M>

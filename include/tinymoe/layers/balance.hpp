@@ -13,7 +13,7 @@
 /// The first two are 1 when even, the third 0.
 /// P_e = mean_n p_ne, for sigmoid scores of p_ne / Σ_j p_nj; importance_e = Σ_n g_ne; load_e = Σ_n of the probability
 /// that e is among the K for another draw of its noise, or the pairs it got where there is no noise. f and loads
-/// without noise are counts and have no gradient. With `Settings::balance_over_step`, f counts all micro-batches of the
+/// without noise are counts and have no gradient. With `setting::balance_over_step`, f counts all micro-batches of the
 /// step so far (Qiu et al. 2025), and importance and load add them up; the earlier ones have no gradient. The slope of
 /// CV² falls as its sums grow: over n micro-batches CvBalance pulls about (1 + 1/2 + … + 1/n) / n times as hard.
 
@@ -22,6 +22,23 @@
 #include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace setting {
+inline constexpr Setting balance_weight{.name = "balance_weight",  // Fedus et al. 2021
+                                        .initial = 0.01,
+                                        .range = SettingRange::weight,
+                                        .about = "of the balance loss of each mixture",
+                                        .hub = "router_aux_loss_coef"};
+inline constexpr Setting z_weight{.name = "z_weight",  // Zoph et al. 2022
+                                  .initial = 0.001,
+                                  .range = SettingRange::weight,
+                                  .about = "of the router's z-loss of each mixture",
+                                  .hub = "router_z_loss_coef"};
+inline constexpr Setting balance_over_step{
+    .name = "balance_over_step",
+    .range = SettingRange::flag,
+    .about = "the balance loss counts the whole step, not each micro-batch alone"};
+}  // namespace setting
 
 /// What a balance loss is made of; its kernels are told at run time, so that they are compiled once for all routers.
 enum class BalanceKind { none, shares, first_choices, variation };

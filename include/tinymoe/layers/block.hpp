@@ -2,14 +2,25 @@
 /// @file
 /// A pre-norm transformer block:  h = x + dropout(attention(norm₁(x)));  y = h + dropout(network(norm₂(h)))
 ///
-/// Dropout acts in training, where `Settings::dropout` is above 0. The network is a mixture of experts (MoEBlock) or
+/// Dropout acts in training, where `setting::dropout` is above 0. The network is a mixture of experts (MoEBlock) or
 /// one feed-forward layer (DenseBlock). x, h, y (N, D)
 
+#include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/attention.hpp"
 #include "tinymoe/layers/moe.hpp"
 #include "tinymoe/layers/norm.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace setting {
+inline constexpr Setting dropout{
+    .name = "dropout", .range = SettingRange::share, .about = "share of zeros in embeddings and in what a block adds"};
+}  // namespace setting
+
+namespace random_site {
+inline constexpr RandomSite residual_dropout = RandomSite::in_layers(3);  // after attention
+inline constexpr RandomSite network_dropout = RandomSite::in_layers(4);   // after the network
+}  // namespace random_site
 
 namespace detail {
 
@@ -57,6 +68,13 @@ struct Block {
   using AttentionType = A;
   using Network = Net;
   static constexpr bool is_mixture = mixture;
+
+  static constexpr void add_settings(SettingList& list) {
+    list.add(setting::dropout);
+    detail::add_settings<N>(list);
+    detail::add_settings<A>(list);
+    detail::add_settings<Net>(list);
+  }
 
   template <Index D>
   struct Layer {
@@ -158,10 +176,10 @@ struct Block {
 
    private:
     static Dropout attention_dropout(const Pass& pass) {
-      return pass.dropout(RandomSite::residual_dropout, pass.settings.dropout, pass.rows());
+      return pass.dropout(random_site::residual_dropout, pass.settings[setting::dropout], pass.rows());
     }
     static Dropout network_dropout(const Pass& pass) {
-      return pass.dropout(RandomSite::network_dropout, pass.settings.dropout, pass.rows());
+      return pass.dropout(random_site::network_dropout, pass.settings[setting::dropout], pass.rows());
     }
     /// The gradient of a branch whose result went through `dropout`.
     template <Backend B, class T, class M>

@@ -10,11 +10,22 @@
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/options.hpp"
+#include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/few_experts.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace setting {
+inline constexpr Setting expert_dropout{.name = "expert_dropout",  // Fedus et al. 2021, section 2.4
+                                        .range = SettingRange::share,
+                                        .about = "share of zeros in the experts' hidden activations"};
+}  // namespace setting
+
+namespace random_site {
+inline constexpr RandomSite expert_dropout = RandomSite::in_layers(5);
+}  // namespace random_site
 
 /// Width of an expert's hidden layer, F. Required.
 template <Index N>
@@ -140,6 +151,7 @@ struct Expert {
   static constexpr Index hidden = option_t<place::Hidden, Hidden<0>, Options...>::value;
   static_assert(hidden > 0, "tinymoe::Expert: Hidden is missing; give Hidden<F> with F of 1 or more");
   static constexpr bool has_bias = option_t<place::Bias, NoBias, Options...>::value;
+  static constexpr std::array settings = {&setting::expert_dropout};
 
   template <Index D, Index E>
   struct Layer {
@@ -233,7 +245,7 @@ struct Expert {
       View<T> hidden, activated;  // (S, 2F or F), (S, F)
       View<T> dhidden, dactivated;
       View<M> partial;  // scratch of the biases' gradients
-      RandomSite dropout = RandomSite::expert_dropout;
+      RandomSite dropout = random_site::expert_dropout;
       Index planned = 0;  // S at most
 
       void plan(Plan& plan, Index pairs) {
@@ -297,7 +309,7 @@ struct Expert {
     /// Rows of the mask are slots; their number is planned for, so that micro-batches never share one.
     template <class T, class M>
     static Dropout dropout(const Pass& pass, const Saved<T, M>& saved) {
-      return pass.dropout(saved.dropout, pass.settings.expert_dropout, saved.planned);
+      return pass.dropout(saved.dropout, pass.settings[setting::expert_dropout], saved.planned);
     }
   };
 };

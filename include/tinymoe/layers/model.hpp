@@ -9,10 +9,15 @@
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/buffer_kernels.hpp"
 #include "tinymoe/layers/transformer.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace random_site {
+inline constexpr RandomSite initialisation{};
+}  // namespace random_site
 
 /// An architecture with weights on backend B. It refers to the backend, which must outlive it.
 ///
@@ -141,7 +146,7 @@ class Model {
   void normal(Master* data, Index offset, Index count, double deviation, Seed seed) {
     using Kernel = kernels::InitialNormal<Master>;
     backend_->launch(kernels::chunk_count<Kernel>(count),
-                     Kernel{data, offset, count, deviation, RandomStream(seed, 0, RandomSite::initialisation)});
+                     Kernel{data, offset, count, deviation, RandomStream(seed, 0, random_site::initialisation)});
   }
 
   B* backend_;

@@ -8,11 +8,16 @@
 /// Backward: dỹ[slot] = g · dy[n];   dg[n, k] = dy[n] · ỹ[slot];   dx[n] = router's dx[n] + Σ_k dx̃[slot of (n, k)] +
 /// shared's dx[n]. A choice that is not taken has slot −1, adds nothing and has dg = 0.
 
+#include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/expert.hpp"
 #include "tinymoe/layers/moe_kernels.hpp"
 #include "tinymoe/layers/router.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace random_site {
+inline constexpr RandomSite shared_dropout = RandomSite::in_layers(6);  // expert_dropout of the shared expert
+}  // namespace random_site
 
 namespace detail {
 
@@ -93,6 +98,7 @@ struct NoShared {
 template <DenseExpertKind X>
 struct Dense {
   static constexpr Index experts = 1, choices = 1;
+  static constexpr void add_settings(SettingList& list) { detail::add_settings<X>(list); }
 
   template <Index D>
   struct Layer {
@@ -164,6 +170,12 @@ struct Mixture {
   static constexpr Index experts = R::experts, choices = R::choices;
   static constexpr bool has_shared = detail::SharedLayer<S>::present;
 
+  static constexpr void add_settings(SettingList& list) {
+    detail::add_settings<R>(list);
+    detail::add_settings<X>(list);
+    if constexpr (has_shared) detail::add_settings<typename S::Expert>(list);
+  }
+
   template <Index D>
   struct Layer {
     using RouterLayer = typename R::template Layer<D>;
@@ -216,7 +228,7 @@ struct Mixture {
         if constexpr (has_shared) {
           beside = plan.scratch<T>(tokens, D);
           shared.plan(plan, pass, backend);
-          if constexpr (requires { shared.network.dropout; }) shared.network.dropout = RandomSite::shared_dropout;
+          if constexpr (requires { shared.network.dropout; }) shared.network.dropout = random_site::shared_dropout;
         }
         if (plan.purpose() == Plan::Purpose::inference) return;
         dx = plan.scratch<T>(most, D);

@@ -7,11 +7,23 @@
 ///
 /// x, y (N, D); g, b (D); r, μ (N)
 
+#include <array>
+
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace setting {
+/// ε, which is added under the root of a norm.
+inline constexpr Setting norm_epsilon{.name = "norm_epsilon",
+                                      .initial = 1e-5,
+                                      .range = SettingRange::positive,
+                                      .about = "what norms add under their root",
+                                      .hub = "rms_norm_eps",
+                                      .use = SettingUse::always};
+}  // namespace setting
 
 namespace kernels {
 
@@ -180,7 +192,7 @@ struct NormLayer {
   template <class T, class M, class W>
   static kernels::NormForward<T, M> kernel(const Pass& pass, const Parameters<W>& p, View<const T> x, View<T> y,
                                            const Saved<T, M>& saved) {
-    return {x, p.weight, p.bias, y, saved.mean, saved.inverse, pass.settings.norm_epsilon};
+    return {x, p.weight, p.bias, y, saved.mean, saved.inverse, pass.settings[setting::norm_epsilon]};
   }
 };
 
@@ -189,6 +201,7 @@ struct NormLayer {
 /// Root-mean-square norm with a gain, as in Llama and Mixtral.
 struct RmsNorm {
   static constexpr const char* name = "rms_norm";
+  static constexpr std::array settings = {&setting::norm_epsilon};
   template <Index D>
   using Layer = detail::NormLayer<D, false>;
 };
@@ -196,6 +209,7 @@ struct RmsNorm {
 /// Layer norm with a gain and a bias, as in GPT-2.
 struct LayerNorm {
   static constexpr const char* name = "layer_norm";
+  static constexpr std::array settings = {&setting::norm_epsilon};
   template <Index D>
   using Layer = detail::NormLayer<D, true>;
 };

@@ -14,6 +14,16 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace setting {
+/// θ, the base of the rotary angles (Su et al. 2021).
+inline constexpr Setting rope_theta{.name = "rope_theta",
+                                    .initial = 10000,
+                                    .range = SettingRange::positive,
+                                    .about = "base of the rotary angles",
+                                    .hub = "rope_theta",
+                                    .use = SettingUse::always};
+}  // namespace setting
+
 /// Rotary positions in attention; the default.
 struct Rope {
   using Place = place::Position;
@@ -130,7 +140,7 @@ struct RopeTable {
   View<const M> at(B& backend, const Pass& pass) {
     const bool apart = !pass.positions.empty();
     const auto rows = table.middle_rows(0, apart ? pass.rows() : pass.time);
-    const double wanted = pass.settings.rope_theta;
+    const double wanted = pass.settings[setting::rope_theta];
     if (apart || first != pass.first_position || filled < pass.time || theta != wanted) {
       backend.launch(rows.rows, kernels::RopeTable<M>{rows, pass.first_position, wanted, RowPositions(pass)});
       first = pass.first_position;

@@ -15,10 +15,18 @@
 ///     d_e
 
 #include <algorithm>
+#include <array>
 
+#include "tinymoe/core/random.hpp"
+#include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/router_kernels.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace random_site {
+inline constexpr RandomSite router_noise = RandomSite::in_layers(7);
+inline constexpr RandomSite jitter = RandomSite::in_layers(8);
+}  // namespace random_site
 
 /// E experts, of which each token takes K, and how: SoftmaxScores | SigmoidScores, NormalisedGates | ScoreGates, TopK |
 /// DynamicTopK | ExpertChoice, NoisyTopK, Jitter, Capacity<n, d>, SwitchBalance | GShardBalance | CvBalance |
@@ -80,6 +88,10 @@ struct Router {
   static constexpr Index active = K;
   /// Whether a token's gates sum to one.
   static constexpr bool gates_sum_to_one = normalised;
+
+  /// Those of all options: a model's config.json keeps them, whether they are in use or not.
+  static constexpr std::array settings = {&setting::balance_weight, &setting::z_weight,  &setting::balance_over_step,
+                                          &setting::jitter,         &setting::bias_rate, &setting::routing_mass};
 
   template <Index D>
   struct Layer {
@@ -190,8 +202,8 @@ struct Router {
       const auto chances = chance(pass, saved);
       const View<const M> row_total = Scores::sigmoid ? View<const M>(saved.log_sum) : View<const M>();
       backend.launch(E, kernels::BalanceTotals<M>{Balance::kind, saved.routing, row_total, chances, dispatch.offsets,
-                                                  saved.balance, pass.settings.balance_over_step, pass.micro_batch == 0,
-                                                  pass.recomputed});
+                                                  saved.balance, pass.settings[setting::balance_over_step] != 0,
+                                                  pass.micro_batch == 0, pass.recomputed});
       const View<const M> log_sum = Scores::sigmoid ? View<const M>() : View<const M>(saved.log_sum);
       backend.launch(1, kernels::BalanceLosses<M>{Balance::kind, log_sum, saved.balance, saved.routing.losses,
                                                   static_cast<double>(pass.real_rows()), !chances.empty()});
@@ -217,8 +229,8 @@ struct Router {
       const double tokens = static_cast<double>(std::max<Index>(1, pass.real_rows()));
       backend.launch(dx.rows, kernels::RouterBackward<T, M>{row(pass, saved), saved.routing, dgate, saved.log_sum,
                                                             saved.balance.slope, chance(pass, saved), saved.dlogits,
-                                                            settings.balance_weight * pass.loss_scale,
-                                                            settings.z_weight * pass.loss_scale / tokens});
+                                                            settings[setting::balance_weight] * pass.loss_scale,
+                                                            settings[setting::z_weight] * pass.loss_scale / tokens});
       if constexpr (has_bias)
         rowwise::column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows), saved.partial);
       backend.matmul_weight(saved.dlogits, saved.x, gradients.weight);
@@ -234,7 +246,7 @@ struct Router {
                            Saved<T, M>& saved) {
       if constexpr (balance_bias) {
         backend.launch(1, kernels::MoveBalanceBias<T, M>{saved.balance.step_loads, masters.offset, p.offset,
-                                                         pass.settings.bias_rate});
+                                                         pass.settings[setting::bias_rate]});
       }
       if constexpr (expert_choice) {
         backend.launch(E, kernels::MoveThresholds<T, M>{saved.least, masters.threshold, p.threshold});
@@ -281,23 +293,23 @@ struct Router {
       if constexpr (balance_bias) offset = p.offset;
       if constexpr (expert_choice) offset = p.threshold;
       return {row(pass, saved),        offset,        chance(pass, saved),
-              saved.log_sum,           saved.routing, pass.settings.routing_mass,
+              saved.log_sum,           saved.routing, pass.settings[setting::routing_mass],
               !chosen_by_experts(pass)};
     }
     template <class T, class M>
     static kernels::RouterRow<T, M> row(const Pass& pass, const Saved<T, M>& saved) {
       const auto first = static_cast<std::uint64_t>(pass.micro_batch * pass.rows());
-      return {rule, saved.logits, pass.tokens, {pass.random(RandomSite::router_noise), first, pass.training}};
+      return {rule, saved.logits, pass.tokens, {pass.random(random_site::router_noise), first, pass.training}};
     }
     template <class T, class M>
     static View<M> chance(const Pass& pass, const Saved<T, M>& saved) {
       return smooth_load && pass.training ? saved.chance : View<M>();
     }
-    static double jitter(const Pass& pass) { return pass.training ? pass.settings.jitter : 0; }
+    static double jitter(const Pass& pass) { return pass.training ? pass.settings[setting::jitter] : 0; }
     template <class T>
     static kernels::JitterRows<T> jitter_rows(const Pass& pass, View<const T> x, View<T> out) {
       const auto first = static_cast<std::uint64_t>(pass.micro_batch * pass.rows());
-      return {x, out, pass.random(RandomSite::jitter), first, pass.settings.jitter};
+      return {x, out, pass.random(random_site::jitter), first, pass.settings[setting::jitter]};
     }
   };
 };

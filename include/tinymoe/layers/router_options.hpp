@@ -4,6 +4,7 @@
 
 #include "tinymoe/core/options.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -17,6 +18,22 @@ struct RouterCapacity;
 struct Balance;
 struct BalanceBias;
 }  // namespace place
+
+namespace setting {
+inline constexpr Setting jitter{.name = "jitter",  // Fedus et al. 2021
+                                .initial = 0.01,
+                                .range = SettingRange::share,
+                                .about = "routers with Jitter read their input times 1 ± this"};
+inline constexpr Setting bias_rate{.name = "bias_rate",  // Wang et al. 2024
+                                   .initial = 0.001,
+                                   .range = SettingRange::weight,
+                                   .about = "by which a balancing bias moves after each step"};
+inline constexpr Setting routing_mass{.name = "routing_mass",
+                                      .initial = 0.5,
+                                      .range = SettingRange::fraction,
+                                      .about = "DynamicTopK: probability that a token's experts reach together",
+                                      .use = SettingUse::always};
+}  // namespace setting
 
 /// Scores p = softmax(logits) over the experts; the default.
 struct SoftmaxScores {
@@ -49,7 +66,7 @@ struct TopK {
   using Place = place::Selection;
   static constexpr const char* name = "top_k";
 };
-/// Each token takes the likeliest experts until their probabilities reach `Settings::routing_mass` together, at most K
+/// Each token takes the likeliest experts until their probabilities reach `setting::routing_mass` together, at most K
 /// and at least one (Huang et al. 2024, "Harder tasks need more experts").
 struct DynamicTopK {
   using Place = place::Selection;
@@ -68,7 +85,7 @@ struct NoisyTopK {
   using Place = place::RouterNoise;
   static constexpr bool value = true;
 };
-/// In training the router reads x · U(1 − jitter, 1 + jitter), with `Settings::jitter` (Fedus et al. 2021).
+/// In training the router reads x · U(1 − jitter, 1 + jitter), with `setting::jitter` (Fedus et al. 2021).
 struct Jitter {
   using Place = place::RouterJitter;
   static constexpr bool value = true;
@@ -95,7 +112,7 @@ struct Dropless {
 };
 
 /// A bias on each expert's score that counts in the selection alone and is moved after each step by
-/// `Settings::bias_rate` towards even loads: b_e += rate · sign(mean load − load_e) (Wang et al. 2024; DeepSeek-V3).
+/// `setting::bias_rate` towards even loads: b_e += rate · sign(mean load − load_e) (Wang et al. 2024; DeepSeek-V3).
 struct BalanceBias {
   using Place = place::BalanceBias;
   static constexpr bool value = true;

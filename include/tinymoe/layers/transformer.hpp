@@ -10,11 +10,16 @@
 #include <type_traits>
 #include <utility>
 
+#include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/block.hpp"
 #include "tinymoe/layers/embedding.hpp"
 #include "tinymoe/layers/loss.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace random_site {
+inline constexpr RandomSite embedding_dropout = RandomSite::in_layers(1);
+}  // namespace random_site
 
 /// Tokens in the vocabulary, V. Required.
 template <Index N>
@@ -125,6 +130,14 @@ struct Transformer {
   using NormLayer = typename FinalNormType::template Layer<D>;
   template <std::size_t group>
   using BlockLayer = typename std::tuple_element_t<group, Groups>::Block::template Layer<D>;
+
+  /// Adds the settings of all parts; `settings_of` gives the list.
+  static constexpr void add_settings(SettingList& list) {
+    list.add(setting::dropout);  // of the embeddings
+    detail::add_settings<FinalNormType>(list);
+    for_each_group(
+        [&](auto group, Index) { detail::add_settings<typename std::tuple_element_t<group, Groups>::Block>(list); });
+  }
 
   /// f(integral constant of the group, the layer's number in its group, its number in the model) for each layer.
   template <class F>
@@ -303,7 +316,7 @@ struct Transformer {
 
  private:
   static Dropout embedding_dropout(const Pass& pass) {
-    return pass.dropout(RandomSite::embedding_dropout, pass.settings.dropout, pass.rows());
+    return pass.dropout(random_site::embedding_dropout, pass.settings[setting::dropout], pass.rows());
   }
   static constexpr std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 

@@ -19,6 +19,10 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace random_site {
+inline constexpr RandomSite sampling{2};
+}  // namespace random_site
+
 /// How the next token is chosen.
 struct SampleOptions {
   float temperature = 0.8f;         // 0: always the most likely token
@@ -93,7 +97,7 @@ class Sampler {
     if (options_.top_k > 0) total = mass();
     if (options_.typical_p < 1) total = keep_typical(total);
     const double reached = keep_mass(options_.top_p * total);
-    const RandomStream stream(options_.seed, options_.story, RandomSite::sampling);
+    const RandomStream stream(options_.seed, options_.story, random_site::sampling);
     const auto words = random_words(stream, static_cast<std::uint64_t>(position));
     double point = (words[0] + words[1] * 0x1p-32) * 0x1p-32 * reached;
     for (const auto& candidate : candidates_) {

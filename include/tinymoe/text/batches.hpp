@@ -45,7 +45,7 @@ class Batches {
   Index window_start(Index step, Index row) const {
     assert(step >= 0 && row >= 0 && row < batch_);
     const Index sample = step * batch_ + row, epoch = sample / windows_;
-    const RandomStream stream(seed_, static_cast<std::uint32_t>(epoch), RandomSite::batches);
+    const RandomStream stream(seed_, static_cast<std::uint32_t>(epoch), random_site::batches);
     const auto offset = static_cast<Index>(
         random_below(stream, std::numeric_limits<std::uint64_t>::max(), static_cast<std::uint64_t>(offsets_)));
     const detail::RandomPermutation order(stream, static_cast<std::uint64_t>(windows_));

@@ -7,11 +7,16 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/random.hpp"
 
 namespace tinymoe::inline v0_1 {
 
 /// How stories become the rows of a batch.
 enum class Batching { packed, padded };
+
+namespace random_site {
+inline constexpr RandomSite batches{1};
+}  // namespace random_site
 
 /// What stands in a row where there is no token: an input that no layer sees, a target that is not scored.
 inline constexpr Token pad_token = -1;

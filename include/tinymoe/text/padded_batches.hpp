@@ -50,7 +50,7 @@ class PaddedBatches {
   Index story(Index step, Index row) const {
     assert(step >= 0 && row >= 0 && row < batch_);
     const Index sample = step * batch_ + row, epoch = sample / stories();
-    const RandomStream stream(seed_, static_cast<std::uint32_t>(epoch), RandomSite::batches);
+    const RandomStream stream(seed_, static_cast<std::uint32_t>(epoch), random_site::batches);
     const detail::RandomPermutation order(stream, static_cast<std::uint64_t>(stories()));
     return static_cast<Index>(order(static_cast<std::uint64_t>(sample % stories())));
   }

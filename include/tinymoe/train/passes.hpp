@@ -144,7 +144,8 @@ class Passes {
   void repeat(const Pass& pass, double scale, const Gradients& gradients, Work&& work) {
     if constexpr (detail::can_record<BackendType>) {
       const Settings& settings = planned_.settings;
-      const bool same = settings.dropout == 0 && settings.attention_dropout == 0 && settings.expert_dropout == 0;
+      const bool same = settings[setting::dropout] == 0 && settings[setting::attention_dropout] == 0 &&
+                        settings[setting::expert_dropout] == 0;
       if (!Architecture::has_mixtures && same && pass.pads == 0) {
         Recorded& recorded = recorded_[static_cast<std::size_t>(slot_)];
         if (recorded.scale != scale || recorded.gradients != &gradients) recorded = {};

@@ -6,7 +6,8 @@
 ///
 ///     [one|two|three]  one of these at random, each time anew; they nest, and an alternative may be empty
 ///     {name}           what the scene holds under that name: {hero}, {his}, {friend.he};
-///                      {a name} puts "a" or "an" before it, and a capital, {Hero} or {A name}, makes its first letter one
+///                      {a name} puts "a" or "an" before it, and a capital, {Hero} or {A name}, makes its first letter
+///                      one
 ///
 /// A line break in a pattern is a space, and a blank line starts a paragraph.
 
@@ -19,6 +20,10 @@
 
 #include "tinymoe/core/random.hpp"
 
+namespace tinymoe::inline v0_1::random_site {
+inline constexpr RandomSite stories{3};
+}  // namespace tinymoe::inline v0_1::random_site
+
 namespace tinymoe::inline v0_1::detail {
 
 /// The random choices of one story, in the order in which they are made: pure in (seed, index).
@@ -30,7 +35,7 @@ class Dice {
   std::uint32_t below(std::size_t bound) {
     assert(bound > 0);
     if (used_ == 4) {
-      words_ = random_words(RandomStream(seed_, block_++, RandomSite::stories), index_);
+      words_ = random_words(RandomStream(seed_, block_++, random_site::stories), index_);
       used_ = 0;
     }
     outcomes_ *= static_cast<double>(bound);

@@ -1,0 +1,42 @@
+#pragma once
+// A program's options from the settings of a model's parts, a user's own part among them.
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <tinymoe/layers/settings.hpp>
+#include <vector>
+
+namespace examples {
+
+/// Adds an option for each setting, `--bias-rate` for bias_rate, which sets it in `settings`. Returns the options'
+/// names.
+inline std::vector<std::string> add_settings(CLI::App& app, tinymoe::Settings& settings,
+                                             const tinymoe::SettingList& list) {
+  std::vector<std::string> names;
+  for (const tinymoe::Setting* setting : list) {
+    std::string name = "--" + std::string(setting->name);
+    std::replace(name.begin(), name.end(), '_', '-');
+    const auto add = [&]() -> CLI::Option* {
+      const std::string about(setting->about);
+      if (setting->range == tinymoe::SettingRange::flag) {
+        return app.add_flag_function(
+            name, [&settings, setting](std::int64_t count) { settings.set(*setting = count > 0); }, about);
+      }
+      const auto set = [&settings, setting, name](double value) {
+        if (!setting->allows(value)) {
+          throw CLI::ValidationError(
+              name, std::string("expected ") + setting->expected() + ", found " + CLI::detail::to_string(value));
+        }
+        settings.set(*setting = value);
+      };
+      return app.add_option_function<double>(name, set, about);
+    };
+    add()->group("The model's settings");
+    names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace examples

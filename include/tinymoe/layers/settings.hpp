@@ -1,0 +1,209 @@
+#pragma once
+/// @file
+/// The real-valued settings of a model: run-time values, unlike its architecture.
+///
+/// A part of a model declares each of its settings once, beside itself, and lists them:
+///
+///     inline constexpr Setting temperature{
+///         .name = "temperature", .initial = 1, .range = SettingRange::positive, .about = "of the router's softmax"};
+///     struct MyRouter {
+///       static constexpr std::array settings = {&temperature};
+///
+/// It reads `pass.settings[temperature]`, and a user writes `Settings{temperature = 0.5}`. The architecture collects
+/// the lists of its parts (`settings_of`): config.json and the programs' options follow from that.
+
+#include <array>
+#include <cmath>
+#include <concepts>
+#include <cstddef>
+#include <initializer_list>
+#include <span>
+#include <string_view>
+
+#include "tinymoe/core/error.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// The values that a setting may have: above 0; 0 or more; from 0 to below 1; from 0 to 1; 0 or 1.
+enum class SettingRange { positive, weight, share, fraction, flag };
+
+/// When a setting changes what a model computes: always, as a norm's epsilon does, or in training alone.
+enum class SettingUse { always, training };
+
+struct SettingValue;
+
+/// One setting: its name, default and range. It is a constant with static storage, since `Settings` refers to it.
+struct Setting {
+  std::string_view name;  // in config.json, and on a command line, with - for _; another one for each setting
+  double initial = 0;     // the default
+  SettingRange range = SettingRange::weight;
+  std::string_view about = {};  // half a sentence for --help
+  std::string_view hub = {};    // what the hub's config.json calls it; empty: the hub does not know it
+  SettingUse use = SettingUse::training;
+
+  /// `dropout = 0.1` names a value; it changes nothing.
+  constexpr SettingValue operator=(double value) const;
+
+  /// What the range asks for, in words.
+  constexpr const char* expected() const {
+    constexpr std::array words = {"a number above 0", "a number of 0 or more", "at least 0 and below 1",
+                                  "between 0 and 1", "0 or 1"};
+    return words[static_cast<std::size_t>(range)];
+  }
+  bool allows(double value) const {
+    if (!std::isfinite(value) || value < 0) return false;
+    switch (range) {
+      case SettingRange::positive:
+        return value > 0;
+      case SettingRange::share:
+        return value < 1;
+      case SettingRange::fraction:
+        return value <= 1;
+      case SettingRange::flag:
+        return value == 0 || value == 1;
+      case SettingRange::weight:
+        break;
+    }
+    return true;
+  }
+};
+
+/// A setting with a value.
+struct SettingValue {
+  const Setting* setting = nullptr;
+  double value = 0;
+};
+
+constexpr SettingValue Setting::operator=(double value) const { return {this, value}; }
+
+/// The settings of a model: those that differ from their defaults. A small value without memory of its own.
+///
+///     Settings settings{setting::dropout = 0.1, setting::jitter = 0};
+///     settings.set(setting::balance_weight = 0.02);
+///     double rate = settings[setting::dropout];
+class Settings {
+ public:
+  /// The settings that may differ from their defaults at once.
+  static constexpr std::size_t capacity = 24;
+
+  constexpr Settings() = default;
+  constexpr Settings(std::initializer_list<SettingValue> values) {
+    for (const SettingValue& value : values) set(value);
+  }
+
+  constexpr double operator[](const Setting& setting) const {
+    const std::size_t at = find(setting);
+    return at < size_ ? values_[at].value : setting.initial;
+  }
+
+  /// Throws OptionError where more than `capacity` settings would differ from their defaults.
+  constexpr Settings& set(const SettingValue& given) {
+    const std::size_t at = find(*given.setting);
+    if (given.value != given.setting->initial) {
+      if (at == capacity) fail<OptionError>("a model has at most ", capacity, " settings of its own");
+      values_[at] = given;
+      if (at == size_) ++size_;
+    } else if (at < size_) {
+      values_[at] = values_[--size_];
+      values_[size_] = {};
+    }
+    return *this;
+  }
+
+  /// Throws OptionError, naming it, for a value outside its range.
+  void check() const {
+    for (const auto& [setting, value] : changed()) {
+      if (!setting->allows(value)) {
+        fail<OptionError>("the setting ", setting->name, " must be ", setting->expected(), ", found ", value);
+      }
+    }
+  }
+
+  /// Those that differ from their defaults.
+  constexpr std::span<const SettingValue> changed() const { return {values_.data(), size_}; }
+
+  friend constexpr bool operator==(const Settings& a, const Settings& b) {
+    if (a.size_ != b.size_) return false;
+    for (const auto& [setting, value] : a.changed()) {
+      const std::size_t at = b.find(*setting);
+      if (at == b.size_ || b.values_[at].value != value) return false;
+    }
+    return true;
+  }
+
+ private:
+  /// The place of a setting, `size_` where it has its default. Its name is what it is known by.
+  constexpr std::size_t find(const Setting& setting) const {
+    std::size_t at = 0;
+    while (at < size_ && values_[at].setting != &setting && values_[at].setting->name != setting.name) ++at;
+    return at;
+  }
+
+  std::array<SettingValue, capacity> values_{};
+  std::size_t size_ = 0;
+};
+
+/// A list of settings, each once; `settings_of<Arch>()` gives an architecture's.
+class SettingList {
+ public:
+  static constexpr std::size_t capacity = 2 * Settings::capacity;
+
+  constexpr void add(const Setting& setting) {
+    for (const Setting* known : *this) {
+      if (known == &setting) return;
+      if (known->name == setting.name) distinct_ = false;
+    }
+    list_[size_++] = &setting;
+  }
+  constexpr void add(std::span<const Setting* const> settings) {
+    for (const Setting* setting : settings) add(*setting);
+  }
+
+  constexpr const Setting* const* begin() const { return list_.data(); }
+  constexpr const Setting* const* end() const { return list_.data() + size_; }
+  constexpr std::size_t size() const { return size_; }
+  /// Whether no two settings have one name.
+  constexpr bool distinct() const { return distinct_; }
+
+ private:
+  std::array<const Setting*, capacity> list_{};
+  std::size_t size_ = 0;
+  bool distinct_ = true;
+};
+
+namespace detail {
+
+/// A part that has settings of its own.
+template <class P>
+concept HasSettings = requires {
+  { P::settings } -> std::convertible_to<std::span<const Setting* const>>;
+};
+template <class P>
+concept NamesSettings = requires {
+  P::settings;
+};
+
+/// Adds the settings of a part, if it has some: those that it lists, or those of its own parts.
+template <class P>
+constexpr void add_settings(SettingList& list) {
+  static_assert(HasSettings<P> || !NamesSettings<P>,
+                "tinymoe: a part's `settings` must be an array of pointers to Setting");
+  if constexpr (HasSettings<P>) list.add(P::settings);
+  if constexpr (requires { P::add_settings(list); }) P::add_settings(list);
+}
+
+}  // namespace detail
+
+/// The settings of an architecture's parts.
+template <class Arch>
+constexpr SettingList settings_of() {
+  constexpr SettingList list = [] {
+    SettingList all;
+    Arch::add_settings(all);
+    return all;
+  }();
+  static_assert(list.distinct(), "tinymoe: two settings of the architecture have the same name");
+  return list;
+}
+
+}  // namespace tinymoe::inline v0_1
