@@ -248,17 +248,16 @@ class Loads {
     memory_ = brain.allocate(bytes(3 * rows_ + experts + 1));
     auto* at = memory_.as<std::int32_t>().data;
     brain.copy_to_device(at, chosen.data(), bytes(rows_));
-    const Dispatch dispatch{{at + 3 * rows_, 1, experts + 1}, {at + rows_, rows_, 1}, {at + 2 * rows_, 1, rows_}};
-    brain.sort_by_expert({at, rows_, 1}, dispatch);
-    offsets_ = dispatch.offsets;
+    dispatch_ = {{at + 3 * rows_, 1, experts + 1}, {at + rows_, rows_, 1}, {at + 2 * rows_, 1, rows_}};
+    brain.sort_by_expert({at, rows_, 1}, dispatch_);
   }
-  View<const std::int32_t> offsets() const { return offsets_; }
+  const Dispatch& dispatch() const { return dispatch_; }
   Index rows() const { return rows_; }
 
  private:
   Index rows_;
   Memory memory_;
-  View<std::int32_t> offsets_;
+  Dispatch dispatch_;
 };
 
 /// The products of one bank, computed in each way.
@@ -270,8 +269,8 @@ void grouped(Run& run, const std::string& name, Index experts, Index mean, Index
       weights(brain, experts * outputs, inputs);
   const Bank<const T> bank{weights.view().data, experts, outputs, inputs, outputs * inputs};
   const std::pair<const char*, std::function<void()>> directions[] = {
-      {"forward", [&] { brain.grouped_matmul(x, bank, {}, loads.offsets(), y); }},
-      {"input gradient", [&] { brain.grouped_matmul_input(y, bank, loads.offsets(), x); }}};
+      {"forward", [&] { brain.grouped_matmul(x, bank, {}, loads.dispatch(), y); }},
+      {"input gradient", [&] { brain.grouped_matmul_input(y, bank, loads.dispatch(), x); }}};
   const std::pair<const char*, GroupedProducts> ways[] = {{"streams", GroupedProducts::streams},
                                                           {"one stream", GroupedProducts::one_stream},
                                                           {"one call", GroupedProducts::call}};

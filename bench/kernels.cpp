@@ -112,25 +112,30 @@ void add_grouped(Machine& machine, const std::string& name, Index experts, Index
     return Bank<float>{w.view().data, experts, outputs, inputs, outputs * inputs};
   };
   const auto reading = [](Bank<float> w) { return Bank<const float>{w.data, w.count, w.rows, w.cols, w.stride}; };
-  const auto row = [](const std::vector<std::int32_t>& all) {
-    return View<const std::int32_t>(all.data(), 1, std::ssize(all));
+  const auto sorted = [=](std::vector<std::int32_t>& all) {
+    return Dispatch(View<std::int32_t>(all.data(), 1, std::ssize(all)), rows);
   };
   add(shape + "/forward", [=, &machine](State& state) {
     const Matrix x(machine.cpu, rows, inputs), w(machine.cpu, experts * outputs, inputs), y(machine.cpu, rows, outputs);
+    auto ends = offsets;
+    const Dispatch dispatch = sorted(ends);
     time_operations(state, machine, operations,
-                    [&] { machine.cpu.grouped_matmul(x, reading(bank(w)), {}, row(offsets), y); });
+                    [&] { machine.cpu.grouped_matmul(x, reading(bank(w)), {}, dispatch, y); });
   });
   add(shape + "/input_gradient", [=, &machine](State& state) {
     const Matrix dx(machine.cpu, rows, inputs), w(machine.cpu, experts * outputs, inputs),
         dy(machine.cpu, rows, outputs);
+    auto ends = offsets;
+    const Dispatch dispatch = sorted(ends);
     time_operations(state, machine, operations,
-                    [&] { machine.cpu.grouped_matmul_input(dy, reading(bank(w)), row(offsets), dx); });
+                    [&] { machine.cpu.grouped_matmul_input(dy, reading(bank(w)), dispatch, dx); });
   });
   add(shape + "/weight_gradient", [=, &machine](State& state) {
     const Matrix x(machine.cpu, rows, inputs), dw(machine.cpu, experts * outputs, inputs),
         dy(machine.cpu, rows, outputs);
-    time_operations(state, machine, operations,
-                    [&] { machine.cpu.grouped_matmul_weight(dy, x, row(offsets), bank(dw)); });
+    auto ends = offsets;
+    const Dispatch dispatch = sorted(ends);
+    time_operations(state, machine, operations, [&] { machine.cpu.grouped_matmul_weight(dy, x, dispatch, bank(dw)); });
   });
 }
 

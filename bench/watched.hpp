@@ -37,7 +37,7 @@ class Watched {
   using Master = typename B::Master;
   using Recording = typename B::Recording;
   static constexpr std::size_t logit_bytes = B::logit_bytes;
-  static constexpr Index recordable_pairs = B::recordable_pairs, few_pairs = B::few_pairs;
+  static constexpr Index max_recorded_pairs = B::max_recorded_pairs, max_fused_pairs = B::max_fused_pairs;
 
   explicit Watched(B& backend) : backend_(&backend) {}
 
@@ -93,28 +93,28 @@ class Watched {
         [&] { backend_->matmul_weight(dy, x, dw); });
   }
   void grouped_matmul(View<const Scalar> x, Bank<const Scalar> w, Bank<const Scalar> bias,
-                      View<const std::int32_t> offsets, View<Scalar> y) {
+                      const tinymoe::Dispatch& dispatch, View<Scalar> y) {
     run([&] { return product(name_of(w) + " forward", bytes_of(x) + bytes_met(w, x.rows) + bytes_of(y), x, y.cols); },
-        [&] { backend_->grouped_matmul(x, w, bias, offsets, y); });
+        [&] { backend_->grouped_matmul(x, w, bias, dispatch, y); });
   }
-  void grouped_matmul_input(View<const Scalar> dy, Bank<const Scalar> w, View<const std::int32_t> offsets,
+  void grouped_matmul_input(View<const Scalar> dy, Bank<const Scalar> w, const tinymoe::Dispatch& dispatch,
                             View<Scalar> dx) {
     run(
         [&] {
           return product(name_of(w) + " input", bytes_of(dy) + bytes_met(w, dy.rows) + bytes_of(dx), dy, dx.cols);
         },
-        [&] { backend_->grouped_matmul_input(dy, w, offsets, dx); });
+        [&] { backend_->grouped_matmul_input(dy, w, dispatch, dx); });
   }
-  void grouped_matmul_weight(View<const Scalar> dy, View<const Scalar> x, View<const std::int32_t> offsets,
+  void grouped_matmul_weight(View<const Scalar> dy, View<const Scalar> x, const tinymoe::Dispatch& dispatch,
                              Bank<Master> dw) {
     run(
         [&] {
           return product(name_of(dw) + " weight", bytes_of(dy) + bytes_of(x) + 2 * bytes_met(dw, dy.rows), dy, x.cols);
         },
-        [&] { backend_->grouped_matmul_weight(dy, x, offsets, dw); });
+        [&] { backend_->grouped_matmul_weight(dy, x, dispatch, dw); });
   }
 
-  void sort_by_expert(View<const std::int32_t> selected, const tinymoe::Dispatch& dispatch) {
+  void sort_by_expert(View<const std::int32_t> selected, tinymoe::Dispatch& dispatch) {
     run(
         [&] {
           const bool tokens = dispatch.choices() == 1 && dispatch.experts() > 256;
@@ -126,9 +126,9 @@ class Watched {
   }
   template <class Choose>
   void route(View<const Scalar> x, View<const Scalar> w, View<const Scalar> bias, View<Scalar> logits,
-             const Choose& choose, const tinymoe::Dispatch& dispatch) {
+             const Choose& choose, View<const std::int32_t> selected, tinymoe::Dispatch& dispatch) {
     run([&] { return product("logits, choices and sort", bytes_of(x) + bytes_of(w) + bytes_of(logits), x, w.rows); },
-        [&] { backend_->route(x, w, bias, logits, choose, dispatch); });
+        [&] { backend_->route(x, w, bias, logits, choose, selected, dispatch); });
   }
   template <class Rotate, class Attend>
   bool rotate_and_attend(const Rotate& rotate, const Attend& attend) {
@@ -138,8 +138,6 @@ class Watched {
         [&] { backend_->rotate_and_attend(rotate, attend); });
     return true;
   }
-  void offsets_of_one(View<std::int32_t> offsets, Index rows) { backend_->offsets_of_one(offsets, rows); }
-  Index slots_taken(const tinymoe::Dispatch& dispatch) const { return backend_->slots_taken(dispatch); }
 
   Index attention_scratch(const tinymoe::AttentionShape& shape) const { return backend_->attention_scratch(shape); }
   void attention_forward(const tinymoe::AttentionShape& shape, View<const Scalar> q, View<const Scalar> k,

@@ -96,12 +96,6 @@ inline void print_peak(const std::string& what) {
   if (const Index peak = peak_memory(); peak > 0) print_fact(what, tinymoe::detail::mebibytes(peak));
 }
 
-/// Waits for what a device still works on.
-template <class B>
-void finish(B& device) {
-  if constexpr (requires { device.synchronise(); }) device.synchronise();
-}
-
 template <class Arch, class B>
 void benchmark(B& device, const BenchmarkRun& run) {
   using namespace tinymoe;
@@ -151,7 +145,7 @@ void benchmark(B& device, const BenchmarkRun& run) {
     const double seconds = seconds_of([&] {
       trainer.train_step(std::span(data).first(static_cast<std::size_t>(step)), std::span(data).subspan(1), run.batch,
                          time, {.recompute = run.recompute});
-      finish(device);
+      synchronise(device);
     });
     total += seconds;
     if (repeat > 0) training.push_back(seconds);

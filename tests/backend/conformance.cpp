@@ -133,7 +133,8 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
     const Index gap = i == 72 ? wide : ::gap;
 
     Reference<double> oracle;
-    const View<const std::int32_t> where(offsets.data(), 1, experts + 1);
+    auto begins = offsets;
+    const Dispatch where(View<std::int32_t>(begins.data(), 1, experts + 1), n);
     const Bank<const double> bank{w.values.data(), experts, o, i, o * i}, biases{bias.values.data(), experts, 1, o, o};
     Oracle y(n, o), y_plain(n, o), dx(n, i), dw(experts * o, i, start), db(experts, o, bias_start);
     oracle.grouped_matmul(x, bank, biases, where, y);
@@ -154,23 +155,24 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
       Guarded<B, T> weight(backend, experts, o * i, gap), added(backend, experts, o, gap);
       Guarded<B, M> weight_gradient(backend, experts, o * i, gap), bias_gradient(backend, experts, o, gap);
       ends.write(std::vector<double>(offsets.begin(), offsets.end()));
+      const Dispatch dispatch(ends, n);
       from.write(x.values);
       gradient.write(dy.values);
       weight.write(w.values);
       added.write(bias.values);
       const Bank<const T> weights{weight.view().data, experts, o, i, o * i + gap};
       const Bank<const T> all_added{added.view().data, experts, 1, o, o + gap};
-      check_output(to, {}, y.values, [&] { backend.grouped_matmul(from, weights, all_added, ends, to); });
-      check_output(to, {}, y_plain.values, [&] { backend.grouped_matmul(from, weights, {}, ends, to); });
-      check_output(into, {}, dx.values, [&] { backend.grouped_matmul_input(gradient, weights, ends, into); });
+      check_output(to, {}, y.values, [&] { backend.grouped_matmul(from, weights, all_added, dispatch, to); });
+      check_output(to, {}, y_plain.values, [&] { backend.grouped_matmul(from, weights, {}, dispatch, to); });
+      check_output(into, {}, dx.values, [&] { backend.grouped_matmul_input(gradient, weights, dispatch, into); });
       check_output(weight_gradient, start, dw.values, [&] {
-        backend.grouped_matmul_weight(gradient, from, ends,
+        backend.grouped_matmul_weight(gradient, from, dispatch,
                                       Bank<M>{weight_gradient.view().data, experts, o, i, o * i + gap});
       });
       Guarded<B, M> scratch(backend, 1, rowwise::grouped_column_sum_scratch(n, experts, o));
       check_output(bias_gradient, bias_start, db.values, [&] {
-        rowwise::grouped_column_sum(backend, gradient, ends, Bank<M>{bias_gradient.view().data, experts, 1, o, o + gap},
-                                    scratch);
+        rowwise::grouped_column_sum(backend, gradient, dispatch,
+                                    Bank<M>{bias_gradient.view().data, experts, 1, o, o + gap}, scratch);
       });
       check_holds("scratch has been enough", scratch.intact());
       check_holds("inputs are unchanged", from.unchanged() && gradient.unchanged() && weight.unchanged() &&
@@ -213,15 +215,15 @@ TEST_CASE("sort_by_expert is a stable sort", "[conformance]") {
       Guarded<B, std::int32_t> chosen(backend, n, k), ends(backend, 1, e + 1), places(backend, n, k);
       Guarded<B, std::int32_t> order(backend, 1, n * k);
       chosen.write(std::vector<double>(selected.begin(), selected.end()));
+      Dispatch dispatch(ends, places, order);
       for (int run = 0; run < 2; ++run) {  // a second run starts from what the first one left
-        backend.sort_by_expert(chosen, Dispatch{ends, places, order});
+        backend.sort_by_expert(chosen, dispatch);
         check_holds("offsets", ends.read() == offsets);
         check_holds("slots", places.read() == slots);
         auto found = order.read();
         found.resize(pairs.size());  // what follows means nothing
         check_holds("pairs", found == pairs);
-        const Index taken = backend.slots_taken(Dispatch{ends, places, order});
-        check_holds("slots taken", taken >= std::ssize(pairs) && taken <= n * k);
+        check_holds("rows", dispatch.rows >= std::ssize(pairs) && dispatch.rows <= n * k);
       }
       check_holds("guards are untouched", ends.intact() && places.intact() && order.intact());
       check_holds("inputs are unchanged", chosen.unchanged());
@@ -229,16 +231,53 @@ TEST_CASE("sort_by_expert is a stable sort", "[conformance]") {
   }
 }
 
-TEST_CASE("offsets of one expert that has all rows", "[conformance]") {
+TEST_CASE("grouped products follow the last sort, and take rows that are all one expert's", "[conformance]") {
+  constexpr Index n = 150, i = 9, o = 7, experts = 3;
+  Numbers numbers(6);
+  Oracle x(n, i, numbers.take(n * i)), dy(n, o, numbers.take(n * o)), w(experts * o, i, numbers.take(experts * o * i));
+  const auto start = numbers.take(experts * o * i), bias_start = numbers.take(experts * o);
+  Reference<double> oracle;
+  const Bank<const double> bank{w.values.data(), experts, o, i, o * i}, one{w.values.data(), 1, o, i, o * i};
   for_each_backend([&](auto& backend) {
     using B = std::remove_cvref_t<decltype(backend)>;
-    for (const Index rows : {0, 1, 65536}) {
-      Guarded<B, std::int32_t> ends(backend, 1, 2), places(backend, rows, 1), order(backend, 1, rows);
-      backend.offsets_of_one(ends, rows);
-      check_holds("offsets", ends.read() == std::vector<double>{0, double(rows)});
-      check_holds("guards are untouched", ends.intact());
-      check_holds("slots taken", backend.slots_taken(Dispatch{ends, places, order}) == rows);
+    using T = typename B::Scalar;
+    using M = typename B::Master;
+    Guarded<B, std::int32_t> chosen(backend, n, 1), ends(backend, 1, experts + 1), places(backend, n, 1),
+        order(backend, 1, n);
+    Guarded<B, T> from(backend, n, i), gradient(backend, n, o), weight(backend, experts * o, i), to(backend, n, o),
+        into(backend, n, i);
+    Guarded<B, M> dweight(backend, experts * o, i), dbias(backend, experts, o),
+        scratch(backend, 1, rowwise::grouped_column_sum_scratch(n, experts, o));
+    from.write(x.values), gradient.write(dy.values), weight.write(w.values);
+    const Bank<const T> weights{weight.view().data, experts, o, i, o * i};
+    const auto check = [&](const Dispatch& dispatch, const Dispatch& there) {
+      const Index count = dispatch.experts();
+      Oracle y(n, o), dx(n, i), dw(experts * o, i, start), db(experts, o, bias_start), sums(1, n * o);
+      const Bank<const double> all = count == 1 ? one : bank;
+      const Bank<const T> here{weights.data, count, o, i, o * i};
+      oracle.grouped_matmul(x, all, {}, there, y);
+      oracle.grouped_matmul_input(dy, all, there, dx);
+      oracle.grouped_matmul_weight(dy, x, there, Bank<double>{dw.values.data(), count, o, i, o * i});
+      rowwise::grouped_column_sum(oracle, dy, there, Bank<double>{db.values.data(), count, 1, o, o}, sums);
+      check_output(to, {}, y.values, [&] { backend.grouped_matmul(from, here, {}, dispatch, to); });
+      check_output(into, {}, dx.values, [&] { backend.grouped_matmul_input(gradient, here, dispatch, into); });
+      check_output(dweight, start, dw.values, [&] {
+        backend.grouped_matmul_weight(gradient, from, dispatch, Bank<M>{dweight.view().data, count, o, i, o * i});
+      });
+      check_output(dbias, bias_start, db.values, [&] {
+        rowwise::grouped_column_sum(backend, gradient, dispatch, Bank<M>{dbias.view().data, count, 1, o, o}, scratch);
+      });
+    };
+    Dispatch dispatch(ends, places, order);
+    for (const Index first : {100, 20}) {  // the second sort is not taken for the first
+      std::vector<std::int32_t> begins{0, std::int32_t(first), std::int32_t(first), std::int32_t(n)};
+      std::vector<double> selected(static_cast<std::size_t>(n), 2.0);
+      std::fill_n(selected.begin(), first, 0.0);
+      chosen.write(selected);
+      backend.sort_by_expert(chosen, dispatch);
+      check(dispatch, Dispatch(View<std::int32_t>(begins.data(), 1, experts + 1), n));
     }
+    check(Dispatch::to_one(n), Dispatch::to_one(n));
   });
 }
 

@@ -43,7 +43,7 @@ TEST_CASE("an activation of one's own runs on a Cuda", "[cuda]") {
   const Model<Own, Cuda> here(device, Seed{4});
   Session expected(there);
   Session found(here);
-  const std::vector<Token> prompt = {3, 14, 15, 9, 26, 5, 35, 8, 9};  // more pairs than `few_pairs`
+  const std::vector<Token> prompt = {3, 14, 15, 9, 26, 5, 35, 8, 9};  // more pairs than are decoded by fused kernels
   const auto near = [](auto a, auto b) {
     for (std::size_t i = 0; i < a.size(); ++i) CHECK(a[i] == Approx(b[i]).margin(1e-4));
   };

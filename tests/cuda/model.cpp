@@ -259,12 +259,12 @@ struct Counting : B {
     B::grouped_matmul(a...);
   }
   template <class... A>
-  void sort_by_expert(const A&... a) const {
+  void sort_by_expert(A&&... a) const {
     ++launches;
     B::sort_by_expert(a...);
   }
   template <class... A>
-  void route(const A&... a) const {
+  void route(A&&... a) const {
     ++launches;
     B::route(a...);
   }

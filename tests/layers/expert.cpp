@@ -30,18 +30,18 @@ struct Bank3 {
       for (Index e = 2; e < E; ++e) ends[static_cast<std::size_t>(e)] = static_cast<std::int32_t>(e - 1);
       ends[E] = static_cast<std::int32_t>(pass.rows());
     }
-    View<const std::int32_t> offsets() const { return {ends.data(), 1, E + 1}; }
+    Dispatch dispatch() { return {View<std::int32_t>(ends.data(), 1, E + 1), ends[E]}; }
   };
 
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
   static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                       Saved<T, M>& saved) {
-    Layer::forward(backend, pass, p, saved.offsets(), x, y, saved.experts);
+    Layer::forward(backend, pass, p, saved.dispatch(), x, y, saved.experts);
   }
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
   static void backward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> dy, Output<B> dx,
                        Saved<T, M>& saved, Parameters<M>& gradients) {
-    Layer::backward(backend, pass, p, saved.offsets(), dy, dx, saved.experts, gradients);
+    Layer::backward(backend, pass, p, saved.dispatch(), dy, dx, saved.experts, gradients);
   }
 };
 

@@ -140,16 +140,16 @@ struct Linear {
       void plan(Plan&, Index) {}
     };
     template <Backend B, class T = typename B::Scalar>
-    static void forward(B& backend, const Pass&, const Parameters<T>& p, View<const std::int32_t> offsets, Input<B> x,
+    static void forward(B& backend, const Pass&, const Parameters<T>& p, const Dispatch& dispatch, Input<B> x,
                         Output<B> y, Saved<T, T>& saved) {
       saved.x = x;
-      backend.grouped_matmul(x, p.read(), {}, offsets, y);
+      backend.grouped_matmul(x, p.read(), {}, dispatch, y);
     }
     template <Backend B, class T = typename B::Scalar>
-    static void backward(B& backend, const Pass&, const Parameters<T>& p, View<const std::int32_t> offsets, Input<B> dy,
+    static void backward(B& backend, const Pass&, const Parameters<T>& p, const Dispatch& dispatch, Input<B> dy,
                          Output<B> dx, Saved<T, T>& saved, Parameters<T>& gradients) {
-      backend.grouped_matmul_weight(dy, saved.x, offsets, gradients.bank());
-      backend.grouped_matmul_input(dy, p.read(), offsets, dx);
+      backend.grouped_matmul_weight(dy, saved.x, dispatch, gradients.bank());
+      backend.grouped_matmul_input(dy, p.read(), dispatch, dx);
     }
   };
 };

@@ -67,12 +67,12 @@ void check_lanes() {
 
 /// Mixtures of few pairs are kernels that gather, activate and combine by themselves.
 struct FewByLanes : Laned {
-  static constexpr Index few_pairs = 16;
+  static constexpr Index max_fused_pairs = 16;
 };
 struct FewByOracle : Reference<double> {
-  static constexpr Index few_pairs = 16;
+  static constexpr Index max_fused_pairs = 16;
 };
-static_assert(tinymoe::detail::few_pairs<FewByLanes> == 16 && tinymoe::detail::few_pairs<Laned> == 0);
+static_assert(FewTokenBackend<FewByLanes> && FewTokenBackend<FewByOracle> && !FewTokenBackend<Laned>);
 
 template <class Arch, class B>
 void check_few(const std::vector<Index>& chunks) {

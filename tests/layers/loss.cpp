@@ -200,6 +200,7 @@ namespace {
 struct Roomy : Cpu {
   static constexpr std::size_t logit_bytes = std::size_t{256} << 20;
 };
+static_assert(LogitChunkBackend<Roomy>);
 
 }  // namespace
 

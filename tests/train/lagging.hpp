@@ -22,7 +22,6 @@ class Lagging {
   using Master = float;
   using X = View<const float>;
   using Y = View<float>;
-  using Offsets = View<const std::int32_t>;
   static constexpr const char* name() { return "lagging"; }
 
   std::string log;
@@ -64,22 +63,19 @@ class Lagging {
   void matmul_weight(X dy, X x, Y dw) {
     later([=, this] { cpu_.matmul_weight(dy, x, dw); });
   }
-  void grouped_matmul(X x, Bank<const float> w, Bank<const float> bias, Offsets offsets, Y y) {
-    later([=, this] { cpu_.grouped_matmul(x, w, bias, offsets, y); });
+  void grouped_matmul(X x, Bank<const float> w, Bank<const float> bias, const Dispatch& dispatch, Y y) {
+    later([=, this] { cpu_.grouped_matmul(x, w, bias, dispatch, y); });
   }
-  void grouped_matmul_input(X dy, Bank<const float> w, Offsets offsets, Y dx) {
-    later([=, this] { cpu_.grouped_matmul_input(dy, w, offsets, dx); });
+  void grouped_matmul_input(X dy, Bank<const float> w, const Dispatch& dispatch, Y dx) {
+    later([=, this] { cpu_.grouped_matmul_input(dy, w, dispatch, dx); });
   }
-  void grouped_matmul_weight(X dy, X x, Offsets offsets, Bank<float> dw) {
-    later([=, this] { cpu_.grouped_matmul_weight(dy, x, offsets, dw); });
+  void grouped_matmul_weight(X dy, X x, const Dispatch& dispatch, Bank<float> dw) {
+    later([=, this] { cpu_.grouped_matmul_weight(dy, x, dispatch, dw); });
   }
-  void sort_by_expert(Offsets selected, const Dispatch& dispatch) {
-    later([=, this] { cpu_.sort_by_expert(selected, dispatch); });
+  void sort_by_expert(View<const std::int32_t> selected, Dispatch& dispatch) {
+    dispatch.rows = dispatch.size();
+    later([this, selected, copy = dispatch]() mutable { cpu_.sort_by_expert(selected, copy); });
   }
-  void offsets_of_one(View<std::int32_t> offsets, Index rows) {
-    later([=] { offsets.data[0] = 0, offsets.data[1] = static_cast<std::int32_t>(rows); });
-  }
-  Index slots_taken(const Dispatch& dispatch) const { return dispatch.size(); }
   Index attention_scratch(const AttentionShape& shape) const { return cpu_.attention_scratch(shape); }
   void attention_forward(const AttentionShape& shape, X q, X k, X v, Y y, Y log_sum, Y scratch) {
     later([=, this] { cpu_.attention_forward(shape, q, k, v, y, log_sum, scratch); });
@@ -102,6 +98,6 @@ class Lagging {
   std::deque<std::function<void()>> waiting_;
   std::vector<Memory> held_;
 };
-static_assert(Backend<Lagging>);
+static_assert(Backend<Lagging> && UploadingBackend<Lagging>);
 
 }  // namespace tinymoe_test

@@ -43,7 +43,7 @@ class Cpu : public detail::HostBackend {
   void matmul(View<const float> x, View<const float> w, View<const float> bias, View<float> y) {
     assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows);
     in_parallel([&](Index thread) {
-      if (x.rows <= few_rows) {
+      if (x.rows <= max_gemv_rows) {
         const auto [first, count] = share(w.rows, thread);
         dot_products(x, w, bias, y, first, count);
       } else if (x.rows >= many_rows * threads_) {
@@ -71,14 +71,14 @@ class Cpu : public detail::HostBackend {
   }
 
   /// Threads share the sorted rows evenly, whichever experts they belong to.
-  void grouped_matmul(View<const float> x, Bank<const float> w, Bank<const float> bias,
-                      View<const std::int32_t> offsets, View<float> y) {
-    assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && offsets.cols == w.count + 1);
+  void grouped_matmul(View<const float> x, Bank<const float> w, Bank<const float> bias, const Dispatch& dispatch,
+                      View<float> y) {
+    assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && dispatch.experts() == w.count);
     const auto bias_of = [&](Index e) { return bias.empty() ? View<const float>{} : bias[e]; };
     in_parallel([&](Index thread) {
-      const bool by_rows = x.rows > few_rows * threads_;
+      const bool by_rows = x.rows > max_gemv_rows * threads_;
       const auto [first, count] = by_rows ? share(x.rows, thread) : Share{0, x.rows};
-      for_each_expert(offsets, first, count, [&](Index e, Index row, Index rows) {
+      for_each_expert(dispatch, first, count, [&](Index e, Index row, Index rows) {
         const auto from = x.middle_rows(row, rows);
         const auto to = y.middle_rows(row, rows);
         if (by_rows) return product(from, w[e], bias_of(e), to, thread);
@@ -88,23 +88,21 @@ class Cpu : public detail::HostBackend {
     });
   }
 
-  void grouped_matmul_input(View<const float> dy, Bank<const float> w, View<const std::int32_t> offsets,
-                            View<float> dx) {
-    assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols && offsets.cols == w.count + 1);
+  void grouped_matmul_input(View<const float> dy, Bank<const float> w, const Dispatch& dispatch, View<float> dx) {
+    assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols && dispatch.experts() == w.count);
     in_parallel([&](Index thread) {
       const auto [first, count] = share(dx.rows, thread);
-      for_each_expert(offsets, first, count, [&](Index e, Index row, Index rows) {
+      for_each_expert(dispatch, first, count, [&](Index e, Index row, Index rows) {
         input_gradient(dy.middle_rows(row, rows), w[e], dx.middle_rows(row, rows), Write::overwrite, thread);
       });
     });
   }
 
   /// Threads share the rows of every expert's gradient, so that an expert with many tokens holds none of them up.
-  void grouped_matmul_weight(View<const float> dy, View<const float> x, View<const std::int32_t> offsets,
-                             Bank<float> dw) {
-    assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols && offsets.cols == dw.count + 1);
+  void grouped_matmul_weight(View<const float> dy, View<const float> x, const Dispatch& dispatch, Bank<float> dw) {
+    assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols && dispatch.experts() == dw.count);
     in_parallel([&](Index thread) {
-      for_each_expert(offsets, 0, x.rows, [&](Index e, Index row, Index rows) {
+      for_each_expert(dispatch, 0, x.rows, [&](Index e, Index row, Index rows) {
         weight_gradient(dy.middle_rows(row, rows), x.middle_rows(row, rows), dw[e], thread);
       });
     });
@@ -217,9 +215,9 @@ class Cpu : public detail::HostBackend {
   static int default_threads() { return 1; }
 #endif
   static constexpr SerialGroup group{};
-  static constexpr Index few_rows = 4;    // up to here a product reads weights at memory speed
-  static constexpr Index many_rows = 48;  // from here, a thread, rows are shared rather than columns
-  static constexpr Index tile = 64;       // queries that attention works on at once
+  static constexpr Index max_gemv_rows = 4;  // up to here a product reads weights at memory speed
+  static constexpr Index many_rows = 48;     // from here, a thread, rows are shared rather than columns
+  static constexpr Index tile = 64;          // queries that attention works on at once
 
   struct Share {
     Index first, count;
@@ -300,10 +298,10 @@ class Cpu : public detail::HostBackend {
 
   /// f(expert, first row, rows) for the part of each expert's rows that lies in [first, first + count).
   template <class F>
-  static void for_each_expert(View<const std::int32_t> offsets, Index first, Index count, F f) {
-    for (Index e = 0; e + 1 < offsets.cols; ++e) {
-      const Index low = std::max<Index>(offsets.data[e], first);
-      const Index high = std::min<Index>(offsets.data[e + 1], first + count);
+  static void for_each_expert(const Dispatch& dispatch, Index first, Index count, F f) {
+    const ExpertRows rows = dispatch.expert_rows();
+    for (Index e = 0; e < dispatch.experts(); ++e) {
+      const Index low = std::max(rows.first(e), first), high = std::min(rows.last(e), first + count);
       if (low < high) f(e, low, high - low);
     }
   }

@@ -43,9 +43,9 @@ struct CudaDevice {
 
 namespace detail::cuda {
 
-/// Banks of up to this many rows are computed by kernels that find the experts' rows on the device, so that writing a
-/// story never waits for the host and can be recorded.
-inline constexpr Index few_rows = 64;
+/// Banks of up to this many rows are computed by kernels that find the experts' rows on the device, so that decoding
+/// never waits for the host and can be recorded.
+inline constexpr Index max_gemv_bank_rows = 64;
 
 class Context;  // streams, handles and workspaces: cuda/context.cuh
 struct FreeContext {
@@ -90,20 +90,18 @@ void matmul_input(Context&, View<const T> dy, View<const T> w, View<T> dx, Write
 template <class T>
 void matmul_weight(Context&, View<const T> dy, View<const T> x, View<float> dw);
 template <class T>
-void grouped_matmul(Context&, View<const T> x, Bank<const T> w, Bank<const T> bias, View<const std::int32_t> offsets,
+void grouped_matmul(Context&, View<const T> x, Bank<const T> w, Bank<const T> bias, const Dispatch& dispatch,
                     View<T> y);
 template <class T>
-void grouped_matmul_input(Context&, View<const T> dy, Bank<const T> w, View<const std::int32_t> offsets, View<T> dx);
+void grouped_matmul_input(Context&, View<const T> dy, Bank<const T> w, const Dispatch& dispatch, View<T> dx);
 template <class T>
-void grouped_matmul_weight(Context&, View<const T> dy, View<const T> x, View<const std::int32_t> offsets,
-                           Bank<float> dw);
+void grouped_matmul_weight(Context&, View<const T> dy, View<const T> x, const Dispatch& dispatch, Bank<float> dw);
 
-void sort_by_expert(Context&, View<const std::int32_t> selected, const Dispatch& dispatch);
-void offsets_of_one(Context&, View<std::int32_t> offsets, Index rows);
+void sort_by_expert(Context&, View<const std::int32_t> selected, Dispatch& dispatch);
 
 template <class T, class Choose>
 void route(Context&, View<const T> x, View<const T> w, View<const T> bias, View<T> logits, const Choose& choose,
-           const Dispatch& dispatch);
+           View<const std::int32_t> selected, Dispatch& dispatch);
 template <class Rotate, class Attend>
 bool rotate_and_attend(Context&, const Rotate& rotate, const Attend& attend);
 
@@ -130,11 +128,11 @@ class BasicCuda {
   static constexpr std::size_t logit_bytes = std::size_t{256} << 20;
 
   /// A pass whose layers send up to this many pairs to experts routes them on the device, and can be recorded.
-  static constexpr Index recordable_pairs = detail::cuda::few_rows;
+  static constexpr Index max_recorded_pairs = detail::cuda::max_gemv_bank_rows;
 
   /// Up to this many pairs a mixture is three launches in inference (layers/few_experts.hpp): for more, these would
   /// read the weights too often.
-  static constexpr Index few_pairs = 16;
+  static constexpr Index max_fused_pairs = 16;
 
   /// Throws DeviceError, in one sentence, where there is no such GPU or no driver.
   explicit BasicCuda(const CudaOptions& options = {})
@@ -200,38 +198,33 @@ class BasicCuda {
     detail::cuda::matmul_weight(context(), dy, x, dw);
   }
 
-  /// Banks of up to `few_rows` rows are routed on the device; for more, the host waits for the experts' counts once
-  /// after each `sort_by_expert`. `offsets` are those that `sort_by_expert`, `offsets_of_one` or `copy_to_device`
-  /// wrote.
-  void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, View<const std::int32_t> offsets,
-                      View<T> y) const {
-    assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && offsets.cols == w.count + 1);
-    detail::cuda::grouped_matmul(context(), x, w, bias, offsets, y);
+  /// The experts of up to `max_gemv_bank_rows` rows are found on the device; for more, the host waits for their counts
+  /// once after each `sort_by_expert`, and each time for a dispatch that no sort has filled.
+  void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, const Dispatch& dispatch, View<T> y) const {
+    assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && dispatch.experts() == w.count);
+    detail::cuda::grouped_matmul(context(), x, w, bias, dispatch, y);
   }
-  void grouped_matmul_input(View<const T> dy, Bank<const T> w, View<const std::int32_t> offsets, View<T> dx) const {
-    assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols && offsets.cols == w.count + 1);
-    detail::cuda::grouped_matmul_input(context(), dy, w, offsets, dx);
+  void grouped_matmul_input(View<const T> dy, Bank<const T> w, const Dispatch& dispatch, View<T> dx) const {
+    assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols && dispatch.experts() == w.count);
+    detail::cuda::grouped_matmul_input(context(), dy, w, dispatch, dx);
   }
-  void grouped_matmul_weight(View<const T> dy, View<const T> x, View<const std::int32_t> offsets,
-                             Bank<float> dw) const {
-    assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols && offsets.cols == dw.count + 1);
-    detail::cuda::grouped_matmul_weight(context(), dy, x, offsets, dw);
+  void grouped_matmul_weight(View<const T> dy, View<const T> x, const Dispatch& dispatch, Bank<float> dw) const {
+    assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols && dispatch.experts() == dw.count);
+    detail::cuda::grouped_matmul_weight(context(), dy, x, dispatch, dw);
   }
 
-  void sort_by_expert(View<const std::int32_t> selected, const Dispatch& dispatch) const {
+  /// The host does not wait to know how many slots are taken: `dispatch.rows` is the most there can be.
+  void sort_by_expert(View<const std::int32_t> selected, Dispatch& dispatch) const {
     assert(selected.rows == dispatch.tokens() && selected.cols == dispatch.choices() && selected.contiguous());
     detail::cuda::sort_by_expert(context(), selected, dispatch);
   }
-  void offsets_of_one(View<std::int32_t> offsets, Index rows) const {
-    detail::cuda::offsets_of_one(context(), offsets, rows);
-  }
-  /// logits = x wᵀ + bias, choose(group, n) for each token, and its choices sorted by expert: one launch where that is
-  /// little work.
+  /// logits = x wᵀ + bias, choose(group, n) for each token, and what it selected sorted by expert: one launch where
+  /// that is little work.
   template <class Choose>
   void route(View<const T> x, View<const T> w, View<const T> bias, View<T> logits, const Choose& choose,
-             const Dispatch& dispatch) const {
+             View<const std::int32_t> selected, Dispatch& dispatch) const {
     assert(x.cols == w.cols && logits.rows == x.rows && logits.cols == w.rows && x.rows == dispatch.tokens());
-    detail::cuda::route<T>(context(), x, w, bias, logits, choose, dispatch);
+    detail::cuda::route<T>(context(), x, w, bias, logits, choose, selected, dispatch);
   }
   /// `rotate` for each token and `attend` for each of its heads, in one launch; false if it cannot be one. A sequence
   /// has one new token.
@@ -239,9 +232,6 @@ class BasicCuda {
   bool rotate_and_attend(const Rotate& rotate, const Attend& attend) const {
     return detail::cuda::rotate_and_attend(context(), rotate, attend);
   }
-  /// The host does not wait to know: the most there can be.
-  Index slots_taken(const Dispatch& dispatch) const { return dispatch.size(); }
-
   /// Elements of T that hold Σ y · dy of each head, in float32.
   Index attention_scratch(const AttentionShape& shape) const {
     return shape.batch * shape.time * shape.heads * Index{sizeof(float) / sizeof(T)};
@@ -276,5 +266,7 @@ using CudaBfloat16 = BasicCuda<bfloat16>;
 using CudaFloat16 = BasicCuda<float16>;
 
 static_assert(Backend<Cuda> && Backend<CudaBfloat16> && Backend<CudaFloat16>);
+static_assert(UploadingBackend<Cuda> && SynchronisingBackend<Cuda> && RecordingBackend<Cuda> && FewTokenBackend<Cuda> &&
+              RoutingBackend<Cuda> && RotatingAttentionBackend<Cuda> && LogitChunkBackend<Cuda>);
 
 }  // namespace tinymoe::inline v0_1

@@ -145,19 +145,22 @@ struct AnyRowKernel {
 
 /// A functor over (group, row): what `Backend::launch` runs.
 ///
-/// A kernel whose rows are thousands of elements may say so by a member `static constexpr bool long_rows = true`; a GPU
-/// then gives each row a whole block of threads, and not a warp. `has_long_rows<Kernel>` asks for it. A member function
-/// `row_elements()` says how many elements a row's loops go through, by which a GPU chooses how many lanes a row gets.
+/// It may also be a LongRowKernel or a SizedRowKernel.
 template <class Kernel>
 concept RowKernel = std::copyable<Kernel> && requires(const Kernel kernel, SerialGroup group, Index row) {
   { kernel(group, row) } -> std::same_as<void>;
 };
 
-/// Whether a kernel says that its rows are long.
+/// Optional: a kernel says by `static constexpr bool long_rows = true` that its rows are thousands of elements. A GPU
+/// gives each a whole block of threads then, and not a warp.
 template <class Kernel>
-inline constexpr bool has_long_rows = [] {
-  if constexpr (requires { Kernel::long_rows; }) return Kernel::long_rows;
-  return false;
-}();
+concept LongRowKernel = Kernel::long_rows;
+
+/// Optional: a kernel says by a member function `row_elements()` how many elements a row's loops go through, by which a
+/// GPU chooses how many lanes a row gets.
+template <class Kernel>
+concept SizedRowKernel = requires(const Kernel kernel) {
+  { kernel.row_elements() } -> std::same_as<Index>;
+};
 
 }  // namespace tinymoe::inline v0_1

@@ -36,7 +36,7 @@ class HostBackend {
   }
 
   /// Stable counting sort: within an expert, pairs keep the order of their tokens; −1 is left out.
-  void sort_by_expert(View<const std::int32_t> selected, const Dispatch& dispatch) const {
+  void sort_by_expert(View<const std::int32_t> selected, Dispatch& dispatch) const {
     assert(selected.rows == dispatch.tokens() && selected.cols == dispatch.choices() && selected.contiguous());
     const Index experts = dispatch.experts();
     std::int32_t* offsets = dispatch.offsets.data;
@@ -58,15 +58,8 @@ class HostBackend {
     }
     for (Index e = experts; e > 0; --e) offsets[e] = offsets[e - 1];
     offsets[0] = 0;
+    dispatch.rows = offsets[experts];
   }
-
-  /// All rows are one expert's: offsets (1, 2) = 0, rows.
-  void offsets_of_one(View<std::int32_t> offsets, Index rows) const {
-    assert(offsets.size() == 2 && offsets.contiguous());
-    offsets.data[0] = 0, offsets.data[1] = static_cast<std::int32_t>(rows);
-  }
-
-  Index slots_taken(const Dispatch& dispatch) const { return dispatch.offsets.data[dispatch.experts()]; }
 
  private:
   static void copy(void* to, const void* from, std::size_t bytes) {

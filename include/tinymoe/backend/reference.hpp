@@ -69,25 +69,24 @@ class Reference : public detail::HostBackend {
     }
   }
 
-  void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, View<const std::int32_t> offsets,
-                      View<T> y) const {
-    grouped_matmul<Bank<const T>>(x, w, bias, offsets, y);
+  void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, const Dispatch& dispatch, View<T> y) const {
+    grouped_matmul<Bank<const T>>(x, w, bias, dispatch, y);
   }
   template <class Weights>
   requires(std::same_as<Weights, Bank<const T>> || !std::convertible_to<Weights, Bank<const T>>)  //
-      void grouped_matmul(View<const T> x, const Weights& w, Bank<const T> bias, View<const std::int32_t> offsets,
+      void grouped_matmul(View<const T> x, const Weights& w, Bank<const T> bias, const Dispatch& dispatch,
                           View<T> y) const {
-    for_each_expert(offsets, [&](Index e, Index first, Index count) {
+    for_each_expert(dispatch, [&](Index e, Index first, Index count) {
       matmul(x.middle_rows(first, count), w[e], bias.empty() ? View<const T>{} : bias[e], y.middle_rows(first, count));
     });
   }
-  void grouped_matmul_input(View<const T> dy, Bank<const T> w, View<const std::int32_t> offsets, View<T> dx) const {
-    for_each_expert(offsets, [&](Index e, Index first, Index count) {
+  void grouped_matmul_input(View<const T> dy, Bank<const T> w, const Dispatch& dispatch, View<T> dx) const {
+    for_each_expert(dispatch, [&](Index e, Index first, Index count) {
       matmul_input(dy.middle_rows(first, count), w[e], dx.middle_rows(first, count), Write::overwrite);
     });
   }
-  void grouped_matmul_weight(View<const T> dy, View<const T> x, View<const std::int32_t> offsets, Bank<M> dw) const {
-    for_each_expert(offsets, [&](Index e, Index first, Index count) {
+  void grouped_matmul_weight(View<const T> dy, View<const T> x, const Dispatch& dispatch, Bank<M> dw) const {
+    for_each_expert(dispatch, [&](Index e, Index first, Index count) {
       matmul_weight(dy.middle_rows(first, count), x.middle_rows(first, count), dw[e]);
     });
   }
@@ -160,10 +159,9 @@ class Reference : public detail::HostBackend {
   };
 
   template <class F>
-  static void for_each_expert(View<const std::int32_t> offsets, F f) {
-    for (Index e = 0; e + 1 < offsets.cols; ++e) {
-      f(e, Index{offsets.data[e]}, Index{offsets.data[e + 1]} - Index{offsets.data[e]});
-    }
+  static void for_each_expert(const Dispatch& dispatch, F f) {
+    const ExpertRows rows = dispatch.expert_rows();
+    for (Index e = 0; e < dispatch.experts(); ++e) f(e, rows.first(e), rows.last(e) - rows.first(e));
   }
 
   /// f(row, head, first row that it sees, key-value head, room for its logits, room for its factors of dropout).

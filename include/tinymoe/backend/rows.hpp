@@ -124,8 +124,10 @@ struct ChunkSum {
   View<M> partial;  // (rowwise::chunks(N), C)
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Index blocks = rowwise::column_blocks(x.cols), chunk = part / blocks, left = part % blocks * rowwise::column_block;
-    const Index cols = x.cols - left < rowwise::column_block ? x.cols - left : rowwise::column_block, first = chunk * rowwise::chunk_size;
+    const Index blocks = rowwise::column_blocks(x.cols), chunk = part / blocks,
+                left = part % blocks * rowwise::column_block;
+    const Index cols = x.cols - left < rowwise::column_block ? x.cols - left : rowwise::column_block,
+                first = chunk * rowwise::chunk_size;
     const Index rows = x.rows - first < rowwise::chunk_size ? x.rows - first : rowwise::chunk_size, stride = x.stride;
     const T* from = x.row(first) + left;
     M* to = partial.row(chunk) + left;
@@ -152,15 +154,16 @@ struct ColumnTotals {
 /// block of columns. An expert without rows writes nothing.
 template <class T, class M>
 struct GroupedChunkSum {
-  View<const T> x;                   // (S, C), sorted by expert
-  View<const std::int32_t> offsets;  // (1, E + 1)
-  View<M> partial;                   // (E · parts, C)
+  View<const T> x;  // (S, C), sorted by expert
+  ExpertRows of;
+  View<M> partial;  // (E · parts, C)
   Index parts;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
-    const Index blocks = rowwise::column_blocks(x.cols), at = number / blocks, left = number % blocks * rowwise::column_block;
+    const Index blocks = rowwise::column_blocks(x.cols), at = number / blocks,
+                left = number % blocks * rowwise::column_block;
     const Index expert = at / parts, part = at % parts;
-    const Index begin = offsets.data[expert], count = offsets.data[expert + 1] - begin;
+    const Index begin = of.first(expert), count = of.last(expert) - begin;
     if (count == 0) return;
     const Index cols = x.cols - left < rowwise::column_block ? x.cols - left : rowwise::column_block, stride = x.stride;
     const Index low = count * part / parts, rows = count * (part + 1) / parts - low;
@@ -175,13 +178,13 @@ struct GroupedChunkSum {
 template <class M>
 struct GroupedColumnTotals {
   View<const M> partial;  // (E · parts, C)
-  View<const std::int32_t> offsets;
+  ExpertRows of;
   Bank<M> total;  // E of (1, C)
   Index parts;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
     const Index expert = number / total.cols, c = number % total.cols;
-    if (offsets.data[expert + 1] == offsets.data[expert]) return;
+    if (of.last(expert) == of.first(expert)) return;
     ColumnTotals<M>{partial.middle_rows(expert * parts, parts), total[expert]}(group, c);
   }
 };
@@ -241,16 +244,17 @@ void column_sum(B& backend, View<const typename B::Scalar> x, View<typename B::M
 /// The gradient of a bank's biases: row total[e] += the column sums of expert e's rows of x (S, C). `scratch`:
 /// grouped_column_sum_scratch(S, E, C) elements.
 template <Backend B>
-void grouped_column_sum(B& backend, View<const typename B::Scalar> x, View<const std::int32_t> offsets,
+void grouped_column_sum(B& backend, View<const typename B::Scalar> x, const Dispatch& dispatch,
                         Bank<typename B::Master> total, View<typename B::Master> scratch) {
   using M = typename B::Master;
-  assert(x.cols == total.cols && offsets.cols == total.count + 1 && total.rows == 1);
+  assert(x.cols == total.cols && dispatch.experts() == total.count && total.rows == 1);
   assert(scratch.size() >= grouped_column_sum_scratch(x.rows, total.count, x.cols));
   const Index parts = expert_parts(x.rows, total.count);
   const View<M> partial(scratch.data, total.count * parts, x.cols);
   backend.launch(partial.rows * column_blocks(x.cols),
-                 kernels::GroupedChunkSum<typename B::Scalar, M>{x, offsets, partial, parts});
-  backend.launch(total.count * total.cols, kernels::GroupedColumnTotals<M>{partial, offsets, total, parts});
+                 kernels::GroupedChunkSum<typename B::Scalar, M>{x, dispatch.expert_rows(), partial, parts});
+  backend.launch(total.count * total.cols,
+                 kernels::GroupedColumnTotals<M>{partial, dispatch.expert_rows(), total, parts});
 }
 
 }  // namespace rowwise

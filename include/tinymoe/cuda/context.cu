@@ -195,31 +195,17 @@ void* Context::workspace(std::size_t on) {
   return workspace;
 }
 
-void Context::forget(const void* begin, std::size_t bytes) {
-  const auto* first = static_cast<const std::byte*>(begin);
-  for (auto& [offsets, of] : known) {
-    const auto* at = static_cast<const std::byte*>(offsets);
-    if (at < first + bytes && at + of.memory.bytes > first) of.count = -1;
-  }
-}
-
 Memory allocate(Context& context, std::size_t bytes) {
   if (bytes == 0) return {};
   expect_no_recording(context, "taking memory");
   void* address = take(bytes);
   Memory memory(address, bytes, [](void* block, std::size_t) { cudaFree(block); });
-  // What was known of memory that lay here is of no use any more.
-  std::erase_if(context.known, [&](const auto& entry) {
-    const auto* at = static_cast<const std::byte*>(entry.first);
-    return at >= memory.bytes() && at < memory.bytes() + bytes;
-  });
   zero(context, address, bytes);
   return memory;
 }
 
 void zero(Context& context, void* to, std::size_t bytes) {
   if (bytes == 0) return;
-  if (!context.known.empty()) context.forget(to, bytes);
   check(cudaMemsetAsync(to, 0, bytes, context.stream), "zeroing memory");
 }
 
@@ -231,7 +217,6 @@ void synchronise(Context& context) {
 void copy_to_device(Context& context, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   expect_no_recording(context, "a copy from the host");
-  context.forget(to, bytes);
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, context.stream), "copying to the device");
   synchronise(context);
 }
@@ -250,7 +235,6 @@ void copy_to_host(Context& context, void* to, const void* from, std::size_t byte
 void upload(Context& context, void* to, const void* from, std::size_t bytes) {
   if (bytes == 0) return;
   expect_no_recording(context, "a copy from the host");
-  context.forget(to, bytes);
   const auto place_is_free = [&](const Context::Staging& staging) {
     if (staging.memory.bytes < bytes) return false;
     const cudaError_t status = cudaEventQuery(staging.free.event);

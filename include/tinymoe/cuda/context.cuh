@@ -69,12 +69,18 @@ struct Event {
   }
 };
 
-/// Where experts' rows begin, on the host: on its way there until `ready`.
-struct KnownOffsets {
+/// What a Dispatch that was sorted here keeps on the host: where experts' rows begin, on its way there until `ready`.
+struct HostOffsets {
   Pinned memory;
   Event ready;
-  Index count = -1;     // of experts; −1: nothing is known
-  bool waited = false;  // the copy has come
+  bool known = false;   // they are those of the last sort
+  bool arrived = true;  // no copy to `memory` is under way
+
+  explicit HostOffsets(std::size_t bytes) : memory(bytes) {}
+  HostOffsets(const HostOffsets&) = delete;
+  ~HostOffsets() {
+    if (!arrived) cudaEventSynchronize(ready.event);
+  }
 };
 
 /// One product in cuBLAS's terms, column-major: c (m, n) = op(a) (m, k) · op(b) (k, n) + bias + beta · c.
@@ -122,10 +128,8 @@ class Context {
   /// Lets the first `count` side streams begin where the main one is.
   void fork(std::size_t count);
 
-  /// The offsets on the host; waits for the device if need be. `offsets` (1, E + 1) on the device.
-  const std::int32_t* host_offsets(View<const std::int32_t> offsets);
-  /// What was known of offsets in this range is known no more.
-  void forget(const void* begin, std::size_t bytes);
+  /// The offsets of a dispatch, (E + 1), on the host; waits for the device if need be. They stay until the next call.
+  const std::int32_t* host_offsets(const Dispatch& dispatch);
 
   /// Device memory of at least so many bytes, which the next call may hand out again; work on the main stream alone may
   /// use it. It grows in the first step only.
@@ -144,7 +148,6 @@ class Context {
   cublasLtHandle_t products = nullptr;
   cublasHandle_t blas = nullptr;
   Index plain_products = 0;  // that cuBLAS could not do
-  std::unordered_map<const void*, KnownOffsets> known;
 
   /// Staging memory of uploads, free again once its event has come.
   struct Staging {
@@ -167,7 +170,7 @@ class Context {
   std::array<void*, side_streams + 1> workspaces_{};
   std::vector<void*> scratch_;
   std::size_t scratch_bytes_ = 0;
-  std::vector<std::int32_t> unknown_offsets_;
+  std::vector<std::int32_t> offsets_;  // of dispatches that keep none
 };
 
 /// How T is called by cuBLAS.

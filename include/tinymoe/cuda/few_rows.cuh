@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Products of few rows, as in writing a story: each weight is read once from the device's memory, at its speed. The
+/// Products of few rows, as in decoding: each weight is read once from the device's memory, at its speed. The
 /// rows of experts are found on the device.
 
 #include <initializer_list>
@@ -12,16 +12,16 @@
 namespace tinymoe::inline v0_1::detail::cuda {
 
 /// Up to this many rows a dense product is computed here, and by cuBLAS for more.
-inline constexpr Index few_dense_rows = 8;
+inline constexpr Index max_gemv_rows = 8;
 
-/// What the kernel works on; `offsets` is null for one matrix with all rows.
+/// What the kernel works on.
 template <class T>
 struct FewRows {
   View<const T> x;  // (N, I)
   Bank<const T> w;  // (O, I) each
   Index stride;     // of w's rows
   Bank<const T> bias;
-  const std::int32_t* offsets;
+  ExpertRows of;
   View<T> y;  // (N, O)
 };
 
@@ -34,8 +34,7 @@ __global__ void __launch_bounds__(256, 1) few_rows_kernel(const FewRows<T> p) {
   const Index expert = blockIdx.y, output = Index{blockIdx.x} * 8 + threadIdx.x / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   if (output >= p.w.rows) return;
-  const Index first = p.offsets == nullptr ? 0 : p.offsets[expert];
-  const Index last = p.offsets == nullptr ? p.x.rows : p.offsets[expert + 1];
+  const Index first = p.of.first(expert), last = p.of.last(expert);
   const T* w = p.w.data + expert * p.w.stride + output * p.stride;
   for (Index begin = first; begin < last; begin += together) {
     const int count = last - begin < together ? static_cast<int>(last - begin) : together;
@@ -70,10 +69,10 @@ __global__ void __launch_bounds__(256, 1) few_rows_kernel(const FewRows<T> p) {
   }
 }
 
-/// y = x wᵀ + bias for rows that `offsets` shares out among the bank's matrices, or that all meet its one.
+/// y = x wᵀ + bias, each expert's rows by its matrix of the bank.
 template <class T>
 void few_rows_product(Context& context, View<const T> x, Bank<const T> w, Index stride, Bank<const T> bias,
-                      View<const std::int32_t> offsets, View<T> y) {
+                      const ExpertRows& of, View<T> y) {
   if (x.rows == 0 || w.rows == 0) return;
   const auto multiple = [](const void* data, std::initializer_list<Index> distances) {
     auto bits = reinterpret_cast<std::uintptr_t>(data);
@@ -81,7 +80,7 @@ void few_rows_product(Context& context, View<const T> x, Bank<const T> w, Index 
     return bits % 16 == 0;
   };
   const bool aligned = multiple(x.data, {x.stride, x.cols}) && multiple(w.data, {stride, w.stride});
-  const FewRows<T> p{x, w, stride, bias, offsets.data, y};
+  const FewRows<T> p{x, w, stride, bias, of, y};
   const dim3 blocks(static_cast<unsigned>((w.rows + 7) / 8), static_cast<unsigned>(w.count));
   const auto kernel = aligned ? few_rows_kernel<T, true> : few_rows_kernel<T, false>;
   check(start_next(context.starts_early(kernel), kernel, blocks, dim3(256), 0, context.stream, p),

@@ -71,9 +71,9 @@ Product weight_of(View<const T> dy, View<const T> x, View<float> dw) {
 
 /// One product for each expert, product_of(e, first row, rows), on the streams that the options ask for.
 template <class ProductOf>
-void for_each_expert(Context& context, View<const std::int32_t> offsets, ProductOf product_of) {
-  const std::int32_t* at = context.host_offsets(offsets);
-  const Index experts = offsets.cols - 1;
+void for_each_expert(Context& context, const Dispatch& dispatch, ProductOf product_of) {
+  const std::int32_t* at = context.host_offsets(dispatch);
+  const Index experts = dispatch.experts();
   const bool side_by_side = context.options.grouped != GroupedProducts::one_stream && experts > 1;
   const std::size_t streams = side_by_side ? std::min<std::size_t>(side_streams, static_cast<std::size_t>(experts)) : 0;
   // The side streams are joined whatever happens: what follows must not overtake them.
@@ -97,18 +97,18 @@ void for_each_expert(Context& context, View<const std::int32_t> offsets, Product
 /// All products of a bank by one call of cuBLAS; its arrays of pointers lie on the device. False where it cannot.
 #if defined(CUBLAS_VERSION) && CUBLAS_VERSION < 120500
 template <class ProductOf>
-bool in_one_call(Context&, View<const std::int32_t>, ProductOf) {
+bool in_one_call(Context&, const Dispatch&, ProductOf) {
   return false;  // cuBLAS has it since CUDA 12.5
 }
 #else
 template <class ProductOf>
-bool in_one_call(Context& context, View<const std::int32_t> offsets, ProductOf product_of) {
-  const std::int32_t* at = context.host_offsets(offsets);
+bool in_one_call(Context& context, const Dispatch& dispatch, ProductOf product_of) {
+  const std::int32_t* at = context.host_offsets(dispatch);
   std::vector<int> m, n, k, lda, ldb, ldc, ones;
   std::vector<const void*> pointers[3];
   std::vector<cublasOperation_t> transpose_a, transpose_b;
   Product last;
-  for (Index e = 0; e + 1 < offsets.cols; ++e) {
+  for (Index e = 0; e < dispatch.experts(); ++e) {
     if (at[e + 1] == at[e]) continue;
     const Product p = last = product_of(e, Index{at[e]}, Index{at[e + 1]} - Index{at[e]});
     if (p.bias != nullptr || p.type != p.result || p.accumulate) return false;
@@ -138,33 +138,35 @@ bool in_one_call(Context& context, View<const std::int32_t> offsets, ProductOf p
 #endif
 
 template <class ProductOf>
-void products_of_bank(Context& context, View<const std::int32_t> offsets, ProductOf product_of) {
-  const bool call = context.options.grouped == GroupedProducts::call && offsets.cols > 2 && !context.capturing();
-  if (call && in_one_call(context, offsets, product_of)) return;
-  for_each_expert(context, offsets, product_of);
+void products_of_bank(Context& context, const Dispatch& dispatch, ProductOf product_of) {
+  const bool call = context.options.grouped == GroupedProducts::call && dispatch.experts() > 1 && !context.capturing();
+  if (call && in_one_call(context, dispatch, product_of)) return;
+  for_each_expert(context, dispatch, product_of);
 }
 
 }  // namespace
 
-const std::int32_t* Context::host_offsets(View<const std::int32_t> offsets) {
-  const auto entry = known.find(offsets.data);
-  if (entry != known.end() && entry->second.count + 1 == offsets.cols) {
-    KnownOffsets& of = entry->second;
-    if (!of.waited) check(cudaEventSynchronize(of.ready.event), "sorting by expert");
-    of.waited = true;
-    return static_cast<const std::int32_t*>(of.memory.data);
+const std::int32_t* Context::host_offsets(const Dispatch& dispatch) {
+  if (auto* host = static_cast<HostOffsets*>(dispatch.host.get()); host != nullptr && host->known) {
+    if (!host->arrived) check(cudaEventSynchronize(host->ready.event), "sorting by expert");
+    host->arrived = true;
+    return static_cast<const std::int32_t*>(host->memory.data);
   }
-  if (capturing()) fail<DeviceError>("products of a bank whose rows the host must ask for cannot be recorded");
-  unknown_offsets_.resize(static_cast<std::size_t>(offsets.cols));
-  copy_to_host(*this, unknown_offsets_.data(), offsets.data, unknown_offsets_.size() * sizeof(std::int32_t));
-  return unknown_offsets_.data();
+  offsets_.resize(static_cast<std::size_t>(dispatch.experts() + 1));
+  if (dispatch.is_to_one()) {
+    offsets_[0] = 0, offsets_[1] = static_cast<std::int32_t>(dispatch.rows);
+  } else {
+    if (capturing()) fail<DeviceError>("products of a bank whose rows the host must ask for cannot be recorded");
+    copy_to_host(*this, offsets_.data(), dispatch.offsets.data, offsets_.size() * sizeof(std::int32_t));
+  }
+  return offsets_.data();
 }
 
 template <class T>
 void matmul(Context& context, View<const T> x, View<const T> w, View<const T> bias, View<T> y) {
-  if (x.rows <= few_dense_rows)
+  if (x.rows <= max_gemv_rows)
     return few_rows_product<T>(context, x, Bank<const T>{w.data, 1, w.rows, w.cols, 0}, w.stride,
-                               Bank<const T>{bias.data, 1, 1, w.rows, 0}, {}, y);
+                               Bank<const T>{bias.data, 1, 1, w.rows, 0}, ExpertRows{nullptr, x.rows}, y);
   context.multiply(forward_of<T>(x, w, bias, y));
 }
 
@@ -179,30 +181,31 @@ void matmul_weight(Context& context, View<const T> dy, View<const T> x, View<flo
 }
 
 template <class T>
-void grouped_matmul(Context& context, View<const T> x, Bank<const T> w, Bank<const T> bias,
-                    View<const std::int32_t> offsets, View<T> y) {
+void grouped_matmul(Context& context, View<const T> x, Bank<const T> w, Bank<const T> bias, const Dispatch& dispatch,
+                    View<T> y) {
   if (x.rows == 0) return;
-  if (x.rows <= few_rows) return few_rows_product<T>(context, x, w, w.cols, bias, offsets, y);
-  products_of_bank(context, offsets, [&](Index e, Index first, Index rows) {
+  if (x.rows <= max_gemv_bank_rows) {
+    return few_rows_product<T>(context, x, w, w.cols, bias, dispatch.expert_rows(), y);
+  }
+  products_of_bank(context, dispatch, [&](Index e, Index first, Index rows) {
     return forward_of<T>(x.middle_rows(first, rows), w[e], bias.empty() ? View<const T>{} : bias[e],
                          y.middle_rows(first, rows));
   });
 }
 
 template <class T>
-void grouped_matmul_input(Context& context, View<const T> dy, Bank<const T> w, View<const std::int32_t> offsets,
-                          View<T> dx) {
+void grouped_matmul_input(Context& context, View<const T> dy, Bank<const T> w, const Dispatch& dispatch, View<T> dx) {
   if (dy.rows == 0) return;
-  products_of_bank(context, offsets, [&](Index e, Index first, Index rows) {
+  products_of_bank(context, dispatch, [&](Index e, Index first, Index rows) {
     return input_of<T>(dy.middle_rows(first, rows), w[e], dx.middle_rows(first, rows), Write::overwrite);
   });
 }
 
 template <class T>
-void grouped_matmul_weight(Context& context, View<const T> dy, View<const T> x, View<const std::int32_t> offsets,
+void grouped_matmul_weight(Context& context, View<const T> dy, View<const T> x, const Dispatch& dispatch,
                            Bank<float> dw) {
   if (dy.rows == 0) return;
-  for_each_expert(context, offsets, [&](Index e, Index first, Index rows) {
+  for_each_expert(context, dispatch, [&](Index e, Index first, Index rows) {
     return weight_of<T>(dy.middle_rows(first, rows), x.middle_rows(first, rows), dw[e]);
   });
 }
@@ -211,10 +214,9 @@ void grouped_matmul_weight(Context& context, View<const T> dy, View<const T> x, 
   template void matmul<T>(Context&, View<const T>, View<const T>, View<const T>, View<T>);                          \
   template void matmul_input<T>(Context&, View<const T>, View<const T>, View<T>, Write);                            \
   template void matmul_weight<T>(Context&, View<const T>, View<const T>, View<float>);                              \
-  template void grouped_matmul<T>(Context&, View<const T>, Bank<const T>, Bank<const T>, View<const std::int32_t>,  \
-                                  View<T>);                                                                         \
-  template void grouped_matmul_input<T>(Context&, View<const T>, Bank<const T>, View<const std::int32_t>, View<T>); \
-  template void grouped_matmul_weight<T>(Context&, View<const T>, View<const T>, View<const std::int32_t>, Bank<float>)
+  template void grouped_matmul<T>(Context&, View<const T>, Bank<const T>, Bank<const T>, const Dispatch&, View<T>); \
+  template void grouped_matmul_input<T>(Context&, View<const T>, Bank<const T>, const Dispatch&, View<T>);          \
+  template void grouped_matmul_weight<T>(Context&, View<const T>, View<const T>, const Dispatch&, Bank<float>)
 TINYMOE_CUDA_PRODUCTS(float);
 TINYMOE_CUDA_PRODUCTS(bfloat16);
 TINYMOE_CUDA_PRODUCTS(float16);

@@ -19,7 +19,7 @@ inline constexpr int route_threads = sizeof(T) == 2 ? 512 : 256;
 template <class T>
 __global__ void __launch_bounds__(route_threads<T>, 1)
     route_few(View<const T> x, View<const T> w, View<const T> bias, View<T> logits,
-              const kernels::RouterForward<T, float> choose, Dispatch dispatch) {
+              const kernels::RouterForward<T, float> choose, View<const std::int32_t> selected, SortedPairs sorted) {
   follow();
   const LaneGroup warp{static_cast<int>(threadIdx.x) % warp_size, warp_size};
   const Index own = static_cast<int>(threadIdx.x) / warp_size, warps = route_threads<T> / warp_size;
@@ -33,22 +33,23 @@ __global__ void __launch_bounds__(route_threads<T>, 1)
   sync_block();
   for (Index n = own; n < x.rows; n += warps) choose(warp, n);
   sync_block();
-  sort_in_block(choose.routing.selected, dispatch);
+  sort_in_block(selected, sorted);
 }
 
 template <class T, class Choose>
 void route(Context& context, View<const T> x, View<const T> w, View<const T> bias, View<T> logits, const Choose& choose,
-           const Dispatch& dispatch) {
-  const View<const std::int32_t> selected = choose.routing.selected;
+           View<const std::int32_t> selected, Dispatch& dispatch) {
   if (logits.size() > most_block_logits || selected.size() > most_sorted_in_block || x.rows == 0) {
     matmul<T>(context, x, w, bias, logits);
     if (x.rows > 0) launch(context, x.rows, choose);
     return sort_by_expert(context, selected, dispatch);
   }
-  context.forget(dispatch.offsets.data, static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t));
+  const SortedPairs& sorted = dispatch;
+  dispatch.rows = dispatch.size();
+  forget_offsets(dispatch);
   const bool early = context.starts_early(route_few<T>);
   check(start_next(early, route_few<T>, dim3(1), dim3(route_threads<T>), 0, context.stream, x, w, bias, logits, choose,
-                   dispatch),
+                   selected, sorted),
         "starting a router");
 }
 

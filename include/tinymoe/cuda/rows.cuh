@@ -193,11 +193,11 @@ void launch_rows(Context& context, Index rows, const Kernel& kernel) {
   constexpr Index busy = 24;                // warps that keep a multiprocessor busy
   constexpr Index block_warps = 8;          // of a block whose warps have rows of their own
   Index warps = block_threads / warp_size;  // for a row
-  if constexpr (has_long_rows<Kernel>) {
+  if constexpr (LongRowKernel<Kernel>) {
     if (rows > device) warps /= 2;
   } else {
     Index useful = 4;
-    if constexpr (requires { kernel.row_elements(); }) useful = kernel.row_elements() / (8 * warp_size);
+    if constexpr (SizedRowKernel<Kernel>) useful = kernel.row_elements() / (8 * warp_size);
     warps = std::clamp<Index>(busy * device / rows, 1, std::clamp<Index>(useful, 1, warps));
   }
   const bool alone = warps == 1;

@@ -39,7 +39,8 @@
     return launch_turned_attention(context, rotate, attend);                                                        \
   }                                                                                                                 \
   template void tinymoe::detail::cuda::route(Context&, View<const T>, View<const T>, View<const T>, View<T>,        \
-                                             const kernels::RouterForward<T, float>&, const Dispatch&);             \
+                                             const kernels::RouterForward<T, float>&, View<const std::int32_t>,     \
+                                             Dispatch&);                                                            \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Add<T>);                                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Sum<T>);                                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::CopyRow<T>);                                                                \

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <memory>
 
 #include "tinymoe/cuda/sort.cuh"
 
@@ -15,8 +16,8 @@ namespace {
 /// Experts whose counts the host is told: more are a vocabulary, whose rows no product needs.
 constexpr Index most_experts = 1024;
 
-__global__ void __launch_bounds__(1024) sort_few(View<const std::int32_t> selected, Dispatch dispatch) {
-  sort_in_block(selected, dispatch);
+__global__ void __launch_bounds__(1024) sort_few(View<const std::int32_t> selected, SortedPairs sorted) {
+  sort_in_block(selected, sorted);
 }
 
 /// Keys that put the pairs without an expert last, and the pairs' numbers.
@@ -30,14 +31,14 @@ __global__ void make_keys(View<const std::int32_t> selected, std::int32_t expert
 }
 
 /// From the sorted keys: each pair's slot, and where each expert begins.
-__global__ void read_keys(const std::int32_t* keys, const std::int32_t* numbers, Index count, Dispatch dispatch) {
+__global__ void read_keys(const std::int32_t* keys, const std::int32_t* numbers, Index count, SortedPairs sorted) {
   const Index at = Index{blockIdx.x} * blockDim.x + threadIdx.x;
-  const Index experts = dispatch.offsets.cols - 1;
+  const Index experts = sorted.offsets.cols - 1;
   if (at < count) {
     const std::int32_t pair = numbers[at];
     const bool taken = keys[at] < experts;
-    dispatch.slots.data[pair] = taken ? static_cast<std::int32_t>(at) : -1;
-    if (taken) dispatch.pairs.data[at] = pair;
+    sorted.slots.data[pair] = taken ? static_cast<std::int32_t>(at) : -1;
+    if (taken) sorted.pairs.data[at] = pair;
   }
   if (at <= experts) {  // the first key that is not below `at`
     Index low = 0, high = count;
@@ -49,43 +50,37 @@ __global__ void read_keys(const std::int32_t* keys, const std::int32_t* numbers,
         high = middle;
       }
     }
-    dispatch.offsets.data[at] = static_cast<std::int32_t>(low);
+    sorted.offsets.data[at] = static_cast<std::int32_t>(low);
   }
 }
 
 unsigned blocks_of(Index threads) { return static_cast<unsigned>((threads + 255) / 256); }
 
-/// Tells the host the offsets, some time soon.
-void publish(Context& context, View<const std::int32_t> offsets) {
-  const Index experts = offsets.cols - 1;
-  const std::size_t bytes = static_cast<std::size_t>(offsets.cols) * sizeof(std::int32_t);
-  auto entry = context.known.find(offsets.data);
-  context.forget(offsets.data, bytes);
-  if (entry != context.known.end() && entry->second.memory.bytes < bytes) {
-    check(cudaEventSynchronize(entry->second.ready.event), "sorting by expert");  // its copy goes to that memory
-    context.known.erase(entry);
-    entry = context.known.end();
-  }
-  if (entry == context.known.end()) {
-    entry = context.known.insert_or_assign(offsets.data, KnownOffsets{Pinned(bytes), Event()}).first;
-  }
-  KnownOffsets& known = entry->second;
-  known.count = experts, known.waited = false;
-  check(cudaMemcpyAsync(known.memory.data, offsets.data, bytes, cudaMemcpyDeviceToHost, context.stream),
+/// Sends the offsets to the host, which waits for them when it first needs them. Not while work is recorded.
+void send_offsets(Context& context, Dispatch& dispatch) {
+  const std::size_t bytes = static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t);
+  const auto* kept = static_cast<const HostOffsets*>(dispatch.host.get());
+  if (kept == nullptr || kept->memory.bytes < bytes) dispatch.host = std::make_shared<HostOffsets>(bytes);
+  auto& host = *static_cast<HostOffsets*>(dispatch.host.get());
+  check(cudaMemcpyAsync(host.memory.data, dispatch.offsets.data, bytes, cudaMemcpyDeviceToHost, context.stream),
         "copying to the host");
-  check(cudaEventRecord(known.ready.event, context.stream), "marking a stream");
+  check(cudaEventRecord(host.ready.event, context.stream), "marking a stream");
+  host.known = true, host.arrived = false;
 }
 
 }  // namespace
 
-void sort_by_expert(Context& context, View<const std::int32_t> selected, const Dispatch& dispatch) {
+void sort_by_expert(Context& context, View<const std::int32_t> selected, Dispatch& dispatch) {
   const Index count = selected.size(), experts = dispatch.experts();
+  const SortedPairs& sorted = dispatch;
+  dispatch.rows = dispatch.size();
+  forget_offsets(dispatch);
   if (count == 0) {
     return zero(context, dispatch.offsets.data, static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t));
   }
   if (count <= most_sorted_in_block && experts <= most_experts) {
     check(start(sort_few, dim3(1), dim3(static_cast<unsigned>(std::min<Index>(1024, std::max<Index>(32, count)))), 0,
-                context.stream, selected, dispatch),
+                context.stream, selected, sorted),
           "starting a sort");
   } else {
     const int bits = std::bit_width(static_cast<unsigned>(experts));
@@ -104,38 +99,12 @@ void sort_by_expert(Context& context, View<const std::int32_t> selected, const D
                                           static_cast<int>(count), 0, bits, context.stream),
           "sorting");
     check(start(read_keys, dim3(blocks_of(std::max(count, experts + 1))), dim3(256), 0, context.stream, array(2),
-                array(3), count, dispatch),
+                array(3), count, sorted),
           "starting a sort");
   }
-  const auto offsets = dispatch.offsets;
-  if (experts > most_experts || dispatch.size() <= few_rows || context.capturing()) {
-    context.forget(offsets.data, static_cast<std::size_t>(offsets.cols) * sizeof(std::int32_t));
-  } else {
-    publish(context, offsets);
+  if (experts <= most_experts && dispatch.size() > max_gemv_bank_rows && !context.capturing()) {
+    send_offsets(context, dispatch);
   }
-}
-
-namespace {
-__global__ void write_offsets_of_one(std::int32_t* offsets, std::int32_t rows) {
-  if (threadIdx.x == 0) offsets[0] = 0, offsets[1] = rows;
-}
-}  // namespace
-
-void offsets_of_one(Context& context, View<std::int32_t> offsets, Index rows) {
-  check(
-      start(write_offsets_of_one, dim3(1), dim3(32), 0, context.stream, offsets.data, static_cast<std::int32_t>(rows)),
-      "writing offsets");
-  auto entry = context.known.find(offsets.data);
-  if (entry == context.known.end()) {
-    if (context.capturing()) return;  // the host can take no memory now; they stay unknown
-    entry = context.known.insert_or_assign(offsets.data, KnownOffsets{Pinned(2 * sizeof(std::int32_t)), Event()}).first;
-  } else if (!entry->second.waited) {  // a sort's copy may still come
-    check(cudaEventSynchronize(entry->second.ready.event), "sorting by expert");
-  }
-  KnownOffsets& known = entry->second;
-  auto* at = static_cast<std::int32_t*>(known.memory.data);
-  at[0] = 0, at[1] = static_cast<std::int32_t>(rows);
-  known.count = 1, known.waited = true;
 }
 
 }  // namespace tinymoe::inline v0_1::detail::cuda

@@ -10,8 +10,13 @@ namespace tinymoe::inline v0_1::detail::cuda {
 /// Up to this many pairs one block sorts, in one launch.
 inline constexpr Index most_sorted_in_block = 1024;
 
+/// What the host knows of a dispatch that a kernel sorts is nothing from now on.
+inline void forget_offsets(const Dispatch& dispatch) {
+  if (dispatch.host != nullptr) static_cast<HostOffsets*>(dispatch.host.get())->known = false;
+}
+
 /// By all threads of a block: a pair's slot is the number of pairs before it in the order of (expert, number).
-__device__ inline void sort_in_block(View<const std::int32_t> selected, const Dispatch& dispatch) {
+__device__ inline void sort_in_block(View<const std::int32_t> selected, const SortedPairs& sorted) {
   struct Place;
   std::int32_t* expert_of = static_shared<std::int32_t, most_sorted_in_block, Place>();
   const int count = static_cast<int>(selected.size()), own = static_cast<int>(threadIdx.x);
@@ -27,14 +32,14 @@ __device__ inline void sort_in_block(View<const std::int32_t> selected, const Di
         const std::int32_t e = expert_of[other];
         slot += e >= 0 && (e < expert || (e == expert && other < pair)) ? 1 : 0;
       }
-      dispatch.pairs.data[slot] = pair;
+      sorted.pairs.data[slot] = pair;
     }
-    dispatch.slots.data[pair] = slot;
+    sorted.slots.data[pair] = slot;
   }
-  for (Index e = own; e < dispatch.offsets.cols; e += threads) {
+  for (Index e = own; e < sorted.offsets.cols; e += threads) {
     std::int32_t before = 0;
     for (int other = 0; other < count; ++other) before += expert_of[other] >= 0 && expert_of[other] < e ? 1 : 0;
-    dispatch.offsets.data[e] = before;
+    sorted.offsets.data[e] = before;
   }
 }
 

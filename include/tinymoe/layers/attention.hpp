@@ -297,7 +297,7 @@ struct Attention {
         const auto turned = saved.qkv.middle_cols(0, query_width + key_width);
         const kernels::RotateIntoCache<T, M> rotate{
             turned, store, head_dim, kernels::RopeAngle(pass.settings[setting::rope_theta], head_dim / 2)};
-        attend_turned(backend, rotate, shape(pass), pass, q, cache, saved.out, probability);
+        rotate_and_attend(backend, rotate, shape(pass), pass, q, cache, saved.out, probability);
       } else {
         backend.launch(x.rows, store);
         cached_attention(backend, shape(pass), pass, q, cache, saved.out, probability);

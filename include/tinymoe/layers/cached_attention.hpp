@@ -5,7 +5,7 @@
 ///     o_h = softmax(q_h k_gᵀ / sqrt(d)) v_g over the visible keys of the cache
 ///
 /// q, o (N, H·d); k, v (N, G·d). Position s of a sequence lies in row s mod C of its part of the cache. Few queries, as
-/// in writing, are a kernel row for each head; many queries of one sequence, as in reading a prompt, are products.
+/// decoding, are a kernel row for each head; many queries of one sequence, as in prefill, are products.
 
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/position.hpp"
@@ -201,17 +201,13 @@ void cached_attention(B& backend, const AttentionShape& shape, const Pass& pass,
   backend.launch(q.rows * shape.heads, kernels::CachedAttention<T, M>{shape, positions, q, cache, out, scratch});
 }
 
-/// The same once `rotate` has turned q and the new keys and stored those: at once where there is one new token of each
-/// sequence and the backend has an operation for both.
+/// The same once `rotate` has rotated q and the new keys and stored those: at once where there is one new token of each
+/// sequence and the backend can.
 template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-void attend_turned(B& backend, const kernels::RotateIntoCache<T, M>& rotate, const AttentionShape& shape,
-                   const Pass& pass, Input<B> q, const KvCache<T>& cache, Output<B> out, MasterOutput<B> scratch) {
+void rotate_and_attend(B& backend, const kernels::RotateIntoCache<T, M>& rotate, const AttentionShape& shape,
+                       const Pass& pass, Input<B> q, const KvCache<T>& cache, Output<B> out, MasterOutput<B> scratch) {
   const kernels::CachedAttention<T, M> attend{shape, RowPositions(pass), q, cache, out, scratch};
-  if constexpr (requires {
-                  { backend.rotate_and_attend(rotate, attend) } -> std::same_as<bool>;
-                }) {
-    if (pass.time == 1 && backend.rotate_and_attend(rotate, attend)) return;
-  }
+  if (pass.time == 1 && detail::rotate_and_attend(backend, rotate, attend)) return;
   backend.launch(q.rows, rotate);
   cached_attention(backend, shape, pass, q, cache, out, scratch);
 }

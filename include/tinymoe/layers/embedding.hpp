@@ -124,11 +124,11 @@ struct Embedding {
 
   /// Adds to the tables' gradients; there is no dx.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-  static void backward(B& backend, const Pass& pass, View<const Token> tokens, Input<B> dx, const Saved& saved,
+  static void backward(B& backend, const Pass& pass, View<const Token> tokens, Input<B> dx, Saved& saved,
                        Parameters<M>& gradients) {
     const Index n = tokens.cols;
-    const Dispatch sorted{saved.sorted.offsets, saved.sorted.slots.middle_rows(0, n),
-                          saved.sorted.pairs.middle_cols(0, n)};
+    Dispatch& sorted = saved.sorted;
+    sorted.slots.rows = sorted.pairs.cols = n;
     backend.sort_by_expert(View<const Token>(tokens.data, n, 1), sorted);  // pads are negative: no choice
     backend.launch(V, kernels::EmbeddingBackward<T, M>{sorted.offsets, sorted.pairs, dx, gradients.weight});
     if constexpr (learned_positions) {

@@ -8,9 +8,12 @@
 /// x, y (S, D), S = N·K pairs; W₁, W₃ (F, D); W₂ (D, F); hidden h (S, 2F) or (S, F), activated a (S, F).
 /// A dense feed-forward layer is a bank of one expert, whose rows are all the tokens.
 
+#include <concepts>
+
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/options.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/few_experts.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
@@ -261,26 +264,25 @@ struct Expert {
       }
     };
 
-    /// y (S, D) = each expert's network over its rows of x (S, D); `offsets` (1, E + 1). Slots that no expert has keep
-    /// what they had.
+    /// y (S, D) = each expert's network over its rows of x (S, D). Slots that no expert has keep what they had.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass& pass, const Parameters<W>& p, View<const std::int32_t> offsets,
-                        Input<B> x, Output<B> y, Saved<T, M>& saved) {
+    static void forward(B& backend, const Pass& pass, const Parameters<W>& p, const Dispatch& dispatch, Input<B> x,
+                        Output<B> y, Saved<T, M>& saved) {
       saved.x = x;
       saved.hidden.rows = saved.activated.rows = saved.dhidden.rows = saved.dactivated.rows = x.rows;
-      backend.grouped_matmul(x, p.input(), p.input_bias(), offsets, saved.hidden);
+      backend.grouped_matmul(x, p.input(), p.input_bias(), dispatch, saved.hidden);
       backend.launch(x.rows,
                      kernels::ActivationForward<Activation, T>{saved.hidden, saved.activated, dropout(pass, saved)});
-      backend.grouped_matmul(saved.activated, p.output(), p.output_bias(), offsets, y);
+      backend.grouped_matmul(saved.activated, p.output(), p.output_bias(), dispatch, y);
     }
 
     /// y (N, D) = residual (N, D), if there is one, + the experts' networks over x (N, D), weighed by `gate` (N, K):
     /// what Gather, forward and Combine give, with two launches, for tokens so few that a launch costs more than they
     /// do. There is no backward from it.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward_few(B& backend, const Parameters<W>& p, const Dispatch& dispatch,
-                            View<const std::int32_t> selected, MasterInput<B> gate, Input<B> x, Input<B> residual,
-                            Output<B> y, Saved<T, M>& saved) {
+    requires std::same_as<Matrix<W>, T>  // the kernels read them by themselves
+    static void decode(B& backend, const Parameters<W>& p, const Dispatch& dispatch, View<const std::int32_t> selected,
+                       MasterInput<B> gate, Input<B> x, Input<B> residual, Output<B> y, Saved<T, M>& saved) {
       const View<T> activated(saved.activated.data, dispatch.size(), Expert::hidden);
       const View<const std::int32_t> taken(dispatch.offsets.data + E, 1, 1);
       backend.launch(activated.size(), kernels::FewExpertInputs<Activation, T, M>{
@@ -291,18 +293,18 @@ struct Expert {
 
     /// Overwrites dx (S, D), adds to the gradients.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass& pass, const Parameters<W>& p, View<const std::int32_t> offsets,
-                         Input<B> dy, Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
-      backend.grouped_matmul_input(dy, p.output(), offsets, saved.dactivated);
-      backend.grouped_matmul_weight(dy, saved.activated, offsets, gradients.output());
+    static void backward(B& backend, const Pass& pass, const Parameters<W>& p, const Dispatch& dispatch, Input<B> dy,
+                         Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
+      backend.grouped_matmul_input(dy, p.output(), dispatch, saved.dactivated);
+      backend.grouped_matmul_weight(dy, saved.activated, dispatch, gradients.output());
       backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated, saved.dhidden,
                                                                          dropout(pass, saved)});
       if constexpr (has_bias) {
-        rowwise::grouped_column_sum(backend, dy, offsets, gradients.output_bias(), saved.partial);
-        rowwise::grouped_column_sum(backend, saved.dhidden, offsets, gradients.input_bias(), saved.partial);
+        rowwise::grouped_column_sum(backend, dy, dispatch, gradients.output_bias(), saved.partial);
+        rowwise::grouped_column_sum(backend, saved.dhidden, dispatch, gradients.input_bias(), saved.partial);
       }
-      backend.grouped_matmul_weight(saved.dhidden, saved.x, offsets, gradients.input());
-      backend.grouped_matmul_input(saved.dhidden, p.input(), offsets, dx);
+      backend.grouped_matmul_weight(saved.dhidden, saved.x, dispatch, gradients.input());
+      backend.grouped_matmul_input(saved.dhidden, p.input(), dispatch, dx);
     }
 
    private:

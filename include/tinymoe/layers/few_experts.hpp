@@ -1,7 +1,8 @@
 #pragma once
 /// @file
 /// The experts of few tokens in inference: the equations of expert.hpp and of the mixture around them (moe.hpp) in two
-/// kernels, for a backend on which a launch costs more than few rows do (`few_pairs`). Nothing is kept for backward.
+/// kernels, for a backend on which a launch costs more than few rows do (FewTokenBackend). Nothing is kept for
+/// backward.
 
 #include "tinymoe/backend/backend.hpp"
 

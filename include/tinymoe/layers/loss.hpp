@@ -57,34 +57,17 @@ struct CrossEntropy {
 
 }  // namespace kernels
 
-namespace detail {
-
-/// What a chunk of logits may be: 32 MB and 1024 rows, or as many bytes as the backend says, and 4096 rows.
-template <class B>
-constexpr Index logit_bytes() {
-  if constexpr (requires { B::logit_bytes; }) return static_cast<Index>(B::logit_bytes);
-  return Index{32} << 20;
-}
-template <class B>
-constexpr Index most_logit_rows() {
-  if constexpr (requires { B::logit_bytes; }) return 4096;
-  return 1024;
-}
-
-}  // namespace detail
-
 /// The scratch of a chunk of logits.
 template <class T, class M>
 struct HeadScratch {
   View<T> logits;   // (chunk, V)
   View<M> partial;  // (rowwise::chunks(chunk), V): of the bias's gradient, where there is a bias
 
-  /// Chunks of about 32 MB, 64 to 1024 rows; a backend that has `static constexpr std::size_t logit_bytes` gets chunks
-  /// of that size and up to 4096 rows.
+  /// Chunks of about 32 MB, 64 to 1024 rows; a LogitChunkBackend says otherwise.
   template <Backend B>
   void plan(Plan& plan, const Pass& pass, Index vocab, bool bias, const B&) {
-    const Index row = vocab * Index{sizeof(T)}, most = detail::most_logit_rows<B>();
-    const Index rows = std::min(std::clamp<Index>(detail::logit_bytes<B>() / row, 64, most), pass.rows());
+    const Index row = vocab * Index{sizeof(T)}, most = detail::max_logit_rows<B>;
+    const Index rows = std::min(std::clamp<Index>(detail::max_logit_bytes<B> / row, 64, most), pass.rows());
     logits = plan.scratch<T>(rows, vocab);
     if (bias) partial = plan.scratch<M>(rowwise::chunks(rows), vocab);
   }

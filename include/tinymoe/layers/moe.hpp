@@ -37,10 +37,27 @@ template <class L, class B = DeclaredBackend>
 concept ExpertsLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
                                 typename L::template Parameters<float>& gradients, Plan& plan, Index pairs,
                                 typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y,
-                                View<const std::int32_t> offsets) {
+                                const Dispatch& dispatch) {
   saved.plan(plan, pairs);
-  L::forward(backend, pass, p, offsets, x, y, saved);
-  L::backward(backend, pass, p, offsets, x, y, saved, gradients);
+  L::forward(backend, pass, p, dispatch, x, y, saved);
+  L::backward(backend, pass, p, dispatch, x, y, saved, gradients);
+};
+
+/// Optional: a router that chooses and sorts for few tokens at once, with weights of type W.
+template <class L, class B, class W>
+concept DecodingRouter = requires(B& backend, const Pass& pass, const typename L::template Parameters<W>& p,
+                                  typename L::template Saved<typename B::Scalar, typename B::Master>& saved, Input<B> x,
+                                  Dispatch& dispatch) {
+  L::decode(backend, pass, p, x, dispatch, saved);
+};
+
+/// Optional: experts that gather and combine few tokens by themselves, with weights of type W.
+template <class L, class B, class W>
+concept DecodingExperts = requires(B& backend, const typename L::template Parameters<W>& p,
+                                   typename L::template Saved<typename B::Scalar, typename B::Master>& saved,
+                                   Input<B> x, Input<B> residual, Output<B> y, View<const std::int32_t> selected,
+                                   MasterInput<B> gate, const Dispatch& dispatch) {
+  L::decode(backend, p, dispatch, selected, gate, x, residual, y, saved);
 };
 
 /// The pairs that N tokens send at most.
@@ -117,11 +134,9 @@ struct Dense {
     template <class T, class M>
     struct Saved {
       typename Network::template Saved<T, M> network;
-      View<std::int32_t> offsets;  // (1, 2): 0, N
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B&) {
-        offsets = plan.keep<std::int32_t>(1, 2);
         network.plan(plan, pass.rows());
       }
     };
@@ -129,14 +144,13 @@ struct Dense {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
-      backend.offsets_of_one(saved.offsets, x.rows);
-      Network::forward(backend, pass, p.network, saved.offsets, x, y, saved.network);
+      Network::forward(backend, pass, p.network, Dispatch::to_one(x.rows), x, y, saved.network);
     }
 
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
-      Network::backward(backend, pass, p.network, saved.offsets, dy, dx, saved.network, gradients.network);
+      Network::backward(backend, pass, p.network, Dispatch::to_one(dy.rows), dy, dx, saved.network, gradients.network);
     }
   };
 };
@@ -244,45 +258,42 @@ struct Mixture {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved, Input<B> residual = {}) {
-      const Dispatch& dispatch = saved.dispatch;
-      saved.dispatch.slots.rows = saved.dgate.rows = saved.beside.rows = x.rows;
-      saved.dispatch.pairs.cols = detail::most_pairs<R, RouterLayer>(x.rows);
+      Dispatch& dispatch = saved.dispatch;
+      dispatch.slots.rows = saved.dgate.rows = saved.beside.rows = x.rows;
+      dispatch.pairs.cols = most_pairs(x.rows);
+      if constexpr (FewTokenBackend<B>) {
+        const bool few = dispatch.size() <= detail::max_fused_pairs<B>;
+        if (few && !pass.losses && !pass.training) return decode(backend, pass, p, x, y, saved, residual);
+      }
       const auto& routing = saved.router.routing;
-      if constexpr (requires { RouterLayer::forward_and_sort(backend, pass, p.gate, x, dispatch, saved.router); }) {
-        RouterLayer::forward_and_sort(backend, pass, p.gate, x, dispatch, saved.router);
+      RouterLayer::forward(backend, pass, p.gate, x, saved.router);
+      backend.sort_by_expert(routing.selected, dispatch);
+      if (pass.losses) RouterLayer::losses(backend, pass, dispatch, saved.router);
+      drop_pairs(backend, pass, saved);
+      if (pass.losses) backend.launch(1, kernels::Loads{dispatch.offsets, routing.loads});
+      run_experts(backend, pass, p, x, y, saved, residual);
+      add_shared(backend, pass, p, x, y, saved);
+    }
+
+    /// The same in inference for tokens so few that a launch costs more than they do: the router and the experts may do
+    /// it in fewer, larger kernels. There is no backward from it.
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void decode(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
+                       Saved<T, M>& saved, Input<B> residual = {}) {
+      Dispatch& dispatch = saved.dispatch;
+      const auto& routing = saved.router.routing;
+      if constexpr (detail::DecodingRouter<RouterLayer, B, W>) {
+        RouterLayer::decode(backend, pass, p.gate, x, dispatch, saved.router);
       } else {
         RouterLayer::forward(backend, pass, p.gate, x, saved.router);
         backend.sort_by_expert(routing.selected, dispatch);
       }
-      if (pass.losses) RouterLayer::losses(backend, pass, dispatch, saved.router);
-      if constexpr (requires { RouterLayer::drop(backend, pass, dispatch, saved.router); }) {
-        if (RouterLayer::drops(pass)) {
-          RouterLayer::drop(backend, pass, dispatch, saved.router);
-          backend.sort_by_expert(saved.router.sent, dispatch);
-        }
+      if constexpr (detail::DecodingExperts<Experts, B, W>) {
+        Experts::decode(backend, p.experts, dispatch, routing.selected, routing.gate, x, residual, y, saved.experts);
+      } else {
+        run_experts(backend, pass, p, x, y, saved, residual);
       }
-      if (pass.losses) backend.launch(1, kernels::Loads{dispatch.offsets, routing.loads});
-      bool done = false;
-      if constexpr (detail::few_pairs<B> != 0 && requires {
-                      Experts::forward_few(backend, p.experts, dispatch, routing.selected, routing.gate, x, residual, y,
-                                           saved.experts);
-                    }) {
-        if (!pass.losses && dispatch.size() <= detail::few_pairs<B>) {  // without losses there is no backward
-          Experts::forward_few(backend, p.experts, dispatch, routing.selected, routing.gate, x, residual, y,
-                               saved.experts);
-          done = true;
-        }
-      }
-      if (!done) {
-        saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = backend.slots_taken(dispatch);
-        backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, saved.x});
-        Experts::forward(backend, pass, p.experts, dispatch.offsets, saved.x, saved.y, saved.experts);
-        backend.launch(x.rows, kernels::Combine<T, M>{saved.y, dispatch.slots, routing.gate, residual, y});
-      }
-      if constexpr (has_shared) {
-        SharedLayer::forward(backend, pass, p.shared, x, saved.beside, saved.shared);
-        rowwise::add(backend, saved.beside, y);
-      }
+      add_shared(backend, pass, p, x, y, saved);
     }
 
     /// Overwrites dx, which must not be dy; adds to the gradients.
@@ -292,8 +303,7 @@ struct Mixture {
       const Dispatch& dispatch = saved.dispatch;
       backend.launch(dy.rows, kernels::CombineBackward<T, M>{dy, saved.y, dispatch.slots, saved.router.routing.gate,
                                                              saved.dy, saved.dgate});
-      Experts::backward(backend, pass, p.experts, dispatch.offsets, saved.dy, saved.dx, saved.experts,
-                        gradients.experts);
+      Experts::backward(backend, pass, p.experts, dispatch, saved.dy, saved.dx, saved.experts, gradients.experts);
       RouterLayer::backward(backend, pass, p.gate, saved.dgate, dx, saved.router, gradients.gate);
       backend.launch(dx.rows, kernels::GatherBackward<T>{saved.dx, dispatch.slots, dx});
       if constexpr (has_shared) {
@@ -308,6 +318,38 @@ struct Mixture {
                            Saved<T, M>& saved) {
       if constexpr (requires { RouterLayer::after_step(backend, pass, p.gate, masters.gate, saved.router); }) {
         RouterLayer::after_step(backend, pass, p.gate, masters.gate, saved.router);
+      }
+    }
+
+   private:
+    /// Takes out of the dispatch what is beyond an expert's capacity, where the router has one and this pass minds it.
+    template <Backend B, class T, class M>
+    static void drop_pairs(B& backend, const Pass& pass, Saved<T, M>& saved) {
+      if constexpr (requires { RouterLayer::drop(backend, pass, saved.dispatch, saved.router); }) {
+        if (!RouterLayer::drops(pass)) return;
+        RouterLayer::drop(backend, pass, saved.dispatch, saved.router);
+        backend.sort_by_expert(saved.router.sent, saved.dispatch);
+      }
+    }
+
+    /// x̃, ỹ and the choices' sum, once the pairs are sorted.
+    template <Backend B, class W, class T, class M>
+    static void run_experts(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
+                            Saved<T, M>& saved, Input<B> residual) {
+      const Dispatch& dispatch = saved.dispatch;
+      saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = dispatch.rows;
+      backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, saved.x});
+      Experts::forward(backend, pass, p.experts, dispatch, saved.x, saved.y, saved.experts);
+      backend.launch(x.rows, kernels::Combine<T, M>{saved.y, dispatch.slots, saved.router.routing.gate, residual, y});
+    }
+
+    /// y += the shared expert's.
+    template <Backend B, class W, class T, class M>
+    static void add_shared(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
+                           Saved<T, M>& saved) {
+      if constexpr (has_shared) {
+        SharedLayer::forward(backend, pass, p.shared, x, saved.beside, saved.shared);
+        rowwise::add(backend, saved.beside, y);
       }
     }
   };

@@ -180,20 +180,14 @@ struct Router {
       }
     }
 
-    /// The same, and the chosen pairs sorted by expert: at once where the backend has an operation for both.
+    /// The same for few tokens in inference, and the chosen pairs sorted by expert.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward_and_sort(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x,
-                                 const Dispatch& dispatch, Saved<T, M>& saved) {
-      if constexpr (requires {
-                      backend.route(x, p.weight.weights(), bias(p), saved.logits, choosing(pass, p, saved), dispatch);
-                    }) {
-        if (!pass.losses && !pass.training && dispatch.size() <= detail::few_pairs<B>) {
-          begin(x, saved);
-          return backend.route(x, p.weight.weights(), bias(p), saved.logits, choosing(pass, p, saved), dispatch);
-        }
-      }
-      forward(backend, pass, p, x, saved);
-      backend.sort_by_expert(saved.routing.selected, dispatch);
+    static void decode(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Dispatch& dispatch,
+                       Saved<T, M>& saved) {
+      assert(!pass.training);
+      begin(x, saved);
+      detail::route(backend, x, p.weight.weights(), bias(p), saved.logits, choosing(pass, p, saved),
+                    saved.routing.selected, dispatch);
     }
 
     /// Computes the losses, once the chosen pairs are sorted.

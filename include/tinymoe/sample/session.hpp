@@ -11,7 +11,6 @@
 
 #include "tinymoe/sample/expert_trace.hpp"
 #include "tinymoe/sample/session_caches.hpp"
-#include "tinymoe/train/upload.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -209,19 +208,11 @@ class Session {
     read_logits(together_);
   }
 
-  /// `work` on so many tokens of as many sequences: the same operations on the same addresses each time, which a
-  /// backend that can records once and then starts as one.
+  /// `work` on so many tokens of as many sequences, which is the same operations on the same addresses each time.
   template <class Work>
   void repeat(Index count, Work&& work) {
-    if constexpr (detail::can_record<B>) {
-      if (Architecture::most_pairs(count) <= B::recordable_pairs) {
-        const Settings& settings = model_->settings();
-        if (settings != recorded_) recordings_.clear();  // they are part of what was recorded
-        recorded_ = settings;
-        return model_->backend().replay(recordings_[count], work);
-      }
-    }
-    work();
+    const bool recordable = Architecture::most_pairs(count) <= detail::max_recorded_pairs<B>;
+    recordable ? repeated_[count](model_->backend(), model_->settings(), work) : work();
   }
 
   /// One pass over the tokens with which the inputs begin.
@@ -264,8 +255,7 @@ class Session {
   std::vector<float> converted_;
   std::vector<std::int32_t> host_inputs_;
   std::vector<Index> together_, rows_;
-  std::map<Index, typename detail::RecordingOf<B>::Type> recordings_;  // by the number of sequences
-  Settings recorded_;
+  std::map<Index, detail::Repeated<B, Settings>> repeated_;  // by the number of sequences
 };
 
 }  // namespace tinymoe::inline v0_1

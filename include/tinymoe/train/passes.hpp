@@ -12,7 +12,6 @@
 #include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/train/tally.hpp"
-#include "tinymoe/train/upload.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -52,7 +51,7 @@ class Passes {
     activations_.emplace(backend, Plan::Purpose::training, planned_);
     tokens_ = backend.allocate(static_cast<std::size_t>(4 * batch * time) * sizeof(Token));
     slot_ = 0, staged_ = false;
-    recorded_ = {};
+    repeated_ = {};
     staged_tokens_.resize(static_cast<std::size_t>(2 * batch * time));
     std::vector<Routing<Master>> mixtures;
     Architecture::for_each_mixture(saved(), [&](auto& mixture, Index) { mixtures.push_back(mixture.routing()); });
@@ -137,30 +136,22 @@ class Passes {
     pass.tokens = pass.pads > 0 ? row(slot_, 0) : View<const Token>{};
   }
 
-  /// `work` on this slot's micro-batch. Where it is the same operations with the same numbers in every step, a backend
-  /// that can records it once and then starts it as one: in a model without mixtures, whose products wait for no
-  /// counts, and without dropout, whose numbers follow from the step.
+  /// `work` on this slot's micro-batch. It is the same operations in every step, which can be recorded, in a model
+  /// without mixtures, whose products wait for no counts, and without dropout, whose numbers follow from the step.
   template <class Work>
   void repeat(const Pass& pass, double scale, const Gradients& gradients, Work&& work) {
-    if constexpr (detail::can_record<BackendType>) {
-      const Settings& settings = planned_.settings;
-      const bool same = settings[setting::dropout] == 0 && settings[setting::attention_dropout] == 0 &&
-                        settings[setting::expert_dropout] == 0;
-      if (!Architecture::has_mixtures && same && pass.pads == 0) {
-        Recorded& recorded = recorded_[static_cast<std::size_t>(slot_)];
-        if (recorded.scale != scale || recorded.gradients != &gradients) recorded = {};
-        recorded.scale = scale, recorded.gradients = &gradients;
-        return model_->backend().replay(recorded.recording, work);
-      }
-    }
-    work();
+    const Settings& settings = planned_.settings;
+    const bool drops = settings[setting::dropout] > 0 || settings[setting::attention_dropout] > 0 ||
+                       settings[setting::expert_dropout] > 0;
+    if (Architecture::has_mixtures || drops || pass.pads > 0) return work();
+    repeated_[static_cast<std::size_t>(slot_)](model_->backend(), Told{scale, &gradients}, work);
   }
 
-  /// A pass of one slot, and what else its operations were told.
-  struct Recorded {
-    double scale = 0;
-    const Gradients* gradients = nullptr;
-    typename detail::RecordingOf<BackendType>::Type recording = {};
+  /// What else than a slot's tokens its operations are told.
+  struct Told {
+    double scale;
+    const Gradients* gradients;
+    friend bool operator==(const Told&, const Told&) = default;
   };
 
   ModelType* model_;
@@ -168,7 +159,7 @@ class Passes {
   bool ready_ = false;  // there is memory for what is planned
   std::optional<Activations<Architecture, BackendType>> activations_;
   Tally<BackendType> tally_;
-  std::array<Recorded, 2> recorded_;  // by the slot
+  std::array<detail::Repeated<BackendType, Told>, 2> repeated_;  // by the slot
   Memory tokens_;        // two slots of inputs and targets, so that the next micro-batch can come while one is read
   Index slot_ = 0;       // that of the last pass
   bool staged_ = false;  // whether the other slot has a micro-batch that was sent ahead

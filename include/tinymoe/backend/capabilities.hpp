@@ -1,0 +1,222 @@
+#pragma once
+/// @file
+/// What a backend may have besides what concept Backend asks for. Each capability is optional: a concept, and beside it
+/// the function by which the library uses it or does without. Nothing else asks a backend for a member.
+///
+/// | concept | what it has |
+/// |---|---|
+/// | UploadingBackend | `upload`: a copy from the host that does not wait |
+/// | SynchronisingBackend | `synchronise`: waits until all work is done |
+/// | RecordingBackend | `Recording`, `replay`, `max_recorded_pairs`: work that is recorded and started as one |
+/// | FewTokenBackend | `max_fused_pairs`: mixtures of few pairs decode in few, larger kernels |
+/// | RoutingBackend | `route`, with that: a router's logits, choices and sort at once |
+/// | RotatingAttentionBackend | `rotate_and_attend`: rotation, store and attention to a cache at once |
+/// | LogitChunkBackend | `logit_bytes`: the head works in chunks of so many bytes of logits |
+///
+/// A member with one of these names and another signature does not compile as a Backend. A misspelt one cannot be seen,
+/// so a backend says what it has below its class: `static_assert(UploadingBackend<Mine>)`.
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <type_traits>
+
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/tensor.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// Copies `bytes` from the host, in order with the operations before and after, and does not wait for it: `from` may be
+/// reused on return, and what was launched before does not see the copy.
+template <class B>
+concept UploadingBackend = requires(B& backend, void* to, const void* from, std::size_t bytes) {
+  { backend.upload(to, from, bytes) } -> std::same_as<void>;
+};
+
+/// Waits until all that was enqueued is done.
+template <class B>
+concept SynchronisingBackend = requires(B& backend) {
+  { backend.synchronise() } -> std::same_as<void>;
+};
+
+/// `replay(recording, work)` does `work`, which enqueues the same operations on the same addresses each time: the first
+/// call runs it, and later ones may enqueue what was recorded of it instead. `max_recorded_pairs`: an inference pass
+/// whose layers send up to so many (token, choice) pairs to experts can be recorded.
+template <class B>
+concept RecordingBackend = std::default_initializable<typename B::Recording> && std::movable<typename B::Recording> &&
+    requires(B& backend, typename B::Recording& recording, void (&work)()) {
+  { backend.replay(recording, work) } -> std::same_as<void>;
+  { B::max_recorded_pairs } -> std::convertible_to<Index>;
+};
+
+/// A launch costs more than few tokens do: in inference a mixture that sends up to `max_fused_pairs` pairs to experts
+/// gathers, activates and combines within two kernels (layers/few_experts.hpp).
+template <class B>
+concept FewTokenBackend = requires {
+  { B::max_fused_pairs } -> std::convertible_to<Index>;
+};
+
+/// logits = x wᵀ + bias; `choose(group, n)` for each token n, which fills row n of `selected`; `selected` sorted by
+/// expert. It is asked for up to `max_fused_pairs` pairs, and for each type of w that the backend takes.
+template <class B, class Weights = View<const typename B::Scalar>>
+concept RoutingBackend = FewTokenBackend<B> &&
+    requires(B& backend, View<const typename B::Scalar> x, const Weights& w, View<typename B::Scalar> logits,
+             detail::AnyRowKernel choose, View<const std::int32_t> selected, Dispatch& dispatch) {
+  { backend.route(x, w, x, logits, choose, selected, dispatch) } -> std::same_as<void>;
+};
+
+/// The kernel `rotate` for each token and `attend` for each of its heads, where each sequence has one new token; false
+/// if the shapes do not suit it, and nothing was done.
+template <class B>
+concept RotatingAttentionBackend = requires(B& backend, detail::AnyRowKernel rotate, detail::AnyRowKernel attend) {
+  { backend.rotate_and_attend(rotate, attend) } -> std::same_as<bool>;
+};
+
+/// The head works in chunks of up to `logit_bytes` bytes of logits, and of 4096 rows (layers/loss.hpp).
+template <class B>
+concept LogitChunkBackend = std::integral<std::remove_cvref_t<decltype(B::logit_bytes)>>;
+
+/// Waits for what a backend still works on; those that return when they are done need not have it.
+template <class B>
+void synchronise(B& backend) {
+  if constexpr (SynchronisingBackend<B>) backend.synchronise();
+}
+
+namespace detail {
+
+/// Copies `bytes` from the host; `from` may be reused on return.
+template <class B>
+void upload(B& backend, void* to, const void* from, std::size_t bytes) {
+  if constexpr (UploadingBackend<B>) {
+    backend.upload(to, from, bytes);
+  } else {
+    backend.copy_to_device(to, from, bytes);
+  }
+}
+
+/// Pairs up to which an inference pass can be recorded; 0: none can.
+template <class B>
+inline constexpr Index max_recorded_pairs = 0;
+template <RecordingBackend B>
+inline constexpr Index max_recorded_pairs<B> = B::max_recorded_pairs;
+
+/// Work that is the same operations on the same addresses each time, but for what the host tells them: `Told`. A
+/// backend that records starts it as one while it is told the same; others just do it.
+template <class B, std::equality_comparable Told>
+class Repeated {
+ public:
+  template <class Work>
+  void operator()(B& backend, const Told& told, Work&& work) {
+    if constexpr (RecordingBackend<B>) {
+      if (told_ != told) recording_.recording = {};
+      told_ = told;
+      backend.replay(recording_.recording, work);
+    } else {
+      work();
+    }
+  }
+
+ private:
+  template <class>
+  struct RecordingOf {};
+  template <RecordingBackend R>
+  struct RecordingOf<R> {
+    typename R::Recording recording = {};
+  };
+
+  std::optional<Told> told_;
+  RecordingOf<B> recording_;
+};
+
+/// Pairs up to which a mixture decodes in fused kernels; 0: it never does.
+template <class B>
+inline constexpr Index max_fused_pairs = 0;
+template <FewTokenBackend B>
+inline constexpr Index max_fused_pairs<B> = B::max_fused_pairs;
+
+/// A router's logits = x wᵀ + bias, its choices and their sort, for few tokens.
+template <class B, class Weights, RowKernel Choose>
+void route(B& backend, View<const typename B::Scalar> x, const Weights& w, View<const typename B::Scalar> bias,
+           View<typename B::Scalar> logits, const Choose& choose, View<const std::int32_t> selected,
+           Dispatch& dispatch) {
+  if constexpr (RoutingBackend<B, Weights>) {
+    backend.route(x, w, bias, logits, choose, selected, dispatch);
+  } else {
+    backend.matmul(x, w, bias, logits);
+    backend.launch(x.rows, choose);
+    backend.sort_by_expert(selected, dispatch);
+  }
+}
+
+/// Both kernels at once, if the backend can; otherwise nothing is done and it is false.
+template <class B, RowKernel Rotate, RowKernel Attend>
+bool rotate_and_attend(B& backend, const Rotate& rotate, const Attend& attend) {
+  if constexpr (RotatingAttentionBackend<B>) {
+    return backend.rotate_and_attend(rotate, attend);
+  } else {
+    return false;
+  }
+}
+
+/// What a chunk of the head's logits may be: 32 MB and 1024 rows, unless the backend asks for more.
+template <class B>
+inline constexpr Index max_logit_bytes = Index{32} << 20;
+template <LogitChunkBackend B>
+inline constexpr Index max_logit_bytes<B> = static_cast<Index>(B::logit_bytes);
+template <class B>
+inline constexpr Index max_logit_rows = LogitChunkBackend<B> ? 4096 : 1024;
+
+/// The names of optional members. In a class that is a B too they are ambiguous where B has the name, whatever it is
+/// there, which tells a member that is wrong from one that is not there.
+struct OptionalNames {
+  static int upload, synchronise, Recording, replay, max_recorded_pairs, max_fused_pairs, route, rotate_and_attend,
+      logit_bytes;
+};
+template <class B>
+struct WithOptionalNames : B, OptionalNames {};
+
+/// True, or no program: an optional member that B has is what its capability asks for. (Of a final class nothing can be
+/// said.)
+template <class B>
+consteval bool check_optional_members() {
+  if constexpr (!std::is_final_v<B>) {
+    using Names = WithOptionalNames<B>;
+    static_assert(
+        requires { Names::upload; } || UploadingBackend<B>,
+        "tinymoe: a backend's `upload` must be void upload(void* to, const void* from, std::size_t bytes)");
+    static_assert(
+        requires { Names::synchronise; } || SynchronisingBackend<B>,
+        "tinymoe: a backend's `synchronise` must be void synchronise()");
+    static_assert(
+        requires {
+          Names::Recording;
+          Names::replay;
+          Names::max_recorded_pairs;
+        } || RecordingBackend<B>,
+        "tinymoe: a backend that records has all of a type Recording, void replay(Recording&, work) and a "
+        "constant max_recorded_pairs");
+    static_assert(
+        requires { Names::max_fused_pairs; } || FewTokenBackend<B>,
+        "tinymoe: a backend's `max_fused_pairs` must be a constant of the class, a number of pairs");
+    static_assert(
+        requires { Names::route; } || RoutingBackend<B>,
+        "tinymoe: a backend's `route` must be void route(x, w, bias, logits, choose, selected, dispatch) for "
+        "any kernel `choose`, beside a constant max_fused_pairs");
+    static_assert(
+        requires { Names::rotate_and_attend; } || RotatingAttentionBackend<B>,
+        "tinymoe: a backend's `rotate_and_attend` must be bool rotate_and_attend(rotate, attend) for any "
+        "two kernels");
+    static_assert(
+        requires { Names::logit_bytes; } || LogitChunkBackend<B>,
+        "tinymoe: a backend's `logit_bytes` must be a constant of the class, a whole number of bytes");
+  }
+  return true;
+}
+template <class B>
+inline constexpr bool optional_members_are_right = check_optional_members<B>();
+
+}  // namespace detail
+
+}  // namespace tinymoe::inline v0_1
