@@ -44,7 +44,7 @@ void save(const Tokenizer& tokenizer, const std::string& path) {
 /// Bytes as something to look at: control characters and what is not UTF-8 as hexadecimal numbers.
 std::string printable(std::string_view bytes) {
   constexpr char digits[] = "0123456789abcdef";
-  const bool whole = tinymoe::detail::find_invalid_utf8(bytes) == std::string_view::npos;
+  const bool whole = find_invalid_utf8(bytes) == std::string_view::npos;
   std::string text;
   for (const char character : bytes) {
     const auto byte = static_cast<unsigned char>(character);

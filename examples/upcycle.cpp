@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdio>
 #include <tinymoe/model.hpp>
-#include <tinymoe/text/llama2c/tokenizer.hpp>
 #include <tinymoe/checkpoint/llama2c.hpp>
 #include <tinymoe/checkpoint/upcycle.hpp>
 #include <tuple>
@@ -77,8 +76,8 @@ std::pair<double, double> compare(const From& dense, const To& mixture, Token fi
 }
 
 /// `load(model)` fills the dense model.
-template <class P, class Load, class TokenizerType>
-void run(const P& pair, const Arguments& a, const TokenizerType& tokenizer, Load&& load) {
+template <class P, class Load>
+void run(const P& pair, const Arguments& a, const Tokenizer& tokenizer, Load&& load) {
   using From = typename P::DenseArch;
   using To = typename P::MixtureArch;
   if (tokenizer.vocabulary_size() > From::vocab) {
@@ -118,7 +117,7 @@ void choose(const Arguments& a, const std::string& what, Fits&& fits, F&& f) {
 
 void from_llama2c(const Arguments& a) {
   const Llama2cHeader header = llama2c_header(a.llama2c);
-  const auto tokenizer = Llama2cTokenizer::load_bin(a.tokenizer);
+  const auto tokenizer = Tokenizer::load_llama2c(a.tokenizer);
   choose(
       a, a.llama2c.string() + ": is a " + header.type(),
       [&](auto pair) { return llama2c_header_of<typename decltype(pair)::DenseArch>() == header; },
@@ -133,13 +132,8 @@ void from_checkpoint(const Arguments& a) {
       a, file.string() + ": is of another architecture",
       [&](auto pair) { return described == describe<typename decltype(pair)::DenseArch>(); },
       [&](auto pair) {
-        const auto json = resolve_folder(a.dense) / "tokenizer.json";
-        const auto load = [&](auto& model) { load_model(a.dense, model); };
-        if (Llama2cTokenizer::is_kind_of(json)) {
-          run(pair, a, Llama2cTokenizer::load(json), load);
-        } else {
-          run(pair, a, Tokenizer::load(json), load);
-        }
+        const auto tokenizer = Tokenizer::load(resolve_folder(a.dense) / "tokenizer.json");
+        run(pair, a, tokenizer, [&](auto& model) { load_model(a.dense, model); });
       });
 }
 

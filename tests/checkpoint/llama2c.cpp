@@ -9,7 +9,7 @@
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/sample/generate.hpp"
-#include "tinymoe/text/llama2c/tokenizer.hpp"
+#include "tinymoe/text/tokenizer.hpp"
 #include "train/tiny.hpp"
 
 using namespace tinymoe_test;
@@ -244,21 +244,21 @@ TEST_CASE("A model of llama2.c is saved with its tokenizer as a checkpoint", "[l
   for (const char* name : {"<unk>", "<s>", "</s>", " ", "a", "b", "ab", "c", "d", "e", "f"}) {
     tokens += bytes_of(0.0f) + bytes_of(static_cast<std::int32_t>(std::strlen(name))) + name;
   }
-  const auto tokenizer = Llama2cTokenizer::load_bin(write_bytes(folder / "tokenizer.bin", tokens));
+  const auto tokenizer = Tokenizer::load_llama2c(write_bytes(folder / "tokenizer.bin", tokens));
   Cpu backend(1);
   Model<Small<TiedHead>, Cpu> model(backend, Seed{2}), again(backend, Seed{3});
   load_llama2c(write_bytes(folder / "model.bin", Written(true).bytes()), model);
   save_model(folder / "checkpoint", model, tokenizer);
   load_model(folder / "checkpoint", again);
   CHECK(same_bits(weights_of(again), weights_of(model)));
-  CHECK(Llama2cTokenizer::load(folder / "checkpoint" / "tokenizer.json") == tokenizer);
+  CHECK(Tokenizer::load(folder / "checkpoint" / "tokenizer.json") == tokenizer);
   const Json config = read_json(folder / "checkpoint" / "config.json");
   CHECK(config["bos_token_id"] == 1);
 }
 
 TEST_CASE("A trained model of llama2.c writes llama2.c's greedy text", "[llama2c]") {
   const auto model_bin = shared_data("llama2c/model.bin");
-  const auto tokenizer = Llama2cTokenizer::load_bin(shared_data("llama2c/tokenizer.bin"));
+  const auto tokenizer = Tokenizer::load_llama2c(shared_data("llama2c/tokenizer.bin"));
   // llama2.c's program prints a line feed at the end.
   std::string expected = read_bytes(shared_data("llama2c/greedy.txt"));
   REQUIRE(expected.ends_with('\n'));

@@ -6,7 +6,7 @@
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/checkpoint/llama2c.hpp"
-#include "tinymoe/text/llama2c/tokenizer.hpp"
+#include "tinymoe/text/tokenizer.hpp"
 #include "tinymoe/train/trainer.hpp"
 #include "train/tiny.hpp"
 
@@ -190,7 +190,7 @@ TEST_CASE("A trained model of llama2.c becomes a mixture that learns on, and its
   using Mixed = Transformer<
       Vocab<105>, Context<256>, Width<128>, TiedHead,
       Layers<5, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<4>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<352>>>>>;
-  const auto tokenizer = Llama2cTokenizer::load_bin(shared_data("llama2c/tokenizer.bin"));
+  const auto tokenizer = Tokenizer::load_llama2c(shared_data("llama2c/tokenizer.bin"));
   Cpu backend(2);
   Model<Trained, Cpu> dense(backend);
   load_llama2c(shared_data("llama2c/model.bin"), dense);

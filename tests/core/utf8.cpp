@@ -6,6 +6,7 @@
 
 #include "support/catch.hpp"
 
+using namespace tinymoe;
 using namespace tinymoe::detail;
 
 TEST_CASE("UTF-8 is decoded, and each wrong byte stands for itself", "[unicode]") {

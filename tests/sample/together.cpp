@@ -8,7 +8,7 @@
 #include "tinymoe/analysis/inspect.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/sample/generate.hpp"
-#include "tinymoe/text/llama2c/tokenizer.hpp"
+#include "tinymoe/text/tokenizer.hpp"
 #include "train/tiny.hpp"
 
 using namespace tinymoe_test;
@@ -292,7 +292,6 @@ struct Letters {
 
 TEST_CASE("Any tokenizer with four functions will do", "[together]") {
   STATIC_REQUIRE(StoryTokenizer<Tokenizer>);
-  STATIC_REQUIRE(StoryTokenizer<Llama2cTokenizer>);
   STATIC_REQUIRE(StoryTokenizer<Letters>);
   STATIC_REQUIRE_FALSE(StoryTokenizer<std::string>);
   Reference<double> oracle;

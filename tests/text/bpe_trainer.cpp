@@ -15,7 +15,7 @@ namespace {
 
 std::vector<std::string> merge_results(const Tokenizer& tokenizer) {
   std::vector<std::string> results;
-  for (const Merge& merge : tokenizer.parts().merges) {
+  for (const Merge& merge : parts_of(tokenizer).merges) {
     results.push_back(std::string(tokenizer.bytes(merge.left)) + "+" + std::string(tokenizer.bytes(merge.right)));
   }
   return results;
@@ -33,7 +33,7 @@ std::vector<std::string> train_by_definition(const StoryList& stories, std::size
   for (const unsigned char byte : detail::byte_alphabet.in_order) token(std::string(1, static_cast<char>(byte)));
   std::vector<std::vector<Token>> pieces;
   stories.for_each_story([&](std::string_view story) {
-    for_each_piece(story, [&](std::string_view piece) {
+    tinymoe::detail::for_each_piece(story, [&](std::string_view piece) {
       pieces.emplace_back();
       for (const char byte : piece) pieces.back().push_back(token(std::string(1, byte)));
     });
@@ -93,7 +93,7 @@ TEST_CASE("The layout is GPT-2's: bytes, merges, the end of a story", "[bpe_trai
   CHECK(tokenizer.vocabulary_size() == 280);
   CHECK(tokenizer.end_of_story() == 279);
   CHECK(tokenizer.bytes(0) == "!");
-  CHECK(tokenizer.parts().merges.size() == 23);
+  CHECK(parts_of(tokenizer).merges.size() == 23);
   few_stories.for_each_story(
       [&](std::string_view story) { CHECK(tokenizer.decode(tokenizer.encode(story)) == story); });
 }
@@ -108,7 +108,7 @@ TEST_CASE("Training equals its definition, on any number of threads", "[bpe_trai
 
 TEST_CASE("The smallest vocabulary has the bytes alone", "[bpe_trainer]") {
   const auto tokenizer = train_tokenizer(StoryList{}, {.vocabulary = 257});
-  CHECK(tokenizer.parts().merges.empty());
+  CHECK(parts_of(tokenizer).merges.empty());
   CHECK(tokenizer.encode("ab").size() == 2);
   CHECK(contains(message_of<TextError>([] { train_tokenizer(few_stories, {.vocabulary = 256}); }),
                  "at least 257 tokens (256 bytes and the end of a story), found 256"));

@@ -28,7 +28,7 @@ TEST_CASE("A tokenizer with the bytes gets every story as it is", "[text]") {
 }
 
 TEST_CASE("A vocabulary of characters gets spaces for other white space, and no story that it cannot write", "[text]") {
-  const Tokenizer tokenizer(Llama2cTokenizer::load_bin(shared_data("llama2c/tokenizer.bin")));
+  const auto tokenizer = Tokenizer::load_llama2c(shared_data("llama2c/tokenizer.bin"));
   CHECK_FALSE(tokenizer.has_bytes());
   CHECK(tokenizer.knows("One day, Tom sat."));
   CHECK_FALSE(tokenizer.knows("One day,\nTom sat."));

@@ -28,9 +28,9 @@ std::string bin_of(const Entries& entries, std::int32_t longest = 16) {
   return bytes;
 }
 
-Llama2cTokenizer load_entries(const Entries& entries) {
+Tokenizer load_entries(const Entries& entries) {
   const TemporaryFolder folder;
-  return Llama2cTokenizer::load_bin(write_bytes(folder / "tokenizer.bin", bin_of(entries)));
+  return Tokenizer::load_llama2c(write_bytes(folder / "tokenizer.bin", bin_of(entries)));
 }
 
 const Entries specials = {{"<unk>"}, {"\n<s>\n"}, {"\n</s>\n"}};
@@ -202,16 +202,12 @@ TEST_CASE("A llama2.c tokenizer saved as tokenizer.json is the same one", "[llam
     const auto path = folder / "tokenizer.json";
     const auto tokenizer = load_entries(entries);
     tokenizer.save(path);
-    CHECK(Llama2cTokenizer::is_kind_of(path));
-    const auto again = Llama2cTokenizer::load(path);
+    const auto again = Tokenizer::load(path);
     CHECK(again == tokenizer);
     CHECK(again.fingerprint() == tokenizer.fingerprint());
-    // It works behind the functions of a Tokenizer, which has its own kind's parts alone.
-    const Tokenizer either = Tokenizer::load(path);
-    CHECK(either == Tokenizer(tokenizer));
-    CHECK(either.encode("ab") == tokenizer.encode("ab"));
-    CHECK(either.vocabulary_size() == tokenizer.vocabulary_size());
-    check_message<TextError>([&] { static_cast<void>(either.parts()); }, "Llama 2");
+    CHECK(again.encode("ab") == tokenizer.encode("ab"));
+    CHECK(again.vocabulary_size() == tokenizer.vocabulary_size());
+    CHECK(again.as<ByteLevelBpe>() == nullptr);
     const auto json = nlohmann::json::parse(read_bytes(path));
     CHECK(json["model"]["vocab"]["\xe2\x96\x81"] == tokenizer.encode("b").at(0));
     CHECK(json["model"]["byte_fallback"] == tokenizer.has_bytes());
@@ -241,7 +237,7 @@ TEST_CASE("A tokenizer.bin that is cut, corrupt or hostile is a file error", "[l
   const auto path = folder / "tokenizer.bin";
   const auto refuse = [&](const std::string& bytes, const auto&... parts) {
     write_bytes(path, bytes);
-    check_message<FileError>([&] { static_cast<void>(Llama2cTokenizer::load_bin(path)); }, path.string(), parts...);
+    check_message<FileError>([&] { static_cast<void>(Tokenizer::load_llama2c(path)); }, path.string(), parts...);
   };
   const auto good = bin_of(characters());
   // Every cut but those between tokens; and of those, the ones before what must be there.
@@ -268,7 +264,7 @@ TEST_CASE("A tokenizer.bin that is cut, corrupt or hostile is a file error", "[l
     refuse(good + bytes_of(0.0f) + bytes_of(length) + "x", "token 7", std::to_string(length));
   }
   refuse(std::string((4 << 20) + 1, '\0'), "4194304");
-  check_message<FileError>([&] { static_cast<void>(Llama2cTokenizer::load_bin(folder / "none")); }, "none");
+  check_message<FileError>([&] { static_cast<void>(Tokenizer::load_llama2c(folder / "none")); }, "none");
   refuse(good.substr(0, good.size() - 1), "cut within token 6");
 }
 
@@ -281,9 +277,9 @@ TEST_CASE("A tokenizer.json that would be encoded in another way is a file error
     auto json = good;
     spoil(json);
     write_bytes(path, json.dump());
-    check_message<FileError>([&] { static_cast<void>(Llama2cTokenizer::load(path)); }, path.string(), parts...);
+    check_message<FileError>([&] { static_cast<void>(Tokenizer::load(path)); }, path.string(), parts...);
   };
-  refuse([](auto& json) { json["normalizer"] = nullptr; }, "normalizer");
+  refuse([](auto& json) { json["normalizer"] = nullptr; }, "decoder");
   refuse([](auto& json) { json["normalizer"]["normalizers"][0]["prepend"] = "x"; }, "normalizer");
   refuse([](auto& json) { json["pre_tokenizer"] = {{"type", "Metaspace"}}; }, "pre_tokenizer");
   refuse([](auto& json) { json.erase("model"); }, "model");
@@ -310,11 +306,11 @@ TEST_CASE("A tokenizer.json that would be encoded in another way is a file error
       },
       "token 1", "<t>");
   write_bytes(path, good.dump().substr(0, good.dump().size() / 2));
-  check_message<FileError>([&] { static_cast<void>(Llama2cTokenizer::load(path)); }, "cut or corrupt");
+  check_message<FileError>([&] { static_cast<void>(Tokenizer::load(path)); }, "cut or corrupt");
 }
 
 TEST_CASE("The characters of a trained llama2.c model's tokenizer.bin", "[llama2c]") {
-  const auto tokenizer = Llama2cTokenizer::load_bin(shared_data("llama2c/tokenizer.bin"));
+  const auto tokenizer = Tokenizer::load_llama2c(shared_data("llama2c/tokenizer.bin"));
   CHECK(tokenizer.vocabulary_size() == 105);
   CHECK_FALSE(tokenizer.has_bytes());
   const std::string text = "Once upon a time, \xe2\x80\x9cLily\xe2\x80\x9d said: it\xe2\x80\x99s 10 caf\xc3\xa9s!";
@@ -325,5 +321,5 @@ TEST_CASE("The characters of a trained llama2.c model's tokenizer.bin", "[llama2
   check_message<TextError>([&] { static_cast<void>(tokenizer.encode("one\ntwo")); }, "\"\n\"");
   const TemporaryFolder folder;
   tokenizer.save(folder / "tokenizer.json");
-  CHECK(Llama2cTokenizer::load(folder / "tokenizer.json") == tokenizer);
+  CHECK(Tokenizer::load(folder / "tokenizer.json") == tokenizer);
 }

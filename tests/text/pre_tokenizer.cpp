@@ -1,4 +1,4 @@
-#include "tinymoe/text/pre_tokenizer.hpp"
+#include "tinymoe/text/byte_level/pre_tokenizer.hpp"
 
 #include <random>
 #include <regex>

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "tinymoe/text/byte_alphabet.hpp"
+#include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 /// The 256 bytes, one token for each pair of texts, in order, and "<|endoftext|>".
@@ -29,7 +29,12 @@ inline tinymoe::Tokenizer tokenizer_of(const std::vector<std::pair<std::string, 
     parts.vocabulary.push_back({left + right, false});
   }
   parts.vocabulary.push_back({"<|endoftext|>", true});
-  return tinymoe::Tokenizer(parts);
+  return tinymoe::Tokenizer(tinymoe::ByteLevelBpe(parts));
+}
+
+/// What a byte-level tokenizer is made of.
+inline const tinymoe::TokenizerParts& parts_of(const tinymoe::Tokenizer& tokenizer) {
+  return tokenizer.as<tinymoe::ByteLevelBpe>()->parts();
 }
 
 /// A tokenizer that knows " the", "low" and "er".

@@ -90,11 +90,11 @@ TEST_CASE("Threads and sources give the same tokens", "[token_data]") {
 }
 
 TEST_CASE("A vocabulary beyond two bytes is stored in four", "[token_data]") {
-  auto parts = small_tokenizer().parts();
+  auto parts = parts_of(small_tokenizer());
   for (int i = 0; std::ssize(parts.vocabulary) < 70000; ++i)
     parts.vocabulary.push_back({std::to_string(i) + "q", false});
   std::swap(parts.vocabulary[263], parts.vocabulary[69999]);
-  const Tokenizer tokenizer(parts);
+  const Tokenizer tokenizer{ByteLevelBpe(parts)};
   TemporaryFolder folder;
   const auto data = TokenData::encode_to_file(StoryList{"the lower"}, tokenizer, folder / "tokens");
   CHECK(all_tokens(data) == expected_tokens(tokenizer, {"the lower"}));

@@ -9,6 +9,8 @@
 #include "support/catch.hpp"
 #include "support/data.hpp"
 #include "text/samples.hpp"
+#include "tinymoe/text/known_stories.hpp"
+#include "tinymoe/text/token_data.hpp"
 
 using namespace tinymoe;
 using Tokens = std::vector<Token>;
@@ -17,7 +19,7 @@ namespace {
 
 /// What merging by the definition gives: the whole list is searched for the smallest rank each time.
 Tokens merge_by_definition(const Tokenizer& tokenizer, Tokens tokens) {
-  const auto& merges = tokenizer.parts().merges;
+  const auto& merges = parts_of(tokenizer).merges;
   for (;;) {
     std::size_t best = merges.size(), at = 0;
     for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
@@ -40,7 +42,64 @@ std::string spelled_out(const Tokenizer& tokenizer, std::string_view text) {
   return words;
 }
 
+/// A kind of one's own: each letter is a token, and nothing else can be said.
+class Letters final : public TokenizerKind {
+ public:
+  Letters() {
+    for (char letter = 'a'; letter <= 'z'; ++letter) vocabulary_.push_back({std::string(1, letter), false});
+    vocabulary_.push_back({std::string(end_of_story_text), true});
+  }
+  std::span<const VocabularyEntry> vocabulary() const override { return vocabulary_; }
+  Token end_of_story() const override { return 26; }
+  std::uint64_t fingerprint() const override { return 26; }
+  std::unique_ptr<TextEncoder> encoder() const override {
+    class Encoder final : public TextEncoder {
+      void encode(std::string_view text, std::vector<Token>& tokens) override {
+        for (const char letter : text) tokens.push_back(letter - 'a');
+      }
+    };
+    return std::make_unique<Encoder>();
+  }
+  std::string decode(std::span<const Token> tokens) const override {
+    std::string text;
+    for (const Token token : tokens) text += token == 26 ? "" : vocabulary_[static_cast<std::size_t>(token)].bytes;
+    return text;
+  }
+  bool has_bytes() const override { return false; }
+  bool knows(std::string_view text) const override {
+    return text.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == std::string_view::npos;
+  }
+  void save(const std::filesystem::path& path) const override { write_bytes(path, "letters"); }
+  bool equals(const TokenizerKind& other) const override { return dynamic_cast<const Letters*>(&other) != nullptr; }
+
+ private:
+  std::vector<VocabularyEntry> vocabulary_;
+};
+
 }  // namespace
+
+TEST_CASE("A kind of one's own works behind a tokenizer and its data", "[tokenizer]") {
+  const Tokenizer tokenizer{Letters()};
+  CHECK(tokenizer.vocabulary_size() == 27);
+  CHECK(tokenizer.encode("cab") == Tokens{2, 0, 1});
+  CHECK(tokenizer.decode(Tokens{2, 0, 1, 26}) == "cab");
+  CHECK(tokenizer.bytes(25) == "z");
+  CHECK(tokenizer.is_special(26));
+  CHECK_THROWS_AS(tokenizer.decode(Tokens{27}), TextError);
+  CHECK(tokenizer.knows("abc"));
+  CHECK_FALSE(tokenizer.knows("a b"));
+  CHECK(tokenizer == Tokenizer(Letters()));
+  CHECK_FALSE(tokenizer == small_tokenizer());
+  CHECK_FALSE(small_tokenizer() == tokenizer);
+  CHECK(tokenizer.as<Letters>() != nullptr);
+  CHECK(tokenizer.as<ByteLevelBpe>() == nullptr);
+  const auto data = TokenData::encode(KnownStories(StoryList{"cab", "a b", "no"}, tokenizer), tokenizer);
+  CHECK(data.stories() == 2);
+  CHECK(data.size() == 7);
+  const TemporaryFolder folder;
+  tokenizer.save(folder / "letters");
+  CHECK(read_bytes(folder / "letters") == "letters");
+}
 
 TEST_CASE("Merges are applied by rank, not from the left", "[tokenizer]") {
   const auto tokenizer = tokenizer_of({{"b", "c"}, {"a", "b"}, {"bc", "d"}, {"a", "bcd"}, {"x", "x"}});
@@ -161,23 +220,23 @@ TEST_CASE("The fingerprint follows vocabulary and merges", "[tokenizer]") {
   CHECK(tokenizer.fingerprint() == 2441673376115416824u);
   CHECK(tokenizer == small_tokenizer());
   CHECK(tokenizer.fingerprint() == small_tokenizer().fingerprint());
-  auto parts = tokenizer.parts();
+  auto parts = parts_of(tokenizer);
   std::swap(parts.merges[0], parts.merges[6]);
-  CHECK_FALSE(Tokenizer(parts) == tokenizer);
-  CHECK(Tokenizer(parts).fingerprint() != tokenizer.fingerprint());
-  parts = tokenizer.parts();
+  CHECK_FALSE(Tokenizer(ByteLevelBpe(parts)) == tokenizer);
+  CHECK(Tokenizer(ByteLevelBpe(parts)).fingerprint() != tokenizer.fingerprint());
+  parts = parts_of(tokenizer);
   std::swap(parts.vocabulary[256], parts.vocabulary[262]);
-  CHECK(message_of<TextError>([&] { Tokenizer{parts}; }) != "");  // merge 0 no longer finds its parts
-  parts = tokenizer.parts();
+  CHECK(message_of<TextError>([&] { ByteLevelBpe{parts}; }) != "");  // merge 0 no longer finds its parts
+  parts = parts_of(tokenizer);
   parts.vocabulary.push_back({"<|pad|>", true});
-  CHECK(Tokenizer(parts).fingerprint() != tokenizer.fingerprint());
+  CHECK(Tokenizer(ByteLevelBpe(parts)).fingerprint() != tokenizer.fingerprint());
 }
 
 TEST_CASE("Parts that do not make a tokenizer are refused", "[tokenizer]") {
   const auto message = [](auto change) {
-    auto parts = small_tokenizer().parts();
+    auto parts = parts_of(small_tokenizer());
     change(parts);
-    return message_of<TextError>([&] { Tokenizer{parts}; });
+    return message_of<TextError>([&] { ByteLevelBpe{parts}; });
   };
   CHECK(message([](auto&) {}) == "");
   CHECK(message([](auto& parts) { parts.vocabulary[64].bytes = "zz"; }) ==

@@ -1,4 +1,4 @@
-#include "tinymoe/text/tokenizer_file.hpp"
+#include "tinymoe/text/byte_level/tokenizer_file.hpp"
 
 #include <functional>
 #include <nlohmann/json.hpp>

@@ -7,7 +7,7 @@
 
 #include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/layers/model.hpp"
-#include "tinymoe/text/byte_alphabet.hpp"
+#include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
@@ -39,7 +39,7 @@ inline const Tokenizer& tiny_tokenizer() {
       parts.vocabulary.push_back({std::string(left) + right, false});
     }
     parts.vocabulary.push_back({"<|endoftext|>", true});
-    return Tokenizer(parts);
+    return Tokenizer(ByteLevelBpe(parts));
   }();
   return tokenizer;
 }

@@ -29,7 +29,6 @@
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/model.hpp"
-#include "tinymoe/text/llama2c/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -1,13 +1,16 @@
 #pragma once
 /// @file
-/// UTF-8: its code points, and where a text is none.
+/// UTF-8: code points from bytes and back, for text that may not be UTF-8 or comes in pieces.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <string_view>
 
-namespace tinymoe::inline v0_1::detail {
+namespace tinymoe::inline v0_1 {
+
+namespace detail {
 
 /// What `decode_utf8` gives for a byte that starts no valid UTF-8 sequence; no code point has this value.
 inline constexpr char32_t invalid_code_point = 0x110000;
@@ -18,6 +21,12 @@ struct DecodedCodePoint {
   std::uint32_t length = 1;
 };
 
+/// Whether a byte is one of those after a character's first.
+constexpr bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xc0u) == 0x80u; }
+
+/// Bytes of the character that starts with `lead`, which is no ASCII and continues none.
+constexpr std::uint32_t character_length(unsigned char lead) { return lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2; }
+
 /// The code point that starts at byte `at < text.size()`; where the bytes are not UTF-8 (cut, overlong, a surrogate,
 /// beyond U+10FFFF), `invalid_code_point` of one byte, so that any bytes can be walked.
 constexpr DecodedCodePoint decode_utf8(std::string_view text, std::size_t at) {
@@ -26,8 +35,8 @@ constexpr DecodedCodePoint decode_utf8(std::string_view text, std::size_t at) {
   };
   const std::uint32_t lead = byte(0);
   if (lead < 0x80) return {lead, 1};
-  const std::uint32_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
   if (lead < 0xc2 || lead > 0xf4) return {};
+  const std::uint32_t length = character_length(static_cast<unsigned char>(lead));
   std::uint32_t value = lead & (0x7fu >> length);
   for (std::uint32_t i = 1; i < length; ++i) {
     if ((byte(i) & 0xc0u) != 0x80u) return {};
@@ -36,25 +45,6 @@ constexpr DecodedCodePoint decode_utf8(std::string_view text, std::size_t at) {
   const std::uint32_t least = length == 4 ? 0x10000u : length == 3 ? 0x800u : 0x80u;
   if (value < least || value > 0x10ffffu || (value >= 0xd800u && value <= 0xdfffu)) return {};
   return {value, length};
-}
-
-/// The offset of the first byte that is not UTF-8, or `std::string_view::npos` if all of it is.
-inline std::size_t find_invalid_utf8(std::string_view text) {
-  std::size_t at = 0;
-  while (at < text.size()) {
-    std::uint64_t word = 0;
-    if (at + sizeof word <= text.size()) {
-      std::memcpy(&word, text.data() + at, sizeof word);
-      if ((word & 0x8080808080808080u) == 0) {
-        at += sizeof word;
-        continue;
-      }
-    }
-    const DecodedCodePoint code_point = decode_utf8(text, at);
-    if (code_point.value == invalid_code_point) return at;
-    at += code_point.length;
-  }
-  return std::string_view::npos;
 }
 
 /// Appends a code point as UTF-8.
@@ -76,4 +66,38 @@ constexpr void append_utf8(String& text, char32_t code_point) {
   put(0x80u | (code_point & 0x3fu));
 }
 
-}  // namespace tinymoe::inline v0_1::detail
+}  // namespace detail
+
+/// The offset of the first byte that is not UTF-8, or `std::string_view::npos` if all of it is.
+inline std::size_t find_invalid_utf8(std::string_view text) {
+  std::size_t at = 0;
+  while (at < text.size()) {
+    std::uint64_t word = 0;
+    if (at + sizeof word <= text.size()) {
+      std::memcpy(&word, text.data() + at, sizeof word);
+      if ((word & 0x8080808080808080u) == 0) {
+        at += sizeof word;
+        continue;
+      }
+    }
+    const detail::DecodedCodePoint code_point = detail::decode_utf8(text, at);
+    if (code_point.value == detail::invalid_code_point) return at;
+    at += code_point.length;
+  }
+  return std::string_view::npos;
+}
+
+/// The length of `text` without a character at its end of which bytes are still missing: what can be shown of text that
+/// comes in pieces.
+constexpr std::size_t complete_characters(std::string_view text) {
+  for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
+    const char byte = text[text.size() - back];
+    if (static_cast<unsigned char>(byte) < 0x80) break;
+    if (detail::continues_character(byte)) continue;
+    const std::size_t length = detail::character_length(static_cast<unsigned char>(byte));
+    return length > back ? text.size() - back : text.size();
+  }
+  return text.size();
+}
+
+}  // namespace tinymoe::inline v0_1

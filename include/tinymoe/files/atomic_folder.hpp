@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <concepts>
 #include <cstring>
 #include <filesystem>
 #include <string>

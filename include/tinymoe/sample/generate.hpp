@@ -8,7 +8,7 @@
 
 #include "tinymoe/sample/session.hpp"
 #include "tinymoe/sample/sampler.hpp"
-#include "tinymoe/sample/utf8.hpp"
+#include "tinymoe/core/utf8.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {

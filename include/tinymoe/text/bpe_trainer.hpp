@@ -20,11 +20,16 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/text/byte_level/byte_alphabet.hpp"
+#include "tinymoe/text/byte_level/pre_tokenizer.hpp"
+#include "tinymoe/text/byte_level/tokenizer.hpp"
+#include "tinymoe/text/byte_level/tokenizer_file.hpp"
+#include "tinymoe/text/merge_table.hpp"
 #include "tinymoe/text/ordered_workers.hpp"
 #include "tinymoe/text/piece_table.hpp"
-#include "tinymoe/text/pre_tokenizer.hpp"
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/tokenizer.hpp"
+#include "tinymoe/text/tokenizer_kind.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -232,7 +237,7 @@ Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {
     statistics.merge(*pair, result);
   }
   parts.vocabulary.push_back({std::string(end_of_story_text), true});
-  return Tokenizer(std::move(parts));
+  return Tokenizer(ByteLevelBpe(std::move(parts)));
 }
 
 }  // namespace tinymoe::inline v0_1

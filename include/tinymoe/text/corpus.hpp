@@ -19,7 +19,7 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/text/story_source.hpp"
-#include "tinymoe/text/tokenizer_file.hpp"
+#include "tinymoe/text/tokenizer_kind.hpp"
 #include "tinymoe/core/utf8.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -107,7 +107,7 @@ class TextCorpus {
     const std::size_t space = text.find_last_of(detail::white_space, longest_ - 1);
     if (space != std::string_view::npos && space >= longest_ / 2) return space + 1;
     std::size_t length = longest_;
-    while (length > longest_ - 4 && (static_cast<unsigned char>(text[length]) & 0xc0u) == 0x80u) --length;
+    while (length > longest_ - 4 && detail::continues_character(text[length])) --length;
     return length;
   }
 
@@ -126,7 +126,7 @@ class TextCorpus {
   void pass(std::string_view story, std::uint64_t offset, F& f) const {
     const std::size_t first = std::min(story.find_first_not_of(detail::white_space), story.size());
     story = story.substr(first, story.find_last_not_of(detail::white_space) + 1 - first);
-    if (const std::size_t wrong = detail::find_invalid_utf8(story); wrong != std::string_view::npos) {
+    if (const std::size_t wrong = find_invalid_utf8(story); wrong != std::string_view::npos) {
       fail<FileError>(path_.string(), ": expected UTF-8 text, found another byte at offset ", offset + first + wrong);
     }
     if (!story.empty()) f(story);

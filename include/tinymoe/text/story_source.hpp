@@ -4,10 +4,10 @@
 
 #include <concepts>
 #include <cstddef>
-#include <functional>
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -80,6 +80,8 @@ class GeneratedStories {
   Make make_;
 };
 
+namespace detail {
+
 /// Calls `f(StoryList&&)` with the stories in blocks of about a megabyte, for threads to share.
 template <StorySource Stories, class F>
 void for_each_block(const Stories& stories, F&& f) {
@@ -91,6 +93,8 @@ void for_each_block(const Stories& stories, F&& f) {
   });
   if (block.size() > 0) f(std::move(block));
 }
+
+}  // namespace detail
 
 static_assert(StorySource<StoryList> && StorySource<GeneratedStories<std::string (*)(Index)>>);
 

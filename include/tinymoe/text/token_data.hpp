@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <span>
@@ -19,7 +20,9 @@
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/text/corpus.hpp"
+#include "tinymoe/text/encode_stories.hpp"
 #include "tinymoe/text/story_source.hpp"
+#include "tinymoe/text/text_identity.hpp"
 #include "tinymoe/text/token_file.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
@@ -47,11 +50,11 @@ class TokenData {
   /// if a file of another kind has its name.
   static TokenData open_or_encode(const std::filesystem::path& text, const Tokenizer& tokenizer,
                                   const std::filesystem::path& token_file, int threads = 0) {
-    const TextIdentity identity = identify_text(text);
+    const detail::TextIdentity identity = detail::identify_text(text);
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
     try {
       auto data = encode_to_file(TextCorpus(text), tokenizer, token_file, threads, identity);
-      if (identify_text(text) == identity) return data;
+      if (detail::identify_text(text) == identity) return data;
     } catch (const TextError& error) {
       fail<FileError>(text.string(), ": ", error.what());
     }
@@ -63,7 +66,7 @@ class TokenData {
   template <StorySource Stories>
   static TokenData encode_to_file(const Stories& stories, const Tokenizer& tokenizer,
                                   const std::filesystem::path& token_file, int threads = 0,
-                                  const TextIdentity& identity = {}) {
+                                  const detail::TextIdentity& identity = {}) {
     write_file_atomically(token_file, [&](FileWriter& file) {
       const auto header = detail::token_file_header(tokenizer, identity);
       file.write(std::as_bytes(std::span(&header, 1)));
@@ -157,7 +160,7 @@ class TokenData {
 
   /// The token file if it is whole, and of this text and tokenizer.
   static std::optional<TokenData> reuse(const std::filesystem::path& token_file, const Tokenizer& tokenizer,
-                                        const TextIdentity& identity) {
+                                        const detail::TextIdentity& identity) {
     if (!std::filesystem::exists(token_file)) return std::nullopt;
     auto file = std::make_shared<const MappedFile>(token_file);
     if (!detail::is_token_file(file->bytes())) {
@@ -194,46 +197,5 @@ class TokenData {
   Index size_ = 0, text_bytes_ = 0, stories_ = 0, vocabulary_ = 0;
   std::string name_;
 };
-
-namespace detail {
-
-/// A copy of the tokens first … first + count − 1, which are whole stories, and how much text they stand for.
-inline TokenData copy_stories(const TokenData& data, const Tokenizer& tokenizer, Index first, Index count) {
-  std::vector<Token> tokens(static_cast<std::size_t>(count));
-  data.copy(first, tokens);
-  Index bytes = 0, stories = 0;
-  for (const Token token : tokens) {
-    const bool ends = token == tokenizer.end_of_story();
-    stories += ends ? 1 : 0;
-    bytes += ends ? 0 : std::ssize(tokenizer.bytes(token));
-  }
-  return TokenData::from_tokens(tokens, data.vocabulary_size(), bytes, stories);
-}
-
-}  // namespace detail
-
-/// The first stories of a set, `most` tokens or fewer but at least one story; all of a set that is no larger.
-inline TokenData first_stories(const TokenData& data, const Tokenizer& tokenizer, Index most) {
-  if (data.size() <= most) return data;
-  Index count = most;
-  while (count > 0 && data[count - 1] != tokenizer.end_of_story()) --count;
-  while (count < data.size() && (count == 0 || data[count - 1] != tokenizer.end_of_story())) ++count;
-  return detail::copy_stories(data, tokenizer, 0, count);
-}
-
-/// Training and validation data from one set.
-struct SplitData {
-  TokenData training, validation;
-};
-
-/// Holds out the last stories: about `fraction` of the tokens, but at most `most`. The tokenizer is the data's own.
-/// Throws TrainingError if the data has only one story.
-inline SplitData hold_out(const TokenData& data, const Tokenizer& tokenizer, double fraction = 0.05,
-                          Index most = 500000) {
-  Index first = data.size() - std::min(most, static_cast<Index>(fraction * static_cast<double>(data.size())));
-  while (first > 0 && (first == data.size() || data[first - 1] != tokenizer.end_of_story())) --first;
-  if (first == 0) fail<TrainingError>("expected two stories or more, of which the last can be held out for validation");
-  return {data.first(first), detail::copy_stories(data, tokenizer, first, data.size() - first)};
-}
 
 }  // namespace tinymoe::inline v0_1

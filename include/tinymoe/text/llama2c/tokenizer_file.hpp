@@ -24,7 +24,8 @@
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/text/merge_table.hpp"
 #include "tinymoe/text/piece_table.hpp"
-#include "tinymoe/text/tokenizer_file.hpp"
+#include "tinymoe/text/tokenizer_json.hpp"
+#include "tinymoe/text/tokenizer_kind.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -56,33 +57,40 @@ inline std::optional<char> llama2c_byte(std::string_view name) {
 class Llama2cVocabulary {
  public:
   /// From the names of tokens. Throws TextError unless tokens 1 and 2 begin and end a text, and a space has a token.
-  explicit Llama2cVocabulary(std::vector<std::string> names) : pieces_(std::move(names)), is_byte_(pieces_.size()) {
+  explicit Llama2cVocabulary(std::vector<std::string> names) : is_byte_(names.size()) {
     const std::array<const char*, 3> special = {nullptr, "<s>", "</s>"};
     for (const Token id : {llama2c_begin, llama2c_end}) {
       const auto at = static_cast<std::size_t>(id);
-      if (at >= pieces_.size()) fail<TextError>("expected three tokens or more, found ", pieces_.size());
-      if (pieces_[at] == special[at]) continue;
-      fail<TextError>("expected token ", id, " to be ", special[at], ", found ", quoted(pieces_[at]));
+      if (at >= names.size()) fail<TextError>("expected three tokens or more, found ", names.size());
+      if (names[at] == special[at]) continue;
+      fail<TextError>("expected token ", id, " to be ", special[at], ", found ", quoted(names[at]));
     }
-    for (std::size_t id = llama2c_first; id < pieces_.size(); ++id) {
-      if (const auto byte = llama2c_byte(pieces_[id])) {
-        pieces_[id] = std::string(1, *byte);
+    for (std::string& name : names) {
+      const std::size_t id = entries_.size();
+      if (id < llama2c_first) {
+        entries_.push_back({std::move(name), true});
+        continue;
+      }
+      if (const auto byte = llama2c_byte(name)) {
+        name = std::string(1, *byte);
         is_byte_[id] = true;
-      } else if (table_.insert(pieces_[id]).second) {
+      } else if (table_.insert(name).second) {
         ordinary_.push_back(static_cast<Token>(id));
       }
+      entries_.push_back({std::move(name), false});
     }
-    has_bytes_ = pieces_.size() >= llama2c_first + 256;
+    has_bytes_ = size() >= llama2c_first + 256;
     for (std::size_t byte = 0; has_bytes_ && byte < 256; ++byte) {
       const std::size_t id = llama2c_first + byte;
-      has_bytes_ = is_byte_[id] && static_cast<unsigned char>(pieces_[id][0]) == byte;
+      has_bytes_ = is_byte_[id] && static_cast<unsigned char>(entries_[id].bytes[0]) == byte;
     }
     if (!has_bytes_ && !find(" ")) fail<TextError>("expected a token for the space, found none");
   }
 
-  std::size_t size() const { return pieces_.size(); }
+  std::size_t size() const { return entries_.size(); }
+  const std::vector<VocabularyEntry>& entries() const { return entries_; }
   /// The bytes that a token stands for, or its name if it is special.
-  const std::string& operator[](Token token) const { return pieces_[static_cast<std::size_t>(token)]; }
+  const std::string& operator[](Token token) const { return entries_[static_cast<std::size_t>(token)].bytes; }
   bool is_byte(Token token) const { return is_byte_[static_cast<std::size_t>(token)]; }
   /// Whether tokens 3 to 258 are the bytes.
   bool has_bytes() const { return has_bytes_; }
@@ -95,11 +103,11 @@ class Llama2cVocabulary {
   }
 
   friend bool operator==(const Llama2cVocabulary& a, const Llama2cVocabulary& b) {
-    return a.pieces_ == b.pieces_ && a.is_byte_ == b.is_byte_;
+    return a.entries_ == b.entries_ && a.is_byte_ == b.is_byte_;
   }
 
  private:
-  std::vector<std::string> pieces_;
+  std::vector<VocabularyEntry> entries_;
   std::vector<bool> is_byte_;
   PieceTable table_;             // numbers the ordinary pieces
   std::vector<Token> ordinary_;  // the first token of each, by its number
@@ -146,8 +154,8 @@ inline std::vector<RankedMerge> scored_merges(const Llama2cVocabulary& vocabular
   return merges;
 }
 
-/// Reads tokenizer.bin. Throws FileError.
-inline Llama2cParts read_llama2c_tokenizer(const std::filesystem::path& path) {
+/// Reads tokenizer.bin. Throws FileError; TextError for tokens that make no vocabulary.
+inline Llama2cParts read_llama2c_bin(const std::filesystem::path& path) {
   const MappedFile file(path);
   const std::string name = path.string();
   std::string_view rest = file.text();
@@ -182,13 +190,9 @@ inline Llama2cParts read_llama2c_tokenizer(const std::filesystem::path& path) {
     if (id < llama2c_first) names.back() = replaced(names.back(), "\n", "");
     rest.remove_prefix(bytes);
   }
-  try {
-    Llama2cVocabulary vocabulary(std::move(names));
-    auto merges = scored_merges(vocabulary, scores);
-    return {std::move(vocabulary), std::move(merges)};
-  } catch (const TextError& error) {
-    fail<FileError>(name, ": ", error.what());
-  }
+  Llama2cVocabulary vocabulary(std::move(names));
+  auto merges = scored_merges(vocabulary, scores);
+  return {std::move(vocabulary), std::move(merges)};
 }
 
 }  // namespace tinymoe::inline v0_1::detail

@@ -19,7 +19,7 @@
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/piece_table.hpp"
-#include "tinymoe/text/tokenizer_file.hpp"
+#include "tinymoe/text/tokenizer_json.hpp"
 #include "tinymoe/core/utf8.hpp"
 
 namespace tinymoe::inline v0_1::detail {
@@ -51,14 +51,27 @@ inline std::vector<bool> read_tied_merges(const Json& model, std::size_t merges,
   return tied;
 }
 
-/// Reads the tokenizer.json of a Llama 2 or Mixtral. Throws FileError for anything that cannot be read, or that would
-/// be encoded in another way.
-inline Llama2cParts read_llama2c_tokenizer_json(const std::filesystem::path& path) {
-  const std::string file = path.string();
-  const Json root = read_json(path, tokenizer_size_limit);
-  if (json_member(root, "normalizer", file) != llama2c_normalizer()) {
-    fail<FileError>(file, ": expected the normalizer of Llama 2, which puts a space before a text");
+/// Whether a tokenizer.json is of this kind.
+inline bool is_llama2c_json(const Json& root) {
+  return root["normalizer"] == llama2c_normalizer();
+}
+
+/// The two halves of a merge, written as "left right" or ["left", "right"]; empty where it is neither.
+inline std::pair<std::string, std::string> halves_of_merge(const Json& merge) {
+  std::string left, right;
+  if (is_pair_of_strings(merge)) {
+    left = merge.items()[0].string(), right = merge.items()[1].string();
+  } else if (merge.is_string()) {
+    const std::string& line = merge.string();
+    const std::size_t space = std::min(line.find(' '), line.size());
+    left = line.substr(0, space), right = line.substr(std::min(space + 1, line.size()));
   }
+  return {replaced(std::move(left), space_mark, " "), replaced(std::move(right), space_mark, " ")};
+}
+
+/// Reads a tokenizer.json of which `is_llama2c_json` is true. Throws FileError for anything that cannot be read, or that
+/// would be encoded in another way; TextError for tokens that make no vocabulary.
+inline Llama2cParts read_llama2c_json(const Json& root, const std::string& file) {
   expect_absent(root, "pre_tokenizer", file);
   const auto& model = json_member(root, "model", file);
   if (const auto type = json_field<std::string>(model, "type", file); type != "BPE") {
@@ -69,55 +82,37 @@ inline Llama2cParts read_llama2c_tokenizer_json(const std::filesystem::path& pat
   expect_absent(model, "end_of_word_suffix", file, {""});
   expect_absent(model, "ignore_merges", file, {false});
 
-  TokenizerPartsBuilder numbered(file);
-  const auto& tokens = json_member(model, "vocab", file);
-  if (!tokens.is_object()) fail<FileError>(file, ": \"vocab\": expected an object, found ", json_found(tokens));
-  // All count as special here, so that they are taken as they are written.
-  for (const auto& [name, id] : tokens.members()) {
-    numbered.add(name, json_value<std::uint64_t>(id, detail::quoted(name), file), true);
-  }
-  read_added_tokens(root, file, numbered);
+  NumberedTokens numbered(file);
+  numbered.add_vocabulary(expect_object(model, "vocab", file));
+  numbered.add_special(root);
   std::vector<std::string> names;
-  for (auto& entry : numbered.vocabulary()) {
+  for (auto& [name, marked] : numbered.in_order()) {
     const bool special = names.size() < llama2c_first;
-    if (entry.bytes.empty()) fail<FileError>(file, ": token ", names.size(), " is empty");
-    names.push_back(special ? std::move(entry.bytes) : replaced(std::move(entry.bytes), space_mark, " "));
+    if (name.empty()) fail<FileError>(file, ": token ", names.size(), " is empty");
+    names.push_back(special ? std::move(name) : replaced(name, space_mark, " "));
   }
-  const auto& pairs = json_member(model, "merges", file);
-  if (!pairs.is_array()) fail<FileError>(file, ": \"merges\": expected an array, found ", json_found(pairs));
-  try {
-    Llama2cVocabulary vocabulary(std::move(names));
-    if (json_field_or<bool>(model, "byte_fallback", file, false) != vocabulary.has_bytes()) {
-      fail<FileError>(file, ": expected byte_fallback just where the vocabulary has the 256 bytes");
-    }
-    const std::vector<bool> tied = read_tied_merges(model, pairs.size(), file);
-    std::vector<RankedMerge> merges;
-    for (const Json& pair : pairs.items()) {
-      std::string left, right;
-      if (is_pair_of_strings(pair)) {
-        left = pair.items()[0].string(), right = pair.items()[1].string();
-      } else if (pair.is_string()) {
-        const auto& line = pair.string();
-        const std::size_t space = std::min(line.find(' '), line.size());
-        left = line.substr(0, space), right = line.substr(std::min(space + 1, line.size()));
-      }
-      left = replaced(std::move(left), space_mark, " "), right = replaced(std::move(right), space_mark, " ");
-      const auto one = vocabulary.find(left), other = vocabulary.find(right), both = vocabulary.find(left + right);
-      if (!one || !other || !both) {
-        fail<FileError>(file, ": merge ", merges.size(), ", of ", quoted(left), " and ", quoted(right),
-                        ": expected two ordinary tokens that make a third");
-      }
-      std::uint32_t rank = 0;
-      if (!merges.empty()) {  // the cuts of one token have one score
-        const bool same = merges.back().result == *both || tied[merges.size()];
-        rank = merges.back().rank + (same ? 0 : 1);
-      }
-      merges.push_back({{*one, *other}, rank, *both});
-    }
-    return {std::move(vocabulary), std::move(merges)};
-  } catch (const TextError& error) {
-    fail<FileError>(file, ": ", error.what());
+  const auto& pairs = expect_array(model, "merges", file);
+  Llama2cVocabulary vocabulary(std::move(names));
+  if (json_field_or<bool>(model, "byte_fallback", file, false) != vocabulary.has_bytes()) {
+    fail<FileError>(file, ": expected byte_fallback just where the vocabulary has the 256 bytes");
   }
+  const std::vector<bool> tied = read_tied_merges(model, pairs.size(), file);
+  std::vector<RankedMerge> merges;
+  for (const Json& pair : pairs.items()) {
+    const auto [left, right] = halves_of_merge(pair);
+    const auto one = vocabulary.find(left), other = vocabulary.find(right), both = vocabulary.find(left + right);
+    if (!one || !other || !both) {
+      fail<FileError>(file, ": merge ", merges.size(), ", of ", quoted(left), " and ", quoted(right),
+                      ": expected two ordinary tokens that make a third");
+    }
+    std::uint32_t rank = 0;
+    if (!merges.empty()) {  // the cuts of one token have one score
+      const bool same = merges.back().result == *both || tied[merges.size()];
+      rank = merges.back().rank + (same ? 0 : 1);
+    }
+    merges.push_back({{*one, *other}, rank, *both});
+  }
+  return {std::move(vocabulary), std::move(merges)};
 }
 
 /// A token as it is written in tokenizer.json. Throws TextError for one that cannot be.
@@ -135,7 +130,7 @@ inline std::string llama2c_spelled(const Llama2cVocabulary& vocabulary, Token to
 }
 
 /// Writes tokenizer.json, so that a crash leaves the old file or the new one. Throws FileError, TextError.
-inline void write_llama2c_tokenizer_json(const std::filesystem::path& path, const Llama2cParts& parts) {
+inline void write_llama2c_json(const std::filesystem::path& path, const Llama2cParts& parts) {
   const auto& vocabulary = parts.vocabulary;
   Json tokens = Json::object(), added = Json::array(), merges = Json::array(), tied = Json::array();
   PieceTable names;  // an object is searched from its start

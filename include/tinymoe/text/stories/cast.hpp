@@ -2,6 +2,13 @@
 /// @file
 /// Who can be in an embedded story, where and when: names, kinds, families, homes, places and weather.
 
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <span>
+#include <string_view>
+
 #include "tinymoe/text/stories/grammar.hpp"
 
 namespace tinymoe::inline v0_1::detail {

@@ -1,9 +1,11 @@
 #pragma once
 /// @file
-/// The plots of the embedded stories: our own prose, in the patterns of stories_grammar.hpp.
+/// The plots of the embedded stories: our own prose, in the patterns of grammar.hpp.
 ///
 /// A table gives what a plot turns on (what broke, and so how it is mended), so that the end of a story follows from
 /// its beginning. This file is long because it is the book.
+
+#include <string_view>
 
 #include "tinymoe/text/stories/grammar.hpp"
 

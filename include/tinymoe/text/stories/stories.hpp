@@ -5,7 +5,11 @@
 /// In the spirit of TinyStories (Eldan and Li 2023), in few and simple words; the prose is this project's own. A model
 /// that learns them has to keep track of who (names and pronouns), what (a red ball stays red, a torn kite is mended
 /// with tape), where (what was put down near the willow is found there) and how many (six plums are three for each).
-/// The grammar is in stories_grammar.hpp, the people and places in stories_cast.hpp, the plots in stories_plots.hpp.
+/// Reading order:
+///
+///     grammar    the patterns of the prose, and how they become a story
+///     cast       people, places, weather
+///     plots      what happens
 
 #include <algorithm>
 #include <cmath>
@@ -18,6 +22,7 @@
 
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/text/stories/cast.hpp"
+#include "tinymoe/text/stories/grammar.hpp"
 #include "tinymoe/text/stories/plots.hpp"
 #include "tinymoe/text/story_source.hpp"
 
@@ -31,7 +36,7 @@ inline std::ptrdiff_t count_words(std::string_view tidy) {
   return 1 + std::count_if(tidy.begin(), tidy.end(), [](char c) { return c == ' ' || c == '\n'; });
 }
 
-/// Writes story `index` into `text` over what was there; `scene` must be fresh and then tells who and what is in it.
+/// Overwrites `text` with a story; `scene` must be fresh and then says who and what is in it.
 /// Returns the plot, and leaves in `dice` how many equally likely stories this was one of.
 inline const Plot& tell_story(Scene& scene, Dice& dice, std::string& text) {
   cast_scene(scene, dice);

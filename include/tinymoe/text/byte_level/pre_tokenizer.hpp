@@ -10,12 +10,10 @@
 #include <cstdint>
 #include <string_view>
 
-#include "tinymoe/core/utf8.hpp"
 #include "tinymoe/text/unicode.hpp"
+#include "tinymoe/core/utf8.hpp"
 
-namespace tinymoe::inline v0_1 {
-
-namespace detail {
+namespace tinymoe::inline v0_1::detail {
 
 struct Character {
   CharacterClass kind = CharacterClass::other;
@@ -55,22 +53,20 @@ inline std::size_t contraction_length(std::string_view text, std::size_t at) {
   return ((first == 'r' || first == 'v') && second == 'e') || (first == 'l' && second == 'l') ? 3 : 0;
 }
 
-}  // namespace detail
-
 /// Where the piece ends that starts at byte `at < text.size()`, which must itself be where a piece starts.
 inline std::size_t end_of_piece(std::string_view text, std::size_t at) {
   if (text[at] == '\'') {
-    if (const std::size_t length = detail::contraction_length(text, at)) return at + length;
+    if (const std::size_t length = contraction_length(text, at)) return at + length;
   }
-  detail::Character next = detail::character_at(text, at);
-  if (next.kind != detail::CharacterClass::space) return detail::end_of_run(text, at + next.length, next.kind);
+  Character next = character_at(text, at);
+  if (next.kind != CharacterClass::space) return end_of_run(text, at + next.length, next.kind);
   if (text[at] == ' ' && at + 1 < text.size()) {
-    const detail::Character word = detail::character_at(text, at + 1);
-    if (word.kind != detail::CharacterClass::space) return detail::end_of_run(text, at + 1 + word.length, word.kind);
+    const Character word = character_at(text, at + 1);
+    if (word.kind != CharacterClass::space) return end_of_run(text, at + 1 + word.length, word.kind);
   }
   // `\s+(?!\S)`: white space leaves its last character to the word that follows, unless it is all there is.
   std::size_t last = at, end = at + next.length;
-  while (end < text.size() && (next = detail::character_at(text, end)).kind == detail::CharacterClass::space) {
+  while (end < text.size() && (next = character_at(text, end)).kind == CharacterClass::space) {
     last = end;
     end += next.length;
   }
@@ -88,4 +84,4 @@ void for_each_piece(std::string_view text, F&& f) {
   }
 }
 
-}  // namespace tinymoe::inline v0_1
+}  // namespace tinymoe::inline v0_1::detail

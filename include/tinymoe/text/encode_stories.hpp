@@ -1,0 +1,60 @@
+#pragma once
+/// @file
+/// Stories into the tokens of a token file, on several threads.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/text/ordered_workers.hpp"
+#include "tinymoe/text/story_source.hpp"
+#include "tinymoe/text/token_file.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+
+namespace tinymoe::inline v0_1::detail {
+
+/// Encodes stories on threads and gives the tokens, two or four bytes each, to `sink(std::span<const std::byte>)` in
+/// the order of the stories, each followed by the end of a story. Throws TextError if there is no story.
+template <StorySource Stories, class Sink>
+TokenFileCounts encode_stories(const Stories& stories, const Tokenizer& tokenizer, std::size_t token_bytes, int threads,
+                               Sink&& sink) {
+  struct Block {
+    StoryList stories;
+    std::vector<std::byte> tokens;
+  };
+  TokenFileCounts counts;
+  const auto make_work = [&] {
+    return [encoder = std::make_shared<Encoder>(tokenizer), end = tokenizer.end_of_story(), token_bytes,
+            tokens = std::vector<Token>()](Block& block) mutable {
+      tokens.clear();
+      block.stories.for_each_story([&](std::string_view story) {
+        encoder->encode(story, tokens);
+        tokens.push_back(end);
+      });
+      block.tokens.resize(tokens.size() * token_bytes);
+      for (std::size_t i = 0; i < tokens.size(); ++i) {
+        std::memcpy(block.tokens.data() + i * token_bytes, &tokens[i], token_bytes);  // the lower bytes come first
+      }
+    };
+  };
+  const auto finish = [&](Block& block) {
+    counts.tokens += block.tokens.size() / token_bytes;
+    counts.text_bytes += block.stories.bytes();
+    counts.stories += static_cast<std::uint64_t>(block.stories.size());
+    sink(std::span<const std::byte>(block.tokens));
+  };
+  OrderedWorkers<Block> workers(thread_count(threads), make_work, finish);
+  for_each_block(stories, [&](StoryList&& block) { workers.push({std::move(block), {}}); });
+  workers.drain();
+  if (counts.stories == 0) fail<TextError>("expected at least one story, found none");
+  return counts;
+}
+
+}  // namespace tinymoe::inline v0_1::detail

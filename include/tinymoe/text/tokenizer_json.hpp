@@ -1,0 +1,140 @@
+#pragma once
+/// @file
+/// What the kinds share in reading a Hugging Face tokenizer.json. Nobody vouches for such a file, so everything in it is
+/// checked.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/core/utf8.hpp"
+
+namespace tinymoe::inline v0_1::detail {
+
+inline constexpr std::size_t tokenizer_size_limit = std::size_t{64} << 20;
+
+/// At most forty bytes of a hostile string, for an error.
+inline std::string quoted(std::string_view text) {
+  std::size_t length = std::min<std::size_t>(text.size(), 40);
+  while (length > 0 && length < text.size() && continues_character(text[length])) --length;
+  std::string quote = "\"";
+  quote += text.substr(0, length);
+  quote += length < text.size() ? "…\"" : "\"";
+  return quote;
+}
+
+/// The tokens of a file, gathered by the names that they have there.
+class NumberedTokens {
+ public:
+  struct Entry {
+    std::string name;
+    bool special = false;
+  };
+
+  explicit NumberedTokens(std::string file) : file_(std::move(file)) {}
+
+  void add(std::string name, std::uint64_t id, bool special) {
+    const auto [found, fresh] = tokens_.try_emplace(std::move(name), Numbered{id, special});
+    if (!fresh && found->second.id != id) {
+      fail<FileError>(file_, ": token ", quoted(found->first), " has the two numbers ", found->second.id, " and ", id);
+    }
+    found->second.special |= special;
+  }
+
+  /// Adds all of an object of names and numbers.
+  void add_vocabulary(const Json& object) {
+    for (const auto& [name, id] : object.members()) add(name, json_value<std::uint64_t>(id, name, file_), false);
+  }
+
+  /// Adds "added_tokens", which must all be special, if there are any.
+  void add_special(const Json& root) {
+    const Json& found = root["added_tokens"];
+    if (found.is_null()) return;
+    if (!found.is_array()) fail<FileError>(file_, ": \"added_tokens\": expected an array, found ", json_found(found));
+    for (const Json& token : found.items()) {
+      auto content = json_field<std::string>(token, "content", file_);
+      if (!json_field_or<bool>(token, "special", file_, false)) {
+        fail<FileError>(file_, ": the added token ", quoted(content),
+                        " is not special, and tinymoe does not look for added tokens in text");
+      }
+      add(std::move(content), json_field<std::uint64_t>(token, "id", file_), true);
+    }
+  }
+
+  /// All tokens by number. The numbers must be 0 to one below the number of tokens, each once.
+  std::vector<Entry> in_order() const {
+    std::vector<Entry> entries(tokens_.size());
+    std::vector<bool> taken(tokens_.size());
+    for (const auto& [name, token] : tokens_) {
+      if (token.id >= entries.size()) {
+        fail<FileError>(file_, ": expected token numbers from 0 to ", entries.size() - 1, " without gaps, found ",
+                        token.id, " for ", quoted(name));
+      }
+      if (taken[token.id]) fail<FileError>(file_, ": two tokens have the number ", token.id);
+      taken[token.id] = true;
+      entries[token.id] = {name, token.special};
+    }
+    return entries;
+  }
+
+  Token find(std::string_view name) const {
+    const auto found = tokens_.find(std::string(name));
+    if (found == tokens_.end()) fail<FileError>(file_, ": a merge has the unknown token ", quoted(name));
+    return static_cast<Token>(found->second.id);
+  }
+
+  const std::string& file() const { return file_; }
+
+ private:
+  struct Numbered {
+    std::uint64_t id = 0;
+    bool special = false;
+  };
+  std::string file_;
+  std::unordered_map<std::string, Numbered> tokens_;
+};
+
+/// Fails unless a member that would change the encoding is absent, null or one of the harmless values.
+inline void expect_absent(const Json& object, const char* key, const std::string& file,
+                          std::initializer_list<Json> harmless = {}) {
+  const Json& found = object[key];
+  if (found.is_null() || std::find(harmless.begin(), harmless.end(), found) != harmless.end()) return;
+  fail<FileError>(file, ": \"", key, "\" is set, which tinymoe's byte-level BPE does not have");
+}
+
+/// Fails unless `object[key]` is a component of the type `expected`.
+inline const Json& expect_component(const Json& object, const char* key, const char* expected,
+                                    const std::string& file) {
+  const auto& component = json_member(object, key, file);
+  const auto type = component.is_null() ? std::string("none") : json_field<std::string>(component, "type", file);
+  if (type != expected) fail<FileError>(file, ": expected the ", key, " ", expected, ", found ", quoted(type));
+  return component;
+}
+
+/// Whether a merge is written as ["left", "right"].
+inline bool is_pair_of_strings(const Json& value) {
+  return value.is_array() && value.size() == 2 && value.items()[0].is_string() && value.items()[1].is_string();
+}
+
+/// The array "merges" or the object "vocab" of a model.
+inline const Json& expect_array(const Json& object, const char* key, const std::string& file) {
+  const auto& found = json_member(object, key, file);
+  if (!found.is_array()) fail<FileError>(file, ": \"", key, "\": expected an array, found ", json_found(found));
+  return found;
+}
+inline const Json& expect_object(const Json& object, const char* key, const std::string& file) {
+  const auto& found = json_member(object, key, file);
+  if (!found.is_object()) fail<FileError>(file, ": \"", key, "\": expected an object, found ", json_found(found));
+  return found;
+}
+
+}  // namespace tinymoe::inline v0_1::detail

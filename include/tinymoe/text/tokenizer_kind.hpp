@@ -1,0 +1,66 @@
+#pragma once
+/// @file
+/// What a kind of tokenizer is: byte-level BPE is one (byte_level/), Llama 2's scored merging another (llama2c/). A new
+/// kind derives from `TokenizerKind` in a file of its own; where it has a file format, `Tokenizer::load` names it.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tinymoe/core/platform.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// The special token that ends each story: "<|endoftext|>".
+inline constexpr std::string_view end_of_story_text = "<|endoftext|>";
+
+/// One token of a vocabulary: the bytes it stands for, or the name of a special token, which text never encodes to.
+struct VocabularyEntry {
+  std::string bytes;
+  bool special = false;
+  friend bool operator==(const VocabularyEntry&, const VocabularyEntry&) = default;
+};
+
+/// Encodes texts for one thread; may remember what it has met. One virtual call a text.
+class TextEncoder {
+ public:
+  virtual ~TextEncoder() = default;
+  /// Appends the tokens of a text. Throws TextError for a text that the kind cannot encode.
+  virtual void encode(std::string_view text, std::vector<Token>& tokens) = 0;
+};
+
+/// A vocabulary, and how text becomes its tokens. Immutable: many `Tokenizer`s and threads share one.
+class TokenizerKind {
+ public:
+  virtual ~TokenizerKind() = default;
+
+  /// All tokens; a token's number is its place. The same memory at every call.
+  virtual std::span<const VocabularyEntry> vocabulary() const = 0;
+  /// The token that ends each story.
+  virtual Token end_of_story() const = 0;
+  /// A hash of all that decides how texts are encoded, the same on every machine and in every version: token files keep
+  /// it.
+  virtual std::uint64_t fingerprint() const = 0;
+
+  /// An encoder for one thread. It reads this object, which must outlive it.
+  virtual std::unique_ptr<TextEncoder> encoder() const = 0;
+  /// The text of tokens, all of them in the vocabulary; special ones give nothing.
+  virtual std::string decode(std::span<const Token> tokens) const = 0;
+  /// Whether any text can be encoded.
+  virtual bool has_bytes() const { return true; }
+  /// Whether `encode` takes this text.
+  virtual bool knows(std::string_view) const { return true; }
+
+  /// Writes a tokenizer.json; a crash leaves the old file or the new one.
+  /// Throws FileError if it cannot be written, TextError for what the format cannot say.
+  virtual void save(const std::filesystem::path& tokenizer_json) const = 0;
+
+  /// Whether another one is of the same kind and encodes all texts alike.
+  virtual bool equals(const TokenizerKind& other) const = 0;
+};
+
+}  // namespace tinymoe::inline v0_1
