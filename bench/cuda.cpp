@@ -3,9 +3,26 @@
 // by events, but for those that say otherwise.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <functional>
+#include <iterator>
+#include <numeric>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "cuda_limits.hpp"
 #include "cuda_report.hpp"
+#include "programs/main.hpp"
+#include "programs/measure.hpp"
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/presets.hpp"
 #include "tinymoe/sample/session.hpp"
@@ -104,7 +121,7 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   Model<Arch, W> model(watched, Seed{1});
   Trainer trainer(model, AdamW{.lr = 1e-4});
   const Index plain_before = watched.backend().plain_products();
-  const auto text = bench::random_tokens(2 * tokens + 1, Arch::vocab, 1);
+  const auto text = programs::random_tokens(2 * tokens + 1, Arch::vocab, 1);
   std::size_t turn = 0;
   std::vector<double> handing;  // milliseconds of the host until all passes are handed over
   const auto step = [&] {
@@ -130,13 +147,13 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
     });
     found.push_back(all / steps);
   }
-  const double milliseconds = bench::median(found);
+  const double milliseconds = programs::median(found);
   constexpr auto cost = count<Arch>();
   const double peak = run.product_limit(type_name<W>());
   run.report.figure(key, std::string("train, ") + type_name<W>() + ", " + std::to_string(tokens) + " tokens a step",
                     1e3 * double(tokens) / milliseconds, "tok/s", peak / double(cost.flops_trained), 0);
   run.report.time(key + "_step", "a step of it", milliseconds, "ms");
-  run.report.time(key + "_host", "the host until its passes are handed over", bench::median(handing), "ms");
+  run.report.time(key + "_host", "the host until its passes are handed over", programs::median(handing), "ms");
   run.report.figure(key + "_activations", "its activations", double(trainer.activation_bytes()) / 1e9, "GB");
   const Index plain = watched.backend().plain_products() - plain_before;
   if (plain > 0) run.report.figure(key + "_plain", "products without an algorithm, in all steps", double(plain), "");
@@ -173,23 +190,23 @@ void decode(Run& run, W& watched, Index streams, bool early) {
   std::vector<Index> all(static_cast<std::size_t>(streams));
   std::iota(all.begin(), all.end(), Index{0});
   // Random tokens, so that their experts differ as those of a text do.
-  const auto text = bench::random_tokens(streams * Arch::context, Arch::vocab, 7);
+  const auto text = programs::random_tokens(streams * Arch::context, Arch::vocab, 7);
   // Steps first … last − 1 of all streams, from the start where `first` is 0; the host's milliseconds of each.
   const auto write = [&](Index first, Index last) {
     std::vector<double> milliseconds;
     if (first == 0) session.reset();
     for (Index i = first; i < last; ++i) {
       const auto tokens = std::span(text).subspan(static_cast<std::size_t>(i * streams), all.size());
-      milliseconds.push_back(1e3 * bench::seconds_of([&] { session.step(all, tokens); }));
+      milliseconds.push_back(1e3 * programs::seconds_of([&] { session.step(all, tokens); }));
     }
     return milliseconds;
   };
   const Index last = std::min(run.sizes.decoded, Arch::context - 1), watched_tokens = std::min<Index>(4, last);
   write(0, watched_tokens);  // the second step records
-  const double token = bench::median(write(0, last));
+  const double token = programs::median(write(0, last));
   watched.watch(bench::Watch::replays);
   write(0, last);
-  const double device = bench::median(watched.replays());
+  const double device = programs::median(watched.replays());
   watched.watch(bench::Watch::nothing);
   watched.backend().early_starts(false);
   const double bytes = weight_bytes_met<Arch, typename W::Scalar>(streams);
@@ -379,15 +396,9 @@ int main(int count, char** values) {
   app.add_flag("--tiny", arguments.tiny, "a very small model and few repetitions, to see that all of it works");
   app.add_option("--targets", arguments.targets, "only the table of what must be reached, from a file of --output");
   app.add_option("--peer", arguments.peer, "for --targets: the file of peer_torch.py --device cuda");
-  CLI11_PARSE(app, count, values);
-  try {
-    if (!arguments.targets.empty()) {
-      bench::print_targets(arguments.targets, arguments.peer);
-    } else if (!run(arguments)) {
-      return 1;
-    }
-  } catch (const Error& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return programs::run(app, count, values, [&] {
+    if (arguments.targets.empty()) return run(arguments) ? 0 : 1;
+    bench::print_targets(arguments.targets, arguments.peer);
+    return 0;
+  });
 }

@@ -4,6 +4,13 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
 #include "support.hpp"
 #include "tinymoe/backend/cuda.hpp"
 #include "tinymoe/core/error.hpp"
@@ -24,7 +31,7 @@ double median_milliseconds(B& backend, F&& work, int samples = 7, double sample_
     });
     found.push_back(all / times);
   }
-  return median(std::move(found));
+  return programs::median(std::move(found));
 }
 
 /// A matrix on the device, of normal random numbers: zeros cost a GPU less power, and so less time.
@@ -95,7 +102,7 @@ inline double measure_copy(std::size_t bytes) {
   cudaStreamDestroy(stream);
   cudaFree(from);
   cudaFree(to);
-  return 2 * double(bytes) / std::max(median(std::move(seconds)), 1e-9);
+  return 2 * double(bytes) / std::max(programs::median(std::move(seconds)), 1e-9);
 }
 
 /// Operations a second of a product of n x n matrices.

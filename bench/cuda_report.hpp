@@ -3,12 +3,14 @@
 /// What bench_cuda writes: tables in Markdown as it goes, and the same as JSON, which is written anew after each part,
 /// so that what was measured is kept whatever comes after. And the table of what must be reached, from such files.
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support.hpp"
@@ -58,7 +60,7 @@ class CudaReport {
     tinymoe::Json rows = tinymoe::Json::array();
     double total = 0, calls = 0, limits = 0;
     for (const Operation& each : operations) {
-      const double count = double(each.calls) / steps, one = median(each.milliseconds);
+      const double count = double(each.calls) / steps, one = programs::median(each.milliseconds);
       const double by_bytes = copy > 0 ? 1e3 * each.work.bytes / copy : 0;
       const double by_products = product > 0 ? 1e3 * each.work.operations / product : 0;
       const double limit = std::max(by_bytes, by_products);

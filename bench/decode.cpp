@@ -1,7 +1,14 @@
 // Writing and reading with the yardstick model in float32: one stream, token by token, and a prompt at once.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstddef>
+#include <cstdio>
+#include <span>
+#include <vector>
 
+#include "programs/main.hpp"
+#include "programs/measure.hpp"
 #include "support.hpp"
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/presets.hpp"
@@ -28,14 +35,14 @@ constexpr Index weights_per_token() {
 /// again, and find the weights of the same experts in the cache.
 std::vector<double> decode(const ModelType& model, const Arguments& arguments) {
   Session<ModelType> session(model);
-  const auto tokens = bench::random_tokens(arguments.prompt + arguments.tokens, Arch::vocab, 7);
+  const auto tokens = programs::random_tokens(arguments.prompt + arguments.tokens, Arch::vocab, 7);
   const auto prompt = static_cast<std::size_t>(arguments.prompt);
   std::vector<double> seconds;
   for (int repeat = 0; repeat < arguments.repeats; ++repeat) {
     session.reset();
     session.feed(std::span(tokens).first(prompt));
     for (std::size_t i = prompt; i < tokens.size(); ++i) {
-      seconds.push_back(bench::seconds_of([&] { session.feed(std::span(tokens).subspan(i, 1)); }));
+      seconds.push_back(programs::seconds_of([&] { session.feed(std::span(tokens).subspan(i, 1)); }));
     }
   }
   return seconds;
@@ -44,14 +51,14 @@ std::vector<double> decode(const ModelType& model, const Arguments& arguments) {
 /// Seconds to read a prompt, with the logits of what comes after it.
 double prefill(const ModelType& model, const Arguments& arguments) {
   Session<ModelType> session(model);
-  const auto tokens = bench::random_tokens(arguments.prefill, Arch::vocab, 8);
+  const auto tokens = programs::random_tokens(arguments.prefill, Arch::vocab, 8);
   std::vector<double> seconds;
   for (int repeat = 0; repeat <= arguments.repeats; ++repeat) {
     session.reset();
-    const double one = bench::seconds_of([&] { session.feed(tokens); });
+    const double one = programs::seconds_of([&] { session.feed(tokens); });
     if (repeat > 0) seconds.push_back(one);
   }
-  return bench::median(seconds);
+  return programs::median(seconds);
 }
 
 /// Seconds to read a prompt, with the logits of every position.
@@ -59,18 +66,18 @@ double prefill_all_logits(const ModelType& model, const Arguments& arguments) {
   auto& cpu = model.backend();
   const Pass pass{.batch = 1, .time = arguments.prefill, .settings = model.settings()};
   Activations<Arch, Cpu> saved(cpu, Plan::Purpose::training, pass);
-  const auto tokens = bench::random_tokens(pass.rows(), Arch::vocab, 8);
+  const auto tokens = programs::random_tokens(pass.rows(), Arch::vocab, 8);
   const Memory memory = cpu.allocate(static_cast<std::size_t>(pass.rows() * Arch::vocab) * sizeof(float));
   const View<float> logits(memory.as<float>().data, pass.rows(), Arch::vocab);
   std::vector<double> seconds;
   for (int repeat = 0; repeat <= arguments.repeats; ++repeat) {
-    const double one = bench::seconds_of([&] {
+    const double one = programs::seconds_of([&] {
       Arch::forward(cpu, pass, model.weights(), View<const Token>(tokens.data(), 1, pass.rows()), *saved);
       Arch::logits(cpu, model.weights(), saved->normed, logits);
     });
     if (repeat > 0) seconds.push_back(one);
   }
-  return bench::median(seconds);
+  return programs::median(seconds);
 }
 
 void run(const Arguments& arguments) {
@@ -85,7 +92,7 @@ void run(const Arguments& arguments) {
   fma = std::max(fma, bench::measure_fma(cpu.threads()));
   const auto limits = bench::measure_memory(cpu);
 
-  const double token = bench::median(tokens);
+  const double token = programs::median(tokens);
   double total = 0;
   for (const double seconds : tokens) total += seconds;
   std::printf("decode: median %.2f ms a token, mean %.2f; %.1f GB/s of weights; memory reads at %.1f GB/s\n",
@@ -113,11 +120,5 @@ int main(int count, char** values) {
       ->check(CLI::Range(Index{1}, Arch::context));
   app.add_option("--repeats", arguments.repeats, "of each")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--threads", arguments.threads, "0: as many as OpenMP offers")->capture_default_str();
-  CLI11_PARSE(app, count, values);
-  try {
-    run(arguments);
-  } catch (const Error& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return programs::run(app, count, values, [&] { run(arguments); });
 }

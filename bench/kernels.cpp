@@ -6,8 +6,19 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
 #include <functional>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
 
+#include "programs/measure.hpp"
 #include "support.hpp"
 #include "tinymoe/presets.hpp"
 
@@ -50,7 +61,7 @@ class Matrix {
 /// Runs f() until Google Benchmark has enough; the seconds of one run.
 template <class F>
 double seconds_each(State& state, F&& f) {
-  const double seconds = bench::seconds_of([&] {
+  const double seconds = programs::seconds_of([&] {
     for (auto _ : state) f();
   });
   return seconds / double(state.iterations());
@@ -242,7 +253,7 @@ void add_row_kernels(Machine& machine) {
     const char* name = gradient ? "softmax_cross_entropy_gradient" : "softmax_cross_entropy";
     add_rows(machine, name, 8, vocab, [=](Cpu& cpu, Index rows, Index cols) {
       const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, rows));
-      const auto targets = std::make_shared<std::vector<Token>>(bench::random_tokens(rows, cols, 3));
+      const auto targets = std::make_shared<std::vector<Token>>(programs::random_tokens(rows, cols, 3));
       return [=, &cpu] {
         const auto& [logits, losses] = *m;
         cpu.launch(rows, kernels::CrossEntropy<float, float>{logits, View<const Token>(targets->data(), 1, rows),

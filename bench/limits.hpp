@@ -14,31 +14,22 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <chrono>
-#include <cstdio>
+#include <cstddef>
 #include <cstring>
 #include <vector>
 
+#include "programs/measure.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
 namespace bench {
 
 using tinymoe::Index;
 
-/// Seconds that f() takes.
-template <class F>
-double seconds_of(F&& f) {
-  const auto started = std::chrono::steady_clock::now();
-  f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-}
-
 /// The least of `tries` durations of f().
 template <class F>
 double best_seconds(int tries, F&& f) {
-  double best = seconds_of(f);
-  for (int i = 1; i < tries; ++i) best = std::min(best, seconds_of(f));
+  double best = programs::seconds_of(f);
+  for (int i = 1; i < tries; ++i) best = std::min(best, programs::seconds_of(f));
   return best;
 }
 

@@ -2,8 +2,13 @@
 // PyTorch: another implementation, with gradients of its own, must find the same numbers.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstddef>
 #include <filesystem>
+#include <span>
 
+#include "programs/main.hpp"
+#include "programs/measure.hpp"
 #include "support.hpp"
 #include "tinymoe/model.hpp"
 
@@ -23,7 +28,7 @@ void run(const std::filesystem::path& folder) {
   save_model(folder, model, tokenizer);
 
   const Index size = batch * Arch::context;
-  const auto text = bench::random_tokens(steps * size + 1, Arch::vocab, 1);
+  const auto text = programs::random_tokens(steps * size + 1, Arch::vocab, 1);
   const std::span<const Token> all(text);
   xt::xtensor<Token, 2> tokens = xt::xtensor<Token, 2>::from_shape({batch, Arch::context});
   std::copy_n(text.begin(), size, tokens.begin());
@@ -49,11 +54,5 @@ int main(int count, char** values) {
   std::filesystem::path folder;
   CLI::App app("Writes a model and what it computes, for bench/peer_check.py.");
   app.add_option("folder", folder, "a folder to make")->required();
-  CLI11_PARSE(app, count, values);
-  try {
-    run(folder);
-  } catch (const Error& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return programs::run(app, count, values, [&] { run(folder); });
 }

@@ -8,7 +8,7 @@ import json
 import pathlib
 import sys
 
-import peer_torch as peer  # first: it sets the environment of the libraries
+import peer_model as peer  # first: it sets the environment of the libraries
 import numpy as np
 import torch
 

@@ -1,7 +1,7 @@
 """peer_torch.py --device cuda: the yardstick model in PyTorch on a GPU, by the same recipe as tinymoe's: float32
 weights, products in bfloat16 (autocast), fused AdamW, attention by scaled_dot_product_attention.
 
-Two kinds of experts. "experts one by one" is the plain model of peer_torch.py, whose host waits for the experts' tokens
+Two kinds of experts. "experts one by one" is the plain model of peer_model.py, whose host waits for the experts' tokens
 in each layer. "grouped" sorts the tokens by expert and multiplies each bank by one grouped product, where this PyTorch
 has one; without it, by a batched product of experts padded to twice the mean load, which is said.
 """
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import peer_torch as peer
+import peer_model as peer
 
 BFLOAT16 = torch.bfloat16
 
@@ -29,7 +29,7 @@ def grouped_product():
 
 
 class GroupedMixture(nn.Module):
-    """peer_torch.Mixture with the experts' weights in two banks."""
+    """peer_model.Mixture with the experts' weights in two banks."""
 
     product = None  # by grouped_product()
 
@@ -91,18 +91,6 @@ def make_model(c, grouped, device):
         for layer in model.layers:
             layer.block_sparse_moe = GroupedMixture(c)
     return model.to(device)
-
-
-def make_optimizer(model, device):
-    matrices = [p for p in model.parameters() if p.dim() > 1]
-    vectors = [p for p in model.parameters() if p.dim() == 1]
-    return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
-        lr=1e-4,
-        betas=(0.9, 0.95),
-        eps=1e-8,
-        fused=device == "cuda",
-    )
 
 
 class Clock:
@@ -178,7 +166,7 @@ class Peer:
     def train(self, key, text, grouped, compiled):
         c = self.c
         model = make_model(c, grouped, self.device).train()
-        optimizer = make_optimizer(model, self.device)
+        optimizer = peer.make_optimizer(model, 1e-4, fused=self.device == "cuda")
         text_tokens = torch.randint(c.vocab, (self.batch, c.context + 1), device=self.device)
 
         def loss_of(tokens):

@@ -3,7 +3,13 @@
 // The clock runs while the model trains: learning the tokenizer, encoding and evaluation are outside it.
 
 #include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
 
+#include "programs/main.hpp"
+#include "programs/measure.hpp"
 #include "support.hpp"
 #include "tinymoe/presets.hpp"
 #include "tinymoe/text/text.hpp"
@@ -88,11 +94,5 @@ int main(int count, char** values) {
   app.add_option("--time", arguments.time, "tokens of a sequence; 0: the model's context")->capture_default_str();
   app.add_option("--seed", arguments.seed, "of weights and data order")->capture_default_str();
   app.add_option("--threads", arguments.threads, "0: as many as OpenMP offers")->capture_default_str();
-  CLI11_PARSE(app, count, values);
-  try {
-    run(arguments);
-  } catch (const Error& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return programs::run(app, count, values, [&] { run(arguments); });
 }

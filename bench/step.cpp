@@ -2,7 +2,14 @@
 // AdamW by itself.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <span>
+#include <vector>
 
+#include "programs/main.hpp"
+#include "programs/measure.hpp"
 #include "support.hpp"
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/presets.hpp"
@@ -30,15 +37,15 @@ Steps train(Cpu& cpu, const Arguments& arguments) {
   const Index tokens = arguments.batch * arguments.time;
   Steps result;
   for (int step = -arguments.warmup; step < arguments.steps; ++step) {
-    const auto text = bench::random_tokens(tokens + 1, Arch::vocab, static_cast<std::uint64_t>(step + 1000));
+    const auto text = programs::random_tokens(tokens + 1, Arch::vocab, static_cast<std::uint64_t>(step + 1000));
     const std::span<const Token> all(text);
-    const double seconds = bench::seconds_of([&] {
+    const double seconds = programs::seconds_of([&] {
       result.loss =
           trainer.train_step(all.first(text.size() - 1), all.subspan(1), arguments.batch, arguments.time).loss;
     });
     if (step >= 0) result.seconds.push_back(seconds);
   }
-  result.peak = bench::peak_memory();
+  result.peak = double(programs::peak_memory());
   result.state = double(model.masters().size() * Index{sizeof(float)}) + double(trainer.state_bytes());
   result.activations = double(trainer.activation_bytes());
   return result;
@@ -75,10 +82,10 @@ using Deep = Transformer<
 void report_recompute(Cpu& cpu, const Arguments& arguments) {
   Model<Deep, Cpu> model(cpu, Seed{1});
   Trainer kept(model, AdamW{.lr = 1e-4}), again(model, AdamW{.lr = 1e-4});
-  const auto text = bench::random_tokens(arguments.batch * arguments.time + 1, Deep::vocab, 1);
+  const auto text = programs::random_tokens(arguments.batch * arguments.time + 1, Deep::vocab, 1);
   const std::span<const Token> all(text);
   const auto seconds = [&](auto& trainer, bool recompute) {
-    return bench::seconds_of([&] {
+    return programs::seconds_of([&] {
       trainer.train_step(all.first(text.size() - 1), all.subspan(1), arguments.batch, arguments.time,
                          {.recompute = recompute});
     });
@@ -92,9 +99,9 @@ void report_recompute(Cpu& cpu, const Arguments& arguments) {
   std::printf(
       "16 layers, %.1fM parameters, a step of %.3f s: recomputed %.2f times that (%.2f to %.2f); activations "
       "%.1f MB, recomputed %.1f MB\n",
-      double(count<Deep>().total) / 1e6, bench::median(times), bench::median(ratios), *least, *greatest,
+      double(count<Deep>().total) / 1e6, programs::median(times), programs::median(ratios), *least, *greatest,
       double(kept.activation_bytes()) / 1e6, double(again.activation_bytes()) / 1e6);
-  bench::print_time_row("recomputation of 16 layers, time of a step", bench::median(ratios), "times", 4.0 / 3, 2);
+  bench::print_time_row("recomputation of 16 layers, time of a step", programs::median(ratios), "times", 4.0 / 3, 2);
   bench::print_row("recomputation of 16 layers, memory saved",
                    double(kept.activation_bytes()) / double(again.activation_bytes()), "times", 0, 1);
 }
@@ -104,10 +111,10 @@ void report_optimizer(Cpu& cpu, double step_seconds, int tries) {
   bench::OptimizerPass<Cpu> pass(cpu, Model<Arch, Cpu>::size, chunks_of<Weights>());
   std::vector<double> norms, steps;
   for (int i = 0; i <= tries; ++i) {
-    const double norm = bench::seconds_of([&] { pass.norm(); }), step = bench::seconds_of([&] { pass.step(); });
+    const double norm = programs::seconds_of([&] { pass.norm(); }), step = programs::seconds_of([&] { pass.step(); });
     if (i > 0) norms.push_back(norm), steps.push_back(step);
   }
-  const double size = double(pass.size()), norm = bench::median(norms), step = bench::median(steps);
+  const double size = double(pass.size()), norm = programs::median(norms), step = programs::median(steps);
   const auto limits = bench::measure_memory(cpu);
   const double limit = size * pass.step_bytes / limits.update;
   std::printf("memory: read %.1f, triad %.1f, update %.1f GB/s\n", limits.read / 1e9, limits.triad / 1e9,
@@ -121,7 +128,7 @@ void report_optimizer(Cpu& cpu, double step_seconds, int tries) {
 
 void run(const Arguments& arguments) {
   Cpu cpu(arguments.threads);
-  const double before = bench::peak_memory();
+  const double before = double(programs::peak_memory());
   constexpr auto cost = count<Arch>();
   std::printf("yardstick: %.1fM parameters, %.0f MFLOP a trained token; %d threads; %td x %td tokens a step\n",
               double(cost.total) / 1e6, double(cost.flops_trained) / 1e6, cpu.threads(), arguments.batch,
@@ -130,7 +137,7 @@ void run(const Arguments& arguments) {
   const Steps steps = train(cpu, arguments);
   fma = std::max(fma, bench::measure_fma(cpu.threads()));
 
-  const double tokens = double(arguments.batch * arguments.time), seconds = bench::median(steps.seconds);
+  const double tokens = double(arguments.batch * arguments.time), seconds = programs::median(steps.seconds);
   const auto [least, greatest] = std::minmax_element(steps.seconds.begin(), steps.seconds.end());
   std::printf("step %.3f s (%.3f to %.3f over %zu steps), last loss %.3f; %.1f GFLOP/s of %.1f\n", seconds, *least,
               *greatest, steps.seconds.size(), steps.loss, double(cost.flops_trained) * tokens / seconds / 1e9,
@@ -153,11 +160,5 @@ int main(int count, char** values) {
   app.add_option("--steps", arguments.steps, "steps to time")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--warmup", arguments.warmup, "steps before")->capture_default_str();
   app.add_option("--threads", arguments.threads, "0: as many as OpenMP offers")->capture_default_str();
-  CLI11_PARSE(app, count, values);
-  try {
-    run(arguments);
-  } catch (const Error& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return programs::run(app, count, values, [&] { run(arguments); });
 }

@@ -1,69 +1,35 @@
 #pragma once
 /// @file
-/// What the benchmark programs share: medians, peak memory, random tokens, rows of the table that scripts/bench.sh
-/// gathers, and AdamW's pass by itself.
+/// What the benchmark programs share: rows of the table that scripts/bench.sh gathers, and AdamW's pass by itself.
 
-#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <cstdio>
-#include <fstream>
+#include <iterator>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "limits.hpp"
-#include "tinymoe/core/random.hpp"
 #include "tinymoe/train/optimizer.hpp"
 
 namespace bench {
 
-inline double median(std::vector<double> values) {
-  const auto middle = values.begin() + std::ssize(values) / 2;
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-/// The greatest memory that this process has held, in bytes, as the kernel counts it (VmHWM); 0 where it does not say.
-inline double peak_memory() {
-  std::ifstream status("/proc/self/status");
-  for (std::string word; status >> word;) {
-    double kilobytes = 0;
-    if (word == "VmHWM:" && status >> kilobytes) return 1024 * kilobytes;
-  }
-  return 0;
-}
-
-/// Tokens that no cache and no branch can foresee.
-inline std::vector<tinymoe::Token> random_tokens(Index count, Index vocabulary, std::uint64_t seed) {
-  const tinymoe::RandomStream stream(tinymoe::Seed{seed}, 0, tinymoe::RandomSite{1});
-  std::vector<tinymoe::Token> tokens(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < tokens.size(); ++i) {
-    tokens[i] = static_cast<tinymoe::Token>(tinymoe::random_below(stream, i, static_cast<std::uint64_t>(vocabulary)));
-  }
-  return tokens;
-}
-
 /// One row of the table of results. scripts/bench.sh finds it by its first character and reads its columns:
-/// | figure | measured | limit | share |
+/// | figure | measured | limit | share |. Of a duration less is better, so that its share is the limit's over it.
 inline void print_row(const std::string& figure, double measured, const char* unit, double limit = 0,
-                      int decimals = 1) {
+                      int decimals = 1, bool duration = false) {
   std::printf("| %s | %.*f %s |", figure.c_str(), decimals, measured, unit);
   if (limit > 0) {
-    std::printf(" %.*f %s | %.0f %% |\n", decimals, limit, unit, 100 * measured / limit);
+    std::printf(" %.*f %s | %.0f %% |\n", decimals, limit, unit, 100 * (duration ? limit / measured : measured / limit));
   } else {
     std::printf(" | |\n");
   }
   std::fflush(stdout);
 }
-
-/// The same for a duration, of which less is better.
 inline void print_time_row(const std::string& figure, double measured, const char* unit, double limit = 0,
                            int decimals = 1) {
-  std::printf("| %s | %.*f %s |", figure.c_str(), decimals, measured, unit);
-  if (limit > 0) {
-    std::printf(" %.*f %s | %.0f %% |\n", decimals, limit, unit, 100 * limit / measured);
-  } else {
-    std::printf(" | |\n");
-  }
-  std::fflush(stdout);
+  print_row(figure, measured, unit, limit, decimals, true);
 }
 
 /// The pass of AdamW over weights, gradients and moments, apart from any model; where the layers read a narrower type,

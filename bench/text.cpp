@@ -1,8 +1,14 @@
 // Learning a tokenizer from a text file and encoding it.
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
 
+#include "programs/main.hpp"
+#include "programs/measure.hpp"
 #include "support.hpp"
 #include "tinymoe/text/text.hpp"
 
@@ -23,12 +29,12 @@ void run(const Arguments& arguments) {
   std::optional<TokenData> data;
   std::vector<double> learning, encoding;
   for (int repeat = 0; repeat < arguments.repeats; ++repeat) {
-    learning.push_back(bench::seconds_of([&] {
+    learning.push_back(programs::seconds_of([&] {
       tokenizer = train_tokenizer(stories, {.vocabulary = arguments.vocabulary, .threads = arguments.threads});
     }));
-    encoding.push_back(bench::seconds_of([&] { data = TokenData::encode(stories, *tokenizer, arguments.threads); }));
+    encoding.push_back(programs::seconds_of([&] { data = TokenData::encode(stories, *tokenizer, arguments.threads); }));
   }
-  const double learn = bench::median(learning), encode = bench::median(encoding);
+  const double learn = programs::median(learning), encode = programs::median(encoding);
   std::printf("%.2f MB, %td stories, %td tokens of a vocabulary of %td, %.2f bytes a token; %d threads\n", megabytes,
               data->stories(), data->size(), tokenizer->vocabulary_size(),
               double(data->text_bytes()) / double(data->size()), tinymoe::detail::thread_count(arguments.threads));
@@ -48,11 +54,5 @@ int main(int count, char** values) {
   app.add_option("--vocabulary", arguments.vocabulary, "tokens to learn")->capture_default_str();
   app.add_option("--repeats", arguments.repeats, "of each")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--threads", arguments.threads, "0: one per core")->capture_default_str();
-  CLI11_PARSE(app, count, values);
-  try {
-    run(arguments);
-  } catch (const Error& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return programs::run(app, count, values, [&] { run(arguments); });
 }

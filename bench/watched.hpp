@@ -3,7 +3,11 @@
 /// A backend that passes everything on to a Cuda and, when told to, times each operation on the device: so a table of
 /// operations is one of the step that is really taken, at its shapes, on its numbers, and cannot fall behind the model.
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
