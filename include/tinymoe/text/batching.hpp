@@ -3,6 +3,7 @@
 /// What all kinds of batches share: how stories become rows, and what a batch's memory must be.
 
 #include <cstddef>
+#include <iterator>
 #include <span>
 
 #include "tinymoe/core/error.hpp"
