@@ -8,6 +8,7 @@
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/train/trainer.hpp"
+#include "train/callbacks.hpp"
 #include "train/descent.hpp"
 
 using namespace tinymoe_test;
@@ -210,7 +211,9 @@ TEST_CASE("A checkpoint is written only where the run has moved", "[checkpoint]"
   std::vector<Index> saved;
   auto options = options_for(root / "run", 7);
   options.checkpoint_every = 3;
-  options.on_checkpoint = [&](const StepReport& report) { saved.push_back(report.step); };
+  Callbacks watch;
+  watch.checkpoint = [&](const StepReport& report, const CheckpointReport&) { saved.push_back(report.step); };
+  options.observers = {&watch};
   run(root / "run", options);
   CHECK(saved == std::vector<Index>{3, 6, 7});
   saved.clear();

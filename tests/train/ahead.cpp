@@ -7,7 +7,10 @@
 
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
+#include "tinymoe/text/batches.hpp"
+#include "tinymoe/text/padded_batches.hpp"
 #include "tinymoe/train/trainer.hpp"
+#include "train/callbacks.hpp"
 #include "train/lagging.hpp"
 #include "train/tiny.hpp"
 
@@ -35,12 +38,9 @@ struct Fitted {
 
   explicit Fitted(B device, FitOptions options) : backend(std::move(device)), model(backend, Seed{5}) {
     Trainer trainer(model, AdamW{.lr = 1e-2});
-    const auto on_step = options.on_step;
-    options.on_step = [&](const StepReport& report) {
-      reports.push_back(report);
-      if (on_step) on_step(report);
-    };
-    options.on_evaluation = [&](const StepReport&, const EvaluationReport& at) { validation.push_back(at.loss); };
+    auto watch = on_each_step([&](const StepReport& report) { reports.push_back(report); });
+    watch.evaluation = [&](const StepReport&, const EvaluationReport& at) { validation.push_back(at.loss); };
+    options.observers = {&watch};
     trainer.fit(tiny_data(), options);
   }
 };
@@ -119,12 +119,13 @@ TEST_CASE("What comes between a batch sent ahead and its step changes nothing", 
   Trainer trainer(model, AdamW{.lr = 1e-2});
   auto disturbed = options;
   std::vector<StepReport> reports;
-  disturbed.on_step = [&](const StepReport& report) {
+  auto disturb = on_each_step([&](const StepReport& report) {
     reports.push_back(report);
-    if (report.step == 1) trainer.evaluate(tiny_data(), 3, 16);  // the same plan: the other slot is used
+    if (report.step == 1) trainer.evaluate(tiny_data(), 3, 16);  // the same plan
     if (report.step == 2) trainer.evaluate(tiny_data(), 5, 13);  // another plan
     if (report.step == 3) trainer.evaluate(tiny_data(), 3, 16), trainer.evaluate(tiny_data(), 2, 16);
-  };
+  });
+  disturbed.observers = {&disturb};
   trainer.fit(tiny_data(), disturbed);
   check_same(reports, expected.reports);
   CHECK(same_bits(weights_of(model), weights_of(expected.model)));
@@ -172,7 +173,8 @@ TEST_CASE("A step is read back once, and the next batch is there before it", "[a
     backend.log.clear();
     std::string steps;
     auto watched = options;
-    watched.on_step = [&](const StepReport&) { steps += backend.log + '|', backend.log.clear(); };
+    auto watch = on_each_step([&](const StepReport&) { steps += backend.log + '|', backend.log.clear(); });
+    watched.observers = {&watch};
     fresh.fit(tiny_data(), watched);
     return steps;
   };
@@ -206,21 +208,46 @@ TEST_CASE("A step is read back once, and the next batch is there before it", "[a
   CHECK(std::accumulate(loads[0].begin(), loads[0].end(), Index{0}) == 2 * (tiny_data().size() - 1));
 }
 
-TEST_CASE("What the host does meanwhile may fail, and the step is given up", "[ahead]") {
+TEST_CASE("A step that was begun may be given up, by a word or by what comes next", "[ahead]") {
+  const auto tokens = random_tokens(32, 260), others = random_tokens(32, 260, 2);
+  const auto steps = [&](auto&& between) {
+    Cpu backend(1);
+    Model<Tiny, Cpu> model(backend, Seed{1});
+    Trainer trainer(model);
+    const auto before = weights_of(model);
+    trainer.begin_step(others, others, 1, 16);
+    between(trainer);
+    CHECK(trainer.step() == 0);
+    CHECK(same_bits(weights_of(model), before));
+    check_message<TrainingError>([&] { trainer.finish_step(); }, "not begun");
+    const auto report = trainer.train_step(tokens, tokens, 1, 16);
+    return std::pair(report.gradient_norm, weights_of(model));
+  };
   Cpu backend(1);
-  Model<Tiny, Cpu> model(backend, Seed{1}), other(backend, Seed{1});
-  Trainer trainer(model), alone(other);
-  const auto before = weights_of(model);
-  const auto tokens = random_tokens(32, 260);
-  Index calls = 0;
-  CHECK_THROWS_AS(trainer.train_step(tokens, tokens, 1, 16, {.meanwhile = [&] { ++calls, fail<FileError>("no"); }}),
-                  FileError);
-  CHECK(calls == 1);  // of two micro-batches
-  CHECK(trainer.step() == 0);
-  CHECK(same_bits(weights_of(model), before));
-  const auto found = trainer.train_step(tokens, tokens, 1, 16), expected = alone.train_step(tokens, tokens, 1, 16);
-  CHECK(found.gradient_norm == expected.gradient_norm);
-  CHECK(same_bits(weights_of(model), weights_of(other)));
+  Model<Tiny, Cpu> alone(backend, Seed{1});
+  Trainer expected(alone);
+  const auto norm = expected.train_step(tokens, tokens, 1, 16).gradient_norm;
+  const auto check = [&](const auto& found) {
+    CHECK(found.first == norm);
+    CHECK(same_bits(found.second, weights_of(alone)));
+  };
+  check(steps([](auto& trainer) {
+    trainer.give_up_step();
+    const auto* gradients = trainer.gradients().data;
+    CHECK(std::all_of(gradients, gradients + Model<Tiny, Cpu>::size, [](float g) { return g == 0; }));
+  }));
+  check(steps([](auto& trainer) { trainer.evaluate(tiny_data(), 1, 16); }));
+  check(steps([&](auto& trainer) {
+    trainer.begin_step(tokens, tokens, 2, 16);
+    trainer.give_up_step();
+  }));
+  // What stands between the halves of a step changes nothing of it.
+  Model<Tiny, Cpu> model(backend, Seed{1});
+  Trainer trainer(model);
+  trainer.begin_step(others, others, 2, 16);
+  trainer.begin_step(tokens, tokens, 1, 16);
+  CHECK(trainer.finish_step().gradient_norm == norm);
+  CHECK(same_bits(weights_of(model), weights_of(alone)));
 }
 
 TEST_CASE("Data that is spoilt on the way ends the run at the step that needs it", "[ahead]") {
@@ -233,13 +260,14 @@ TEST_CASE("Data that is spoilt on the way ends the run at the step that needs it
   Trainer trainer(model);
   auto options = options_for(9);
   options.checkpoint = path;
-  options.on_step = [&](const StepReport& report) {
+  auto spoiling = on_each_step([&](const StepReport& report) {
     if (report.step != 2) return;
     std::fstream spoil(file, std::ios::in | std::ios::out | std::ios::binary);
     const auto size = std::filesystem::file_size(file);
     spoil.seekp(static_cast<std::streamoff>(size / 4));
     spoil << std::string(size / 2, '\xff');
-  };
+  });
+  options.observers = {&spoiling};
   check_message<FileError>([&] { trainer.fit(data, options); }, "expected tokens from 0 to 259");
   // The step after the damage had its batch already; those done are kept.
   CHECK(trainer.step() >= 3);

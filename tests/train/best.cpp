@@ -3,6 +3,7 @@
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/train/trainer.hpp"
+#include "train/callbacks.hpp"
 #include "train/tiny.hpp"
 
 using namespace tinymoe_test;
@@ -45,9 +46,11 @@ TEST_CASE("The best checkpoint is that of the lowest validation loss", "[checkpo
   auto options = options_for(root, 20);
   options.validation = &validation;
   std::map<Index, double> losses;
-  options.on_evaluation = [&](const StepReport& at, const EvaluationReport& evaluation) {
+  Callbacks watch;
+  watch.evaluation = [&](const StepReport& at, const EvaluationReport& evaluation) {
     losses[at.step] = evaluation.loss;
   };
+  options.observers = {&watch};
   run(options);
   REQUIRE(losses.size() == 10);
   const auto best =
@@ -122,6 +125,12 @@ TEST_CASE("The latest checkpoint is written by steps, by time and at the end", "
   const auto saved_at = [&](Index steps, Index every, double minutes) {
     std::filesystem::remove_all(root / "latest");
     std::vector<Index> saved;
+    Callbacks watch;
+    watch.checkpoint = [&](const StepReport& at, const CheckpointReport& checkpoint) {
+      CHECK(checkpoint.kind == CheckpointReport::Kind::latest);
+      CHECK(checkpoint.path == root / "latest");
+      saved.push_back(at.step);
+    };
     run({.batch = 1,
          .time = 4,
          .steps = steps,
@@ -129,7 +138,7 @@ TEST_CASE("The latest checkpoint is written by steps, by time and at the end", "
          .checkpoint_minutes = minutes,
          .checkpoint = root / "latest",
          .tokenizer = &tiny_tokenizer(),
-         .on_checkpoint = [&](const StepReport& at) { saved.push_back(at.step); }});
+         .observers = {&watch}});
     return saved;
   };
   CHECK(saved_at(4, 0, 1e-9) == std::vector<Index>{1, 2, 3, 4});
@@ -177,11 +186,12 @@ TEST_CASE("Whatever ends a run, its error names the last good checkpoint", "[che
   const auto note = "last good checkpoint: " + (root / "run").string() +
                     " (step 3)";  // the steps since the last one are good, and kept
   const auto failing = [&](auto thrower) {
-    auto bad = options;
-    bad.on_step = [=](const StepReport& at) {
-      if (at.step == 3) thrower();
-    };
-    return [&, bad] {
+    return [&, thrower] {
+      auto watch = on_each_step([=](const StepReport& at) {
+        if (at.step == 3) thrower();
+      });
+      auto bad = options;
+      bad.observers = {&watch};
       std::filesystem::remove_all(root / "run");
       run(bad);
     };
@@ -199,18 +209,20 @@ TEST_CASE("A best checkpoint that cannot be written is not spoken of by the late
   auto options = options_for(root, 8);
   options.best = root / "place/best";
   options.validation = &tiny_data();  // falls all the time
-  options.on_evaluation = [&](const StepReport& at, const EvaluationReport&) {
+  Callbacks disturb;
+  disturb.evaluation = [&](const StepReport& at, const EvaluationReport&) {
     if (at.step != 4) return;
     std::filesystem::rename(root / "place", root / "moved");  // and a file in its place
     write_bytes(root / "place", "");
   };
+  options.observers = {&disturb};
   check_message<FileError>([&] { run(options); }, "place/best", "last good checkpoint");
   CHECK(state_of(root / "latest")["step"] == 4);
   CHECK(state_of(root / "latest")["best_step"] == 2);
   CHECK(state_of(root / "moved/best")["step"] == 2);
 }
 
-TEST_CASE("A callback may evaluate with a shape of its own", "[trainer]") {
+TEST_CASE("An observer may evaluate with a shape of its own", "[trainer]") {
   const TemporaryFolder root;
   const auto weights_of = [&](const char* name, auto&& callback) {
     Cpu backend(1);
@@ -220,7 +232,8 @@ TEST_CASE("A callback may evaluate with a shape of its own", "[trainer]") {
     options.checkpoint = root / name;
     options.best.clear(), options.best_weights.clear();
     options.checkpoint_every = 1;
-    options.on_step = [&](const StepReport&) { callback(trainer); };
+    auto watch = on_each_step([&](const StepReport&) { callback(trainer); });
+    options.observers = {&watch};
     trainer.fit(tiny_data(), options);
     return read_bytes(root / name / "model.safetensors");
   };

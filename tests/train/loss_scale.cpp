@@ -11,6 +11,7 @@
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/train/trainer.hpp"
+#include "train/callbacks.hpp"
 #include "train/descent.hpp"
 
 using namespace tinymoe_test;
@@ -188,6 +189,12 @@ TEST_CASE("A run in float16 goes on after skipped steps, with the same batches",
     if (std::filesystem::exists(path)) trainer.resume(path);
     std::vector<StepReport> reports;
     bool spoilt = trainer.step() >= 2;
+    auto watch = on_each_step([&](const StepReport& report) {
+      reports.push_back(report);
+      if (report.step != 2 || spoilt) return;
+      spoilt = true;
+      trainer.gradients().data[3] = infinite;
+    });
     trainer.fit(tiny_data(), {.batch = 2,
                               .time = 16,
                               .accumulation = 2,
@@ -199,13 +206,7 @@ TEST_CASE("A run in float16 goes on after skipped steps, with the same batches",
                               .checkpoint = path,
                               .tokenizer = &tiny_tokenizer(),
                               .metrics = root / (std::string(name) + ".csv"),
-                              .on_step =
-                                  [&](const StepReport& report) {
-                                    reports.push_back(report);
-                                    if (report.step != 2 || spoilt) return;
-                                    spoilt = true;
-                                    trainer.gradients().data[3] = infinite;
-                                  },
+                              .observers = {&watch},
                               .stop = [&] { return trainer.step() == stop; }});
     if (scale != nullptr) *scale = trainer.state().loss_scale.value;
     return reports;
@@ -248,13 +249,12 @@ TEST_CASE("Gradients that no scale makes finite end the run and leave the weight
   Index reports = 0;
   const auto spoil = [&] { trainer.gradients().data[3] = infinite; };
   spoil();
+  auto watch = on_each_step([&](const StepReport& report) {
+    CHECK(report.skipped);
+    ++reports, spoil();
+  });
   check_message<TrainingError>(
-      [&] {
-        trainer.fit(tiny_data(), {.batch = 1, .time = 16, .steps = 3, .on_step = [&](const StepReport& report) {
-                                    CHECK(report.skipped);
-                                    ++reports, spoil();
-                                  }});
-      },
+      [&] { trainer.fit(tiny_data(), {.batch = 1, .time = 16, .steps = 3, .observers = {&watch}}); },
       "step 1", "not finite in float16", "none yet");
   CHECK(reports == 16);  // 65536 … 2; at 1 it is an error
   CHECK(trainer.step() == 0);

@@ -41,11 +41,11 @@ TEST_CASE("A CSV of metrics has a header and a row for each step and evaluation"
   write_bytes(path, header + "something old\n");
   MetricsFile file(path, 0);
   CHECK(read_bytes(path) == header);
-  file.write(report(1));
-  file.write(report(2));
+  file.on_step(report(1), {});
+  file.on_step(report(2), {});
   CHECK(read_bytes(path) == header + row(1) + row(2));  // there at once
   const EvaluationReport evaluation{.loss = 1.5, .bits_per_byte = 0.625, .tokens = 9, .loads = {{0, 4}, {1, 3}}};
-  file.write(report(2), evaluation);
+  file.on_evaluation(report(2), evaluation);
   const std::string evaluated = "2,200,1.500,,,,,,,0.7500,1.500000,0.62500\n";
   CHECK(read_bytes(path) == header + row(1) + row(2) + evaluated);
   std::istringstream lines(read_bytes(path));
@@ -58,7 +58,7 @@ TEST_CASE("A resumed CSV drops the rows that will be computed again", "[metrics]
   write_bytes(path, header + row(1) + row(2) + row(10) + row(11));
   {
     MetricsFile file(path, 10);
-    file.write(report(11));
+    file.on_step(report(11), {});
   }
   CHECK(read_bytes(path) == header + row(1) + row(2) + row(10) + row(11));
   { MetricsFile file(path, 2); }
@@ -101,5 +101,5 @@ TEST_CASE("Metrics that cannot be written are an error that names the file", "[m
   check_message<FileError>([&] { MetricsFile("/dev/null/metrics.csv", 0); }, "/dev/null/metrics.csv");
   MetricsFile file(root / "new/metrics.csv", 0);  // its folder is made
   const FileSizeLimit limit(header.size() + 10);
-  check_message<FileError>([&] { file.write(report(1)); }, "metrics.csv", "cannot be written");
+  check_message<FileError>([&] { file.on_step(report(1), {}); }, "metrics.csv", "cannot be written");
 }

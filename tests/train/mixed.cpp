@@ -8,6 +8,7 @@
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/sample/generate.hpp"
 #include "tinymoe/train/trainer.hpp"
+#include "train/callbacks.hpp"
 #include "train/optimizer_trial.hpp"
 
 using namespace tinymoe_test;
@@ -30,10 +31,8 @@ std::vector<double> losses(Index steps) {
   Model<Tiny, B> model(backend, Seed{11});
   Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 5});
   std::vector<double> result;
-  trainer.fit(tiny_data(),
-              {.batch = 4, .time = 16, .steps = steps, .seed = Seed{7}, .on_step = [&](const StepReport& report) {
-                 result.push_back(report.loss);
-               }});
+  auto watch = on_each_step([&](const StepReport& report) { result.push_back(report.loss); });
+  trainer.fit(tiny_data(), {.batch = 4, .time = 16, .steps = steps, .seed = Seed{7}, .observers = {&watch}});
   return result;
 }
 

@@ -6,6 +6,8 @@
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
+#include "tinymoe/text/padded_batches.hpp"
+#include "train/callbacks.hpp"
 #include "train/descent.hpp"
 
 using namespace tinymoe_test;
@@ -58,9 +60,10 @@ std::vector<float> run(FitOptions options, Index stop = 1 << 30, std::vector<dou
   Trainer trainer(model, AnyOptimizer<Cpu>(Muon{.lr = 1e-2}));
   if (!options.checkpoint.empty() && std::filesystem::exists(options.checkpoint)) trainer.resume(options.checkpoint);
   options.stop = [&] { return trainer.step() == stop; };
-  options.on_step = [&](const StepReport& at) {
+  auto watch = on_each_step([&](const StepReport& at) {
     if (losses != nullptr) losses->push_back(at.loss);
-  };
+  });
+  options.observers = {&watch};
   trainer.fit(tiny_data(), options);
   return weights_of(model);
 }

@@ -8,6 +8,7 @@
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/backend/reference.hpp"
+#include "train/callbacks.hpp"
 #include "train/descent.hpp"
 
 using namespace tinymoe_test;
@@ -19,10 +20,8 @@ std::vector<double> losses(B& backend, Index steps, std::vector<float>* weights 
   Model<Tiny, B> model(backend, Seed{11});
   Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 5});
   std::vector<double> result;
-  trainer.fit(tiny_data(),
-              {.batch = 4, .time = 16, .steps = steps, .seed = Seed{7}, .on_step = [&](const StepReport& r) {
-                 result.push_back(r.loss);
-               }});
+  auto watch = on_each_step([&](const StepReport& report) { result.push_back(report.loss); });
+  trainer.fit(tiny_data(), {.batch = 4, .time = 16, .steps = steps, .seed = Seed{7}, .observers = {&watch}});
   if constexpr (std::is_same_v<B, Cpu>) {
     if (weights != nullptr) *weights = weights_of(model);
   }
@@ -208,17 +207,17 @@ TEST_CASE("A run ends by steps, by minutes and when it is told to", "[trainer]")
   Index reports = 0, evaluations = 0;
   {
     Trainer trainer(model);
+    auto watch = on_each_step([&](const StepReport&) { ++reports; });
+    watch.evaluation = [&](const StepReport& at, const EvaluationReport&) {
+      CHECK((at.step == 3 || at.step == 6 || at.step == 7));
+      ++evaluations;
+    };
     const auto report = trainer.fit(tiny_data(), {.batch = 1,
                                                   .time = 8,
                                                   .steps = 7,
                                                   .evaluate_every = 3,
                                                   .validation = &tiny_data(),
-                                                  .on_step = [&](const StepReport&) { ++reports; },
-                                                  .on_evaluation =
-                                                      [&](const StepReport& at, const EvaluationReport&) {
-                                                        CHECK((at.step == 3 || at.step == 6 || at.step == 7));
-                                                        ++evaluations;
-                                                      }});
+                                                  .observers = {&watch}});
     CHECK(report.step == 7);
     CHECK(report.tokens == 56);
     CHECK(report.fraction == 1);
@@ -236,12 +235,14 @@ TEST_CASE("A run ends by steps, by minutes and when it is told to", "[trainer]")
   }
   {
     Trainer trainer(model);
+    Callbacks watch;
+    watch.evaluation = [](const auto&, const auto&) { FAIL("stopped"); };
     const auto report = trainer.fit(tiny_data(), {.batch = 1,
                                                   .time = 8,
                                                   .steps = 100,
                                                   .minutes = 5,
                                                   .validation = &tiny_data(),
-                                                  .on_evaluation = [](const auto&, const auto&) { FAIL("stopped"); },
+                                                  .observers = {&watch},
                                                   .stop = [&] { return trainer.step() == 4; }});
     CHECK(report.step == 4);
   }
@@ -254,23 +255,23 @@ TEST_CASE("A loss that is not a number ends the run and names step and checkpoin
   Model<Tiny, Cpu> model(backend, Seed{1});
   Trainer trainer(model);
   std::vector<float> saved;
-  const auto poison = [&](const StepReport& report) {
+  auto poison = on_each_step([&](const StepReport& report) {
     if (report.step == 4) saved = weights_of(model);
     if (report.step == 5) model.weights().norm.weight.data[7] = std::numeric_limits<float>::quiet_NaN();
-  };
+  });
   FitOptions options{.batch = 2,
                      .steps = 9,
                      .checkpoint_every = 2,
                      .checkpoint = path,
                      .tokenizer = &tiny_tokenizer(),
-                     .on_step = poison};
+                     .observers = {&poison}};
   check_message<TrainingError>([&] { trainer.fit(tiny_data(), options); }, "step 6", path.string(), "step 4", "nan");
   Model<Tiny, Cpu> restored(backend, Seed{2});
   Trainer next(restored);
   next.resume(path);
   CHECK(next.step() == 4);
   CHECK(same_bits(weights_of(restored), saved));
-  options.on_step = {};
+  options.observers = {};
   CHECK(next.fit(tiny_data(), options).step == 9);
 
   // A step by hand leaves the weights, and says so without a checkpoint; so does a run that has none yet.

@@ -24,7 +24,8 @@ struct Pass {
   bool training = false;       // noise, dropout and capacity act
   Seed seed = {};              // with step, micro-batch and layer: what the pass's random numbers follow from
   std::uint32_t step = 0;      // of the optimizer
-  Index micro_batch = 0;       // of the step
+  Index micro_batch = 0;       // of the step, of all ranks: i · ranks + rank
+  Index ranks = 1;             // processes that train together
   Index layer = 0;             // the block that is running; a Transformer sets it
   bool recomputed = false;     // the block runs for the second time: nothing is counted twice
   bool losses = true;          // routers leave losses and loads; without, as in decoding, there is no backward either
@@ -36,6 +37,8 @@ struct Pass {
 
   constexpr Index rows() const { return batch * time; }        // N
   constexpr Index real_rows() const { return rows() - pads; }  // N without pads
+  /// Whether it is the first micro-batch of its step on this rank.
+  constexpr bool first_of_step() const { return micro_batch < ranks; }
   /// The random numbers of one use in this layer and step.
   constexpr RandomStream random(RandomSite site) const { return {seed, step, site, static_cast<std::uint32_t>(layer)}; }
   /// The dropout of one use in this layer, of `count` rows in each micro-batch; none but in training.

@@ -197,7 +197,7 @@ struct Router {
       const View<const M> row_total = Scores::sigmoid ? View<const M>(saved.log_sum) : View<const M>();
       backend.launch(E, kernels::BalanceTotals<M>{Balance::kind, saved.routing, row_total, chances, dispatch.offsets,
                                                   saved.balance, pass.settings[setting::balance_over_step] != 0,
-                                                  pass.micro_batch == 0, pass.recomputed});
+                                                  pass.first_of_step(), pass.recomputed});
       const View<const M> log_sum = Scores::sigmoid ? View<const M>() : View<const M>(saved.log_sum);
       backend.launch(1, kernels::BalanceLosses<M>{Balance::kind, log_sum, saved.balance, saved.routing.losses,
                                                   static_cast<double>(pass.real_rows()), !chances.empty()});

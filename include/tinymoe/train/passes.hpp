@@ -2,16 +2,20 @@
 /// @file
 /// Forward and backward of micro-batches whose memory is planned once. What they tell is added up in a Tally.
 
-#include <algorithm>
 #include <array>
+#include <cassert>
+#include <cstddef>
 #include <optional>
-#include <span>
 #include <vector>
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/memory.hpp"
 #include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/pass.hpp"
 #include "tinymoe/train/tally.hpp"
+#include "tinymoe/train/token_slots.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -49,10 +53,7 @@ class Passes {
     activations_.reset();  // the old block goes before the new one comes
     planned_ = {.batch = batch, .time = time, .settings = settings, .recompute = recompute, .training = true};
     activations_.emplace(backend, Plan::Purpose::training, planned_);
-    tokens_ = backend.allocate(static_cast<std::size_t>(4 * batch * time) * sizeof(Token));
-    slot_ = 0, staged_ = false;
     repeated_ = {};
-    staged_tokens_.resize(static_cast<std::size_t>(2 * batch * time));
     std::vector<Routing<Master>> mixtures;
     Architecture::for_each_mixture(saved(), [&](auto& mixture, Index) { mixtures.push_back(mixture.routing()); });
     tally_.bind(backend, saved().losses, mixtures);
@@ -76,79 +77,52 @@ class Passes {
 
   /// Forward and backward of one micro-batch of the planned shape: adds the gradients of `scale` · Σ losses + the
   /// weighted router losses, and its results to the tally. `pass` is told of the tokens and pads.
-  void train(Pass& pass, std::span<const Token> inputs, std::span<const Token> targets, double scale,
-             Gradients& gradients) {
+  void train(Pass& pass, const MicroBatch& tokens, double scale, Gradients& gradients) {
     auto& backend = model_->backend();
-    take(pass, inputs, targets);
-    repeat(pass, scale, gradients, [&] {
-      Architecture::forward(backend, pass, model_->weights(), row(slot_, 0), saved());
-      Architecture::loss_and_backward(backend, pass, model_->weights(), row(slot_, 0), row(slot_, 1), scale, saved(),
+    tell(pass, tokens);
+    repeat(pass, tokens, scale, gradients, [&] {
+      Architecture::forward(backend, pass, model_->weights(), tokens.inputs, saved());
+      Architecture::loss_and_backward(backend, pass, model_->weights(), tokens.inputs, tokens.targets, scale, saved(),
                                       gradients);
       tally_.add();
     });
   }
 
   /// Adds the losses and loads of one micro-batch of the planned shape to the tally, without gradients or noise.
-  void evaluate(std::span<const Token> inputs, std::span<const Token> targets) {
+  void evaluate(const MicroBatch& tokens) {
     auto& backend = model_->backend();
     Pass pass{.batch = planned_.batch,
               .time = planned_.time,
               .settings = model_->settings(),
               .recompute = planned_.recompute};
-    take(pass, inputs, targets);
-    Architecture::forward(backend, pass, model_->weights(), row(slot_, 0), saved());
-    Architecture::loss(backend, model_->weights(), row(slot_, 1), saved());
+    tell(pass, tokens);
+    Architecture::forward(backend, pass, model_->weights(), tokens.inputs, saved());
+    Architecture::loss(backend, model_->weights(), tokens.targets, saved());
     tally_.add();
   }
 
-  /// Sends a micro-batch ahead, behind what the device was given before, so that it is there when the step is over; the
-  /// pass that is given the same tokens finds them there. Other passes may come before it; another plan, or another
-  /// micro-batch sent ahead, drops it.
-  void stage(std::span<const Token> inputs, std::span<const Token> targets) {
-    staged_ = false;
-    send(1 - slot_, inputs, targets);
-    std::copy(targets.begin(), targets.end(), std::copy(inputs.begin(), inputs.end(), staged_tokens_.begin()));
-    staged_ = true;
-  }
-
  private:
-  /// Inputs (0) and targets (1) of a slot on the backend.
-  View<const Token> row(Index slot, Index i) const {
-    return {tokens_.template as<Token>().data + (2 * slot + i) * planned_.rows(), 1, planned_.rows()};
+  void tell(Pass& pass, const MicroBatch& tokens) const {
+    assert(tokens.inputs.cols == planned_.rows() && tokens.targets.cols == planned_.rows());
+    pass.pads = tokens.pads;
+    pass.tokens = tokens.pads > 0 ? tokens.inputs : View<const Token>{};
   }
 
-  void send(Index slot, std::span<const Token> inputs, std::span<const Token> targets) {
-    assert(std::ssize(inputs) == planned_.rows() && inputs.size() == targets.size());
-    auto* to = tokens_.template as<Token>().data + 2 * slot * planned_.rows();
-    detail::upload(model_->backend(), to, inputs.data(), inputs.size_bytes());
-    detail::upload(model_->backend(), to + planned_.rows(), targets.data(), targets.size_bytes());
-  }
-
-  /// Makes `slot_` the one with these tokens. What was sent ahead is known by its tokens, not by a promise of the
-  /// caller's, so that nothing that happens between can mistake it; until then its slot is left alone.
-  void take(Pass& pass, std::span<const Token> inputs, std::span<const Token> targets) {
-    const bool ahead = staged_ && std::equal(inputs.begin(), inputs.end(), staged_tokens_.begin()) &&
-                       std::equal(targets.begin(), targets.end(), staged_tokens_.begin() + planned_.rows());
-    if (ahead || !staged_) slot_ = 1 - slot_;
-    if (ahead) staged_ = false;
-    if (!ahead) send(slot_, inputs, targets);
-    pass.pads = std::count_if(inputs.begin(), inputs.end(), [](Token token) { return token < 0; });
-    pass.tokens = pass.pads > 0 ? row(slot_, 0) : View<const Token>{};
-  }
-
-  /// `work` on this slot's micro-batch. It is the same operations in every step, which can be recorded, in a model
+  /// `work` on this micro-batch. It is the same operations in every step, which can be recorded, in a model
   /// without mixtures, whose products wait for no counts, and without dropout, whose numbers follow from the step.
   template <class Work>
-  void repeat(const Pass& pass, double scale, const Gradients& gradients, Work&& work) {
+  void repeat(const Pass& pass, const MicroBatch& tokens, double scale, const Gradients& gradients, Work&& work) {
     const Settings& settings = planned_.settings;
     const bool drops = settings[setting::dropout] > 0 || settings[setting::attention_dropout] > 0 ||
                        settings[setting::expert_dropout] > 0;
     if (Architecture::has_mixtures || drops || pass.pads > 0) return work();
-    repeated_[static_cast<std::size_t>(slot_)](model_->backend(), Told{scale, &gradients}, work);
+    const Told told{tokens.inputs.data, scale, &gradients};
+    repeated_[static_cast<std::size_t>(tokens.slot)](model_->backend(), told, work);
   }
 
-  /// What else than a slot's tokens its operations are told.
+  /// What the operations are told.
   struct Told {
+    const Token* inputs;  // the targets lie behind them
     double scale;
     const Gradients* gradients;
     friend bool operator==(const Told&, const Told&) = default;
@@ -160,10 +134,6 @@ class Passes {
   std::optional<Activations<Architecture, BackendType>> activations_;
   Tally<BackendType> tally_;
   std::array<detail::Repeated<BackendType, Told>, 2> repeated_;  // by the slot
-  Memory tokens_;        // two slots of inputs and targets, so that the next micro-batch can come while one is read
-  Index slot_ = 0;       // that of the last pass
-  bool staged_ = false;  // whether the other slot has a micro-batch that was sent ahead
-  std::vector<Token> staged_tokens_;  // its inputs and targets
 };
 
 }  // namespace tinymoe::inline v0_1

@@ -3,11 +3,18 @@
 /// What the passes of a step or of an evaluation tell — losses, experts' loads, the gradients' norm — added up on the
 /// backend and read back once: each read-back makes the host wait for all that a device has still to do.
 
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <span>
 #include <vector>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/routing.hpp"
+#include "tinymoe/train/communicator.hpp"
+#include "tinymoe/train/reports.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -93,6 +100,27 @@ class Tally {
   /// Brings all of it to the host, where the rest of this class looks.
   void read() { backend_->copy_to_host(host_.data(), block_.bytes(), host_.size()); }
 
+  /// Makes what was read that of all ranks, but for the norm, which is of their summed gradients already.
+  template <Communicator<B> C>
+  void sum_over_ranks(C& communicator) {
+    if (communicator.size() == 1) return;
+    std::byte* at = host_.data() + totals_at;
+    const std::size_t totals = 1 + 2 * loads_.size(), numbers = (host_.size() - totals_at) / sizeof(double);
+    sums_.resize(numbers);
+    std::memcpy(sums_.data(), at, totals * sizeof(double));
+    for (std::size_t i = totals; i < numbers; ++i) {  // loads are exact in double
+      Index load;
+      std::memcpy(&load, at + i * sizeof load, sizeof load);
+      sums_[i] = static_cast<double>(load);
+    }
+    communicator.sum(std::span<double>(sums_));
+    std::memcpy(at, sums_.data(), totals * sizeof(double));
+    for (std::size_t i = totals; i < numbers; ++i) {
+      const auto load = static_cast<Index>(sums_[i]);
+      std::memcpy(at + i * sizeof load, &load, sizeof load);
+    }
+  }
+
   /// Summed over the scored tokens of all passes, nats.
   double cross_entropy() const { return number(0); }
   /// Summed over the passes, a mean over the mixtures; 0 without any.
@@ -105,7 +133,7 @@ class Tally {
   }
 
   /// For each mixture in order, the pairs that each expert got, as of the last `count_loads`.
-  const std::vector<std::vector<Index>>& loads() const { return loads_; }
+  const ExpertLoads& loads() const { return loads_; }
   /// Takes over the loads that were read last.
   void count_loads() {
     const std::byte* from = host_.data() + totals_at + (1 + 2 * loads_.size()) * sizeof(double);
@@ -116,6 +144,7 @@ class Tally {
   }
 
  private:
+  static_assert(sizeof(Index) == sizeof(double));
   static constexpr std::size_t totals_at = round_up(2 * sizeof(Master), sizeof(double));
 
   static double* totals(std::byte* block) { return reinterpret_cast<double*>(block + totals_at); }
@@ -134,7 +163,8 @@ class Tally {
   View<const Master> losses_;  // (1, N)
   Memory block_, table_;
   std::vector<std::byte> host_;
-  std::vector<std::vector<Index>> loads_;
+  std::vector<double> sums_;  // what ranks sum; empty where there is one
+  ExpertLoads loads_;
 };
 
 }  // namespace tinymoe::inline v0_1

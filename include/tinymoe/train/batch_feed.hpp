@@ -1,0 +1,112 @@
+#pragma once
+/// @file
+/// The batches of a run, read and sent ahead of the steps that need them.
+
+#include <cstddef>
+#include <span>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/random.hpp"
+#include "tinymoe/text/batches.hpp"
+#include "tinymoe/text/batching.hpp"
+#include "tinymoe/text/padded_batches.hpp"
+#include "tinymoe/text/token_data.hpp"
+#include "tinymoe/train/step_batch.hpp"
+#include "tinymoe/train/token_slots.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// Which batches a rank of a run reads.
+struct FeedOptions {
+  Index batch = 16, time = 0;            // B, T of a micro-batch
+  Index micro_batches = 1;               // of a step, for each rank
+  Batching batching = Batching::packed;  // padded: stories end with `end_of_story`
+  Token end_of_story = 0;
+  Seed seed = {};
+  Index rank = 0, ranks = 1;
+};
+
+/// What one rank reads, step by step. A step's micro-batches are dealt out in turn, one to each rank, so that the ranks
+/// together read what one with all of them would, in an order that follows from the seed and the step alone.
+template <Backend B>
+class BatchFeed {
+ public:
+  /// Throws what the batches throw, and DeviceError without memory. The backend must outlive it.
+  BatchFeed(B& backend, const TokenData& data, const FeedOptions& options)
+      : options_(options), source_(source(data, options)), slots_(backend, options.batch * options.time) {
+    for (HostBatch* batch : {&current_, &next_}) {
+      batch->inputs.resize(static_cast<std::size_t>(options.batch * options.time * options.micro_batches));
+      batch->targets.resize(batch->inputs.size());
+    }
+  }
+
+  /// What step `step` reads, good until the next call. Throws what the data throws.
+  StepBatch<B> next(Index step) {
+    if (current_.step != step) {
+      fill(next_, step);  // which has been done already, if it was prefetched
+      std::swap(current_, next_);
+    }
+    return current();
+  }
+
+  /// Reads the batch of `step`, which is to be the next, and sends its first micro-batch ahead, so that both are there
+  /// when the step under way is over. An error of the data is left to the step that needs it: the one under way is
+  /// good.
+  void prefetch(Index step) {
+    if (current_.step == step || next_.step == step) return;  // a step that was skipped runs again
+    try {
+      fill(next_, step);
+    } catch (const Error&) {
+      return;
+    }
+    slots_.send_ahead(step, 0, micro_batch(next_.inputs, 0), micro_batch(next_.targets, 0));
+  }
+
+  /// What `next` gave last; zeros before its first call.
+  StepBatch<B> current() {
+    return {current_.inputs, current_.targets, options_.batch, options_.time, current_.step, &slots_};
+  }
+
+ private:
+  using Source = std::variant<Batches, PaddedBatches>;
+
+  struct HostBatch {
+    Index step = -1;  // whose tokens these are
+    std::vector<Token> inputs, targets;
+  };
+
+  static Source source(const TokenData& data, const FeedOptions& o) {
+    if (o.batching == Batching::packed) return Batches(data, o.batch, o.time, o.seed);
+    return PaddedBatches(data, o.end_of_story, o.batch, o.time, o.seed);
+  }
+
+  /// Throws what the data throws; the batch is of no step then.
+  void fill(HostBatch& batch, Index step) {
+    if (batch.step == step) return;
+    batch.step = -1;
+    for (Index i = 0; i < options_.micro_batches; ++i) {
+      const Index number = (step * options_.micro_batches + i) * options_.ranks + options_.rank;
+      std::visit(
+          [&](const auto& batches) {
+            batches.fill(number, micro_batch(batch.inputs, i), micro_batch(batch.targets, i));
+          },
+          source_);
+    }
+    batch.step = step;
+  }
+
+  std::span<Token> micro_batch(std::vector<Token>& tokens, Index i) const {
+    return detail::row_of(std::span(tokens), i, options_.batch * options_.time);
+  }
+
+  FeedOptions options_;
+  Source source_;
+  TokenSlots<B> slots_;
+  HostBatch current_, next_;  // of the step under way, and of the one after it
+};
+
+}  // namespace tinymoe::inline v0_1

@@ -1,0 +1,96 @@
+#pragma once
+/// @file
+/// How a model is trained by `Trainer::fit`.
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/random.hpp"
+#include "tinymoe/files/json_value.hpp"
+#include "tinymoe/text/batching.hpp"
+#include "tinymoe/text/token_data.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+#include "tinymoe/train/observer.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// How a model is trained. A run ends after `steps` or `minutes`, whichever is first; one of them must be given.
+struct FitOptions {
+  Index batch = 16;                      // B, sequences of a micro-batch
+  Index time = 0;                        // T, tokens of a sequence; 0: the model's context
+  Batching batching = Batching::packed;  // padded: one story in each row; it needs the tokenizer
+  Index accumulation = 1;                // micro-batches of a step, of each rank
+  bool recompute = false;                // blocks are computed again in backward: less memory, one more forward pass
+  Index steps = 0;
+  double minutes = 0;
+  double clip = 1;     // greatest norm of the gradients; 0: none
+  double average = 0;  // decay of a moving average of the weights, 0.999 for example, which is then evaluated; 0: none
+  Seed seed = {};      // of the order of the data, and of dropout and noise
+
+  Index evaluate_every = 0;  // steps; 0: only at the end
+  const TokenData* validation = nullptr;
+  /// When the latest checkpoint is written besides the end: a run that is killed loses no more than that.
+  Index checkpoint_every = 500;             // steps; 0: not by steps
+  double checkpoint_minutes = 10;           // since the last one; 0: not by time
+  std::filesystem::path checkpoint = {};    // the folder of the latest, to resume from; empty: none
+  std::filesystem::path best = {};          // a full checkpoint, whenever the validation loss is the lowest so far
+  std::filesystem::path best_weights = {};  // the same without training state; the average's weights where there is one
+  const Tokenizer* tokenizer = nullptr;     // goes into checkpoints, and must be given for one
+  std::filesystem::path metrics = {};       // a CSV, which a MetricsFile writes; empty: none
+  Json recipe = nullptr;  // goes into checkpoints as it is: what a program must know to resume the run
+
+  std::vector<Observer*> observers = {};  // told of the run as it goes, in this order; not owned
+  std::function<bool()> stop = {};        // asked after each step; true ends the run early, with its checkpoint
+};
+
+namespace detail {
+
+/// Whether `inner` is the folder `outer` or lies in it, however they are written.
+inline bool contains(const std::filesystem::path& outer, const std::filesystem::path& inner) {
+  const auto plain = [](const std::filesystem::path& path) {
+    const auto whole = std::filesystem::weakly_canonical(std::filesystem::absolute(path) / "");
+    return whole.has_filename() ? whole : whole.parent_path();
+  };
+  const auto folder = plain(outer), other = plain(inner);
+  return std::mismatch(folder.begin(), folder.end(), other.begin(), other.end()).first == folder.end();
+}
+
+/// Throws TrainingError or OptionError for options that contradict each other or are outside their ranges.
+inline void check(const FitOptions& o) {
+  if (o.steps <= 0 && o.minutes <= 0) fail<TrainingError>("a run needs a number of steps or of minutes");
+  if (o.accumulation < 1 || o.accumulation > (Index{1} << 16)) {
+    fail<TrainingError>("accumulation must be 1 to 65536 micro-batches, found ", o.accumulation);
+  }
+  if (!(o.average >= 0 && o.average < 1)) {
+    fail<OptionError>("the average's decay must be between 0 and 1, or 0 for none; found ", o.average);
+  }
+  for (const auto& path : {o.checkpoint, o.best, o.best_weights}) {
+    if (!path.empty() && o.tokenizer == nullptr)
+      fail<TrainingError>(path.string(), ": a checkpoint needs the tokenizer");
+  }
+  for (const auto& path : {o.best, o.best_weights}) {
+    if (!path.empty() && o.validation == nullptr) {
+      fail<TrainingError>(path.string(), ": the best checkpoint needs validation data");
+    }
+  }
+  for (const auto* outer : {&o.checkpoint, &o.best, &o.best_weights}) {
+    for (const auto* inner : {&o.checkpoint, &o.best, &o.best_weights}) {
+      if (outer == inner || outer->empty() || inner->empty() || !contains(*outer, *inner)) continue;
+      fail<TrainingError>(inner->string(),
+                          ": the latest, the best and the best weights need a folder each, none within another");
+    }
+  }
+  if (o.batching == Batching::padded && o.tokenizer == nullptr) {
+    fail<TrainingError>("padded batches need the tokenizer, which knows the end of a story");
+  }
+  for (const Observer* observer : o.observers) {
+    if (observer == nullptr) fail<OptionError>("an observer is a null pointer");
+  }
+}
+
+}  // namespace detail
+
+}  // namespace tinymoe::inline v0_1

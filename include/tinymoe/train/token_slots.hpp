@@ -1,0 +1,87 @@
+#pragma once
+/// @file
+/// The tokens that passes read, on the backend: two slots, so that the next micro-batch can come while one is read.
+
+#include <algorithm>
+#include <array>
+#include <cassert>
+#include <cstddef>
+#include <span>
+
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/backend/capabilities.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// The tokens of one pass, on the backend.
+struct MicroBatch {
+  View<const Token> inputs, targets;  // (1, N)
+  Index pads = 0;                     // negative inputs
+  Index slot = 0;                     // of two, in which it lies
+};
+
+/// Two slots for micro-batches of N tokens on a backend. What lies in a slot is known by its step and its place there:
+/// whoever fills the slots gives the same tokens under the same two numbers, or calls `forget` between.
+template <Backend B>
+class TokenSlots {
+ public:
+  /// Makes room. The backend must outlive it. Throws DeviceError without memory.
+  TokenSlots(B& backend, Index size)
+      : backend_(&backend),
+        size_(size),
+        memory_(backend.allocate(static_cast<std::size_t>(4 * size) * sizeof(Token))) {}
+
+  Index size() const { return size_; }  // N
+
+  /// Nothing that lies there is known any more.
+  void forget() { held_ = {}, ahead_ = false; }
+
+  /// Sends a micro-batch ahead, behind what the backend was given before, to the slot that is not read now. It stays
+  /// there until it is taken or another one is sent ahead.
+  void send_ahead(Index step, Index micro_batch, std::span<const Token> inputs, std::span<const Token> targets) {
+    send(1 - taken_, {step, micro_batch}, inputs, targets);
+    ahead_ = true;
+  }
+
+  /// The micro-batch on the backend, which it is sent to unless it is there; good until the next one is taken.
+  MicroBatch take(Index step, Index micro_batch, std::span<const Token> inputs, std::span<const Token> targets) {
+    const Key key{step, micro_batch};
+    if (held_[slot(1 - taken_)] == key) {
+      taken_ = 1 - taken_, ahead_ = false;
+    } else if (held_[slot(taken_)] != key) {
+      if (!ahead_) taken_ = 1 - taken_;
+      send(taken_, key, inputs, targets);
+    }
+    const Index pads = std::ranges::count_if(inputs, [](Token token) { return token < 0; });
+    return {row(0), row(1), pads, taken_};
+  }
+
+ private:
+  struct Key {
+    Index step = -1, micro_batch = -1;
+    friend bool operator==(const Key&, const Key&) = default;
+  };
+
+  static std::size_t slot(Index i) { return static_cast<std::size_t>(i); }
+  Token* begin_of(Index slot) const { return memory_.template as<Token>().data + 2 * slot * size_; }
+  /// Inputs (0) and targets (1) of the slot that was taken last.
+  View<const Token> row(Index i) const { return {begin_of(taken_) + i * size_, 1, size_}; }
+
+  void send(Index to, Key key, std::span<const Token> inputs, std::span<const Token> targets) {
+    assert(std::ssize(inputs) == size_ && std::ssize(targets) == size_);
+    detail::upload(*backend_, begin_of(to), inputs.data(), inputs.size_bytes());
+    detail::upload(*backend_, begin_of(to) + size_, targets.data(), targets.size_bytes());
+    held_[slot(to)] = key;
+  }
+
+  B* backend_;
+  Index size_;
+  Memory memory_;  // inputs and targets of slot 0, then of slot 1
+  std::array<Key, 2> held_;
+  Index taken_ = 0;     // the slot that passes read
+  bool ahead_ = false;  // whether the other one holds what was sent ahead
+};
+
+}  // namespace tinymoe::inline v0_1
