@@ -128,11 +128,9 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
     const auto at = std::span(text).subspan(turn++ % 2 * static_cast<std::size_t>(tokens));
     const auto size = static_cast<std::size_t>(tokens);
     const auto started = std::chrono::steady_clock::now();
-    trainer.train_step(
-        at.first(size), at.subspan(1, size), batch, time, {.meanwhile = [&] {
-          handing.push_back(
-              std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count());
-        }});
+    trainer.begin_step(at.first(size), at.subspan(1, size), batch, time);
+    handing.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count());
+    trainer.finish_step();
   };
   // One step after another, as in a run: the host prepares a step while the device works on the last one's end.
   for (int warm = 0; warm < 2; ++warm) step();

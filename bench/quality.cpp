@@ -28,6 +28,40 @@ struct Arguments {
   int threads = 0;
 };
 
+/// Evaluates by seconds of training, where fit does so by steps: its clock stands still while it tells an observer.
+template <class TrainerType>
+class EverySeconds : public Observer {
+ public:
+  EverySeconds(TrainerType& trainer, const TokenData& validation, const Arguments& arguments)
+      : trainer_(trainer), validation_(validation), arguments_(arguments), next_(arguments.every) {}
+
+  double bits_per_byte = 0;  // of the last evaluation
+
+  void on_step(const StepReport& at, const ExpertLoads& /*loads*/) override {
+    if (arguments_.every <= 0 || at.seconds < next_ || at.fraction >= 1) return;
+    next_ += arguments_.every;
+    on_evaluation(at, trainer_.evaluate(validation_, arguments_.batch, arguments_.time));
+  }
+
+  void on_evaluation(const StepReport& at, const EvaluationReport& evaluation) override {
+    bits_per_byte = evaluation.bits_per_byte;
+    const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+    std::printf(
+        "%6.1f s  step %5td  %9td tokens  %6.0f tok/s  %.4f bits per byte  loss %.4f  load +-%.0f %%  "
+        "(wall %.1f s)\n",
+        at.seconds, at.step, at.tokens, double(at.tokens) / at.seconds, evaluation.bits_per_byte, evaluation.loss,
+        100 * evaluation.load_variation(), wall);
+    std::fflush(stdout);
+  }
+
+ private:
+  TrainerType& trainer_;
+  const TokenData& validation_;
+  const Arguments& arguments_;
+  double next_;  // seconds
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+};
+
 void run(const Arguments& arguments) {
   const TextCorpus training_text(arguments.training), validation_text(arguments.validation);
   const auto tokenizer = train_tokenizer(training_text, {.vocabulary = Arch::vocab, .threads = arguments.threads});
@@ -40,38 +74,19 @@ void run(const Arguments& arguments) {
   Model<Arch, Cpu> model(cpu, Seed{arguments.seed});
   Trainer trainer(model, AdamW{.lr = arguments.rate, .beta2 = arguments.beta2, .weight_decay = arguments.decay},
                   WarmupCosine{.warmup = arguments.warmup, .floor = arguments.floor});
-  const auto started = std::chrono::steady_clock::now();
-  const auto wall = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count(); };
-  const auto print = [&](const StepReport& at, const EvaluationReport& evaluation) {
-    std::printf(
-        "%6.1f s  step %5td  %9td tokens  %6.0f tok/s  %.4f bits per byte  loss %.4f  load +-%.0f %%  "
-        "(wall %.1f s)\n",
-        at.seconds, at.step, at.tokens, double(at.tokens) / at.seconds, evaluation.bits_per_byte, evaluation.loss,
-        100 * evaluation.load_variation(), wall());
-    std::fflush(stdout);
-  };
-  double next = arguments.every, bits_per_byte = 0;
-  FitOptions options{.batch = arguments.batch,
-                     .time = arguments.time,
-                     .minutes = arguments.minutes,
-                     .clip = arguments.clip,
-                     .seed = Seed{arguments.seed},
-                     .validation = &validation};
-  // fit evaluates by steps; here it is to be by seconds. Its clock stands still in this function.
-  options.on_step = [&](const StepReport& at) {
-    if (arguments.every <= 0 || at.seconds < next || at.fraction >= 1) return;
-    next += arguments.every;
-    print(at, trainer.evaluate(validation, arguments.batch, arguments.time));
-  };
-  options.on_evaluation = [&](const StepReport& at, const EvaluationReport& evaluation) {
-    print(at, evaluation);
-    bits_per_byte = evaluation.bits_per_byte;
-  };
+  EverySeconds observer(trainer, validation, arguments);
+  const FitOptions options{.batch = arguments.batch,
+                           .time = arguments.time,
+                           .minutes = arguments.minutes,
+                           .clip = arguments.clip,
+                           .seed = Seed{arguments.seed},
+                           .validation = &validation,
+                           .observers = {&observer}};
   const StepReport last = trainer.fit(training, options);
 
   char figure[64];
   std::snprintf(figure, sizeof figure, "bits per byte after %g min of training", arguments.minutes);
-  bench::print_time_row(figure, bits_per_byte, "bits", 0, 4);
+  bench::print_time_row(figure, observer.bits_per_byte, "bits", 0, 4);
   bench::print_row("training of the story model", double(last.tokens) / last.seconds, "tok/s", 0, 0);
 }
 

@@ -20,9 +20,6 @@ using tinymoe::Index;
 /// An optimizer, for whichever backend.
 using AnyRule = std::variant<tinymoe::AdamW, tinymoe::Lion, tinymoe::Muon>;
 
-/// For each mixture, the pairs that each of its experts got.
-using Loads = std::vector<std::vector<Index>>;
-
 /// How a model is trained, whichever it is.
 struct TrainRun {
   tinymoe::Settings settings;
@@ -30,7 +27,6 @@ struct TrainRun {
   tinymoe::AnySchedule schedule;
   const tinymoe::TokenData* training;
   tinymoe::FitOptions options;
-  std::function<void(const tinymoe::StepReport&, const Loads&)> on_step = {};
   std::filesystem::path resume = {};   // the checkpoint to go on from; empty: none
   std::filesystem::path weights = {};  // the checkpoint whose weights a new run starts with; empty: random ones
 };

@@ -31,11 +31,7 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
     trainer.resume(run.resume);
     std::printf("going on from %s, step %td\n", run.resume.c_str(), trainer.step());
   }
-  FitOptions options = run.options;
-  options.on_step = [&](const StepReport& at) {
-    if (run.on_step) run.on_step(at, trainer.loads());
-  };
-  return trainer.fit(*run.training, options);
+  return trainer.fit(*run.training, run.options);
 }
 
 /// Seconds that f() takes.

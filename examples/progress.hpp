@@ -4,9 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <string>
-#include <vector>
-
-#include "programs.hpp"
+#include <tinymoe/train/observer.hpp>
 
 #include <unistd.h>
 
@@ -21,9 +19,9 @@ inline std::string clock_time(double seconds) {
 }
 
 /// One line that is written over on a terminal, and now and then a new one elsewhere.
-class Progress {
+class Progress : public tinymoe::Observer {
  public:
-  void show(const tinymoe::StepReport& at, const Loads& loads) {
+  void on_step(const tinymoe::StepReport& at, const tinymoe::ExpertLoads& loads) override {
     if (at.skipped) return show_skipped(at);
     smooth_ = smooth_ == 0 ? at.loss : 0.95 * smooth_ + 0.05 * at.loss;
     speed_ = speed_ == 0 ? at.tokens_per_second : 0.95 * speed_ + 0.05 * at.tokens_per_second;
@@ -36,20 +34,22 @@ class Progress {
     open_ = terminal_;
   }
 
-  void show(const tinymoe::StepReport& at, const tinymoe::EvaluationReport& evaluation) {
+  void on_evaluation(const tinymoe::StepReport& at, const tinymoe::EvaluationReport& evaluation) override {
     end();
     std::printf("validation after step %td: loss %.4f, %.4f bits per byte%s\n", at.step, evaluation.loss,
                 evaluation.bits_per_byte, usage(evaluation.load_variation(), evaluation.loads).c_str());
     std::fflush(stdout);
   }
 
+  void on_end(const tinymoe::StepReport& /*last*/, const tinymoe::EndReport& /*end*/) override { end(); }
+
+ private:
   /// Ends the line, so that others can follow.
   void end() {
     if (open_) std::printf("\n");
     open_ = false;
   }
 
- private:
   /// A line of its own: in a run that goes well there are some at its beginning, and then one in thousands of steps.
   void show_skipped(const tinymoe::StepReport& at) {
     end();
@@ -60,7 +60,7 @@ class Progress {
 
   /// How evenly experts are used: the deviation of their loads, and the least and the most used one of all mixtures,
   /// in shares of what each would have if all were used alike. A model without experts has nothing to say.
-  static std::string usage(double variation, const Loads& loads) {
+  static std::string usage(double variation, const tinymoe::ExpertLoads& loads) {
     if (loads.empty()) return "";
     double least = 1e9, most = 0;
     for (const auto& mixture : loads) {

@@ -37,6 +37,12 @@ struct Result {
   EvaluationReport evaluation;
 };
 
+/// Keeps the last evaluation.
+struct LastEvaluation : Observer {
+  EvaluationReport report;
+  void on_evaluation(const StepReport& /*last*/, const EvaluationReport& evaluation) override { report = evaluation; }
+};
+
 std::vector<std::string> names() {
   std::vector<std::string> all;
   std::apply([&](auto... variant) { (all.emplace_back(variant.name), ...); }, examples::variants);
@@ -86,7 +92,7 @@ class Table {
 
 template <class Arch>
 Result train(const Arguments& arguments, examples::Device& device, const examples::Stories& stories) {
-  Result result{.cost = count<Arch>(), .last = {}, .evaluation = {}};
+  LastEvaluation evaluation;
   examples::TrainRun run{.settings = {},
                          .optimizer = AdamW{.lr = arguments.rate},
                          .schedule = WarmupCosine{.warmup = arguments.warmup, .floor = 0.02},
@@ -95,13 +101,11 @@ Result train(const Arguments& arguments, examples::Device& device, const example
                                      .steps = arguments.steps,
                                      .minutes = arguments.minutes,
                                      .seed = Seed{arguments.seed},
-                                     .validation = &stories.validation}};
-  run.options.on_evaluation = [&](const StepReport&, const EvaluationReport& evaluation) {
-    result.evaluation = evaluation;
-  };
-  result.last =
+                                     .validation = &stories.validation,
+                                     .observers = {&evaluation}}};
+  const StepReport last =
       examples::on<Arch>(device, [&](auto& backend) -> StepReport { return examples::train<Arch>(backend, run); });
-  return result;
+  return {.cost = count<Arch>(), .last = last, .evaluation = evaluation.report};
 }
 
 void sweep(const Arguments& arguments) {

@@ -174,7 +174,7 @@ void take_up(Arguments& a, const path& checkpoint) {
 
 /// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh; experts count from
 /// 0, mixtures from 1. Without loads, as of a dense model, those of an old run are removed.
-void write_loads(const path& metrics, const examples::Loads& loads) {
+void write_loads(const path& metrics, const ExpertLoads& loads) {
   const path file = beside(path(metrics).replace_extension(), "-loads.csv");
   if (loads.empty()) {
     std::error_code ignored;
@@ -192,6 +192,26 @@ void write_loads(const path& metrics, const examples::Loads& loads) {
   }
   if (!out.flush()) fail<FileError>(file.string(), ": cannot be written");
 }
+
+/// The files that belong to a run and that `fit` knows nothing of.
+class RunFiles : public Observer {
+ public:
+  RunFiles(path out, path metrics, bool replaces)
+      : out_(std::move(out)), metrics_(std::move(metrics)), replaces_(replaces) {}
+
+  void on_step(const StepReport& /*report*/, const ExpertLoads& /*loads*/) override {
+    if (!std::exchange(replaces_, false)) return;  // what is replaced goes, but not before the run has begun
+    remove_best(out_);
+    write_loads(metrics_, {});
+  }
+  void on_evaluation(const StepReport& /*last*/, const EvaluationReport& evaluation) override {
+    write_loads(metrics_, evaluation.loads);
+  }
+
+ private:
+  path out_, metrics_;
+  bool replaces_;
+};
 
 template <class Arch>
 void train(const Arguments& arguments) {
@@ -232,19 +252,9 @@ void train(const Arguments& arguments) {
                          .weights = arguments.from};
   auto& options = run.options;
   if (options.metrics.empty()) options.metrics = beside(arguments.out, ".csv");
+  RunFiles files(arguments.out, options.metrics, arguments.overwrite && !arguments.resume);
   examples::Progress progress;
-  bool replaces = arguments.overwrite && !arguments.resume;
-  run.on_step = [&](const StepReport& at, const examples::Loads& loads) {
-    if (std::exchange(replaces, false)) {  // not before the run has begun
-      remove_best(arguments.out);
-      write_loads(options.metrics, {});
-    }
-    progress.show(at, loads);
-  };
-  options.on_evaluation = [&](const StepReport& at, const EvaluationReport& evaluation) {
-    progress.show(at, evaluation);
-    write_loads(options.metrics, evaluation.loads);
-  };
+  options.observers = {&files, &progress};
   options.stop = [] { return interrupted != 0; };
   // The first signal ends the run with a checkpoint, a second one at once.
   struct sigaction action {};
@@ -254,7 +264,6 @@ void train(const Arguments& arguments) {
   sigaction(SIGTERM, &action, nullptr);
   const StepReport last =
       examples::on<Arch>(device, [&](auto& backend) -> StepReport { return examples::train<Arch>(backend, run); });
-  progress.end();
   if (interrupted != 0) std::printf("interrupted; --resume goes on from step %td\n", last.step);
   std::printf("trained on %td tokens in %s; checkpoint: %s", last.tokens, examples::clock_time(last.seconds).c_str(),
               options.checkpoint.c_str());

@@ -254,8 +254,8 @@ TEST_CASE("Gradients that no scale makes finite end the run and leave the weight
     ++reports, spoil();
   });
   check_message<TrainingError>(
-      [&] { trainer.fit(tiny_data(), {.batch = 1, .time = 16, .steps = 3, .observers = {&watch}}); },
-      "step 1", "not finite in float16", "none yet");
+      [&] { trainer.fit(tiny_data(), {.batch = 1, .time = 16, .steps = 3, .observers = {&watch}}); }, "step 1",
+      "not finite in float16", "none yet");
   CHECK(reports == 16);  // 65536 … 2; at 1 it is an error
   CHECK(trainer.step() == 0);
   CHECK(same_bits(weights_of(model), before));

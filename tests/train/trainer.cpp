@@ -212,12 +212,9 @@ TEST_CASE("A run ends by steps, by minutes and when it is told to", "[trainer]")
       CHECK((at.step == 3 || at.step == 6 || at.step == 7));
       ++evaluations;
     };
-    const auto report = trainer.fit(tiny_data(), {.batch = 1,
-                                                  .time = 8,
-                                                  .steps = 7,
-                                                  .evaluate_every = 3,
-                                                  .validation = &tiny_data(),
-                                                  .observers = {&watch}});
+    const auto report = trainer.fit(
+        tiny_data(),
+        {.batch = 1, .time = 8, .steps = 7, .evaluate_every = 3, .validation = &tiny_data(), .observers = {&watch}});
     CHECK(report.step == 7);
     CHECK(report.tokens == 56);
     CHECK(report.fraction == 1);

@@ -1,0 +1,289 @@
+// Several ranks that train one model, each in a thread of its own: they take the steps of one that has all their
+// micro-batches.
+
+#include <barrier>
+#include <memory>
+#include <thread>
+
+#include "files/bytes.hpp"
+#include "support/catch.hpp"
+#include "tinymoe/text/batches.hpp"
+#include "tinymoe/text/padded_batches.hpp"
+#include "tinymoe/train/trainer.hpp"
+#include "train/callbacks.hpp"
+#include "train/tiny.hpp"
+
+using namespace tinymoe_test;
+
+namespace {
+
+/// Ranks that share memory. Each sum is made by all, in the order of the ranks, so that all have the same bits.
+class Threads {
+ public:
+  explicit Threads(Index size) : shared_(std::make_shared<Shared>(size)) {}
+
+  Threads of(Index rank) const {
+    Threads one = *this;
+    one.rank_ = rank;
+    return one;
+  }
+  Index rank() const { return rank_; }
+  Index size() const { return std::ssize(shared_->given); }
+
+  template <class B>
+  void sum(B& backend, View<typename B::Master> row) {
+    std::vector<typename B::Master> host(static_cast<std::size_t>(row.cols));
+    backend.copy_to_host(host.data(), row.data, host.size() * sizeof(host[0]));
+    std::vector<double> numbers(host.begin(), host.end());
+    sum(std::span<double>(numbers));
+    std::transform(numbers.begin(), numbers.end(), host.begin(),
+                   [](double number) { return static_cast<typename B::Master>(number); });
+    backend.copy_to_device(row.data, host.data(), host.size() * sizeof(host[0]));
+  }
+  void sum(std::span<double> numbers) {
+    shared_->given[static_cast<std::size_t>(rank_)].assign(numbers.begin(), numbers.end());
+    shared_->barrier.arrive_and_wait();
+    for (std::size_t i = 0; i < numbers.size(); ++i) {
+      numbers[i] = 0;
+      for (const auto& given : shared_->given) numbers[i] += given.at(i);
+    }
+    shared_->barrier.arrive_and_wait();
+  }
+
+ private:
+  struct Shared {
+    explicit Shared(Index size) : barrier(size), given(static_cast<std::size_t>(size)) {}
+    std::barrier<> barrier;
+    std::vector<std::vector<double>> given;
+  };
+
+  std::shared_ptr<Shared> shared_;
+  Index rank_ = 0;
+};
+static_assert(Communicator<Threads>);
+
+/// f(communicator) on so many threads.
+template <class F>
+void on_ranks(Index size, F&& f) {
+  const Threads all(size);
+  std::vector<std::thread> threads;
+  std::vector<std::exception_ptr> errors(static_cast<std::size_t>(size));
+  for (Index rank = 0; rank < size; ++rank) {
+    threads.emplace_back([&, rank] {
+      try {
+        f(all.of(rank));
+      } catch (...) {
+        errors[static_cast<std::size_t>(rank)] = std::current_exception();
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const auto& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+/// What a run tells and leaves.
+struct Told {
+  std::vector<StepReport> steps;
+  std::vector<ExpertLoads> loads;
+  std::vector<double> validation;
+  std::vector<Index> checkpoints;
+  std::vector<float> weights;
+};
+
+struct Watch : Observer {
+  explicit Watch(Told& to) : told(to) {}
+  Told& told;
+  void on_step(const StepReport& report, const ExpertLoads& loads) override {
+    told.steps.push_back(report), told.loads.push_back(loads);
+  }
+  void on_evaluation(const StepReport&, const EvaluationReport& evaluation) override {
+    told.validation.push_back(evaluation.loss);
+  }
+  void on_checkpoint(const StepReport& last, const CheckpointReport&) override {
+    told.checkpoints.push_back(last.step);
+  }
+};
+
+template <class C>
+Told fit(FitOptions options, const C& communicator, const std::filesystem::path& from = {}, Index stop = 1 << 30) {
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{5}, {.dropout = 0.1});  // the random numbers of each micro-batch are its own
+  Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 2}, communicator);
+  if (!from.empty()) trainer.resume(from);
+  Told told;
+  Watch watch(told);
+  options.observers = {&watch};
+  options.stop = [&, rank = Index{communicator.rank()}] { return rank == 0 && trainer.step() == stop; };
+  trainer.fit(tiny_data(), options);
+  told.weights = weights_of(model);
+  return told;
+}
+
+/// The same on each of two ranks.
+std::vector<Told> fit_on_two(const FitOptions& options, const std::filesystem::path& from = {}, Index stop = 1 << 30) {
+  std::vector<Told> told(2);
+  on_ranks(2, [&](const Threads& communicator) {
+    told[static_cast<std::size_t>(communicator.rank())] = fit(options, communicator, from, stop);
+  });
+  return told;
+}
+
+void check_near(const Told& found, const Told& expected) {
+  REQUIRE(found.steps.size() == expected.steps.size());
+  for (std::size_t i = 0; i < found.steps.size(); ++i) {
+    const auto &a = found.steps[i], &b = expected.steps[i];
+    INFO("step " << i + 1);
+    CHECK(a.step == b.step);
+    CHECK(a.tokens == b.tokens);
+    CHECK(a.loss == Approx(b.loss).epsilon(1e-5));
+    CHECK(a.balance_loss == Approx(b.balance_loss).epsilon(1e-5));
+    CHECK(a.z_loss == Approx(b.z_loss).epsilon(1e-5));
+    CHECK(a.gradient_norm == Approx(b.gradient_norm).epsilon(1e-4));
+    CHECK(a.learning_rate == b.learning_rate);
+  }
+  REQUIRE(found.validation.size() == expected.validation.size());
+  for (std::size_t i = 0; i < found.validation.size(); ++i) {
+    CHECK(found.validation[i] == Approx(expected.validation[i]).epsilon(1e-5));
+  }
+  CHECK(greatest_difference(found.weights, expected.weights) < 2e-4);
+}
+
+FitOptions options_for(Index accumulation, Batching batching) {
+  return {.batch = 2,
+          .time = 16,
+          .batching = batching,
+          .accumulation = accumulation,
+          .steps = 5,
+          .clip = 0.5,
+          .average = 0.5,
+          .seed = Seed{3},
+          .evaluate_every = 2,
+          .validation = &tiny_data(),
+          .tokenizer = &tiny_tokenizer()};
+}
+
+}  // namespace
+
+TEST_CASE("Two ranks take the steps of one with twice the micro-batches", "[ranks]") {
+  for (const Batching batching : {Batching::packed, Batching::padded}) {
+    for (const Index accumulation : {1, 3}) {
+      INFO("padded " << (batching == Batching::padded) << ", accumulation " << accumulation);
+      const auto expected = fit(options_for(2 * accumulation, batching), Alone());
+      const auto found = fit_on_two(options_for(accumulation, batching));
+      for (const auto& one : found) {
+        check_near(one, expected);
+        CHECK(one.loads[0] == expected.loads[0]);  // before rounding can have moved a choice
+        CHECK(one.steps.back().loss == found[0].steps.back().loss);
+        CHECK(one.steps.back().seconds == found[0].steps.back().seconds);  // rank 0's clock is that of all
+      }
+      CHECK(same_bits(found[0].weights, found[1].weights));
+    }
+  }
+}
+
+TEST_CASE("Ranks read each window once, in the order of one", "[ranks]") {
+  Cpu backend(1);
+  const Batches all(tiny_data(), 2, 16, Seed{3});
+  const auto feed = [&](Index rank) {
+    return BatchFeed<Cpu>(backend, tiny_data(),
+                          {.batch = 2, .time = 16, .micro_batches = 2, .seed = Seed{3}, .rank = rank, .ranks = 3});
+  };
+  std::vector<Token> inputs(32), targets(32);
+  for (Index rank = 0; rank < 3; ++rank) {
+    auto its = feed(rank);
+    for (Index step = 0; step < 4; ++step) {
+      const auto batch = its.next(step);
+      for (Index i = 0; i < 2; ++i) {
+        all.fill((step * 2 + i) * 3 + rank, inputs, targets);
+        CHECK(std::ranges::equal(batch.inputs.subspan(static_cast<std::size_t>(32 * i), 32), inputs));
+        CHECK(std::ranges::equal(batch.targets.subspan(static_cast<std::size_t>(32 * i), 32), targets));
+      }
+    }
+  }
+}
+
+TEST_CASE("Ranks save one checkpoint, which another number of ranks goes on from", "[ranks]") {
+  const TemporaryFolder root;
+  auto two = options_for(1, Batching::packed), one = options_for(2, Batching::packed);
+  two.checkpoint = one.checkpoint = root / "run";
+  two.metrics = one.metrics = root / "run.csv";
+  auto alone = one;
+  alone.checkpoint = root / "alone", alone.metrics.clear();
+  const auto expected = fit(alone, Alone());
+  const auto stopped = fit_on_two(two, {}, 3);  // rank 0 alone is asked to stop
+  CHECK(stopped[0].steps.size() == 3);
+  CHECK(stopped[1].steps.size() == 3);
+  CHECK(stopped[0].checkpoints == std::vector<Index>{3});
+  CHECK(stopped[1].checkpoints.empty());
+  const auto resumed = fit(one, Alone(), root / "run");
+  REQUIRE(resumed.steps.size() == 2);
+  CHECK(resumed.steps.back().loss == Approx(expected.steps.back().loss).epsilon(1e-5));
+  CHECK(greatest_difference(resumed.weights, expected.weights) < 2e-4);
+  const auto rows = read_bytes(root / "run.csv");
+  CHECK(std::count(rows.begin(), rows.end(), '\n') == 1 + 5 + 3);  // no row is there twice
+  // Another number of micro-batches in all is another order.
+  two.accumulation = 2;
+  two.steps = 7;
+  CHECK_THROWS_AS(fit_on_two(two, root / "run"), MismatchError);
+}
+
+TEST_CASE("A step by hand may have other numbers of tokens on each rank", "[ranks]") {
+  const auto tokens = random_tokens(96, 260);
+  auto targets = random_tokens(96, 260, 2);
+  for (std::size_t i = 0; i < 20; ++i) targets[i] = -1;  // rank 0 scores fewer of its own
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{5});
+  Trainer trainer(model);
+  const auto expected = trainer.train_step(tokens, targets, 2, 16);
+  on_ranks(2, [&](const Threads& communicator) {
+    Cpu own(1);
+    Model<Tiny, Cpu> copy(own, Seed{5});
+    Trainer part(copy, AdamW{}, Constant{}, communicator);
+    // One micro-batch, and two.
+    const auto of = [&](const auto& all) {
+      return communicator.rank() == 0 ? std::span(all).first(32) : std::span(all).subspan(32);
+    };
+    const auto report = part.train_step(of(tokens), of(targets), 2, 16);
+    if (communicator.rank() != 0) return;
+    CHECK(report.loss == Approx(expected.loss).epsilon(1e-6));
+    CHECK(report.balance_loss == Approx(expected.balance_loss).epsilon(1e-5));
+    CHECK(report.gradient_norm == Approx(expected.gradient_norm).epsilon(1e-5));
+    CHECK(report.tokens == 96);
+    CHECK(part.loads() == trainer.loads());
+    CHECK(greatest_difference(weights_of(copy), weights_of(model)) < 1e-5);
+  });
+}
+
+TEST_CASE("What is not finite on one rank is an error on all, and no weight has moved", "[ranks]") {
+  const auto tokens = random_tokens(32, 260);
+  std::vector<std::string> messages(2);
+  on_ranks(2, [&](const Threads& communicator) {
+    Cpu backend(1);
+    Model<Tiny, Cpu> model(backend, Seed{5});
+    Trainer trainer(model, AdamW{}, Constant{}, communicator);
+    const auto before = weights_of(model);
+    if (communicator.rank() == 1) trainer.gradients().data[3] = std::numeric_limits<float>::infinity();
+    try {
+      trainer.train_step(tokens, tokens, 2, 16);
+    } catch (const TrainingError& error) {
+      messages[static_cast<std::size_t>(communicator.rank())] = error.what();
+    }
+    if (!same_bits(weights_of(model), before)) messages[0] = "moved";
+    trainer.train_step(tokens, tokens, 2, 16);  // and they go on
+  });
+  CHECK(messages[0].find("gradients' norm") != std::string::npos);
+  CHECK(messages[1] == messages[0]);
+}
+
+TEST_CASE("A router that moves by itself is refused on several ranks", "[ranks]") {
+  using Balanced =
+      Transformer<Vocab<260>, Context<16>, Width<16>,
+                  Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>>, Router<4, 2, SigmoidScores, BalanceBias>,
+                                     Expert<SwiGlu, Hidden<24>>>>>;
+  Cpu backend(1);
+  Model<Balanced, Cpu> model(backend, Seed{5});
+  check_message<OptionError>([&] { Trainer(model, AdamW{}, Constant{}, Threads(2)); }, "router", "several");
+  CHECK_NOTHROW(Trainer(model, AdamW{}, Constant{}, Threads(1)));
+}
