@@ -30,14 +30,14 @@ TEST_CASE("A feed gives each step its micro-batches, on the host and on the back
     Lagging backend;
     BatchFeed<Lagging> feed(backend, tiny_data(),
                             {.batch = 3,
-                             .time = 8,
+                             .time = 32,
                              .micro_batches = 2,
                              .batching = batching,
                              .end_of_story = tiny_tokenizer().end_of_story(),
                              .seed = Seed{4}});
-    const Batches packed(tiny_data(), 3, 8, Seed{4});
-    const PaddedBatches padded(tiny_data(), tiny_tokenizer().end_of_story(), 3, 8, Seed{4});
-    std::vector<Token> inputs(24), targets(24);
+    const Batches packed(tiny_data(), 3, 32, Seed{4});
+    const PaddedBatches padded(tiny_data(), tiny_tokenizer().end_of_story(), 3, 32, Seed{4});
+    std::vector<Token> inputs(96), targets(96);
     // In order, the same again, one that was prefetched, and one that was not although another was.
     for (const Index step : {0, 1, 1, 2, 7, 3}) {
       if (step == 2 || step == 7) feed.prefetch(2);
@@ -47,8 +47,8 @@ TEST_CASE("A feed gives each step its micro-batches, on the host and on the back
       for (Index i = 0; i < 2; ++i) {
         const Index number = step * 2 + i;
         batching == Batching::packed ? packed.fill(number, inputs, targets) : padded.fill(number, inputs, targets);
-        CHECK(part(batch.inputs, i, 24) == inputs);
-        CHECK(part(batch.targets, i, 24) == targets);
+        CHECK(part(batch.inputs, i, 96) == inputs);
+        CHECK(part(batch.targets, i, 96) == targets);
         const auto there = batch.micro_batch(i);
         CHECK(on_host(backend, there.inputs) == inputs);
         CHECK(on_host(backend, there.targets) == targets);

@@ -52,7 +52,7 @@ TEST_CASE("The scale halves where gradients overflow and doubles after good step
   for (int i = 0; i < 12; ++i) {
     for (Index j = 0; j < LossScale::patience; ++j) scale.succeed();
   }
-  CHECK(scale.value == LossScale::greatest);
+  CHECK(scale.value == LossScale::max_value);
   for (int i = 0; i < 24; ++i) scale.shrink(7);
   CHECK(scale.value == 1);
   CHECK(scale.valid());

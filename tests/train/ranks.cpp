@@ -109,7 +109,7 @@ struct Watch : Observer {
 template <class C>
 Told fit(FitOptions options, const C& communicator, const std::filesystem::path& from = {}, Index stop = 1 << 30) {
   Cpu backend(1);
-  Model<Tiny, Cpu> model(backend, Seed{5}, {.dropout = 0.1});  // the random numbers of each micro-batch are its own
+  Model<Tiny, Cpu> model(backend, Seed{5}, {setting::dropout = 0.1});  // the random numbers of each micro-batch are its own
   Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 2}, communicator);
   if (!from.empty()) trainer.resume(from);
   Told told;

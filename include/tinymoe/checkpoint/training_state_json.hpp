@@ -83,7 +83,7 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
                     state.averages, " averages");
   }
   if (!state.loss_scale.valid()) {
-    fail<FileError>(name, ": \"loss_scale\": expected a power of two from 1 to ", LossScale::greatest,
+    fail<FileError>(name, ": \"loss_scale\": expected a power of two from 1 to ", LossScale::max_value,
                     " and fewer than ", LossScale::patience, " steps, found ", state.loss_scale.value, " after ",
                     state.loss_scale.good_steps);
   }

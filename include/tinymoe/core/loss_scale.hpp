@@ -18,11 +18,11 @@ namespace tinymoe::inline v0_1 {
 template <class Scalar>
 inline constexpr bool needs_loss_scale = std::is_same_v<Scalar, float16>;
 
-/// The factor of the loss, always a power of two, so that to divide by it is exact. It is as great as gradients that
-/// stay finite allow: where one does not, the step is not taken and the factor halves; after `patience` steps that were
+/// The factor of the loss, always a power of two, so that to divide by it is exact. It is as large as gradients allow
+/// that stay finite: where one overflows, the step is not taken and the factor halves; after `patience` steps that were
 /// taken it doubles. The start, the patience and the factors are those of PyTorch's GradScaler.
 struct LossScale {
-  static constexpr double start = 65536, greatest = 16777216;  // 2^16, 2^24
+  static constexpr double start = 65536, max_value = 16777216;  // 2^16, 2^24
   static constexpr Index patience = 2000;
 
   double value = start;
@@ -32,7 +32,7 @@ struct LossScale {
   void succeed() {
     if (++good_steps < patience) return;
     good_steps = 0;
-    value = std::min(2 * value, greatest);
+    value = std::min(2 * value, max_value);
   }
 
   /// After step number `step`, whose gradients were not finite. Throws TrainingError where the factor is 1 already:
@@ -50,7 +50,7 @@ struct LossScale {
   /// Whether a run can have come to it.
   bool valid() const {
     int exponent = 0;
-    return value >= 1 && value <= greatest && std::frexp(value, &exponent) == 0.5 && good_steps >= 0 &&
+    return value >= 1 && value <= max_value && std::frexp(value, &exponent) == 0.5 && good_steps >= 0 &&
            good_steps < patience;
   }
 };

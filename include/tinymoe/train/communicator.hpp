@@ -21,9 +21,9 @@ namespace tinymoe::inline v0_1 {
 /// A rank that throws calls no more: a communicator whose others would wait for it must end them, as MPI_Abort does.
 template <class C, class B = detail::DeclaredBackend>
 concept Communicator = std::copyable<C> &&
-    requires(C& communicator, B& backend, View<typename B::Master> row, std::span<double> numbers) {
-  { communicator.rank() } -> std::convertible_to<Index>;
-  { communicator.size() } -> std::convertible_to<Index>;
+    requires(C& communicator, const C& same, B& backend, View<typename B::Master> row, std::span<double> numbers) {
+  { same.rank() } -> std::convertible_to<Index>;
+  { same.size() } -> std::convertible_to<Index>;
   // On the backend, in order with its operations before and after: row[i] = Σ over the ranks of their row[i].
   communicator.sum(backend, row);
   // The same for a few numbers of the host; returns when they are there.

@@ -26,7 +26,7 @@ struct FitOptions {
   bool recompute = false;                // blocks are computed again in backward: less memory, one more forward pass
   Index steps = 0;
   double minutes = 0;
-  double clip = 1;     // greatest norm of the gradients; 0: none
+  double clip = 1;     // max norm of the gradients; 0: none
   double average = 0;  // decay of a moving average of the weights, 0.999 for example, which is then evaluated; 0: none
   Seed seed = {};      // of the order of the data, and of dropout and noise
 

@@ -77,8 +77,9 @@ struct MuonPolynomial {
   TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
     const T* from = gram.row(row);
     T* to = square.row(row);
-    const M a = this->a, b = this->b, c = this->c;
-    group.each(gram.cols, [=](Index i) { to[i] = T(b * M(from[i]) + c * M(to[i]) + (i == row ? a : M(0))); });
+    const M constant = a, linear = b, quadratic = c;
+    group.each(gram.cols,
+               [=](Index i) { to[i] = T(linear * M(from[i]) + quadratic * M(to[i]) + (i == row ? constant : M(0))); });
   }
 };
 

@@ -9,9 +9,9 @@
 #include <span>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/tensor.hpp"
-#include "tinymoe/backend/capabilities.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -10,6 +10,7 @@
 /// back, once, what the step reports (it is added up there: tally.hpp), and changes the weights. Between them the host
 /// can prepare the next batch.
 ///
+/// The header is longer than most because it is one class, the whole of what a program or a loop of its own asks for.
 /// Passes (passes.hpp) run the model forward and backward, a Communicator (communicator.hpp) sums over the processes,
 /// Update (update.hpp) changes the weights, WeightAverage (average.hpp) follows them, TrainingState
 /// (checkpoint/training_state.hpp) is what a checkpoint remembers, and Run (fit.hpp) is the loop.
@@ -55,7 +56,7 @@ namespace tinymoe::inline v0_1 {
 
 /// What a single step is told besides its tokens.
 struct StepOptions {
-  double clip = 1;         // greatest norm of the gradients; 0: none
+  double clip = 1;         // max norm of the gradients; 0: none
   double fraction = 0;     // of the run's budget that is spent, for the schedule
   Seed seed = {};          // of dropout and noise
   bool recompute = false;  // blocks are computed again in backward
@@ -172,8 +173,7 @@ class Trainer {
       step_.pass.micro_batch = i * communicator_.size() + communicator_.rank();
       passes_.train(step_.pass, tokens.micro_batch(i), loss_scale / totals.scored, update_.gradients());
     }
-    // Here the gradients of this rank's micro-batches are complete; then they are those of all ranks.
-    communicator_.sum(model_->backend(), update_.gradient_buffer());
+    combine_gradients();
     update_.measure(options.clip, loss_scale, tally.clip());
   }
 
@@ -326,6 +326,10 @@ class Trainer {
     communicator_.sum(std::span<double>(numbers));
     return {.scored = numbers[0], .tokens = numbers[1], .micro_batches = numbers[2]};
   }
+
+  /// Between backward and the optimizer: the gradients of this rank's micro-batches are complete, and nothing of them
+  /// has been measured. From here on they are those of all ranks.
+  void combine_gradients() { communicator_.sum(model_->backend(), update_.gradient_buffer()); }
 
   /// Room for the tokens of evaluations and of steps by hand, in which nothing is known: a feed has room of its own.
   TokenSlots<BackendType>& own_slots(Index size) {

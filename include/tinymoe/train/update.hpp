@@ -31,11 +31,11 @@ class Update {
     backend.copy_to_device(chunks_.bytes(), chunks.data(), chunks.size() * sizeof(Chunk));
     squares_ = backend.allocate(chunks.size() * sizeof(Master));
     scratch_ = backend.allocate(optimizer_scratch(optimizer_, backend, tensors));
-    at_.gradients = row(0);
-    at_.moments = moments();
-    at_.chunks = {chunks_.template as<Chunk>().data, 1, std::ssize(chunks)};
-    at_.segments = tensors;
-    at_.scratch = scratch_.bytes();
+    step_.gradients = row(0);
+    step_.moments = moments();
+    step_.chunks = {chunks_.template as<Chunk>().data, 1, std::ssize(chunks)};
+    step_.segments = tensors;
+    step_.scratch = scratch_.bytes();
   }
 
   const O& optimizer() const { return optimizer_; }
@@ -55,24 +55,24 @@ class Update {
   std::size_t bytes() const { return buffers_.size() * buffers_[0].size() + scratch_.size(); }
 
   /// clip (1, 2) = the norm of the gradients, and what to multiply them by so that it is at most `limit` (0: any). They
-  /// are those of `loss_scale` times the loss, which both are freed of.
+  /// are those of `loss_scale` times the loss; both numbers are of the loss without it.
   void measure(double limit, double loss_scale, View<Master> clip) {
     auto& backend = model_->backend();
     auto* squares = squares_.template as<Master>().data;
-    const Index chunks = at_.chunks.cols;
-    backend.launch(chunks, kernels::SquaredSum<Master>{row(0).data, at_.chunks.data, squares});
+    const Index chunks = step_.chunks.cols;
+    backend.launch(chunks, kernels::SquaredSum<Master>{row(0).data, step_.chunks.data, squares});
     backend.launch(1, kernels::ClipScale<Master>{squares, chunks, limit, clip.data, loss_scale});
-    at_.clip = clip;
+    step_.clip = clip;
   }
 
   /// Step number `step`, from 0, at learning rate `rate`, with gradients that are measured: changes the weights and
   /// zeroes the gradients.
   void operator()(Index step, double rate) {
-    at_.weights = model_->masters();
-    at_.copy = ModelType::has_copy ? model_->buffer() : View<Scalar>{};
-    at_.rate = rate;
-    at_.step = step;
-    optimizer_.step(model_->backend(), at_);
+    step_.weights = model_->masters();
+    step_.copy = ModelType::has_copy ? model_->buffer() : View<Scalar>{};
+    step_.rate = rate;
+    step_.step = step;
+    optimizer_.step(model_->backend(), step_);
   }
 
   /// Zeroes the gradients of a step that is given up.
@@ -86,7 +86,7 @@ class Update {
   std::vector<Memory> buffers_;  // gradients, then moments
   Gradients gradients_;
   Memory chunks_, squares_, scratch_;
-  OptimizerStep<BackendType> at_;
+  OptimizerStep<BackendType> step_;
 };
 
 }  // namespace tinymoe::inline v0_1
