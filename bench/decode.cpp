@@ -73,7 +73,7 @@ double prefill_all_logits(const ModelType& model, const Arguments& arguments) {
   for (int repeat = 0; repeat <= arguments.repeats; ++repeat) {
     const double one = programs::seconds_of([&] {
       Arch::forward(cpu, pass, model.weights(), View<const Token>(tokens.data(), 1, pass.rows()), *saved);
-      Arch::logits(cpu, model.weights(), saved->normed, logits);
+      Arch::logits(cpu, model.weights(), saved->normed(pass.rows()), logits);
     });
     if (repeat > 0) seconds.push_back(one);
   }

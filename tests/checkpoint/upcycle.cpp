@@ -39,7 +39,7 @@ std::vector<typename B::Scalar> logits_of(const Model<Arch, B>& model, const std
   Activations<Arch, B> saved(backend, Plan::Purpose::training, pass);
   Arch::forward(backend, pass, model.weights(), View<const Token>(tokens.data(), 1, pass.rows()), *saved);
   std::vector<typename B::Scalar> logits(static_cast<std::size_t>(pass.rows() * Arch::vocab));
-  Arch::logits(backend, model.weights(), saved->normed, View(logits.data(), pass.rows(), Arch::vocab));
+  Arch::logits(backend, model.weights(), saved->normed(pass.rows()), View(logits.data(), pass.rows(), Arch::vocab));
   return logits;
 }
 

@@ -42,7 +42,7 @@ struct Decoder {
     const View<const Token> ids(tokens.data(), 1, std::ssize(tokens));
     Arch::forward_cached(backend, pass, model.weights(), ids, *activations, caches, scratch.front().view());
     DeviceMatrix<T, B> logits(backend, pass.rows(), Arch::vocab);
-    Arch::logits(backend, model.weights(), activations->normed, logits.view());
+    Arch::logits(backend, model.weights(), activations->normed(pass.rows()), logits.view());
     return logits.read();
   }
 

@@ -64,7 +64,7 @@ class ModelTrial {
   /// The logits (N, V) of what forward left.
   [[gnu::noinline]] std::vector<double> logits() {
     DeviceMatrix<T, B> result(backend, pass.rows(), Arch::vocab);
-    Arch::logits(backend, model.weights(), activations->normed, result.view());
+    Arch::logits(backend, model.weights(), activations->normed(pass.rows()), result.view());
     return result.read();
   }
 

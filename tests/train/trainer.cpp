@@ -314,7 +314,7 @@ TEST_CASE("Evaluation scores every token once, in nats and in bits per byte", "[
   for (std::size_t first = 0; first < 40; first += 5) {
     Tiny::forward(backend, pass, model.weights(), View<const Token>(tokens.data() + first, 1, 5), *saved);
     std::vector<double> logits(5 * 260);
-    Tiny::logits(backend, model.weights(), saved->normed, View<double>(logits.data(), 5, 260));
+    Tiny::logits(backend, model.weights(), saved->normed(5), View<double>(logits.data(), 5, 260));
     for (std::size_t t = 0; t < 5; ++t) {
       double sum = 0;
       for (std::size_t v = 0; v < 260; ++v) sum += std::exp(logits[t * 260 + v]);

@@ -70,7 +70,7 @@ Inspection inspect(const Model<Arch, B, W>& model, const xt::xtensor<Token, 2>& 
   backend.copy_to_device(ids.bytes(), tokens.data(), rows * sizeof(Token));
   Arch::forward(backend, pass, model.weights(), View<const Token>(ids.as<Token>().data, 1, pass.rows()), *saved);
   const View<Scalar> logits(memory.as<Scalar>().data, pass.rows(), Arch::vocab);
-  Arch::logits(backend, model.weights(), saved->normed, logits);
+  Arch::logits(backend, model.weights(), saved->normed(pass.rows()), logits);
 
   Inspection result;
   result.logits = detail::to_array<float, 3>(backend, logits, {tokens.shape(0), tokens.shape(1), vocab});

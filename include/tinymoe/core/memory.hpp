@@ -52,6 +52,23 @@ class Memory {
   Free free_ = nullptr;
 };
 
+/// Memory planned for the largest pass, (N at most, cols), of which a pass uses the first rows. It has no number of
+/// rows of its own that a layer could forget to set: whoever uses it says how many, `saved.hidden(x.rows)`.
+template <class T>
+class PerRow {
+ public:
+  constexpr PerRow() = default;
+  constexpr PerRow(View<T> largest) : largest_(largest) {}
+
+  /// Rows 0 … rows − 1; empty where nothing was planned.
+  constexpr View<T> operator()(Index rows) const {
+    return largest_.empty() ? View<T>() : largest_.middle_rows(0, rows);
+  }
+
+ private:
+  View<T> largest_;
+};
+
 /// Hands out the activations of a pass from one block.
 ///
 /// `keep` is for what backward reads: it stays until the end of the step. `scratch` lasts until the `Frame` around it

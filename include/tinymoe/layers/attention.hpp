@@ -214,14 +214,15 @@ struct Attention {
 
     template <class T, class M>
     struct Saved {
-      View<const T> x;  // (N, D), the caller's
-      View<T> qkv;      // (N, H·d + 2·G·d), q and k already turned
-      View<T> out;      // (N, H·d)
-      View<M> log_sum;  // (N, H)
-      View<T> dqkv, dout, scratch;
+      View<const T> x;    // (N, D), the caller's
+      PerRow<T> qkv;      // (N, H·d + 2·G·d), q and k already turned
+      PerRow<T> out;      // (N, H·d)
+      PerRow<M> log_sum;  // (N, H)
+      PerRow<T> dqkv, dout;
+      View<T> scratch;    // of the backend's attention
       RopeTable<M> rope;  // (T, d)
-      View<T> raw;        // (N, H·d + G·d): q and k before their norm, only with QkNorm
-      View<M> inverse;    // (N, H + G)
+      PerRow<T> raw;      // (N, H·d + G·d): q and k before their norm, only with QkNorm
+      PerRow<M> inverse;  // (N, H + G)
       View<M> partial;    // scratch of sums over tokens
 
       template <Backend B>
@@ -248,34 +249,36 @@ struct Attention {
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
       project(backend, pass, p, x, saved);
-      if constexpr (Position::rotary) rotate(backend, pass, saved.qkv, saved, M(1));
-      const auto [q, k, v] = split(saved.qkv);
-      backend.attention_forward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.scratch);
-      backend.matmul(saved.out, p.output.weights(), bias<T>(p.output_bias_), y);
+      const View<T> qkv = saved.qkv(x.rows), out = saved.out(x.rows);
+      if constexpr (Position::rotary) rotate(backend, pass, qkv, saved, M(1));
+      const auto [q, k, v] = split(qkv);
+      backend.attention_forward(shape(pass), q, k, v, out, saved.log_sum(x.rows), saved.scratch);
+      backend.matmul(out, p.output.weights(), bias<T>(p.output_bias_), y);
     }
 
     /// Overwrites dx, adds to the gradients.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
+      const View<T> out = saved.out(dy.rows), dout = saved.dout(dy.rows), dqkv = saved.dqkv(dy.rows);
       if constexpr (output_bias) rowwise::column_sum(backend, dy, gradients.output_bias_, saved.partial);
-      backend.matmul_weight(dy, saved.out, gradients.output);
-      backend.matmul_input(dy, p.output.weights(), saved.dout, Write::overwrite);
-      const auto [q, k, v] = split(saved.qkv);
-      const auto [dq, dk, dv] = split(saved.dqkv);
-      backend.attention_backward(shape(pass), q, k, v, saved.out, saved.log_sum, saved.dout, dq, dk, dv, saved.scratch);
-      if constexpr (Position::rotary) rotate(backend, pass, saved.dqkv, saved, M(-1));
+      backend.matmul_weight(dy, out, gradients.output);
+      backend.matmul_input(dy, p.output.weights(), dout, Write::overwrite);
+      const auto [q, k, v] = split(saved.qkv(dy.rows));
+      const auto [dq, dk, dv] = split(dqkv);
+      backend.attention_backward(shape(pass), q, k, v, out, saved.log_sum(dy.rows), dout, dq, dk, dv, saved.scratch);
+      if constexpr (Position::rotary) rotate(backend, pass, dqkv, saved, M(-1));
       if constexpr (qk_norm) {
-        const auto turned = saved.dqkv.middle_cols(0, query_width + key_width);
-        const View<M> partial(saved.partial.data, rowwise::chunks(turned.rows), 2 * head_dim);
-        backend.launch(partial.rows, kernels::QkNormBackward<T, M>{turned, saved.raw, p.query_gain, p.key_gain,
-                                                                   saved.inverse, heads, partial});
+        const auto turned = turning(dqkv);
+        const View<M> partial(saved.partial.data, rowwise::chunks(dy.rows), 2 * head_dim);
+        backend.launch(partial.rows, kernels::QkNormBackward<T, M>{turned, saved.raw(dy.rows), p.query_gain, p.key_gain,
+                                                                   saved.inverse(dy.rows), heads, partial});
         rowwise::column_totals(backend, partial.middle_cols(0, head_dim), gradients.query_gain);
         rowwise::column_totals(backend, partial.middle_cols(head_dim, head_dim), gradients.key_gain);
       }
-      if constexpr (qkv_bias) rowwise::column_sum(backend, saved.dqkv, flat(gradients.qkv_bias_), saved.partial);
-      backend.matmul_weight(saved.dqkv, saved.x, gradients.qkv);
-      backend.matmul_input(saved.dqkv, p.qkv.weights(), dx, Write::overwrite);
+      if constexpr (qkv_bias) rowwise::column_sum(backend, dqkv, flat(gradients.qkv_bias_), saved.partial);
+      backend.matmul_weight(dqkv, saved.x, gradients.qkv);
+      backend.matmul_input(dqkv, p.qkv.weights(), dx, Write::overwrite);
     }
 
     /// The cache's rows for a sequence: the whole context, or the window and the rest of a pass of up to `chunk`
@@ -291,18 +294,18 @@ struct Attention {
     static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
       project(backend, pass, p, x, saved);
-      const auto [q, k, v] = split(saved.qkv);
+      const View<T> qkv = saved.qkv(x.rows), out = saved.out(x.rows);
+      const auto [q, k, v] = split(qkv);
       const kernels::CacheStore<T> store{k, v, cache, RowPositions(pass)};
       if constexpr (Position::rotary) {
-        const auto turned = saved.qkv.middle_cols(0, query_width + key_width);
         const kernels::RotateIntoCache<T, M> rotate{
-            turned, store, head_dim, kernels::RopeAngle(pass.settings[setting::rope_theta], head_dim / 2)};
-        rotate_and_attend(backend, rotate, shape(pass), pass, q, cache, saved.out, probability);
+            turning(qkv), store, head_dim, kernels::RopeAngle(pass.settings[setting::rope_theta], head_dim / 2)};
+        rotate_and_attend(backend, rotate, shape(pass), pass, q, cache, out, probability);
       } else {
         backend.launch(x.rows, store);
-        cached_attention(backend, shape(pass), pass, q, cache, saved.out, probability);
+        cached_attention(backend, shape(pass), pass, q, cache, out, probability);
       }
-      backend.matmul(saved.out, p.output.weights(), bias<T>(p.output_bias_), y);
+      backend.matmul(out, p.output.weights(), bias<T>(p.output_bias_), y);
     }
 
    private:
@@ -314,6 +317,11 @@ struct Attention {
     static Split<View<T>> split(View<T> qkv) {
       return {qkv.middle_cols(0, query_width), qkv.middle_cols(query_width, key_width),
               qkv.middle_cols(query_width + key_width, key_width)};
+    }
+    /// q and k, which turn.
+    template <class T>
+    static View<T> turning(View<T> qkv) {
+      return qkv.middle_cols(0, query_width + key_width);
     }
     /// A bias as the one row that products take.
     template <class T, class Stored>
@@ -333,19 +341,17 @@ struct Attention {
     template <Backend B, class W, class T, class M>
     static void project(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       saved.x = x;
-      saved.qkv.rows = saved.out.rows = saved.dqkv.rows = saved.dout.rows = x.rows;
-      backend.matmul(x, p.qkv.weights(), bias<T>(p.qkv_bias_), saved.qkv);
+      const View<T> qkv = saved.qkv(x.rows);
+      backend.matmul(x, p.qkv.weights(), bias<T>(p.qkv_bias_), qkv);
       if constexpr (qk_norm) {
-        saved.raw.rows = saved.inverse.rows = x.rows;
-        const auto turned = saved.qkv.middle_cols(0, query_width + key_width);
-        backend.launch(x.rows, kernels::QkNormForward<T, M>{turned, saved.raw, p.query_gain, p.key_gain, saved.inverse,
-                                                            heads, pass.settings[setting::norm_epsilon]});
+        backend.launch(
+            x.rows, kernels::QkNormForward<T, M>{turning(qkv), saved.raw(x.rows), p.query_gain, p.key_gain,
+                                                 saved.inverse(x.rows), heads, pass.settings[setting::norm_epsilon]});
       }
     }
     template <Backend B, class T, class M>
     static void rotate(B& backend, const Pass& pass, Output<B> qkv, Saved<T, M>& saved, M direction) {
-      const auto turned = qkv.middle_cols(0, query_width + key_width);
-      backend.launch(qkv.rows, kernels::Rotate<T, M>{turned, saved.rope.at(backend, pass), head_dim, direction});
+      backend.launch(qkv.rows, kernels::Rotate<T, M>{turning(qkv), saved.rope.at(backend, pass), head_dim, direction});
     }
   };
 };

@@ -107,8 +107,8 @@ struct Block {
       typename NormLayer::template Saved<T, M> attention_norm, network_norm;
       typename AttentionLayer::template Saved<T, M> attention;
       typename NetworkLayer::template Saved<T, M> network;
-      View<T> normed, middle, network_normed;  // norm₁(x), h, norm₂(h): (N, D)
-      View<T> gradient, masked;                // (N, D); masked: dy after dropout
+      PerRow<T> normed, middle, network_normed;  // norm₁(x), h, norm₂(h): (N, D)
+      PerRow<T> gradient, masked;                // (N, D); masked: dy after dropout
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B& backend) {
@@ -137,8 +137,8 @@ struct Block {
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
       static_assert(detail::AttentionLayerKind<AttentionLayer>);
-      around(backend, pass, p, x, y, saved, [&](Output<B> out) {
-        AttentionLayer::forward(backend, pass, p.attention, saved.normed, out, saved.attention);
+      forward_with(backend, pass, p, x, y, saved, [&](Input<B> normed, Output<B> out) {
+        AttentionLayer::forward(backend, pass, p.attention, normed, out, saved.attention);
       });
     }
 
@@ -147,9 +147,8 @@ struct Block {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
-      around(backend, pass, p, x, y, saved, [&](Output<B> out) {
-        AttentionLayer::forward_cached(backend, pass, p.attention, saved.normed, out, saved.attention, cache,
-                                       probability);
+      forward_with(backend, pass, p, x, y, saved, [&](Input<B> normed, Output<B> out) {
+        AttentionLayer::forward_cached(backend, pass, p.attention, normed, out, saved.attention, cache, probability);
       });
     }
 
@@ -157,7 +156,7 @@ struct Block {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
-      const auto branch = saved.gradient;
+      const auto branch = saved.gradient(dy.rows);
       const auto network_dy = masked(backend, network_dropout(pass), dy, saved);
       NetworkLayer::backward(backend, pass, p.network, network_dy, branch, saved.network, gradients.network);
       norm_and_add(backend, pass, p.network_norm, branch, dy, dx, saved.network_norm, gradients.network_norm);
@@ -185,9 +184,9 @@ struct Block {
     template <Backend B, class T, class M>
     static Input<B> masked(B& backend, const Dropout& dropout, Input<B> dy, Saved<T, M>& saved) {
       if (!dropout.active()) return dy;
-      saved.masked.rows = dy.rows;
-      rowwise::dropout(backend, dropout, dy, saved.masked);
-      return saved.masked;
+      const auto masked = saved.masked(dy.rows);
+      rowwise::dropout(backend, dropout, dy, masked);
+      return masked;
     }
 
     /// dx = the gradient of what the norm took, from that of what it gave, + `beside`: at once where the norm can.
@@ -206,7 +205,7 @@ struct Block {
     template <Backend B, class W, class T, class M>
     static void add_and_norm(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       const auto dropout = attention_dropout(pass);
-      const View<T> h = saved.middle, normed = saved.network_normed;
+      const View<T> h = saved.middle(x.rows), normed = saved.network_normed(x.rows);
       if constexpr (requires {
                       NormLayer::add_and_forward(backend, pass, p.network_norm, x, h, normed, saved.network_norm);
                     }) {
@@ -219,20 +218,21 @@ struct Block {
     }
 
     template <Backend B, class W, class T, class M, class Attend>
-    static void around(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
-                       Saved<T, M>& saved, Attend&& attend) {
-      saved.normed.rows = saved.middle.rows = saved.network_normed.rows = saved.gradient.rows = x.rows;
-      NormLayer::forward(backend, pass, p.attention_norm, x, saved.normed, saved.attention_norm);
-      attend(saved.middle);
+    static void forward_with(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
+                             Saved<T, M>& saved, Attend&& attend) {
+      const View<T> normed = saved.normed(x.rows), middle = saved.middle(x.rows);
+      const View<T> network_normed = saved.network_normed(x.rows);
+      NormLayer::forward(backend, pass, p.attention_norm, x, normed, saved.attention_norm);
+      attend(normed, middle);
       add_and_norm(backend, pass, p, x, saved);
       const auto dropout = network_dropout(pass);
       if constexpr (mixture) {
         if (!dropout.active()) {
-          return NetworkLayer::forward(backend, pass, p.network, saved.network_normed, y, saved.network, saved.middle);
+          return NetworkLayer::forward(backend, pass, p.network, network_normed, y, saved.network, middle);
         }
       }
-      NetworkLayer::forward(backend, pass, p.network, saved.network_normed, y, saved.network);
-      rowwise::add_dropout(backend, dropout, saved.middle, y);
+      NetworkLayer::forward(backend, pass, p.network, network_normed, y, saved.network);
+      rowwise::add_dropout(backend, dropout, middle, y);
     }
   };
 };

@@ -195,12 +195,12 @@ struct Transformer {
 
   template <class T, class M>
   struct Saved {
-    std::array<View<T>, static_cast<std::size_t>(layers + 1)>
+    std::array<PerRow<T>, static_cast<std::size_t>(layers + 1)>
         x;  // the input of each block, and the last output: (N, D)
     typename Stack<Groups>::template Saved<T, M> blocks;
     typename NormLayer::template Saved<T, M> norm;
-    View<T> normed;    // z (N, D)
-    View<T> gradient;  // (N, D)
+    PerRow<T> normed;    // z (N, D)
+    PerRow<T> gradient;  // (N, D)
     HeadScratch<T, M> head;
     typename EmbeddingLayer::Saved embedding;
     View<M> losses;  // (1, N)
@@ -233,7 +233,8 @@ struct Transformer {
                       Saved<T, M>& saved) {
     run(backend, pass, p, tokens, saved,
         [&](auto layer, const Pass& here, const auto& parameters, auto& block, Index i) {
-          decltype(layer)::type::forward(backend, here, parameters, saved.x[at(i)], saved.x[at(i + 1)], block);
+          decltype(layer)::type::forward(backend, here, parameters, saved.x[at(i)](pass.rows()),
+                                         saved.x[at(i + 1)](pass.rows()), block);
         });
   }
 
@@ -246,8 +247,8 @@ struct Transformer {
     decoding.losses = false;
     run(backend, decoding, p, tokens, saved,
         [&](auto layer, const Pass& here, const auto& parameters, auto& block, Index i) {
-          decltype(layer)::type::forward_cached(backend, here, parameters, saved.x[at(i)], saved.x[at(i + 1)], block,
-                                                caches[at(i)], probability);
+          decltype(layer)::type::forward_cached(backend, here, parameters, saved.x[at(i)](pass.rows()),
+                                                saved.x[at(i + 1)](pass.rows()), block, caches[at(i)], probability);
         });
   }
 
@@ -260,16 +261,17 @@ struct Transformer {
   /// saved.losses = each token's cross-entropy in nats; forward comes first.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
   static void loss(B& backend, const Parameters<W>& p, View<const Token> targets, Saved<T, M>& saved) {
-    head_loss(backend, p.head_matrix().weights(), p.bias, saved.normed, targets, saved.losses, saved.head);
+    head_loss(backend, p.head_matrix().weights(), p.bias, saved.normed(targets.cols), targets, saved.losses,
+              saved.head);
   }
 
   /// The losses, and the gradients of `scale` · Σ losses + the weighted router losses, added to `gradients`.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
   static void loss_and_backward(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens,
                                 View<const Token> targets, double scale, Saved<T, M>& saved, Parameters<M>& gradients) {
-    const auto dx = saved.gradient;
-    head_loss_and_gradient(backend, p.head_matrix().weights(), p.bias, saved.normed, targets, scale, saved.losses, dx,
-                           gradients.head_matrix(), gradients.bias, saved.head);
+    const auto dx = saved.gradient(pass.rows());
+    head_loss_and_gradient(backend, p.head_matrix().weights(), p.bias, saved.normed(pass.rows()), targets, scale,
+                           saved.losses, dx, gradients.head_matrix(), gradients.bias, saved.head);
     NormLayer::backward(backend, pass, p.norm, dx, dx, saved.norm, gradients.norm);
     for_each_block_backwards([&](auto group, Index i, Index number) {
       auto& block = std::get<group>(saved.blocks)[at(i)];
@@ -278,7 +280,8 @@ struct Transformer {
       here.layer = number;
       if (pass.recompute && number + 1 < layers) {  // the last block's activations are still there
         here.recomputed = true;
-        BlockLayer<group>::forward(backend, here, parameters, saved.x[at(number)], saved.x[at(number + 1)], block);
+        BlockLayer<group>::forward(backend, here, parameters, saved.x[at(number)](pass.rows()),
+                                   saved.x[at(number + 1)](pass.rows()), block);
       }
       BlockLayer<group>::backward(backend, here, parameters, dx, dx, block, std::get<group>(gradients.layers)[at(i)]);
     });
@@ -359,11 +362,10 @@ struct Transformer {
   template <Backend B, class W, class T, class M, class Run>
   static void run(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens, Saved<T, M>& saved,
                   Run&& run_block) {
-    for (auto& activations : saved.x) activations.rows = pass.rows();
-    saved.normed.rows = saved.gradient.rows = pass.rows();
-    EmbeddingLayer::forward(backend, pass, p.embedding, tokens, saved.x[0]);
+    const View<T> first = saved.x[0](pass.rows());
+    EmbeddingLayer::forward(backend, pass, p.embedding, tokens, first);
     if (const auto dropout = embedding_dropout(pass); dropout.active()) {
-      rowwise::dropout(backend, dropout, saved.x[0], saved.x[0]);
+      rowwise::dropout(backend, dropout, first, first);
     }
     for_each_layer([&](auto group, Index i, Index number) {
       Pass here = pass;
@@ -371,7 +373,7 @@ struct Transformer {
       run_block(std::type_identity<BlockLayer<group>>{}, here, std::get<group>(p.layers)[at(i)],
                 std::get<group>(saved.blocks)[at(i)], number);
     });
-    NormLayer::forward(backend, pass, p.norm, saved.x[at(layers)], saved.normed, saved.norm);
+    NormLayer::forward(backend, pass, p.norm, saved.x[at(layers)](pass.rows()), saved.normed(pass.rows()), saved.norm);
   }
 };
 

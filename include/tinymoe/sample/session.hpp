@@ -224,7 +224,8 @@ class Session {
 
   /// The logits of `count` rows of the last pass from `first` on, left on the backend.
   void compute_logits(Index first, Index count) {
-    Architecture::logits(model_->backend(), model_->weights(), activations_->normed.middle_rows(first, count),
+    Architecture::logits(model_->backend(), model_->weights(),
+                         activations_->normed(first + count).middle_rows(first, count),
                          View<Scalar>(logits_.template as<Scalar>().data, count, Architecture::vocab));
   }
 
