@@ -263,7 +263,7 @@ void add_row_kernels(Machine& machine) {
   }
   add_rows(machine, "rope", 64, width, [](Cpu& cpu, Index rows, Index cols) {
     const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, rows, 64));
-    cpu.launch(rows, kernels::RopeTable<float>{std::get<1>(*m), 0, 10000});
+    cpu.launch(rows, kernels::FillRopeTable<float>{std::get<1>(*m), 0, 10000});
     return [=, &cpu] {
       const auto& [x, table] = *m;
       cpu.launch(rows, kernels::Rotate<float, float>{x, table, 64, 1.0f});

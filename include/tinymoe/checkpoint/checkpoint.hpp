@@ -28,19 +28,11 @@ struct DiskTensor {
 template <class Parameters>
 std::vector<DiskTensor> disk_tensors() {
   std::vector<DiskTensor> tensors;
-  Index offset = 0;
-  Parameters::for_each(Path{}, [&](const ParameterInfo& info) {
-    Index row = 0;
-    for (const NamedRows& rows : info.names) {
-      if (rows.rows == 0) continue;
-      const std::string prefix = info.path.text();
-      const Index size = rows.rows * info.cols;
-      auto shape = info.is_vector ? std::vector<Index>{size} : std::vector<Index>{rows.rows, info.cols};
-      tensors.push_back({(prefix.empty() ? "" : prefix + ".") + std::string(rows.name), std::move(shape),
-                         offset + row * info.cols, size});
-      row += rows.rows;
-    }
-    offset += aligned_size(info.size());
+  for_each_segment<Parameters>([&](const ParameterInfo& info, std::string_view name, const Segment& place) {
+    const std::string prefix = info.path.text();
+    auto shape = info.is_vector ? std::vector<Index>{place.size()} : std::vector<Index>{place.rows, place.cols};
+    tensors.push_back(
+        {(prefix.empty() ? "" : prefix + ".") + std::string(name), std::move(shape), place.offset, place.size()});
   });
   return tensors;
 }

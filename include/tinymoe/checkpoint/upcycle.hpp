@@ -119,15 +119,6 @@ consteval void check_models() {
                 "tinymoe::upcycle: the last norms of both models must be of one type");
 }
 
-/// The number of a group's first layer.
-template <class Arch, std::size_t group>
-constexpr Index first_layer() {
-  return [&]<std::size_t... g>(std::index_sequence<g...>) {
-    return (Index{0} + ... + std::tuple_element_t<g, typename Arch::Groups>::count);
-  }
-  (std::make_index_sequence<group>{});
-}
-
 /// f(group and number in it of `One`, group and number in it of `Other`) for each layer; only groups that share a layer
 /// meet.
 template <class One, class Other, class F>
@@ -135,7 +126,7 @@ void for_each_layer_pair(F&& f) {
   One::for_each_layer([&](auto group, Index i, Index number) {
     Other::for_each_layer([&](auto other_group, Index j, Index other_number) {
       constexpr std::size_t g = decltype(group)::value, h = decltype(other_group)::value;
-      constexpr Index first = first_layer<One, g>(), other_first = first_layer<Other, h>();
+      constexpr Index first = One::template first_layer<g>(), other_first = Other::template first_layer<h>();
       if constexpr (first < other_first + std::tuple_element_t<h, typename Other::Groups>::count &&
                     other_first < first + std::tuple_element_t<g, typename One::Groups>::count) {
         if (number == other_number) f(group, i, other_group, j);

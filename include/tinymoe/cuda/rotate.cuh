@@ -30,9 +30,7 @@ __global__ void __launch_bounds__(rotate_threads)
     const F cosine = *reinterpret_cast<const F*>(table), sine = *reinterpret_cast<const F*>(table + half);
 #pragma unroll
     for (int j = 0; j < V::size; ++j) {
-      const float first = float(a.values[j]), second = float(b.values[j]), s = p.direction * sine.values[j];
-      a.values[j] = T(first * cosine.values[j] - second * s);
-      b.values[j] = T(second * cosine.values[j] + first * s);
+      kernels::turn_pair(a.values[j], b.values[j], cosine.values[j], p.direction * sine.values[j]);
     }
     *reinterpret_cast<V*>(low) = a;
     *reinterpret_cast<V*>(low + half) = b;

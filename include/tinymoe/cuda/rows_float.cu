@@ -8,7 +8,7 @@ TINYMOE_CUDA_KERNEL(tinymoe::kernels::CachedSoftmax<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::CopyRow<std::int32_t>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::ColumnTotals<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::GroupedColumnTotals<float>);
-TINYMOE_CUDA_KERNEL(tinymoe::kernels::RopeTable<float>);
+TINYMOE_CUDA_KERNEL(tinymoe::kernels::FillRopeTable<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::ExpertChooses<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::DropPairs);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::BalanceTotals<float>);

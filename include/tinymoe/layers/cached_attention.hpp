@@ -73,10 +73,8 @@ struct RotateIntoCache {
       M cosine, sine;
       angle.turn(position, i, cosine, sine);
       for (Index head = 0; head < heads; ++head) {
-        T *low = row + head * width + i, *high = low + half;
-        const M a = M(*low), b = M(*high);
-        *low = T(a * cosine - b * sine);
-        *high = T(b * cosine + a * sine);
+        T* low = row + head * width + i;
+        turn_pair(low[0], low[half], cosine, sine);
       }
     });
     store(group, n);

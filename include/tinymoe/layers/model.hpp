@@ -92,8 +92,7 @@ class Model {
   }
 
   void initialise(View<Master> masters, Seed seed) {
-    Index offset = 0;
-    Weights::for_each(Path{}, [&](const ParameterInfo& info) {
+    for_each_placed<Weights>([&](const ParameterInfo& info, Index offset) {
       Master* data = masters.data + offset;
       const double fan_in = 1.0 / std::sqrt(static_cast<double>(info.cols));
       switch (info.initial) {
@@ -109,18 +108,15 @@ class Model {
           normal(data, offset, info.size(), fan_in / std::sqrt(2.0 * static_cast<double>(Arch::layers)), seed);
           break;
       }
-      offset += aligned_size(info.size());
     });
   }
 
   /// Writes the weights in their formats, tensor by tensor, by way of the host.
   void encode(View<Master> masters) {
-    Index offset = 0;
     std::vector<Master> values;
     std::vector<std::byte> stored;
-    Weights::for_each(
-        Path{},
-        [&]<class Tensor>(const ParameterInfo& info, Tensor& tensor) {
+    for_each_placed<Weights>(
+        [&]<class Tensor>(const ParameterInfo& info, Index offset, Tensor& tensor) {
           using Format = typename Tensor::Format;
           values.resize(static_cast<std::size_t>(info.size()));
           backend_->copy_to_host(values.data(), masters.data + offset, values.size() * sizeof(Master));
@@ -133,7 +129,6 @@ class Model {
             Format::encode(from, stored.data());
           }
           backend_->copy_to_device(static_cast<void*>(tensor.data), stored.data(), stored.size());
-          offset += aligned_size(info.size());
         },
         weights_);
   }

@@ -112,63 +112,81 @@ struct Segment {
   constexpr Index size() const { return rows * cols; }
 };
 
+/// f(info, the tensor's first element in a buffer, the tensors of `p`...) for each tensor of `P`, in order. Returns the
+/// elements of a buffer that holds all of them, alignment included. Who walks a buffer walks it by this.
+template <class P, class F, class... Q>
+constexpr Index for_each_placed(F&& f, Q&... p) {
+  Index offset = 0;
+  P::for_each(
+      Path{},
+      [&](const ParameterInfo& info, auto&... tensors) {
+        f(info, offset, tensors...);
+        offset += aligned_size(info.size());
+      },
+      p...);
+  return offset;
+}
+
+/// f(info, name on disk, place) for each tensor of `P` as it is named on disk, in order.
+template <class P, class F>
+constexpr void for_each_segment(F&& f) {
+  for_each_placed<P>([&](const ParameterInfo& info, Index offset) {
+    for (const NamedRows& named : info.names) {
+      if (named.rows == 0) continue;
+      f(info, named.name, Segment{offset, named.rows, info.cols, info.part, info.is_vector, info.decay, info.trained});
+      offset += named.rows * info.cols;
+    }
+  });
+}
+
 /// The elements of a buffer that holds all of `P`'s tensors, alignment included.
 template <class P>
 constexpr Index buffer_size() {
-  Index total = 0;
-  P::for_each(Path{}, [&](const ParameterInfo& info) { total += aligned_size(info.size()); });
-  return total;
+  return for_each_placed<P>([](const ParameterInfo&, Index) {});
 }
 
-/// Bytes of a buffer that holds all tensors of `P`, whatever the format of each; of plain weights that is
-/// `buffer_size<P>()` elements.
-template <class P>
-constexpr std::size_t buffer_bytes() {
-  std::size_t total = 0;
-  P tensors{};
+/// f(info, tensor of `p`, its first byte in a buffer) for each tensor, in order, each in its own format. Returns the
+/// bytes of all; of plain weights that is `buffer_size<P>()` elements.
+template <class P, class F>
+constexpr std::size_t for_each_stored(P& p, F&& f) {
+  std::size_t offset = 0;
   P::for_each(
       Path{},
-      [&]<class Tensor>(const ParameterInfo& info, Tensor&) { total += Tensor::Format::bytes(info.rows(), info.cols); },
-      tensors);
-  return total;
+      [&]<class Tensor>(const ParameterInfo& info, Tensor& tensor) {
+        f(info, tensor, offset);
+        offset += Tensor::Format::bytes(info.rows(), info.cols);
+      },
+      p);
+  return offset;
+}
+
+/// Bytes of a buffer that holds all tensors of `P`, whatever the format of each.
+template <class P>
+constexpr std::size_t buffer_bytes() {
+  P tensors{};
+  return for_each_stored(tensors, [](const ParameterInfo&, const auto&, std::size_t) {});
 }
 
 /// Points the tensors of `p` at their places in a buffer of `buffer_bytes<P>()` bytes.
 template <class P>
 void bind_parameters(P& p, void* buffer) {
-  auto* next = static_cast<std::byte*>(buffer);
-  P::for_each(
-      Path{},
-      [&]<class Tensor>(const ParameterInfo& info, Tensor& tensor) {
-        assert(info.size() == tensor.size());
-        tensor.data = Tensor::Format::pointer(next);
-        next += Tensor::Format::bytes(info.rows(), info.cols);
-      },
-      p);
+  for_each_stored(p, [&]<class Tensor>(const ParameterInfo& info, Tensor& tensor, std::size_t offset) {
+    assert(info.size() == tensor.size());
+    tensor.data = Tensor::Format::pointer(static_cast<std::byte*>(buffer) + offset);
+  });
 }
 
 /// The places of all tensors of `P` as they are named on disk, in order; known at compile time.
 template <class P>
 constexpr auto segments() {
-  constexpr Index count = [] {
-    Index n = 0;
-    P::for_each(Path{}, [&](const ParameterInfo& info) {
-      for (const NamedRows& named : info.names) n += named.rows > 0 ? 1 : 0;
-    });
+  constexpr std::size_t count = [] {
+    std::size_t n = 0;
+    for_each_segment<P>([&](const ParameterInfo&, std::string_view, const Segment&) { ++n; });
     return n;
   }();
-  std::array<Segment, static_cast<std::size_t>(count)> result{};
-  Index n = 0, offset = 0;
-  P::for_each(Path{}, [&](const ParameterInfo& info) {
-    Index row = 0;
-    for (const NamedRows& named : info.names) {
-      if (named.rows == 0) continue;
-      result[static_cast<std::size_t>(n++)] = {offset + row * info.cols, named.rows, info.cols,   info.part,
-                                               info.is_vector,           info.decay, info.trained};
-      row += named.rows;
-    }
-    offset += aligned_size(info.size());
-  });
+  std::array<Segment, count> result{};
+  std::size_t n = 0;
+  for_each_segment<P>([&](const ParameterInfo&, std::string_view, const Segment& place) { result[n++] = place; });
   return result;
 }
 

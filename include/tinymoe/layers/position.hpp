@@ -54,6 +54,14 @@ struct RowPositions {
 
 namespace kernels {
 
+/// Turns one pair by an angle: low = low cos − high sin, high = high cos + low sin.
+template <class T, class M>
+TINYMOE_EVERYWHERE TINYMOE_INLINE void turn_pair(T& low, T& high, M cosine, M sine) {
+  const M a = M(low), b = M(high);
+  low = T(a * cosine - b * sine);
+  high = T(b * cosine + a * sine);
+}
+
 /// By how much position p turns pair i of d/2: p · θ^(−2i/d).
 struct RopeAngle {
   double log_theta, inverse;
@@ -81,7 +89,7 @@ struct RopeAngle {
 /// Row t of the table: the cosines, then the sines, of position first + t, or of row t of a pass whose sequences begin
 /// at positions of their own.
 template <class M>
-struct RopeTable {
+struct FillRopeTable {
   View<M> table;  // (T, d), or (N, d)
   Index first;
   double theta;
@@ -107,11 +115,7 @@ struct Rotate {
     const Index half = head_dim / 2;
     const M* cosine = table.row(n % table.rows);
     const M* sine = cosine + half;
-    const auto turn = [sign = direction](T& low, T& high, M c, M s) {
-      const M a = M(low), b = M(high);
-      low = T(a * c - b * (sign * s));
-      high = T(b * c + a * (sign * s));
-    };
+    const auto turn = [sign = direction](T& low, T& high, M c, M s) { turn_pair(low, high, c, sign * s); };
     for (Index head = 0; head < x.cols / head_dim; ++head) {
       T* low = x.row(n) + head * head_dim;
       T* high = low + half;
@@ -142,7 +146,7 @@ struct RopeTable {
     const auto rows = table.middle_rows(0, apart ? pass.rows() : pass.time);
     const double wanted = pass.settings[setting::rope_theta];
     if (apart || first != pass.first_position || filled < pass.time || theta != wanted) {
-      backend.launch(rows.rows, kernels::RopeTable<M>{rows, pass.first_position, wanted, RowPositions(pass)});
+      backend.launch(rows.rows, kernels::FillRopeTable<M>{rows, pass.first_position, wanted, RowPositions(pass)});
       first = pass.first_position;
       filled = apart ? 0 : pass.time;  // positions of their own lie on the device: nobody knows whether they change
       theta = wanted;

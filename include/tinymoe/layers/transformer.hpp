@@ -139,6 +139,16 @@ struct Transformer {
         [&](auto group, Index) { detail::add_settings<typename std::tuple_element_t<group, Groups>::Block>(list); });
   }
 
+  /// The number of a group's first layer.
+  template <std::size_t group>
+  static constexpr Index first_layer() {
+    Index first = 0;
+    for_each_group([&](auto g, Index number) {
+      if (g == group) first = number;
+    });
+    return first;
+  }
+
   /// f(integral constant of the group, the layer's number in its group, its number in the model) for each layer.
   template <class F>
   static constexpr void for_each_layer(F&& f) {
@@ -330,16 +340,6 @@ struct Transformer {
       ((f(std::integral_constant<std::size_t, g>{}, first), first += std::tuple_element_t<g, Groups>::count), ...);
     }
     (std::make_index_sequence<std::tuple_size_v<Groups>>{});
-  }
-
-  /// The number of a group's first layer.
-  template <std::size_t group>
-  static constexpr Index first_layer() {
-    Index first = 0;
-    for_each_group([&](auto g, Index begin) {
-      if (g == group) first = begin;
-    });
-    return first;
   }
 
   template <class F>
