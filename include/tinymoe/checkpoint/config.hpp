@@ -102,21 +102,30 @@ template <class R>
 inline constexpr bool is_mixtral_router = std::is_same_v<typename R::Selection, TopK>&& R::normalised &&
                                           !R::Scores::sigmoid && !R::has_bias && !R::noisy && !R::balance_bias;
 
-template <class K>
-inline constexpr bool is_mixtral_block = false;
+template <class N, class A, class R, class X, class S>
+inline constexpr bool are_mixtral_parts = false;
 template <class... A, Index E, Index K, class... R, class... X>
-inline constexpr bool is_mixtral_block<MoEBlock<RmsNorm, Attention<A...>, Router<E, K, R...>, Expert<X...>>> =
+inline constexpr bool are_mixtral_parts<RmsNorm, Attention<A...>, Router<E, K, R...>, Expert<X...>, NoShared> =
     Attention<A...>::Position::rotary && !Attention<A...>::qkv_bias && !Attention<A...>::output_bias &&
     !Attention<A...>::qk_norm && is_mixtral_router<Router<E, K, R...>> &&
     std::is_same_v<typename Expert<X...>::Activation, SwiGlu> && !Expert<X...>::has_bias;
 
-/// The settings that config.json keeps: the architecture's, and those of the library's router, which files of models
-/// without one have always had.
+template <class K>
+consteval bool is_mixtral_block() {
+  if constexpr (K::is_mixture) {
+    return are_mixtral_parts<typename K::Norm, typename K::AttentionType, typename K::Router, typename K::Expert,
+                             typename K::SharedExpert>;
+  } else {
+    return false;
+  }
+}
+
+/// The settings that config.json keeps: the architecture's, and those of the library's parts that it does without, whose
+/// keys files have always had.
 template <class Arch>
 constexpr SettingList stored_settings() {
   SettingList list = settings_of<Arch>();
-  add_settings<Router<2, 2>>(list);
-  add_settings<Expert<Hidden<1>>>(list);
+  add_settings<MoEBlock<RmsNorm, Attention<Heads<1>>, Router<2, 2>, Expert<Hidden<1>>>>(list);
   return list;
 }
 
@@ -145,7 +154,7 @@ Json describe() {
 template <class Arch>
 constexpr bool is_mixtral() {
   using First = std::tuple_element_t<0, typename Arch::Groups>;
-  return std::tuple_size_v<typename Arch::Groups> == 1 && detail::is_mixtral_block<typename First::Block> &&
+  return std::tuple_size_v<typename Arch::Groups> == 1 && detail::is_mixtral_block<typename First::Block>() &&
          std::is_same_v<typename Arch::FinalNormType, RmsNorm> && !Arch::head_bias;
 }
 

@@ -66,11 +66,7 @@ inline constexpr bool is_llama2c_expert<Expert<O...>> =
         std::is_same_v<typename Expert<O...>::Activation, SwiGlu> &&
     !Expert<O...>::has_bias;
 template <class Arch>
-inline constexpr bool is_llama2c_stack = false;
-template <class... O>
-inline constexpr bool is_llama2c_stack<Transformer<O...>> =
-    KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::FinalNorm,
-                place::Layers>::know_all<O...>&& std::tuple_size_v<typename Transformer<O...>::Groups> == 1;
+inline constexpr bool is_llama2c_stack = !Arch::head_bias && std::tuple_size_v<typename Arch::Groups> == 1;
 
 }  // namespace detail
 
