@@ -28,6 +28,8 @@ struct SortedPairs {
   View<std::int32_t> slots;    // (N, K): the slot of each pair
   View<std::int32_t> pairs;    // (1, S): the pair in each slot; S is the most there can be
 
+  /// For so many tokens, which send so many pairs at most.
+  void resize(Index tokens, Index max_pairs) { slots.rows = tokens, pairs.cols = max_pairs; }
   Index tokens() const { return slots.rows; }
   Index choices() const { return slots.cols; }
   Index size() const { return pairs.cols; }

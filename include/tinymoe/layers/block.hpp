@@ -7,6 +7,7 @@
 
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/attention.hpp"
+#include "tinymoe/layers/contracts.hpp"
 #include "tinymoe/layers/moe.hpp"
 #include "tinymoe/layers/norm.hpp"
 
@@ -21,43 +22,6 @@ namespace random_site {
 inline constexpr RandomSite residual_dropout = RandomSite::in_layers(3);  // after attention
 inline constexpr RandomSite network_dropout = RandomSite::in_layers(4);   // after the network
 }  // namespace random_site
-
-namespace detail {
-
-template <class L, class B = DeclaredBackend>
-concept NormLayerKind = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
-                                 typename L::template Parameters<float>& gradients, Plan& plan,
-                                 typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y) {
-  saved.plan(plan, pass);
-  L::forward(backend, pass, p, x, y, saved);
-  L::backward(backend, pass, p, x, y, saved, gradients);
-};
-
-}  // namespace detail
-
-/// A norm, looked at for width 8; `RmsNorm` is the model for one's own (docs/write-your-own.md).
-template <class N>
-concept NormKind = detail::NormLayerKind<typename N::template Layer<8>>;
-
-namespace detail {
-
-template <class L, class B = DeclaredBackend>
-concept AttentionLayerKind = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
-                                      typename L::template Parameters<float>& gradients, Plan& plan,
-                                      typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y) {
-  saved.plan(plan, pass, backend);
-  L::forward(backend, pass, p, x, y, saved);
-  L::backward(backend, pass, p, x, y, saved, gradients);
-};
-
-}  // namespace detail
-
-/// What an attention must offer; it is looked at for the width of the model that it stands in.
-template <class A>
-concept AttentionKind = requires {
-  { A::learned_positions } -> std::convertible_to<bool>;
-  { A::window } -> std::convertible_to<Index>;
-};
 
 namespace detail {
 
@@ -136,7 +100,7 @@ struct Block {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
-      static_assert(detail::AttentionLayerKind<AttentionLayer>);
+      static_assert(AttentionContract<AttentionLayer> && attention_members_are_right<AttentionLayer>);
       forward_with(backend, pass, p, x, y, saved, [&](Input<B> normed, Output<B> out) {
         AttentionLayer::forward(backend, pass, p.attention, normed, out, saved.attention);
       });
@@ -193,7 +157,7 @@ struct Block {
     template <Backend B, class Own, class OwnSaved, class OwnGradients>
     static void norm_and_add(B& backend, const Pass& pass, const Own& p, Output<B> branch, Input<B> beside,
                              Output<B> dx, OwnSaved& saved, OwnGradients& gradients) {
-      if constexpr (requires { NormLayer::backward_and_add(backend, pass, p, branch, beside, dx, saved, gradients); }) {
+      if constexpr (detail::ResidualNormLayer<NormLayer>) {
         NormLayer::backward_and_add(backend, pass, p, branch, beside, dx, saved, gradients);
       } else {
         NormLayer::backward(backend, pass, p, branch, branch, saved, gradients);
@@ -206,9 +170,7 @@ struct Block {
     static void add_and_norm(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       const auto dropout = attention_dropout(pass);
       const View<T> h = saved.middle(x.rows), normed = saved.network_normed(x.rows);
-      if constexpr (requires {
-                      NormLayer::add_and_forward(backend, pass, p.network_norm, x, h, normed, saved.network_norm);
-                    }) {
+      if constexpr (detail::AddingNormLayer<NormLayer>) {
         if (!dropout.active()) {
           return NormLayer::add_and_forward(backend, pass, p.network_norm, x, h, normed, saved.network_norm);
         }
@@ -255,16 +217,6 @@ template <NormKind N, AttentionKind A, DenseExpertKind X>
 struct DenseBlock : detail::Block<N, A, Dense<X>, false> {
   using Expert = X;
 };
-
-/// What a group of layers repeats.
-template <class K>
-concept BlockKind = requires {
-  { K::is_mixture } -> std::convertible_to<bool>;
-  typename K::Norm;
-  typename K::AttentionType;
-  typename K::template Layer<8>;
-}
-|| requires { typename K::AttentionType; };
 
 /// `Count` blocks of the same type, one after another.
 template <Index Count, BlockKind K>

@@ -244,9 +244,9 @@ struct Expert {
 
     template <class T, class M>
     struct Saved {
-      View<const T> x;            // (S, D), the caller's
-      View<T> hidden, activated;  // (S, 2F or F), (S, F)
-      View<T> dhidden, dactivated;
+      View<const T> x;              // (S, D), the caller's
+      PerRow<T> hidden, activated;  // (S, 2F or F), (S, F)
+      PerRow<T> dhidden, dactivated;
       View<M> partial;  // scratch of the biases' gradients
       RandomSite dropout = random_site::expert_dropout;
       Index planned = 0;  // S at most
@@ -269,11 +269,10 @@ struct Expert {
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, const Dispatch& dispatch, Input<B> x,
                         Output<B> y, Saved<T, M>& saved) {
       saved.x = x;
-      saved.hidden.rows = saved.activated.rows = saved.dhidden.rows = saved.dactivated.rows = x.rows;
-      backend.grouped_matmul(x, p.input(), p.input_bias(), dispatch, saved.hidden);
-      backend.launch(x.rows,
-                     kernels::ActivationForward<Activation, T>{saved.hidden, saved.activated, dropout(pass, saved)});
-      backend.grouped_matmul(saved.activated, p.output(), p.output_bias(), dispatch, y);
+      const View<T> hidden = saved.hidden(x.rows), activated = saved.activated(x.rows);
+      backend.grouped_matmul(x, p.input(), p.input_bias(), dispatch, hidden);
+      backend.launch(x.rows, kernels::ActivationForward<Activation, T>{hidden, activated, dropout(pass, saved)});
+      backend.grouped_matmul(activated, p.output(), p.output_bias(), dispatch, y);
     }
 
     /// y (N, D) = residual (N, D), if there is one, + the experts' networks over x (N, D), weighed by `gate` (N, K):
@@ -283,7 +282,7 @@ struct Expert {
     requires std::same_as<Matrix<W>, T>  // the kernels read them by themselves
     static void decode(B& backend, const Parameters<W>& p, const Dispatch& dispatch, View<const std::int32_t> selected,
                        MasterInput<B> gate, Input<B> x, Input<B> residual, Output<B> y, Saved<T, M>& saved) {
-      const View<T> activated(saved.activated.data, dispatch.size(), Expert::hidden);
+      const View<T> activated = saved.activated(dispatch.size());
       const View<const std::int32_t> taken(dispatch.offsets.data + E, 1, 1);
       backend.launch(activated.size(), kernels::FewExpertInputs<Activation, T, M>{
                                            x, p.input(), p.input_bias(), selected, dispatch.pairs, taken, activated});
@@ -295,16 +294,17 @@ struct Expert {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void backward(B& backend, const Pass& pass, const Parameters<W>& p, const Dispatch& dispatch, Input<B> dy,
                          Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {
-      backend.grouped_matmul_input(dy, p.output(), dispatch, saved.dactivated);
-      backend.grouped_matmul_weight(dy, saved.activated, dispatch, gradients.output());
-      backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden, saved.dactivated, saved.dhidden,
+      const View<T> dactivated = saved.dactivated(dy.rows), dhidden = saved.dhidden(dy.rows);
+      backend.grouped_matmul_input(dy, p.output(), dispatch, dactivated);
+      backend.grouped_matmul_weight(dy, saved.activated(dy.rows), dispatch, gradients.output());
+      backend.launch(dy.rows, kernels::ActivationBackward<Activation, T>{saved.hidden(dy.rows), dactivated, dhidden,
                                                                          dropout(pass, saved)});
       if constexpr (has_bias) {
         rowwise::grouped_column_sum(backend, dy, dispatch, gradients.output_bias(), saved.partial);
-        rowwise::grouped_column_sum(backend, saved.dhidden, dispatch, gradients.input_bias(), saved.partial);
+        rowwise::grouped_column_sum(backend, dhidden, dispatch, gradients.input_bias(), saved.partial);
       }
-      backend.grouped_matmul_weight(saved.dhidden, saved.x, dispatch, gradients.input());
-      backend.grouped_matmul_input(saved.dhidden, p.input(), dispatch, dx);
+      backend.grouped_matmul_weight(dhidden, saved.x, dispatch, gradients.input());
+      backend.grouped_matmul_input(dhidden, p.input(), dispatch, dx);
     }
 
    private:

@@ -9,6 +9,7 @@
 /// shared's dx[n]. A choice that is not taken has slot −1, adds nothing and has dg = 0.
 
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/layers/contracts.hpp"
 #include "tinymoe/layers/expert.hpp"
 #include "tinymoe/layers/moe_kernels.hpp"
 #include "tinymoe/layers/router.hpp"
@@ -18,87 +19,6 @@ namespace tinymoe::inline v0_1 {
 namespace random_site {
 inline constexpr RandomSite shared_dropout = RandomSite::in_layers(6);  // expert_dropout of the shared expert
 }  // namespace random_site
-
-namespace detail {
-
-template <class L, class B = DeclaredBackend>
-concept RouterLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
-                               typename L::template Parameters<float>& gradients, Plan& plan, const Dispatch& dispatch,
-                               typename L::template Saved<float, float>& saved, Input<B> x, MasterInput<B> dgate,
-                               Output<B> dx) {
-  saved.plan(plan, pass);
-  { saved.routing } -> std::convertible_to<Routing<float>>;
-  L::forward(backend, pass, p, x, saved);
-  L::losses(backend, pass, dispatch, saved);
-  L::backward(backend, pass, p, dgate, dx, saved, gradients);
-};
-
-template <class L, class B = DeclaredBackend>
-concept ExpertsLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
-                                typename L::template Parameters<float>& gradients, Plan& plan, Index pairs,
-                                typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y,
-                                const Dispatch& dispatch) {
-  saved.plan(plan, pairs);
-  L::forward(backend, pass, p, dispatch, x, y, saved);
-  L::backward(backend, pass, p, dispatch, x, y, saved, gradients);
-};
-
-/// Optional: a router that chooses and sorts for few tokens at once, with weights of type W.
-template <class L, class B, class W>
-concept DecodingRouter = requires(B& backend, const Pass& pass, const typename L::template Parameters<W>& p,
-                                  typename L::template Saved<typename B::Scalar, typename B::Master>& saved, Input<B> x,
-                                  Dispatch& dispatch) {
-  L::decode(backend, pass, p, x, dispatch, saved);
-};
-
-/// Optional: experts that gather and combine few tokens by themselves, with weights of type W.
-template <class L, class B, class W>
-concept DecodingExperts = requires(B& backend, const typename L::template Parameters<W>& p,
-                                   typename L::template Saved<typename B::Scalar, typename B::Master>& saved,
-                                   Input<B> x, Input<B> residual, Output<B> y, View<const std::int32_t> selected,
-                                   MasterInput<B> gate, const Dispatch& dispatch) {
-  L::decode(backend, p, dispatch, selected, gate, x, residual, y, saved);
-};
-
-/// The pairs that N tokens send at most.
-template <class Router, class RouterLayer>
-constexpr Index most_pairs(Index tokens) {
-  if constexpr (requires { RouterLayer::pairs(tokens); }) {
-    return RouterLayer::pairs(tokens);
-  } else {
-    return tokens * Router::choices;
-  }
-}
-
-/// The experts that a token has, for counting.
-template <class Router>
-constexpr Index active_experts() {
-  if constexpr (requires { Router::active; }) {
-    return Router::active;
-  } else {
-    return Router::choices;
-  }
-}
-
-}  // namespace detail
-
-/// A router of a mixture, looked at for width 8; `Router<E, K>` is the model for one's own (docs/write-your-own.md).
-template <class R>
-concept RouterKind = requires {
-  { R::experts } -> std::convertible_to<Index>;
-  { R::choices } -> std::convertible_to<Index>;
-}
-&&detail::RouterLayer<typename R::template Layer<8>>;
-
-/// The experts of a mixture, looked at for width 8 as a bank of two; `Expert<…>` is the model for one's own.
-template <class X>
-concept ExpertKind = detail::ExpertsLayer<typename X::template Layer<8, 2>>;
-
-/// Experts that may also be the one network of a dense block: they describe the parameters of one by itself.
-template <class X>
-concept DenseExpertKind = ExpertKind<X> && requires {
-  typename X::template Layer<8, 1>::template One<float>;
-};
 
 /// One network for all tokens beside a mixture's experts (Dai et al. 2024, DeepSeekMoE): `Shared<Expert<…>>`.
 template <DenseExpertKind X>
@@ -192,23 +112,23 @@ struct Mixture {
 
   template <Index D>
   struct Layer {
-    using RouterLayer = typename R::template Layer<D>;
+    using Gate = typename R::template Layer<D>;
     using Experts = typename X::template Layer<D, experts>;
     using SharedLayer = typename detail::SharedLayer<S>::template Layer<D>;
     static constexpr Index choices = R::choices;
     /// The pairs that N tokens send at most.
-    static constexpr Index most_pairs(Index tokens) { return detail::most_pairs<R, RouterLayer>(tokens); }
+    static constexpr Index max_pairs(Index tokens) { return detail::max_pairs<R, Gate>(tokens); }
 
     template <class W>
     struct Parameters {
-      typename RouterLayer::template Parameters<W> gate;
+      typename Gate::template Parameters<W> gate;
       typename Experts::template Parameters<W> experts;
       typename SharedLayer::template Parameters<W> shared;
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
         const Path gate_path{&path, "gate"};
-        RouterLayer::template Parameters<W>::for_each(gate_path, f, p.gate...);
+        Gate::template Parameters<W>::for_each(gate_path, f, p.gate...);
         Experts::template Parameters<W>::for_each(path, detail::active_experts<R>(), f, p.experts...);
         if constexpr (has_shared) {
           const Path shared_path{&path, "shared_experts"};
@@ -219,20 +139,18 @@ struct Mixture {
 
     template <class T, class M>
     struct Saved {
-      typename RouterLayer::template Saved<T, M> router;
+      typename Gate::template Saved<T, M> router;
       typename Experts::template Saved<T, M> experts;
       typename SharedLayer::template Saved<T, M> shared;
       Dispatch dispatch;
-      View<T> x, y;    // (S, D), sorted by expert
-      View<T> dx, dy;  // (S, D)
-      View<M> dgate;   // (N, K)
-      View<T> beside;  // (N, D), the shared expert's y, then its dx
-      Index most = 0;  // S at most
+      PerRow<T> x, y;    // (S, D), sorted by expert
+      PerRow<T> dx, dy;  // (S, D)
+      PerRow<M> dgate;   // (N, K)
+      PerRow<T> beside;  // (N, D), the shared expert's y, then its dx
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B& backend) {
-        const Index tokens = pass.rows();
-        most = detail::most_pairs<R, RouterLayer>(tokens);
+        const Index tokens = pass.rows(), most = max_pairs(tokens);
         router.plan(plan, pass);
         dispatch = {plan.keep<std::int32_t>(1, R::experts + 1), plan.keep<std::int32_t>(tokens, choices),
                     plan.keep<std::int32_t>(1, most)};
@@ -259,16 +177,15 @@ struct Mixture {
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved, Input<B> residual = {}) {
       Dispatch& dispatch = saved.dispatch;
-      dispatch.slots.rows = saved.dgate.rows = saved.beside.rows = x.rows;
-      dispatch.pairs.cols = most_pairs(x.rows);
+      dispatch.resize(x.rows, max_pairs(x.rows));
       if constexpr (FewTokenBackend<B>) {
         const bool few = dispatch.size() <= detail::max_fused_pairs<B>;
         if (few && !pass.losses && !pass.training) return decode(backend, pass, p, x, y, saved, residual);
       }
       const auto& routing = saved.router.routing;
-      RouterLayer::forward(backend, pass, p.gate, x, saved.router);
+      Gate::forward(backend, pass, p.gate, x, saved.router);
       backend.sort_by_expert(routing.selected, dispatch);
-      if (pass.losses) RouterLayer::losses(backend, pass, dispatch, saved.router);
+      if (pass.losses) Gate::losses(backend, pass, dispatch, saved.router);
       drop_pairs(backend, pass, saved);
       if (pass.losses) backend.launch(1, kernels::Loads{dispatch.offsets, routing.loads});
       run_experts(backend, pass, p, x, y, saved, residual);
@@ -282,13 +199,13 @@ struct Mixture {
                        Saved<T, M>& saved, Input<B> residual = {}) {
       Dispatch& dispatch = saved.dispatch;
       const auto& routing = saved.router.routing;
-      if constexpr (detail::DecodingRouter<RouterLayer, B, W>) {
-        RouterLayer::decode(backend, pass, p.gate, x, dispatch, saved.router);
+      if constexpr (detail::DecodingRouterLayer<Gate, B, W>) {
+        Gate::decode(backend, pass, p.gate, x, dispatch, saved.router);
       } else {
-        RouterLayer::forward(backend, pass, p.gate, x, saved.router);
+        Gate::forward(backend, pass, p.gate, x, saved.router);
         backend.sort_by_expert(routing.selected, dispatch);
       }
-      if constexpr (detail::DecodingExperts<Experts, B, W>) {
+      if constexpr (detail::DecodingExpertsLayer<Experts, B, W>) {
         Experts::decode(backend, p.experts, dispatch, routing.selected, routing.gate, x, residual, y, saved.experts);
       } else {
         run_experts(backend, pass, p, x, y, saved, residual);
@@ -301,14 +218,17 @@ struct Mixture {
     static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       const Dispatch& dispatch = saved.dispatch;
-      backend.launch(dy.rows, kernels::CombineBackward<T, M>{dy, saved.y, dispatch.slots, saved.router.routing.gate,
-                                                             saved.dy, saved.dgate});
-      Experts::backward(backend, pass, p.experts, dispatch, saved.dy, saved.dx, saved.experts, gradients.experts);
-      RouterLayer::backward(backend, pass, p.gate, saved.dgate, dx, saved.router, gradients.gate);
-      backend.launch(dx.rows, kernels::GatherBackward<T>{saved.dx, dispatch.slots, dx});
+      const View<T> sorted_dy = saved.dy(dispatch.rows), sorted_dx = saved.dx(dispatch.rows);
+      const View<M> dgate = saved.dgate(dy.rows);
+      backend.launch(dy.rows, kernels::CombineBackward<T, M>{dy, saved.y(dispatch.rows), dispatch.slots,
+                                                             saved.router.routing.gate, sorted_dy, dgate});
+      Experts::backward(backend, pass, p.experts, dispatch, sorted_dy, sorted_dx, saved.experts, gradients.experts);
+      Gate::backward(backend, pass, p.gate, dgate, dx, saved.router, gradients.gate);
+      backend.launch(dx.rows, kernels::GatherBackward<T>{sorted_dx, dispatch.slots, dx});
       if constexpr (has_shared) {
-        SharedLayer::backward(backend, pass, p.shared, dy, saved.beside, saved.shared, gradients.shared);
-        rowwise::add(backend, saved.beside, dx);
+        const View<T> beside = saved.beside(dy.rows);
+        SharedLayer::backward(backend, pass, p.shared, dy, beside, saved.shared, gradients.shared);
+        rowwise::add(backend, beside, dx);
       }
     }
 
@@ -316,8 +236,8 @@ struct Mixture {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
                            Saved<T, M>& saved) {
-      if constexpr (requires { RouterLayer::after_step(backend, pass, p.gate, masters.gate, saved.router); }) {
-        RouterLayer::after_step(backend, pass, p.gate, masters.gate, saved.router);
+      if constexpr (detail::MovingRouterLayer<Gate>) {
+        Gate::after_step(backend, pass, p.gate, masters.gate, saved.router);
       }
     }
 
@@ -325,10 +245,9 @@ struct Mixture {
     /// Takes out of the dispatch what is beyond an expert's capacity, where the router has one and this pass minds it.
     template <Backend B, class T, class M>
     static void drop_pairs(B& backend, const Pass& pass, Saved<T, M>& saved) {
-      if constexpr (requires { RouterLayer::drop(backend, pass, saved.dispatch, saved.router); }) {
-        if (!RouterLayer::drops(pass)) return;
-        RouterLayer::drop(backend, pass, saved.dispatch, saved.router);
-        backend.sort_by_expert(saved.router.sent, saved.dispatch);
+      if constexpr (detail::CapacityRouterLayer<Gate>) {
+        const auto kept = Gate::within_capacity(backend, pass, saved.dispatch, saved.router);
+        if (!kept.empty()) backend.sort_by_expert(kept, saved.dispatch);
       }
     }
 
@@ -337,10 +256,10 @@ struct Mixture {
     static void run_experts(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                             Saved<T, M>& saved, Input<B> residual) {
       const Dispatch& dispatch = saved.dispatch;
-      saved.x.rows = saved.y.rows = saved.dx.rows = saved.dy.rows = dispatch.rows;
-      backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, saved.x});
-      Experts::forward(backend, pass, p.experts, dispatch, saved.x, saved.y, saved.experts);
-      backend.launch(x.rows, kernels::Combine<T, M>{saved.y, dispatch.slots, saved.router.routing.gate, residual, y});
+      const View<T> sorted_x = saved.x(dispatch.rows), sorted_y = saved.y(dispatch.rows);
+      backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, sorted_x});
+      Experts::forward(backend, pass, p.experts, dispatch, sorted_x, sorted_y, saved.experts);
+      backend.launch(x.rows, kernels::Combine<T, M>{sorted_y, dispatch.slots, saved.router.routing.gate, residual, y});
     }
 
     /// y += the shared expert's.
@@ -348,8 +267,9 @@ struct Mixture {
     static void add_shared(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                            Saved<T, M>& saved) {
       if constexpr (has_shared) {
-        SharedLayer::forward(backend, pass, p.shared, x, saved.beside, saved.shared);
-        rowwise::add(backend, saved.beside, y);
+        const View<T> beside = saved.beside(x.rows);
+        SharedLayer::forward(backend, pass, p.shared, x, beside, saved.shared);
+        rowwise::add(backend, beside, y);
       }
     }
   };

@@ -98,9 +98,9 @@ struct Router {
     static constexpr Index rows = noisy ? 2 * E : E;
 
     /// The most pairs that N tokens can send.
-    static constexpr Index pairs(Index tokens) {
+    static constexpr Index max_pairs(Index tokens) {
       if (!expert_choice) return tokens * K;
-      return std::max(tokens * rule.most, E * taken_by_expert(tokens));
+      return std::max(tokens * rule.max_experts, E * taken_by_expert(tokens));
     }
 
     template <class W>
@@ -134,15 +134,15 @@ struct Router {
 
     template <class T, class M>
     struct Saved {
-      View<const T> x;          // (N, D), the caller's
-      View<T> jittered;         // (N, D), only with Jitter
-      Routing<M> routing;       // what was decided
-      View<std::int32_t> sent;  // (N, K): `selected` without what was dropped, only with Capacity
-      View<M> log_sum;          // (1, N): log Σ exp h, or Σ p for sigmoid scores
-      View<M> chance;           // (N, E), only where the balance loss looks at noisy loads
-      View<M> least;            // (1, E), only where experts choose
-      View<T> logits, dlogits;  // (N, E) or (N, 2E)
-      View<M> partial;          // scratch of the bias's gradient
+      View<const T> x;            // (N, D), the caller's
+      PerRow<T> jittered;         // (N, D), only with Jitter
+      Routing<M> routing;         // what was decided
+      PerRow<std::int32_t> kept;  // (N, K): `selected` within the experts' capacity, only with Capacity
+      View<M> log_sum;            // (1, N at most): log Σ exp h, or Σ p for sigmoid scores
+      PerRow<M> chance;           // (N, E), only where the balance loss looks at noisy loads
+      View<M> least;              // (1, E), only where experts choose
+      PerRow<T> logits, dlogits;  // (N, E) or (N, 2E)
+      View<M> partial;            // scratch of the bias's gradient
       BalanceState<M> balance;
 
       void plan(Plan& plan, const Pass& pass) {
@@ -151,11 +151,11 @@ struct Router {
         balance.plan(plan, E);
         log_sum = plan.keep<M>(1, n);
         if constexpr (jitters) jittered = plan.keep<T>(n, D);
-        if constexpr (has_capacity) sent = plan.keep<std::int32_t>(n, choices);
+        if constexpr (has_capacity) kept = plan.keep<std::int32_t>(n, choices);
         if constexpr (smooth_load) chance = plan.keep<M>(n, E);
         if constexpr (expert_choice) least = plan.persist<M>(1, E);
         logits = noisy ? plan.keep<T>(n, rows) : plan.scratch<T>(n, rows);
-        dlogits = noisy ? plan.scratch<T>(n, rows) : logits;
+        dlogits = noisy ? PerRow<T>(plan.scratch<T>(n, rows)) : logits;
         if (has_bias && plan.purpose() == Plan::Purpose::training) partial = plan.scratch<M>(rowwise::chunks(n), rows);
       }
     };
@@ -164,14 +164,15 @@ struct Router {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       const Index n = x.rows;
-      begin(x, saved);
+      start(x, saved);
       if constexpr (jitters) {
         if (jitter(pass) > 0) {
-          backend.launch(n, jitter_rows<T>(pass, x, saved.jittered));
-          saved.x = saved.jittered;
+          const View<T> jittered = saved.jittered(n);
+          backend.launch(n, jitter_rows<T>(pass, x, jittered));
+          saved.x = jittered;
         }
       }
-      backend.matmul(saved.x, p.weight.weights(), bias(p), saved.logits);
+      backend.matmul(saved.x, p.weight.weights(), bias(p), saved.logits(n));
       backend.launch(n, choosing(pass, p, saved));
       if constexpr (expert_choice) {
         if (!chosen_by_experts(pass)) return;
@@ -185,8 +186,8 @@ struct Router {
     static void decode(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Dispatch& dispatch,
                        Saved<T, M>& saved) {
       assert(!pass.training);
-      begin(x, saved);
-      detail::route(backend, x, p.weight.weights(), bias(p), saved.logits, choosing(pass, p, saved),
+      start(x, saved);
+      detail::route(backend, x, p.weight.weights(), bias(p), saved.logits(x.rows), choosing(pass, p, saved),
                     saved.routing.selected, dispatch);
     }
 
@@ -198,20 +199,26 @@ struct Router {
       backend.launch(E, kernels::BalanceTotals<M>{Balance::kind, saved.routing, row_total, chances, dispatch.offsets,
                                                   saved.balance, pass.settings[setting::balance_over_step] != 0,
                                                   pass.first_of_step(), pass.recomputed});
-      const View<const M> log_sum = Scores::sigmoid ? View<const M>() : View<const M>(saved.log_sum);
+      const View<const M> log_sum =
+          Scores::sigmoid ? View<const M>() : View<const M>(saved.log_sum.middle_cols(0, saved.x.rows));
       backend.launch(1, kernels::BalanceLosses<M>{Balance::kind, log_sum, saved.balance, saved.routing.losses,
                                                   static_cast<double>(pass.real_rows()), !chances.empty()});
     }
 
-    /// Whether this pass may drop pairs: `sent` then says which are left, once the chosen pairs are sorted.
-    static constexpr bool drops(const Pass& pass) { return has_capacity && pass.training; }
-
-    /// `saved.sent` = the pairs within their experts' capacity.
+    /// The choices (N, K) within their experts' capacity, once all are sorted; empty where this pass has no limit.
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static void drop(B& backend, const Pass& pass, const Dispatch& dispatch, Saved<T, M>& saved) requires has_capacity {
-      backend.launch(saved.sent.rows, kernels::CopyRow<std::int32_t>{saved.routing.selected, saved.sent});
-      const Index capacity = CapacityOption::of(pass.real_rows(), K, E);
-      backend.launch(E, kernels::DropPairs{dispatch.offsets, dispatch.pairs, saved.sent, capacity});
+    static View<const std::int32_t> within_capacity(B& backend, const Pass& pass, const Dispatch& dispatch,
+                                                    Saved<T, M>& saved) {
+      if constexpr (has_capacity) {
+        if (!pass.training) return {};
+        const View<std::int32_t> kept = saved.kept(saved.x.rows);
+        backend.launch(kept.rows, kernels::CopyRow<std::int32_t>{saved.routing.selected, kept});
+        const Index capacity = CapacityOption::of(pass.real_rows(), K, E);
+        backend.launch(E, kernels::DropPairs{dispatch.offsets, dispatch.pairs, kept, capacity});
+        return kept;
+      } else {
+        return {};
+      }
     }
 
     /// From the gates' gradient (N, K), 0 for a pair that was not sent: overwrites dx, adds to the gradients. The
@@ -220,15 +227,17 @@ struct Router {
     static void backward(B& backend, const Pass& pass, const Parameters<W>& p, MasterInput<B> dgate, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
       const auto& settings = pass.settings;
+      const View<T> dlogits = saved.dlogits(dx.rows);
       const double tokens = static_cast<double>(std::max<Index>(1, pass.real_rows()));
       backend.launch(dx.rows, kernels::RouterBackward<T, M>{row(pass, saved), saved.routing, dgate, saved.log_sum,
-                                                            saved.balance.slope, chance(pass, saved), saved.dlogits,
+                                                            saved.balance.slope, chance(pass, saved), dlogits,
                                                             settings[setting::balance_weight] * pass.loss_scale,
                                                             settings[setting::z_weight] * pass.loss_scale / tokens});
-      if constexpr (has_bias)
-        rowwise::column_sum(backend, saved.dlogits, View(gradients.bias.data, 1, rows), saved.partial);
-      backend.matmul_weight(saved.dlogits, saved.x, gradients.weight);
-      backend.matmul_input(saved.dlogits, p.weight.weights(), dx, Write::overwrite);
+      if constexpr (has_bias) {
+        rowwise::column_sum(backend, dlogits, View(gradients.bias.data, 1, rows), saved.partial);
+      }
+      backend.matmul_weight(dlogits, saved.x, gradients.weight);
+      backend.matmul_input(dlogits, p.weight.weights(), dx, Write::overwrite);
       if constexpr (jitters) {
         if (jitter(pass) > 0) backend.launch(dx.rows, jitter_rows<T>(pass, dx, dx));
       }
@@ -250,7 +259,7 @@ struct Router {
    private:
     static constexpr kernels::RouterRule rule{.experts = E,
                                               .choices = K,
-                                              .most = std::min(E, 2 * K),
+                                              .max_experts = std::min(E, 2 * K),
                                               .sigmoid = Scores::sigmoid,
                                               .normalised = normalised,
                                               .noisy = noisy,
@@ -272,11 +281,8 @@ struct Router {
     }
     /// What `saved` holds is of x from now on.
     template <class T, class M>
-    static void begin(View<const T> x, Saved<T, M>& saved) {
-      const Index n = x.rows;
-      saved.routing.resize(n);
-      saved.log_sum.cols = n;
-      saved.logits.rows = saved.dlogits.rows = saved.jittered.rows = saved.chance.rows = saved.sent.rows = n;
+    static void start(View<const T> x, Saved<T, M>& saved) {
+      saved.routing.resize(x.rows);
       saved.x = x;
     }
     static constexpr bool chosen_by_experts(const Pass& pass) { return expert_choice && pass.training; }
@@ -293,11 +299,14 @@ struct Router {
     template <class T, class M>
     static kernels::RouterRow<T, M> row(const Pass& pass, const Saved<T, M>& saved) {
       const auto first = static_cast<std::uint64_t>(pass.micro_batch * pass.rows());
-      return {rule, saved.logits, pass.tokens, {pass.random(random_site::router_noise), first, pass.training}};
+      return {rule,
+              saved.logits(saved.x.rows),
+              pass.tokens,
+              {pass.random(random_site::router_noise), first, pass.training}};
     }
     template <class T, class M>
     static View<M> chance(const Pass& pass, const Saved<T, M>& saved) {
-      return smooth_load && pass.training ? saved.chance : View<M>();
+      return smooth_load && pass.training ? saved.chance(saved.x.rows) : View<M>();
     }
     static double jitter(const Pass& pass) { return pass.training ? pass.settings[setting::jitter] : 0; }
     template <class T>

@@ -38,7 +38,7 @@ inline constexpr double least_total = 1e-20;
 /// The options of a Router, as its kernels see them: at run time, so that they are compiled once for all routers.
 struct RouterRule {
   Index experts = 1, choices = 1;  // E, K
-  Index most = 1;                  // ExpertChoice outside of training: the experts that a token has at most
+  Index max_experts = 1;           // ExpertChoice outside of training: the experts that a token has at most
   bool sigmoid = false, normalised = false, noisy = false, dynamic = false, expert_choice = false;
   BalanceKind balance = BalanceKind::none;
 };
@@ -147,7 +147,7 @@ struct RouterForward {
   TINYMOE_EVERYWHERE void choose_by_threshold(const M* p, std::int32_t* chosen, M* g) const {
     const auto key = [=](Index e) { return real_part(p[e]); };
     Index last = -1;
-    for (Index taken = 0; taken < row.rule.most;) {
+    for (Index taken = 0; taken < row.rule.max_experts;) {
       last = next_best(key, last);
       if (last < 0) break;
       if (key(last) < real_part(M(offset.data[last]))) continue;

@@ -160,11 +160,11 @@ struct Transformer {
   /// Whether a block of the model is a mixture.
   static constexpr bool has_mixtures = Stack<Groups>::has_mixtures;
   /// The pairs that a layer sends at most for N tokens; one for each token where there is no mixture.
-  static constexpr Index most_pairs(Index tokens) {
+  static constexpr Index max_pairs(Index tokens) {
     Index most = tokens;
     for_each_group([&](auto group, Index) {
       using Layer = BlockLayer<group>;
-      if constexpr (Layer::is_mixture) most = std::max(most, Layer::NetworkLayer::most_pairs(tokens));
+      if constexpr (Layer::is_mixture) most = std::max(most, Layer::NetworkLayer::max_pairs(tokens));
     });
     return most;
   }

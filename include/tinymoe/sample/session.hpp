@@ -211,7 +211,7 @@ class Session {
   /// `work` on so many tokens of as many sequences, which is the same operations on the same addresses each time.
   template <class Work>
   void repeat(Index count, Work&& work) {
-    const bool recordable = Architecture::most_pairs(count) <= detail::max_recorded_pairs<B>;
+    const bool recordable = Architecture::max_pairs(count) <= detail::max_recorded_pairs<B>;
     recordable ? repeated_[count](model_->backend(), model_->settings(), work) : work();
   }
 

@@ -1,0 +1,315 @@
+#pragma once
+/// @file
+/// What the parts of a model must have and may have: a norm, an attention, a router, experts, a block. Each is a type
+/// with a nested `Layer`, which has the functions over explicit data; it is looked at for float and a width of 8.
+///
+/// | part | must have | may have |
+/// |---|---|---|
+/// | norm | NormKind | AddingNorm, ResidualNorm |
+/// | attention | AttentionKind | CachingAttention |
+/// | router | RouterKind | CapacityRouter, MovingRouter, BoundedRouter, DecodingRouter; `active`, `gates_sum_to_one` |
+/// | experts | ExpertKind | DenseExpertKind, DecodingExperts |
+/// | block | BlockKind | |
+///
+/// Any part may have a `name`, which config.json says, and `settings` (layers/settings.hpp). A backend's contract is in
+/// backend/backend.hpp and capabilities.hpp, an optimizer's in train/optimizer_step.hpp, a schedule's in
+/// train/schedule.hpp, a weight format's in core/weights.hpp.
+///
+/// An optional member with one of these names and another signature is a compile error. A misspelt one cannot be seen,
+/// so say below a part what it has: `static_assert(AddingNorm<MyNorm>)`.
+
+#include <concepts>
+#include <cstdint>
+#include <type_traits>
+
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/layers/cached_attention.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/routing.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+namespace detail {
+
+// Each concept of a layer L says what its functions are called with; p are its parameters, `saved` what it keeps for
+// backward, planned for the largest pass. x and y (N, D); activation gradients are overwritten, parameter gradients
+// added to.
+
+/// The optional members of layers. In a class that is an L too a name is ambiguous where L has it, whatever it is
+/// there, which tells a member that is wrong from one that is not there.
+struct OptionalLayerNames {
+  static int add_and_forward, backward_and_add, forward_cached, within_capacity, after_step, max_pairs, decode;
+};
+template <class L>
+struct WithOptionalLayerNames : L, OptionalLayerNames {};
+
+/// y = norm(x). In backward dx may be dy.
+template <class L, class B = DeclaredBackend>
+concept NormContract = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                typename L::template Parameters<float>& gradients, Plan& plan,
+                                typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y) {
+  saved.plan(plan, pass);
+  L::forward(backend, pass, p, x, y, saved);
+  L::backward(backend, pass, p, x, y, saved, gradients);
+};
+
+/// sum += residual, then y = norm(sum), in one pass over memory.
+template <class L, class B = DeclaredBackend>
+concept AddingNormLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                   typename L::template Saved<float, float>& saved, Input<B> residual, Output<B> sum,
+                                   Output<B> y) {
+  L::add_and_forward(backend, pass, p, residual, sum, y, saved);
+};
+
+/// dx = the gradient of x + `beside`, which reaches x by a residual connection; dx may be `beside`.
+template <class L, class B = DeclaredBackend>
+concept ResidualNormLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                     typename L::template Parameters<float>& gradients,
+                                     typename L::template Saved<float, float>& saved, Input<B> dy, Input<B> beside,
+                                     Output<B> dx) {
+  L::backward_and_add(backend, pass, p, dy, beside, dx, saved, gradients);
+};
+
+/// y = attention(x) over B sequences of T tokens, and what `count` and Session ask for.
+template <class L, class B = DeclaredBackend>
+concept AttentionContract = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                     typename L::template Parameters<float>& gradients, Plan& plan,
+                                     typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y) {
+  saved.plan(plan, pass, backend);
+  L::forward(backend, pass, p, x, y, saved);
+  L::backward(backend, pass, p, x, y, saved, gradients);
+};
+
+/// Attention of new tokens to those whose keys lie in a cache, which their own join: what decoding needs.
+template <class L, class B = DeclaredBackend>
+concept CachingAttentionLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                         typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y,
+                                         const KvCache<float>& cache, MasterOutput<B> probability, Index n) {
+  L::forward_cached(backend, pass, p, x, y, saved, cache, probability);
+  { L::cache_rows(n, n) } -> std::convertible_to<Index>;  // of a context and a pass's most tokens
+  { L::visible(n) } -> std::convertible_to<Index>;        // keys that position n sees
+  { L::shape(pass) } -> std::convertible_to<AttentionShape>;
+};
+
+/// Decides experts and gates of x (N, D): fills `saved.routing` in forward, its losses once the pairs are sorted; in
+/// backward dgate (N, K) is given, and the weighted losses' gradients join.
+template <class L, class B = DeclaredBackend>
+concept RouterContract = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                  typename L::template Parameters<float>& gradients, Plan& plan,
+                                  const Dispatch& dispatch, typename L::template Saved<float, float>& saved, Input<B> x,
+                                  MasterInput<B> dgate, Output<B> dx) {
+  saved.plan(plan, pass);
+  { saved.routing } -> std::convertible_to<Routing<float>>;
+  L::forward(backend, pass, p, x, saved);
+  L::losses(backend, pass, dispatch, saved);
+  L::backward(backend, pass, p, dgate, dx, saved, gradients);
+};
+
+/// The choices (N, K) that are left within the experts' capacity, once all are sorted; an empty view: all are.
+template <class L, class B = DeclaredBackend>
+concept CapacityRouterLayer = requires(B& backend, const Pass& pass, const Dispatch& dispatch,
+                                       typename L::template Saved<float, float>& saved) {
+  { L::within_capacity(backend, pass, dispatch, saved) } -> std::convertible_to<View<const std::int32_t>>;
+};
+
+/// Moves, after an optimizer step, what no gradient trains (`ParameterInfo::trained`), in the masters and in p.
+template <class L, class B = DeclaredBackend>
+concept MovingRouterLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                     typename L::template Saved<float, float>& saved) {
+  L::after_step(backend, pass, p, p, saved);
+};
+
+/// The pairs that N tokens send at most, where that is not N·K.
+template <class L>
+concept BoundedRouterLayer = requires(Index tokens) {
+  { L::max_pairs(tokens) } -> std::convertible_to<Index>;
+};
+
+/// Chooses and sorts for few tokens at once, with weights of type W.
+template <class L, class B = DeclaredBackend, class W = float>
+concept DecodingRouterLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<W>& p,
+                                       typename L::template Saved<typename B::Scalar, typename B::Master>& saved,
+                                       Input<B> x, Dispatch& dispatch) {
+  L::decode(backend, pass, p, x, dispatch, saved);
+};
+
+/// y (S, D) = each expert's network over its rows of x (S, D), which are sorted by expert.
+template <class L, class B = DeclaredBackend>
+concept ExpertsContract = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
+                                   typename L::template Parameters<float>& gradients, Plan& plan, Index pairs,
+                                   typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y,
+                                   const Dispatch& dispatch) {
+  saved.plan(plan, pairs);
+  L::forward(backend, pass, p, dispatch, x, y, saved);
+  L::backward(backend, pass, p, dispatch, x, y, saved, gradients);
+};
+
+/// Gathers and combines few tokens by themselves, with weights of type W: y = residual + Σ_k gate · expert(x).
+template <class L, class B = DeclaredBackend, class W = float>
+concept DecodingExpertsLayer = requires(B& backend, const typename L::template Parameters<W>& p,
+                                        typename L::template Saved<typename B::Scalar, typename B::Master>& saved,
+                                        Input<B> x, Input<B> residual, Output<B> y, View<const std::int32_t> selected,
+                                        MasterInput<B> gate, const Dispatch& dispatch) {
+  L::decode(backend, p, dispatch, selected, gate, x, residual, y, saved);
+};
+
+/// True, or no program: an optional member that a layer has is what its concept asks for. (Of a final class nothing can
+/// be said.)
+template <class L>
+consteval bool check_norm_members() {
+  if constexpr (!std::is_final_v<L>) {
+    using Names = WithOptionalLayerNames<L>;
+    static_assert(
+        requires { Names::add_and_forward; } || AddingNormLayer<L>,
+        "tinymoe: a norm's `add_and_forward` must be add_and_forward(backend, pass, p, residual, sum, y, saved)");
+    static_assert(
+        requires { Names::backward_and_add; } || ResidualNormLayer<L>,
+        "tinymoe: a norm's `backward_and_add` must be backward_and_add(backend, pass, p, dy, beside, dx, saved, "
+        "gradients)");
+  }
+  return true;
+}
+template <class L>
+consteval bool check_attention_members() {
+  if constexpr (!std::is_final_v<L>) {
+    using Names = WithOptionalLayerNames<L>;
+    static_assert(
+        requires { Names::forward_cached; } || CachingAttentionLayer<L>,
+        "tinymoe: an attention with a cache has forward_cached(backend, pass, p, x, y, saved, cache, probability), "
+        "cache_rows(context, chunk), visible(position) and shape(pass)");
+  }
+  return true;
+}
+template <class L>
+consteval bool check_router_members() {
+  if constexpr (!std::is_final_v<L>) {
+    using Names = WithOptionalLayerNames<L>;
+    static_assert(
+        requires { Names::within_capacity; } || CapacityRouterLayer<L>,
+        "tinymoe: a router's `within_capacity` must be View<const std::int32_t> within_capacity(backend, pass, "
+        "dispatch, saved)");
+    static_assert(
+        requires { Names::after_step; } || MovingRouterLayer<L>,
+        "tinymoe: a router's `after_step` must be after_step(backend, pass, p, masters, saved)");
+    static_assert(
+        requires { Names::max_pairs; } || BoundedRouterLayer<L>,
+        "tinymoe: a router's `max_pairs` must be Index max_pairs(Index tokens)");
+    static_assert(
+        requires { Names::decode; } || DecodingRouterLayer<L>,
+        "tinymoe: a router's `decode` must be decode(backend, pass, p, x, dispatch, saved)");
+  }
+  return true;
+}
+template <class L>
+consteval bool check_experts_members() {
+  if constexpr (!std::is_final_v<L>) {
+    using Names = WithOptionalLayerNames<L>;
+    static_assert(
+        requires { Names::decode; } || DecodingExpertsLayer<L>,
+        "tinymoe: experts' `decode` must be decode(backend, p, dispatch, selected, gate, x, residual, y, saved)");
+  }
+  return true;
+}
+template <class L>
+inline constexpr bool norm_members_are_right = check_norm_members<L>();
+template <class L>
+inline constexpr bool attention_members_are_right = check_attention_members<L>();
+template <class L>
+inline constexpr bool router_members_are_right = check_router_members<L>();
+template <class L>
+inline constexpr bool experts_members_are_right = check_experts_members<L>();
+
+/// The pairs that N tokens send at most.
+template <class Router, class Layer>
+constexpr Index max_pairs(Index tokens) {
+  if constexpr (BoundedRouterLayer<Layer>) {
+    return Layer::max_pairs(tokens);
+  } else {
+    return tokens * Router::choices;
+  }
+}
+
+/// The experts that a token has, for counting: `active` where the columns of `selected` are more, `choices` otherwise.
+template <class Router>
+constexpr Index active_experts() {
+  if constexpr (requires { Router::active; }) {
+    static_assert(std::convertible_to<decltype(Router::active), Index>,
+                  "tinymoe: a router's `active` must be a number of experts");
+    return Router::active;
+  } else {
+    return Router::choices;
+  }
+}
+
+}  // namespace detail
+
+/// A norm; `RmsNorm` is the model for one's own (docs/write-your-own.md).
+template <class N>
+concept NormKind = detail::NormContract<typename N::template Layer<8>> &&
+    detail::norm_members_are_right<typename N::template Layer<8>>;
+/// A norm that adds its residual before in the same pass over memory: a block does both in two steps otherwise.
+template <class N>
+concept AddingNorm = NormKind<N> && detail::AddingNormLayer<typename N::template Layer<8>>;
+/// A norm whose backward adds what reaches x beside it: a block does both in two steps otherwise.
+template <class N>
+concept ResidualNorm = NormKind<N> && detail::ResidualNormLayer<typename N::template Layer<8>>;
+
+/// An attention. Its `Layer` is looked at for the width of the model that it stands in, since heads must fit.
+template <class A>
+concept AttentionKind = requires {
+  { A::learned_positions } -> std::convertible_to<bool>;  // whether the embedding adds learned positions
+  { A::window } -> std::convertible_to<Index>;            // 0: all keys are seen
+};
+/// An attention that a model of width D can decode with.
+template <class A, Index D>
+concept CachingAttention = AttentionKind<A> && detail::CachingAttentionLayer<typename A::template Layer<D>>;
+
+/// A router of a mixture; `Router<E, K>` is the model for one's own. It may say how many experts a token has on average
+/// (`active`) where the columns of what is selected, `choices`, are more, and whether a token's gates sum to one
+/// (`gates_sum_to_one`), without which a dense model cannot become the mixture (checkpoint/upcycle.hpp).
+template <class R>
+concept RouterKind = requires {
+  { R::experts } -> std::convertible_to<Index>;
+  { R::choices } -> std::convertible_to<Index>;
+}
+&&detail::RouterContract<typename R::template Layer<8>>&&
+    detail::router_members_are_right<typename R::template Layer<8>>;
+/// A router that may leave out pairs of full experts.
+template <class R>
+concept CapacityRouter = RouterKind<R> && detail::CapacityRouterLayer<typename R::template Layer<8>>;
+/// A router that moves something after each step by itself.
+template <class R>
+concept MovingRouter = RouterKind<R> && detail::MovingRouterLayer<typename R::template Layer<8>>;
+/// A router that says how many pairs its tokens send at most.
+template <class R>
+concept BoundedRouter = RouterKind<R> && detail::BoundedRouterLayer<typename R::template Layer<8>>;
+/// A router with fewer launches for few tokens.
+template <class R>
+concept DecodingRouter = RouterKind<R> && detail::DecodingRouterLayer<typename R::template Layer<8>>;
+
+/// The experts of a mixture, looked at as a bank of two; `Expert<…>` is the model for one's own.
+template <class X>
+concept ExpertKind = detail::ExpertsContract<typename X::template Layer<8, 2>> &&
+    detail::experts_members_are_right<typename X::template Layer<8, 2>>;
+/// Experts that may also be the one network of a dense block: they describe the parameters of one by itself.
+template <class X>
+concept DenseExpertKind = ExpertKind<X> && requires {
+  typename X::template Layer<8, 1>::template One<float>;
+};
+/// Experts with fewer launches for few tokens.
+template <class X>
+concept DecodingExperts = ExpertKind<X> && detail::DecodingExpertsLayer<typename X::template Layer<8, 2>>;
+
+/// What a group of layers repeats.
+template <class K>
+concept BlockKind = requires {
+  { K::is_mixture } -> std::convertible_to<bool>;
+  typename K::Norm;
+  typename K::AttentionType;
+  typename K::template Layer<8>;
+}
+|| requires { typename K::AttentionType; };
+
+}  // namespace tinymoe::inline v0_1
