@@ -29,7 +29,7 @@ const Pass pass{.batch = 3,
                 .time = 7,
                 .settings = {setting::balance_weight = 0.7, setting::z_weight = 0.3, setting::dropout = 0.3,
                              setting::attention_dropout = 0.25, setting::expert_dropout = 0.4, setting::jitter = 0.2},
-                .loss_scale = 0.5,
+                .router_loss_scale = 0.5,
                 .training = true,
                 .seed = Seed{5}};
 

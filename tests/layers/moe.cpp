@@ -95,7 +95,7 @@ TEST_CASE("a mixture agrees with its definition", "[moe]") {
 }
 
 TEST_CASE("a mixture has the gradients of complex steps", "[moe][gradient]") {
-  const Pass pass{.batch = 2, .time = 4, .settings = losses, .loss_scale = 0.5};
+  const Pass pass{.batch = 2, .time = 4, .settings = losses, .router_loss_scale = 0.5};
   const auto as_is = [](auto&) {};
   SECTION("two of three") { check_gradients<Moe<3, 2>>(pass, D, D); }
   SECTION("three of four") { check_gradients<Moe<4, 3>>(pass, D, D, as_is, false); }

@@ -150,7 +150,7 @@ TEST_CASE("the router agrees with sorting and xtensor's formulas", "[router]") {
 TEST_CASE("the router has the gradients of complex steps", "[router][gradient]") {
   const Settings both{setting::balance_weight = 0.7, setting::z_weight = 0.3};
   SECTION("two of five, with both losses") {
-    check_gradients<Alone<Router<5, 2>>>({.batch = 2, .time = 3, .settings = both, .loss_scale = 0.5}, D, 2);
+    check_gradients<Alone<Router<5, 2>>>({.batch = 2, .time = 3, .settings = both, .router_loss_scale = 0.5}, D, 2);
   }
   SECTION("the gates alone") {
     check_gradients<Alone<Router<5, 2>>>({.time = 3, .settings = {setting::balance_weight = 0, setting::z_weight = 0}},

@@ -19,8 +19,10 @@ using SmallLayer = DenseBlock<RmsNorm, Attention<Heads<2>>, Expert<Relu, Hidden<
 using Tied = Transformer<Vocab<V>, Context<8>, Width<8>, Layers<1, SmallLayer>, TiedHead>;
 using Untied = Transformer<Vocab<V>, Context<8>, Width<8>, Layers<1, SmallLayer>>;
 
-const Pass two_sequences{
-    .batch = 2, .time = 7, .settings = {setting::balance_weight = 0.3, setting::z_weight = 0.2}, .loss_scale = 0.5};
+const Pass two_sequences{.batch = 2,
+                         .time = 7,
+                         .settings = {setting::balance_weight = 0.3, setting::z_weight = 0.2},
+                         .router_loss_scale = 0.5};
 
 template <class B>
 using Trial_ = ModelTrial<Mixed, B>;

@@ -132,8 +132,8 @@ template <class Saved>
 auto weighted_router_losses(const Saved& saved, const Pass& pass) {
   const auto sum_of = [&](const auto& routing) {
     using M = std::remove_cvref_t<decltype(*routing.losses.data)>;
-    return M(pass.loss_scale) * (M(pass.settings[setting::balance_weight]) * routing.losses.data[0] +
-                                 M(pass.settings[setting::z_weight]) * routing.losses.data[1]);
+    return M(pass.router_loss_scale) * (M(pass.settings[setting::balance_weight]) * routing.losses.data[0] +
+                                        M(pass.settings[setting::z_weight]) * routing.losses.data[1]);
   };
   if constexpr (requires { saved.routing(); }) {
     return sum_of(saved.routing());

@@ -53,6 +53,11 @@ struct NoBias {
 
 namespace detail {
 
+/// The default of an option that is either given or not.
+struct NotGiven {
+  static constexpr bool value = false;
+};
+
 template <class Option>
 concept OptionType = requires {
   typename Option::Place;

@@ -145,9 +145,9 @@ struct Attention {
   static constexpr Index window = option_t<place::Window, NumberOption<place::Window, 0>, Options...>::value;
   using Position = option_t<place::Position, Rope, Options...>;
   static constexpr bool both_biases = option_t<place::Bias, NoBias, Options...>::value;
-  static constexpr bool qkv_bias = both_biases || option_t<place::QkvBias, NoBias, Options...>::value;
-  static constexpr bool output_bias = both_biases || option_t<place::OutputBias, NoBias, Options...>::value;
-  static constexpr bool qk_norm = option_t<place::QkNorm, NoBias, Options...>::value;
+  static constexpr bool qkv_bias = both_biases || option_t<place::QkvBias, detail::NotGiven, Options...>::value;
+  static constexpr bool output_bias = both_biases || option_t<place::OutputBias, detail::NotGiven, Options...>::value;
+  static constexpr bool qk_norm = option_t<place::QkNorm, detail::NotGiven, Options...>::value;
   static constexpr bool learned_positions = Position::learned;
   /// The epsilon is that of QkNorm.
   static constexpr std::array settings = {&setting::rope_theta, &setting::attention_dropout, &setting::norm_epsilon};

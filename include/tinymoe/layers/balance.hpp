@@ -103,7 +103,7 @@ struct BalanceTotals {
   View<const M> chance;     // (N, E): probability of being chosen; empty without noise
   View<const std::int32_t> offsets;
   BalanceState<M> state;
-  bool over_step, first, recomputed;  // first: of the step's micro-batches
+  bool over_step, first, second_run;  // first: of the step's micro-batches
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index expert) const {
     const Index tokens = routing.probability.rows, choices = routing.selected.cols;
@@ -134,13 +134,13 @@ struct BalanceTotals {
       if (variation) {
         M *sums = state.counts.data + expert, *loads = state.counts.row(1) + expert;
         M *old_sum = state.before.data + expert, *old_load = state.before.row(1) + expert;
-        if (!recomputed) *old_sum = goes_on ? *sums : M(0), *old_load = goes_on ? *loads : M(0);
+        if (!second_run) *old_sum = goes_on ? *sums : M(0), *old_load = goes_on ? *loads : M(0);
         score += *old_sum, load += *old_load;
         *sums = M(real_part(score)), *loads = M(real_part(load));
       }
       state.total.data[expert] = score;
       state.total.row(1)[expert] = load;
-      if (recomputed) return;
+      if (second_run) return;
       if (!variation) {
         M& count = state.counts.data[expert];
         count = (goes_on ? count : M(0)) + M(counted);

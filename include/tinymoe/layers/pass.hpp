@@ -18,7 +18,7 @@ struct Pass {
   Index time = 0;            // T
   Index first_position = 0;  // of each sequence's first token; not zero when decoding
   Settings settings = {};
-  double loss_scale = 1;  // of the routers' losses: 1 / (micro-batches in a step)
+  double router_loss_scale = 1;  // of the routers' losses: 1 / (micro-batches in a step)
 
   bool recompute = false;      // a pass of training keeps each block's input alone and runs the block again in backward
   bool training = false;       // noise, dropout and capacity act
@@ -27,7 +27,7 @@ struct Pass {
   Index micro_batch = 0;       // of the step, of all ranks: i · ranks + rank
   Index ranks = 1;             // processes that train together
   Index layer = 0;             // the block that is running; a Transformer sets it
-  bool recomputed = false;     // the block runs for the second time: nothing is counted twice
+  bool second_run = false;     // the block runs for the second time: nothing is counted twice
   bool losses = true;          // routers leave losses and loads; without, as in decoding, there is no backward either
   View<const Token> tokens{};  // (1, N): a negative one is a pad, which no expert sees; empty: no pads
   Index pads = 0;              // how many there are

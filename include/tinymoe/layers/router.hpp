@@ -49,10 +49,10 @@ struct Router {
   using CapacityOption = option_t<place::RouterCapacity, Dropless, Options...>;
   static constexpr bool dynamic = std::is_same_v<Selection, DynamicTopK>;
   static constexpr bool expert_choice = std::is_same_v<Selection, ExpertChoice>;
-  static constexpr bool noisy = option_t<place::RouterNoise, NoBias, Options...>::value;
-  static constexpr bool jitters = option_t<place::RouterJitter, NoBias, Options...>::value;
+  static constexpr bool noisy = option_t<place::RouterNoise, detail::NotGiven, Options...>::value;
+  static constexpr bool jitters = option_t<place::RouterJitter, detail::NotGiven, Options...>::value;
   static constexpr bool has_capacity = !std::is_same_v<CapacityOption, Dropless>;
-  static constexpr bool balance_bias = option_t<place::BalanceBias, NoBias, Options...>::value;
+  static constexpr bool balance_bias = option_t<place::BalanceBias, detail::NotGiven, Options...>::value;
   static constexpr bool has_bias = option_t<place::Bias, NoBias, Options...>::value;
   using DefaultGates = std::conditional_t<K == 1 || dynamic || expert_choice, ScoreGates, NormalisedGates>;
   static constexpr bool normalised = option_t<place::Gates, DefaultGates, Options...>::value;
@@ -198,7 +198,7 @@ struct Router {
       const View<const M> row_total = Scores::sigmoid ? View<const M>(saved.log_sum) : View<const M>();
       backend.launch(E, kernels::BalanceTotals<M>{Balance::kind, saved.routing, row_total, chances, dispatch.offsets,
                                                   saved.balance, pass.settings[setting::balance_over_step] != 0,
-                                                  pass.first_of_step(), pass.recomputed});
+                                                  pass.first_of_step(), pass.second_run});
       const View<const M> log_sum =
           Scores::sigmoid ? View<const M>() : View<const M>(saved.log_sum.middle_cols(0, saved.x.rows));
       backend.launch(1, kernels::BalanceLosses<M>{Balance::kind, log_sum, saved.balance, saved.routing.losses,
@@ -229,10 +229,11 @@ struct Router {
       const auto& settings = pass.settings;
       const View<T> dlogits = saved.dlogits(dx.rows);
       const double tokens = static_cast<double>(std::max<Index>(1, pass.real_rows()));
-      backend.launch(dx.rows, kernels::RouterBackward<T, M>{row(pass, saved), saved.routing, dgate, saved.log_sum,
-                                                            saved.balance.slope, chance(pass, saved), dlogits,
-                                                            settings[setting::balance_weight] * pass.loss_scale,
-                                                            settings[setting::z_weight] * pass.loss_scale / tokens});
+      backend.launch(dx.rows,
+                     kernels::RouterBackward<T, M>{row(pass, saved), saved.routing, dgate, saved.log_sum,
+                                                   saved.balance.slope, chance(pass, saved), dlogits,
+                                                   settings[setting::balance_weight] * pass.router_loss_scale,
+                                                   settings[setting::z_weight] * pass.router_loss_scale / tokens});
       if constexpr (has_bias) {
         rowwise::column_sum(backend, dlogits, View(gradients.bias.data, 1, rows), saved.partial);
       }

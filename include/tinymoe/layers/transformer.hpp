@@ -94,7 +94,7 @@ struct Transformer {
   static constexpr Index layers = detail::total_layers<Groups>;
   static_assert(layers > 0, "tinymoe::Transformer: Layers is missing; give Layers<n, MoEBlock<...>> at least once");
   static constexpr bool tied = option_t<place::Head, UntiedHead, Options...>::value;
-  static constexpr bool head_bias = option_t<place::HeadBias, NoBias, Options...>::value;
+  static constexpr bool head_bias = option_t<place::HeadBias, detail::NotGiven, Options...>::value;
 
  private:
   static constexpr Index D = width;
@@ -289,7 +289,7 @@ struct Transformer {
       Pass here = pass;
       here.layer = number;
       if (pass.recompute && number + 1 < layers) {  // the last block's activations are still there
-        here.recomputed = true;
+        here.second_run = true;
         BlockLayer<group>::forward(backend, here, parameters, saved.x[at(number)](pass.rows()),
                                    saved.x[at(number + 1)](pass.rows()), block);
       }

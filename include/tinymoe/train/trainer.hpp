@@ -159,7 +159,7 @@ class Trainer {
     Pass pass{.batch = tokens.batch,
               .time = tokens.time,
               .settings = model_->settings(),
-              .loss_scale = loss_scale / totals.micro_batches,
+              .router_loss_scale = loss_scale / totals.micro_batches,
               .recompute = options.recompute,
               .training = true,
               .seed = options.seed,
