@@ -17,6 +17,8 @@
 ///
 /// An optional member with one of these names and another signature is a compile error. A misspelt one cannot be seen,
 /// so say below a part what it has: `static_assert(AddingNorm<MyNorm>)`.
+///
+/// Over 300 lines: all contracts stand where a reader looks first.
 
 #include <concepts>
 #include <cstdint>

@@ -10,6 +10,7 @@
 
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/contracts.hpp"
+#include "tinymoe/layers/dense.hpp"
 #include "tinymoe/layers/expert.hpp"
 #include "tinymoe/layers/moe_kernels.hpp"
 #include "tinymoe/layers/router.hpp"
@@ -29,50 +30,6 @@ struct Shared {
 /// No shared expert; the default.
 struct NoShared {
   using Place = place::Shared;
-};
-
-/// One expert for all tokens: the feed-forward layer of a dense block, with the same interface as a mixture.
-template <DenseExpertKind X>
-struct Dense {
-  static constexpr Index experts = 1, choices = 1;
-  static constexpr void add_settings(SettingList& list) { detail::add_settings<X>(list); }
-
-  template <Index D>
-  struct Layer {
-    using Network = typename X::template Layer<D, 1>;
-
-    template <class W>
-    struct Parameters {
-      typename Network::template Parameters<W> network;
-
-      template <class F, class... P>
-      static constexpr void for_each(const Path& path, F&& f, P&... p) {
-        Network::template One<W>::for_each(path, Part::feed_forward, f, p.network.experts[0]...);
-      }
-    };
-
-    template <class T, class M>
-    struct Saved {
-      typename Network::template Saved<T, M> network;
-
-      template <Backend B>
-      void plan(Plan& plan, const Pass& pass, const B&) {
-        network.plan(plan, pass.rows());
-      }
-    };
-
-    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
-    static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
-                        Saved<T, M>& saved) {
-      Network::forward(backend, pass, p.network, Dispatch::to_one(x.rows), x, y, saved.network);
-    }
-
-    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
-    static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
-                         Saved<T, M>& saved, Parameters<M>& gradients) {
-      Network::backward(backend, pass, p.network, Dispatch::to_one(dy.rows), dy, dx, saved.network, gradients.network);
-    }
-  };
 };
 
 namespace detail {

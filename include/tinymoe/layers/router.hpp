@@ -13,6 +13,9 @@
 ///     normalised gates  d_e = (dg_k − Σ_j dg_j g_j) / Σ_S p;   score gates  d_e = dg_k
 ///     softmax  dh_e = p_e (d_e − Σ_j p_j d_j) + z_weight · 2 (log Σ exp h) p_e / R;   sigmoid  dh_e = p_e (1 − p_e)
 ///     d_e
+///
+/// Over 300 lines: all options of forward, losses and backward stand together, so that a gradient is read beside its
+/// equation.
 
 #include <algorithm>
 #include <array>

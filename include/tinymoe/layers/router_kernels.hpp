@@ -1,6 +1,8 @@
 #pragma once
 /// @file
 /// The kernels of routers; router.hpp has the equations.
+///
+/// Over 300 lines: what forward and backward of a token share stands above both.
 
 #include <bit>
 

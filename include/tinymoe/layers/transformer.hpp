@@ -3,6 +3,8 @@
 /// The whole model:  x₀ = embedding(tokens);  x_{l+1} = block_l(x_l);  z = norm(x_L);  logits = z Wᵀ_head + b
 ///
 /// tokens (1, N); x, z (N, D); logits (N, V). W_head is the embedding's matrix where the head is tied.
+///
+/// Over 300 lines: a pass of the whole model, from tokens to gradients, is read in one place.
 
 #include <algorithm>
 #include <array>
