@@ -222,5 +222,9 @@ class Watched {
 };
 
 static_assert(tinymoe::Backend<Watched<tinymoe::Cuda>> && tinymoe::Backend<Watched<tinymoe::CudaBfloat16>>);
+// What is watched must run as it does unwatched.
+static_assert(tinymoe::UploadingBackend<Watched<tinymoe::Cuda>> && tinymoe::RecordingBackend<Watched<tinymoe::Cuda>> &&
+              tinymoe::RoutingBackend<Watched<tinymoe::Cuda>> && tinymoe::LogitChunkBackend<Watched<tinymoe::Cuda>> &&
+              tinymoe::RotatingAttentionBackend<Watched<tinymoe::Cuda>>);
 
 }  // namespace bench

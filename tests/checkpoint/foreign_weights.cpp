@@ -120,6 +120,11 @@ xt::xtensor<Token, 2> some_tokens(std::size_t time) {
 /// Every logit, to the bit. (Catch cannot take xtensor's == apart.)
 bool same(const Inspection& a, const Inspection& b) { return (a.logits == b.logits); }
 
+/// Its kernels of few tokens read plain weights only.
+struct Fused : Plain {
+  static constexpr Index max_fused_pairs = 16;
+};
+
 using Untied = Tiny;
 using TiedMixed =
     Transformer<Vocab<260>, Context<16>, Width<16>, TiedHead, HeadBias,
@@ -173,4 +178,14 @@ TEST_CASE("integers take a quarter of the bytes, and need no masters", "[weights
   constexpr std::size_t whole = buffer_bytes<Whole::Weights>(), small = buffer_bytes<Small::Weights>();
   STATIC_REQUIRE(whole == static_cast<std::size_t>(buffer_size<Whole::Weights>()) * sizeof(float));
   CHECK(small < whole / 2);  // rows of 16 carry a scale of 4 bytes
+}
+
+TEST_CASE("a backend with kernels for few tokens decodes a foreign weight format without them", "[weights]") {
+  Plain backend;
+  Fused fused;
+  const Model<Tiny, Plain, Int8Rows> model(backend, Seed{8});
+  const Model<Tiny, Fused, Int8Rows> same_model(fused, Seed{8});
+  const SampleOptions options{.temperature = 0, .tokens = 12};
+  CHECK(generate(model, tiny_tokenizer(), "the cat", options) ==
+        generate(same_model, tiny_tokenizer(), "the cat", options));
 }

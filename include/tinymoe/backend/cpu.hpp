@@ -12,6 +12,7 @@
 #include <omp.h>
 #endif
 
+#include "tinymoe/backend/cpu_attention.hpp"
 #include "tinymoe/backend/gemm.hpp"
 #include "tinymoe/backend/host.hpp"
 
@@ -108,100 +109,29 @@ class Cpu : public detail::HostBackend {
     });
   }
 
-  /// Two tiles of `tile` queries against all keys, for each thread: linear in T.
-  Index attention_scratch(const AttentionShape& shape) const { return threads_ * 2 * tile * shape.time; }
+  Index attention_scratch(const AttentionShape& shape) const {
+    return threads_ * detail::AttentionTiles::scratch(shape);
+  }
 
-  /// Works through tiles of queries, each against the keys that it sees; a task is one head of one sequence.
+  /// Threads share the heads of the sequences.
   void attention_forward(const AttentionShape& shape, View<const float> q, View<const float> k, View<const float> v,
                          View<float> y, View<float> log_sum, View<float> scratch) {
     in_parallel([&](Index thread) {
-      float* p = scratch.data + thread * 2 * tile * shape.time;
+      const auto tiles = attention_tiles(shape, scratch, thread);
       for (Index task = thread; task < shape.batch * shape.heads; task += threads_) {
-        const Head head(shape, task / shape.heads, task % shape.heads);
-        for_each_tile(shape, [&](const Tile& at) {
-          const View<float> logits = scaled_logits(shape, head, at, q, k, p, thread);
-          const auto out = head.query(y, at);
-          for (Index i = 0; i < at.queries; ++i) {
-            float* row = logits.row(i);
-            const auto seen = at.visible(shape, i);
-            const Index low = seen.low, high = seen.high;
-            const float greatest = group.max(high - low, [=](Index s) { return row[low + s]; });
-            const float total =
-                group.sum(high - low, [=](Index s) { return row[low + s] = exponential(row[low + s] - greatest); });
-            std::fill(row, row + low, 0.0f);
-            std::fill(row + high, row + at.keys, 0.0f);
-            const float scale = 1.0f / total;
-            group.each(high - low, [=](Index s) { row[low + s] *= scale; });
-            if (shape.dropout.active()) {
-              const Index first = at.first_key;
-              shape.dropout.each<float>(group, head.dropout_row(shape, at.first_query + i), shape.time, first + low,
-                                        first + high, [=](Index s, float factor) { row[s - first] *= factor; });
-            }
-            log_sum(head.first_row + at.first_query + i, head.number) = greatest + std::log(total);
-            std::fill(out.row(i), out.row(i) + shape.head_dim, 0.0f);
-          }
-          detail::gemm<detail::Use::plain, detail::Use::plain>(1.0f, logits, head.key(v, at), out, packing(thread));
-        });
+        tiles.forward(task, q, k, v, y, log_sum);
       }
     });
   }
 
-  /// Recomputes each tile's probabilities from the log-sums; a task is one key-value head of one sequence, so that its
-  /// gradient is summed by one thread.
+  /// Threads share the key-value heads of the sequences.
   void attention_backward(const AttentionShape& shape, View<const float> q, View<const float> k, View<const float> v,
                           View<const float> y, View<const float> log_sum, View<const float> dy, View<float> dq,
                           View<float> dk, View<float> dv, View<float> scratch) {
-    using detail::Use;
     in_parallel([&](Index thread) {
-      float* p = scratch.data + thread * 2 * tile * shape.time;
-      float* dp = p + tile * shape.time;
+      const auto tiles = attention_tiles(shape, scratch, thread);
       for (Index task = thread; task < shape.batch * shape.kv_heads; task += threads_) {
-        const Index sequence = task / shape.kv_heads, kv = task % shape.kv_heads;
-        for (const auto& gradient : {dk, dv}) {
-          fill_zero(
-              gradient.middle_rows(sequence * shape.time, shape.time).middle_cols(kv * shape.head_dim, shape.head_dim));
-        }
-        for (Index h = kv * shape.group(); h < (kv + 1) * shape.group(); ++h) {
-          const Head head(shape, sequence, h);
-          for_each_tile(shape, [&](const Tile& at) {
-            const View<float> probabilities = scaled_logits(shape, head, at, q, k, p, thread);
-            const View<float> gradient(dp, at.queries, at.keys);
-            const auto out = head.query(y, at), dout = head.query(dy, at);
-            fill_zero(gradient);
-            detail::gemm<Use::plain, Use::transposed>(1.0f, dout, head.key(v, at), gradient, packing(thread));
-            for (Index i = 0; i < at.queries; ++i) {
-              float* row = probabilities.row(i);
-              float* drow = gradient.row(i);
-              const float *a = out.row(i), *b = dout.row(i);
-              const auto seen = at.visible(shape, i);
-              const Index low = seen.low, high = seen.high;
-              const float denominator = log_sum(head.first_row + at.first_query + i, h);
-              const float mean = group.sum(shape.head_dim, [=](Index c) { return a[c] * b[c]; });
-              const float scale = static_cast<float>(shape.scale);
-              std::fill(row, row + low, 0.0f), std::fill(row + high, row + at.keys, 0.0f);
-              std::fill(drow, drow + low, 0.0f), std::fill(drow + high, drow + at.keys, 0.0f);
-              if (shape.dropout.active()) {
-                const Index first = at.first_key;
-                shape.dropout.each<float>(group, head.dropout_row(shape, at.first_query + i), shape.time, first + low,
-                                          first + high, [=](Index s, float factor) {
-                                            const float p = exponential(row[s - first] - denominator);
-                                            drow[s - first] = p * (drow[s - first] * factor - mean) * scale;
-                                            row[s - first] = p * factor;
-                                          });
-                continue;
-              }
-              group.each(high - low, [=](Index s) {
-                row[low + s] = exponential(row[low + s] - denominator);
-                drow[low + s] = row[low + s] * (drow[low + s] - mean) * scale;
-              });
-            }
-            fill_zero(head.query(dq, at));
-            detail::gemm<Use::plain, Use::plain>(1.0f, gradient, head.key(k, at), head.query(dq, at), packing(thread));
-            detail::gemm<Use::transposed, Use::plain>(1.0f, gradient, head.query(q, at), head.key(dk, at),
-                                                      packing(thread));
-            detail::gemm<Use::transposed, Use::plain>(1.0f, probabilities, dout, head.key(dv, at), packing(thread));
-          });
-        }
+        tiles.backward(task, q, k, v, y, log_sum, dy, dq, dk, dv);
       }
     });
   }
@@ -217,7 +147,6 @@ class Cpu : public detail::HostBackend {
   static constexpr SerialGroup group{};
   static constexpr Index max_gemv_rows = 4;  // up to here a product reads weights at memory speed
   static constexpr Index many_rows = 48;     // from here, a thread, rows are shared rather than columns
-  static constexpr Index tile = 64;          // queries that attention works on at once
 
   struct Share {
     Index first, count;
@@ -243,8 +172,8 @@ class Cpu : public detail::HostBackend {
 
   detail::Packing& packing(Index thread) { return packing_[static_cast<std::size_t>(thread)]; }
 
-  static void fill_zero(View<float> y) {
-    for (Index n = 0; n < y.rows; ++n) std::fill(y.row(n), y.row(n) + y.cols, 0.0f);
+  detail::AttentionTiles attention_tiles(const AttentionShape& shape, View<float> scratch, Index thread) {
+    return {shape, scratch.data + thread * detail::AttentionTiles::scratch(shape), packing(thread)};
   }
 
   /// y[:, first …] for `count` outputs, one dot product each; four rows of the weights stream side by side.
@@ -277,7 +206,7 @@ class Cpu : public detail::HostBackend {
 
   void product(View<const float> x, View<const float> w, View<const float> bias, View<float> y, Index thread) {
     if (bias.empty()) {
-      fill_zero(y);
+      detail::fill_zero(y);
     } else {
       for (Index n = 0; n < y.rows; ++n) std::copy_n(bias.data, y.cols, y.row(n));
     }
@@ -285,7 +214,7 @@ class Cpu : public detail::HostBackend {
   }
 
   void input_gradient(View<const float> dy, View<const float> w, View<float> dx, Write write, Index thread) {
-    if (write == Write::overwrite) fill_zero(dx);
+    if (write == Write::overwrite) detail::fill_zero(dx);
     detail::gemm<detail::Use::plain, detail::Use::plain>(1.0f, dy, w, dx, packing(thread));
   }
 
@@ -304,64 +233,6 @@ class Cpu : public detail::HostBackend {
       const Index low = std::max(rows.first(e), first), high = std::min(rows.last(e), first + count);
       if (low < high) f(e, low, high - low);
     }
-  }
-
-  /// Queries first_query … of one head, and the keys that at least one of them sees.
-  struct Tile {
-    Index first_query, queries, first_key, keys;
-
-    struct Range {
-      Index low, high;
-    };
-    /// The keys of the tile, low … high − 1, that its i-th query sees.
-    Range visible(const AttentionShape& shape, Index i) const {
-      const Index t = first_query + i;
-      return {shape.first_key(t) - first_key, t + 1 - first_key};
-    }
-  };
-
-  template <class F>
-  static void for_each_tile(const AttentionShape& shape, F f) {
-    for (Index first = 0; first < shape.time; first += tile) {
-      const Index queries = std::min(tile, shape.time - first), first_key = shape.first_key(first);
-      f(Tile{first, queries, first_key, first + queries - first_key});
-    }
-  }
-
-  /// Where one head of one sequence lies in the matrices of queries and keys.
-  struct Head {
-    Index first_row, number, query_col, key_col, width;
-
-    Head(const AttentionShape& shape, Index sequence, Index head)
-        : first_row(sequence * shape.time),
-          number(head),
-          query_col(head * shape.head_dim),
-          key_col(head / shape.group() * shape.head_dim),
-          width(shape.head_dim) {}
-
-    /// The row of dropout's mask for position t of this head.
-    Index dropout_row(const AttentionShape& shape, Index t) const {
-      return (first_row / shape.time * shape.heads + number) * shape.time + t;
-    }
-
-    template <class T>
-    View<T> query(View<T> q, const Tile& at) const {
-      return q.middle_rows(first_row + at.first_query, at.queries).middle_cols(query_col, width);
-    }
-    template <class T>
-    View<T> key(View<T> k, const Tile& at) const {
-      return k.middle_rows(first_row + at.first_key, at.keys).middle_cols(key_col, width);
-    }
-  };
-
-  /// scale · q kᵀ of one tile, written to `memory`.
-  View<float> scaled_logits(const AttentionShape& shape, const Head& head, const Tile& at, View<const float> q,
-                            View<const float> k, float* memory, Index thread) {
-    const View<float> logits(memory, at.queries, at.keys);
-    fill_zero(logits);
-    detail::gemm<detail::Use::plain, detail::Use::transposed>(static_cast<float>(shape.scale), head.query(q, at),
-                                                              head.key(k, at), logits, packing(thread));
-    return logits;
   }
 
   int threads_;

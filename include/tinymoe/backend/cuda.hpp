@@ -28,7 +28,7 @@ struct CudaOptions {
   int device = 0;                                      // its number, as CUDA counts
   GroupedProducts grouped = GroupedProducts::streams;  // docs/benchmarks compares them
   // Whether a kernel may take its place on the device before the one before it has ended (programmatic dependent
-  // launch), which is meant to shorten writing; where the device and what this program was compiled for have compute
+  // launch), which is meant to shorten decoding; where the device and what this program was compiled for have compute
   // capability 9.0 or newer, and CUDA is 12.3 or newer. Off until it is measured.
   bool early_starts = false;
 };

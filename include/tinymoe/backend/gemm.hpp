@@ -26,7 +26,7 @@ class Packing : public Eigen::internal::level3_blocking<float, float> {
   }
   Packing(const Packing&) = delete;
 
-  /// Cuts each size into equal blocks no larger than the greatest, so that no last block is a sliver.
+  /// Cuts each size into equal blocks no larger than `most`, so that no last block is a sliver.
   void set(Index rows, Index cols, Index depth) {
     this->m_mc = block(rows, max_rows, 48);
     this->m_nc = block(cols, max_cols, 4);
@@ -34,8 +34,8 @@ class Packing : public Eigen::internal::level3_blocking<float, float> {
   }
 
  private:
-  static Index block(Index size, Index greatest, Index multiple) {
-    const Index pieces = (size + greatest - 1) / greatest;
+  static Index block(Index size, Index most, Index multiple) {
+    const Index pieces = (size + most - 1) / most;
     const Index even = (size + pieces - 1) / pieces;
     return (even + multiple - 1) / multiple * multiple;
   }

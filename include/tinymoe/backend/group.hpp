@@ -116,7 +116,7 @@ struct SerialGroup {
     return sum(n, [=](Index i) { return f(detail::element(arrays, i)...); });
   }
 
-  /// The greatest of f(0) … f(n − 1), by real part; n > 0.
+  /// The maximum of f(0) … f(n − 1), by real part; n > 0.
   template <class F>
   TINYMOE_INLINE auto max(Index n, F&& f) const {
     using T = std::remove_cvref_t<decltype(real_part(f(Index{})))>;

@@ -8,6 +8,7 @@
 #include <new>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/core/error.hpp"
 
 namespace tinymoe::inline v0_1::detail {

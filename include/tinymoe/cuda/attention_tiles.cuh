@@ -207,7 +207,7 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) forward_tiles
 
   Accumulator<D> out;
   out.clear();
-  // Of rows g and g + 8: the greatest logit so far, in powers of two, and this lane's part of the denominator.
+  // Of rows g and g + 8: the maximum of the logits so far, in powers of two, and this lane's part of the denominator.
   float greatest[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
   const float scale = static_cast<float>(p.shape.scale) * log2_e;
   const int last_tile = begin;  // the one of the queries themselves

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Attention of few new tokens to a cache, the greater part of the time that writing a story takes beside the products:
+/// Attention of few new tokens to a cache, most of the time that decoding takes beside the products:
 /// a block of threads for each head, which reads the keys and then the values 16 bytes at a time. Where a sequence has
 /// one new token, the block turns its query and its key by itself, and the key is stored beside that.
 

@@ -13,7 +13,7 @@ namespace tinymoe::inline v0_1::detail::cuda {
 
 namespace {
 
-/// The greatest power of two up to 256 that divides an address and a distance in bytes.
+/// The largest power of two up to 256 that divides an address and a distance in bytes.
 unsigned alignment_of(const void* data, Index stride_bytes) {
   const auto bits = reinterpret_cast<std::uintptr_t>(data) | static_cast<std::uintptr_t>(stride_bytes) | 256u;
   return static_cast<unsigned>(bits & (~bits + 1));

@@ -106,7 +106,7 @@ struct LaneGroup {
     return together(total, [](T a, T b) { return a + b; });
   }
 
-  /// The greatest of f(0) … f(n − 1); n > 0.
+  /// The maximum of f(0) … f(n − 1); n > 0.
   template <class F>
   __device__ auto max(Index n, F&& f) const {
     auto greatest = f(lane < n ? Index{lane} : Index{0});

@@ -7,6 +7,7 @@
 /// q, o (N, H·d); k, v (N, G·d). Position s of a sequence lies in row s mod C of its part of the cache. Few queries, as
 /// decoding, are a kernel row for each head; many queries of one sequence, as in prefill, are products.
 
+#include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/position.hpp"
 

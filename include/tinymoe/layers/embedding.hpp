@@ -6,6 +6,7 @@
 /// Backward: dW[token[n]] += dx[n], dP[position of n] += dx[n], in the order of n. Rows are sorted by token first, as
 /// pairs are by expert, so that each row of a table is one kernel row's.
 
+#include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/position.hpp"

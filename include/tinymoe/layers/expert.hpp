@@ -10,6 +10,7 @@
 
 #include <concepts>
 
+#include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/options.hpp"
 #include "tinymoe/core/random.hpp"

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"

@@ -8,6 +8,8 @@
 /// Backward: dỹ[slot] = g · dy[n];   dg[n, k] = dy[n] · ỹ[slot];   dx[n] = router's dx[n] + Σ_k dx̃[slot of (n, k)] +
 /// shared's dx[n]. A choice that is not taken has slot −1, adds nothing and has dg = 0.
 
+#include "tinymoe/backend/capabilities.hpp"
+#include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/contracts.hpp"
 #include "tinymoe/layers/dense.hpp"

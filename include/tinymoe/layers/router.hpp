@@ -20,6 +20,8 @@
 #include <algorithm>
 #include <array>
 
+#include "tinymoe/backend/capabilities.hpp"
+#include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/router_kernels.hpp"

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/sample/expert_trace.hpp"
 #include "tinymoe/sample/session_caches.hpp"
 

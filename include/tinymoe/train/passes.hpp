@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/layers/activations.hpp"
