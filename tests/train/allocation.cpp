@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/train/trainer.hpp"
 #include "train/tiny.hpp"
@@ -175,5 +176,46 @@ TEST_CASE("A training step allocates nothing", "[allocation]") {
       static_cast<void>(planned);
 #endif
     }
+  }
+}
+
+namespace {
+
+/// Counts what a run allocates between two of its steps, beside the tests' own observers.
+struct Counting : Observer {
+  explicit Counting(Index last_step) : last(last_step) {}
+  Index last;
+  Counts counts;
+
+  void on_step(const StepReport& report, const ExpertLoads& loads) override {
+    if (report.step == last) counting = false, counts = {news, mallocs, maps};
+    CHECK(loads.size() == 2);
+    if (report.step == 3) news = mallocs = maps = 0, counting = true;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("A step of a run allocates nothing, with its batches, its observers and its CSV", "[allocation]") {
+  const TemporaryFolder root;
+  for (const Batching batching : {Batching::packed, Batching::padded}) {
+    Cpu backend(1);
+    Model<Tiny, Cpu> model(backend, Seed{1});
+    Trainer trainer(model, AdamW{}, WarmupCosine{});
+    Counting counting_steps(9);
+    Observer quiet;
+    trainer.fit(tiny_data(), {.batch = 2,
+                              .time = 16,
+                              .batching = batching,
+                              .accumulation = 2,
+                              .steps = 10,
+                              .tokenizer = &tiny_tokenizer(),
+                              .metrics = root / "run.csv",
+                              .observers = {&quiet, &counting_steps}});
+    INFO("padded " << (batching == Batching::padded));
+    CHECK(trainer.step() == 10);
+    CHECK(counting_steps.counts.news == 0);
+    CHECK(counting_steps.counts.mallocs == 0);
+    CHECK(counting_steps.counts.maps == 0);
   }
 }
