@@ -4,13 +4,26 @@
 /// optimizer.safetensors and trainer.json where training goes on from it. The folder is replaced as a whole or not at
 /// all.
 
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/config.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/files/safetensors_writer.hpp"
+#include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {

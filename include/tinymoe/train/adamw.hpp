@@ -2,6 +2,12 @@
 /// @file
 /// Adam with decoupled weight decay.
 
+#include <cmath>
+
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/model.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -2,9 +2,14 @@
 /// @file
 /// An optimizer chosen at run time.
 
+#include <concepts>
+#include <cstddef>
 #include <functional>
+#include <span>
+#include <string>
 #include <utility>
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -8,9 +8,15 @@
 /// ExponentialMovingAverage with `num_updates`), so that no correction for a bias is needed and it can be read at any
 /// step. All of the buffer is averaged, a router's balancing bias too.
 
+#include <algorithm>
 #include <cassert>
+#include <cstddef>
 #include <utility>
 
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/buffer_kernels.hpp"
 #include "tinymoe/layers/model.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -2,6 +2,10 @@
 /// @file
 /// Lion: an optimizer that steps by the sign of its momentum and keeps one moment only.
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/model.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
 
 namespace tinymoe::inline v0_1 {

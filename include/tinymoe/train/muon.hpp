@@ -15,9 +15,17 @@
 /// which takes every singular value of u to between 0.7 and 1.2 (Jordan et al. 2024). A step costs 5 · (4 r² c + 2 r³)
 /// operations for each matrix, whatever the batch is: worth it where a step has many tokens.
 
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
 #include <utility>
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/train/adamw.hpp"
+#include "tinymoe/train/optimizer_step.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -2,14 +2,20 @@
 /// @file
 /// What every optimizer works on: the one buffer of weights, cut into chunks, and the norm of the gradients.
 
+#include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <typeinfo>
 #include <vector>
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/parameters.hpp"
 
 namespace tinymoe::inline v0_1 {
 

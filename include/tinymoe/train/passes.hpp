@@ -41,7 +41,7 @@ class Passes {
     if (batch < 1 || time < 1)
       fail<ShapeError>("expected a batch of at least 1 x 1 tokens, found ", batch, " x ", time);
     if (batch > (Index{1} << 24) / time) {
-      fail<ShapeError>("a micro-batch of ", batch, " x ", time, " tokens is too large; the most are ", 1 << 24);
+      fail<ShapeError>("a micro-batch of ", batch, " x ", time, " tokens is too large; the limit is ", 1 << 24);
     }
     const Settings& settings = model_->settings();
     settings.check();

@@ -3,10 +3,16 @@
 /// One update of the weights, in two halves: the gradients' norm and the factor that clips them; the optimizer's step.
 /// Between them the host may look at the norm.
 
+#include <cstddef>
 #include <utility>
 #include <vector>
 
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/train/optimizer.hpp"
+#include "tinymoe/train/optimizer_step.hpp"
 
 namespace tinymoe::inline v0_1 {
 
