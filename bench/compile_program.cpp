@@ -4,9 +4,9 @@
 #include <tinymoe/model.hpp>
 using namespace tinymoe;
 
-using StoryTeller = Transformer<Vocab<1024>, Context<128>, Width<128>, TiedHead,
-                                Layers<4, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, SlidingWindow<64>>,
-                                                   Router<8, 2>, Expert<SwiGlu, Hidden<128>>>>>;
+struct StoryTeller : Transformer<Vocab<1024>, Context<128>, Width<128>, TiedHead,
+                                 Layers<4, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, SlidingWindow<64>>,
+                                                    Router<8, 2>, Expert<SwiGlu, Hidden<128>>>>> {};
 static_assert(count<StoryTeller>().total == 1'905'792);  // parameters
 static_assert(count<StoryTeller>().active == 726'144);   // of which a token meets
 
