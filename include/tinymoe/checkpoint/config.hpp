@@ -16,8 +16,10 @@ namespace detail {
 /// The name of a part: its own `name`, or the compiler's for a user's type without one.
 template <class K>
 std::string part_name() {
-  if constexpr (requires { std::string(K::name); }) {
-    return K::name;
+  static_assert(
+      NamedPart<K> || !requires { K::name; }, "tinymoe: a part's `name` must be a text");
+  if constexpr (NamedPart<K>) {
+    return std::string(K::name);
   } else {
     return typeid(K).name();
   }
@@ -120,8 +122,8 @@ consteval bool is_mixtral_block() {
   }
 }
 
-/// The settings that config.json keeps: the architecture's, and those of the library's parts that it does without, whose
-/// keys files have always had.
+/// The settings that config.json keeps: the architecture's, and those of the library's parts that it does without,
+/// whose keys files have always had.
 template <class Arch>
 constexpr SettingList stored_settings() {
   SettingList list = settings_of<Arch>();

@@ -56,6 +56,13 @@ concept DescribedAttention = requires {
   typename A::Position;
 };
 
+/// What tinymoe's own experts say of themselves; two of a user's own must be one type.
+template <class X>
+concept DescribedExpert = requires {
+  X::hidden, X::has_bias;
+  typename X::Activation;
+};
+
 /// Says what keeps a block of `Width` from starting as the dense block `From`.
 template <class From, class To, Index D>
 consteval void check_blocks() {
@@ -83,7 +90,7 @@ consteval void check_blocks() {
   using X = typename From::Expert;
   using Y = typename To::Expert;
   if constexpr (!std::is_same_v<X, Y>) {
-    if constexpr (requires { X::hidden, Y::hidden, X::has_bias, Y::has_bias; }) {
+    if constexpr (DescribedExpert<X> && DescribedExpert<Y>) {
       static_assert(X::hidden == Y::hidden, "tinymoe::upcycle: Hidden of the network and of the experts must be equal");
       static_assert(X::has_bias == Y::has_bias,
                     "tinymoe::upcycle: the network and the experts must both have biases, or neither");

@@ -22,10 +22,12 @@
 
 #include <concepts>
 #include <cstdint>
+#include <string>
 #include <type_traits>
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/cached_attention.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
@@ -223,6 +225,18 @@ inline constexpr bool router_members_are_right = check_router_members<L>();
 template <class L>
 inline constexpr bool experts_members_are_right = check_experts_members<L>();
 
+/// Experts whose `Saved` says from which site their dropout draws, so that a shared expert can have one of its own.
+template <class Saved>
+concept HasDropoutSite = requires(Saved& saved) {
+  { saved.dropout } -> std::same_as<RandomSite&>;
+};
+template <class Saved>
+void set_dropout_site(Saved& saved, RandomSite site) {
+  static_assert(
+      HasDropoutSite<Saved> || !requires { saved.dropout; }, "tinymoe: experts' `Saved::dropout` must be a RandomSite");
+  if constexpr (HasDropoutSite<Saved>) saved.dropout = site;
+}
+
 /// The pairs that N tokens send at most.
 template <class Router, class Layer>
 constexpr Index max_pairs(Index tokens) {
@@ -246,6 +260,12 @@ constexpr Index active_experts() {
 }
 
 }  // namespace detail
+
+/// A part that says its name, which config.json has; the compiler's name of the type stands in otherwise.
+template <class P>
+concept NamedPart = requires {
+  std::string(P::name);
+};
 
 /// A norm; `RmsNorm` is the model for one's own (docs/write-your-own.md).
 template <class N>

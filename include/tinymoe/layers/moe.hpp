@@ -119,7 +119,7 @@ struct Mixture {
         if constexpr (has_shared) {
           beside = plan.scratch<T>(tokens, D);
           shared.plan(plan, pass, backend);
-          if constexpr (requires { shared.network.dropout; }) shared.network.dropout = random_site::shared_dropout;
+          detail::set_dropout_site(shared.network, random_site::shared_dropout);
         }
         if (plan.purpose() == Plan::Purpose::inference) return;
         dx = plan.scratch<T>(most, D);

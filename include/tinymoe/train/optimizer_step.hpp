@@ -110,8 +110,9 @@ struct OptimizerStep {
 /// An optimizer for backend B: its real-valued settings, how many arrays of the weights' size it keeps, and a step,
 /// which also leaves the gradients zero. It changes only what lies in chunks.
 ///
-/// It may have a `name`, by which checkpoints know it, and a `scratch_bytes(backend, segments)`, the bytes that a step
-/// needs besides; they are taken once, before the first step.
+/// It may have what NamedOptimizer and ScratchOptimizer ask for. One of their members with another signature does not
+/// compile; a misspelt one cannot be seen, so say below an optimizer what it has:
+/// `static_assert(ScratchOptimizer<Mine>)`.
 template <class O, class B = detail::DeclaredBackend>
 concept Optimizer = std::copyable<O> && requires(const O optimizer, B& backend, const OptimizerStep<B>& step) {
   { optimizer.moments } -> std::convertible_to<Index>;
@@ -119,11 +120,25 @@ concept Optimizer = std::copyable<O> && requires(const O optimizer, B& backend, 
   optimizer.step(backend, step);
 };
 
+/// An optimizer with a `name`, by which checkpoints know it.
+template <class O>
+concept NamedOptimizer = requires(const O optimizer) {
+  std::string(optimizer.name);
+};
+
+/// An optimizer whose step needs `scratch_bytes` bytes besides; they are taken once, before the first step.
+template <class O, class B = detail::DeclaredBackend>
+concept ScratchOptimizer = requires(const O optimizer, B& backend, std::span<const Segment> segments) {
+  { optimizer.scratch_bytes(backend, segments) } -> std::convertible_to<std::size_t>;
+};
+
 /// The name by which checkpoints know an optimizer: its `name`, or the compiler's for a user's type without one.
 template <class O>
 std::string optimizer_name(const O& optimizer) {
-  if constexpr (requires { std::string(optimizer.name); }) {
-    return optimizer.name;
+  static_assert(
+      NamedOptimizer<O> || !requires { optimizer.name; }, "tinymoe: an optimizer's `name` must be a text");
+  if constexpr (NamedOptimizer<O>) {
+    return std::string(optimizer.name);
   } else {
     return typeid(O).name();
   }
@@ -132,7 +147,10 @@ std::string optimizer_name(const O& optimizer) {
 /// The bytes of scratch that an optimizer's step needs for these tensors; 0 where it asks for none.
 template <Backend B, Optimizer<B> O>
 std::size_t optimizer_scratch(const O& optimizer, B& backend, std::span<const Segment> segments) {
-  if constexpr (requires { optimizer.scratch_bytes(backend, segments); }) {
+  static_assert(
+      ScratchOptimizer<O, B> || !requires { &O::scratch_bytes; } && !requires { &O::template scratch_bytes<B>; },
+      "tinymoe: an optimizer's `scratch_bytes` must be std::size_t scratch_bytes(backend, segments)");
+  if constexpr (ScratchOptimizer<O, B>) {
     return optimizer.scratch_bytes(backend, segments);
   } else {
     return 0;

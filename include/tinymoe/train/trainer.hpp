@@ -361,11 +361,7 @@ class Trainer {
 
   /// Lets the architecture move what no gradient does: a router's balancing bias.
   void after_step(const Pass& pass) {
-    if constexpr (requires {
-                    Architecture::after_step(model_->backend(), pass, model_->weights(), masters_, passes_.saved());
-                  }) {
-      Architecture::after_step(model_->backend(), pass, model_->weights(), masters_, passes_.saved());
-    }
+    Architecture::after_step(model_->backend(), pass, model_->weights(), masters_, passes_.saved());
   }
 
   ModelType* model_;
