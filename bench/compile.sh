@@ -8,7 +8,7 @@ usage: bench/compile.sh [--runs N] [--run] [PROGRAM.cpp]
 
 Compiles and links PROGRAM.cpp (default: bench/compile_program.cpp) with g++ -O2, with -O3 -march=native, and with
 clang++ where it is installed. CPU time says what wall time would be with nobody else on the machine; the peak memory is
-that of the greatest process among the compiler's.
+that of the largest process among the compiler's.
 
   --runs N   of each; the fastest counts (default: 3)
   --run      also runs what g++ -O2 made, to see that it works

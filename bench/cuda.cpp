@@ -123,7 +123,7 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   const Index plain_before = watched.backend().plain_products();
   const auto text = programs::random_tokens(2 * tokens + 1, Arch::vocab, 1);
   std::size_t turn = 0;
-  std::vector<double> handing;  // milliseconds of the host until all passes are handed over
+  std::vector<double> handing;  // milliseconds of the host until it has launched all passes
   const auto step = [&] {
     const auto at = std::span(text).subspan(turn++ % 2 * static_cast<std::size_t>(tokens));
     const auto size = static_cast<std::size_t>(tokens);

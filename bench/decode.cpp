@@ -1,4 +1,4 @@
-// Writing and reading with the yardstick model in float32: one stream, token by token, and a prompt at once.
+// Decode and prefill of the yardstick model in float32: one stream, token by token, and a prompt at once.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -31,8 +31,8 @@ constexpr Index weights_per_token() {
   return cost.active - cost.part(Part::position) - (Arch::tied ? 0 : cost.part(Part::embedding));
 }
 
-/// Seconds of each token. They are random ones: a model that writes what it likes best would soon write the same tokens
-/// again, and find the weights of the same experts in the cache.
+/// Seconds of each token. The tokens are random: a model that decodes greedily soon repeats itself, and finds the weights
+/// of the same experts in the cache.
 std::vector<double> decode(const ModelType& model, const Arguments& arguments) {
   Session<ModelType> session(model);
   const auto tokens = programs::random_tokens(arguments.prompt + arguments.tokens, Arch::vocab, 7);
@@ -48,7 +48,7 @@ std::vector<double> decode(const ModelType& model, const Arguments& arguments) {
   return seconds;
 }
 
-/// Seconds to read a prompt, with the logits of what comes after it.
+/// Seconds of a prefill, with the logits of the last position.
 double prefill(const ModelType& model, const Arguments& arguments) {
   Session<ModelType> session(model);
   const auto tokens = programs::random_tokens(arguments.prefill, Arch::vocab, 8);
@@ -61,7 +61,7 @@ double prefill(const ModelType& model, const Arguments& arguments) {
   return programs::median(seconds);
 }
 
-/// Seconds to read a prompt, with the logits of every position.
+/// Seconds of a prefill, with the logits of every position.
 double prefill_all_logits(const ModelType& model, const Arguments& arguments) {
   auto& cpu = model.backend();
   const Pass pass{.batch = 1, .time = arguments.prefill, .settings = model.settings()};
@@ -112,10 +112,10 @@ void run(const Arguments& arguments) {
 
 int main(int count, char** values) {
   Arguments arguments;
-  CLI::App app("Decoding and prefill of the yardstick model, float32.");
+  CLI::App app("Decode and prefill of the yardstick model, float32.");
   app.add_option("--prompt", arguments.prompt, "tokens before the first that is timed")->capture_default_str();
   app.add_option("--tokens", arguments.tokens, "tokens to time")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--prefill", arguments.prefill, "tokens of the prompt that is read at once")
+  app.add_option("--prefill", arguments.prefill, "tokens of the prompt")
       ->capture_default_str()
       ->check(CLI::Range(Index{1}, Arch::context));
   app.add_option("--repeats", arguments.repeats, "of each")->capture_default_str()->check(CLI::PositiveNumber);

@@ -1,7 +1,7 @@
 // Single operations of the CPU backend at the shapes of the yardstick and of the story model (Google Benchmark).
 //
 // `share` is that of the machine's limit, measured first in the same process: of multiply-adds for products and
-// attention, of memory traffic for AdamW. Row kernels run on one thread and tell nanoseconds an element.
+// attention, of memory traffic for AdamW. Row kernels run on one thread; their figure is nanoseconds an element.
 // The arguments are Google Benchmark's: --benchmark_filter=yardstick/expert, --benchmark_min_time=1, …
 
 #include <benchmark/benchmark.h>

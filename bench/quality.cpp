@@ -104,7 +104,7 @@ int main(int count, char** values) {
   app.add_option("--warmup", arguments.warmup, "steps")->capture_default_str();
   app.add_option("--decay", arguments.decay, "weight decay")->capture_default_str();
   app.add_option("--beta2", arguments.beta2, "of AdamW")->capture_default_str();
-  app.add_option("--clip", arguments.clip, "greatest norm of the gradients; 0: none")->capture_default_str();
+  app.add_option("--clip", arguments.clip, "max norm of the gradients; 0: none")->capture_default_str();
   app.add_option("--batch", arguments.batch, "sequences of a step")->capture_default_str();
   app.add_option("--time", arguments.time, "tokens of a sequence; 0: the model's context")->capture_default_str();
   app.add_option("--seed", arguments.seed, "of weights and data order")->capture_default_str();

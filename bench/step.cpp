@@ -95,11 +95,11 @@ void report_recompute(Cpu& cpu, const Arguments& arguments) {
     const double whole = seconds(kept, false), twice = seconds(again, true);
     if (step >= 0) ratios.push_back(twice / whole), times.push_back(whole);
   }
-  const auto [least, greatest] = std::minmax_element(ratios.begin(), ratios.end());
+  const auto [fastest, slowest] = std::minmax_element(ratios.begin(), ratios.end());
   std::printf(
       "16 layers, %.1fM parameters, a step of %.3f s: recomputed %.2f times that (%.2f to %.2f); activations "
       "%.1f MB, recomputed %.1f MB\n",
-      double(count<Deep>().total) / 1e6, programs::median(times), programs::median(ratios), *least, *greatest,
+      double(count<Deep>().total) / 1e6, programs::median(times), programs::median(ratios), *fastest, *slowest,
       double(kept.activation_bytes()) / 1e6, double(again.activation_bytes()) / 1e6);
   bench::print_time_row("recomputation of 16 layers, time of a step", programs::median(ratios), "times", 4.0 / 3, 2);
   bench::print_row("recomputation of 16 layers, memory saved",
@@ -138,9 +138,9 @@ void run(const Arguments& arguments) {
   fma = std::max(fma, bench::measure_fma(cpu.threads()));
 
   const double tokens = double(arguments.batch * arguments.time), seconds = programs::median(steps.seconds);
-  const auto [least, greatest] = std::minmax_element(steps.seconds.begin(), steps.seconds.end());
-  std::printf("step %.3f s (%.3f to %.3f over %zu steps), last loss %.3f; %.1f GFLOP/s of %.1f\n", seconds, *least,
-              *greatest, steps.seconds.size(), steps.loss, double(cost.flops_trained) * tokens / seconds / 1e9,
+  const auto [fastest, slowest] = std::minmax_element(steps.seconds.begin(), steps.seconds.end());
+  std::printf("step %.3f s (%.3f to %.3f over %zu steps), last loss %.3f; %.1f GFLOP/s of %.1f\n", seconds, *fastest,
+              *slowest, steps.seconds.size(), steps.loss, double(cost.flops_trained) * tokens / seconds / 1e9,
               fma / 1e9);
   char figure[80];
   std::snprintf(figure, sizeof figure, "train, float32, %.0f tokens a step", tokens);

@@ -2,6 +2,8 @@
 // The architectures that the example programs know, and how each is trained. Adding one is a line in `architectures`.
 
 #include <array>
+#include <cstddef>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <tinymoe/model.hpp>

@@ -1,4 +1,4 @@
-// Continues what one types, with a trained model. Lines that begin with / are commands; /help lists them.
+// Continues what you type, with a trained model. Lines that begin with / are commands; /help lists them.
 //
 //   chat runs/story --temperature 0.7
 //
@@ -7,15 +7,27 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <numeric>
+#include <sstream>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
+#include "programs/main.hpp"
 
 namespace {
 
@@ -46,7 +58,7 @@ void for_each_setting(SampleOptions& o, F&& f) {
   f(Setting<float>{"typical", o.typical_p, "most typical tokens of this probability together; 1: all"});
   f(Setting<float>{"top-p", o.top_p, "likeliest tokens of this probability together; 1: all"});
   f(Setting<float>{"penalty", o.repetition_penalty, "above 1: tokens seen before become less likely"});
-  f(Setting<Index>{"tokens", o.tokens, "most tokens of a story"});
+  f(Setting<Index>{"tokens", o.tokens, "max tokens of a story"});
   f(Setting<std::uint64_t>{"seed", o.seed.value, "another seed, other stories"});
 }
 
@@ -66,7 +78,7 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
 }
 
-/// A token's text between quotes, control characters and broken ones as escapes, cut to `columns`.
+/// A token's text between quotes, cut to `columns`; control characters and incomplete UTF-8 as escapes.
 std::string quoted(std::string_view bytes, std::size_t columns) {
   const bool whole = std::ranges::all_of(bytes, [](char c) { return static_cast<unsigned char>(c) < 0x80; }) ||
                      (static_cast<unsigned char>(bytes[0]) >= 0xC0 && complete_characters(bytes) == bytes.size());
@@ -237,11 +249,11 @@ class Chat {
     for_each_setting(options_, [&](auto setting) { line("/" + std::string(setting.name) + " X", setting.about); });
     line("/settings", "shows what is set");
     line("/prompt", "shows the last prompt");
-    line("/edit OLD -> NEW", "replaces a piece of the last prompt and writes again");
+    line("/edit OLD -> NEW", "replaces a piece of the last prompt and generates again");
     line("/again", "another story from the same prompt");
     line("/continue", "more of the last story");
     line("/experts", "on or off: which experts the tokens of a story took");
-    line("/stats", "on or off: how fast a story was written");
+    line("/stats", "on or off: how fast a story was generated");
     line("/quit", "leaves, as does the end of the input");
   }
 
@@ -335,19 +347,18 @@ class Chat {
 
 int main(int count, char** values) {
   Arguments a;
-  CLI::App app("Continues what one types, with a trained model; /help lists the commands.");
+  CLI::App app("Continues what you type, with a trained model; /help lists the commands.");
   app.add_option("checkpoint", a.checkpoint, "folder that train wrote")->required();
   for_each_setting(a.options, [&](auto setting) {
     const std::string name(setting.name == "penalty" ? "repetition-penalty" : setting.name);
     app.add_option("--" + name, setting.field, std::string(setting.about))->capture_default_str();
   });
   examples::add_device_options(app, a.device);
-  CLI11_PARSE(app, count, values);
-  // Without SA_RESTART, so that Ctrl-C at the prompt is seen at once.
-  struct sigaction action = {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  sigaction(SIGINT, &action, nullptr);
-  try {
+  return programs::run(app, count, values, [&] {
+    // Without SA_RESTART, so that Ctrl-C at the prompt is seen at once.
+    struct sigaction action = {};
+    action.sa_handler = [](int) { interrupted = 1; };
+    sigaction(SIGINT, &action, nullptr);
     a.options.check();
     examples::with_architecture_of(a.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;
@@ -357,9 +368,5 @@ int main(int count, char** values) {
         Chat(*examples::storyteller<Arch>(backend, a.checkpoint), a.options).run();
       });
     });
-  } catch (const std::exception& error) {
-    std::fflush(stdout);
-    std::fprintf(stderr, "chat: %s\n", error.what());
-    return 1;
-  }
+  });
 }

@@ -1,3 +1,8 @@
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <variant>
+
 #include "devices.hpp"
 
 #include <CLI/CLI.hpp>

@@ -50,7 +50,7 @@ struct DeviceOptions {
 /// Adds --device, --precision and --threads.
 void add_device_options(CLI::App& app, DeviceOptions& options);
 
-/// The device for a preset, or for what else has this name, given where that is compiled. Throws OptionError for what
+/// The device for a preset, or for `sweep`; `on_cpu` and `on_cuda` say what it is compiled for. Throws OptionError for what
 /// this build or the device cannot do, DeviceError where there is no GPU.
 Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda);
 

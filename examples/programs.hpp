@@ -1,7 +1,7 @@
 #pragma once
-// What the programs ask of an architecture on a device. Each function is defined in programs_of_one.hpp and compiled
-// for each architecture and backend in units of their own, so that all cores share the work and a program's main file
-// stays quick to compile.
+// What the programs ask of an architecture on a device. The functions are defined in program_templates.hpp and
+// benchmark.hpp and compiled, for each architecture and backend, in units of their own: so all cores share the work, and
+// a program's main file compiles no model.
 
 #include <filesystem>
 #include <functional>
@@ -19,6 +19,12 @@ using tinymoe::Index;
 
 /// An optimizer, for whichever backend.
 using AnyRule = std::variant<tinymoe::AdamW, tinymoe::Lion, tinymoe::Muon>;
+
+/// The same for one backend.
+template <class B>
+tinymoe::AnyOptimizer<B> optimizer_for(const AnyRule& rule) {
+  return std::visit([](const auto& one) -> tinymoe::AnyOptimizer<B> { return one; }, rule);
+}
 
 /// How a model is trained, whichever it is.
 struct TrainRun {
@@ -49,7 +55,7 @@ struct BenchmarkRun {
 template <class Arch, class B>
 void benchmark(B& device, const BenchmarkRun& run);
 
-/// A trained model that writes stories, whichever its architecture.
+/// A trained model that generates stories, whatever its architecture.
 class Storyteller {
  public:
   virtual ~Storyteller() = default;

@@ -1,5 +1,5 @@
 #pragma once
-// What training tells as it goes.
+// What training prints as it goes.
 
 #include <algorithm>
 #include <cstdio>
@@ -18,9 +18,11 @@ inline std::string clock_time(double seconds) {
   return text;
 }
 
-/// One line that is written over on a terminal, and now and then a new one elsewhere.
+/// On a terminal one line that is overwritten; elsewhere a new line every ten seconds.
 class Progress : public tinymoe::Observer {
  public:
+  ~Progress() override { end(); }  // what is said of an error stands in a line of its own
+
   void on_step(const tinymoe::StepReport& at, const tinymoe::ExpertLoads& loads) override {
     if (at.skipped) return show_skipped(at);
     smooth_ = smooth_ == 0 ? at.loss : 0.95 * smooth_ + 0.05 * at.loss;
@@ -50,7 +52,7 @@ class Progress : public tinymoe::Observer {
     open_ = false;
   }
 
-  /// A line of its own: in a run that goes well there are some at its beginning, and then one in thousands of steps.
+  /// A line of its own: a good run has some at its beginning, and later one in thousands of steps.
   void show_skipped(const tinymoe::StepReport& at) {
     end();
     std::printf("step %td is tried again: its gradients were too large for float16; the loss is now scaled by %.0f\n",
@@ -58,8 +60,8 @@ class Progress : public tinymoe::Observer {
     std::fflush(stdout);
   }
 
-  /// How evenly experts are used: the deviation of their loads, and the least and the most used one of all mixtures,
-  /// in shares of what each would have if all were used alike. A model without experts has nothing to say.
+  /// How evenly experts are used: the deviation of their loads, and the min and max load over all mixtures as shares of an
+  /// even load. Nothing for a model without experts.
   static std::string usage(double variation, const tinymoe::ExpertLoads& loads) {
     if (loads.empty()) return "";
     double least = 1e9, most = 0;

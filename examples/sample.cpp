@@ -1,15 +1,25 @@
-// Writes stories with a trained model.
+// Generates stories with a trained model.
 //
 //   sample runs/story --prompt "Once upon a time" --stories 3
 //   sample runs/story --prompt "One day, Tom" --prompt "The cat" --min-p 0.05
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
+#include <iterator>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
+#include "programs/main.hpp"
 
 namespace {
 
@@ -23,17 +33,17 @@ struct SampleRun {
   bool quiet = false;
 };
 
-/// Writes stories to the standard output, and the speed to the standard error.
+/// Prints stories to the standard output, and the speed to the standard error.
 void sample(examples::Storyteller& storyteller, const SampleRun& run) {
   using tinymoe::Index;
-  // Each prompt as often as it is wanted; story i has the number i, so that it is the same
-  // (but for rounding) however many are written.
+  // Each prompt as often as it is wanted. Story i has the number i, so that it is the same, but for rounding, however
+  // many there are.
   std::vector<std::string> prompts;
   for (const std::string& prompt : run.prompts) {
     prompts.insert(prompts.end(), static_cast<std::size_t>(run.stories), prompt);
   }
   constexpr Index at_once = 16;
-  const bool alone = prompts.size() == 1;  // shown as it is written
+  const bool alone = prompts.size() == 1;  // shown as it comes
   if (!alone) storyteller.plan({.sequences = std::min(at_once, std::ssize(prompts))});
   Index tokens = 0;
   const auto started = std::chrono::steady_clock::now();
@@ -65,7 +75,7 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
 int main(int count, char** values) {
   SampleRun run;
   auto& options = run.options;
-  CLI::App app("Writes stories with a trained model.");
+  CLI::App app("Generates stories with a trained model.");
   app.add_option("checkpoint", run.checkpoint, "folder that train wrote")->required();
   app.add_option("--prompt", run.prompts, "how each story begins; may be empty, and be given several times")
       ->allow_extra_args(false)
@@ -73,7 +83,7 @@ int main(int count, char** values) {
   app.add_option("--stories", run.stories, "how many of each prompt")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));
-  app.add_option("--tokens", options.tokens, "most tokens of a story")->capture_default_str();
+  app.add_option("--tokens", options.tokens, "max tokens of a story")->capture_default_str();
   app.add_option("--temperature", options.temperature, "0: always the most likely token")->capture_default_str();
   app.add_option("--top-k", options.top_k, "choose among so many tokens; 0: all")->capture_default_str();
   app.add_option("--top-p", options.top_p, "choose among the likeliest tokens of this probability together; 1: all")
@@ -88,8 +98,7 @@ int main(int count, char** values) {
   app.add_option("--seed", options.seed.value, "another seed, other stories")->capture_default_str();
   examples::add_device_options(app, run.device);
   app.add_flag("--quiet", run.quiet, "stories only, no device and speed");
-  CLI11_PARSE(app, count, values);
-  try {
+  return programs::run(app, count, values, [&] {
     examples::with_architecture_of(run.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;
       examples::Device device = examples::open_device<Arch>(run.device, named.name);
@@ -97,9 +106,5 @@ int main(int count, char** values) {
       examples::on<Arch>(
           device, [&](auto& backend) -> void { sample(*examples::storyteller<Arch>(backend, run.checkpoint), run); });
     });
-  } catch (const std::exception& error) {
-    std::cout.flush();
-    std::fprintf(stderr, "sample: %s\n", error.what());
-    return 1;
-  }
+  });
 }

@@ -1,6 +1,11 @@
 #include "stories.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
+#include <filesystem>
+#include <string_view>
+#include <utility>
 #include <tinymoe/text/text.hpp>
 
 namespace examples {
@@ -22,22 +27,13 @@ Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index
   return tokenizer;
 }
 
-/// What is said of a file's text, with the file's name.
-template <class F>
-auto about(const path& text, F&& f) {
-  try {
-    return f();
-  } catch (const TextError& error) {
-    fail<FileError>(text.string(), ": ", error.what());
-  }
-}
-
-/// The stories of a file as tokens. Of a vocabulary that lacks characters, those that it can write.
+/// The stories of a file as tokens; of a vocabulary without bytes, those whose characters it has.
 TokenData encode_file(const path& text, const Tokenizer& tokenizer, const path& token_file, int threads) {
   if (tokenizer.has_bytes()) return TokenData::open_or_encode(text, tokenizer, token_file, threads);
   const TextCorpus corpus(text);
-  auto data = about(
-      text, [&] { return TokenData::encode_to_file(KnownStories(corpus, tokenizer), tokenizer, token_file, threads); });
+  auto data = tinymoe::detail::naming_file(text.string(), [&] {
+    return TokenData::encode_to_file(KnownStories(corpus, tokenizer), tokenizer, token_file, threads);
+  });
   Index stories = 0;
   corpus.for_each_story([&](std::string_view) { ++stories; });
   if (const Index left_out = stories - data.stories(); left_out > 0) {
@@ -48,8 +44,9 @@ TokenData encode_file(const path& text, const Tokenizer& tokenizer, const path& 
 
 /// Texts from files; without a validation text, the last stories of the training text are held out.
 Stories from_files(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
-  auto tokenizer =
-      about(options.data, [&] { return tokenizer_for(options, TextCorpus(options.data), vocabulary, threads); });
+  auto tokenizer = tinymoe::detail::naming_file(options.data.string(), [&] {
+    return tokenizer_for(options, TextCorpus(options.data), vocabulary, threads);
+  });
   std::printf("reading %s\n", options.data.c_str());
   std::fflush(stdout);
   std::filesystem::create_directories(token_folder);
@@ -79,7 +76,7 @@ void add_story_options(CLI::App& app, StoryOptions& options) {
   app.add_option("--data", options.data,
                  "text to train on, stories separated by <|endoftext|>; default: stories made up");
   app.add_option("--validation", options.validation, "text to validate on; default: the last of --data");
-  app.add_option("--validation-tokens", options.validation_tokens, "of --validation that are used, up to a story's end")
+  app.add_option("--validation-tokens", options.validation_tokens, "tokens of --validation to use, up to a story's end")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   app.add_option("--embedded", options.embedded, "number of stories made up without --data")

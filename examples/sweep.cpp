@@ -1,4 +1,4 @@
-// Trains the variants of variants.hpp one after another, each with the same budget, and compares them.
+// Trains the variants of variants.hpp, each with the same budget, and compares them.
 //
 //   sweep --data stories.txt --validation more_stories.txt --minutes 3 --csv sweep.csv
 //   sweep --only dense --only experts_8 --steps 500
@@ -6,11 +6,20 @@
 // The table grows by a row as each variant ends, and so does the CSV: an interrupted sweep keeps what it has.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
+#include <ostream>
+#include <string>
+#include <system_error>
+#include <tuple>
+#include <vector>
 
 #include "compiled_variants.hpp"
 #include "programs.hpp"
+#include "programs/main.hpp"
 #include "stories.hpp"
 
 namespace {
@@ -30,7 +39,7 @@ struct Arguments {
   bool overwrite = false;
 };
 
-/// What is known of a variant when it has been trained.
+/// A trained variant.
 struct Result {
   Count cost;
   StepReport last;
@@ -128,7 +137,7 @@ void sweep(const Arguments& arguments) {
     static_assert(Arch::vocab == vocabulary, "the variants share one tokenizer");
     try {
       table.add(name, train<Arch>(arguments, device, stories));
-    } catch (const TrainingError& error) {  // the others are worth training all the same
+    } catch (const TrainingError& error) {  // the others are still worth training
       std::printf("%-14s failed: %s\n", name.c_str(), error.what());
       failed = true;
     }
@@ -151,23 +160,18 @@ int main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--steps", a.steps, "steps of training for each")->check(CLI::NonNegativeNumber);
   app.add_option("--batch", a.batch, "sequences of a step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  app.add_option("--learning-rate", a.rate, "greatest learning rate")
+  app.add_option("--learning-rate", a.rate, "max learning rate")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  app.add_option("--warmup", a.warmup, "steps until the greatest rate")
+  app.add_option("--warmup", a.warmup, "steps until the max rate")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   app.add_option("--csv", a.csv, "the results as a CSV")->capture_default_str();
   app.add_flag("--overwrite", a.overwrite, "replace the CSV, if there is one");
   app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
   examples::add_device_options(app, a.device);
-  CLI11_PARSE(app, argc, argv);
-  if (a.steps == 0 && a.minutes == 0) a.minutes = 1;
-  try {
+  return programs::run(app, argc, argv, [&] {
+    if (a.steps == 0 && a.minutes == 0) a.minutes = 1;
     sweep(a);
-  } catch (const std::exception& error) {
-    std::fflush(stdout);
-    std::fprintf(stderr, "\nsweep: %s\n", error.what());
-    return 1;
-  }
+  });
 }

@@ -10,15 +10,17 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
-#include <exception>
 #include <filesystem>
 #include <iostream>
 #include <iterator>
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
+
+#include "programs/main.hpp"
 
 namespace {
 
@@ -118,14 +120,9 @@ int main(int argc, char** argv) {
   decoding->add_option("text", arguments.text, "A file; - for the standard input")->capture_default_str();
   decoding->callback([&] { decode(arguments); });
 
-  try {
-    app.parse(argc, argv);
+  // The work is done by the subcommands' callbacks.
+  return programs::run(app, argc, argv, [] {
     std::cout.flush();
     if (!std::cout) fail<FileError>("the standard output cannot be written");
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
-  } catch (const std::exception& error) {
-    std::cerr << "tokenize: " << error.what() << '\n';
-    return 1;
-  }
+  });
 }

@@ -11,16 +11,26 @@
 // dropout, …) is its preset's default; an option on the command line wins.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <numeric>
+#include <string>
+#include <system_error>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
+#include "programs/main.hpp"
 #include "progress.hpp"
+#include "run_fields.hpp"
 #include "setting_options.hpp"
 #include "stories.hpp"
 
@@ -112,30 +122,10 @@ examples::AnyRule optimizer_of(const Recipe& recipe) {
 
 /// What a run must go on with, as its checkpoints keep it. The device is not part of that, but a GPU's precision is.
 Json to_json(const Arguments& a, const examples::Device& device) {
-  const Recipe& recipe = a.recipe;
-  return {{"device", examples::kind_of(device)},
-          {"precision", examples::precision_of(device)},
-          {"optimizer", examples::optimizer_names[static_cast<std::size_t>(recipe.optimizer)]},
-          {"learning_rate", recipe.rate},
-          {"beta1", recipe.beta1},
-          {"beta2", recipe.beta2},
-          {"weight_decay", recipe.decay},
-          {"clip", recipe.clip},
-          {"schedule", examples::schedule_names[static_cast<std::size_t>(recipe.schedule)]},
-          {"warmup", recipe.warmup},
-          {"floor", recipe.floor},
-          {"batch", recipe.batch},
-          {"accumulation", recipe.accumulation},
-          {"recompute", recipe.recompute},
-          {"sequence", a.time},
-          {"steps", a.steps},
-          {"minutes", a.minutes},
-          {"average", a.average},
-          {"padded", a.batching == Batching::padded},
-          {"evaluate_every", a.evaluate_every},
-          {"checkpoint_every", a.checkpoint_every},
-          {"checkpoint_minutes", a.checkpoint_minutes},
-          {"seed", a.seed}};
+  Json kept = examples::fields_to_json(a);
+  kept["device"] = examples::kind_of(device);
+  kept["precision"] = examples::precision_of(device);
+  return kept;
 }
 
 /// Takes up what a checkpoint keeps of its run; what it does not have stays as it is. Throws FileError for a value of
@@ -144,32 +134,10 @@ void take_up(Arguments& a, const path& checkpoint) {
   const Json kept = training_recipe(checkpoint);
   if (kept.is_null()) return;
   const std::string name = (checkpoint / "trainer.json").string();
-  const auto take = [&](const char* key, auto& value) {
-    value = json_field_or<std::remove_reference_t<decltype(value)>>(kept, key, name, value);
-  };
-  const auto take_name = [&](const char* key, auto& kind, const auto& names) {
-    const std::string text =
-        json_field_or<std::string>(kept, key, name, std::string(names[static_cast<std::size_t>(kind)]));
-    const auto at = std::find(names.begin(), names.end(), text);
-    if (at == names.end()) fail<FileError>(name, ": there is no ", key, " called ", text);
-    kind = static_cast<std::remove_reference_t<decltype(kind)>>(at - names.begin());
-  };
-  Recipe& recipe = a.recipe;
-  take_name("optimizer", recipe.optimizer, examples::optimizer_names);
-  take_name("schedule", recipe.schedule, examples::schedule_names);
-  take("learning_rate", recipe.rate), take("beta1", recipe.beta1), take("beta2", recipe.beta2);
-  take("weight_decay", recipe.decay), take("clip", recipe.clip);
-  take("warmup", recipe.warmup), take("floor", recipe.floor);
-  take("batch", recipe.batch), take("accumulation", recipe.accumulation), take("recompute", recipe.recompute);
-  take("sequence", a.time), take("steps", a.steps), take("minutes", a.minutes);
-  take("average", a.average), take("seed", a.seed), take("evaluate_every", a.evaluate_every);
-  take("checkpoint_every", a.checkpoint_every), take("checkpoint_minutes", a.checkpoint_minutes);
-  std::string device;
-  take("device", device);
-  if (device == "cuda") take("precision", a.device.cuda_precision);
-  bool padded = a.batching == Batching::padded;
-  take("padded", padded);
-  a.batching = padded ? Batching::padded : Batching::packed;
+  examples::fields_from_json(kept, name, a);
+  if (json_field_or<std::string>(kept, "device", name, "") == "cuda") {
+    a.device.cuda_precision = json_field_or<std::string>(kept, "precision", name, a.device.cuda_precision);
+  }
 }
 
 /// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh; experts count from
@@ -310,52 +278,6 @@ void list() {
       examples::architectures);
 }
 
-/// An option that is one of several names.
-template <class Kind, std::size_t n>
-CLI::Option* add_choice(CLI::App& app, const char* name, Kind& kind, const std::array<std::string_view, n>& names,
-                        const std::string& text) {
-  return app
-      .add_option_function<std::string>(
-          name,
-          [&kind, names](const std::string& given) {
-            kind = static_cast<Kind>(std::find(names.begin(), names.end(), given) - names.begin());
-          },
-          text)
-      ->check(CLI::IsMember(std::vector<std::string>(names.begin(), names.end())));
-}
-
-/// What a preset recommends, which is its default.
-void add_recipe(CLI::App& app, Recipe& recipe) {
-  const auto number = [&](const char* name, double& value, const char* text) {
-    return app.add_option(name, value, text)->check(CLI::NonNegativeNumber)->group("Recommended by the preset");
-  };
-  const auto whole = [&](const char* name, Index& value, const char* text) {
-    return app.add_option(name, value, text)->group("Recommended by the preset");
-  };
-  whole("--batch", recipe.batch, "sequences of a micro-batch")->check(CLI::Range(1, 1 << 20));
-  whole("--accumulation", recipe.accumulation, "micro-batches of a step")->check(CLI::Range(1, 1 << 20));
-  add_choice(app, "--optimizer", recipe.optimizer, examples::optimizer_names,
-             "adamw, lion (a fifth of the rate, five times the decay) or muon")
-      ->group("Recommended by the preset");
-  app.add_option("--learning-rate", recipe.rate, "greatest learning rate")
-      ->check(CLI::PositiveNumber)
-      ->group("Recommended by the preset");
-  add_choice(app, "--schedule", recipe.schedule, examples::schedule_names,
-             "learning rate over time: cosine, constant, onecycle, or wsd (warm-up, stable, decay)")
-      ->group("Recommended by the preset");
-  whole("--warmup", recipe.warmup, "steps until the greatest rate; onecycle warms up over 30 % of the run")
-      ->check(CLI::NonNegativeNumber);
-  number("--floor", recipe.floor, "last rate of cosine and wsd, as a share of the greatest")
-      ->check(CLI::Range(0.0, 1.0));
-  number("--weight-decay", recipe.decay, "of matrices");
-  number("--beta1", recipe.beta1, "of AdamW or Lion")->check(CLI::Range(0.0, 0.999999));
-  number("--beta2", recipe.beta2, "of AdamW or Lion")->check(CLI::Range(0.0, 0.999999));
-  number("--clip", recipe.clip, "greatest norm of the gradients; 0: none");
-  app.add_flag("--recompute,!--no-recompute", recipe.recompute,
-               "compute activations again in backward: less memory, one more forward pass")
-      ->group("Recommended by the preset");
-}
-
 /// The settings of all presets' models.
 SettingList all_settings() {
   SettingList list;
@@ -364,10 +286,9 @@ SettingList all_settings() {
   return list;
 }
 
-/// Reads the command line: once for the preset, whose recipe is then the default for what is read again.
+/// Reads the command line again, with the defaults of the preset, of the weights, or of the run that goes on.
 /// Throws OptionError for options that contradict each other, CLI::ParseError for others.
 void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings, int count, char** values) {
-  app.parse(count, values);
   const auto given = [&](const std::string& name) { return app.count(name) > 0; };
   if (a.resume && a.resume_from.empty()) a.resume_from = a.out;
   if (a.resume && !given("--out")) {
@@ -429,27 +350,8 @@ void add_options(CLI::App& app, Arguments& a) {
   app.add_option("--out", a.out, "folder of the checkpoint; the best ones go to OUT-best and OUT-best-weights")
       ->capture_default_str();
   app.add_option("--metrics", a.metrics, "CSV of the run; default: OUT.csv");
-  app.add_option("--sequence", a.time, "tokens of a sequence; default: the model's context")
-      ->check(CLI::Range(1, 1 << 24));
-  app.add_option("--steps", a.steps, "steps to train in all")->check(CLI::NonNegativeNumber);
-  app.add_option("--minutes", a.minutes, "minutes to train in all; default: 5, if no --steps are given")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
   examples::add_device_options(app, a.device);
-  app.add_option("--evaluate-every", a.evaluate_every, "steps between evaluations; 0: only at the end")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--checkpoint-every", a.checkpoint_every, "steps between checkpoints; 0: not by steps")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--checkpoint-minutes", a.checkpoint_minutes, "minutes between checkpoints; 0: not by time")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--average", a.average,
-                 "decay of a moving average of the weights, 0.999 for example, which is then evaluated and goes to "
-                 "OUT-best-weights; 0: none")
-      ->check(CLI::Range(0.0, 0.9999999));
-  add_choice(app, "--batching", a.batching, std::array<std::string_view, 2>{"packed", "padded"},
-             "packed: rows cut from all stories in a row; padded: one story in each row");
+  examples::add_fields(app, a);
   auto* resume = app.add_option_function<std::string>(
       "--resume",
       [&a](const std::string& folder) {
@@ -477,9 +379,8 @@ int main(int count, char** values) {
   Arguments a;
   CLI::App app("Trains a Mixture-of-Experts language model on stories, or measures one.");
   add_options(app, a);
-  add_recipe(app, a.recipe);
   const auto settings = examples::add_settings(app, a.recipe.settings, all_settings());
-  try {
+  return programs::run(app, count, values, [&] {
     parse(app, a, settings, count, values);
     if (a.list) {
       list();
@@ -489,11 +390,5 @@ int main(int count, char** values) {
       if (a.steps == 0 && a.minutes == 0) a.minutes = 5;
       examples::with_architecture(a.preset, [&](auto named) { train<typename decltype(named)::Architecture>(a); });
     }
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error);
-  } catch (const std::exception& error) {
-    std::fflush(stdout);
-    std::fprintf(stderr, "\ntrain: %s\n", error.what());
-    return 1;
-  }
+  });
 }

@@ -4,12 +4,21 @@
 //   upcycle --dense runs/dense --mixture story --out runs/mixture
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
-#include <tinymoe/model.hpp>
+#include <filesystem>
+#include <span>
+#include <string>
 #include <tinymoe/checkpoint/llama2c.hpp>
 #include <tinymoe/checkpoint/upcycle.hpp>
+#include <tinymoe/model.hpp>
 #include <tuple>
+#include <utility>
+
+#include "programs/main.hpp"
 
 namespace {
 
@@ -28,8 +37,8 @@ struct Pair {
 template <class Shape, Index E, Index K>
 using Llama = Pair<typename Shape::Dense, typename Shape::template Mixture<E, K>>;
 
-/// What this program is compiled for. Adding a mixture is a line here (and one in architectures.hpp, for the programs
-/// that go on with it); of those of one dense model the first is the default.
+/// What this program is compiled for. A new mixture is a line here, and one in architectures.hpp for the programs that go
+/// on with it. The first one of a dense model is its default.
 constexpr auto pairs =
     std::tuple(Llama<presets::Characters, 4, 2>{"characters_4x2", "of 105 characters, width 128"},
                Llama<presets::Characters, 8, 2>{"characters_8x2", "the same with eight experts"},
@@ -58,21 +67,21 @@ std::string names() {
   return text;
 }
 
-/// The greatest difference of the two models' logits over some tokens, and the greatest of the dense model's logits.
+/// The max difference of the two models' logits over some tokens, and the max of the dense model's logits.
 template <class From, class To>
 std::pair<double, double> compare(const From& dense, const To& mixture, Token first) {
   Session one(dense), other(mixture);
-  double difference = 0, greatest = 0;
+  double difference = 0, largest = 0;
   Token token = first;
   for (Index position = 0; position < 64; ++position) {
     const auto expected = one.feed(std::span(&token, 1)), found = other.feed(std::span(&token, 1));
     for (std::size_t v = 0; v < expected.size(); ++v) {
       difference = std::max(difference, double(std::abs(expected[v] - found[v])));
-      greatest = std::max(greatest, double(std::abs(expected[v])));
+      largest = std::max(largest, double(std::abs(expected[v])));
     }
     token = static_cast<Token>(std::max_element(expected.begin(), expected.end()) - expected.begin());
   }
-  return {difference, greatest};
+  return {difference, largest};
 }
 
 /// `load(model)` fills the dense model.
@@ -91,8 +100,8 @@ void run(const P& pair, const Arguments& a, const Tokenizer& tokenizer, Load&& l
   upcycle(dense, mixture, a.options);
   std::printf("%s: %td parameters before, %td after, of which a token uses %td\n", pair.name, count<From>().total,
               count<To>().total, count<To>().active);
-  const auto [difference, greatest] = compare(dense, mixture, tokenizer.end_of_story());
-  std::printf("first logits: they differ by %.2g at most, and go up to %.2g\n", difference, greatest);
+  const auto [difference, largest] = compare(dense, mixture, tokenizer.end_of_story());
+  std::printf("first logits: they differ by %.2g at most, and go up to %.2g\n", difference, largest);
   save_model(a.out, mixture, tokenizer);
   std::printf("checkpoint: %s\n", a.out.c_str());
 }
@@ -154,17 +163,12 @@ int main(int argument_count, char** values) {
   app.add_option("--seed", a.seed, "of the routers and of the noise")->capture_default_str();
   app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
   app.add_flag("--overwrite", a.overwrite, "replace the checkpoint in OUT");
-  CLI11_PARSE(app, argument_count, values);
-  a.options.seed = Seed{a.seed};
-  try {
+  return programs::run(app, argument_count, values, [&] {
+    a.options.seed = Seed{a.seed};
     if (a.llama2c.empty() == a.dense.empty()) fail<OptionError>("give --llama2c or --dense");
     if (std::filesystem::exists(a.out) && !a.overwrite) {
       fail<OptionError>(a.out.string(), " exists; give --overwrite to replace it");
     }
     a.dense.empty() ? from_llama2c(a) : from_checkpoint(a);
-  } catch (const std::exception& error) {
-    std::fflush(stdout);
-    std::fprintf(stderr, "upcycle: %s\n", error.what());
-    return 1;
-  }
+  });
 }

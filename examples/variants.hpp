@@ -1,6 +1,7 @@
 #pragma once
 // The variants that `sweep` compares. Adding one is a line in `variants`.
 
+#include <cstddef>
 #include <string_view>
 #include <tinymoe/model.hpp>
 #include <tuple>
@@ -9,8 +10,8 @@ namespace examples {
 
 using namespace tinymoe;
 
-/// What all variants share. A token passes networks of 512 hidden numbers in each layer, however they are cut, so that
-/// all have about the same active parameters.
+/// What all variants share. In each layer the experts of a token have 512 hidden units together, so that all variants have
+/// about the same active parameters.
 template <class Block>
 using Variant = Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead, Layers<3, Block>>;
 using SweepAttention = Attention<Heads<4>, KvHeads<2>, Rope>;
@@ -43,7 +44,7 @@ inline constexpr auto variants = std::tuple(
     NamedVariant<Mix<8, 2, 256, NoisyTopK>>{"noisy", "learnt noise on the router"},
     NamedVariant<Mix<8, 2, 256, GShardBalance>>{"gshard", "GShard's balance loss"},
     NamedVariant<Mix<8, 2, 256, CvBalance>>{"cv", "Shazeer's balance loss"},
-    NamedVariant<Mix<8, 2, 256, Jitter>>{"jitter", "a router that reads its input shaken"},
+    NamedVariant<Mix<8, 2, 256, Jitter>>{"jitter", "a router with noise on its input"},
     NamedVariant<Mix<8, 2, 256, DynamicTopK>>{"dynamic", "one of 8 if it has half of the probability, else two"},
     NamedVariant<Mix<8, 2, 256, BalanceBias, NoBalance>>{"bias", "balanced by a bias, not by a loss"},
     NamedVariant<Mix<8, 2, 256, SigmoidScores, BalanceBias, NoBalance>>{"sigmoid", "the same with sigmoid scores"},

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the examples, trains a small Mixture-of-Experts model on stories for about three minutes, and lets it write. Where
-# there is an NVIDIA GPU and CUDA's compiler, it trains and writes on the GPU, in bfloat16, by the same recipe.
+# Builds the examples, trains a small Mixture-of-Experts model on stories for about three minutes, and generates three stories.
+# Where there is an NVIDIA GPU and CUDA's compiler, both run on the GPU, in bfloat16, by the same recipe.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

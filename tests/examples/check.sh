@@ -194,10 +194,10 @@ case $1 in
   benchmark)
     expect "$train" --preset pocket --benchmark
     cp output.txt preset.txt
-    for line in 'parameters +156480' 'writing a token +[0-9.]+ ms +[0-9]+ tokens/s' \
-      'reading a prompt of 64 tokens +[0-9.]+ ms' 'a training step of 256 tokens +[0-9.]+ ms' \
-      'FLOPs\) for a token written +230656' 'activations of a training step +[0-9.]+ MiB' \
-      'the most that training held, all in all +[0-9.]+ MiB'; do
+    for line in 'parameters +156480' 'decode of a token +[0-9.]+ ms +[0-9]+ tokens/s' \
+      'prefill of a prompt of 64 tokens +[0-9.]+ ms' 'a training step of 256 tokens +[0-9.]+ ms' \
+      'FLOPs\) of a decoded token +230656' 'activations of a training step +[0-9.]+ MiB' \
+      'peak of training, all in all +[0-9.]+ MiB'; do
       grep -Eq "$line" preset.txt || fail "no line '$line': $(cat preset.txt)"
     done
     pocket --steps 1 --out run >log.txt

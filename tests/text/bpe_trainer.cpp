@@ -110,14 +110,14 @@ TEST_CASE("The smallest vocabulary has the bytes alone", "[bpe_trainer]") {
   const auto tokenizer = train_tokenizer(StoryList{}, {.vocabulary = 257});
   CHECK(parts_of(tokenizer).merges.empty());
   CHECK(tokenizer.encode("ab").size() == 2);
-  CHECK(contains(message_of<TextError>([] { train_tokenizer(few_stories, {.vocabulary = 256}); }),
+  CHECK(contains(message_if_any<TextError>([] { train_tokenizer(few_stories, {.vocabulary = 256}); }),
                  "at least 257 tokens (256 bytes and the end of a story), found 256"));
   CHECK_THROWS_AS(train_tokenizer(few_stories, {.vocabulary = -1}), TextError);
 }
 
 TEST_CASE("A text that cannot fill the vocabulary says what it can", "[bpe_trainer]") {
   const StoryList stories = {"ab ab", "ab"};
-  const auto message = message_of<TextError>([&] { train_tokenizer(stories, {.vocabulary = 2048}); });
+  const auto message = message_if_any<TextError>([&] { train_tokenizer(stories, {.vocabulary = 2048}); });
   CHECK(contains(message, "too small for a vocabulary of 2048"));
   CHECK(contains(message, "it fills one of 258; ask for that or give more text"));
   CHECK(train_tokenizer(stories, {.vocabulary = 258}).bytes(256) == "ab");

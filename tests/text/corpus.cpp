@@ -68,7 +68,7 @@ TEST_CASE("Text that is not UTF-8 is refused at its byte", "[corpus]") {
   const auto path = folder / "latin1.txt";
   const auto message = [&](const std::string& text, CorpusOptions options = {}) {
     write_bytes(path, text);
-    return message_of<FileError>([&] { TextCorpus(path, options).for_each_story([](std::string_view) {}); });
+    return message_if_any<FileError>([&] { TextCorpus(path, options).for_each_story([](std::string_view) {}); });
   };
   CHECK(message("caf\xe9 au lait") == path.string() + ": expected UTF-8 text, found another byte at offset 3");
   const std::string far = "\xef\xbb\xbf" + std::string(100, ' ') + "é<|endoftext|>\n\n  ok \xff";
@@ -81,8 +81,8 @@ TEST_CASE("Text that is not UTF-8 is refused at its byte", "[corpus]") {
 
 TEST_CASE("A file that is no text file is refused", "[corpus]") {
   TemporaryFolder folder;
-  CHECK(contains(message_of<FileError>([&] { TextCorpus(folder / "absent.txt"); }), "absent.txt"));
-  CHECK(contains(message_of<FileError>([&] { TextCorpus(folder.path()); }), "expected a text file"));
+  CHECK(contains(message_if_any<FileError>([&] { TextCorpus(folder / "absent.txt"); }), "absent.txt"));
+  CHECK(contains(message_if_any<FileError>([&] { TextCorpus(folder.path()); }), "expected a text file"));
 }
 
 TEST_CASE("Lists and functions are sources of stories", "[corpus]") {

@@ -1,14 +1,14 @@
 #pragma once
 // Small tokenizers and files for the tests of this room.
 
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <random>
+#include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "files/bytes.hpp"
 #include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
@@ -48,18 +48,9 @@ inline std::string random_bytes(std::mt19937_64& random, std::size_t size) {
   return bytes;
 }
 
-inline void write_bytes(const std::filesystem::path& path, std::string_view bytes) {
-  std::ofstream(path, std::ios::binary) << bytes;
-}
-
-inline std::string read_bytes(const std::filesystem::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 /// The message of the `E` that `f` throws; another exception goes through, none gives "".
 template <class E, class F>
-std::string message_of(F&& f) {
+std::string message_if_any(F&& f) {
   try {
     f();
   } catch (const E& error) {

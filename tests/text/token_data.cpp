@@ -131,13 +131,13 @@ TEST_CASE("A token file is reused until text or tokenizer change", "[token_data]
     const auto old = encoded.tokenizer;
     encoded.tokenizer = tokenizer_of({{"t", "h"}});
     CHECK(all_tokens(encoded.open()) == expected_tokens(encoded.tokenizer, {"the lower", "aaa é"}));
-    CHECK(contains(message_of<MismatchError>([&] { TokenData::open(encoded.file, old); }), encoded.file.string()));
+    CHECK(contains(message_if_any<MismatchError>([&] { TokenData::open(encoded.file, old); }), encoded.file.string()));
   }
   SECTION("a cut token file") {
     const std::string whole = read_bytes(encoded.file);
     for (const std::size_t size : {whole.size() - 1, whole.size() - 2, std::size_t{70}, std::size_t{20}}) {
       write_bytes(encoded.file, whole.substr(0, size));
-      CHECK(contains(message_of<FileError>([&] { TokenData::open(encoded.file, encoded.tokenizer); }),
+      CHECK(contains(message_if_any<FileError>([&] { TokenData::open(encoded.file, encoded.tokenizer); }),
                      encoded.file.string()));
       encoded.open();
       CHECK(read_bytes(encoded.file) == whole);
@@ -148,14 +148,14 @@ TEST_CASE("A token file is reused until text or tokenizer change", "[token_data]
 TEST_CASE("Another file is never replaced by tokens", "[token_data]") {
   Encoded encoded;
   CHECK(
-      contains(message_of<FileError>([&] { TokenData::open_or_encode(encoded.text, encoded.tokenizer, encoded.text); }),
+      contains(message_if_any<FileError>([&] { TokenData::open_or_encode(encoded.text, encoded.tokenizer, encoded.text); }),
                "will not replace another file"));
   CHECK(read_bytes(encoded.text) == two_stories);
   write_bytes(encoded.file, "");
   CHECK_THROWS_AS(encoded.open(), FileError);
   std::filesystem::remove(encoded.file);
   std::filesystem::create_directory(encoded.file);
-  CHECK(contains(message_of<FileError>([&] { encoded.open(); }), encoded.file.string()));
+  CHECK(contains(message_if_any<FileError>([&] { encoded.open(); }), encoded.file.string()));
 }
 
 TEST_CASE("A hostile token file is refused", "[token_data]") {
@@ -166,7 +166,7 @@ TEST_CASE("A hostile token file is refused", "[token_data]") {
     std::string bad = good;
     std::memcpy(bad.data() + at, &value, sizeof value);
     write_bytes(encoded.file, bad);
-    const auto message = message_of<FileError>([&] { TokenData::open(encoded.file, encoded.tokenizer); });
+    const auto message = message_if_any<FileError>([&] { TokenData::open(encoded.file, encoded.tokenizer); });
     CHECK(contains(message, encoded.file.string()));
     return message;
   };
@@ -182,8 +182,8 @@ TEST_CASE("A hostile token file is refused", "[token_data]") {
   CHECK(contains(refused(counts + 8, std::uint64_t{1} << 63), "do not belong together"));
   CHECK(contains(refused(counts + 16, std::uint64_t{1} << 63), "do not belong together"));
   write_bytes(encoded.file, good.substr(0, 64) + std::string(24, '\0'));
-  CHECK(contains(message_of<FileError>([&] { TokenData::open(encoded.file, encoded.tokenizer); }), "do not belong"));
-  CHECK(contains(message_of<FileError>([&] { TokenData::open(encoded.folder / "absent", encoded.tokenizer); }),
+  CHECK(contains(message_if_any<FileError>([&] { TokenData::open(encoded.file, encoded.tokenizer); }), "do not belong"));
+  CHECK(contains(message_if_any<FileError>([&] { TokenData::open(encoded.folder / "absent", encoded.tokenizer); }),
                  "absent"));
 }
 
@@ -195,7 +195,7 @@ TEST_CASE("A token outside the vocabulary is found when it is read", "[token_dat
   write_bytes(encoded.file, bad);
   const auto data = TokenData::open(encoded.file, encoded.tokenizer);
   CHECK(data[0] == encoded.tokenizer.encode("the")[0]);
-  CHECK(message_of<FileError>([&] { (void)data[1]; }) ==
+  CHECK(message_if_any<FileError>([&] { (void)data[1]; }) ==
         encoded.file.string() + ": expected tokens from 0 to 263, found 264 between 1 and 1");
   CHECK_THROWS_AS(all_tokens(data), FileError);
 }
@@ -216,7 +216,7 @@ TEST_CASE("Tokens that are not there cannot be copied", "[token_data]") {
 TEST_CASE("A text without stories, or that is not UTF-8, leaves no token file", "[token_data]") {
   for (const std::string text : {"", " \n<|endoftext|>\n", "caf\xe9"}) {
     const Encoded encoded(text);
-    CHECK(contains(message_of<FileError>([&] { encoded.open(); }), encoded.text.string()));
+    CHECK(contains(message_if_any<FileError>([&] { encoded.open(); }), encoded.text.string()));
     CHECK(encoded.entries() == 1);
   }
   CHECK_THROWS_AS(TokenData::encode(StoryList{}, small_tokenizer()), TextError);
@@ -233,7 +233,7 @@ TEST_CASE("A full disk leaves the old token file and no other", "[token_data]") 
   limit.rlim_cur = 100000;
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   setrlimit(RLIMIT_FSIZE, &limit);
-  const auto message = message_of<FileError>([&] { encoded.open(); });
+  const auto message = message_if_any<FileError>([&] { encoded.open(); });
   setrlimit(RLIMIT_FSIZE, &unlimited);
   std::signal(SIGXFSZ, handler);
   CHECK(contains(message, "cannot be written"));
@@ -243,7 +243,7 @@ TEST_CASE("A full disk leaves the old token file and no other", "[token_data]") 
 
 TEST_CASE("An error of one story ends the encoding", "[token_data]") {
   TemporaryFolder folder;
-  CHECK(message_of<TextError>([&] { TokenData::encode_to_file(Failing{}, small_tokenizer(), folder / "tokens"); }) ==
+  CHECK(message_if_any<TextError>([&] { TokenData::encode_to_file(Failing{}, small_tokenizer(), folder / "tokens"); }) ==
         "the well is dry");
   CHECK(std::filesystem::is_empty(folder.path()));
 }
@@ -267,7 +267,7 @@ TEST_CASE("Workers hand on what they throw, and keep the order", "[token_data]")
   run(-1);
   REQUIRE(finished.size() == 100);
   for (int i = 0; i < 100; ++i) CHECK(finished[i] == 10 * i);
-  CHECK(message_of<TextError>([&] { run(57); }) == "block 57");
+  CHECK(message_if_any<TextError>([&] { run(57); }) == "block 57");
   CHECK(finished.size() == 57);
 }
 

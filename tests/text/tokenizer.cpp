@@ -180,7 +180,7 @@ TEST_CASE("Special tokens are not looked for in text, and decode to nothing", "[
 TEST_CASE("Tokens outside the vocabulary are refused", "[tokenizer]") {
   const auto tokenizer = small_tokenizer();
   for (const Token wrong : {-1, 264, std::numeric_limits<Token>::max(), std::numeric_limits<Token>::min()}) {
-    const auto message = message_of<TextError>([&] { (void)tokenizer.decode(Tokens{64, wrong}); });
+    const auto message = message_if_any<TextError>([&] { (void)tokenizer.decode(Tokens{64, wrong}); });
     CHECK(message == "expected a token from 0 to 263, found " + std::to_string(wrong));
     CHECK_THROWS_AS(tokenizer.bytes(wrong), TextError);
   }
@@ -226,7 +226,7 @@ TEST_CASE("The fingerprint follows vocabulary and merges", "[tokenizer]") {
   CHECK(Tokenizer(ByteLevelBpe(parts)).fingerprint() != tokenizer.fingerprint());
   parts = parts_of(tokenizer);
   std::swap(parts.vocabulary[256], parts.vocabulary[262]);
-  CHECK(message_of<TextError>([&] { ByteLevelBpe{parts}; }) != "");  // merge 0 no longer finds its parts
+  CHECK(message_if_any<TextError>([&] { ByteLevelBpe{parts}; }) != "");  // merge 0 no longer finds its parts
   parts = parts_of(tokenizer);
   parts.vocabulary.push_back({"<|pad|>", true});
   CHECK(Tokenizer(ByteLevelBpe(parts)).fingerprint() != tokenizer.fingerprint());
@@ -236,7 +236,7 @@ TEST_CASE("Parts that do not make a tokenizer are refused", "[tokenizer]") {
   const auto message = [](auto change) {
     auto parts = parts_of(small_tokenizer());
     change(parts);
-    return message_of<TextError>([&] { ByteLevelBpe{parts}; });
+    return message_if_any<TextError>([&] { ByteLevelBpe{parts}; });
   };
   CHECK(message([](auto&) {}) == "");
   CHECK(message([](auto& parts) { parts.vocabulary[64].bytes = "zz"; }) ==

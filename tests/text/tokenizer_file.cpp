@@ -23,7 +23,7 @@ std::string refusal(const std::function<void(Oracle&)>& change) {
   Oracle json = Oracle::parse(read_bytes(path));
   change(json);
   write_bytes(path, json.dump());
-  const auto message = message_of<FileError>([&] { Tokenizer::load(path); });
+  const auto message = message_if_any<FileError>([&] { Tokenizer::load(path); });
   if (!message.empty()) CHECK(contains(message, path.string()));
   return message;
 }
@@ -32,7 +32,7 @@ std::string refusal_of_bytes(const std::string& bytes) {
   TemporaryFolder folder;
   const auto path = folder / "tokenizer.json";
   write_bytes(path, bytes);
-  const auto message = message_of<FileError>([&] { Tokenizer::load(path); });
+  const auto message = message_if_any<FileError>([&] { Tokenizer::load(path); });
   CHECK(contains(message, path.string()));
   return message;
 }
@@ -169,11 +169,11 @@ TEST_CASE("A file that is no tokenizer.json is refused", "[tokenizer]") {
   std::string nested;
   for (int i = 0; i < 300000; ++i) nested += "{\"model\":";
   refusal_of_bytes(nested);
-  CHECK(contains(message_of<FileError>([&] { Tokenizer::load(folder / "absent.json"); }), "absent.json"));
-  CHECK(contains(message_of<FileError>([&] { Tokenizer::load(folder.path()); }), folder.path().string()));
+  CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load(folder / "absent.json"); }), "absent.json"));
+  CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load(folder.path()); }), folder.path().string()));
   write_bytes(folder / "huge.json", "{}");
   std::filesystem::resize_file(folder / "huge.json", (std::uintmax_t{64} << 20) + 1);
-  CHECK(contains(message_of<FileError>([&] { Tokenizer::load(folder / "huge.json"); }), "at most 67108864 bytes"));
+  CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load(folder / "huge.json"); }), "at most 67108864 bytes"));
 }
 
 TEST_CASE("Damaged bytes never do more than be refused", "[tokenizer]") {
@@ -204,13 +204,13 @@ TEST_CASE("GPT-2's pair of files is checked as well", "[tokenizer]") {
   write_bytes(merges, "#version: 0.2\r\nt h\r\nth e\r\nĠ the\r\nl o\nlo w\n\ne r\na a");
   CHECK(Tokenizer::load_gpt2(vocab, merges) == tokenizer);
   write_bytes(merges, "t h\nth\n");
-  CHECK(contains(message_of<FileError>([&] { Tokenizer::load_gpt2(vocab, merges); }), merges.string() + ", merge 1"));
-  CHECK(contains(message_of<FileError>([&] { Tokenizer::load_gpt2(vocab, folder / "absent"); }), "absent"));
+  CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load_gpt2(vocab, merges); }), merges.string() + ", merge 1"));
+  CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load_gpt2(vocab, folder / "absent"); }), "absent"));
   write_bytes(vocab, "[1]");
-  CHECK(contains(message_of<FileError>([&] { Tokenizer::load_gpt2(vocab, merges); }), vocab.string()));
+  CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load_gpt2(vocab, merges); }), vocab.string()));
 }
 
 TEST_CASE("A tokenizer that cannot be written says so", "[tokenizer]") {
-  CHECK(contains(message_of<FileError>([] { small_tokenizer().save("/nonexistent-folder/tokenizer.json"); }),
+  CHECK(contains(message_if_any<FileError>([] { small_tokenizer().save("/nonexistent-folder/tokenizer.json"); }),
                  "/nonexistent-folder/tokenizer.json"));
 }

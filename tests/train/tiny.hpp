@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "text/samples.hpp"
 #include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/layers/model.hpp"
-#include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
@@ -24,23 +24,7 @@ using Tiny = TinyOf<>;
 
 /// The 256 bytes, "th", "the", " the" and the end of a story: 260 tokens.
 inline const Tokenizer& tiny_tokenizer() {
-  static const Tokenizer tokenizer = [] {
-    TokenizerParts parts;
-    for (const unsigned char byte : tinymoe::detail::byte_alphabet.in_order) {
-      parts.vocabulary.push_back({std::string(1, static_cast<char>(byte)), false});
-    }
-    const auto find = [&](const std::string& bytes) {
-      Token id = 0;
-      while (parts.vocabulary[static_cast<std::size_t>(id)].bytes != bytes) ++id;
-      return id;
-    };
-    for (const auto& [left, right] : {std::pair("t", "h"), std::pair("th", "e"), std::pair(" ", "the")}) {
-      parts.merges.push_back({find(left), find(right)});
-      parts.vocabulary.push_back({std::string(left) + right, false});
-    }
-    parts.vocabulary.push_back({"<|endoftext|>", true});
-    return Tokenizer(ByteLevelBpe(parts));
-  }();
+  static const Tokenizer tokenizer = tokenizer_of({{"t", "h"}, {"th", "e"}, {" ", "the"}});
   return tokenizer;
 }
 

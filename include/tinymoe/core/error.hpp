@@ -65,4 +65,18 @@ template <class E, class... Parts>
   throw E(sentence.str());
 }
 
+namespace detail {
+
+/// f(), whose TextErrors become FileErrors that name the file that the text came from.
+template <class F>
+auto naming_file(const std::string& file, F&& f) {
+  try {
+    return f();
+  } catch (const TextError& error) {
+    fail<FileError>(file, ": ", error.what());
+  }
+}
+
+}  // namespace detail
+
 }  // namespace tinymoe::inline v0_1

@@ -38,7 +38,7 @@ struct TokenizerTraining {
   Index vocabulary = 2048;  // tokens in all: 256 bytes, the merges, "<|endoftext|>"
   int threads = 0;          // that count pieces; 0 is one per core
   Index least_count = 2;    // a pair must occur this often to become a token
-  bool or_fewer = false;    // a text too small for the vocabulary gives one of as many tokens as it fills, not an error
+  bool or_fewer = false;    // a text too small for the vocabulary gives a smaller one, not an error
 };
 
 namespace detail {
@@ -92,7 +92,7 @@ PieceCounts count_pieces(const Stories& stories, int threads) {
   return std::move(*counts[0]);
 }
 
-/// The distinct pieces as tokens, the number of each neighbouring pair, and where it may be found.
+/// The distinct pieces as tokens, how often each pair of neighbouring tokens occurs, and in which pieces.
 class PairStatistics {
  public:
   explicit PairStatistics(const PieceCounts& pieces) {
@@ -141,7 +141,7 @@ class PairStatistics {
   };
   struct Pair {
     std::int64_t count = 0;
-    std::vector<std::uint32_t> words;  // where it has been seen, perhaps no longer, perhaps twice
+    std::vector<std::uint32_t> words;  // where it has been seen; may be stale, may repeat
   };
   struct Candidate {
     std::int64_t count = 0;

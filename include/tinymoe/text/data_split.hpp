@@ -16,7 +16,7 @@ namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
-/// A copy of the tokens first … first + count − 1, which are whole stories, and how much text they stand for.
+/// A copy of the tokens first … first + count − 1, which are whole stories, with their number and bytes counted.
 inline TokenData copy_stories(const TokenData& data, const Tokenizer& tokenizer, Index first, Index count) {
   std::vector<Token> tokens(static_cast<std::size_t>(count));
   data.copy(first, tokens);
@@ -31,10 +31,10 @@ inline TokenData copy_stories(const TokenData& data, const Tokenizer& tokenizer,
 
 }  // namespace detail
 
-/// The first stories of a set, `most` tokens or fewer but at least one story; all of a set that is no larger.
-inline TokenData first_stories(const TokenData& data, const Tokenizer& tokenizer, Index most) {
-  if (data.size() <= most) return data;
-  Index count = most;
+/// The first stories of a set: as many as fit into `limit` tokens, but at least one.
+inline TokenData first_stories(const TokenData& data, const Tokenizer& tokenizer, Index limit) {
+  if (data.size() <= limit) return data;
+  Index count = limit;
   while (count > 0 && data[count - 1] != tokenizer.end_of_story()) --count;
   while (count < data.size() && (count == 0 || data[count - 1] != tokenizer.end_of_story())) ++count;
   return detail::copy_stories(data, tokenizer, 0, count);
@@ -45,11 +45,12 @@ struct SplitData {
   TokenData training, validation;
 };
 
-/// Holds out the last stories: about `fraction` of the tokens, but at most `most`. The tokenizer is the data's own.
+/// Holds out the last stories for validation: about `fraction` of the tokens, at most `limit`. `tokenizer` is the one that
+/// encoded the data.
 /// Throws TrainingError if the data has only one story.
 inline SplitData hold_out(const TokenData& data, const Tokenizer& tokenizer, double fraction = 0.05,
-                          Index most = 500000) {
-  Index first = data.size() - std::min(most, static_cast<Index>(fraction * static_cast<double>(data.size())));
+                          Index limit = 500000) {
+  Index first = data.size() - std::min(limit, static_cast<Index>(fraction * static_cast<double>(data.size())));
   while (first > 0 && (first == data.size() || data[first - 1] != tokenizer.end_of_story())) --first;
   if (first == 0) fail<TrainingError>("expected two stories or more, of which the last can be held out for validation");
   return {data.first(first), detail::copy_stories(data, tokenizer, first, data.size() - first)};

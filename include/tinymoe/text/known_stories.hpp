@@ -13,9 +13,9 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// Those of a source's stories that a tokenizer can encode. Of a tokenizer that has the bytes, these are all, as they
-/// are. Else a run of white space with a character that the vocabulary lacks, as a line feed, becomes one space, and a
-/// story with any other such character is left out.
+/// The stories of a source that a tokenizer can encode. A tokenizer with the 256 bytes encodes all of them, unchanged.
+/// Without the bytes, white space that the vocabulary lacks, such as a line feed, becomes one space; a story with
+/// another character that it lacks is left out.
 template <StorySource Source>
 class KnownStories {
  public:

@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// Threads that work on blocks of text while one thread reads and writes: bounded memory, and the order of the reader.
+/// Threads that work on blocks of text while one thread reads and writes. Memory is bounded, and the blocks keep their
+/// order.
 
 #include <algorithm>
 #include <condition_variable>
@@ -21,9 +22,8 @@ inline int thread_count(int threads) {
   return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-/// Blocks go in by `push`, are worked on by one of the threads, and come out through `finish`, on the thread that
-/// pushes, in the order in which they went in. At most two blocks a thread are alive. What a worker throws,
-/// `push` or `drain` throws.
+/// `push` gives a block to one of the threads. `finish` gets the finished blocks on the thread that pushes, in the order
+/// of `push`. At most two blocks a thread are alive. What a worker throws, `push` or `drain` throws.
 template <class Block>
 class OrderedWorkers {
  public:

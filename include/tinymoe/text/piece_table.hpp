@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// A hash table that numbers byte strings: the vocabulary, the pieces that training counts, the encoder's cache.
+/// A hash table that numbers byte strings. It holds the vocabulary, the pieces that training counts, and the encoder's
+/// cache.
 
 #include <algorithm>
 #include <cstddef>

@@ -47,18 +47,18 @@ class TokenData {
   /// Maps `token_file` if it was made of this text by this tokenizer, else encodes the text into it first, on all cores
   /// (`threads` 0) and in bounded memory; a crash leaves the old file or the new one.
   /// Throws FileError if the text cannot be read, is not UTF-8 or has no story, if the token file cannot be written, or
-  /// if a file of another kind has its name.
+  /// if `token_file` exists and is no token file.
   static TokenData open_or_encode(const std::filesystem::path& text, const Tokenizer& tokenizer,
                                   const std::filesystem::path& token_file, int threads = 0) {
     const detail::TextIdentity identity = detail::identify_text(text);
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
-    try {
-      auto data = encode_to_file(TextCorpus(text), tokenizer, token_file, threads, identity);
-      if (detail::identify_text(text) == identity) return data;
-    } catch (const TextError& error) {
-      fail<FileError>(text.string(), ": ", error.what());
+    auto data = detail::naming_file(text.string(), [&] {
+      return encode_to_file(TextCorpus(text), tokenizer, token_file, threads, identity);
+    });
+    if (detail::identify_text(text) != identity) {
+      fail<FileError>(text.string(), ": was changed while it was being encoded");
     }
-    fail<FileError>(text.string(), ": was changed while it was being encoded");
+    return data;
   }
 
   /// Encodes stories into a token file, as `open_or_encode`; `identity` is what a later `open_or_encode` compares.
@@ -108,7 +108,7 @@ class TokenData {
     return TokenData(std::move(bytes), view, "token data in memory");
   }
 
-  /// The first `count` tokens, which share this object's storage; how much text they stand for is not known.
+  /// The first `count` tokens, which share this object's storage. Their stories and bytes are not counted.
   /// Throws ShapeError if there are not so many.
   TokenData first(Index count) const {
     if (count < 0 || count > size_) fail<ShapeError>(name_, ": expected ", size_, " tokens or less, found ", count);

@@ -41,20 +41,20 @@ class Tokenizer {
   static Tokenizer load(const std::filesystem::path& tokenizer_json) {
     const std::string name = tokenizer_json.string();
     const Json file = read_json(tokenizer_json, detail::tokenizer_size_limit);
-    return naming(name, [&] {
+    return detail::naming_file(name, [&] {
       if (detail::is_llama2c_json(file)) return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_json(file, name)));
       return Tokenizer(ByteLevelBpe(detail::read_byte_level_json(file, name)));
     });
   }
   /// Reads GPT-2's vocab.json and merges.txt. Throws FileError as `load`.
   static Tokenizer load_gpt2(const std::filesystem::path& vocab_json, const std::filesystem::path& merges_txt) {
-    return naming(vocab_json.string(),
+    return detail::naming_file(vocab_json.string(),
                   [&] { return Tokenizer(ByteLevelBpe(detail::read_gpt2_files(vocab_json, merges_txt))); });
   }
   /// Reads llama2.c's tokenizer.bin. Throws FileError that names the file and the token if it is missing, cut, corrupt
   /// or above 4 MiB, if a score is not finite, or if tokens 1 and 2 are not <s> and </s>.
   static Tokenizer load_llama2c(const std::filesystem::path& tokenizer_bin) {
-    return naming(tokenizer_bin.string(),
+    return detail::naming_file(tokenizer_bin.string(),
                   [&] { return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_bin(tokenizer_bin))); });
   }
 
@@ -107,16 +107,6 @@ class Tokenizer {
 
  private:
   friend class Encoder;
-
-  /// f(), where what is wrong with a text names the file.
-  template <class F>
-  static Tokenizer naming(const std::string& file, F&& f) {
-    try {
-      return f();
-    } catch (const TextError& error) {
-      fail<FileError>(file, ": ", error.what());
-    }
-  }
 
   const VocabularyEntry& entry(Token token) const {
     if (token < 0 || token >= vocabulary_size()) {

@@ -1,0 +1,149 @@
+#pragma once
+// What a run of `train` goes on with when it is resumed. Each field is named once, in for_each_field; its option on the
+// command line, its place in a checkpoint's trainer.json and the reading of it follow.
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <tinymoe/checkpoint/training_state_json.hpp>
+#include <tinymoe/core/error.hpp>
+#include <tinymoe/files/json.hpp>
+#include <tinymoe/text/batching.hpp>
+#include <type_traits>
+#include <vector>
+
+#include "architectures.hpp"
+
+namespace examples {
+
+/// A field that is one of several names.
+template <class Kind>
+struct Choice {
+  Kind& kind;
+  std::span<const std::string_view> names;
+
+  std::string name() const { return std::string(names[static_cast<std::size_t>(kind)]); }
+  /// Whether there is a kind of this name, which the field then is.
+  bool take(std::string_view name) const {
+    const auto found = std::find(names.begin(), names.end(), name);
+    if (found != names.end()) kind = static_cast<Kind>(found - names.begin());
+    return found != names.end();
+  }
+};
+template <class Kind, std::size_t n>
+Choice(Kind&, const std::array<std::string_view, n>&) -> Choice<Kind>;
+
+inline constexpr const char *recommended = "Recommended by the preset", *of_run = "The run";
+inline constexpr std::array<std::string_view, 2> batching_names = {"packed", "padded"};
+
+/// f(group of options, option, value or Choice, what --help says, what it may be) for each field of a run's Arguments.
+template <class A, class F>
+void for_each_field(A& a, F&& f) {
+  auto& r = a.recipe;
+  const auto some = CLI::Range(1, 1 << 20);
+  const auto beta = CLI::Range(0.0, 0.999999);
+  f(recommended, "--batch", r.batch, "sequences of a micro-batch", some);
+  f(recommended, "--accumulation", r.accumulation, "gradient accumulation: micro-batches of a step", some);
+  f(recommended, "--optimizer", Choice{r.optimizer, optimizer_names},
+    "adamw, lion (a fifth of the rate, five times the decay) or muon", CLI::Validator());
+  f(recommended, "--learning-rate", r.rate, "max learning rate", CLI::PositiveNumber);
+  f(recommended, "--schedule", Choice{r.schedule, schedule_names},
+    "learning rate over time: cosine, constant, onecycle, or wsd (warm-up, stable, decay)", CLI::Validator());
+  f(recommended, "--warmup", r.warmup, "steps until the max rate; onecycle warms up over 30 % of the run",
+    CLI::NonNegativeNumber);
+  f(recommended, "--floor", r.floor, "last rate of cosine and wsd, as a share of the max", CLI::Range(0.0, 1.0));
+  f(recommended, "--weight-decay", r.decay, "of matrices", CLI::NonNegativeNumber);
+  f(recommended, "--beta1", r.beta1, "of AdamW or Lion", beta);
+  f(recommended, "--beta2", r.beta2, "of AdamW or Lion", beta);
+  f(recommended, "--clip", r.clip, "max norm of the gradients; 0: none", CLI::NonNegativeNumber);
+  f(recommended, "--recompute", r.recompute,
+    "compute activations again in backward (gradient checkpointing): less memory, one more forward pass",
+    CLI::Validator());
+
+  f(of_run, "--sequence", a.time, "tokens of a sequence; 0: the model's context", CLI::Range(0, 1 << 24));
+  f(of_run, "--batching", Choice{a.batching, batching_names},
+    "packed: rows cut from all stories in a row; padded: one story in each row", CLI::Validator());
+  f(of_run, "--steps", a.steps, "steps to train in all", CLI::NonNegativeNumber);
+  f(of_run, "--minutes", a.minutes, "minutes to train in all; default: 5, if no --steps are given",
+    CLI::NonNegativeNumber);
+  f(of_run, "--seed", a.seed, "of weights and data order", CLI::Validator());
+  f(of_run, "--average", a.average,
+    "decay of a moving average of the weights, 0.999 for example, which is then evaluated and goes to "
+    "OUT-best-weights; 0: none",
+    CLI::Range(0.0, 0.9999999));
+  f(of_run, "--evaluate-every", a.evaluate_every, "steps between evaluations; 0: only at the end",
+    CLI::NonNegativeNumber);
+  f(of_run, "--checkpoint-every", a.checkpoint_every, "steps between checkpoints; 0: not by steps",
+    CLI::NonNegativeNumber);
+  f(of_run, "--checkpoint-minutes", a.checkpoint_minutes, "minutes between checkpoints; 0: not by time",
+    CLI::NonNegativeNumber);
+}
+
+/// Adds an option for each field. The defaults of what a preset recommends are the preset's.
+template <class A>
+void add_fields(CLI::App& app, A& a) {
+  for_each_field(a, [&]<class T>(const char* group, const std::string& option, T&& value, const char* about,
+                                 const CLI::Validator& check) {
+    const auto add = [&]() -> CLI::Option* {
+      if constexpr (requires { value.names; }) {
+        return app.add_option_function<std::string>(option, [value](const std::string& name) { value.take(name); }, about)
+            ->check(CLI::IsMember(std::vector<std::string>(value.names.begin(), value.names.end())));
+      } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
+        return app.add_flag(option + ",!--no-" + option.substr(2), value, about);
+      } else {
+        auto* number = app.add_option(option, value, about)->check(check);
+        return group == recommended || value == 0 ? number : number->capture_default_str();
+      }
+    };
+    add()->group(group);
+  });
+}
+
+/// The key of an option's field in trainer.json: "learning_rate" of "--learning-rate".
+inline std::string key_of(std::string_view option) {
+  std::string key(option.substr(2));
+  std::replace(key.begin(), key.end(), '-', '_');
+  return key;
+}
+
+/// All fields, as a checkpoint keeps them. Batching is there as "padded", true or false.
+template <class A>
+tinymoe::Json fields_to_json(const A& a) {
+  tinymoe::Json json = tinymoe::Json::object();
+  for_each_field(a, [&](const char*, const std::string& option, const auto& value, auto&&...) {
+    if (option == "--batching") {
+      json["padded"] = a.batching == tinymoe::Batching::padded;
+    } else if constexpr (requires { value.names; }) {
+      json[key_of(option)] = value.name();
+    } else {
+      json[key_of(option)] = value;
+    }
+  });
+  return json;
+}
+
+/// Reads what `fields_to_json` made; what it does not have stays as it is. Throws FileError that names `file` for a value
+/// of another kind.
+template <class A>
+void fields_from_json(const tinymoe::Json& json, const std::string& file, A& a) {
+  for_each_field(a, [&]<class T>(const char*, const std::string& option, T&& value, auto&&...) {
+    const std::string key = key_of(option);
+    if (option == "--batching") {
+      const bool padded = a.batching == tinymoe::Batching::padded;
+      const bool found = tinymoe::json_field_or<bool>(json, "padded", file, padded);
+      a.batching = found ? tinymoe::Batching::padded : tinymoe::Batching::packed;
+    } else if constexpr (requires { value.names; }) {
+      const auto name = tinymoe::json_field_or<std::string>(json, key, file, value.name());
+      if (!value.take(name)) tinymoe::fail<tinymoe::FileError>(file, ": there is no ", key, " called ", name);
+    } else {
+      value = tinymoe::json_field_or<std::remove_reference_t<T>>(json, key, file, value);
+    }
+  });
+}
+
+}  // namespace examples
