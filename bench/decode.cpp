@@ -31,8 +31,8 @@ constexpr Index weights_per_token() {
   return cost.active - cost.part(Part::position) - (Arch::tied ? 0 : cost.part(Part::embedding));
 }
 
-/// Seconds of each token. The tokens are random: a model that decodes greedily soon repeats itself, and finds the weights
-/// of the same experts in the cache.
+/// Seconds of each token. The tokens are random: a model that decodes greedily soon repeats itself, and finds the
+/// weights of the same experts in the cache.
 std::vector<double> decode(const ModelType& model, const Arguments& arguments) {
   Session<ModelType> session(model);
   const auto tokens = programs::random_tokens(arguments.prompt + arguments.tokens, Arch::vocab, 7);

@@ -17,11 +17,12 @@ namespace bench {
 
 /// One row of the table of results. scripts/bench.sh finds it by its first character and reads its columns:
 /// | figure | measured | limit | share |. Of a duration less is better, so that its share is the limit's over it.
-inline void print_row(const std::string& figure, double measured, const char* unit, double limit = 0,
-                      int decimals = 1, bool duration = false) {
+inline void print_row(const std::string& figure, double measured, const char* unit, double limit = 0, int decimals = 1,
+                      bool duration = false) {
   std::printf("| %s | %.*f %s |", figure.c_str(), decimals, measured, unit);
   if (limit > 0) {
-    std::printf(" %.*f %s | %.0f %% |\n", decimals, limit, unit, 100 * (duration ? limit / measured : measured / limit));
+    std::printf(" %.*f %s | %.0f %% |\n", decimals, limit, unit,
+                100 * (duration ? limit / measured : measured / limit));
   } else {
     std::printf(" | |\n");
   }

@@ -50,8 +50,8 @@ struct DeviceOptions {
 /// Adds --device, --precision and --threads.
 void add_device_options(CLI::App& app, DeviceOptions& options);
 
-/// The device for a preset, or for `sweep`; `on_cpu` and `on_cuda` say what it is compiled for. Throws OptionError for what
-/// this build or the device cannot do, DeviceError where there is no GPU.
+/// The device for a preset, or for `sweep`; `on_cpu` and `on_cuda` say what it is compiled for. Throws OptionError for
+/// what this build or the device cannot do, DeviceError where there is no GPU.
 Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda);
 
 template <class Arch>

@@ -1,7 +1,7 @@
 #pragma once
 // What the programs ask of an architecture on a device. The functions are defined in program_templates.hpp and
-// benchmark.hpp and compiled, for each architecture and backend, in units of their own: so all cores share the work, and
-// a program's main file compiles no model.
+// benchmark.hpp and compiled, for each architecture and backend, in units of their own: so all cores share the work,
+// and a program's main file compiles no model.
 
 #include <filesystem>
 #include <functional>

@@ -60,8 +60,8 @@ class Progress : public tinymoe::Observer {
     std::fflush(stdout);
   }
 
-  /// How evenly experts are used: the deviation of their loads, and the min and max load over all mixtures as shares of an
-  /// even load. Nothing for a model without experts.
+  /// How evenly experts are used: the deviation of their loads, and the min and max load over all mixtures as shares of
+  /// an even load. Nothing for a model without experts.
   static std::string usage(double variation, const tinymoe::ExpertLoads& loads) {
     if (loads.empty()) return "";
     double least = 1e9, most = 0;

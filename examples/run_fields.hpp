@@ -91,7 +91,9 @@ void add_fields(CLI::App& app, A& a) {
                                  const CLI::Validator& check) {
     const auto add = [&]() -> CLI::Option* {
       if constexpr (requires { value.names; }) {
-        return app.add_option_function<std::string>(option, [value](const std::string& name) { value.take(name); }, about)
+        return app
+            .add_option_function<std::string>(
+                option, [value](const std::string& name) { value.take(name); }, about)
             ->check(CLI::IsMember(std::vector<std::string>(value.names.begin(), value.names.end())));
       } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
         return app.add_flag(option + ",!--no-" + option.substr(2), value, about);
@@ -127,8 +129,8 @@ tinymoe::Json fields_to_json(const A& a) {
   return json;
 }
 
-/// Reads what `fields_to_json` made; what it does not have stays as it is. Throws FileError that names `file` for a value
-/// of another kind.
+/// Reads what `fields_to_json` made; what it does not have stays as it is. Throws FileError that names `file` for a
+/// value of another kind.
 template <class A>
 void fields_from_json(const tinymoe::Json& json, const std::string& file, A& a) {
   for_each_field(a, [&]<class T>(const char*, const std::string& option, T&& value, auto&&...) {

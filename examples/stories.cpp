@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <filesystem>
 #include <string_view>
-#include <utility>
 #include <tinymoe/text/text.hpp>
+#include <utility>
 
 namespace examples {
 
@@ -44,9 +44,8 @@ TokenData encode_file(const path& text, const Tokenizer& tokenizer, const path& 
 
 /// Texts from files; without a validation text, the last stories of the training text are held out.
 Stories from_files(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
-  auto tokenizer = tinymoe::detail::naming_file(options.data.string(), [&] {
-    return tokenizer_for(options, TextCorpus(options.data), vocabulary, threads);
-  });
+  auto tokenizer = tinymoe::detail::naming_file(
+      options.data.string(), [&] { return tokenizer_for(options, TextCorpus(options.data), vocabulary, threads); });
   std::printf("reading %s\n", options.data.c_str());
   std::fflush(stdout);
   std::filesystem::create_directories(token_folder);

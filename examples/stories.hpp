@@ -26,8 +26,8 @@ struct Stories {
 /// Adds --data, --validation, --validation-tokens, --embedded and --tokenizer.
 void add_story_options(CLI::App& app, StoryOptions& options);
 
-/// Reads or makes up the stories, for a model with this vocabulary; training and validation share none. Encoded texts are
-/// kept in `token_folder`. Throws FileError, TextError, MismatchError.
+/// Reads or makes up the stories, for a model with this vocabulary; training and validation share none. Encoded texts
+/// are kept in `token_folder`. Throws FileError, TextError, MismatchError.
 Stories load_stories(const StoryOptions& options, Index vocabulary, const std::filesystem::path& token_folder,
                      int threads);
 

@@ -160,9 +160,7 @@ int main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--steps", a.steps, "steps of training for each")->check(CLI::NonNegativeNumber);
   app.add_option("--batch", a.batch, "sequences of a step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  app.add_option("--learning-rate", a.rate, "max learning rate")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  app.add_option("--learning-rate", a.rate, "max learning rate")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--warmup", a.warmup, "steps until the max rate")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);

@@ -37,8 +37,8 @@ struct Pair {
 template <class Shape, Index E, Index K>
 using Llama = Pair<typename Shape::Dense, typename Shape::template Mixture<E, K>>;
 
-/// What this program is compiled for. A new mixture is a line here, and one in architectures.hpp for the programs that go
-/// on with it. The first one of a dense model is its default.
+/// What this program is compiled for. A new mixture is a line here, and one in architectures.hpp for the programs that
+/// go on with it. The first one of a dense model is its default.
 constexpr auto pairs =
     std::tuple(Llama<presets::Characters, 4, 2>{"characters_4x2", "of 105 characters, width 128"},
                Llama<presets::Characters, 8, 2>{"characters_8x2", "the same with eight experts"},

@@ -10,8 +10,8 @@ namespace examples {
 
 using namespace tinymoe;
 
-/// What all variants share. In each layer the experts of a token have 512 hidden units together, so that all variants have
-/// about the same active parameters.
+/// What all variants share. In each layer the experts of a token have 512 hidden units together, so that all variants
+/// have about the same active parameters.
 template <class Block>
 using Variant = Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead, Layers<3, Block>>;
 using SweepAttention = Attention<Heads<4>, KvHeads<2>, Rope>;

@@ -100,10 +100,11 @@ TEST_CASE("Lists and functions are sources of stories", "[corpus]") {
   CHECK(stories == Stories{"Story 0", "Story 1", "Story 2"});
 
   Index blocks = 0, count = 0;
-  tinymoe::detail::for_each_block(GeneratedStories(50, [](Index) { return std::string(100000, 'x'); }), [&](StoryList&& block) {
-    ++blocks;
-    count += block.size();
-  });
+  tinymoe::detail::for_each_block(GeneratedStories(50, [](Index) { return std::string(100000, 'x'); }),
+                                  [&](StoryList&& block) {
+                                    ++blocks;
+                                    count += block.size();
+                                  });
   CHECK(blocks == 5);
   CHECK(count == 50);
 }

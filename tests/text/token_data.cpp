@@ -147,9 +147,9 @@ TEST_CASE("A token file is reused until text or tokenizer change", "[token_data]
 
 TEST_CASE("Another file is never replaced by tokens", "[token_data]") {
   Encoded encoded;
-  CHECK(
-      contains(message_if_any<FileError>([&] { TokenData::open_or_encode(encoded.text, encoded.tokenizer, encoded.text); }),
-               "will not replace another file"));
+  CHECK(contains(
+      message_if_any<FileError>([&] { TokenData::open_or_encode(encoded.text, encoded.tokenizer, encoded.text); }),
+      "will not replace another file"));
   CHECK(read_bytes(encoded.text) == two_stories);
   write_bytes(encoded.file, "");
   CHECK_THROWS_AS(encoded.open(), FileError);
@@ -182,7 +182,8 @@ TEST_CASE("A hostile token file is refused", "[token_data]") {
   CHECK(contains(refused(counts + 8, std::uint64_t{1} << 63), "do not belong together"));
   CHECK(contains(refused(counts + 16, std::uint64_t{1} << 63), "do not belong together"));
   write_bytes(encoded.file, good.substr(0, 64) + std::string(24, '\0'));
-  CHECK(contains(message_if_any<FileError>([&] { TokenData::open(encoded.file, encoded.tokenizer); }), "do not belong"));
+  CHECK(
+      contains(message_if_any<FileError>([&] { TokenData::open(encoded.file, encoded.tokenizer); }), "do not belong"));
   CHECK(contains(message_if_any<FileError>([&] { TokenData::open(encoded.folder / "absent", encoded.tokenizer); }),
                  "absent"));
 }
@@ -243,8 +244,8 @@ TEST_CASE("A full disk leaves the old token file and no other", "[token_data]") 
 
 TEST_CASE("An error of one story ends the encoding", "[token_data]") {
   TemporaryFolder folder;
-  CHECK(message_if_any<TextError>([&] { TokenData::encode_to_file(Failing{}, small_tokenizer(), folder / "tokens"); }) ==
-        "the well is dry");
+  CHECK(message_if_any<TextError>(
+            [&] { TokenData::encode_to_file(Failing{}, small_tokenizer(), folder / "tokens"); }) == "the well is dry");
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 

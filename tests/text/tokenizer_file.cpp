@@ -204,7 +204,8 @@ TEST_CASE("GPT-2's pair of files is checked as well", "[tokenizer]") {
   write_bytes(merges, "#version: 0.2\r\nt h\r\nth e\r\nĠ the\r\nl o\nlo w\n\ne r\na a");
   CHECK(Tokenizer::load_gpt2(vocab, merges) == tokenizer);
   write_bytes(merges, "t h\nth\n");
-  CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load_gpt2(vocab, merges); }), merges.string() + ", merge 1"));
+  CHECK(
+      contains(message_if_any<FileError>([&] { Tokenizer::load_gpt2(vocab, merges); }), merges.string() + ", merge 1"));
   CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load_gpt2(vocab, folder / "absent"); }), "absent"));
   write_bytes(vocab, "[1]");
   CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load_gpt2(vocab, merges); }), vocab.string()));

@@ -17,10 +17,10 @@
 #include <utility>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/utf8.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/tokenizer_kind.hpp"
-#include "tinymoe/core/utf8.hpp"
 
 namespace tinymoe::inline v0_1 {
 

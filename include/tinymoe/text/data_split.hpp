@@ -45,9 +45,8 @@ struct SplitData {
   TokenData training, validation;
 };
 
-/// Holds out the last stories for validation: about `fraction` of the tokens, at most `limit`. `tokenizer` is the one that
-/// encoded the data.
-/// Throws TrainingError if the data has only one story.
+/// Holds out the last stories for validation: about `fraction` of the tokens, at most `limit`. `tokenizer` is the one
+/// that encoded the data. Throws TrainingError if the data has only one story.
 inline SplitData hold_out(const TokenData& data, const Tokenizer& tokenizer, double fraction = 0.05,
                           Index limit = 500000) {
   Index first = data.size() - std::min(limit, static_cast<Index>(fraction * static_cast<double>(data.size())));

@@ -22,8 +22,8 @@ inline int thread_count(int threads) {
   return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-/// `push` gives a block to one of the threads. `finish` gets the finished blocks on the thread that pushes, in the order
-/// of `push`. At most two blocks a thread are alive. What a worker throws, `push` or `drain` throws.
+/// `push` gives a block to one of the threads. `finish` gets the finished blocks on the thread that pushes, in the
+/// order of `push`. At most two blocks a thread are alive. What a worker throws, `push` or `drain` throws.
 template <class Block>
 class OrderedWorkers {
  public:

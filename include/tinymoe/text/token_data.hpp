@@ -52,9 +52,8 @@ class TokenData {
                                   const std::filesystem::path& token_file, int threads = 0) {
     const detail::TextIdentity identity = detail::identify_text(text);
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
-    auto data = detail::naming_file(text.string(), [&] {
-      return encode_to_file(TextCorpus(text), tokenizer, token_file, threads, identity);
-    });
+    auto data = detail::naming_file(
+        text.string(), [&] { return encode_to_file(TextCorpus(text), tokenizer, token_file, threads, identity); });
     if (detail::identify_text(text) != identity) {
       fail<FileError>(text.string(), ": was changed while it was being encoded");
     }

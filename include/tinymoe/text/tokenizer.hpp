@@ -27,8 +27,8 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// A vocabulary, and how text becomes its tokens. Immutable: copies share it, and threads may use one object at the same
-/// time.
+/// A vocabulary, and how text becomes its tokens. Immutable: copies share it, and threads may use one object at the
+/// same time.
 class Tokenizer {
  public:
   /// A tokenizer of some kind: `Tokenizer(ByteLevelBpe(parts))`, or one of your own.
@@ -48,14 +48,14 @@ class Tokenizer {
   }
   /// Reads GPT-2's vocab.json and merges.txt. Throws FileError as `load`.
   static Tokenizer load_gpt2(const std::filesystem::path& vocab_json, const std::filesystem::path& merges_txt) {
-    return detail::naming_file(vocab_json.string(),
-                  [&] { return Tokenizer(ByteLevelBpe(detail::read_gpt2_files(vocab_json, merges_txt))); });
+    return detail::naming_file(
+        vocab_json.string(), [&] { return Tokenizer(ByteLevelBpe(detail::read_gpt2_files(vocab_json, merges_txt))); });
   }
   /// Reads llama2.c's tokenizer.bin. Throws FileError that names the file and the token if it is missing, cut, corrupt
   /// or above 4 MiB, if a score is not finite, or if tokens 1 and 2 are not <s> and </s>.
   static Tokenizer load_llama2c(const std::filesystem::path& tokenizer_bin) {
     return detail::naming_file(tokenizer_bin.string(),
-                  [&] { return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_bin(tokenizer_bin))); });
+                               [&] { return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_bin(tokenizer_bin))); });
   }
 
   /// Writes tokenizer.json for `load` and for Hugging Face tokenizers; a crash leaves the old file or the new one.
@@ -119,8 +119,8 @@ class Tokenizer {
   std::span<const VocabularyEntry> vocabulary_;  // the kind's
 };
 
-/// Encodes many texts with one tokenizer, and remembers what its kind finds worth it. For one thread; other threads have
-/// their own.
+/// Encodes many texts with one tokenizer, and remembers what its kind finds worth it. For one thread; other threads
+/// have their own.
 class Encoder {
  public:
   explicit Encoder(const Tokenizer& tokenizer) : kind_(tokenizer.kind_), encoder_(kind_->encoder()) {}

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What the kinds share in reading a Hugging Face tokenizer.json. Nobody vouches for such a file, so everything in it is
-/// checked.
+/// What the kinds share in reading a Hugging Face tokenizer.json. Nobody vouches for such a file, so everything in it
+/// is checked.
 
 #include <algorithm>
 #include <cstddef>
@@ -15,8 +15,8 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
-#include "tinymoe/files/json.hpp"
 #include "tinymoe/core/utf8.hpp"
+#include "tinymoe/files/json.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "tinymoe/text/unicode.hpp"
 #include "tinymoe/core/utf8.hpp"
+#include "tinymoe/text/unicode.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 

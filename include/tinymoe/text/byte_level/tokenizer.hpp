@@ -17,6 +17,7 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/utf8.hpp"
 #include "tinymoe/text/byte_level/pre_tokenizer.hpp"
 #include "tinymoe/text/byte_level/tokenizer_file.hpp"
 #include "tinymoe/text/fingerprint.hpp"
@@ -24,7 +25,6 @@
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/tokenizer_json.hpp"
 #include "tinymoe/text/tokenizer_kind.hpp"
-#include "tinymoe/core/utf8.hpp"
 
 namespace tinymoe::inline v0_1 {
 

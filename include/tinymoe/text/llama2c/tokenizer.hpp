@@ -17,13 +17,13 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/utf8.hpp"
 #include "tinymoe/text/fingerprint.hpp"
 #include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/llama2c/tokenizer_json.hpp"
 #include "tinymoe/text/merge_table.hpp"
 #include "tinymoe/text/tokenizer_json.hpp"
 #include "tinymoe/text/tokenizer_kind.hpp"
-#include "tinymoe/core/utf8.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 

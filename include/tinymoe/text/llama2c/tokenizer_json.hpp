@@ -15,12 +15,12 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/utf8.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/tokenizer_json.hpp"
-#include "tinymoe/core/utf8.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -52,9 +52,7 @@ inline std::vector<bool> read_tied_merges(const Json& model, std::size_t merges,
 }
 
 /// Whether a tokenizer.json is of this kind.
-inline bool is_llama2c_json(const Json& root) {
-  return root["normalizer"] == llama2c_normalizer();
-}
+inline bool is_llama2c_json(const Json& root) { return root["normalizer"] == llama2c_normalizer(); }
 
 /// The two halves of a merge, written as "left right" or ["left", "right"]; empty where it is neither.
 inline std::pair<std::string, std::string> halves_of_merge(const Json& merge) {
@@ -69,8 +67,8 @@ inline std::pair<std::string, std::string> halves_of_merge(const Json& merge) {
   return {replaced(std::move(left), space_mark, " "), replaced(std::move(right), space_mark, " ")};
 }
 
-/// Reads a tokenizer.json of which `is_llama2c_json` is true. Throws FileError for anything that cannot be read, or that
-/// would be encoded in another way; TextError for tokens that make no vocabulary.
+/// Reads a tokenizer.json of which `is_llama2c_json` is true. Throws FileError for anything that cannot be read, or
+/// that would be encoded in another way; TextError for tokens that make no vocabulary.
 inline Llama2cParts read_llama2c_json(const Json& root, const std::string& file) {
   expect_absent(root, "pre_tokenizer", file);
   const auto& model = json_member(root, "model", file);

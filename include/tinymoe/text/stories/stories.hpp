@@ -78,8 +78,8 @@ inline double story_bits(Seed seed, std::uint64_t index) {
   return std::log2(dice.outcomes());
 }
 
-/// `count` stories from number `first` on, as a source. Sources with disjoint ranges or different seeds share no story; the
-/// chance that two stories are equal is far below one in a billion.
+/// `count` stories from number `first` on, as a source. Sources with disjoint ranges or different seeds share no story;
+/// the chance that two stories are equal is far below one in a billion.
 struct EmbeddedStories {
   std::uint64_t count = 0;
   Seed seed{};
