@@ -29,7 +29,7 @@ namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
-/// Closes a file descriptor with the scope, without a word: only for those whose close cannot lose data.
+/// Closes a file descriptor at the end of its scope and ignores errors: only for those whose close cannot lose data.
 struct Descriptor {
   int number = -1;
   explicit Descriptor(int number) : number(number) {}
@@ -128,7 +128,7 @@ class FileWriter {
     if (descriptor_ >= 0) ::close(descriptor_);
   }
 
-  /// Says how large the file will be, so that an error can say what was needed.
+  /// Tells how large the file will be, for the error of a full disk.
   void expect(std::uint64_t bytes) { expected_ = bytes; }
 
   /// Appends bytes; large ones go straight to the file, uncopied.

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// How JSON has strings and real numbers.
+/// Strings and real numbers as JSON.
 
 #include <charconv>
 #include <cmath>

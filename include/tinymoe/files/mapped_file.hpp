@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// A whole file as read-only memory, without reading it: what weights and token files are loaded through.
+/// A whole file as read-only memory. Weights and token files are loaded through it.
 
 #include <fcntl.h>
 #include <sys/mman.h>
