@@ -32,7 +32,7 @@ namespace detail {
 /// Closes a file descriptor at the end of its scope and ignores errors: only for those whose close cannot lose data.
 struct Descriptor {
   int number = -1;
-  explicit Descriptor(int number) : number(number) {}
+  explicit Descriptor(int opened) : number(opened) {}
   Descriptor(const Descriptor&) = delete;
   ~Descriptor() {
     if (number >= 0) ::close(number);

@@ -97,7 +97,7 @@ class PairStatistics {
  public:
   explicit PairStatistics(const PieceCounts& pieces) {
     std::array<Token, 256> token_of{};
-    for (int i = 0; i < 256; ++i) token_of[byte_alphabet.in_order[i]] = i;
+    for (std::size_t i = 0; i < 256; ++i) token_of[byte_alphabet.in_order[i]] = static_cast<Token>(i);
     for (std::size_t i = 0; i < pieces.size(); ++i) {
       if (pieces.piece(i).size() < 2) continue;
       words_.push_back({tokens_.size(), pieces.piece(i).size(), pieces.count(i)});

@@ -61,7 +61,7 @@ class OrderedWorkers {
 
  private:
   struct Slot {
-    explicit Slot(Block block) : block(std::move(block)) {}
+    explicit Slot(Block given) : block(std::move(given)) {}
     Block block;
     bool done = false;
     std::exception_ptr error;

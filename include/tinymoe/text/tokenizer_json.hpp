@@ -23,7 +23,7 @@ namespace tinymoe::inline v0_1::detail {
 inline constexpr std::size_t tokenizer_size_limit = std::size_t{64} << 20;
 
 /// At most forty bytes of a hostile string, for an error.
-inline std::string quoted(std::string_view text) {
+inline std::string in_quotes(std::string_view text) {
   std::size_t length = std::min<std::size_t>(text.size(), 40);
   while (length > 0 && length < text.size() && continues_character(text[length])) --length;
   std::string quote = "\"";
@@ -45,7 +45,8 @@ class NumberedTokens {
   void add(std::string name, std::uint64_t id, bool special) {
     const auto [found, fresh] = tokens_.try_emplace(std::move(name), Numbered{id, special});
     if (!fresh && found->second.id != id) {
-      fail<FileError>(file_, ": token ", quoted(found->first), " has the two numbers ", found->second.id, " and ", id);
+      fail<FileError>(file_, ": token ", in_quotes(found->first), " has the two numbers ", found->second.id, " and ",
+                      id);
     }
     found->second.special |= special;
   }
@@ -63,7 +64,7 @@ class NumberedTokens {
     for (const Json& token : found.items()) {
       auto content = json_field<std::string>(token, "content", file_);
       if (!json_field_or<bool>(token, "special", file_, false)) {
-        fail<FileError>(file_, ": the added token ", quoted(content),
+        fail<FileError>(file_, ": the added token ", in_quotes(content),
                         " is not special, and tinymoe does not look for added tokens in text");
       }
       add(std::move(content), json_field<std::uint64_t>(token, "id", file_), true);
@@ -77,7 +78,7 @@ class NumberedTokens {
     for (const auto& [name, token] : tokens_) {
       if (token.id >= entries.size()) {
         fail<FileError>(file_, ": expected token numbers from 0 to ", entries.size() - 1, " without gaps, found ",
-                        token.id, " for ", quoted(name));
+                        token.id, " for ", in_quotes(name));
       }
       if (taken[token.id]) fail<FileError>(file_, ": two tokens have the number ", token.id);
       taken[token.id] = true;
@@ -88,7 +89,7 @@ class NumberedTokens {
 
   Token find(std::string_view name) const {
     const auto found = tokens_.find(std::string(name));
-    if (found == tokens_.end()) fail<FileError>(file_, ": a merge has the unknown token ", quoted(name));
+    if (found == tokens_.end()) fail<FileError>(file_, ": a merge has the unknown token ", in_quotes(name));
     return static_cast<Token>(found->second.id);
   }
 
@@ -116,7 +117,7 @@ inline const Json& expect_component(const Json& object, const char* key, const c
                                     const std::string& file) {
   const auto& component = json_member(object, key, file);
   const auto type = component.is_null() ? std::string("none") : json_field<std::string>(component, "type", file);
-  if (type != expected) fail<FileError>(file, ": expected the ", key, " ", expected, ", found ", quoted(type));
+  if (type != expected) fail<FileError>(file, ": expected the ", key, " ", expected, ", found ", in_quotes(type));
   return component;
 }
 

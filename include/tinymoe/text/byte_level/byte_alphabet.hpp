@@ -24,8 +24,8 @@ inline constexpr ByteAlphabet byte_alphabet = [] {
   ByteAlphabet alphabet;
   alphabet.byte.fill(-1);
   char32_t next = 0x100;
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= '!' && byte <= '~') || (byte >= 0xa1 && byte != 0xad);
+  for (std::size_t byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
     const char32_t character = printable ? static_cast<char32_t>(byte) : next++;
     alphabet.character[byte] = character;
     alphabet.byte[character] = static_cast<std::int16_t>(byte);

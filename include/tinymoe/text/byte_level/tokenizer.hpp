@@ -146,7 +146,7 @@ inline void ByteLevelBpe::add_vocabulary(detail::PieceTable& names, detail::Fnv1
     if (special && find_invalid_utf8(bytes) != std::string_view::npos) {
       fail<TextError>("the name of the special token ", id, " is not UTF-8");
     }
-    if (!names.insert(name).second) fail<TextError>("the token ", detail::quoted(name), " is there twice");
+    if (!names.insert(name).second) fail<TextError>("the token ", detail::in_quotes(name), " is there twice");
     if (bytes.size() == 1 && !special) byte_tokens_[static_cast<unsigned char>(bytes[0])] = static_cast<Token>(id);
     if (special && bytes == end_of_story_text) end_of_story_ = static_cast<Token>(id);
     hash.number(special);
@@ -172,10 +172,10 @@ inline void ByteLevelBpe::add_merges(const detail::PieceTable& names, detail::Fn
     const std::string name = detail::spelled(entry(merge.left).bytes + entry(merge.right).bytes);
     const auto result = names.find(name);
     if (!result || vocabulary[*result].special) {
-      fail<TextError>("merge ", rank, " makes ", detail::quoted(name), ", which is not an ordinary token");
+      fail<TextError>("merge ", rank, " makes ", detail::in_quotes(name), ", which is not an ordinary token");
     }
     if (!merges_.insert(merge, static_cast<std::uint32_t>(rank), static_cast<Token>(*result))) {
-      fail<TextError>("merge ", rank, " of ", detail::quoted(name), " is there twice");
+      fail<TextError>("merge ", rank, " of ", detail::in_quotes(name), " is there twice");
     }
     hash.number(static_cast<std::uint64_t>(merge.left));
     hash.number(static_cast<std::uint64_t>(merge.right));

@@ -43,7 +43,8 @@ inline std::vector<VocabularyEntry> unspelled_vocabulary(const NumberedTokens& t
     const bool special = marked || name == end_of_story_text;
     auto bytes = special ? name : unspelled(name);
     if (!bytes) {
-      fail<FileError>(tokens.file(), ": expected tokens written in the byte alphabet of GPT-2, found ", quoted(name));
+      fail<FileError>(tokens.file(), ": expected tokens written in the byte alphabet of GPT-2, found ",
+                      in_quotes(name));
     }
     vocabulary.push_back({std::move(*bytes), special});
   }
@@ -54,7 +55,7 @@ inline std::vector<VocabularyEntry> unspelled_vocabulary(const NumberedTokens& t
 inline Merge merge_of_line(const NumberedTokens& tokens, std::string_view line) {
   const std::size_t space = line.find(' ');
   if (space == std::string_view::npos || line.find(' ', space + 1) != std::string_view::npos) {
-    fail<FileError>(tokens.file(), ": expected a merge of two tokens, \"left right\", found ", quoted(line));
+    fail<FileError>(tokens.file(), ": expected a merge of two tokens, \"left right\", found ", in_quotes(line));
   }
   return {tokens.find(line.substr(0, space)), tokens.find(line.substr(space + 1))};
 }
@@ -64,7 +65,7 @@ inline Merge merge_of_line(const NumberedTokens& tokens, std::string_view line) 
 inline TokenizerParts read_byte_level_json(const Json& root, const std::string& file) {
   const auto& model = json_member(root, "model", file);
   if (const auto type = json_field_or<std::string>(model, "type", file, "BPE"); type != "BPE") {
-    fail<FileError>(file, ": expected a model of the type BPE, found ", quoted(type));
+    fail<FileError>(file, ": expected a model of the type BPE, found ", in_quotes(type));
   }
   expect_absent(root, "normalizer", file);
   expect_component(root, "decoder", "ByteLevel", file);
@@ -140,8 +141,9 @@ inline void write_byte_level_json(const std::filesystem::path& path, const Token
         ", \"content\": " + quote(entry.bytes) +
         ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}";
   }
+  const auto name_of = [&](Token token) -> const std::string& { return names[static_cast<std::size_t>(token)]; };
   for (const Merge& merge : parts.merges) {
-    merges += (merges.empty() ? "\n      " : ",\n      ") + quote(names[merge.left] + ' ' + names[merge.right]);
+    merges += (merges.empty() ? "\n      " : ",\n      ") + quote(name_of(merge.left) + ' ' + name_of(merge.right));
   }
   write_file_atomically(path, [&](FileWriter& file) {
     file.write(R"({

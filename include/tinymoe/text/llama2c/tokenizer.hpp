@@ -108,7 +108,7 @@ class Llama2cBpe::Encoder final : public TextEncoder {
     } else if (kind_->has_bytes()) {
       for (const char byte : character) scratch_.push_back(llama2c_first + static_cast<unsigned char>(byte));
     } else if (const std::size_t at = find_invalid_utf8(character); at == std::string_view::npos) {
-      fail<TextError>("the character ", quoted(character), " is not in the vocabulary, which has no bytes");
+      fail<TextError>("the character ", in_quotes(character), " is not in the vocabulary, which has no bytes");
     } else {
       fail<TextError>("expected UTF-8, as the vocabulary has no bytes, found the byte ",
                       static_cast<int>(static_cast<unsigned char>(character[at])));

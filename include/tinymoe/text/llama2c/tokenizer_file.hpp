@@ -63,7 +63,7 @@ class Llama2cVocabulary {
       const auto at = static_cast<std::size_t>(id);
       if (at >= names.size()) fail<TextError>("expected three tokens or more, found ", names.size());
       if (names[at] == special[at]) continue;
-      fail<TextError>("expected token ", id, " to be ", special[at], ", found ", quoted(names[at]));
+      fail<TextError>("expected token ", id, " to be ", special[at], ", found ", in_quotes(names[at]));
     }
     for (std::string& name : names) {
       const std::size_t id = entries_.size();

@@ -73,7 +73,7 @@ inline Llama2cParts read_llama2c_json(const Json& root, const std::string& file)
   expect_absent(root, "pre_tokenizer", file);
   const auto& model = json_member(root, "model", file);
   if (const auto type = json_field<std::string>(model, "type", file); type != "BPE") {
-    fail<FileError>(file, ": expected a model of the type BPE, found ", quoted(type));
+    fail<FileError>(file, ": expected a model of the type BPE, found ", in_quotes(type));
   }
   expect_absent(model, "dropout", file, {0.0});
   expect_absent(model, "continuing_subword_prefix", file, {""});
@@ -100,7 +100,7 @@ inline Llama2cParts read_llama2c_json(const Json& root, const std::string& file)
     const auto [left, right] = halves_of_merge(pair);
     const auto one = vocabulary.find(left), other = vocabulary.find(right), both = vocabulary.find(left + right);
     if (!one || !other || !both) {
-      fail<FileError>(file, ": merge ", merges.size(), ", of ", quoted(left), " and ", quoted(right),
+      fail<FileError>(file, ": merge ", merges.size(), ", of ", in_quotes(left), " and ", in_quotes(right),
                       ": expected two ordinary tokens that make a third");
     }
     std::uint32_t rank = 0;
@@ -134,7 +134,7 @@ inline void write_llama2c_json(const std::filesystem::path& path, const Llama2cP
   PieceTable names;  // an object is searched from its start
   for (Token token = 0; token < static_cast<Token>(vocabulary.size()); ++token) {
     const std::string name = llama2c_spelled(vocabulary, token);
-    if (!names.insert(name).second) fail<TextError>("two tokens are ", quoted(name));
+    if (!names.insert(name).second) fail<TextError>("two tokens are ", in_quotes(name));
     tokens.append(name, token);
     if (token >= llama2c_first) continue;
     added.push_back({{"id", token},
