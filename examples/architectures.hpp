@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 #include <tinymoe/model.hpp>
+#include <tinymoe/presets.hpp>
 #include <tuple>
 #include <utility>
 

@@ -14,7 +14,8 @@
 /// | train/     | AdamW, schedules, Trainer, checkpoints, metrics                                        |
 /// | sample/    | key-value cache, sampler, generate                                                     |
 /// | analysis/  | counts at compile time, tables, routing as xtensor arrays                              |
-/// | presets.hpp| architectures with a name                                                              |
+///
+/// <tinymoe/presets.hpp>, architectures with a name, is an include of its own.
 
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/analysis/inspect.hpp"
@@ -24,7 +25,6 @@
 #include "tinymoe/files/files.hpp"
 #include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
-#include "tinymoe/presets.hpp"
 #include "tinymoe/sample/generate.hpp"
 #include "tinymoe/text/text.hpp"
 #include "tinymoe/checkpoint/llama2c.hpp"

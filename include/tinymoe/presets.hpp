@@ -2,7 +2,7 @@
 /// @file
 /// Architectures with a name: our own, and five published projects, each in the words of this library.
 ///
-/// Every published count is a static_assert beside its type. `presets::X` has the published sizes; `presets::pocket::X`
+/// An include of its own, beside <tinymoe/model.hpp>. The published counts are checked by a test. `presets::X` has the published sizes; `presets::pocket::X`
 /// has the same kinds of layers and options in two to seven million parameters, and learns to tell stories in five
 /// minutes on two cores.
 ///

@@ -1,11 +1,12 @@
-// The presets: each pocket version has its system's structure, learns from stories and writes. The published counts are
-// asserted beside the types, and so checked by including them.
+// The presets: each pocket version has its system's structure, learns from stories and writes, and
+// each published count is met.
 
 #include "tinymoe/presets.hpp"
 
 #include <set>
 
 #include "support/catch.hpp"
+#include "tinymoe/analysis/count.hpp"
 #include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/sample/generate.hpp"
 #include "tinymoe/text/text.hpp"
@@ -107,6 +108,43 @@ static_assert(same_structure<presets::MyMoE<>, pocket::MyMoE>());
 static_assert(same_structure<presets::SparseMoE, pocket::SparseMoE>());
 static_assert(same_structure<presets::DeepSeekMini, pocket::DeepSeekMini>());
 static_assert(!same_structure<presets::NanoGptMoE, pocket::SparseMoE>());
+
+// The counts that the projects publish.
+template <class Arch>
+constexpr Index total = count<Arch>().total;
+template <class Arch>
+constexpr Index active = count<Arch>().active;
+template <class Arch>
+constexpr Index total_of(Part part) {
+  return count<Arch>().part(part);
+}
+static_assert(total<presets::Story> == 1'591'680 && active<presets::Story> == 1'001'856);
+static_assert(total<presets::Yardstick> == 163'226'112);
+static_assert(total<presets::MiniMixtral> == 176'719'680 && active<presets::MiniMixtral> == 72'750'912);
+static_assert(total<presets::MiniMixtralWith<50257>> == 195'433'105);
+static_assert(total<presets::MiniMixtralReadme> == 172'433'920);
+// The README's table leaves out the router and the last norm.
+constexpr Index left_out = total_of<presets::MiniMixtralReadme>(Part::router) + 512;
+static_assert(total<presets::MiniMixtralReadme> - left_out == 172'400'640);
+static_assert(active<presets::MiniMixtralReadme> - left_out == 71'614'464);
+static_assert(total<presets::MiniMixtralTrue> == 239'378'944);
+static_assert(total<presets::NanoGpt> == 10'795'520 && active<presets::NanoGpt> == total<presets::NanoGpt>);
+static_assert(total<presets::NanoGptMoE> == 54'992'576 && active<presets::NanoGptMoE> == 17'151'680);
+static_assert(total<presets::NanoGptMoEReleased> == 134'614'208 && active<presets::NanoGptMoEReleased> == 28'215'488);
+static_assert(total<presets::MyMoE<1536, TiedHead>> == 144'839'424);
+static_assert(total<presets::MyMoE<1536, UntiedHead>> == 183'472'896);
+static_assert(total<presets::MyMoE<1024, TiedHead>> == 116'527'872);
+static_assert(total<presets::MyMoE<1024, UntiedHead>> == 155'161'344);
+static_assert(active<presets::MyMoE<1536, TiedHead>> == 102'372'096);
+static_assert(active<presets::MyMoE<1536, UntiedHead>> == 141'005'568);
+static_assert(total<presets::SparseMoE> == 158'623'744 && active<presets::SparseMoE> == 70'543'360);
+// "~20M active" leaves out both vocabulary matrices; other readings leave out the embedding, or nothing.
+constexpr Index without_embedding = active<presets::SparseMoE> - total_of<presets::SparseMoE>(Part::embedding);
+static_assert(without_embedding == 44'811'776);
+static_assert(without_embedding - total_of<presets::SparseMoE>(Part::head) == 19'080'192);
+static_assert(total<presets::DeepSeekMini> == 137'099'616 && active<presets::DeepSeekMini> == 52'754'784);
+static_assert(total<presets::Characters::Dense> ==
+              105 * 128 + 5 * (2 * 128 + 128 * (2 * 128 + 2 * 64) + 3 * 128 * 352) + 128);
 
 // A few million parameters, and no more work for a token than five minutes on two cores allow.
 template <class Arch>
