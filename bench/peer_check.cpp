@@ -10,6 +10,8 @@
 #include "programs/main.hpp"
 #include "programs/measure.hpp"
 #include "support.hpp"
+#include "tinymoe/analysis/inspect.hpp"
+#include "tinymoe/files/npy.hpp"
 #include "tinymoe/model.hpp"
 
 namespace {

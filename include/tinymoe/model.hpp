@@ -13,12 +13,18 @@
 /// | layers/    | embedding, norm, attention, router, expert, mixture, block, transformer, loss, Model   |
 /// | train/     | AdamW, schedules, Trainer, checkpoints, metrics                                        |
 /// | sample/    | key-value cache, sampler, generate                                                     |
-/// | analysis/  | counts at compile time, tables, routing as xtensor arrays                              |
+/// | analysis/  | counts at compile time, tables                                                         |
 ///
-/// <tinymoe/presets.hpp>, architectures with a name, is an include of its own.
+/// Includes of their own, since not every program wants to compile them:
+///
+/// | include                        | what it brings                                                     |
+/// |--------------------------------|--------------------------------------------------------------------|
+/// | <tinymoe/presets.hpp>          | architectures with a name                                          |
+/// | <tinymoe/analysis/inspect.hpp> | `inspect`: logits and routing as xtensor arrays                    |
+/// | <tinymoe/files/npy.hpp>        | `save_npy`, `load_npy`: xtensor arrays as NumPy has them           |
+/// | <tinymoe/backend/cuda.hpp>     | `Cuda`, an NVIDIA GPU as a backend                                 |
 
 #include "tinymoe/analysis/count.hpp"
-#include "tinymoe/analysis/inspect.hpp"
 #include "tinymoe/analysis/report.hpp"
 #include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/core/version.hpp"

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tinymoe/analysis/inspect.hpp>
 #include <tinymoe/model.hpp>
 
 struct StoryTeller

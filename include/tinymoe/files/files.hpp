@@ -10,15 +10,18 @@
 /// | atomic_folder.hpp | a folder, such as a checkpoint, that is replaced whole or not at all |
 /// | stored_type.hpp | the element types of weight files |
 /// | safetensors_writer.hpp, safetensors.hpp | weights, as the Hugging Face hub has them |
-/// | xtensor.hpp | xtensor's arrays, wherever its version keeps them |
+///
+/// Includes of their own, for they bring xtensor:
+///
+/// | header | what it has |
+/// |---|---|
 /// | npy.hpp | xtensor arrays as NumPy's .npy |
+/// | xtensor.hpp | xtensor's arrays, wherever its version keeps them |
 
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/mapped_file.hpp"
-#include "tinymoe/files/npy.hpp"
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"
-#include "tinymoe/files/xtensor.hpp"
