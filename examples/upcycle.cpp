@@ -15,6 +15,7 @@
 #include <tinymoe/checkpoint/llama2c.hpp>
 #include <tinymoe/checkpoint/upcycle.hpp>
 #include <tinymoe/model.hpp>
+#include <tinymoe/presets.hpp>
 #include <tuple>
 #include <utility>
 

@@ -2,9 +2,14 @@
 /// @file
 /// The exceptions of the boundary: files, text, tokens, shapes and devices. Inside loops there is only `assert`.
 
-#include <sstream>
+#include <charconv>
+#include <concepts>
+#include <cstddef>
+#include <initializer_list>
+#include <iterator>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace tinymoe::inline v0_1 {
 
@@ -57,12 +62,51 @@ class DeviceError : public Error {
   using Error::Error;
 };
 
-/// Throws `E` with the arguments streamed into one sentence: `fail<FileError>(path, ": expected ", 8, " bytes")`.
+namespace detail {
+
+/// A piece of a sentence: a text, or a number with six digits at most behind those of a whole one. A stream would do
+/// the same, but its instantiation for each sentence was a tenth of a program's compile time.
+class SentencePiece {
+ public:
+  SentencePiece(std::string_view text) : text_(text) {}
+  SentencePiece(const char* text) : text_(text) {}
+  SentencePiece(const std::string& text) : text_(text) {}
+  SentencePiece(char character) : digits_{character}, length_(1) {}
+  SentencePiece(std::floating_point auto number) {
+    keep(std::to_chars(std::begin(digits_), std::end(digits_), static_cast<double>(number), std::chars_format::general,
+                       6)
+             .ptr);
+  }
+  SentencePiece(std::integral auto number) {
+    if constexpr (std::same_as<decltype(number), bool>) {
+      digits_[0] = number ? '1' : '0', length_ = 1;
+    } else {
+      keep(std::to_chars(std::begin(digits_), std::end(digits_), number).ptr);
+    }
+  }
+  std::string_view text() const { return length_ > 0 ? std::string_view(digits_, length_) : text_; }
+
+ private:
+  void keep(const char* end) { length_ = static_cast<std::size_t>(end - digits_); }
+
+  std::string_view text_;
+  char digits_[24];
+  std::size_t length_ = 0;  // of the digits; 0: it is a text
+};
+
+inline std::string sentence_of(std::initializer_list<SentencePiece> pieces) {
+  std::string sentence;
+  for (const SentencePiece& piece : pieces) sentence += piece.text();
+  return sentence;
+}
+
+}  // namespace detail
+
+/// Throws `E` with the arguments as one sentence: `fail<FileError>(path.string(), ": expected ", 8, " bytes")`. They
+/// are texts and numbers.
 template <class E, class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  std::ostringstream sentence;
-  (sentence << ... << parts);
-  throw E(sentence.str());
+  throw E(detail::sentence_of({detail::SentencePiece(parts)...}));
 }
 
 namespace detail {
