@@ -28,6 +28,7 @@
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
+#include "sample_settings.hpp"
 
 namespace {
 
@@ -40,27 +41,6 @@ struct Arguments {
   SampleOptions options;
   examples::DeviceOptions device;
 };
-
-/// A command that sets a number: what it is called, its field, and what the number means.
-template <class T>
-struct Setting {
-  std::string_view name;
-  T& field;
-  std::string_view about;
-};
-
-/// f(setting) for each number that can be set.
-template <class F>
-void for_each_setting(SampleOptions& o, F&& f) {
-  f(Setting<float>{"temperature", o.temperature, "0: always the most likely token"});
-  f(Setting<Index>{"top-k", o.top_k, "choose among so many tokens; 0: all"});
-  f(Setting<float>{"min-p", o.min_p, "tokens at least this times as likely as the likeliest; 0: all"});
-  f(Setting<float>{"typical", o.typical_p, "most typical tokens of this probability together; 1: all"});
-  f(Setting<float>{"top-p", o.top_p, "likeliest tokens of this probability together; 1: all"});
-  f(Setting<float>{"penalty", o.repetition_penalty, "above 1: tokens seen before become less likely"});
-  f(Setting<Index>{"tokens", o.tokens, "max tokens of a story"});
-  f(Setting<std::uint64_t>{"seed", o.seed.value, "another seed, other stories"});
-}
 
 /// Sets `field` from all of `text`. Throws OptionError.
 template <class T>
@@ -230,7 +210,7 @@ class Chat {
     if (name == "edit") return edit(rest), true;
     bool found = false;
     SampleOptions changed = options_;
-    for_each_setting(changed, [&](auto setting) {
+    examples::for_each_setting(changed, [&](auto setting) {
       if (setting.name != name) return;
       found = true;
       parse(setting.name, rest, setting.field);
@@ -246,7 +226,7 @@ class Chat {
     const auto line = [](std::string_view name, std::string_view about) {
       std::printf("  %-20.*s %.*s\n", int(name.size()), name.data(), int(about.size()), about.data());
     };
-    for_each_setting(options_, [&](auto setting) { line("/" + std::string(setting.name) + " X", setting.about); });
+    examples::for_each_setting(options_, [&](auto setting) { line("/" + std::string(setting.name) + " X", setting.about); });
     line("/settings", "shows what is set");
     line("/prompt", "shows the last prompt");
     line("/edit OLD -> NEW", "replaces a piece of the last prompt and generates again");
@@ -258,7 +238,7 @@ class Chat {
   }
 
   void show_settings() {
-    for_each_setting(options_, [](auto setting) {
+    examples::for_each_setting(options_, [](auto setting) {
       std::ostringstream value;
       value << setting.field;
       std::printf("%-12.*s %s\n", int(setting.name.size()), setting.name.data(), value.str().c_str());
@@ -349,10 +329,7 @@ int main(int count, char** values) {
   Arguments a;
   CLI::App app("Continues what you type, with a trained model; /help lists the commands.");
   app.add_option("checkpoint", a.checkpoint, "folder that train wrote")->required();
-  for_each_setting(a.options, [&](auto setting) {
-    const std::string name(setting.name == "penalty" ? "repetition-penalty" : setting.name);
-    app.add_option("--" + name, setting.field, std::string(setting.about))->capture_default_str();
-  });
+  examples::add_sample_options(app, a.options);
   examples::add_device_options(app, a.device);
   return programs::run(app, count, values, [&] {
     // Without SA_RESTART, so that Ctrl-C at the prompt is seen at once.

@@ -20,6 +20,7 @@
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
+#include "sample_settings.hpp"
 
 namespace {
 
@@ -74,7 +75,6 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
 
 int main(int count, char** values) {
   SampleRun run;
-  auto& options = run.options;
   CLI::App app("Generates stories with a trained model.");
   app.add_option("checkpoint", run.checkpoint, "folder that train wrote")->required();
   app.add_option("--prompt", run.prompts, "how each story begins; may be empty, and be given several times")
@@ -83,19 +83,7 @@ int main(int count, char** values) {
   app.add_option("--stories", run.stories, "how many of each prompt")
       ->capture_default_str()
       ->check(CLI::Range(1, 1000000));
-  app.add_option("--tokens", options.tokens, "max tokens of a story")->capture_default_str();
-  app.add_option("--temperature", options.temperature, "0: always the most likely token")->capture_default_str();
-  app.add_option("--top-k", options.top_k, "choose among so many tokens; 0: all")->capture_default_str();
-  app.add_option("--top-p", options.top_p, "choose among the likeliest tokens of this probability together; 1: all")
-      ->capture_default_str();
-  app.add_option("--min-p", options.min_p, "choose among tokens so likely, relative to the likeliest; 0: all")
-      ->capture_default_str();
-  app.add_option("--typical", options.typical_p,
-                 "choose among the most typical tokens of this probability together; 1: all")
-      ->capture_default_str();
-  app.add_option("--repetition-penalty", options.repetition_penalty, "above 1: tokens seen before become less likely")
-      ->capture_default_str();
-  app.add_option("--seed", options.seed.value, "another seed, other stories")->capture_default_str();
+  examples::add_sample_options(app, run.options);
   examples::add_device_options(app, run.device);
   app.add_flag("--quiet", run.quiet, "stories only, no device and speed");
   return programs::run(app, count, values, [&] {
