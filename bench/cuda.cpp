@@ -1,6 +1,6 @@
-// What the CUDA backend does on this machine's GPU: training, decoding and AdamW of the yardstick model, each operation
-// of a training step against its limit, and the ways to compute the products of a bank. All times are the device's own,
-// by events, but for those that say otherwise.
+// The CUDA backend on this machine's GPU: training, decoding and AdamW of the yardstick model, each operation of a
+// training step against its limit, and the ways to compute the products of a bank. Times are the device's own, by
+// events, unless they say otherwise.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -151,7 +151,7 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   run.report.figure(key, std::string("train, ") + type_name<W>() + ", " + std::to_string(tokens) + " tokens a step",
                     1e3 * double(tokens) / milliseconds, "tok/s", peak / double(cost.flops_trained), 0);
   run.report.time(key + "_step", "a step of it", milliseconds, "ms");
-  run.report.time(key + "_host", "the host until its passes are handed over", programs::median(handing), "ms");
+  run.report.time(key + "_host", "the host until all passes are launched", programs::median(handing), "ms");
   run.report.figure(key + "_activations", "its activations", double(trainer.activation_bytes()) / 1e9, "GB");
   const Index plain = watched.backend().plain_products() - plain_before;
   if (plain > 0) run.report.figure(key + "_plain", "products without an algorithm, in all steps", double(plain), "");
@@ -165,8 +165,8 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   watched.watch(bench::Watch::nothing);
 }
 
-/// Bytes of the weights that `tokens` tokens meet together, if routers spread them evenly: what a token meets whichever
-/// experts it takes, and as many experts as that many tokens may be expected to name.
+/// Bytes of the weights that `tokens` tokens use together, if routers spread them evenly: the weights of every token,
+/// and the expected number of distinct experts.
 template <class Arch, class T>
 double weight_bytes_met(Index tokens) {
   using Network = typename std::tuple_element_t<0, typename Arch::Groups>::Block::Network;

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What a GPU can do at most, measured in the process that quotes a share of it, and how anything is timed on it.
+/// A GPU's limits, measured in the process that quotes a share of them, and how anything is timed on it.
 
 #include <cuda_runtime.h>
 

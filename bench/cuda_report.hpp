@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What bench_cuda writes: tables in Markdown as it goes, and the same as JSON, which is written anew after each part,
-/// so that what was measured is kept whatever comes after. And the table of what must be reached, from such files.
+/// What bench_cuda writes: tables in Markdown, and the same as JSON. The JSON is written again after each part, so that
+/// a failure loses nothing. And the table of what must be reached, from such files.
 
 #include <algorithm>
 #include <cstdio>

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What this machine can do at most, measured in the process that quotes a share of it: machines are noisy, and a limit
-/// taken at another time is another machine's.
+/// This machine's limits, measured in the process that quotes a share of them: machines are noisy, and limits of
+/// another time may be wrong.
 ///
 /// - `fma`: float32 multiply-adds in registers, in chains enough to hide their latency; two operations each.
 /// - `read`: the sum of a buffer; bytes read.

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// A backend that passes everything on to a Cuda and, when told to, times each operation on the device: so a table of
-/// operations is one of the step that is really taken, at its shapes, on its numbers, and cannot fall behind the model.
+/// A backend that passes everything on to a Cuda and, when told to, times each operation on the device. So the table of
+/// operations is that of a real step, with its shapes and numbers, and follows every change of the model.
 
 #include <algorithm>
 #include <array>

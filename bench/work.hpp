@@ -1,8 +1,8 @@
 #pragma once
 /// @file
 /// The least that each operation of a model has to do: the bytes that it reads and writes if it touches each once, and
-/// the multiply-adds of its products, two operations each. What a kernel reads a second time is its own fault and
-/// counts against it; what stays in a cache between two operations is counted all the same.
+/// the multiply-adds of its products, two operations each. A kernel that reads something twice gets no credit for it;
+/// what stays in a cache between two operations counts as read.
 
 #include <cxxabi.h>
 
@@ -35,7 +35,7 @@ double bytes_of(Bank<T> bank) {
   return double(bank.count * bank.rows * bank.cols) * sizeof(T);
 }
 
-/// Bytes of a bank's matrices that so many rows meet at most.
+/// Bytes of the matrices of a bank that `rows` rows use at most.
 template <class T>
 double bytes_met(Bank<T> bank, Index rows) {
   return bytes_of(bank) * std::min(1.0, double(rows) / double(bank.count));
@@ -88,7 +88,7 @@ template <class T, class M>
 Work work_of(const kernels::RotateIntoCache<T, M>& k, Index) {
   return {"rotate into the cache", 2 * bytes_of(k.turned) + bytes_of(k.store.value)};
 }
-/// How many keys there are, the device knows.
+/// Not counted: only the device knows how many keys there are.
 template <class T, class M>
 Work work_of(const kernels::CachedAttention<T, M>&, Index) {
   return {"attention to the cache"};
