@@ -105,7 +105,8 @@ TEMPLATE_TEST_CASE("gradients on a Cuda are the oracle's", "[cuda]", Modern, Cla
     bind_parameters(bound, memory.template as<typename B::Master>().data);
     Pass pass{.batch = 3, .time = 16, .training = true, .seed = Seed{3}};
     passes.tally().clear();
-    passes.train(pass, random_tokens(48, 260), random_tokens(48, 260, 2), 1.0 / 48, bound);
+    TokenSlots<B> slots(backend, 48);
+    passes.train(pass, slots.take(0, 0, random_tokens(48, 260), random_tokens(48, 260, 2)), 1.0 / 48, bound);
     std::vector<typename B::Master> found(static_cast<std::size_t>(model.size));
     backend.copy_to_host(found.data(), memory.bytes(), memory.size());
     return std::vector<double>(found.begin(), found.end());
@@ -320,6 +321,38 @@ TEST_CASE("the steps of a model without mixtures are recorded", "[cuda]") {
   CHECK(greatest_difference(losses(cuda, 0), losses(cpu, 0)) < 1e-4);
   CHECK(greatest_difference(losses(cuda, 0.1), losses(cpu, 0.1)) < 1e-4);
   CHECK(losses(cuda, 0) == losses(cuda, 0));
+}
+
+TEST_CASE("a dispatch may go, or be sorted again, while its offsets are on their way to the host", "[cuda]") {
+  need_gpu();
+  constexpr Index tokens = 200, experts = 3;
+  Cuda cuda;
+  const Memory memory = cuda.allocate(std::size_t(4 * tokens + experts + 1) * sizeof(std::int32_t));
+  auto* at = memory.as<std::int32_t>().data;
+  const auto sorted = [&](std::int32_t expert) {
+    const std::vector<std::int32_t> chosen(tokens, expert);
+    cuda.upload(at, chosen.data(), chosen.size() * sizeof(std::int32_t));
+    Dispatch dispatch({at + 3 * tokens, 1, experts + 1}, {at + tokens, tokens, 1}, {at + 2 * tokens, 1, tokens});
+    cuda.sort_by_expert({at, tokens, 1}, dispatch);
+    return dispatch;
+  };
+  sorted(1);
+  Dispatch dispatch = sorted(0);
+  const std::vector<std::int32_t> chosen(tokens, 2);
+  cuda.upload(at, chosen.data(), chosen.size() * sizeof(std::int32_t));
+  cuda.sort_by_expert({at, tokens, 1}, dispatch);
+  // Expert e's matrix is (e), and x is 1.
+  const std::vector<float> host = {0, 1, 2};
+  const Memory weights = cuda.allocate(sizeof(float) * experts), x = cuda.allocate(sizeof(float) * tokens),
+               y = cuda.allocate(sizeof(float) * tokens);
+  const std::vector<float> ones(tokens, 1.0f);
+  cuda.copy_to_device(weights.bytes(), host.data(), weights.size());
+  cuda.copy_to_device(x.bytes(), ones.data(), x.size());
+  cuda.grouped_matmul({x.as<float>().data, tokens, 1}, {weights.as<float>().data, experts, 1, 1, 1}, {}, dispatch,
+                      {y.as<float>().data, tokens, 1});
+  std::vector<float> found(tokens);
+  cuda.copy_to_host(found.data(), y.bytes(), y.size());
+  CHECK(found == std::vector<float>(tokens, 2.0f));
 }
 
 TEST_CASE("all optimizers and the average run on a Cuda", "[cuda]") {

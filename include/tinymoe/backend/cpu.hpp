@@ -230,7 +230,7 @@ class Cpu : public detail::HostBackend {
   static void for_each_expert(const Dispatch& dispatch, Index first, Index count, F f) {
     const ExpertRows rows = dispatch.expert_rows();
     for (Index e = 0; e < dispatch.experts(); ++e) {
-      const Index low = std::max(rows.first(e), first), high = std::min(rows.last(e), first + count);
+      const Index low = std::max(rows.first(e), first), high = std::min(rows.end(e), first + count);
       if (low < high) f(e, low, high - low);
     }
   }

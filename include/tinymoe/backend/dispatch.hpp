@@ -15,9 +15,8 @@ struct ExpertRows {
   Index all;                    // the rows of all experts, where `offsets` is null
 
   TINYMOE_EVERYWHERE Index first(Index expert) const { return offsets == nullptr ? 0 : offsets[expert]; }
-  TINYMOE_EVERYWHERE Index last(Index expert) const {
-    return offsets == nullptr ? all : offsets[expert + 1];
-  }  // exclusive
+  /// One past the last.
+  TINYMOE_EVERYWHERE Index end(Index expert) const { return offsets == nullptr ? all : offsets[expert + 1]; }
 };
 
 /// Where each (token, choice) pair lies once the pairs are stably sorted by expert. Pair number n·K + k is token n's
@@ -36,7 +35,8 @@ struct SortedPairs {
 };
 
 /// Sorted pairs, and what the host knows of them: `sort_by_expert` fills one, the grouped products take it. Its views
-/// lie in the backend's memory; who makes one without a sort says how many rows there are.
+/// lie in the backend's memory; who makes one without a sort says how many rows there are. Once it was sorted, nothing
+/// but a sort may change its offsets: the host would go on with those that it knows.
 ///
 /// It is one type for all backends, because what a layer saves is a type of numbers alone; what a backend adds lies in
 /// `host`, for no other to look at. Copies have the same views and share it.

@@ -161,7 +161,7 @@ class Reference : public detail::HostBackend {
   template <class F>
   static void for_each_expert(const Dispatch& dispatch, F f) {
     const ExpertRows rows = dispatch.expert_rows();
-    for (Index e = 0; e < dispatch.experts(); ++e) f(e, rows.first(e), rows.last(e) - rows.first(e));
+    for (Index e = 0; e < dispatch.experts(); ++e) f(e, rows.first(e), rows.end(e) - rows.first(e));
   }
 
   /// f(row, head, first row that it sees, key-value head, room for its logits, room for its factors of dropout).

@@ -163,7 +163,7 @@ struct GroupedChunkSum {
     const Index blocks = rowwise::column_blocks(x.cols), at = number / blocks,
                 left = number % blocks * rowwise::column_block;
     const Index expert = at / parts, part = at % parts;
-    const Index begin = of.first(expert), count = of.last(expert) - begin;
+    const Index begin = of.first(expert), count = of.end(expert) - begin;
     if (count == 0) return;
     const Index cols = x.cols - left < rowwise::column_block ? x.cols - left : rowwise::column_block, stride = x.stride;
     const Index low = count * part / parts, rows = count * (part + 1) / parts - low;
@@ -184,7 +184,7 @@ struct GroupedColumnTotals {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index number) const {
     const Index expert = number / total.cols, c = number % total.cols;
-    if (of.last(expert) == of.first(expert)) return;
+    if (of.end(expert) == of.first(expert)) return;
     ColumnTotals<M>{partial.middle_rows(expert * parts, parts), total[expert]}(group, c);
   }
 };

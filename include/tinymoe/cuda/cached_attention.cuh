@@ -51,9 +51,9 @@ __global__ void __launch_bounds__(cached_threads, 1)
       float cosine, sine;
       angle.turn(position, i, cosine, sine);
       const auto turn = [=](const T* from, T* to) {
-        const float a = float(from[i]), b = float(from[half + i]);
-        to[i] = T(a * cosine - b * sine);
-        to[half + i] = T(b * cosine + a * sine);
+        T low = from[i], high = from[half + i];
+        kernels::turn_pair(low, high, cosine, sine);
+        to[i] = low, to[half + i] = high;
       };
       turn(query, turned);
       turn(key, turned + widest_turned);

@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(256, 1) few_rows_kernel(const FewRows<T> p) {
   const Index expert = blockIdx.y, output = Index{blockIdx.x} * 8 + threadIdx.x / warp_size;
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
   if (output >= p.w.rows) return;
-  const Index first = p.of.first(expert), last = p.of.last(expert);
+  const Index first = p.of.first(expert), last = p.of.end(expert);
   const T* w = p.w.data + expert * p.w.stride + output * p.stride;
   for (Index begin = first; begin < last; begin += together) {
     const int count = last - begin < together ? static_cast<int>(last - begin) : together;
