@@ -178,3 +178,15 @@ TEST_CASE("memory is freed once, by whom it came from", "[memory]") {
   { const Memory last = counted(&word, 4); }
   CHECK(freed == 3);
 }
+
+TEST_CASE("a PerRow gives the first rows, as many as are asked for", "[memory]") {
+  float numbers[12] = {};
+  const PerRow<float> planned = View<float>(numbers, 4, 3);
+  CHECK(planned(4).data == numbers);
+  CHECK(planned(4).rows == 4);
+  CHECK(planned(2).rows == 2);
+  CHECK(planned(2).cols == 3);
+  CHECK(planned(2).stride == 3);
+  CHECK(planned(0).size() == 0);
+  CHECK(PerRow<float>()(5).empty());  // what an inference plan leaves out
+}

@@ -101,7 +101,6 @@ struct RoundRobin {
     };
     template <Backend B, class T = typename B::Scalar>
     static void forward(B& backend, const Pass&, const Parameters<T>& p, Input<B> x, Saved<T, T>& saved) {
-      saved.routing.resize(x.rows);
       backend.launch(x.rows, Choose<T>{saved.routing, p.share});
     }
     template <Backend B, class T = typename B::Scalar>

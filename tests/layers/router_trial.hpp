@@ -33,6 +33,7 @@ struct Alone {
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
   static void forward(B& backend, const Pass& pass, const Parameters<T>& p, Input<B> x, Output<B> y,
                       Saved<T, M>& saved) {
+    saved.router.routing.resize(x.rows);
     Layer::forward(backend, pass, p, x, saved.router);
     backend.sort_by_expert(saved.router.routing.selected, saved.dispatch);
     Layer::losses(backend, pass, saved.dispatch, saved.router);

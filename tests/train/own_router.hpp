@@ -52,7 +52,6 @@ struct SharingRouter {
     };
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<T>&, Input<B> x, Saved<T, M>& saved) {
-      saved.routing.resize(x.rows);
       backend.launch(x.rows, Choose<M>{saved.routing, pass.settings[first_share]});
     }
     template <Backend B, class T = typename B::Scalar, class M = typename B::Master>

@@ -97,8 +97,8 @@ concept CachingAttentionLayer = requires(B& backend, const Pass& pass, const typ
   { L::shape(pass) } -> std::convertible_to<AttentionShape>;
 };
 
-/// Decides experts and gates of x (N, D): fills `saved.routing` in forward, its losses once the pairs are sorted; in
-/// backward dgate (N, K) is given, and the weighted losses' gradients join.
+/// Decides experts and gates of x (N, D): fills `saved.routing`, which has N rows, in forward, its losses once the
+/// pairs are sorted; in backward dgate (N, K) is given, and the weighted losses' gradients join.
 template <class L, class B = DeclaredBackend>
 concept RouterContract = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
                                   typename L::template Parameters<float>& gradients, Plan& plan,

@@ -129,7 +129,7 @@ struct Embedding {
                        Parameters<M>& gradients) {
     const Index n = tokens.cols;
     Dispatch& sorted = saved.sorted;
-    sorted.slots.rows = sorted.pairs.cols = n;
+    sorted.resize(n, n);
     backend.sort_by_expert(View<const Token>(tokens.data, n, 1), sorted);  // pads are negative: no choice
     backend.launch(V, kernels::EmbeddingBackward<T, M>{sorted.offsets, sorted.pairs, dx, gradients.weight});
     if constexpr (learned_positions) {

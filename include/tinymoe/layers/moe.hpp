@@ -137,6 +137,7 @@ struct Mixture {
                         Saved<T, M>& saved, Input<B> residual = {}) {
       Dispatch& dispatch = saved.dispatch;
       dispatch.resize(x.rows, max_pairs(x.rows));
+      saved.router.routing.resize(x.rows);
       if constexpr (FewTokenBackend<B>) {
         const bool few = dispatch.size() <= detail::max_fused_pairs<B>;
         if (few && !pass.losses && !pass.training) return decode(backend, pass, p, x, y, saved, residual);

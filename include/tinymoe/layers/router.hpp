@@ -169,7 +169,7 @@ struct Router {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       const Index n = x.rows;
-      start(x, saved);
+      saved.x = x;
       if constexpr (jitters) {
         if (jitter(pass) > 0) {
           const View<T> jittered = saved.jittered(n);
@@ -191,7 +191,7 @@ struct Router {
     static void decode(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Dispatch& dispatch,
                        Saved<T, M>& saved) {
       assert(!pass.training);
-      start(x, saved);
+      saved.x = x;
       detail::route(backend, x, p.weight.weights(), bias(p), saved.logits(x.rows), choosing(pass, p, saved),
                     saved.routing.selected, dispatch);
     }
@@ -284,12 +284,6 @@ struct Router {
       } else {
         return {};
       }
-    }
-    /// What `saved` holds is of x from now on.
-    template <class T, class M>
-    static void start(View<const T> x, Saved<T, M>& saved) {
-      saved.routing.resize(x.rows);
-      saved.x = x;
     }
     static constexpr bool chosen_by_experts(const Pass& pass) { return expert_choice && pass.training; }
     /// The kernel that chooses by the logits.
