@@ -42,7 +42,8 @@ struct Setting {
   SettingUse use = SettingUse::training;
 
   /// `dropout = 0.1` names a value; it changes nothing.
-  constexpr SettingValue operator=(double value) const;
+  constexpr SettingValue operator=(double value) const&;
+  constexpr SettingValue operator=(double value) const&& = delete;  // it would refer to what is gone
 
   /// What the range asks for, in words.
   constexpr const char* expected() const {
@@ -74,7 +75,7 @@ struct SettingValue {
   double value = 0;
 };
 
-constexpr SettingValue Setting::operator=(double value) const { return {this, value}; }
+constexpr SettingValue Setting::operator=(double value) const& { return {this, value}; }
 
 /// The settings of a model: those that differ from their defaults. A small value without memory of its own.
 ///
@@ -153,6 +154,7 @@ class SettingList {
       if (known == &setting) return;
       if (known->name == setting.name) distinct_ = false;
     }
+    if (size_ == capacity) fail<OptionError>("a list has at most ", capacity, " settings");
     list_[size_++] = &setting;
   }
   constexpr void add(std::span<const Setting* const> settings) {
