@@ -23,31 +23,31 @@ namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
-/// One piece:  average += (weights − average) · change.
+/// One chunk:  average += (weights − average) · change.
 template <class M>
 struct AverageStep {
   static constexpr bool long_rows = true;
-  static constexpr Index piece = 16384;
+  static constexpr Index chunk = 16384;
   View<const M> weights;  // (1, n)
   View<M> average;        // (1, n)
   M change;               // 1 − d
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Index first = part * piece, count = average.cols - first < piece ? average.cols - first : piece;
+    const Index first = part * chunk, count = average.cols - first < chunk ? average.cols - first : chunk;
     const auto move = [share = change](M& to, M from) { to += (from - to) * share; };
     group.each(count, move, average.data + first, weights.data + first);
   }
 };
 
-/// One piece: a and b change places.
+/// One chunk: a and b change places.
 template <class M>
 struct Exchange {
   static constexpr bool long_rows = true;
-  static constexpr Index piece = 16384;
+  static constexpr Index chunk = 16384;
   View<M> a, b;  // (1, n)
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Index first = part * piece, count = a.cols - first < piece ? a.cols - first : piece;
+    const Index first = part * chunk, count = a.cols - first < chunk ? a.cols - first : chunk;
     const auto exchange = [](M& x, M& y) {
       const M kept = x;
       x = y;
@@ -82,8 +82,7 @@ class WeightAverage {
   void start(double decay) {
     resume(decay, 0);
     using Kernel = kernels::Convert<Master, Master>;
-    model_->backend().launch((ModelType::size + Kernel::chunk - 1) / Kernel::chunk,
-                             Kernel{model_->masters(), buffer()});
+    model_->backend().launch(kernels::chunk_count<Kernel>(ModelType::size), Kernel{model_->masters(), buffer()});
   }
 
   /// Goes on after `count` averages; the caller fills the buffer. Throws as `start`.
@@ -107,7 +106,8 @@ class WeightAverage {
     const auto t = static_cast<double>(count_++);
     const double keep = std::min(decay_, (1 + t) / (10 + t));
     using Kernel = kernels::AverageStep<Master>;
-    model_->backend().launch(pieces<Kernel>(), Kernel{model_->masters(), buffer(), Master(1 - keep)});
+    model_->backend().launch(kernels::chunk_count<Kernel>(ModelType::size),
+                             Kernel{model_->masters(), buffer(), Master(1 - keep)});
   }
 
   /// Runs `f` while the model's weights are the average, if it is on, and puts the weights back, to the bit.
@@ -124,15 +124,10 @@ class WeightAverage {
   }
 
  private:
-  template <class Kernel>
-  static constexpr Index pieces() {
-    return (ModelType::size + Kernel::piece - 1) / Kernel::piece;
-  }
-
   void exchange() {
     if (!on()) return;
     using Kernel = kernels::Exchange<Master>;
-    model_->backend().launch(pieces<Kernel>(), Kernel{model_->masters(), buffer()});
+    model_->backend().launch(kernels::chunk_count<Kernel>(ModelType::size), Kernel{model_->masters(), buffer()});
     model_->refresh();
   }
 
