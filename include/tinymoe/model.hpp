@@ -11,7 +11,8 @@
 /// | text/      | byte-level BPE tokenizer, story corpus, token data, batches                            |
 /// | backend/   | concept Backend, group kernels, Reference<T> (the oracle), Cpu (Eigen)                 |
 /// | layers/    | embedding, norm, attention, router, expert, mixture, block, transformer, loss, Model   |
-/// | train/     | AdamW, schedules, Trainer, checkpoints, metrics                                        |
+/// | checkpoint/| config.json, weights and training state on disk, models of llama2.c, upcycling           |
+/// | train/     | optimizers, schedules, Trainer, the feed of batches, observers, metrics                |
 /// | sample/    | key-value cache, sampler, generate                                                     |
 /// | analysis/  | counts at compile time, tables                                                         |
 ///

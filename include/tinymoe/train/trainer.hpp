@@ -10,7 +10,7 @@
 /// back, once, what the step reports (it is added up there: tally.hpp), and changes the weights. Between them the host
 /// can prepare the next batch.
 ///
-/// The header is longer than most because it is one class, the whole of what a program or a loop of its own asks for.
+/// The header is longer than 300 lines because it is one class, the whole of what a program or a loop of its own asks for.
 /// Passes (passes.hpp) run the model forward and backward, a Communicator (communicator.hpp) sums over the processes,
 /// Update (update.hpp) changes the weights, WeightAverage (average.hpp) follows them, TrainingState
 /// (checkpoint/training_state.hpp) is what a checkpoint remembers, and Run (fit.hpp) is the loop.
