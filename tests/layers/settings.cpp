@@ -94,6 +94,16 @@ TEST_CASE("an architecture has the settings of its parts", "[settings]") {
   CHECK(names(settings_of<Mixing>()) == all);
 }
 
+TEST_CASE("an architecture says whether its training draws random numbers", "[settings]") {
+  CHECK_FALSE(draws_numbers<Feeding>({}));
+  CHECK_FALSE(draws_numbers<Feeding>({setting::norm_epsilon = 1, setting::rope_theta = 3}));
+  CHECK(draws_numbers<Feeding>({setting::dropout = 0.1}));
+  CHECK(draws_numbers<Feeding>({setting::attention_dropout = 0.1}));
+  CHECK(draws_numbers<Feeding>({setting::expert_dropout = 0.1}));
+  CHECK(draws_numbers<Mixing>({}));  // by default routers jitter, where they can
+  CHECK_FALSE(draws_numbers<Mixing>({setting::jitter = 0}));
+}
+
 TEST_CASE("all random sites are distinct", "[random]") {
   using namespace random_site;
   // A site of layers has the numbers up to the next one.

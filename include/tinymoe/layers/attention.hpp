@@ -21,7 +21,8 @@ namespace setting {
 inline constexpr Setting attention_dropout{.name = "attention_dropout",
                                            .range = SettingRange::share,
                                            .about = "share of zeros in the attention's probabilities",
-                                           .hub = "attention_dropout"};
+                                           .hub = "attention_dropout",
+                                           .draws = true};
 }  // namespace setting
 
 namespace random_site {

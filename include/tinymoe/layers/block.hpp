@@ -14,8 +14,10 @@
 namespace tinymoe::inline v0_1 {
 
 namespace setting {
-inline constexpr Setting dropout{
-    .name = "dropout", .range = SettingRange::share, .about = "share of zeros in embeddings and in what a block adds"};
+inline constexpr Setting dropout{.name = "dropout",
+                                 .range = SettingRange::share,
+                                 .about = "share of zeros in embeddings and in what a block adds",
+                                 .draws = true};
 }  // namespace setting
 
 namespace random_site {

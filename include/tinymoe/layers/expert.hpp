@@ -25,7 +25,8 @@ namespace tinymoe::inline v0_1 {
 namespace setting {
 inline constexpr Setting expert_dropout{.name = "expert_dropout",  // Fedus et al. 2021, section 2.4
                                         .range = SettingRange::share,
-                                        .about = "share of zeros in the experts' hidden activations"};
+                                        .about = "share of zeros in the experts' hidden activations",
+                                        .draws = true};
 }  // namespace setting
 
 namespace random_site {

@@ -23,7 +23,8 @@ namespace setting {
 inline constexpr Setting jitter{.name = "jitter",  // Fedus et al. 2021
                                 .initial = 0.01,
                                 .range = SettingRange::share,
-                                .about = "routers with Jitter read their input times 1 ± this"};
+                                .about = "routers with Jitter read their input times 1 ± this",
+                                .draws = true};
 inline constexpr Setting bias_rate{.name = "bias_rate",  // Wang et al. 2024
                                    .initial = 0.001,
                                    .range = SettingRange::weight,

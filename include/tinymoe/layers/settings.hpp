@@ -40,6 +40,7 @@ struct Setting {
   std::string_view about = {};  // half a sentence for --help
   std::string_view hub = {};    // what the hub's config.json calls it; empty: the hub does not know it
   SettingUse use = SettingUse::training;
+  bool draws = false;  // above 0 training draws random numbers, which follow from the step
 
   /// `dropout = 0.1` names a value; it changes nothing.
   constexpr SettingValue operator=(double value) const&;
@@ -206,6 +207,16 @@ constexpr SettingList settings_of() {
   }();
   static_assert(list.distinct(), "tinymoe: two settings of the architecture have the same name");
   return list;
+}
+
+/// Whether an architecture's parts draw random numbers in training: its steps are then not the same operations with the
+/// same numbers, which a backend could record.
+template <class Arch>
+bool draws_numbers(const Settings& settings) {
+  for (const Setting* setting : settings_of<Arch>()) {
+    if (setting->draws && settings[*setting] > 0) return true;
+  }
+  return false;
 }
 
 }  // namespace tinymoe::inline v0_1

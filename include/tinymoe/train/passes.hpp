@@ -110,13 +110,10 @@ class Passes {
   }
 
   /// `work` on this micro-batch. It is the same operations in every step, which can be recorded, in a model
-  /// without mixtures, whose products wait for no counts, and without dropout, whose numbers follow from the step.
+  /// without mixtures, whose products wait for no counts, and without random numbers, which follow from the step.
   template <class Work>
   void repeat(const Pass& pass, const MicroBatch& tokens, double scale, const Gradients& gradients, Work&& work) {
-    const Settings& settings = planned_.settings;
-    const bool drops = settings[setting::dropout] > 0 || settings[setting::attention_dropout] > 0 ||
-                       settings[setting::expert_dropout] > 0;
-    if (Architecture::has_mixtures || drops || pass.pads > 0) return work();
+    if (Architecture::has_mixtures || draws_numbers<Architecture>(planned_.settings) || pass.pads > 0) return work();
     const Told told{tokens.inputs.data, scale, &gradients};
     repeated_[static_cast<std::size_t>(tokens.slot)](model_->backend(), told, work);
   }
