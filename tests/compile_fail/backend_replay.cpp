@@ -1,5 +1,4 @@
-// expected sentence: tinymoe: a backend that records has all of a type Recording, void replay(Recording&, work) and a
-// constant max_recorded_pairs
+// expected sentence: tinymoe: a backend that records has all of a type Recording, void replay(Recording&, work) and a constant max_recorded_pairs
 #include <tinymoe/backend/reference.hpp>
 
 using namespace tinymoe;

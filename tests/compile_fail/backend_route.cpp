@@ -1,5 +1,4 @@
-// expected sentence: tinymoe: a backend's `route` must be void route(x, w, bias, logits, choose, selected, dispatch)
-// for any kernel `choose`, beside a constant max_fused_pairs
+// expected sentence: tinymoe: a backend's `route` must be void route(x, w, bias, logits, choose, selected, dispatch) for any kernel `choose`, beside a constant max_fused_pairs
 #include <tinymoe/backend/reference.hpp>
 
 using namespace tinymoe;

@@ -46,12 +46,12 @@ struct Dispatch : SortedPairs {
 
   Dispatch() = default;
   /// What a sort is to fill.
-  Dispatch(View<std::int32_t> offsets, View<std::int32_t> slots, View<std::int32_t> pairs)
-      : SortedPairs{offsets, slots, pairs}, rows(pairs.cols) {}
+  Dispatch(View<std::int32_t> starts, View<std::int32_t> places, View<std::int32_t> order)
+      : SortedPairs{starts, places, order}, rows(order.cols) {}
   /// Rows that are sorted already; of tokens and choices nothing is said.
-  Dispatch(View<std::int32_t> offsets, Index rows) : SortedPairs{offsets, {}, {}}, rows(rows) {}
+  Dispatch(View<std::int32_t> starts, Index count) : SortedPairs{starts, {}, {}}, rows(count) {}
   /// All rows are one expert's, as in a dense block; the host knows it and nothing lies on the backend.
-  static Dispatch to_one(Index rows) { return {View<std::int32_t>(), rows}; }
+  static Dispatch to_one(Index count) { return {View<std::int32_t>(), count}; }
 
   bool is_to_one() const { return offsets.empty(); }
   Index experts() const { return is_to_one() ? 1 : offsets.cols - 1; }
