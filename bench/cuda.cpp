@@ -103,7 +103,7 @@ bench::ProductNames names_of_products() {
   using Attention = typename Block::AttentionLayer;
   using Network = typename Block::NetworkLayer;
   using One = typename Network::Experts::template One<float>;
-  using Gate = typename Network::RouterLayer::template Parameters<float>;
+  using Gate = typename Network::Gate::template Parameters<float>;
   using Mixture = typename std::tuple_element_t<0, typename Arch::Groups>::Block::Network;
   constexpr Index width = Arch::width, experts = Mixture::experts;
   return {{{1, Attention::qkv_width, width}, "qkv product,"},
