@@ -124,10 +124,10 @@ inline std::uint64_t llama2c_numbers(const Llama2cHeader& h) {
 
 /// The places of all tensors, by their names on the hub, for a header that fits its file.
 inline std::map<std::string, Llama2cPlace> llama2c_places(const Llama2cHeader& h) {
-  std::map<std::string, Llama2cPlace> places;
+  std::map<std::string, Llama2cPlace> of_names;
   std::uint64_t offset = 0;
   const auto place = [&](const std::string& name, Index rows, Index cols, Index interleaved = 0) {
-    places[name] = {offset, rows, cols, interleaved};
+    of_names[name] = {offset, rows, cols, interleaved};
     offset += static_cast<std::uint64_t>(rows * cols);
   };
   const auto each_layer = [&](const char* name, Index rows, Index cols, Index interleaved = 0) {
@@ -149,7 +149,7 @@ inline std::map<std::string, Llama2cPlace> llama2c_places(const Llama2cHeader& h
   place("model.norm.weight", 1, h.width);
   place("rotations", h.context, head_dim);
   if (!h.tied) place("lm_head.weight", h.vocab, h.width);
-  return places;
+  return of_names;
 }
 
 /// The header of a mapped model.bin. Throws FileError unless it makes sense and the file has just its size.

@@ -46,8 +46,8 @@ struct RandomStream {
   std::uint32_t site = 0;
 
   constexpr RandomStream() = default;
-  TINYMOE_EVERYWHERE constexpr RandomStream(Seed seed, std::uint32_t step, RandomSite site, std::uint32_t part = 0)
-      : seed(seed.value), step(step), site(site.number + part) {}
+  TINYMOE_EVERYWHERE constexpr RandomStream(Seed key, std::uint32_t in_step, RandomSite at, std::uint32_t part = 0)
+      : seed(key.value), step(in_step), site(at.number + part) {}
 };
 
 /// Four independent uniform words for one 128-bit counter and 64-bit key (Salmon et al. 2011, ten rounds).

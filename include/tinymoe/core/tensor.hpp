@@ -19,10 +19,10 @@ struct View {
   Index stride = 0;
 
   constexpr View() = default;
-  TINYMOE_EVERYWHERE constexpr View(T* data, Index rows, Index cols)
-      : data(data), rows(rows), cols(cols), stride(cols) {}
-  TINYMOE_EVERYWHERE constexpr View(T* data, Index rows, Index cols, Index stride)
-      : data(data), rows(rows), cols(cols), stride(stride) {}
+  TINYMOE_EVERYWHERE constexpr View(T* first, Index row_count, Index col_count)
+      : data(first), rows(row_count), cols(col_count), stride(col_count) {}
+  TINYMOE_EVERYWHERE constexpr View(T* first, Index row_count, Index col_count, Index row_stride)
+      : data(first), rows(row_count), cols(col_count), stride(row_stride) {}
 
   /// A view that may be written is also one that may be read.
   template <class U>
@@ -60,8 +60,8 @@ struct Bank {
   Index stride = 0;  // from one expert's tensor to the next one's
 
   constexpr Bank() = default;
-  TINYMOE_EVERYWHERE constexpr Bank(T* data, Index count, Index rows, Index cols, Index stride)
-      : data(data), count(count), rows(rows), cols(cols), stride(stride) {}
+  TINYMOE_EVERYWHERE constexpr Bank(T* first, Index experts, Index row_count, Index col_count, Index expert_stride)
+      : data(first), count(experts), rows(row_count), cols(col_count), stride(expert_stride) {}
   /// A bank that may be written is also one that may be read.
   template <class U>
   requires(std::is_same_v<const U, T> && !std::is_const_v<U>) TINYMOE_EVERYWHERE constexpr Bank(Bank<U> other)

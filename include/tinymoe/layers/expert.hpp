@@ -164,9 +164,9 @@ struct Expert {
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, const Dispatch& dispatch, Input<B> x,
                         Output<B> y, Saved<T, M>& saved) {
       saved.x = x;
-      const View<T> hidden = saved.hidden(x.rows), activated = saved.activated(x.rows);
-      backend.grouped_matmul(x, p.input(), p.input_bias(), dispatch, hidden);
-      backend.launch(x.rows, kernels::ActivationForward<Activation, T>{hidden, activated, dropout(pass, saved)});
+      const View<T> h = saved.hidden(x.rows), activated = saved.activated(x.rows);
+      backend.grouped_matmul(x, p.input(), p.input_bias(), dispatch, h);
+      backend.launch(x.rows, kernels::ActivationForward<Activation, T>{h, activated, dropout(pass, saved)});
       backend.grouped_matmul(activated, p.output(), p.output_bias(), dispatch, y);
     }
 

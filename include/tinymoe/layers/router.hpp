@@ -231,14 +231,13 @@ struct Router {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void backward(B& backend, const Pass& pass, const Parameters<W>& p, MasterInput<B> dgate, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
-      const auto& settings = pass.settings;
       const View<T> dlogits = saved.dlogits(dx.rows);
       const double tokens = static_cast<double>(std::max<Index>(1, pass.real_rows()));
       backend.launch(dx.rows,
                      kernels::RouterBackward<T, M>{row(pass, saved), saved.routing, dgate, saved.log_sum,
                                                    saved.balance.slope, chance(pass, saved), dlogits,
-                                                   settings[setting::balance_weight] * pass.router_loss_scale,
-                                                   settings[setting::z_weight] * pass.router_loss_scale / tokens});
+                                                   pass.settings[setting::balance_weight] * pass.router_loss_scale,
+                                                   pass.settings[setting::z_weight] * pass.router_loss_scale / tokens});
       if constexpr (has_bias) {
         rowwise::column_sum(backend, dlogits, View(gradients.bias.data, 1, rows), saved.partial);
       }

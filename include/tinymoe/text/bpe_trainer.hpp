@@ -232,7 +232,8 @@ Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {
                       parts.vocabulary.size() + 1, "; ask for that or give more text");
     }
     // Two merges may give the same bytes, and a pair may come back where the second one has acted.
-    const Token result = add_token(parts.vocabulary[pair->left].bytes + parts.vocabulary[pair->right].bytes);
+    const Token result = add_token(parts.vocabulary[static_cast<std::size_t>(pair->left)].bytes +
+                                   parts.vocabulary[static_cast<std::size_t>(pair->right)].bytes);
     if (merged.insert(detail::pair_key(pair->left, pair->right)).second) parts.merges.push_back(*pair);
     statistics.merge(*pair, result);
   }

@@ -148,7 +148,7 @@ std::string optimizer_name(const O& optimizer) {
 template <Backend B, Optimizer<B> O>
 std::size_t optimizer_scratch(const O& optimizer, B& backend, std::span<const Segment> segments) {
   static_assert(
-      ScratchOptimizer<O, B> || !requires { &O::scratch_bytes; } && !requires { &O::template scratch_bytes<B>; },
+      ScratchOptimizer<O, B> || (!requires { &O::scratch_bytes; } && !requires { &O::template scratch_bytes<B>; }),
       "tinymoe: an optimizer's `scratch_bytes` must be std::size_t scratch_bytes(backend, segments)");
   if constexpr (ScratchOptimizer<O, B>) {
     return optimizer.scratch_bytes(backend, segments);

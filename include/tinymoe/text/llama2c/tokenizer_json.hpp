@@ -29,11 +29,58 @@ inline constexpr std::string_view space_mark = "\xe2\x96\x81";  // U+2581
 
 /// How the hub's files say that a space comes before a text, and that a space is U+2581.
 inline Json llama2c_normalizer() {
-  const std::string mark(space_mark);
-  return {{"type", "Sequence"},
-          {"normalizers",
-           {{{"type", "Prepend"}, {"prepend", mark}},
-            {{"type", "Replace"}, {"pattern", {{"String", " "}}}, {"content", mark}}}}};
+  return parse_json(R"({
+    "normalizers": [
+      {"prepend": "\u2581", "type": "Prepend"},
+      {"content": "\u2581", "pattern": {"String": " "}, "type": "Replace"}
+    ],
+    "type": "Sequence"
+  })",
+                    "normalizer");
+}
+
+/// What is the same in each tokenizer.json of this kind; null is what is not.
+inline Json llama2c_frame() {
+  return parse_json(R"({
+    "version": "1.0",
+    "truncation": null,
+    "padding": null,
+    "added_tokens": null,
+    "normalizer": null,
+    "pre_tokenizer": null,
+    "post_processor": {
+      "type": "TemplateProcessing",
+      "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+      "pair": [
+        {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+        {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}
+      ],
+      "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
+    },
+    "decoder": {
+      "type": "Sequence",
+      "decoders": [
+        {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+        {"type": "ByteFallback"},
+        {"type": "Fuse"},
+        {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+      ]
+    },
+    "model": {
+      "type": "BPE",
+      "dropout": null,
+      "unk_token": null,
+      "continuing_subword_prefix": null,
+      "end_of_word_suffix": null,
+      "fuse_unk": true,
+      "byte_fallback": null,
+      "ignore_merges": false,
+      "vocab": null,
+      "merges": null,
+      "tied_merges": null
+    }
+  })",
+                    "tokenizer.json");
 }
 
 /// Which merges have the score of the one before, though they make another token: Llama 2's runs of spaces have. The
@@ -137,13 +184,12 @@ inline void write_llama2c_json(const std::filesystem::path& path, const Llama2cP
     if (!names.insert(name).second) fail<TextError>("two tokens are ", in_quotes(name));
     tokens.append(name, token);
     if (token >= llama2c_first) continue;
-    added.push_back({{"id", token},
-                     {"content", name},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", false},
-                     {"special", true}});
+    Json entry = parse_json(R"({"id": 0, "content": "", "single_word": false, "lstrip": false, "rstrip": false,
+                                "normalized": false, "special": true})",
+                            "added token");
+    entry["id"] = token;
+    entry["content"] = name;
+    added.push_back(std::move(entry));
   }
   for (std::size_t i = 0; i < parts.merges.size(); ++i) {
     const RankedMerge& merge = parts.merges[i];
@@ -151,40 +197,15 @@ inline void write_llama2c_json(const std::filesystem::path& path, const Llama2cP
     if (i == 0 || parts.merges[i - 1].result == merge.result) continue;
     if (parts.merges[i - 1].rank == merge.rank) tied.push_back(i);
   }
-  const std::string mark(space_mark), begin = vocabulary[llama2c_begin];
-  const Json special = {{"SpecialToken", {{"id", begin}, {"type_id", 0}}}};
-  const auto text = [](const char* id, int type) { return Json{{"Sequence", {{"id", id}, {"type_id", type}}}}; };
-  const Json file = {
-      {"version", "1.0"},
-      {"truncation", nullptr},
-      {"padding", nullptr},
-      {"added_tokens", added},
-      {"normalizer", llama2c_normalizer()},
-      {"pre_tokenizer", nullptr},
-      {"post_processor",
-       {{"type", "TemplateProcessing"},
-        {"single", {special, text("A", 0)}},
-        {"pair", {special, text("A", 0), special, text("B", 1)}},
-        {"special_tokens", {{begin, {{"id", begin}, {"ids", {llama2c_begin}}, {"tokens", Json::array({begin})}}}}}}},
-      {"decoder",
-       {{"type", "Sequence"},
-        {"decoders",
-         {{{"type", "Replace"}, {"pattern", {{"String", mark}}}, {"content", " "}},
-          {{"type", "ByteFallback"}},
-          {{"type", "Fuse"}},
-          {{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}}}}}},
-      {"model",
-       {{"type", "BPE"},
-        {"dropout", nullptr},
-        {"unk_token", vocabulary[0]},
-        {"continuing_subword_prefix", nullptr},
-        {"end_of_word_suffix", nullptr},
-        {"fuse_unk", true},
-        {"byte_fallback", vocabulary.has_bytes()},
-        {"ignore_merges", false},
-        {"vocab", tokens},
-        {"merges", merges},
-        {"tied_merges", tied}}}};
+  Json file = llama2c_frame();
+  file["added_tokens"] = std::move(added);
+  file["normalizer"] = llama2c_normalizer();
+  Json& model = file["model"];
+  model["unk_token"] = vocabulary[0];
+  model["byte_fallback"] = vocabulary.has_bytes();
+  model["vocab"] = std::move(tokens);
+  model["merges"] = std::move(merges);
+  model["tied_merges"] = std::move(tied);
   const std::string written = file.dump(2) + "\n";
   write_file_atomically(path, [&](FileWriter& out) { out.write(written); });
 }
