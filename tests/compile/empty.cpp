@@ -1,0 +1,3 @@
+#include <tinymoe/model.hpp>
+
+int main() {}
