@@ -41,7 +41,8 @@ class ByteLevelBpe final : public TokenizerKind {
   std::span<const VocabularyEntry> vocabulary() const override { return parts_.vocabulary; }
   Token end_of_story() const override { return end_of_story_; }
   std::uint64_t fingerprint() const override { return fingerprint_; }
-  std::unique_ptr<TextEncoder> encoder() const override;
+  // inline, so that it is no key function, for which every unit would have the whole class compiled
+  inline std::unique_ptr<TextEncoder> encoder() const override;
   std::string decode(std::span<const Token> tokens) const override {
     std::string text;
     for (const Token token : tokens) {

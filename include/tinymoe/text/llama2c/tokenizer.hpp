@@ -37,7 +37,8 @@ class Llama2cBpe final : public TokenizerKind {
   /// The token that begins a text in llama2.c's training data, and so ends the one before.
   Token end_of_story() const override { return llama2c_begin; }
   std::uint64_t fingerprint() const override { return fingerprint_; }
-  std::unique_ptr<TextEncoder> encoder() const override;
+  // inline, so that it is no key function, for which every unit would have the whole class compiled
+  inline std::unique_ptr<TextEncoder> encoder() const override;
 
   /// The space before a text is left out, at the start and after each token that begins a text.
   std::string decode(std::span<const Token> tokens) const override {
