@@ -4,9 +4,14 @@
 /// take follows from a shape and a backend, at run time.
 
 #include <array>
+#include <cstddef>
+#include <type_traits>
 
-#include "tinymoe/core/float16.hpp"
-#include "tinymoe/layers/transformer.hpp"
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/weights.hpp"
+#include "tinymoe/layers/parameters.hpp"
 
 namespace tinymoe::inline v0_1 {
 

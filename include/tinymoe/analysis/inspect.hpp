@@ -5,14 +5,21 @@
 #include <algorithm>
 #include <array>
 #include <cassert>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "tinymoe/backend/math.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/files/xtensor.hpp"
 #include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/pass.hpp"
 #include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {

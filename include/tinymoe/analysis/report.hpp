@@ -2,12 +2,18 @@
 /// @file
 /// Counts as a table for people.
 
+#include <cstddef>
 #include <iomanip>
+#include <iterator>
 #include <ostream>
 #include <sstream>
 #include <string>
+#include <string_view>
 
 #include "tinymoe/analysis/count.hpp"
+#include "tinymoe/core/bfloat16.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/layers/parameters.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -17,6 +17,7 @@
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -84,6 +85,16 @@ template <class B>
 using MasterInput = View<const typename B::Master>;
 template <class B>
 using MasterOutput = View<typename B::Master>;
+
+/// A backend whose forward products take weights of type W beside activations of its Scalar: one matrix, and a bank of
+/// experts.
+template <class B, class W>
+concept MultipliesBy = requires(B& backend, Input<B> x, Output<B> y, typename WeightFormat<W>::ConstView weights,
+                                typename WeightFormat<W>::ConstBank bank, Bank<const typename B::Scalar> biases,
+                                const Dispatch& dispatch) {
+  backend.matmul(x, weights, x, y);
+  backend.grouped_matmul(x, bank, biases, dispatch, y);
+};
 
 namespace detail {
 

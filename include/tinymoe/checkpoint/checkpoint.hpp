@@ -16,14 +16,16 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/config.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
+#include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/parameters.hpp"
-#include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/settings.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -118,9 +120,12 @@ void read_tensors(B& backend, const Safetensors& file, const std::vector<std::st
 }  // namespace detail
 
 /// Writes the model's part of a checkpoint into `folder`: model.safetensors, config.json, tokenizer.json.
-template <class Arch, Backend B>
-void write_model(AtomicFolder& folder, const Model<Arch, B>& model, const Tokenizer& tokenizer) {
-  using Weights = typename Model<Arch, B>::Weights;
+template <class Arch, Backend B, class W>
+void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
+  static_assert(Model<Arch, B, W>::has_masters,
+                "tinymoe::save_model: a model without masters has rounded weights only; save the model that it was "
+                "read from");
+  using Weights = typename Model<Arch, B, W>::Weights;
   folder.write("model.safetensors", [&](FileWriter& file) {
     detail::write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, {{"format", "pt"}});
   });
@@ -131,8 +136,8 @@ void write_model(AtomicFolder& folder, const Model<Arch, B>& model, const Tokeni
 }
 
 /// Saves a model for use without its training state. Throws FileError; the folder's old content is intact then.
-template <class Arch, Backend B>
-void save_model(const std::filesystem::path& path, const Model<Arch, B>& model, const Tokenizer& tokenizer) {
+template <class Arch, Backend B, class W>
+void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
   AtomicFolder folder(path);
   write_model(folder, model, tokenizer);
   folder.commit();

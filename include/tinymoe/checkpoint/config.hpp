@@ -2,11 +2,30 @@
 /// @file
 /// config.json: what an architecture is, in the words of the hub where it is a Mixtral, and in full in any case.
 
+#include <cstddef>
+#include <filesystem>
 #include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
 #include <typeinfo>
+#include <utility>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/options.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_value.hpp"
+#include "tinymoe/layers/activation_functions.hpp"
+#include "tinymoe/layers/attention.hpp"
+#include "tinymoe/layers/block.hpp"
+#include "tinymoe/layers/contracts.hpp"
+#include "tinymoe/layers/expert.hpp"
+#include "tinymoe/layers/moe.hpp"
+#include "tinymoe/layers/norm.hpp"
+#include "tinymoe/layers/router.hpp"
+#include "tinymoe/layers/router_options.hpp"
+#include "tinymoe/layers/settings.hpp"
 #include "tinymoe/layers/transformer.hpp"
 
 namespace tinymoe::inline v0_1 {

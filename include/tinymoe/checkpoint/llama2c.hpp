@@ -20,15 +20,23 @@
 #include <span>
 #include <sstream>
 #include <string>
-#include <string_view>
-#include <utility>
+#include <tuple>
+#include <type_traits>
 #include <vector>
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/checkpoint.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/options.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/files/stored_type.hpp"
+#include "tinymoe/layers/activation_functions.hpp"
+#include "tinymoe/layers/attention.hpp"
+#include "tinymoe/layers/expert.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/norm.hpp"
+#include "tinymoe/layers/position.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -196,8 +204,8 @@ inline Llama2cHeader llama2c_header(const std::filesystem::path& model_bin) {
 /// Replaces a dense model's weights by those of llama2.c's model.bin, and its norms' epsilon and rotary θ by
 /// llama2.c's. Throws FileError for a file that is missing, cut, corrupt or not finite, MismatchError that names each
 /// field of the header that differs, and the type that would fit; the model is unchanged then.
-template <class Arch, Backend B>
-void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B>& model) {
+template <class Arch, Backend B, class W>
+void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B, W>& model) {
   using M = typename B::Master;
   constexpr Llama2cHeader expected = llama2c_header_of<Arch>();
   const MappedFile file(model_bin);
@@ -223,7 +231,7 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B>& model)
   std::vector<float> read;
   std::vector<M> values;
   const auto each = [&](auto&& f) {
-    for (const auto& tensor : detail::disk_tensors<typename Model<Arch, B>::Weights>()) {
+    for (const auto& tensor : detail::disk_tensors<typename Model<Arch, B, W>::Weights>()) {
       const auto place = places.find(tensor.name);
       if (place == places.end() || place->second.rows * place->second.cols != tensor.size) {
         fail<MismatchError>("llama2.c's format has no tensor ", tensor.name, " of ", tensor.size, " numbers");
@@ -240,24 +248,25 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B>& model)
                       ", expected a finite weight");
     }
   });
-  each([&](const detail::DiskTensor& tensor, const detail::Llama2cPlace& place) {
-    values.resize(read.size());
-    for (Index row = 0; row < place.rows; ++row) {
-      Index from = row;
-      if (const Index d = place.interleaved; d > 0) {
-        const Index i = row % d;
-        from = row - i + (i < d / 2 ? 2 * i : 2 * (i - d / 2) + 1);
+  model.replace([&](View<M> masters) {
+    each([&](const detail::DiskTensor& tensor, const detail::Llama2cPlace& place) {
+      values.resize(read.size());
+      for (Index row = 0; row < place.rows; ++row) {
+        Index from = row;
+        if (const Index d = place.interleaved; d > 0) {
+          const Index i = row % d;
+          from = row - i + (i < d / 2 ? 2 * i : 2 * (i - d / 2) + 1);
+        }
+        for (Index col = 0; col < place.cols; ++col) {
+          values[static_cast<std::size_t>(row * place.cols + col)] =
+              static_cast<M>(read[static_cast<std::size_t>(from * place.cols + col)]);
+        }
       }
-      for (Index col = 0; col < place.cols; ++col) {
-        values[static_cast<std::size_t>(row * place.cols + col)] =
-            static_cast<M>(read[static_cast<std::size_t>(from * place.cols + col)]);
-      }
-    }
-    model.backend().copy_to_device(model.masters().data + tensor.offset, values.data(), values.size() * sizeof(M));
+      model.backend().copy_to_device(masters.data + tensor.offset, values.data(), values.size() * sizeof(M));
+    });
   });
   model.settings().set(setting::norm_epsilon = 1e-5);
   model.settings().set(setting::rope_theta = 10000);
-  model.refresh();
 }
 
 }  // namespace tinymoe::inline v0_1

@@ -4,18 +4,24 @@
 /// own files. They are all that a run needs to go on to the bit.
 
 #include <filesystem>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/checkpoint.hpp"
+#include "tinymoe/checkpoint/config.hpp"
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/checkpoint/training_state_json.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
+#include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/settings.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -40,8 +46,8 @@ inline std::vector<std::string> moment_names(Index moments) {
 
 /// Writes a full checkpoint: model, tokenizer, buffers and state. The old folder stays until the new one is whole.
 /// model.safetensors has the weights as they are trained. Throws FileError.
-template <class Arch, Backend B>
-void save_training(const std::filesystem::path& path, const Model<Arch, B>& model, const Tokenizer& tokenizer,
+template <class Arch, Backend B, class W>
+void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer,
                    const TrainingState& state, const TrainingBuffers<typename B::Master>& buffers) {
   using Masters = typename Arch::template Parameters<typename B::Master>;
   AtomicFolder folder(path);
@@ -79,7 +85,10 @@ class TrainingCheckpoint {
   const TrainingState& state() const { return state_; }
 
   /// Replaces the model's weights and settings. Throws as load_model; nothing is changed then.
-  void load(Model<Arch, B>& model) const { load_model(folder_, model); }
+  template <class W>
+  void load(Model<Arch, B, W>& model) const {
+    load_model(folder_, model);
+  }
   /// Fills the buffers; `average` is read where the checkpoint has one.
   void load(B& backend, const TrainingBuffers<Master>& buffers) const {
     detail::read_tensors<Masters>(backend, moments_, detail::moment_names(std::ssize(buffers.moments)),
@@ -104,14 +113,15 @@ class TrainingCheckpoint {
 
 /// Replaces a model's weights by the average in a full checkpoint, and its settings. Throws as `load_model`, and
 /// FileError for a checkpoint without an average.
-template <class Arch, Backend B>
-void load_average(const std::filesystem::path& path, Model<Arch, B>& model) {
+template <class Arch, Backend B, class W>
+void load_average(const std::filesystem::path& path, Model<Arch, B, W>& model) {
   const auto folder = resolve_folder(path);
   const Settings settings = read_config<Arch>(folder / "config.json");
   const Safetensors file(folder / "average.safetensors");
-  detail::read_tensors<typename Model<Arch, B>::Weights>(model.backend(), file, {""}, {model.masters()});
+  model.replace([&](View<typename B::Master> masters) {
+    detail::read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), file, {""}, {masters});
+  });
   model.settings() = settings;
-  model.refresh();
 }
 
 }  // namespace tinymoe::inline v0_1

@@ -9,8 +9,13 @@
 
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/loss_scale.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_value.hpp"
+#include "tinymoe/text/batching.hpp"
+#include "tinymoe/text/data_order.hpp"
 
 namespace tinymoe::inline v0_1 {
 

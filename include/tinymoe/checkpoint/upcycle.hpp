@@ -9,13 +9,22 @@
 /// tokens. A task gives the routers no gradient until they have: swapping equal experts changes no loss.
 
 #include <cmath>
+#include <complex>
+#include <cstddef>
+#include <cstdint>
 #include <tuple>
 #include <type_traits>
 #include <vector>
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/weights.hpp"
+#include "tinymoe/layers/contracts.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -217,8 +226,11 @@ class TensorCopy {
 ///
 /// The architectures must agree in all but experts, routers and, without learned positions, Context; the models may be
 /// on different backends. Throws OptionError.
-template <class DenseArch, Backend B, class MixtureArch, Backend C>
-void upcycle(const Model<DenseArch, B>& dense, Model<MixtureArch, C>& mixture, const UpcycleOptions& options = {}) {
+template <class DenseArch, Backend B, class V, class MixtureArch, Backend C, class W>
+void upcycle(const Model<DenseArch, B, V>& dense, Model<MixtureArch, C, W>& mixture,
+             const UpcycleOptions& options = {}) {
+  static_assert(Model<DenseArch, B, V>::has_masters && Model<MixtureArch, C, W>::has_masters,
+                "tinymoe::upcycle: both models must have masters, which a weight format that is not plain has not");
   detail::check_models<DenseArch, MixtureArch>();
   options.check();
   const auto from = detail::bound_masters(dense);

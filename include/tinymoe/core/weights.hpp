@@ -97,11 +97,4 @@ struct NoTensor {
   }
 };
 
-/// Whether a backend has products for weights of type W, beside activations of its Scalar.
-template <class B, class W>
-concept MultipliesBy = requires(B& backend, View<const typename B::Scalar> x, View<typename B::Scalar> y,
-                                typename WeightFormat<W>::ConstView weights) {
-  backend.matmul(x, weights, x, y);
-};
-
 }  // namespace tinymoe::inline v0_1

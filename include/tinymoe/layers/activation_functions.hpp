@@ -3,11 +3,9 @@
 /// The activations of experts, each with its derivative, and the kernels that apply them to rows. An ungated one has
 /// value(x) and slope(x), a gated one value(gate, up) and slopes(gate, up, dgate, dup).
 
-#include <type_traits>
-
 #include "tinymoe/backend/dropout.hpp"
+#include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/math.hpp"
-#include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/options.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"

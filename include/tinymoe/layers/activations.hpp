@@ -2,6 +2,8 @@
 /// @file
 /// The activations of a model's passes: what `Saved` plans, in one block of a backend's memory.
 
+#include <cstddef>
+
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/layers/pass.hpp"

@@ -7,13 +7,26 @@
 ///
 /// x, y (N, D); q, o (N, H·d); k, v (N, G·d); the keys of head h are those of g = h·G/H.
 
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <type_traits>
+
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/options.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/cached_attention.hpp"
 #include "tinymoe/layers/norm.hpp"
 #include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/position.hpp"
 #include "tinymoe/layers/qk_norm.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 

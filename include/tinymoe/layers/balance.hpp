@@ -17,9 +17,15 @@
 /// step so far (Qiu et al. 2025), and importance and load add them up; the earlier ones have no gradient. The slope of
 /// CV² falls as its sums grow: over n micro-batches CvBalance pulls about (1 + 1/2 + … + 1/n) / n times as hard.
 
-#include "tinymoe/backend/rows.hpp"
+#include <cstdint>
+
+#include "tinymoe/backend/math.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/router_options.hpp"
 #include "tinymoe/layers/routing.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 

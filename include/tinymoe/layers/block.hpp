@@ -5,11 +5,23 @@
 /// Dropout acts in training, where `setting::dropout` is above 0. The network is a mixture of experts (MoEBlock) or
 /// one feed-forward layer (DenseBlock). x, h, y (N, D)
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dropout.hpp"
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/options.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/attention.hpp"
+#include "tinymoe/layers/cached_attention.hpp"
 #include "tinymoe/layers/contracts.hpp"
+#include "tinymoe/layers/dense.hpp"
 #include "tinymoe/layers/moe.hpp"
 #include "tinymoe/layers/norm.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -7,8 +7,18 @@
 /// q, o (N, H·d); k, v (N, G·d). Position s of a sequence lies in row s mod C of its part of the cache. Few queries, as
 /// decoding, are a kernel row for each head; many queries of one sequence, as in prefill, are products.
 
+#include <algorithm>
+#include <cassert>
+#include <cstdint>
+#include <type_traits>
+
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/capabilities.hpp"
-#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/backend/math.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/pass.hpp"
 #include "tinymoe/layers/position.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -26,10 +26,12 @@
 #include <type_traits>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/cached_attention.hpp"
-#include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 #include "tinymoe/layers/routing.hpp"
 

@@ -3,6 +3,10 @@
 /// One network for all tokens: y = expert(x), x and y (N, D). It is a bank of one expert, to which all rows belong.
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/contracts.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"

@@ -6,9 +6,20 @@
 /// Backward: dW[token[n]] += dx[n], dP[position of n] += dx[n], in the order of n. Rows are sorted by token first, as
 /// pairs are by expert, so that each row of a table is one kernel row's.
 
+#include <cassert>
+#include <cstdint>
+#include <type_traits>
+
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
 #include "tinymoe/layers/position.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -8,17 +8,29 @@
 /// x, y (S, D), S = N·K pairs; W₁, W₃ (F, D); W₂ (D, F); hidden h (S, 2F) or (S, F), activated a (S, F).
 /// A dense feed-forward layer is a bank of one expert, whose rows are all the tokens.
 
+#include <algorithm>
+#include <array>
 #include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/dropout.hpp"
 #include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/options.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/activation_functions.hpp"
 #include "tinymoe/layers/few_experts.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 

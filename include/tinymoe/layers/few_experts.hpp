@@ -4,7 +4,11 @@
 /// kernels, for a backend on which a launch costs more than few rows do (FewTokenBackend). Nothing is kept for
 /// backward.
 
-#include "tinymoe/backend/backend.hpp"
+#include <cstdint>
+
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -8,10 +8,17 @@
 /// is not scored: no loss, no gradient.
 
 #include <algorithm>
+#include <cassert>
+#include <cmath>
+#include <cstddef>
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/capabilities.hpp"
+#include "tinymoe/backend/math.hpp"
 #include "tinymoe/backend/rows.hpp"
-#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/pass.hpp"
 
 namespace tinymoe::inline v0_1 {

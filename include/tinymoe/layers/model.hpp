@@ -8,9 +8,15 @@
 #include <type_traits>
 #include <vector>
 
-#include "tinymoe/core/error.hpp"
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/buffer_kernels.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/settings.hpp"
 #include "tinymoe/layers/transformer.hpp"
 
 namespace tinymoe::inline v0_1 {

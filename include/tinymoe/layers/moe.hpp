@@ -8,14 +8,24 @@
 /// Backward: dỹ[slot] = g · dy[n];   dg[n, k] = dy[n] · ỹ[slot];   dx[n] = router's dx[n] + Σ_k dx̃[slot of (n, k)] +
 /// shared's dx[n]. A choice that is not taken has slot −1, adds nothing and has dg = 0.
 
+#include <cstdint>
+
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/contracts.hpp"
 #include "tinymoe/layers/dense.hpp"
 #include "tinymoe/layers/expert.hpp"
 #include "tinymoe/layers/moe_kernels.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
 #include "tinymoe/layers/router.hpp"
+#include "tinymoe/layers/routing.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -2,7 +2,13 @@
 /// @file
 /// The kernels that take tokens to their experts and back; moe.hpp has the equations.
 
+#include <cstdint>
+
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/backend/math.hpp"
 #include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {
 

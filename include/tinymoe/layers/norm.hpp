@@ -8,10 +8,19 @@
 /// x, y (N, D); g, b (D); r, μ (N)
 
 #include <array>
+#include <cmath>
+#include <type_traits>
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 

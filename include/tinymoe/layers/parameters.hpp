@@ -11,9 +11,12 @@
 /// layout, AdamW's decay, checkpoints and gradient tests all go through it; there is no second list.
 
 #include <array>
+#include <cassert>
+#include <cstddef>
 #include <string>
 #include <string_view>
 
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/weights.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "tinymoe/backend/dropout.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/settings.hpp"

@@ -8,9 +8,15 @@
 ///
 /// Learned positions are rows of a table that the embedding adds (embedding.hpp).
 
-#include "tinymoe/backend/rows.hpp"
+#include <cmath>
+#include <cstdint>
+
+#include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/options.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 

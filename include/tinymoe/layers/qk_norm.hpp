@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"

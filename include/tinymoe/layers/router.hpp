@@ -19,12 +19,27 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
+#include <cstdint>
+#include <string_view>
+#include <type_traits>
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/options.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
+#include "tinymoe/layers/balance.hpp"
 #include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
 #include "tinymoe/layers/router_kernels.hpp"
+#include "tinymoe/layers/router_options.hpp"
+#include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {
 

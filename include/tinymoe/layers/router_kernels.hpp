@@ -5,8 +5,16 @@
 /// Over 300 lines: what forward and backward of a token share stands above both.
 
 #include <bit>
+#include <cmath>
+#include <cstdint>
+#include <type_traits>
 
+#include "tinymoe/backend/math.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/balance.hpp"
+#include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {
 

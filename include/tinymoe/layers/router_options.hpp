@@ -2,7 +2,6 @@
 /// @file
 /// The options of `Router<E, K, …>`.
 
-#include "tinymoe/core/options.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/layers/settings.hpp"
 

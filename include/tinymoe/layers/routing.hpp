@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/pass.hpp"
 

@@ -8,14 +8,27 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dropout.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/options.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/block.hpp"
+#include "tinymoe/layers/contracts.hpp"
 #include "tinymoe/layers/embedding.hpp"
 #include "tinymoe/layers/loss.hpp"
+#include "tinymoe/layers/norm.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
 
