@@ -2,21 +2,21 @@
 /// @file
 /// The door to tinymoe: a whole Mixture-of-Experts language model as a type, trained and sampled.
 ///
-/// The house, in the order in which data flows; each room uses only those above it.
+/// The rooms, in the order in which data flows; each uses only those above it.
 ///
-/// | room       | what is in it                                                                          |
-/// |------------|----------------------------------------------------------------------------------------|
-/// | core/      | errors, options, bfloat16, tensor views, planned memory, counter-based random numbers  |
-/// | files/     | mapped files, crash-safe writing, JSON, safetensors, .npy                               |
-/// | text/      | byte-level BPE tokenizer, story corpus, token data, batches                            |
-/// | backend/   | concept Backend, group kernels, Reference<T> (the oracle), Cpu (Eigen)                 |
-/// | layers/    | embedding, norm, attention, router, expert, mixture, block, transformer, loss, Model   |
-/// | checkpoint/| config.json, weights and training state on disk, models of llama2.c, upcycling           |
-/// | train/     | optimizers, schedules, Trainer, the feed of batches, observers, metrics                |
-/// | sample/    | key-value cache, sampler, generate                                                     |
-/// | analysis/  | counts at compile time, tables                                                         |
+/// | room        | what is in it                                                                         |
+/// |-------------|---------------------------------------------------------------------------------------|
+/// | core/       | errors, options, bfloat16, tensor views, planned memory, counter-based random numbers |
+/// | files/      | mapped files, crash-safe writing, JSON, safetensors, .npy                             |
+/// | text/       | byte-level BPE tokenizer, story corpus, token data, batches                           |
+/// | backend/    | concept Backend, row kernels, Reference<T> (the oracle), Cpu (Eigen, OpenMP)          |
+/// | layers/     | embedding, norm, attention, router, expert, mixture, block, transformer, loss, Model  |
+/// | checkpoint/ | config.json, weights and training state on disk, models of llama2.c, upcycling        |
+/// | train/      | optimizers, schedules, Trainer, the feed of batches, observers, metrics               |
+/// | sample/     | KV cache, sampler, generate                                                           |
+/// | analysis/   | counts at compile time, tables                                                        |
 ///
-/// Includes of their own, since not every program wants to compile them:
+/// Includes of their own, since not every program needs to compile them:
 ///
 /// | include                        | what it brings                                                     |
 /// |--------------------------------|--------------------------------------------------------------------|

@@ -2,19 +2,19 @@
 /// @file
 /// Architectures with a name: our own, and five published projects, each in the words of this library.
 ///
-/// An include of its own, beside <tinymoe/model.hpp>. The published counts are checked by a test. `presets::X` has the published sizes; `presets::pocket::X`
-/// has the same kinds of layers and options in two to seven million parameters, and learns to tell stories in five
-/// minutes on two cores.
+/// It is an include of its own, beside <tinymoe/model.hpp>. `presets::X` has the published sizes; a test checks the
+/// published counts. `presets::pocket::X` has the same kinds of layers and options in two to seven million parameters,
+/// and learns to tell stories in five minutes on two cores.
 ///
-/// | header                    | architectures                                          | what is special in them        |
-/// |---------------------------|--------------------------------------------------------|--------------------------------|
-/// | presets/story.hpp         | Story, StoryDense, Pocket, Yardstick                   | ours: the demo, tests, speed   |
-/// | presets/minimixtral.hpp   | MiniMixtral, MiniMixtralReadme, MiniMixtralTrue        | sliding window, GQA, biases    |
-/// | presets/nanogpt.hpp       | NanoGpt, NanoGptMoE, NanoGptMoEReleased                | dense beside noisy top-k       |
-/// | presets/mymoe.hpp         | MyMoE<F, Head>                                         | top-1, capacity, jitter        |
-/// | presets/sparse_moe.hpp    | SparseMoE                                              | sixteen experts, LayerNorm     |
-/// | presets/deepseek_mini.hpp | DeepSeekMini                                           | shared and fine-grained experts|
-/// | presets/llama2c.hpp       | Llama2c<…>::Dense, Mixture<E, K>; Characters           | for upcycling                  |
+/// | header                    | architectures                                    | what is special in them         |
+/// |---------------------------|--------------------------------------------------|---------------------------------|
+/// | presets/story.hpp         | Story, StoryDense, Pocket, Yardstick             | ours: the demo, tests, speed    |
+/// | presets/minimixtral.hpp   | MiniMixtral, MiniMixtralReadme, MiniMixtralTrue  | sliding window, GQA, biases     |
+/// | presets/nanogpt.hpp       | NanoGpt, NanoGptMoE, NanoGptMoEReleased          | dense beside noisy top-k        |
+/// | presets/mymoe.hpp         | MyMoE<F, Head>                                   | top-1, capacity, jitter         |
+/// | presets/sparse_moe.hpp    | SparseMoE                                        | sixteen experts, LayerNorm      |
+/// | presets/deepseek_mini.hpp | DeepSeekMini                                     | shared and fine-grained experts |
+/// | presets/llama2c.hpp       | Llama2c<…>::Dense, Mixture<E, K>; Characters     | for upcycling                   |
 
 #include "tinymoe/presets/deepseek_mini.hpp"
 #include "tinymoe/presets/llama2c.hpp"

@@ -1,4 +1,4 @@
-// expected sentence: tinymoe::Attention: Width must be a multiple of Heads, or HeadDim be given
+// expected sentence: tinymoe::Attention: Width must be a multiple of Heads, unless HeadDim is given
 #include "small.hpp"
 
 #ifdef FIXED

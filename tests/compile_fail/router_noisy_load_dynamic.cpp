@@ -1,4 +1,4 @@
-// expected sentence: tinymoe::Router: with NoisyTopK, CvBalance asks which logits another draw must beat to be among the K greatest; leave out DynamicTopK and BalanceBias, or take another balance loss
+// expected sentence: tinymoe::Router: with NoisyTopK, CvBalance asks which logits another draw must beat to be among the top K; leave out DynamicTopK and BalanceBias, or take another balance loss
 #include "small.hpp"
 
 #ifdef FIXED

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What a model costs, at compile time: parameters, floating-point operations per token, bytes. What its activations
-/// take follows from a shape and a backend, at run time.
+/// What a model costs, at compile time: parameters, floating-point operations per token, bytes. The bytes of its
+/// activations depend on a shape and a backend, so they are known at run time.
 
 #include <array>
 #include <cstddef>
@@ -19,11 +19,11 @@ namespace tinymoe::inline v0_1 {
 ///
 /// A token meets K of E experts, a shared one, and all else. With DynamicTopK it may meet fewer than K, with
 /// ExpertChoice more or fewer, K on average. A multiply and an add are two operations; norms, softmax and activations
-/// are not counted. The noise of NoisyTopK is drawn in training alone: its matrix is a parameter and active, but no
-/// operation of `flops_forward`.
+/// are not counted. The noise of NoisyTopK is drawn in training alone: its matrix is counted in `active`, but not in
+/// `flops_forward`.
 struct Count {
   Index total = 0;                  // parameters
-  Index trained = 0;                // those that the optimizer changes: all but what a router moves itself
+  Index trained = 0;                // parameters that the optimizer changes: all but what a router moves itself
   Index active = 0;                 // parameters that a token meets, both vocabulary matrices among them
   std::array<Index, 8> parts = {};  // parameters by Part
   std::array<Index, 8> active_parts = {};
@@ -33,9 +33,9 @@ struct Count {
   Index training_bytes = 0;  // weights, gradients and AdamW's two moments, float32; activations not counted
   Index kv_cache_bytes = 0;  // of one sequence that fills the context, float32
 
-  /// Bytes of what training keeps of every parameter where layers read `Scalar` and `Master` is trained: the masters,
-  /// their gradients and the optimizer's moments (AdamW 2, Lion 1), and a copy for the layers where the two types
-  /// differ. For bfloat16 that is 4 + 4 + 8 + 2 bytes a parameter. Activations are not counted: `activation_bytes`.
+  /// Bytes that training keeps for all parameters: the masters, their gradients and the optimizer's moments (AdamW 2,
+  /// Lion 1) in `Master`, and a copy in `Scalar` for the layers where that is another type. For bfloat16 that is
+  /// 4 + 4 + 8 + 2 bytes a parameter. Activations are not counted; see `activation_bytes`.
   template <class Scalar, class Master = float>
   constexpr Index state_bytes(Index moments = 2) const {
     const Index copy = std::is_same_v<Scalar, Master> ? 0 : Index{sizeof(Scalar)};

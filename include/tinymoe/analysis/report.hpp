@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Counts as a table for people.
+/// Counts as a printed table.
 
 #include <cstddef>
 #include <iomanip>

@@ -32,7 +32,7 @@ namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
-/// A tensor as it is on disk: some rows of a tensor of the model.
+/// A tensor on disk: some rows of one of the model's tensors.
 struct DiskTensor {
   std::string name;
   std::vector<Index> shape;
@@ -52,7 +52,7 @@ std::vector<DiskTensor> disk_tensors() {
   return tensors;
 }
 
-/// Elements that travel between the host and a backend at once.
+/// Elements that are copied between host and backend at a time.
 inline constexpr Index transfer_block = Index{1} << 18;
 
 /// Writes buffers that all have the layout of `Parameters`; `prefixes` tells their tensors apart.
@@ -89,7 +89,7 @@ void check_tensors(const Safetensors& file, const std::vector<std::string>& pref
     for (const auto& tensor : tensors) known.push_back(prefix + tensor.name);
   }
   for (const auto& name : file.names()) {
-    if (file.names().size() == known.size()) break;  // then a wrong one is known by a missing one
+    if (file.names().size() == known.size()) break;  // as many as expected: a wrong one shows below as a missing one
     if (std::find(known.begin(), known.end(), name) == known.end()) {
       fail<MismatchError>(file.path().string(), ": tensor ", name, " does not belong to this model");
     }

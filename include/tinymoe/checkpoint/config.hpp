@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// config.json: what an architecture is, in the words of the hub where it is a Mixtral, and in full in any case.
+/// config.json: an architecture and its settings. The field "tinymoe" describes the architecture in full. The other
+/// fields are the hub's: all of a Mixtral's where the architecture is one.
 
 #include <cstddef>
 #include <filesystem>
@@ -36,7 +37,7 @@ namespace detail {
 template <class K>
 std::string part_name() {
   static_assert(
-      NamedPart<K> || !requires { K::name; }, "tinymoe: a part's `name` must be a text");
+      NamedPart<K> || !requires { K::name; }, "tinymoe: a part's `name` must be a string");
   if constexpr (NamedPart<K>) {
     return std::string(K::name);
   } else {
@@ -141,8 +142,8 @@ consteval bool is_mixtral_block() {
   }
 }
 
-/// The settings that config.json keeps: the architecture's, and those of the library's parts that it does without,
-/// whose keys files have always had.
+/// The settings that config.json keeps: the architecture's, and those of library parts that it does not use, whose keys
+/// the file has always had.
 template <class Arch>
 constexpr SettingList stored_settings() {
   SettingList list = settings_of<Arch>();
@@ -220,7 +221,7 @@ Json config_json(const Settings& settings, Token end_of_story) {
 
 namespace detail {
 
-/// The settings in a config.json; what it does not say has its default.
+/// The settings in a config.json; one that it does not have is the default.
 inline Settings read_settings(const Json& file, const std::string& name, const SettingList& known) {
   Settings settings;
   const auto read = [&](const Json& from, const Setting& setting, std::string_view key) {
@@ -246,7 +247,7 @@ inline Settings read_settings(const Json& file, const std::string& name, const S
   return settings;
 }
 
-/// Throws MismatchError for what a file from the hub may ask for and tinymoe does not compute.
+/// Throws MismatchError if a file from the hub asks for something that tinymoe does not compute.
 inline void check_foreign(const Json& file, const std::string& name) {
   const auto refuse = [&](const Json& found, const char* key, const char* known) {
     fail<MismatchError>(name, ": ", key, " is ", found.dump(), "; tinymoe knows ", known);

@@ -4,10 +4,10 @@
 ///
 ///     seven i32: width, hidden, layers, heads, key-value heads, vocabulary (negative: the head is not tied), context
 ///     f32: embeddings | of all layers: attention norms, q, k, v, o, network norms, w1, w2, w3 | last norm |
-///          two tables of rotations, which are not read (context, d/2) | the head, if it is not tied
+///          two RoPE tables (context, d/2), which are not read | the head, if it is not tied
 ///
-/// Matrices are [out, in]. Rotary positions turn the pairs (x_2i, x_2i+1) there, so the rows of q and k are put in the
-/// order of rotate-half: row i of a head's first half is row 2i, of its second half row 2i + 1.
+/// Matrices are [out, in]. llama2.c rotates the pairs (x_2i, x_2i+1), so the rows of q and k are put in the order of
+/// rotate-half: row i of a head's first half is row 2i, of its second half row 2i + 1.
 
 #include <array>
 #include <cstddef>
@@ -47,7 +47,7 @@ struct Llama2cHeader {
 
   friend bool operator==(const Llama2cHeader&, const Llama2cHeader&) = default;
 
-  /// The architecture to load the file with, as one writes it.
+  /// The type of an architecture that can load the file, as source text.
   std::string type() const {
     std::ostringstream text;
     text << "Transformer<Vocab<" << vocab << ">, Context<" << context << ">, Width<" << width << ">, "
@@ -111,7 +111,7 @@ struct Llama2cPlace {
   Index interleaved = 0;  // rows of a head whose order changes; 0 if none does
 };
 
-/// The numbers in a file of this header, or the greatest number there is if they are more.
+/// How many numbers a file with this header has; the maximum of the type if they are more.
 inline std::uint64_t llama2c_numbers(const Llama2cHeader& h) {
   std::uint64_t total = 0;
   const auto add = [&](std::initializer_list<Index> extents) {
@@ -160,7 +160,7 @@ inline std::map<std::string, Llama2cPlace> llama2c_places(const Llama2cHeader& h
   return of_names;
 }
 
-/// The header of a mapped model.bin. Throws FileError unless it makes sense and the file has just its size.
+/// The header of a mapped model.bin. Throws FileError unless it makes sense and the file has exactly its size.
 inline Llama2cHeader read_llama2c_header(const MappedFile& file) {
   const std::string name = file.path().string();
   std::array<std::int32_t, 7> words{};
@@ -182,8 +182,8 @@ inline Llama2cHeader read_llama2c_header(const MappedFile& file) {
   const Llama2cHeader header = {words[0], words[1],           words[2], words[3],
                                 words[4], std::abs(words[5]), words[6], words[5] > 0};
   if (header.width % header.heads != 0 || header.width / header.heads % 2 != 0 || header.heads % header.kv_heads != 0) {
-    fail<FileError>(name, ": ", header.heads, " heads of which ", header.kv_heads, " have keys do not cut a width of ",
-                    header.width, " into even parts");
+    fail<FileError>(name, ": ", header.heads, " heads and ", header.kv_heads, " key-value heads do not fit a width of ",
+                    header.width, ": a head's width must be even, and heads a multiple of key-value heads");
   }
   const std::uint64_t expected = llama2c_numbers(header), found = (file.size() - sizeof words) / sizeof(float);
   if (expected != found || file.size() % sizeof(float) != 0) {
@@ -195,8 +195,8 @@ inline Llama2cHeader read_llama2c_header(const MappedFile& file) {
 
 }  // namespace detail
 
-/// What a model.bin is. Throws FileError that names the file if it is missing, cut, longer than its header says, or no
-/// model of llama2.c.
+/// Reads the header of a model.bin. Throws FileError that names the file if it is missing, cut, longer than its header
+/// says, or no model of llama2.c.
 inline Llama2cHeader llama2c_header(const std::filesystem::path& model_bin) {
   return detail::read_llama2c_header(MappedFile(model_bin));
 }

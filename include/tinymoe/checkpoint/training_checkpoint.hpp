@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// Full checkpoints: optimizer.safetensors, trainer.json and, where there is one, average.safetensors beside a model's
-/// own files. They are all that a run needs to go on to the bit.
+/// own files. A run that is resumed from them ends in the same bits as one that was never interrupted.
 
 #include <filesystem>
 #include <iterator>
@@ -35,7 +35,7 @@ struct TrainingBuffers {
 
 namespace detail {
 
-/// The prefixes that tell the tensors of so many moments apart on disk.
+/// The prefixes of the moments' tensors on disk, one for each moment.
 inline std::vector<std::string> moment_names(Index moments) {
   std::vector<std::string> names;
   for (Index i = 1; i <= moments; ++i) names.push_back("moment" + std::to_string(i) + ".");
@@ -45,7 +45,7 @@ inline std::vector<std::string> moment_names(Index moments) {
 }  // namespace detail
 
 /// Writes a full checkpoint: model, tokenizer, buffers and state. The old folder stays until the new one is whole.
-/// model.safetensors has the weights as they are trained. Throws FileError.
+/// model.safetensors has the masters. Throws FileError.
 template <class Arch, Backend B, class W>
 void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer,
                    const TrainingState& state, const TrainingBuffers<typename B::Master>& buffers) {
@@ -65,15 +65,15 @@ void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& m
   folder.commit();
 }
 
-/// A full checkpoint that is open, the latest of a run or its best: all of it is checked before anything is changed.
+/// An open full checkpoint. All of it is checked before anything is changed.
 template <class Arch, Backend B>
 class TrainingCheckpoint {
  public:
   using Master = typename B::Master;
   using Masters = typename Arch::template Parameters<Master>;
 
-  /// Throws FileError for a folder that is no full checkpoint, and MismatchError unless it is of the optimizer of this
-  /// name with so many moments and its buffers fit the architecture.
+  /// Throws FileError for a folder that is no full checkpoint, and MismatchError if it is of another optimizer or
+  /// number of moments, or its buffers do not fit the architecture.
   TrainingCheckpoint(const std::filesystem::path& path, const std::string& optimizer, Index moments)
       : folder_(resolve_folder(path)), state_(detail::read_state(folder_)), moments_(moments_file(optimizer, moments)) {
     detail::check_tensors<Masters, Master>(moments_, detail::moment_names(moments));
@@ -111,8 +111,8 @@ class TrainingCheckpoint {
   std::optional<Safetensors> average_;
 };
 
-/// Replaces a model's weights by the average in a full checkpoint, and its settings. Throws as `load_model`, and
-/// FileError for a checkpoint without an average.
+/// Replaces a model's weights by the moving average in a full checkpoint, and its settings by the checkpoint's. Throws
+/// as `load_model`, and FileError for a checkpoint without an average.
 template <class Arch, Backend B, class W>
 void load_average(const std::filesystem::path& path, Model<Arch, B, W>& model) {
   const auto folder = resolve_folder(path);

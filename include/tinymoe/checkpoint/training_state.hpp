@@ -12,18 +12,18 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// How far a run is, and what it must go on with.
+/// How far a run has come, and what it needs to go on.
 struct TrainingState {
   std::string optimizer = {};  // its name
-  Index moments = 0;           // arrays that it keeps
+  Index moments = 0;           // arrays that the optimizer keeps
   Index step = 0, tokens = 0;  // done
   double seconds = 0;          // of training
   DataOrder data = {};
-  double average = 0;                                          // decay of the weights' average; 0: there is none
-  Index averages = 0;                                          // taken
-  LossScale loss_scale = {};                                   // float16; other types keep it as it is
+  double average = 0;                                          // decay of the weights' moving average; 0: there is none
+  Index averages = 0;                                          // steps that the average has taken
+  LossScale loss_scale = {};                                   // for float16; unchanged in other types
   double best_loss = std::numeric_limits<double>::infinity();  // of the validations so far
-  Index best_step = -1;                                        // when; -1: none yet
+  Index best_step = -1;                                        // of the best loss; -1: none yet
   Json recipe = nullptr;                                       // FitOptions::recipe
 };
 

@@ -46,7 +46,7 @@ inline Json to_json(const TrainingState& state) {
   return file;
 }
 
-/// The state in a checkpoint's folder. Throws FileError for a folder without one, and for one that cannot be.
+/// Reads the state in a checkpoint's folder. Throws FileError if it is missing or has impossible values.
 inline TrainingState read_state(const std::filesystem::path& folder) {
   const auto path = folder / "trainer.json";
   const std::string name = path.string();
@@ -72,7 +72,7 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
   state.data.fingerprint = json_field<std::uint64_t>(file, "data_fingerprint", name);
   state.average = json_field<double>(file, "average", name);
   state.averages = json_field<Index>(file, "averages", name);
-  if (file.contains("loss_scale")) {  // else it was written before there was float16
+  if (file.contains("loss_scale")) {  // files from before float16 lack it
     state.loss_scale.value = json_field<double>(file, "loss_scale", name);
     state.loss_scale.good_steps = json_field<Index>(file, "loss_scale_steps", name);
   }
@@ -100,8 +100,8 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
 
 }  // namespace detail
 
-/// What the program that trained a checkpoint wants to find again: its FitOptions::recipe, null if it gave none. Throws
-/// FileError, and MismatchError for another version's.
+/// The FitOptions::recipe of the program that trained a checkpoint; null if it gave none. Throws FileError, and
+/// MismatchError for a checkpoint of another version.
 inline Json training_recipe(const std::filesystem::path& checkpoint) {
   return detail::read_state(resolve_folder(checkpoint)).recipe;
 }

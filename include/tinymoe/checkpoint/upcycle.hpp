@@ -5,8 +5,9 @@
 ///     every expert = the dense network;   Σ_k g_k expert_k(x) = network(x), as the gates sum to one
 ///
 /// Embeddings, norms, attention and head are copied as they are, and routers start from the seed of their model. The
-/// first logits are then the dense model's, whatever the router chooses; experts part because they are sent different
-/// tokens. A task gives the routers no gradient until they have: swapping equal experts changes no loss.
+/// first logits are then the dense model's, whatever the router chooses. Experts become different because they get
+/// different tokens. Until then the cross-entropy gives the routers no gradient: swapping equal experts changes
+/// nothing.
 
 #include <cmath>
 #include <complex>
@@ -31,7 +32,8 @@ namespace tinymoe::inline v0_1 {
 /// How experts start.
 struct UpcycleOptions {
   /// Each weight of an expert's matrices gets a normal number of this deviation, in units of the matrix's root mean
-  /// square. 0: experts are exact copies; 0.01 parts them sooner, and moves the first logits a little.
+  /// square. 0: experts are exact copies; 0.01 makes them differ sooner and changes the first
+  /// logits a little.
   double noise = 0;
   Seed seed = {};
 
@@ -58,21 +60,23 @@ constexpr bool same_shapes() {
   }
 }
 
-/// What tinymoe's own attentions say of themselves; two of a user's own must be one type.
+/// An attention with the members of tinymoe's own, which are compared one by one. Of others, both models must have the
+/// same type.
 template <class A>
 concept DescribedAttention = requires {
   A::heads, A::kv_heads, A::window, A::qkv_bias, A::output_bias;
   typename A::Position;
 };
 
-/// What tinymoe's own experts say of themselves; two of a user's own must be one type.
+/// Experts with the members of tinymoe's own, which are compared one by one. Of others, both models must have the same
+/// type.
 template <class X>
 concept DescribedExpert = requires {
   X::hidden, X::has_bias;
   typename X::Activation;
 };
 
-/// Says what keeps a block of `Width` from starting as the dense block `From`.
+/// Compiles if block `To` can start as the dense block `From` in models of width D; otherwise the error says why not.
 template <class From, class To, Index D>
 consteval void check_blocks() {
   static_assert(!From::is_mixture, "tinymoe::upcycle: the model to start from must be of DenseBlocks");
@@ -120,7 +124,7 @@ consteval void check_blocks() {
   }
 }
 
-/// Says what keeps `To` from starting as the dense model `From`, layers apart.
+/// The same for the models themselves, without their layers.
 template <class From, class To>
 consteval void check_models() {
   static_assert(From::width == To::width, "tinymoe::upcycle: Width of both models must be equal");
@@ -151,7 +155,7 @@ void for_each_layer_pair(F&& f) {
   });
 }
 
-/// The trained weights of a model as the tensors they are.
+/// A model's masters as tensors.
 template <class ModelType>
 auto bound_masters(const ModelType& model) {
   typename ModelType::Architecture::template Parameters<typename ModelType::Master> masters;
@@ -175,7 +179,7 @@ class TensorCopy {
       copy(from, to, info.is_vector ? 0 : options_.noise);
     };
   }
-  /// Makes what a shared expert adds to the residual stream zero; its other tensors stay as they started, so that it
+  /// Zeroes the tensors of a shared expert that end in the residual stream. Its other tensors stay random, so that it
   /// learns from the first step on.
   auto silence() {
     return [this](const ParameterInfo& info, const auto& to) {
@@ -222,7 +226,7 @@ class TensorCopy {
 /// Makes `mixture` compute what `dense` does (Komatsuzaki et al. 2022): each expert of each MoEBlock is a copy of the
 /// dense block's network, shared experts add nothing at first, and everything else is copied, with the
 /// settings that change what a model computes: the norms' epsilon and the rotary θ. Routers keep their weights. Blocks
-/// that are dense in the mixture as well stay what they were.
+/// that are dense in both models are copied.
 ///
 /// The architectures must agree in all but experts, routers and, without learned positions, Context; the models may be
 /// on different backends. Throws OptionError.

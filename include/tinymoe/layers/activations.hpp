@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The activations of a model's passes: what `Saved` plans, in one block of a backend's memory.
+/// The activations that a model's passes keep: `Saved` plans them in one block of a backend's memory.
 
 #include <cstddef>
 
@@ -10,7 +10,7 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// The activations of passes of up to (batch, time), in one block planned at once.
+/// The activations of passes up to the size of `largest`, in one block that is planned and allocated at once.
 template <class Arch, Backend B>
 class Activations {
  public:

@@ -2,7 +2,7 @@
 /// @file
 /// Causal grouped-query attention (Ainslie et al. 2023), with an optional sliding window (Child et al. 2019).
 ///
-///     [q | k | v] = x Wᵀ_qkv + b_qkv;   q, k perhaps normalised, then turned by their positions;
+///     [q | k | v] = x Wᵀ_qkv + b_qkv;   q, k normalised with QkNorm, then rotated by their positions;
 ///     o_h = softmax(q_h k_gᵀ / sqrt(d)) v_g over the visible keys;   y = o Wᵀ_o + b_o
 ///
 /// x, y (N, D); q, o (N, H·d); k, v (N, G·d); the keys of head h are those of g = h·G/H.
@@ -33,7 +33,7 @@ namespace tinymoe::inline v0_1 {
 namespace setting {
 inline constexpr Setting attention_dropout{.name = "attention_dropout",
                                            .range = SettingRange::share,
-                                           .about = "share of zeros in the attention's probabilities",
+                                           .about = "dropout rate of the attention's probabilities",
                                            .hub = "attention_dropout",
                                            .draws = true};
 }  // namespace setting
@@ -51,7 +51,7 @@ struct KvHeads : NumberOption<place::KvHeads, N> {};
 /// Width of a head, d; D / H by default.
 template <Index N>
 struct HeadDim : NumberOption<place::HeadDim, N> {};
-/// Tokens that a query sees, itself included; all before it by default.
+/// Tokens that a query attends to, itself included; by default all up to itself.
 template <Index N>
 struct SlidingWindow : NumberOption<place::Window, N> {
   static_assert(N >= 1, "tinymoe::Attention: SlidingWindow must be 1 or more tokens");
@@ -67,8 +67,8 @@ struct OutputBias {
   static constexpr bool value = true;
 };
 
-/// Each head of q and k is divided by its root mean square and multiplied by a gain, before it is turned (Henry et al.
-/// 2020; the form of Qwen3).
+/// Each head of q and k is divided by its root mean square and multiplied by a gain, before it is rotated (Henry et
+/// al. 2020; the form of Qwen3).
 struct QkNorm {
   using Place = place::QkNorm;
   static constexpr bool value = true;
@@ -97,17 +97,17 @@ struct Attention {
   static constexpr bool output_bias = both_biases || option_t<place::OutputBias, detail::NotGiven, Options...>::value;
   static constexpr bool qk_norm = option_t<place::QkNorm, detail::NotGiven, Options...>::value;
   static constexpr bool learned_positions = Position::learned;
-  /// The epsilon is that of QkNorm.
+  /// QkNorm uses norm_epsilon.
   static constexpr std::array settings = {&setting::rope_theta, &setting::attention_dropout, &setting::norm_epsilon};
 
   template <Index D>
   struct Layer {
     static constexpr Index given_dim = option_t<place::HeadDim, HeadDim<0>, Options...>::value;
     static_assert(given_dim > 0 || heads <= 0 || D % (heads > 0 ? heads : 1) == 0,
-                  "tinymoe::Attention: Width must be a multiple of Heads, or HeadDim be given");
+                  "tinymoe::Attention: Width must be a multiple of Heads, unless HeadDim is given");
     static constexpr Index head_dim = given_dim > 0 ? given_dim : D / (heads > 0 ? heads : 1);
     static_assert(!Position::rotary || head_dim % 2 == 0,
-                  "tinymoe::Attention: Rope turns pairs, so HeadDim must be even");
+                  "tinymoe::Attention: Rope rotates pairs, so HeadDim must be even");
     static constexpr Index query_width = heads * head_dim, key_width = kv_heads * head_dim;
     static constexpr Index qkv_width = query_width + 2 * key_width;
     /// The columns of the widest sum over tokens in backward; 0: there is none.
@@ -163,11 +163,11 @@ struct Attention {
     template <class T, class M>
     struct Saved {
       View<const T> x;    // (N, D), the caller's
-      PerRow<T> qkv;      // (N, H·d + 2·G·d), q and k already turned
+      PerRow<T> qkv;      // (N, H·d + 2·G·d), q and k already rotated
       PerRow<T> out;      // (N, H·d)
       PerRow<M> log_sum;  // (N, H)
       PerRow<T> dqkv, dout;
-      View<T> scratch;    // of the backend's attention
+      View<T> scratch;    // for the backend's attention
       RopeTable<M> rope;  // (T, d)
       PerRow<T> raw;      // (N, H·d + G·d): q and k before their norm, only with QkNorm
       PerRow<M> inverse;  // (N, H + G)
@@ -229,15 +229,15 @@ struct Attention {
       backend.matmul_input(dqkv, p.qkv.weights(), dx, Write::overwrite);
     }
 
-    /// The cache's rows for a sequence: the whole context, or the window and the rest of a pass of up to `chunk`
-    /// tokens, which must not overwrite keys that its first token still sees. A sequence of windows may outgrow the
-    /// context.
+    /// Rows of the KV cache for one sequence: the whole context, or with a window W + chunk − 1, so that a pass of up
+    /// to `chunk` tokens overwrites no key that its first token still sees. With a window a sequence may be longer than
+    /// the context.
     static constexpr Index cache_rows(Index context, Index chunk) {
       return window > 0 && window <= context ? window + chunk - 1 : context;
     }
 
-    /// y = attention of new tokens to those in the cache and to each other; their keys join the cache.
-    /// `probability` is scratch: `cached_attention` says how much.
+    /// y = attention of new tokens to those in the cache and to each other; their keys and values are stored in it.
+    /// `probability` is scratch of `cached_attention_scratch` elements.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
@@ -266,12 +266,12 @@ struct Attention {
       return {qkv.middle_cols(0, query_width), qkv.middle_cols(query_width, key_width),
               qkv.middle_cols(query_width + key_width, key_width)};
     }
-    /// q and k, which turn.
+    /// q and k: the columns that are rotated.
     template <class T>
     static View<T> turning(View<T> qkv) {
       return qkv.middle_cols(0, query_width + key_width);
     }
-    /// A bias as the one row that products take.
+    /// A bias as products take it, (1, O).
     template <class T, class Stored>
     static View<const T> bias(const Stored& stored) {
       if constexpr (std::is_same_v<Stored, NoTensor>) {
@@ -285,7 +285,7 @@ struct Attention {
       return View(stored.data, 1, stored.size());
     }
 
-    /// q, k and v, perhaps normalised, not turned.
+    /// q, k and v: normalised with QkNorm, not yet rotated.
     template <Backend B, class W, class T, class M>
     static void project(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       saved.x = x;

@@ -10,12 +10,17 @@
 ///
 ///     z              mean_n (log Σ_e exp logit_ne)²                                (Zoph et al. 2022, eq. 5)
 ///
-/// The first two are 1 when even, the third 0.
-/// P_e = mean_n p_ne, for sigmoid scores of p_ne / Σ_j p_nj; importance_e = Σ_n g_ne; load_e = Σ_n of the probability
-/// that e is among the K for another draw of its noise, or the pairs it got where there is no noise. f and loads
-/// without noise are counts and have no gradient. With `setting::balance_over_step`, f counts all micro-batches of the
-/// step so far (Qiu et al. 2025), and importance and load add them up; the earlier ones have no gradient. The slope of
-/// CV² falls as its sums grow: over n micro-batches CvBalance pulls about (1 + 1/2 + … + 1/n) / n times as hard.
+/// Evenly used experts give 1 in the first two and 0 in the third.
+///
+/// - P_e = mean_n p_ne; sigmoid scores are normalised first, p_ne / Σ_j p_nj.
+/// - importance_e = Σ_n g_ne.
+/// - load_e is the number of pairs that e got. With noise it is Σ_n of the probability that another draw of e's noise
+///   puts e among the top K.
+/// - f, and load without noise, are counts and have no gradient.
+///
+/// With `setting::balance_over_step`, f counts all micro-batches of the step so far (Qiu et al. 2025), and importance
+/// and load are summed over them. The earlier micro-batches get no gradient. The slope of CV² falls as its sums grow:
+/// over n micro-batches CvBalance pulls about (1 + 1/2 + … + 1/n) / n times as hard.
 
 #include <cstdint>
 
@@ -33,12 +38,12 @@ namespace setting {
 inline constexpr Setting balance_weight{.name = "balance_weight",  // Fedus et al. 2021
                                         .initial = 0.01,
                                         .range = SettingRange::weight,
-                                        .about = "of the balance loss of each mixture",
+                                        .about = "weight of each mixture's balance loss",
                                         .hub = "router_aux_loss_coef"};
 inline constexpr Setting z_weight{.name = "z_weight",  // Zoph et al. 2022
                                   .initial = 0.001,
                                   .range = SettingRange::weight,
-                                  .about = "of the router's z-loss of each mixture",
+                                  .about = "weight of each router's z-loss",
                                   .hub = "router_z_loss_coef"};
 inline constexpr Setting balance_over_step{
     .name = "balance_over_step",
@@ -46,7 +51,7 @@ inline constexpr Setting balance_over_step{
     .about = "the balance loss counts the whole step, not each micro-batch alone"};
 }  // namespace setting
 
-/// What a balance loss is made of; its kernels are told at run time, so that they are compiled once for all routers.
+/// What a balance loss is computed from. Kernels get it at run time, so that they are compiled once for all routers.
 enum class BalanceKind { none, shares, first_choices, variation };
 
 /// The shares of all pairs times the mean scores; the default.
@@ -74,14 +79,14 @@ struct NoBalance {
   static constexpr BalanceKind kind = BalanceKind::none;
 };
 
-/// What the losses are computed from and leave for backward.
+/// What the losses are computed from, and what backward reads of them.
 template <class M>
 struct BalanceState {
-  View<M> counts;                 // (1, E): what f is made of; of CvBalance (2, E): importance and load so far
-  View<M> before;                 // (2, E): those of the step's earlier micro-batches
+  View<M> counts;                 // (1, E): what f counts; with CvBalance (2, E): importance and load so far
+  View<M> before;                 // (2, E): `counts` of the step's earlier micro-batches
   View<std::int32_t> step_loads;  // (1, E): pairs chosen in this step so far
   View<M> total;                  // (2, E): Σ_n of scores, or importance and load
-  View<M> slope;                  // (2, E): of the balance loss by each p̃_ne, or by each g_ne and each token's load
+  View<M> slope;                  // (2, E): derivatives of the balance loss by each p̃_ne, or by each g_ne and load
 
   void plan(Plan& plan, Index experts) {
     counts = plan.persist<M>(2, experts);
@@ -99,7 +104,7 @@ TINYMOE_EVERYWHERE constexpr bool looks_at_shares(BalanceKind kind) {
 
 namespace kernels {
 
-/// What one expert got: one kernel row for each.
+/// The sums of each expert: kernel row e is expert e.
 template <class M>
 struct BalanceTotals {
   static constexpr bool long_rows = true;

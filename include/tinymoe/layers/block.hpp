@@ -28,7 +28,7 @@ namespace tinymoe::inline v0_1 {
 namespace setting {
 inline constexpr Setting dropout{.name = "dropout",
                                  .range = SettingRange::share,
-                                 .about = "share of zeros in embeddings and in what a block adds",
+                                 .about = "dropout rate of embeddings and of what a block adds",
                                  .draws = true};
 }  // namespace setting
 
@@ -39,7 +39,7 @@ inline constexpr RandomSite network_dropout = RandomSite::in_layers(4);   // aft
 
 namespace detail {
 
-/// The block with attention `A` and network `Net`, either a Mixture or Dense; `network_name` is its name on disk.
+/// A block with attention `A` and network `Net`, which is a Mixture or Dense.
 template <NormKind N, AttentionKind A, class Net, bool mixture>
 struct Block {
   using Norm = N;
@@ -120,8 +120,8 @@ struct Block {
       });
     }
 
-    /// The same for new tokens of sequences whose past lies in `cache`; `probability` is scratch of as many elements as
-    /// cached_attention_scratch() says.
+    /// The same for new tokens of sequences whose earlier tokens are in `cache`. `probability` is scratch of
+    /// `cached_attention_scratch` elements.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
@@ -144,7 +144,7 @@ struct Block {
       norm_and_add(backend, pass, p.attention_norm, branch, dx, dx, saved.attention_norm, gradients.attention_norm);
     }
 
-    /// After an optimizer step: what the router moves by itself.
+    /// After an optimizer step: lets the router move what no gradient trains.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
                            Saved<T, M>& saved) {
@@ -158,7 +158,7 @@ struct Block {
     static Dropout network_dropout(const Pass& pass) {
       return pass.dropout(random_site::network_dropout, pass.settings[setting::dropout], pass.rows());
     }
-    /// The gradient of a branch whose result went through `dropout`.
+    /// dy behind the branch's dropout mask.
     template <Backend B, class T, class M>
     static Input<B> masked(B& backend, const Dropout& dropout, Input<B> dy, Saved<T, M>& saved) {
       if (!dropout.active()) return dy;
@@ -167,7 +167,8 @@ struct Block {
       return masked;
     }
 
-    /// dx = the gradient of what the norm took, from that of what it gave, + `beside`: at once where the norm can.
+    /// dx = the gradient through the norm + `beside`, in one pass over memory where the norm can. `branch` has the
+    /// gradient of the norm's result.
     template <Backend B, class Own, class OwnSaved, class OwnGradients>
     static void norm_and_add(B& backend, const Pass& pass, const Own& p, Output<B> branch, Input<B> beside,
                              Output<B> dx, OwnSaved& saved, OwnGradients& gradients) {
@@ -179,7 +180,7 @@ struct Block {
       }
     }
 
-    /// h = x + dropout(attention), norm₂(h): at once where the norm can.
+    /// h = x + dropout(attention(…)) and norm₂(h), in one pass over memory where the norm can.
     template <Backend B, class W, class T, class M>
     static void add_and_norm(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       const auto dropout = attention_dropout(pass);
@@ -215,8 +216,8 @@ struct Block {
 
 }  // namespace detail
 
-/// A block whose network is a mixture: `MoEBlock<RmsNorm, Attention<…>, Router<E, K>, Expert<…>>`, with an expert that
-/// every token passes where `Shared<Expert<…>>` follows.
+/// A block whose network is a mixture: `MoEBlock<RmsNorm, Attention<…>, Router<E, K>, Expert<…>>`. A
+/// `Shared<Expert<…>>` after it is an expert that every token passes.
 template <NormKind N, AttentionKind A, RouterKind R, ExpertKind X, class S = NoShared>
 struct MoEBlock : detail::Block<N, A, Mixture<R, X, S>, true> {
   static_assert(detail::InPlace<place::Shared, S>,

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Kernels over a model's buffer as a whole: how it starts, and its copy in another number type.
+/// Kernels over a model's whole buffer: initialisation, and the copy in another number type.
 
 #include <cmath>
 #include <cstdint>
@@ -71,7 +71,7 @@ struct Fill {
   }
 };
 
-/// The kernel rows that `n` elements are for a kernel that works on chunks.
+/// The chunks of `n` elements, each a kernel row.
 template <class Kernel>
 constexpr Index chunk_count(Index n) {
   return (n + Kernel::chunk - 1) / Kernel::chunk;

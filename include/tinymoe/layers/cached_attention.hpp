@@ -1,11 +1,13 @@
 #pragma once
 /// @file
-/// Attention in inference: the keys and values of past tokens lie in a cache, new tokens join them and look at all.
+/// Attention in inference: a KV cache holds the keys and values of past tokens; new tokens store theirs in it and
+/// attend to all.
 ///
 ///     o_h = softmax(q_h k_gᵀ / sqrt(d)) v_g over the visible keys of the cache
 ///
-/// q, o (N, H·d); k, v (N, G·d). Position s of a sequence lies in row s mod C of its part of the cache. Few queries, as
-/// decoding, are a kernel row for each head; many queries of one sequence, as in prefill, are products.
+/// q, o (N, H·d); k, v (N, G·d). Position s of a sequence lies in row s mod C of its part of the cache. In decoding,
+/// with few queries, each head of a query is a kernel row. In prefill, with many queries of one sequence, attention is
+/// matrix products.
 
 #include <algorithm>
 #include <cassert>
@@ -41,7 +43,7 @@ struct KvCache {
 
 namespace kernels {
 
-/// The keys that one query sees lie in the cache as one run of rows, or as two where the cache begins again.
+/// The keys that one query sees are one run of rows in the cache, or two where the rolling cache wraps around.
 struct CacheRuns {
   Index start, first, second;  // rows start … start + first − 1, then 0 … second − 1
 
@@ -68,7 +70,7 @@ struct CacheStore {
   }
 };
 
-/// CacheStore of rows whose heads of q and k are turned by their positions first (position.hpp), in place.
+/// Rotates the heads of q and k by their positions (position.hpp), in place, then does what CacheStore does.
 template <class T, class M>
 struct RotateIntoCache {
   View<T> turned;  // q and k: (N, (H + G)·d)
@@ -119,8 +121,8 @@ struct CachedAttention {
       const M dot = group.sum(d, [=](Index i) { return M(q[i]) * M(k[i]); });
       group.once([&] { p[s] = dot * M(shape.scale); });
     }
-    const M greatest = M(group.max(count, [=](Index s) { return p[s]; }));
-    const M total = group.sum(count, [=](Index s) { return p[s] = exponential(p[s] - greatest); });
+    const M max = M(group.max(count, [=](Index s) { return p[s]; }));
+    const M total = group.sum(count, [=](Index s) { return p[s] = exponential(p[s] - max); });
     group.each(d, [=](Index i) { sums[i] = M(0); });
     for (Index s = 0; s < count; ++s) {
       const T* v = values + row_of(s) * value_stride;
@@ -143,17 +145,17 @@ struct CachedSoftmax {
     M* p = logits.row(t);
     M* seen = p + runs.start;
     const M scale = M(shape.scale);
-    auto greatest = group.max(runs.first, [=](Index s) { return seen[s]; });
+    auto highest = group.max(runs.first, [=](Index s) { return seen[s]; });
     if (runs.second > 0) {
       const auto other = group.max(runs.second, [=](Index s) { return p[s]; });
-      greatest = greatest < other ? other : greatest;
+      highest = highest < other ? other : highest;
     }
-    const M most = M(greatest);
-    M total = group.sum(runs.first, [=](Index s) { return seen[s] = exponential((seen[s] - most) * scale); });
-    total += group.sum(runs.second, [=](Index s) { return p[s] = exponential((p[s] - most) * scale); });
+    const M max = M(highest);
+    M total = group.sum(runs.first, [=](Index s) { return seen[s] = exponential((seen[s] - max) * scale); });
+    total += group.sum(runs.second, [=](Index s) { return p[s] = exponential((p[s] - max) * scale); });
     group.each(runs.first, [=](Index s) { seen[s] = seen[s] / total; });
     group.each(runs.second, [=](Index s) { p[s] = p[s] / total; });
-    // What lies between the two runs, or before and after the one.
+    // The rows between the two runs, or before and after the only one.
     const Index end = runs.start + runs.first, low = runs.second;
     group.each(runs.start - low, [=](Index s) { p[low + s] = M(0); });
     group.each(logits.cols - end, [=](Index s) { p[end + s] = M(0); });
@@ -162,11 +164,11 @@ struct CachedSoftmax {
 
 }  // namespace kernels
 
-/// Queries of one sequence from which on products are faster than a kernel row for each.
+/// From so many queries of one sequence on, matrix products are faster than a kernel row for each query and head.
 inline constexpr Index many_queries = 8;
 
-/// Elements of M that `cached_attention` needs for passes of one sequence of up to `longest` tokens, and of one token
-/// of up to `widest` sequences, where activations are T.
+/// Elements of M that `cached_attention` needs as scratch where activations are T: for passes of one sequence of up to
+/// `longest` tokens, and of up to `widest` sequences of one token each.
 template <class T, class M>
 constexpr Index cached_attention_scratch(const AttentionShape& shape, Index longest, Index widest, Index capacity) {
   constexpr bool products = std::is_same_v<T, M>;  // otherwise each query has a kernel row for each head
@@ -176,16 +178,17 @@ constexpr Index cached_attention_scratch(const AttentionShape& shape, Index long
   return apart > together ? apart : together;
 }
 
-/// Writes o (N, H·d), the attention of q to the cache, which has the keys and values of the pass's own tokens already.
-/// `scratch` holds N·H·(C + d) elements; where T is M, for sequences of `many_queries` tokens or more that lie in order
-/// from one position, T·C.
+/// o (N, H·d) = attention of q to the cache, in which the pass's own keys and values are stored already. `scratch` has
+/// N·H·(C + d) elements. Where it is matrix products, (time, C) elements are enough: if activations are of type M and
+/// sequences of `many_queries` tokens or more start at one common position.
 template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
 void cached_attention(B& backend, const AttentionShape& shape, const Pass& pass, Input<B> q, const KvCache<T>& cache,
                       Output<B> out, MasterOutput<B> scratch) {
   const RowPositions positions(pass);
   if constexpr (std::is_same_v<T, M>) {  // products would round the logits to T
     if (pass.time >= many_queries && pass.positions.empty() && cache.places.empty()) {
-      // Rows that no token of this sequence was put into must not be read: they may hold anything, and 0 · NaN is NaN.
+      // Rows in which no token of this sequence was stored must not be read: they may hold anything, and 0 · NaN is
+      // NaN.
       const Index rows = std::min(cache.capacity, pass.first_position + pass.time), d = shape.head_dim;
       assert(scratch.size() >= pass.time * rows);
       const View<M> p(scratch.data, pass.time, rows);
@@ -210,8 +213,8 @@ void cached_attention(B& backend, const AttentionShape& shape, const Pass& pass,
   backend.launch(q.rows * shape.heads, kernels::CachedAttention<T, M>{shape, positions, q, cache, out, scratch});
 }
 
-/// The same once `rotate` has rotated q and the new keys and stored those: at once where there is one new token of each
-/// sequence and the backend can.
+/// Runs `rotate`, which rotates q and the new keys and stores keys and values, then attends as above. It is one launch
+/// where each sequence has one new token and the backend is a RotatingAttentionBackend.
 template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
 void rotate_and_attend(B& backend, const kernels::RotateIntoCache<T, M>& rotate, const AttentionShape& shape,
                        const Pass& pass, Input<B> q, const KvCache<T>& cache, Output<B> out, MasterOutput<B> scratch) {

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// What the parts of a model must have and may have: a norm, an attention, a router, experts, a block. Each is a type
-/// with a nested `Layer`, which has the functions over explicit data; it is looked at for float and a width of 8.
+/// with a nested `Layer`, which has the functions over explicit data. The concepts check it for float and a width of 8.
 ///
 /// | part | must have | may have |
 /// |---|---|---|
@@ -15,8 +15,8 @@
 /// backend/backend.hpp and capabilities.hpp, an optimizer's in train/optimizer_step.hpp, a schedule's in
 /// train/schedule.hpp, a weight format's in core/weights.hpp.
 ///
-/// An optional member with one of these names and another signature is a compile error. A misspelt one cannot be seen,
-/// so say below a part what it has: `static_assert(AddingNorm<MyNorm>)`.
+/// An optional member with the right name and a wrong signature is a compile error. A misspelt name goes unnoticed, so
+/// assert below a part what it has: `static_assert(AddingNorm<MyNorm>)`.
 ///
 /// Over 300 lines: all contracts stand where a reader looks first.
 
@@ -39,12 +39,12 @@ namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
-// Each concept of a layer L says what its functions are called with; p are its parameters, `saved` what it keeps for
-// backward, planned for the largest pass. x and y (N, D); activation gradients are overwritten, parameter gradients
+// Each concept of a layer L says how its functions are called. p are its parameters; `saved` is what it keeps for
+// backward, planned for the largest pass. x and y (N, D). Activation gradients are overwritten, parameter gradients are
 // added to.
 
-/// The optional members of layers. In a class that is an L too a name is ambiguous where L has it, whatever it is
-/// there, which tells a member that is wrong from one that is not there.
+/// The names of layers' optional members. In a class that derives from this and from L, a name is ambiguous where L has
+/// it too, with whatever signature. So a wrong member is told from a missing one.
 struct OptionalLayerNames {
   static int add_and_forward, backward_and_add, forward_cached, within_capacity, after_step, max_pairs, decode;
 };
@@ -69,7 +69,7 @@ concept AddingNormLayer = requires(B& backend, const Pass& pass, const typename 
   L::add_and_forward(backend, pass, p, residual, sum, y, saved);
 };
 
-/// dx = the gradient of x + `beside`, which reaches x by a residual connection; dx may be `beside`.
+/// dx = the gradient through the norm + `beside`, the gradient of a residual connection; dx may be `beside`.
 template <class L, class B = DeclaredBackend>
 concept ResidualNormLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
                                      typename L::template Parameters<float>& gradients,
@@ -78,7 +78,7 @@ concept ResidualNormLayer = requires(B& backend, const Pass& pass, const typenam
   L::backward_and_add(backend, pass, p, dy, beside, dx, saved, gradients);
 };
 
-/// y = attention(x) over B sequences of T tokens, and what `count` and Session ask for.
+/// y = attention(x) over B sequences of T tokens.
 template <class L, class B = DeclaredBackend>
 concept AttentionContract = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
                                      typename L::template Parameters<float>& gradients, Plan& plan,
@@ -88,19 +88,19 @@ concept AttentionContract = requires(B& backend, const Pass& pass, const typenam
   L::backward(backend, pass, p, x, y, saved, gradients);
 };
 
-/// Attention of new tokens to those whose keys lie in a cache, which their own join: what decoding needs.
+/// Attention of new tokens to those in a KV cache, in which they store their own keys and values. Decoding needs it.
 template <class L, class B = DeclaredBackend>
 concept CachingAttentionLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
                                          typename L::template Saved<float, float>& saved, Input<B> x, Output<B> y,
                                          const KvCache<float>& cache, MasterOutput<B> probability, Index n) {
   L::forward_cached(backend, pass, p, x, y, saved, cache, probability);
-  { L::cache_rows(n, n) } -> std::convertible_to<Index>;  // of a context and a pass's most tokens
+  { L::cache_rows(n, n) } -> std::convertible_to<Index>;  // of a context and a pass's maximum of tokens
   { L::visible(n) } -> std::convertible_to<Index>;        // keys that position n sees
   { L::shape(pass) } -> std::convertible_to<AttentionShape>;
 };
 
-/// Decides experts and gates of x (N, D): fills `saved.routing`, which has N rows, in forward, its losses once the
-/// pairs are sorted; in backward dgate (N, K) is given, and the weighted losses' gradients join.
+/// Chooses experts and gates for x (N, D). `forward` fills `saved.routing`, which has N rows; `losses` fills its losses
+/// once the pairs are sorted. `backward` gets dgate (N, K), and adds the gradients of the weighted losses.
 template <class L, class B = DeclaredBackend>
 concept RouterContract = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
                                   typename L::template Parameters<float>& gradients, Plan& plan,
@@ -113,27 +113,27 @@ concept RouterContract = requires(B& backend, const Pass& pass, const typename L
   L::backward(backend, pass, p, dgate, dx, saved, gradients);
 };
 
-/// The choices (N, K) that are left within the experts' capacity, once all are sorted; an empty view: all are.
+/// The choices (N, K) within the experts' capacity, from the sorted pairs; an empty view: all choices are.
 template <class L, class B = DeclaredBackend>
 concept CapacityRouterLayer = requires(B& backend, const Pass& pass, const Dispatch& dispatch,
                                        typename L::template Saved<float, float>& saved) {
   { L::within_capacity(backend, pass, dispatch, saved) } -> std::convertible_to<View<const std::int32_t>>;
 };
 
-/// Moves, after an optimizer step, what no gradient trains (`ParameterInfo::trained`), in the masters and in p.
+/// After an optimizer step, moves the tensors that no gradient trains (`ParameterInfo::trained`), in masters and in p.
 template <class L, class B = DeclaredBackend>
 concept MovingRouterLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<float>& p,
                                      typename L::template Saved<float, float>& saved) {
   L::after_step(backend, pass, p, p, saved);
 };
 
-/// The pairs that N tokens send at most, where that is not N·K.
+/// The maximum number of pairs that N tokens send, where that is not N·K.
 template <class L>
 concept BoundedRouterLayer = requires(Index tokens) {
   { L::max_pairs(tokens) } -> std::convertible_to<Index>;
 };
 
-/// Chooses and sorts for few tokens at once, with weights of type W.
+/// Chooses experts for few tokens and sorts the pairs, in one call, with weights of type W.
 template <class L, class B = DeclaredBackend, class W = float>
 concept DecodingRouterLayer = requires(B& backend, const Pass& pass, const typename L::template Parameters<W>& p,
                                        typename L::template Saved<typename B::Scalar, typename B::Master>& saved,
@@ -152,7 +152,7 @@ concept ExpertsContract = requires(B& backend, const Pass& pass, const typename 
   L::backward(backend, pass, p, dispatch, x, y, saved, gradients);
 };
 
-/// Gathers and combines few tokens by themselves, with weights of type W: y = residual + Σ_k gate · expert(x).
+/// Gathers, computes and combines few tokens in one call, with weights of type W: y = residual + Σ_k gate · expert(x).
 template <class L, class B = DeclaredBackend, class W = float>
 concept DecodingExpertsLayer = requires(B& backend, const typename L::template Parameters<W>& p,
                                         typename L::template Saved<typename B::Scalar, typename B::Master>& saved,
@@ -161,8 +161,8 @@ concept DecodingExpertsLayer = requires(B& backend, const typename L::template P
   L::decode(backend, p, dispatch, selected, gate, x, residual, y, saved);
 };
 
-/// True, or no program: an optional member that a layer has is what its concept asks for. (Of a final class nothing can
-/// be said.)
+/// True if each optional member that a layer has satisfies its concept; otherwise it does not compile. A final class
+/// cannot be checked.
 template <class L>
 consteval bool check_norm_members() {
   if constexpr (!std::is_final_v<L>) {
@@ -227,7 +227,7 @@ inline constexpr bool router_members_are_right = check_router_members<L>();
 template <class L>
 inline constexpr bool experts_members_are_right = check_experts_members<L>();
 
-/// Experts whose `Saved` says from which site their dropout draws, so that a shared expert can have one of its own.
+/// Experts whose `Saved` has the random site of their dropout, so that a shared expert can draw from another site.
 template <class Saved>
 concept HasDropoutSite = requires(Saved& saved) {
   { saved.dropout } -> std::same_as<RandomSite&>;
@@ -239,7 +239,7 @@ void set_dropout_site(Saved& saved, RandomSite site) {
   if constexpr (HasDropoutSite<Saved>) saved.dropout = site;
 }
 
-/// The pairs that N tokens send at most.
+/// The maximum number of pairs that N tokens send.
 template <class Router, class Layer>
 constexpr Index max_pairs(Index tokens) {
   if constexpr (BoundedRouterLayer<Layer>) {
@@ -249,7 +249,7 @@ constexpr Index max_pairs(Index tokens) {
   }
 }
 
-/// The experts that a token has, for counting: `active` where the columns of `selected` are more, `choices` otherwise.
+/// The experts of a token, for counting: the router's `active` if it has one, otherwise `choices`.
 template <class Router>
 constexpr Index active_experts() {
   if constexpr (requires { Router::active; }) {
@@ -263,7 +263,7 @@ constexpr Index active_experts() {
 
 }  // namespace detail
 
-/// A part that says its name, which config.json has; the compiler's name of the type stands in otherwise.
+/// A part with a name for config.json. Without one, config.json has the compiler's name of the type.
 template <class P>
 concept NamedPart = requires {
   std::string(P::name);
@@ -273,14 +273,14 @@ concept NamedPart = requires {
 template <class N>
 concept NormKind = detail::NormContract<typename N::template Layer<8>> &&
     detail::norm_members_are_right<typename N::template Layer<8>>;
-/// A norm that adds its residual before in the same pass over memory: a block does both in two steps otherwise.
+/// A norm that adds a residual first, in the same pass over memory; otherwise a block takes two.
 template <class N>
 concept AddingNorm = NormKind<N> && detail::AddingNormLayer<typename N::template Layer<8>>;
-/// A norm whose backward adds what reaches x beside it: a block does both in two steps otherwise.
+/// A norm whose backward adds the residual's gradient in the same pass over memory; otherwise a block takes two.
 template <class N>
 concept ResidualNorm = NormKind<N> && detail::ResidualNormLayer<typename N::template Layer<8>>;
 
-/// An attention. Its `Layer` is looked at for the width of the model that it stands in, since heads must fit.
+/// An attention. Its `Layer` is checked with the model's own width, since the heads must fit it.
 template <class A>
 concept AttentionKind = requires {
   { A::learned_positions } -> std::convertible_to<bool>;  // whether the embedding adds learned positions
@@ -290,9 +290,9 @@ concept AttentionKind = requires {
 template <class A, Index D>
 concept CachingAttention = AttentionKind<A> && detail::CachingAttentionLayer<typename A::template Layer<D>>;
 
-/// A router of a mixture; `Router<E, K>` is the model for one's own. It may say how many experts a token has on average
-/// (`active`) where the columns of what is selected, `choices`, are more, and whether a token's gates sum to one
-/// (`gates_sum_to_one`), without which a dense model cannot become the mixture (checkpoint/upcycle.hpp).
+/// A router of a mixture; `Router<E, K>` is the model for one's own. `choices` is the number of columns of what it
+/// selects. If a token has fewer experts than that on average, `active` says how many. `gates_sum_to_one` says whether
+/// a token's gates sum to one; where it is false, a dense model cannot become the mixture (checkpoint/upcycle.hpp).
 template <class R>
 concept RouterKind = requires {
   { R::experts } -> std::convertible_to<Index>;
@@ -300,24 +300,24 @@ concept RouterKind = requires {
 }
 &&detail::RouterContract<typename R::template Layer<8>>&&
     detail::router_members_are_right<typename R::template Layer<8>>;
-/// A router that may leave out pairs of full experts.
+/// A router that may drop the pairs beyond an expert's capacity.
 template <class R>
 concept CapacityRouter = RouterKind<R> && detail::CapacityRouterLayer<typename R::template Layer<8>>;
-/// A router that moves something after each step by itself.
+/// A router that moves something itself after each step.
 template <class R>
 concept MovingRouter = RouterKind<R> && detail::MovingRouterLayer<typename R::template Layer<8>>;
-/// A router that says how many pairs its tokens send at most.
+/// A router that gives the maximum number of pairs of its tokens.
 template <class R>
 concept BoundedRouter = RouterKind<R> && detail::BoundedRouterLayer<typename R::template Layer<8>>;
 /// A router with fewer launches for few tokens.
 template <class R>
 concept DecodingRouter = RouterKind<R> && detail::DecodingRouterLayer<typename R::template Layer<8>>;
 
-/// The experts of a mixture, looked at as a bank of two; `Expert<…>` is the model for one's own.
+/// The experts of a mixture, checked as a bank of two; `Expert<…>` is the model for one's own.
 template <class X>
 concept ExpertKind = detail::ExpertsContract<typename X::template Layer<8, 2>> &&
     detail::experts_members_are_right<typename X::template Layer<8, 2>>;
-/// Experts that may also be the one network of a dense block: they describe the parameters of one by itself.
+/// Experts that may also be the one network of a dense block: `One` describes the parameters of a single expert.
 template <class X>
 concept DenseExpertKind = ExpertKind<X> && requires {
   typename X::template Layer<8, 1>::template One<float>;

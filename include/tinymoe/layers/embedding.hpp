@@ -4,7 +4,7 @@
 /// learned
 ///
 /// Backward: dW[token[n]] += dx[n], dP[position of n] += dx[n], in the order of n. Rows are sorted by token first, as
-/// pairs are by expert, so that each row of a table is one kernel row's.
+/// pairs are by expert, so that one kernel row sums for each row of a table.
 
 #include <cassert>
 #include <cstdint>
@@ -57,7 +57,7 @@ struct EmbeddingForward {
   }
 };
 
-/// dW[v] += Σ dx[n] over the rows of token v, in order: kernel row v, which is done at once where there are none.
+/// dW[v] += Σ dx[n] over the rows of token v, in order: kernel row v. It returns at once where there are none.
 template <class T, class M>
 struct EmbeddingBackward {
   View<const std::int32_t> offsets, rows;  // (1, V + 1), (1, N): the rows in the order of their tokens
@@ -112,7 +112,7 @@ struct Embedding {
     }
   };
 
-  /// What backward sorts into.
+  /// The rows sorted by token, for backward.
   struct Saved {
     Dispatch sorted;  // rows by token: "experts" are the V tokens, and each row has one choice
 
@@ -125,7 +125,7 @@ struct Embedding {
     }
   };
 
-  /// x (N, D) = the vectors of tokens (1, N), all below V; those of pads, which are negative, are 0.
+  /// x (N, D) = the vectors of tokens (1, N), all below V; 0 for pads, which are negative.
   template <Backend B, class W, class T = typename B::Scalar>
   static void forward(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens, Output<B> x) {
     assert(tokens.cols == x.rows && (!learned_positions || pass.first_position + pass.time <= C));

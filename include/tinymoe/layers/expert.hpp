@@ -37,7 +37,7 @@ namespace tinymoe::inline v0_1 {
 namespace setting {
 inline constexpr Setting expert_dropout{.name = "expert_dropout",  // Fedus et al. 2021, section 2.4
                                         .range = SettingRange::share,
-                                        .about = "share of zeros in the experts' hidden activations",
+                                        .about = "dropout rate of the experts' hidden activations",
                                         .draws = true};
 }  // namespace setting
 
@@ -67,7 +67,7 @@ struct Expert {
   struct Layer {
     static constexpr Index input_width = Activation::gated ? 2 * hidden : hidden;
 
-    /// What its matrices are stored as, in a dense block too.
+    /// The type in which its matrices are stored, in a dense block too.
     template <class W>
     using Matrix = MatrixOf<W, Part::expert>;
 
@@ -171,7 +171,7 @@ struct Expert {
       }
     };
 
-    /// y (S, D) = each expert's network over its rows of x (S, D). Slots that no expert has keep what they had.
+    /// y (S, D) = each expert's network over its rows of x (S, D). Rows of no expert are left as they are.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, const Dispatch& dispatch, Input<B> x,
                         Output<B> y, Saved<T, M>& saved) {
@@ -182,11 +182,11 @@ struct Expert {
       backend.grouped_matmul(activated, p.output(), p.output_bias(), dispatch, y);
     }
 
-    /// y (N, D) = residual (N, D), if there is one, + the experts' networks over x (N, D), weighed by `gate` (N, K):
-    /// what Gather, forward and Combine give, with two launches, for tokens so few that a launch costs more than they
-    /// do. There is no backward from it.
+    /// y[n] = residual[n] (0 if that is empty) + Σ_k gate[n, k] · expert_k(x[n]): the same as Gather, forward and
+    /// Combine, in two launches. It is for so few tokens that a launch costs more than the arithmetic. Nothing is kept
+    /// for backward. x, residual, y (N, D); gate (N, K)
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
-    requires std::same_as<Matrix<W>, T>  // the kernels read them by themselves
+    requires std::same_as<Matrix<W>, T>  // the kernels read weights as plain numbers
     static void decode(B& backend, const Parameters<W>& p, const Dispatch& dispatch, View<const std::int32_t> selected,
                        MasterInput<B> gate, Input<B> x, Input<B> residual, Output<B> y, Saved<T, M>& saved) {
       const View<T> activated = saved.activated(dispatch.size());
@@ -215,7 +215,7 @@ struct Expert {
     }
 
    private:
-    /// Rows of the mask are slots; their number is planned for, so that micro-batches never share one.
+    /// Rows of the dropout mask are slots. Each micro-batch has `planned` rows of its own.
     template <class T, class M>
     static Dropout dropout(const Pass& pass, const Saved<T, M>& saved) {
       return pass.dropout(saved.dropout, pass.settings[setting::expert_dropout], saved.planned);

@@ -1,8 +1,8 @@
 #pragma once
 /// @file
 /// The experts of few tokens in inference: the equations of expert.hpp and of the mixture around them (moe.hpp) in two
-/// kernels, for a backend on which a launch costs more than few rows do (FewTokenBackend). Nothing is kept for
-/// backward.
+/// kernels, for a backend on which a launch costs more than the arithmetic of few rows (FewTokenBackend). Nothing is
+/// kept for backward.
 
 #include <cstdint>
 
@@ -14,8 +14,8 @@ namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
-/// The experts' first layer for few tokens, whose h nobody asks for later: a[slot, f] of the slot's token, kernel row
-/// slot · F + f. It finds token and expert by itself, so that nothing is gathered.
+/// The experts' first layer for few tokens: a[slot, f] of the slot's token, kernel row slot · F + f. h is not kept. The
+/// kernel looks up token and expert itself, so that nothing is gathered.
 template <class Activation, class T, class M>
 struct FewExpertInputs {
   View<const T> x;                           // (N, D)
@@ -47,8 +47,8 @@ struct FewExpertInputs {
   }
 };
 
-/// Their second layer, each token's choices summed: y[n, d] = r[n, d] + Σ_k g[n, k] (W₂ a[slot of (n, k)] + b₂)[d],
-/// kernel row n·D + d.
+/// The experts' second layer, summed over each token's choices, kernel row n·D + d:
+/// y[n, d] = r[n, d] + Σ_k g[n, k] (W₂ a[slot of (n, k)] + b₂)[d].
 template <class T, class M>
 struct FewExpertOutputs {
   View<const T> activated;                   // a (S, F)

@@ -45,13 +45,13 @@ struct CrossEntropy {
     }
     // The target's logit is read where a barrier follows, before any lane replaces it.
     group.once([&] { losses.data[n] = M(in[target]); });
-    const auto greatest = group.max(width, [=](Index v) { return M(in[v]); });
+    const auto max = group.max(width, [=](Index v) { return M(in[v]); });
     M total;
     if (scale == M(0)) {
-      total = group.sum(width, [=](Index v) { return exponential(M(in[v]) - M(greatest)); });
+      total = group.sum(width, [=](Index v) { return exponential(M(in[v]) - M(max)); });
     } else {
       total = group.sum(width, [=](Index v) {
-        const M e = exponential(M(in[v]) - M(greatest));
+        const M e = exponential(M(in[v]) - M(max));
         in[v] = T(e);
         return e;
       });
@@ -59,19 +59,19 @@ struct CrossEntropy {
       group.each(width, [=](Index v) { in[v] = T(M(in[v]) * factor); });
       group.once([&] { in[target] = T(M(in[target]) - scale); });
     }
-    group.once([&] { losses.data[n] = M(greatest) + std::log(total) - losses.data[n]; });
+    group.once([&] { losses.data[n] = M(max) + std::log(total) - losses.data[n]; });
   }
 };
 
 }  // namespace kernels
 
-/// The scratch of a chunk of logits.
+/// Scratch for one chunk of logits.
 template <class T, class M>
 struct HeadScratch {
   View<T> logits;   // (chunk, V)
   View<M> partial;  // (rowwise::chunks(chunk), V): of the bias's gradient, where there is a bias
 
-  /// Chunks of about 32 MB, 64 to 1024 rows; a LogitChunkBackend says otherwise.
+  /// Chunks are about 32 MB, 64 to 1024 rows; a LogitChunkBackend has its own bound.
   template <Backend B>
   void plan(Plan& plan, const Pass& pass, Index vocab, bool bias, const B&) {
     const Index row = vocab * Index{sizeof(T)}, most = detail::max_logit_rows<B>;
@@ -103,7 +103,7 @@ void head_loss_and_gradient(B& backend, const Matrix& weight, Input<B> bias, Inp
                             MasterOutput<B> dbias, HeadScratch<typename B::Scalar, typename B::Master>& scratch) {
   using T = typename B::Scalar;
   using M = typename B::Master;
-  if (scale == 0) {  // which tells the kernel to leave the logits as they are
+  if (scale == 0) {  // the kernel takes a scale of 0 as "no gradient"
     assert(dx.contiguous());
     head_loss(backend, weight, bias, x, targets, losses, scratch);
     backend.zero(dx.data, static_cast<std::size_t>(dx.size()) * sizeof(T));

@@ -48,11 +48,11 @@ class Model {
   static constexpr bool has_masters = WeightFormat<W>::plain;
   static constexpr bool has_copy = has_masters && !std::is_same_v<W, Master>;
 
-  /// Weights drawn from the seed: the same on every backend. Matrices are normal with deviation 1/sqrt(inputs), those
-  /// whose results join the residual stream divided by sqrt(2 · layers) too. Embeddings have 1/sqrt(width): a token is
-  /// then heard beside what the blocks add to it, and a tied head's logits have unit variance. (In a model of width
-  /// 192, 0.02 gave 1.51 bits per byte after 500 steps and 0.1 gave 1.36: docs/benchmarks.) Throws DeviceError without
-  /// memory.
+  /// Weights drawn from the seed: the same on every backend. Matrices are normal with deviation 1/sqrt(inputs); where
+  /// the result is added to the residual stream, divided by sqrt(2 · layers) as well. Embeddings have deviation
+  /// 1/sqrt(width): they are then as large as what the blocks add, and a tied head's logits have unit variance. (In a
+  /// model of width 192, 0.02 gave 1.51 bits per byte after 500 steps and 0.1 gave 1.36: docs/benchmarks.) Throws
+  /// DeviceError without memory.
   explicit Model(B& backend, Seed seed = {}, Settings settings = {}) : backend_(&backend), settings_(settings) {
     if constexpr (has_masters) masters_ = backend.allocate(bytes<Master>());
     if constexpr (has_copy || !has_masters) copy_ = backend.allocate(buffer_bytes<Weights>());
@@ -66,12 +66,12 @@ class Model {
 
   /// What layers read.
   const Weights& weights() const { return weights_; }
-  /// The weights that layers read, as one row; `segments<Weights>()` says what lies where.
+  /// The weights that layers read, as one row; `segments<Weights>()` has the place of each tensor.
   View<W> buffer() const requires has_masters { return {(has_copy ? copy_ : masters_).template as<W>().data, 1, size}; }
   /// The weights that an optimizer changes, in the same order; call `refresh` after changing them.
   View<Master> masters() const requires has_masters { return {masters_.template as<Master>().data, 1, size}; }
-  /// f(masters (1, size)) writes all weights anew, and the model takes them over, in whatever format. What f throws
-  /// leaves a model without masters as it was.
+  /// Calls f(masters (1, size)), which overwrites all weights, then stores them in the model's format. If f throws, a
+  /// model without masters is unchanged.
   template <class F>
   void replace(F&& f) {
     if constexpr (has_masters) {
@@ -83,7 +83,7 @@ class Model {
       encode(memory.template as<Master>());
     }
   }
-  /// Copies the masters to what layers read, where those are two.
+  /// Copies the masters to the buffer that layers read, where that is another one.
   void refresh() requires has_masters {
     if constexpr (has_copy) {
       using Kernel = kernels::Convert<Master, W>;
@@ -117,7 +117,7 @@ class Model {
     });
   }
 
-  /// Writes the weights in their formats, tensor by tensor, by way of the host.
+  /// Stores the weights tensor by tensor, each in its format, through the host.
   void encode(View<Master> masters) {
     std::vector<Master> values;
     std::vector<std::byte> stored;

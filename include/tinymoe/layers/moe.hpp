@@ -46,7 +46,7 @@ struct NoShared {
 
 namespace detail {
 
-/// The layer of a mixture's shared expert; without one there is nothing.
+/// The layer of a mixture's shared expert; empty without one.
 template <class S>
 struct SharedLayer {
   static constexpr bool present = false;
@@ -67,7 +67,7 @@ struct SharedLayer<Shared<X>> {
 
 }  // namespace detail
 
-/// A router and its experts, and perhaps a shared one.
+/// A router, its experts and, if there is one, a shared expert.
 template <RouterKind R, ExpertKind X, class S = NoShared>
 struct Mixture {
   static constexpr Index experts = R::experts, choices = R::choices;
@@ -85,7 +85,7 @@ struct Mixture {
     using Experts = typename X::template Layer<D, experts>;
     using SharedLayer = typename detail::SharedLayer<S>::template Layer<D>;
     static constexpr Index choices = R::choices;
-    /// The pairs that N tokens send at most.
+    /// The maximum number of pairs that N tokens send.
     static constexpr Index max_pairs(Index tokens) { return detail::max_pairs<R, Gate>(tokens); }
 
     template <class W>
@@ -140,8 +140,8 @@ struct Mixture {
       const Routing<M>& routing() const { return router.routing; }
     };
 
-    /// y (N, D) = the mixture over x (N, D), plus `residual` (N, D) unless that is empty; the router's losses and the
-    /// experts' loads are left in saved.router.routing, if `pass.losses` asks for them.
+    /// y (N, D) = the mixture over x (N, D), plus `residual` (N, D) unless that is empty. With `pass.losses` the
+    /// router's losses and the experts' loads are written to saved.router.routing.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved, Input<B> residual = {}) {
@@ -162,8 +162,8 @@ struct Mixture {
       add_shared(backend, pass, p, x, y, saved);
     }
 
-    /// The same in inference for tokens so few that a launch costs more than they do: the router and the experts may do
-    /// it in fewer, larger kernels. There is no backward from it.
+    /// The same in inference, for so few tokens that a launch costs more than the arithmetic: router and experts may
+    /// use fewer, larger kernels. Nothing is kept for backward.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void decode(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                        Saved<T, M>& saved, Input<B> residual = {}) {
@@ -202,7 +202,7 @@ struct Mixture {
       }
     }
 
-    /// After an optimizer step: what the router moves by itself.
+    /// After an optimizer step: lets the router move what no gradient trains.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
                            Saved<T, M>& saved) {
@@ -212,7 +212,7 @@ struct Mixture {
     }
 
    private:
-    /// Takes out of the dispatch what is beyond an expert's capacity, where the router has one and this pass minds it.
+    /// Drops the pairs beyond an expert's capacity, if the router has one and it acts in this pass.
     template <Backend B, class T, class M>
     static void drop_pairs(B& backend, const Pass& pass, Saved<T, M>& saved) {
       if constexpr (detail::CapacityRouterLayer<Gate>) {
@@ -221,7 +221,7 @@ struct Mixture {
       }
     }
 
-    /// x̃, ỹ and the choices' sum, once the pairs are sorted.
+    /// Gathers x̃, computes ỹ and combines it to y; the pairs are sorted.
     template <Backend B, class W, class T, class M>
     static void run_experts(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                             Saved<T, M>& saved, Input<B> residual) {
@@ -232,7 +232,7 @@ struct Mixture {
       backend.launch(x.rows, kernels::Combine<T, M>{sorted_y, dispatch.slots, saved.router.routing.gate, residual, y});
     }
 
-    /// y += the shared expert's.
+    /// y += shared(x).
     template <Backend B, class W, class T, class M>
     static void add_shared(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                            Saved<T, M>& saved) {

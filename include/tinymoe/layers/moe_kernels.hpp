@@ -58,7 +58,7 @@ struct Combine {
     const Index choices = slots.cols, stride = sorted.stride;
     const T *from = sorted.data, *r = residual.empty() ? nullptr : residual.row(n);
     T* to = y.row(n);
-    if (choices == 2 && slot[0] >= 0 && slot[1] >= 0) {  // by far the most common, and then one pass
+    if (choices == 2 && slot[0] >= 0 && slot[1] >= 0) {  // by far the most common case: one pass
       const T *first = from + slot[0] * stride, *second = from + slot[1] * stride;
       const M g0 = g[0], g1 = g[1];
       if (r == nullptr) {

@@ -25,11 +25,11 @@
 namespace tinymoe::inline v0_1 {
 
 namespace setting {
-/// ε, which is added under the root of a norm.
+/// ε, which a norm adds under the square root.
 inline constexpr Setting norm_epsilon{.name = "norm_epsilon",
                                       .initial = 1e-5,
                                       .range = SettingRange::positive,
-                                      .about = "what norms add under their root",
+                                      .about = "epsilon that norms add under the square root",
                                       .hub = "rms_norm_eps",
                                       .use = SettingUse::always};
 }  // namespace setting
@@ -68,7 +68,7 @@ struct NormForward {
   }
 };
 
-/// NormForward of a sum that is formed first: sum += residual.
+/// sum += residual, then NormForward of the sum.
 template <class T, class M>
 struct AddNormForward {
   View<const T> residual;
@@ -82,8 +82,9 @@ struct AddNormForward {
   }
 };
 
-/// One chunk of rows. With x̂ = (x − μ) r and ĝ = dy · g:  dx = r (ĝ − x̂ · mean(ĝ x̂) − mean(ĝ)) + what reaches x
-/// beside the norm, where RmsNorm lacks mean(ĝ); and the chunk's part of dg = Σ_n dy · x̂ and db = Σ_n dy.
+/// One chunk of rows. With x̂ = (x − μ) r and ĝ = dy · g:  dx = r (ĝ − x̂ · mean(ĝ x̂) − mean(ĝ)) + `beside`, the
+/// gradient of a residual connection. RmsNorm has no term mean(ĝ). Also the chunk's part of dg = Σ_n dy · x̂ and
+/// db = Σ_n dy.
 template <class T, class M>
 struct NormBackward {
   View<const T> x, gain, dy;
@@ -171,7 +172,7 @@ struct NormLayer {
     backend.launch(x.rows, kernel<T, M>(pass, p, x, y, saved));
   }
 
-  /// sum += residual, then y = norm(sum), row by row in one go.
+  /// sum += residual, then y = norm(sum), in one pass over memory.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
   static void add_and_forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> residual, Output<B> sum,
                               Output<B> y, Saved<T, M>& saved) {
@@ -179,14 +180,14 @@ struct NormLayer {
     backend.launch(sum.rows, kernels::AddNormForward<T, M>{residual, sum, kernel<T, M>(pass, p, sum, y, saved)});
   }
 
-  /// dx = the gradient of x, which may be written over dy; the gain's and bias's gradients are added to.
+  /// dx = the gradient of x; dx may be dy. Adds to the gradients of gain and bias.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
   static void backward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> dy, Output<B> dx,
                        Saved<T, M>& saved, Parameters<M>& gradients) {
     backward_and_add(backend, pass, p, dy, {}, dx, saved, gradients);
   }
 
-  /// dx = the gradient of x + `beside`, over which it may be written: what reaches x by a residual connection.
+  /// dx = the gradient of x + `beside`, the gradient of a residual connection; dx may be `beside`.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
   static void backward_and_add(B& backend, const Pass&, const Parameters<W>& p, Input<B> dy, Input<B> beside,
                                Output<B> dx, Saved<T, M>& saved, Parameters<M>& gradients) {

@@ -2,7 +2,7 @@
 /// @file
 /// How a layer describes its parameters: one visitor, from which everything else follows.
 ///
-/// A layer has `template <class T> struct Parameters` with tensors as members and
+/// A layer has `template <class W> struct Parameters` with tensors as members and
 ///
 ///     static constexpr void for_each(const Path& path, auto&& f, auto&... p);
 ///
@@ -54,16 +54,16 @@ struct NamedRows {
   Index rows = 0;
 };
 
-/// What a visitor is told about a tensor.
+/// The description of a tensor that a visitor gets.
 struct ParameterInfo {
   const Path& path;
-  std::array<NamedRows, 3> names;  // what lies in the tensor, from the first row to the last
+  std::array<NamedRows, 3> names;  // of the tensor's rows, from the first to the last
   Index cols;
   bool is_vector;  // one-dimensional on disk
   Part part;
   Initial initial;
   bool decay;           // whether weight decay applies
-  bool trained = true;  // by the optimizer; otherwise its layer changes it after a step
+  bool trained = true;  // by the optimizer; if false, its layer changes it after a step
 
   /// A matrix [rows, cols]; it decays.
   static constexpr ParameterInfo matrix(const Path& path, std::string_view name, Index rows, Index cols, Part part,
@@ -87,8 +87,8 @@ struct ParameterInfo {
 
   constexpr Index rows() const { return names[0].rows + names[1].rows + names[2].rows; }
   constexpr Index size() const { return rows() * cols; }
-  /// How many of the elements a token uses: size · active / of. Where that is no whole number, siblings differ by one,
-  /// so that together they have just what `active` of them have.
+  /// How many of the elements a token uses: elements · active / of. Where that is no whole number, siblings differ by
+  /// one, so that their sum is exact.
   constexpr Index active_of(Index elements) const {
     for (const Path* at = &path; at != nullptr; at = at->parent) {
       const Index before = at->of > 1 ? elements * at->number : 0;
@@ -116,7 +116,7 @@ struct Segment {
 };
 
 /// f(info, the tensor's first element in a buffer, the tensors of `p`...) for each tensor of `P`, in order. Returns the
-/// elements of a buffer that holds all of them, alignment included. Who walks a buffer walks it by this.
+/// elements of a buffer that holds all of them, alignment included. Every walk over a buffer goes by this.
 template <class P, class F, class... Q>
 constexpr Index for_each_placed(F&& f, Q&... p) {
   Index offset = 0;

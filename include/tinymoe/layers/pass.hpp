@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What a layer is told about the pass it takes part in: shapes, positions, pads, random numbers and the model's
-/// real-valued settings.
+/// What a layer knows of the pass that it runs in: shapes, positions, pads, random numbers and the model's real-valued
+/// settings.
 
 #include <cstdint>
 
@@ -21,15 +21,15 @@ struct Pass {
   Settings settings = {};
   double router_loss_scale = 1;  // of the routers' losses: 1 / (micro-batches in a step)
 
-  bool recompute = false;      // a pass of training keeps each block's input alone and runs the block again in backward
-  bool training = false;       // noise, dropout and capacity act
-  Seed seed = {};              // with step, micro-batch and layer: what the pass's random numbers follow from
+  bool recompute = false;      // activation recomputation: only a block's input is kept; backward runs it again
+  bool training = false;       // noise, jitter, dropout and capacity act
+  Seed seed = {};              // random numbers follow from it, step, micro-batch and layer
   std::uint32_t step = 0;      // of the optimizer
   Index micro_batch = 0;       // of the step, of all ranks: i · ranks + rank
   Index ranks = 1;             // processes that train together
   Index layer = 0;             // the block that is running; a Transformer sets it
-  bool second_run = false;     // the block runs for the second time: nothing is counted twice
-  bool losses = true;          // routers leave losses and loads; without, as in decoding, there is no backward either
+  bool second_run = false;     // the block is recomputed in backward: nothing is counted twice
+  bool losses = true;          // routers write losses and loads; false in decoding, where there is no backward
   View<const Token> tokens{};  // (1, N): a negative one is a pad, which no expert sees; empty: no pads
   Index pads = 0;              // how many there are
 
@@ -42,7 +42,7 @@ struct Pass {
   constexpr bool first_of_step() const { return micro_batch < ranks; }
   /// The random numbers of one use in this layer and step.
   constexpr RandomStream random(RandomSite site) const { return {seed, step, site, static_cast<std::uint32_t>(layer)}; }
-  /// The dropout of one use in this layer, of `count` rows in each micro-batch; none but in training.
+  /// The dropout of one use in this layer, of `count` rows in each micro-batch; inactive outside training.
   constexpr Dropout dropout(RandomSite site, double rate, Index count) const {
     return {random(site), static_cast<std::uint64_t>(micro_batch * count), training ? rate : 0};
   }

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Rotary positions (Su et al. 2021), rotate-half: the pair (x_i, x_{i+d/2}) of each head turns by the angle
+/// Rotary positions (Su et al. 2021), rotate-half: the pair (x_i, x_{i+d/2}) of each head is rotated by the angle
 /// position · θ^(−2i/d).
 ///
 ///     y_i       = x_i cos − x_{i+d/2} sin
@@ -60,7 +60,7 @@ struct RowPositions {
 
 namespace kernels {
 
-/// Turns one pair by an angle: low = low cos − high sin, high = high cos + low sin.
+/// Rotates one pair by an angle: low = low cos − high sin, high = high cos + low sin.
 template <class T, class M>
 TINYMOE_EVERYWHERE TINYMOE_INLINE void turn_pair(T& low, T& high, M cosine, M sine) {
   const M a = M(low), b = M(high);
@@ -68,7 +68,7 @@ TINYMOE_EVERYWHERE TINYMOE_INLINE void turn_pair(T& low, T& high, M cosine, M si
   high = T(b * cosine + a * sine);
 }
 
-/// By how much position p turns pair i of d/2: p · θ^(−2i/d).
+/// The angle by which position p rotates pair i of d/2: p · θ^(−2i/d).
 struct RopeAngle {
   double log_theta, inverse;
   TINYMOE_EVERYWHERE RopeAngle(double theta, Index half)
@@ -77,8 +77,8 @@ struct RopeAngle {
     return static_cast<double>(position) * std::exp(-log_theta * static_cast<double>(i) * inverse);
   }
 
-  /// The turn's cosine and sine. On a device the turn is brought to within half a circle in double, and the rest is
-  /// float32: a double's sine takes longer there than what is done with it.
+  /// The angle's cosine and sine. On a GPU the angle is reduced to −π … π in double, and its sine and cosine are
+  /// computed in float32: in double they would take longer there than the rest of the kernel.
   template <class M>
   TINYMOE_EVERYWHERE void turn(Index position, Index i, M& cosine, M& sine) const {
     const double angle = (*this)(position, i);
@@ -109,7 +109,7 @@ struct FillRopeTable {
   }
 };
 
-/// Turns every head of row n in place, by the table's row n modulo its rows; `direction` −1 turns back.
+/// Rotates every head of row n in place, by the table's row n modulo its rows; `direction` −1 rotates back.
 template <class T, class M>
 struct Rotate {
   View<T> x;            // (N, heads·d)
@@ -154,7 +154,7 @@ struct RopeTable {
     if (apart || first != pass.first_position || filled < pass.time || theta != wanted) {
       backend.launch(rows.rows, kernels::FillRopeTable<M>{rows, pass.first_position, wanted, RowPositions(pass)});
       first = pass.first_position;
-      filled = apart ? 0 : pass.time;  // positions of their own lie on the device: nobody knows whether they change
+      filled = apart ? 0 : pass.time;  // the host cannot see whether positions on the device change
       theta = wanted;
     }
     return rows;

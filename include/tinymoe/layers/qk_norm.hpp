@@ -41,11 +41,11 @@ struct QkNormForward {
   }
 };
 
-/// One chunk of rows: in place of the gradient of what forward gave, that of what it took, dx = r (ĝ − x̂ mean(ĝ x̂))
-/// with x̂ = x r and ĝ = dy g; and the chunk's part of dg = Σ over tokens and heads of dy · x̂.
+/// One chunk of rows: replaces dy by dx = r (ĝ − x̂ mean(ĝ x̂)), with x̂ = x r and ĝ = dy g. Also the chunk's part of
+/// dg = Σ over tokens and heads of dy · x̂.
 template <class T, class M>
 struct QkNormBackward {
-  View<T> dx;
+  View<T> dx;  // dy at first
   View<const T> raw, query_gain, key_gain;
   View<const M> inverse;
   Index heads;

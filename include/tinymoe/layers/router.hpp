@@ -4,15 +4,17 @@
 ///
 ///     h = W x + b;   p = softmax(h) or σ(h);   S = a choice by p;   g_k = p_k / Σ_S p or p_k
 ///
-/// x (N, D); W (E, D); b (E); h, p (N, E); S, g (N, K). Options change each step: router_options.hpp; the kernels are
-/// in router_kernels.hpp, the losses that keep experts even in balance.hpp. Equal scores go to the lower expert first.
+/// x (N, D); W (E, D); b (E); h, p (N, E); S, g (N, K). Of equal scores the lower expert comes first. The options
+/// (router_options.hpp) change single steps of this. The kernels are in router_kernels.hpp, the balance losses in
+/// balance.hpp.
+///
 /// `Router<E, K>` without options is Mixtral's (Jiang et al. 2024): softmax, top-k, renormalise, with Switch's balance
 /// loss and the z-loss.
 ///
 /// Backward, with d_e = dL/dp_e (from the gates for chosen e, from the balance loss for all):
 ///     normalised gates  d_e = (dg_k − Σ_j dg_j g_j) / Σ_S p;   score gates  d_e = dg_k
-///     softmax  dh_e = p_e (d_e − Σ_j p_j d_j) + z_weight · 2 (log Σ exp h) p_e / R;   sigmoid  dh_e = p_e (1 − p_e)
-///     d_e
+///     softmax           dh_e = p_e (d_e − Σ_j p_j d_j) + z_weight · 2 (log Σ exp h) p_e / R
+///     sigmoid           dh_e = p_e (1 − p_e) d_e
 ///
 /// Over 300 lines: all options of forward, losses and backward stand together, so that a gradient is read beside its
 /// equation.
@@ -93,23 +95,24 @@ struct Router {
                 "tinymoe::Router: with ExpertChoice loads are even as they are; leave out NormalisedGates, NoisyTopK, "
                 "Capacity and BalanceBias");
 
-  static_assert(!(noisy && Balance::kind == BalanceKind::variation) || !(dynamic || balance_bias),
-                "tinymoe::Router: with NoisyTopK, CvBalance asks which logits another draw must beat to be among the K "
-                "greatest; leave out DynamicTopK and BalanceBias, or take another balance loss");
+  static_assert(
+      !(noisy && Balance::kind == BalanceKind::variation) || !(dynamic || balance_bias),
+      "tinymoe::Router: with NoisyTopK, CvBalance asks which logits another draw must beat to be among the top "
+      "K; leave out DynamicTopK and BalanceBias, or take another balance loss");
   static_assert(
       !(expert_choice && Balance::kind == BalanceKind::first_choices),
       "tinymoe::Router: with ExpertChoice a token has no first choice, which GShardBalance counts; take another "
       "balance loss");
 
   static constexpr Index experts = E;
-  /// The columns of what is selected: the most experts that a token may have.
+  /// The columns of `selected`: the maximum number of experts of a token.
   static constexpr Index choices = expert_choice ? E : K;
-  /// The experts that a token has: on average with ExpertChoice, at most with DynamicTopK.
+  /// The experts of a token; an average with ExpertChoice, a maximum with DynamicTopK.
   static constexpr Index active = K;
   /// Whether a token's gates sum to one.
   static constexpr bool gates_sum_to_one = normalised;
 
-  /// Those of all options: a model's config.json keeps them, whether they are in use or not.
+  /// The settings of all options: config.json keeps them, in use or not.
   static constexpr std::array settings = {&setting::balance_weight, &setting::z_weight,  &setting::balance_over_step,
                                           &setting::jitter,         &setting::bias_rate, &setting::routing_mass};
 
@@ -117,7 +120,7 @@ struct Router {
   struct Layer {
     static constexpr Index rows = noisy ? 2 * E : E;
 
-    /// The most pairs that N tokens can send.
+    /// The maximum number of pairs that N tokens send.
     static constexpr Index max_pairs(Index tokens) {
       if (!expert_choice) return tokens * K;
       return std::max(tokens * rule.max_experts, E * taken_by_expert(tokens));
@@ -180,7 +183,7 @@ struct Router {
       }
     };
 
-    /// Fills `saved.routing`, but for the losses and loads.
+    /// Fills `saved.routing` except losses and loads.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Saved<T, M>& saved) {
       const Index n = x.rows;
@@ -201,7 +204,7 @@ struct Router {
       }
     }
 
-    /// The same for few tokens in inference, and the chosen pairs sorted by expert.
+    /// The same for few tokens in inference. It also sorts the chosen pairs by expert.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void decode(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Dispatch& dispatch,
                        Saved<T, M>& saved) {
@@ -241,8 +244,8 @@ struct Router {
       }
     }
 
-    /// From the gates' gradient (N, K), 0 for a pair that was not sent: overwrites dx, adds to the gradients. The
-    /// weighted losses' gradients join here.
+    /// From dgate (N, K), which is 0 for a pair that was not sent: overwrites dx, adds to the gradients. Those of the
+    /// weighted losses are included.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void backward(B& backend, const Pass& pass, const Parameters<W>& p, MasterInput<B> dgate, Output<B> dx,
                          Saved<T, M>& saved, Parameters<M>& gradients) {
@@ -263,7 +266,7 @@ struct Router {
       }
     }
 
-    /// After an optimizer step: moves what is not trained, in the masters and in the layers' copy.
+    /// After an optimizer step: moves what no gradient trains, in the masters and in the layers' copy.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
                            Saved<T, M>& saved) {
@@ -288,7 +291,7 @@ struct Router {
                                               .balance = Balance::kind};
     static constexpr bool smooth_load = noisy && Balance::kind == BalanceKind::variation;
 
-    /// The tokens that each expert takes of N.
+    /// How many of N tokens each expert takes.
     static constexpr Index taken_by_expert(Index tokens) { return (tokens * K + E - 1) / E; }
 
     template <class W>

@@ -39,16 +39,16 @@ TINYMOE_EVERYWHERE M softplus(M x) {
   return real_part(x) > 0 ? x + std::log(M(1) + exponential(-x)) : std::log(M(1) + exponential(x));
 }
 
-/// Keeps the standard deviation of noise away from 0 where it is divided by.
+/// Added to the noise's standard deviation where it is a divisor.
 inline constexpr double least_deviation = 1e-6;
 
-/// Keeps sigmoid scores that are all 0 from being divided by 0.
+/// Added to a sum of scores where it is a divisor: sigmoid scores may all be 0.
 inline constexpr double least_total = 1e-20;
 
 /// The options of a Router, as its kernels see them: at run time, so that they are compiled once for all routers.
 struct RouterRule {
   Index experts = 1, choices = 1;  // E, K
-  Index max_experts = 1;           // ExpertChoice outside of training: the experts that a token has at most
+  Index max_experts = 1;           // ExpertChoice outside training: maximum number of experts of a token
   bool sigmoid = false, normalised = false, noisy = false, dynamic = false, expert_choice = false;
   BalanceKind balance = BalanceKind::none;
 };
@@ -106,10 +106,10 @@ struct RouterForward {
       group.each(experts, [=](Index e) { p[e] = sigmoid(p[e]); });
       total = group.sum(experts, [=](Index e) { return p[e]; });
     } else {
-      const M greatest = M(group.max(experts, [=](Index e) { return p[e]; }));
-      const M denominator = group.sum(experts, [=](Index e) { return p[e] = exponential(p[e] - greatest); });
+      const M max = M(group.max(experts, [=](Index e) { return p[e]; }));
+      const M denominator = group.sum(experts, [=](Index e) { return p[e] = exponential(p[e] - max); });
       group.each(experts, [=](Index e) { p[e] = p[e] / denominator; });
-      total = greatest + std::log(denominator);
+      total = max + std::log(denominator);
     }
     group.once([&] {
       log_sum.data[n] = total;
@@ -122,7 +122,8 @@ struct RouterForward {
   }
 
  private:
-  /// The greatest of key(e) that comes after (`last`, its key) in the order of falling keys and rising numbers.
+  /// The expert after `last` in the order of falling keys, of equal keys the lower number first; −1: there is none.
+  /// `last` −1 gives the first.
   template <class Key>
   TINYMOE_EVERYWHERE Index next_best(Key key, Index last) const {
     const Index experts = row.rule.experts;
@@ -142,7 +143,7 @@ struct RouterForward {
     Index last = -1;
     for (Index k = 0; k < rule.choices; ++k) {
       last = next_best(key, last);
-      if (last < 0) break;  // only where scores are not numbers
+      if (last < 0) break;  // only where scores are NaN
       chosen[k] = static_cast<std::int32_t>(last);
       g[k] = p[last];
       kept += p[last];
@@ -153,7 +154,8 @@ struct RouterForward {
     }
   }
 
-  /// Column e of a token is expert e: taken if its score reaches the threshold and few enough others score higher.
+  /// Column e of a token is expert e. It is taken if its score reaches its threshold; at most `max_experts` are, the
+  /// highest scores first.
   TINYMOE_EVERYWHERE void choose_by_threshold(const M* p, std::int32_t* chosen, M* g) const {
     const auto key = [=](Index e) { return real_part(p[e]); };
     Index last = -1;
@@ -193,7 +195,7 @@ struct ExpertChooses {
   static constexpr bool long_rows = true;
   View<const Token> tokens;
   Routing<M> routing;
-  View<M> least;  // (1, E): the least score taken
+  View<M> least;  // (1, E): the lowest score taken
   Index count;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index expert) const {
@@ -203,12 +205,12 @@ struct ExpertChooses {
     const Index rows = p.rows;
     if (count == 0) return;  // nothing but pads: no choice, and the thresholds stay
     const Token* ids = tokens.data;
-    // Scores are not negative, so their bits are in their order; a pad comes after all.
+    // Scores are not negative, so their bits have the same order as they. Pads come last.
     const auto key = [=](Index n) -> Bits {
       if (ids != nullptr && ids[n] < 0) return 0;
       return std::bit_cast<Bits>(static_cast<Real>(real_part(p.data[n * p.stride + expert]))) + 1;
     };
-    // The greatest bound that `count` keys reach, bit by bit; then how many of those equal to it are taken.
+    // The highest bound that `count` keys reach, found bit by bit; then how many of the keys equal to it are taken.
     Bits bound = 0;
     for (int bit = 8 * int(sizeof(Bits)) - 1; bit >= 0; --bit) {
       const Bits trial = bound | (Bits{1} << bit);
@@ -237,7 +239,7 @@ struct ExpertChooses {
   }
 };
 
-/// Marks what exceeds an expert's capacity: slot s of the sorted pairs, in the order of tokens.
+/// Sets the choices beyond an expert's capacity to −1. An expert's pairs are in the order of tokens.
 struct DropPairs {
   View<const std::int32_t> offsets, pairs;
   View<std::int32_t> sent;  // (N, K)
@@ -321,8 +323,8 @@ struct RouterBackward {
         out[experts + e] = T(M(out[e]) * noise * sigmoid(M(in[experts + e])));
       });
     }
-    // Φ(z), z = (clean − beaten) / (deviation + least): φ(z) / (deviation + least) moves with clean, against the logit
-    // to be beaten, which is that of the K-th or of the next expert, and by −z with the deviation.
+    // Φ(z) with z = (clean − beaten) / s and s = deviation + least_deviation. Its derivative is φ(z) / s by clean,
+    // −φ(z) / s by the logit to be beaten, the K-th or the next expert's, and −z φ(z) / s by the deviation.
     const std::int32_t* chosen = routing.selected.row(n);
     const Index kth = chosen[choices - 1];
     const auto selected = [=](Index e) {
@@ -380,7 +382,8 @@ struct JitterRows {
   }
 };
 
-/// A threshold moves a twentieth of the way to the least score that its expert took; the first time, all of it.
+/// A threshold is a moving average of the lowest score that its expert took: it moves by a twentieth of the difference,
+/// the first time by all of it.
 template <class T, class M>
 struct MoveThresholds {
   View<const M> least;

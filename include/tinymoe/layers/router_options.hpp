@@ -22,16 +22,16 @@ namespace setting {
 inline constexpr Setting jitter{.name = "jitter",  // Fedus et al. 2021
                                 .initial = 0.01,
                                 .range = SettingRange::share,
-                                .about = "routers with Jitter read their input times 1 ± this",
+                                .about = "routers with Jitter multiply their input by 1 ± this",
                                 .draws = true};
 inline constexpr Setting bias_rate{.name = "bias_rate",  // Wang et al. 2024
                                    .initial = 0.001,
                                    .range = SettingRange::weight,
-                                   .about = "by which a balancing bias moves after each step"};
+                                   .about = "by how much a balancing bias moves after each step"};
 inline constexpr Setting routing_mass{.name = "routing_mass",
                                       .initial = 0.5,
                                       .range = SettingRange::fraction,
-                                      .about = "DynamicTopK: probability that a token's experts reach together",
+                                      .about = "DynamicTopK: sum of probabilities that a token's experts reach",
                                       .use = SettingUse::always};
 }  // namespace setting
 
@@ -61,20 +61,21 @@ struct ScoreGates {
   static constexpr bool value = false;
 };
 
-/// Each token takes the K experts of the greatest score; the default.
+/// Each token takes the K experts with the highest scores; the default.
 struct TopK {
   using Place = place::Selection;
   static constexpr const char* name = "top_k";
 };
-/// Each token takes the likeliest experts until their probabilities reach `setting::routing_mass` together, at most K
-/// and at least one (Huang et al. 2024, "Harder tasks need more experts").
+/// Each token takes the most probable experts until their probabilities sum to `setting::routing_mass`, at most K and
+/// at least one (Huang et al. 2024, "Harder tasks need more experts").
 struct DynamicTopK {
   using Place = place::Selection;
   static constexpr const char* name = "dynamic_top_k";
 };
-/// Each expert takes the N·K/E tokens of the greatest score (Zhou et al. 2022), which looks at later tokens and is only
-/// done in training. In evaluation and generation an expert takes the tokens whose score reaches its threshold, a
-/// moving average of the least score that it took in training: causal, and the same for one token as for many.
+/// Each expert takes the N·K/E tokens with the highest scores (Zhou et al. 2022). That depends on later tokens, so it
+/// is done in training alone. In evaluation and generation an expert takes the tokens whose score reaches its
+/// threshold, a moving average of the lowest score that it took in training. That is causal, and the same for one token
+/// as for many.
 struct ExpertChoice {
   using Place = place::Selection;
   static constexpr const char* name = "expert_choice";
@@ -92,8 +93,8 @@ struct Jitter {
 };
 
 /// In training an expert takes at most ⌈Numerator/Denominator · N·K/E⌉ pairs of a micro-batch, those of the first
-/// tokens; the rest are dropped, and their tokens pass by the residual stream (Lepikhin et al. 2020; Fedus et al.
-/// 2021). Tokens come in order, whichever choice they are, so that a later token never displaces an earlier one.
+/// tokens. The rest are dropped: their tokens keep the residual stream alone (Lepikhin et al. 2020; Fedus et al. 2021).
+/// Pairs are taken in the order of tokens, whichever choice they are, so that a later token never displaces an earlier.
 /// Evaluation and generation drop nothing.
 template <Index Numerator, Index Denominator = 1>
 struct Capacity {
@@ -101,7 +102,7 @@ struct Capacity {
   static_assert(Numerator > 0 && Denominator > 0, "tinymoe::Capacity: the factor must be above 0");
   static constexpr Index numerator = Numerator, denominator = Denominator;
 
-  /// What an expert of `experts` takes of `tokens` with `choices` each.
+  /// The pairs that one of `experts` takes at most, of `tokens` with `choices` each.
   static constexpr Index of(Index tokens, Index choices, Index experts) {
     return (numerator * tokens * choices + denominator * experts - 1) / (denominator * experts);
   }
@@ -111,8 +112,8 @@ struct Dropless {
   using Place = place::RouterCapacity;
 };
 
-/// A bias on each expert's score that counts in the selection alone and is moved after each step by
-/// `setting::bias_rate` towards even loads: b_e += rate · sign(mean load − load_e) (Wang et al. 2024; DeepSeek-V3).
+/// A bias on each expert's score, in the selection alone. After each step it moves by `setting::bias_rate` towards even
+/// loads: b_e += rate · sign(mean load − load_e) (Wang et al. 2024; DeepSeek-V3).
 struct BalanceBias {
   using Place = place::BalanceBias;
   static constexpr bool value = true;

@@ -31,7 +31,7 @@ struct Routing {
     losses = plan.persist<M>(1, 2);
     loads = plan.persist<std::int32_t>(1, experts);
   }
-  /// For so many tokens; a mixture calls it before its router.
+  /// Sets the number of tokens; a mixture calls it before its router.
   void resize(Index tokens) { selected.rows = gate.rows = probability.rows = tokens; }
 };
 

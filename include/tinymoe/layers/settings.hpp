@@ -34,19 +34,19 @@ struct SettingValue;
 
 /// One setting: its name, default and range. It is a constant with static storage, since `Settings` refers to it.
 struct Setting {
-  std::string_view name;  // in config.json, and on a command line, with - for _; another one for each setting
+  std::string_view name;  // in config.json and, with - for _, on a command line; unique
   double initial = 0;     // the default
   SettingRange range = SettingRange::weight;
-  std::string_view about = {};  // half a sentence for --help
+  std::string_view about = {};  // a phrase for --help
   std::string_view hub = {};    // what the hub's config.json calls it; empty: the hub does not know it
   SettingUse use = SettingUse::training;
-  bool draws = false;  // above 0 training draws random numbers, which follow from the step
+  bool draws = false;  // training draws random numbers where the value is above 0
 
   friend constexpr bool operator==(const Setting&, const Setting&) = default;
 
   /// `dropout = 0.1` names a value; it changes nothing.
   constexpr SettingValue operator=(double value) const&;
-  constexpr SettingValue operator=(double value) const&& = delete;  // it would refer to what is gone
+  constexpr SettingValue operator=(double value) const&& = delete;  // it would refer to a temporary that is gone
 
   /// What the range asks for, in words.
   constexpr const char* expected() const {
@@ -87,7 +87,7 @@ constexpr SettingValue Setting::operator=(double value) const& { return {this, v
 ///     double rate = settings[setting::dropout];
 class Settings {
  public:
-  /// The settings that may differ from their defaults at once.
+  /// The maximum number of settings that differ from their defaults.
   static constexpr std::size_t capacity = 24;
 
   constexpr Settings() = default;
@@ -114,7 +114,7 @@ class Settings {
     return *this;
   }
 
-  /// Throws OptionError, naming it, for a value outside its range.
+  /// Throws OptionError that names the setting if a value is outside its range.
   void check() const {
     for (const auto& [setting, value] : changed()) {
       if (!setting->allows(value)) {
@@ -136,7 +136,7 @@ class Settings {
   }
 
  private:
-  /// The place of a setting, `size_` where it has its default. Its name is what it is known by.
+  /// The index of a setting, which is found by its name; `size_` if it has its default.
   constexpr std::size_t find(const Setting& setting) const {
     std::size_t at = 0;
     while (at < size_ && values_[at].setting->name != setting.name) ++at;
@@ -213,8 +213,8 @@ constexpr SettingList settings_of() {
   return list;
 }
 
-/// Whether an architecture's parts draw random numbers in training: its steps are then not the same operations with the
-/// same numbers, which a backend could record.
+/// Whether an architecture's parts draw random numbers in training. A backend cannot record such a step and replay it,
+/// since the numbers follow from the step.
 template <class Arch>
 bool draws_numbers(const Settings& settings) {
   for (const Setting* setting : settings_of<Arch>()) {

@@ -39,7 +39,7 @@ inline constexpr RandomSite embedding_dropout = RandomSite::in_layers(1);
 /// Tokens in the vocabulary, V. Required.
 template <Index N>
 struct Vocab : NumberOption<place::Vocab, N> {};
-/// Tokens that a sequence may have. Required.
+/// Maximum number of tokens of a sequence, C. Required.
 template <Index N>
 struct Context : NumberOption<place::Context, N> {};
 /// Width of the residual stream, D. Required.
@@ -60,7 +60,7 @@ struct HeadBias {
   using Place = place::HeadBias;
   static constexpr bool value = true;
 };
-/// The norm before the head; by default that of the last block.
+/// The norm before the head; by default the last block's.
 template <NormKind N>
 struct FinalNorm {
   using Place = place::FinalNorm;
@@ -113,7 +113,7 @@ struct Transformer {
 
  private:
   static constexpr Index D = width;
-  /// The norm of the last block; any norm where there is no block, which has been told of by then.
+  /// The norm of the last block. Without a block it is any norm; an assertion has failed by then.
   template <class Groups>
   struct LastNorm {
     using Type = RmsNorm;
@@ -174,7 +174,7 @@ struct Transformer {
 
   /// Whether a block of the model is a mixture.
   static constexpr bool has_mixtures = Stack<Groups>::has_mixtures;
-  /// The pairs that a layer sends at most for N tokens; one for each token where there is no mixture.
+  /// The maximum number of pairs that a layer sends for N tokens; N where there is no mixture.
   static constexpr Index max_pairs(Index tokens) {
     Index most = tokens;
     for_each_group([&](auto group, Index) {
@@ -208,7 +208,7 @@ struct Transformer {
         f(ParameterInfo::vector(root, "lm_head.bias", vocab, Part::head, Initial::zeros), p.bias...);
     }
 
-    /// The head's matrix (V, D), whosever it is.
+    /// The head's matrix (V, D); the embedding's where the head is tied.
     const auto& head_matrix() const {
       if constexpr (tied) {
         return embedding.weight;
@@ -251,8 +251,8 @@ struct Transformer {
     }
   };
 
-  /// Runs the blocks and the last norm; the result, z (N, D), is `saved.normed`. With `pass.recompute`, for which
-  /// `saved` must have been planned, the blocks leave their inputs alone.
+  /// Runs the blocks and the last norm; the result, z (N, D), is `saved.normed`. With `pass.recompute`, which
+  /// `saved` must be planned for, only the blocks' inputs are kept.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
   static void forward(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens,
                       Saved<T, M>& saved) {
@@ -263,8 +263,8 @@ struct Transformer {
         });
   }
 
-  /// The same for new tokens of sequences whose past lies in `caches`, one for each layer; `probability` is scratch.
-  /// Routers choose and weigh experts, but leave neither losses nor loads, which nobody reads in decoding.
+  /// The same for new tokens of sequences whose earlier tokens are in `caches`, one for each layer; `probability` is
+  /// scratch. Routers write neither losses nor loads.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master, class Caches>
   static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens,
                              Saved<T, M>& saved, const Caches& caches, MasterOutput<B> probability) {
@@ -314,8 +314,8 @@ struct Transformer {
     EmbeddingLayer::backward(backend, pass, tokens, dx, saved.embedding, gradients.embedding);
   }
 
-  /// After an optimizer step, with the pass of its last micro-batch: what routers move by themselves, in the masters
-  /// and in what the layers read.
+  /// After an optimizer step: lets routers move what no gradient trains, in the masters and in the weights that layers
+  /// read. `pass` is that of the step's last micro-batch.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
   static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
                          Saved<T, M>& saved) {
