@@ -40,7 +40,7 @@ void for_each_backend(Test&& test) {
 #endif
 }
 
-/// How far results may be from those of the oracle, as a share of its greatest.
+/// How far results may be from the oracle's, relative to the oracle's maximum.
 template <class B>
 inline constexpr double tolerance = std::is_same_v<typename B::Scalar, float> ? 1e-5 : 1e-2;
 
@@ -60,13 +60,13 @@ class Numbers {
   std::uint64_t index_ = 0;
 };
 
-/// A matrix of a backend whose rows lie apart, with guards before, between and after them that nobody may write, and
-/// which are NaN, so that reading them shows.
+/// A matrix of a backend whose rows lie apart, with guard zones before, between and after them. The guards must not be
+/// written. They are NaN, so that reading them shows.
 template <class B, class T>
 class Guarded {
  public:
-  /// With a gap of a multiple of 8 the matrix begins at a multiple of 64 bytes, so that it lies well for wide loads
-  /// where its rows are multiples of 8 long; otherwise it lies as badly as can be.
+  /// With a gap that is a multiple of 8 the matrix begins at a multiple of 64 bytes; so its rows are aligned for wide
+  /// loads if their length is a multiple of 8, too. Otherwise it is aligned to one element only.
   Guarded(B& backend, Index rows, Index cols, Index gap = 0)
       : backend_(&backend), margin_(gap > 0 && gap % 8 == 0 ? 64 : 37), rows_(rows), cols_(cols), stride_(cols + gap) {
     host_.assign(static_cast<std::size_t>(2 * margin_ + rows * stride_), guard());
@@ -136,16 +136,16 @@ struct Oracle {
   Index rows, cols;
 };
 
-/// The greatest |a − b|, as a share of the greatest |b|; infinite where a is not finite.
+/// max |a − b| / max |b|; infinite if an element of a is not finite.
 inline double error_of(const std::vector<double>& a, const std::vector<double>& b) {
   REQUIRE(a.size() == b.size());
-  double worst = 0, greatest = 1e-30;
+  double worst = 0, maximum = 1e-30;
   for (std::size_t i = 0; i < a.size(); ++i) {
     if (!std::isfinite(a[i])) return std::numeric_limits<double>::infinity();
     worst = std::max(worst, std::abs(a[i] - b[i]));
-    greatest = std::max(greatest, std::abs(b[i]));
+    maximum = std::max(maximum, std::abs(b[i]));
   }
-  return worst / greatest;
+  return worst / maximum;
 }
 
 [[gnu::noinline]] inline void check_close(const char* what, const std::vector<double>& found,
@@ -161,8 +161,8 @@ inline double error_of(const std::vector<double>& a, const std::vector<double>& 
   return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
-/// Calls `run` twice from the same start, `before` (NaN if empty); the result agrees with the oracle's, is the same to
-/// the last bit the second time, and lies within its matrix.
+/// Calls `run` twice from the same start, `before` (NaN if empty). The result agrees with the oracle's, has the same
+/// bits the second time, and stays within its matrix.
 template <class B, class T, class Run>
 void check_output(Guarded<B, T>& output, const std::vector<double>& before, const std::vector<double>& expected,
                   Run&& run) {

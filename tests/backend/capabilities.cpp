@@ -1,5 +1,5 @@
-// A backend with the required members alone trains and samples, and each optional capability is used where a backend
-// has it, with the same results.
+// A backend with the required members alone trains and samples. Each optional capability is used if a backend has it,
+// with the same results.
 
 #include "tinymoe/backend/capabilities.hpp"
 
@@ -125,7 +125,7 @@ struct Rotating : Bare {
   Index used = 0;
   template <class Rotate, class Attend>
   bool rotate_and_attend(const Rotate& rotate, const Attend& attend) {
-    if (++used % 2 == 0) return false;  // as where the shapes do not suit it
+    if (++used % 2 == 0) return false;  // as if the shapes did not suit it
     launch(rotate.turned.rows, rotate);
     launch(attend.query.rows * attend.shape.heads, attend);
     return true;
@@ -230,11 +230,11 @@ TEST_CASE("each optional capability is used, with the same results", "[capabilit
   }
 }
 
-TEST_CASE("repeated work is recorded anew when it is told something else", "[capabilities]") {
+TEST_CASE("repeated work is recorded anew when its key changes", "[capabilities]") {
   Recorder backend;
   tinymoe::detail::Repeated<Recorder, int> repeated;
   Index done = 0;
-  for (const int told : {1, 1, 2, 2, 2, 1}) repeated(backend, told, [&] { ++done; });
+  for (const int key : {1, 1, 2, 2, 2, 1}) repeated(backend, key, [&] { ++done; });
   CHECK(done == 6);
   CHECK(backend.recordings == 3);
   CHECK(backend.longest == 3);

@@ -19,7 +19,7 @@ constexpr Sizes product_sizes[] = {{1, 1, 1},    {1, 257, 5},    {3, 33, 65},   
                                    {2, 700, 48}, {257, 300, 97}, {8, 64, 40},   {3, 136, 17}};
 
 constexpr Index gap = 3;   // between the rows of strided matrices
-constexpr Index wide = 8;  // the same, for matrices whose rows lie well for wide loads
+constexpr Index wide = 8;  // the same, for matrices whose rows are aligned for wide loads
 
 }  // namespace
 
@@ -119,7 +119,7 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
       {{0, 64, 128, 192, 256}, 6, 1},      // even shares
       {{0, 4, 9, 12}, 31, 130},            // between dot products and blocks
       {{0, 0, 0}, 4, 4},                   // no row at all
-      {{0, 5, 5, 7}, 72, 40},              // few rows that lie well for wide loads
+      {{0, 5, 5, 7}, 72, 40},              // few rows that are aligned for wide loads
       {{0, 97}, 3, 5},                     // biases: one expert in several parts, which are uneven
       {{0, 1, 200}, 2, 513},               // biases: more parts than rows, and more than one block of columns
   };
@@ -345,7 +345,8 @@ TEST_CASE("attention and its gradients at awkward sizes", "[conformance]") {
     for (const Index window : {0, 1, 3, 1000}) {
       for (const Index t : {1, 33, 65, 130}) {
         for (const Index kv : {4, 2, 1}) {
-          // Little that the others do not see: long sequences of narrow heads, but for one, and windows past the end.
+          // Few cases, for what the others leave out: long sequences of narrow heads, but for one, and windows past the
+          // end.
           if (window == 1000 && (kv == 2 || t == 65)) continue;
           if (d < 40 && t > 33 && !(window == 3 && kv == 2)) continue;
           const Index batch = kv == 2 ? 3 : 1;
@@ -360,7 +361,7 @@ TEST_CASE("attention and its gradients at awkward sizes", "[conformance]") {
   }
 }
 
-TEST_CASE("attention of wide heads, and of rows that lie well for wide loads", "[conformance]") {
+TEST_CASE("attention of wide heads, and of rows that are aligned for wide loads", "[conformance]") {
   Numbers numbers(13);
   for (const Index d : {8, 64, 72, 128, 160}) {
     for (const auto& [t, window, kv] : {std::tuple<Index, Index, Index>{70, 0, 1}, {131, 30, 2}}) {
@@ -381,7 +382,7 @@ TEST_CASE("attention with a window at a tile's edge", "[conformance]") {
   }
 }
 
-TEST_CASE("attention with dropout makes the same mask in backward", "[conformance]") {
+TEST_CASE("attention with dropout uses the same mask in backward", "[conformance]") {
   Numbers numbers(12);
   for (const Index window : {0, 3, 64}) {
     for (const Index t : {1, 33, 130}) {
@@ -395,7 +396,7 @@ TEST_CASE("attention with dropout makes the same mask in backward", "[conformanc
   }
 }
 
-TEST_CASE("attention stays finite with great logits", "[conformance]") {
+TEST_CASE("attention stays finite with large logits", "[conformance]") {
   Numbers numbers(8);
   AttentionCase attention({1, 40, 2, 2, 6, 0, 100.0}, numbers);
   for_each_backend([&](auto& backend) {

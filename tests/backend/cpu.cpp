@@ -33,7 +33,7 @@ TEST_CASE("launch visits each row once, with any number of threads", "[cpu]") {
   }
 }
 
-TEST_CASE("a Cpu has the threads that it was given, or some", "[cpu]") {
+TEST_CASE("a Cpu has the threads that it was given, or at least one", "[cpu]") {
   CHECK(Cpu().threads() >= 1);
 #ifdef _OPENMP
   CHECK(Cpu(3).threads() == 3);
@@ -43,7 +43,7 @@ TEST_CASE("a Cpu has the threads that it was given, or some", "[cpu]") {
   CHECK(std::string(Cpu::name()) == "cpu");
 }
 
-TEST_CASE("a group on the CPU has one lane, sums and finds the greatest", "[cpu]") {
+TEST_CASE("a group on the CPU has one lane, sums and finds the maximum", "[cpu]") {
   constexpr SerialGroup group;
   STATIC_REQUIRE(SerialGroup::rank() == 0);
   STATIC_REQUIRE(SerialGroup::size() == 1);
@@ -55,6 +55,6 @@ TEST_CASE("a group on the CPU has one lane, sums and finds the greatest", "[cpu]
   CHECK(group.sum(3, [](Index i) { return std::complex<double>(double(i), 1); }) == std::complex<double>(3, 3));
   CHECK(group.max(101, [](Index i) { return i == 57 ? -1.0f : -2.0f - float(i); }) == -1.0f);
   CHECK(group.max(1, [](Index) { return -7.0; }) == -7.0);
-  // By real part: an imaginary step does not change what is greatest.
+  // By real part: an imaginary step does not change the maximum.
   CHECK(group.max(2, [](Index i) { return std::complex<double>(double(i), 9 - 9 * double(i)); }) == 1.0);
 }

@@ -14,16 +14,16 @@ namespace {
 constexpr float infinity = std::numeric_limits<float>::infinity();
 constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
-/// The greatest of error(x) over evenly spaced floats; NaN counts as infinite.
+/// The maximum of error(x) over evenly spaced floats; NaN counts as infinite.
 template <class Error>
 double worst(float low, float high, int steps, Error&& error) {
-  double greatest = 0;
+  double maximum = 0;
   for (int i = 0; i <= steps; ++i) {
     const float x = low + (high - low) * (static_cast<float>(i) / static_cast<float>(steps));
     const double e = error(x);
-    greatest = e <= greatest ? greatest : (e == e ? e : std::numeric_limits<double>::infinity());
+    maximum = e <= maximum ? maximum : (e == e ? e : std::numeric_limits<double>::infinity());
   }
-  return greatest;
+  return maximum;
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// What the flags that this project is built with must not break.
+// The compiler's flags of this project must not break this.
 
 #include <cstring>
 

@@ -29,7 +29,7 @@ TEST_CASE("Every float16 goes to float and back", "[float16]") {
   }
 }
 
-TEST_CASE("float16 rounds to nearest, and to even where two are as near", "[float16]") {
+TEST_CASE("float16 rounds to nearest, ties to even", "[float16]") {
   for (std::uint32_t bits = 0; bits < 0x7bff; ++bits) {  // each pair of neighbours, subnormals among them
     const auto low = float16::from_bits(static_cast<std::uint16_t>(bits));
     const auto high = float16::from_bits(static_cast<std::uint16_t>(bits + 1));
@@ -42,14 +42,14 @@ TEST_CASE("float16 rounds to nearest, and to even where two are as near", "[floa
   }
 }
 
-TEST_CASE("What is too large for float16 is infinite, and a NaN stays one", "[float16]") {
+TEST_CASE("A value too large for float16 becomes infinite, and a NaN stays one", "[float16]") {
   CHECK(float16(65519.99f).bits == 0x7bff);
   CHECK(float16(65520.0f).bits == 0x7c00);
   CHECK(float16(-1e30f).bits == 0xfc00);
   CHECK(float16(std::numeric_limits<float>::infinity()).bits == 0x7c00);
   CHECK(std::isnan(float(float16(std::numeric_limits<float>::quiet_NaN()))));
   CHECK(std::isnan(float(float16(-std::numeric_limits<float>::quiet_NaN()))));
-  CHECK(float16(0x1p-24f).bits == 1);  // the least
+  CHECK(float16(0x1p-24f).bits == 1);  // the smallest above 0
   CHECK(float16(0x1p-25f).bits == 0);
   CHECK(float16(std::nextafter(0x1p-25f, 1.0f)).bits == 1);
   CHECK(float16(1e-40f).bits == 0);

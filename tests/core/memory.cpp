@@ -151,7 +151,7 @@ TEST_CASE("a plan of nothing needs nothing", "[memory]") {
   CHECK(plan.bytes() == 0);
 }
 
-TEST_CASE("memory is freed once, by whom it came from", "[memory]") {
+TEST_CASE("memory is freed once, by the function that came with it", "[memory]") {
   int word = 0;
   freed = 0, freed_bytes = 0;
   {
@@ -179,7 +179,7 @@ TEST_CASE("memory is freed once, by whom it came from", "[memory]") {
   CHECK(freed == 3);
 }
 
-TEST_CASE("a PerRow gives the first rows, as many as are asked for", "[memory]") {
+TEST_CASE("a PerRow gives as many of the first rows as the caller asks for", "[memory]") {
   float numbers[12] = {};
   const PerRow<float> planned = View<float>(numbers, 4, 3);
   CHECK(planned(4).data == numbers);
@@ -188,5 +188,5 @@ TEST_CASE("a PerRow gives the first rows, as many as are asked for", "[memory]")
   CHECK(planned(2).cols == 3);
   CHECK(planned(2).stride == 3);
   CHECK(planned(0).size() == 0);
-  CHECK(PerRow<float>()(5).empty());  // what an inference plan leaves out
+  CHECK(PerRow<float>()(5).empty());  // an inference plan left it out
 }

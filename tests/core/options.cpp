@@ -11,7 +11,7 @@ struct Heads : NumberOption<place::Heads, N> {};
 template <Index N>
 struct Window : NumberOption<place::Window, N> {};
 
-/// An option of a user's own, in a place of the library's.
+/// A user's option, in a place of the library.
 struct FourHeads {
   using Place = place::Heads;
   static constexpr Index value = 4;
@@ -27,7 +27,7 @@ using Known = KnownPlaces<place::Heads, place::Window, place::Bias>;
 
 }  // namespace
 
-TEST_CASE("an option is found in any order, or else the default", "[options]") {
+TEST_CASE("an option is found in any order, and is the default otherwise", "[options]") {
   STATIC_REQUIRE(option_t<place::Heads, Heads<1>>::value == 1);
   STATIC_REQUIRE(option_t<place::Heads, Heads<1>, Heads<8>>::value == 8);
   STATIC_REQUIRE(option_t<place::Heads, Heads<1>, Window<3>, Heads<8>, Bias>::value == 8);
@@ -47,7 +47,7 @@ TEST_CASE("an option in no known place is unknown", "[options]") {
   STATIC_REQUIRE(KnownPlaces<OwnPlace>::know_all<OwnOption>);
 }
 
-TEST_CASE("two options in one place are seen", "[options]") {
+TEST_CASE("two options in one place are noticed", "[options]") {
   STATIC_REQUIRE(Known::each_once<>);
   STATIC_REQUIRE(Known::each_once<Heads<8>, Window<3>>);
   STATIC_REQUIRE_FALSE(Known::each_once<Heads<8>, Heads<8>>);

@@ -23,7 +23,7 @@ TEST_CASE("Philox gives the known answers", "[random]") {
   static_assert(philox({0, 0, 0, 0}, 0)[0] == 0x6627e8d5);
 }
 
-TEST_CASE("A stream is a function of seed, step, site and index, and of nothing else", "[random]") {
+TEST_CASE("A stream depends on seed, step, site and index alone", "[random]") {
   const RandomStream stream(Seed{7}, 3, RandomSite::in_layers(3), 2);
   CHECK(random_words(stream, (std::uint64_t{5} << 32) + 4) == philox({4, 5, 3, (3u << 20) + 2}, 7));
   std::set<Words> seen;
@@ -39,24 +39,24 @@ TEST_CASE("A stream is a function of seed, step, site and index, and of nothing 
   CHECK(seen.size() == 256);
 }
 
-TEST_CASE("Uniform numbers lie in [0, 1) and have its moments", "[random]") {
+TEST_CASE("Uniform numbers lie in [0, 1) and have the uniform moments", "[random]") {
   const RandomStream stream(Seed{1337}, 0, RandomSite{2});
   constexpr int count = 200'000;
   double sum = 0, squares = 0, products = 0, previous = 0;
-  float least = 1, greatest = 0;
+  float minimum = 1, maximum = 0;
   std::array<int, 16> bins{};
   for (int i = 0; i < count; ++i) {
     const float value = random_uniform(stream, static_cast<std::uint64_t>(i));
-    least = std::min(least, value);
-    greatest = std::max(greatest, value);
+    minimum = std::min(minimum, value);
+    maximum = std::max(maximum, value);
     sum += value;
     squares += (value - 0.5) * (value - 0.5);
     products += (value - 0.5) * (previous - 0.5);
     previous = value;
     ++bins[static_cast<std::size_t>(value * 16)];
   }
-  CHECK(least >= 0.0f);
-  CHECK(greatest < 1.0f);
+  CHECK(minimum >= 0.0f);
+  CHECK(maximum < 1.0f);
   CHECK(sum / count == Approx(0.5).margin(4 * std::sqrt(1.0 / 12 / count)));
   CHECK(squares / count == Approx(1.0 / 12).margin(4 * std::sqrt(1.0 / 180 / count)));
   CHECK(products / count == Approx(0.0).margin(4.0 / 12 / std::sqrt(count)));

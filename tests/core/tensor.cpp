@@ -51,7 +51,7 @@ TEST_CASE("parts of a view are views of the same elements", "[tensor]") {
   CHECK(view.middle_cols(0, 0).size() == 0);
 }
 
-TEST_CASE("a view that may be written is one that may be read, and not the other way", "[tensor]") {
+TEST_CASE("a view converts to one of const elements, and not back", "[tensor]") {
   STATIC_REQUIRE(std::is_convertible_v<View<int>, View<const int>>);
   STATIC_REQUIRE_FALSE(std::is_convertible_v<View<const int>, View<int>>);
   STATIC_REQUIRE(std::is_convertible_v<Tensor<int, 2, 3>, View<const int>>);

@@ -9,7 +9,7 @@
 using namespace tinymoe;
 using namespace tinymoe::detail;
 
-TEST_CASE("UTF-8 is decoded, and each wrong byte stands for itself", "[unicode]") {
+TEST_CASE("UTF-8 is decoded, and each wrong byte counts as one", "[unicode]") {
   const auto decoded = [](std::string_view text) { return decode_utf8(text, 0); };
   CHECK(decoded("é").value == U'é');
   CHECK(decoded("中").length == 3);

@@ -8,7 +8,7 @@
 
 using namespace tinymoe_test;
 
-TEMPLATE_TEST_CASE("a kernel of one's own runs on a Cuda", "[cuda]", Cuda, CudaBfloat16) {
+TEMPLATE_TEST_CASE("a user's kernel runs on a Cuda", "[cuda]", Cuda, CudaBfloat16) {
   if (!Cuda::available()) skip("no GPU can be used here");
   using T = typename TestType::Scalar;
   TestType device;
@@ -32,7 +32,7 @@ TEMPLATE_TEST_CASE("a kernel of one's own runs on a Cuda", "[cuda]", Cuda, CudaB
   }
 }
 
-TEST_CASE("an activation of one's own runs on a Cuda", "[cuda]") {
+TEST_CASE("a user's activation runs on a Cuda", "[cuda]") {
   if (!Cuda::available()) skip("no GPU can be used here");
   using Own = Transformer<
       Vocab<60>, Context<12>, Width<16>,

@@ -18,7 +18,7 @@ using Modern =
     Transformer<Vocab<260>, Context<16>, Width<40>, HeadBias,
                 Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, SlidingWindow<5>, QkNorm, Bias>,
                                    Router<3, 2>, Expert<SwiGlu, Hidden<24>, Bias>, Shared<Expert<Gelu, Hidden<16>>>>>>;
-/// What the published systems have besides: a dense block, learned positions, noise, jitter, capacity, another loss.
+/// What other published systems have: a dense block, learned positions, noise, jitter, capacity, another loss.
 using Classic = Transformer<
     Vocab<261>, Context<16>, Width<24>, TiedHead,
     Layers<1, DenseBlock<LayerNorm, Attention<Heads<3>, Learned, Bias>, Expert<Gelu, Hidden<32>, Bias>>>,
@@ -29,8 +29,8 @@ using Classic = Transformer<
     Layers<1,
            MoEBlock<LayerNorm, Attention<Heads<3>, Learned>, Router<4, 2, ExpertChoice>, Expert<SwiGlu, Hidden<16>>>>>;
 
-/// Heads and widths that lie well for wide loads, which is what decoding has kernels of its own for; three choices of
-/// more experts than one block computes the logits of for three tokens.
+/// Heads and widths that are aligned for wide loads, for which decoding has its own kernels. Three choices, of more
+/// experts than one block computes the logits of for three tokens.
 using Aligned = Transformer<
     Vocab<260>, Context<16>, Width<32>,
     Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, SlidingWindow<5>>, Router<4, 2>,
@@ -124,12 +124,12 @@ TEMPLATE_TEST_CASE("gradients on a Cuda are the oracle's", "[cuda]", Modern, Cla
   CHECK(distance(gradients(exact)) < 1e-5);
   CudaBfloat16 brain;
   CudaFloat16 half;
-  // Rounded at each of some twenty operations; a token near a router's edge may take another expert.
+  // Each of some twenty operations rounds; a token near a router's edge may take another expert.
   CHECK(distance(gradients(brain)) < 0.15);
   CHECK(distance(gradients(half)) < 0.02);
 }
 
-TEMPLATE_TEST_CASE("cuBLAS has an algorithm for every product of widths that lie well", "[cuda]", Cuda, CudaBfloat16) {
+TEMPLATE_TEST_CASE("cuBLAS has an algorithm for every product of aligned widths", "[cuda]", Cuda, CudaBfloat16) {
   need_gpu();
   TestType cuda;
   one_step<Aligned>(cuda);
@@ -166,7 +166,7 @@ TEMPLATE_TEST_CASE("the ways to compute a bank's products agree", "[cuda]", Cuda
   CHECK(one_step<Tiny>(call).loss == Approx(one_step<Tiny>(streams).loss).epsilon(1e-2));
 }
 
-TEMPLATE_TEST_CASE("a checkpoint of one device goes on on another", "[cuda]", Cuda, CudaBfloat16, CudaFloat16) {
+TEMPLATE_TEST_CASE("a run goes on from a checkpoint of another device", "[cuda]", Cuda, CudaBfloat16, CudaFloat16) {
   need_gpu();
   const TemporaryFolder folder;
   TestType cuda;
@@ -191,7 +191,7 @@ TEMPLATE_TEST_CASE("a checkpoint of one device goes on on another", "[cuda]", Cu
   CHECK(train(cuda, 8, folder / "cuda4", folder / "same") == train(cuda, 8, {}, folder / "whole"));
 }
 
-TEMPLATE_TEST_CASE("a Cuda writes what the CPU writes", "[cuda]", Modern, Classic, Aligned) {
+TEMPLATE_TEST_CASE("decoding on a Cuda gives the CPU's logits", "[cuda]", Modern, Classic, Aligned) {
   need_gpu();
   Cpu cpu(1);
   Cuda cuda({.early_starts = GENERATE(false, true)});
@@ -215,9 +215,9 @@ TEMPLATE_TEST_CASE("a Cuda writes what the CPU writes", "[cuda]", Modern, Classi
   }
 }
 
-TEMPLATE_TEST_CASE("a Cuda reads and writes in 16 bits", "[cuda]", CudaBfloat16, CudaFloat16) {
+TEMPLATE_TEST_CASE("prefill and decoding on a Cuda in 16 bits", "[cuda]", CudaBfloat16, CudaFloat16) {
   need_gpu();
-  // A context of 60 is read in one pass, and again by half when it is full.
+  // One pass prefills 58 tokens of a context of 60; when it is full, the last half is prefilled again.
   using Long = TinyOf<260, 24, RmsNorm, 60>;
   Reference<double> oracle;
   TestType cuda({.early_starts = GENERATE(false, true)});
@@ -282,7 +282,7 @@ struct Counting : B {
 
 }  // namespace
 
-TEMPLATE_TEST_CASE("a token is eight launches a layer, and three", "[cuda]", Cuda, CudaBfloat16) {
+TEMPLATE_TEST_CASE("decoding a token takes eight launches a layer, and three", "[cuda]", Cuda, CudaBfloat16) {
   need_gpu();
   Counting<TestType> cuda;
   using Arch = Transformer<
@@ -307,7 +307,8 @@ TEST_CASE("the steps of a model without mixtures are recorded", "[cuda]") {
     Trainer trainer(model, AdamW{.lr = 1e-2});
     std::vector<double> found;
     for (std::uint64_t step = 0; step < 9; ++step) {
-      // A larger vocabulary than one block sorts; a scale of its own in between, an evaluation, and another shape.
+      // The vocabulary is larger than one block sorts. In between come another loss scale, an evaluation, and another
+      // shape.
       auto inputs = random_tokens(2 * 5 * 16, 260, step), targets = random_tokens(2 * 5 * 16, 260, step + 1);
       if (step == 5) targets[3] = -1;
       if (step == 6) inputs.resize(16), targets.resize(16);
@@ -323,7 +324,7 @@ TEST_CASE("the steps of a model without mixtures are recorded", "[cuda]") {
   CHECK(losses(cuda, 0) == losses(cuda, 0));
 }
 
-TEST_CASE("a dispatch may go, or be sorted again, while its offsets are on their way to the host", "[cuda]") {
+TEST_CASE("a dispatch may be destroyed or sorted again while its offsets are copied to the host", "[cuda]") {
   need_gpu();
   constexpr Index tokens = 200, experts = 3;
   Cuda cuda;
@@ -379,7 +380,7 @@ TEST_CASE("all optimizers and the average run on a Cuda", "[cuda]") {
   check(Muon{.lr = 1e-3});
 }
 
-TEST_CASE("without a GPU there is one clear sentence", "[cuda]") {
+TEST_CASE("without a GPU the error is one clear sentence", "[cuda]") {
   if (Cuda::available()) {
     std::string sentence;
     try {

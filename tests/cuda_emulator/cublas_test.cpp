@@ -166,7 +166,7 @@ TEST_CASE("cuBLAS multiplies groups", "[cuda_emulator]") {
 
 // ---- CUB ----
 
-TEST_CASE("the radix sort is stable and sees its bits only", "[cuda_emulator]") {
+TEST_CASE("the radix sort is stable and looks at its bits only", "[cuda_emulator]") {
   std::vector<std::int32_t> keys(500), values(500);
   for (int i = 0; i < 500; ++i) {
     keys[static_cast<std::size_t>(i)] = i * 37 % 64 - 8, values[static_cast<std::size_t>(i)] = i;

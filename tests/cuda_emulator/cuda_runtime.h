@@ -6,7 +6,7 @@
 ///
 /// What it does, and which mistakes it makes visible:
 ///  - A block's threads are fibers (emulator/fibers.hpp). A barrier that some threads miss, lanes of a warp in
-///    different collectives, lanes that have exited: the program stops with a list of who waits where. Threads run
+///    different collectives, lanes that have exited: the program stops and lists where each thread waits. Threads run
 ///    forwards in one block and backwards in the next, blocks likewise, so that a missing barrier gives wrong numbers.
 ///  - Shared memory starts as 0xff in each block; asynchronous copies destroy what they will overwrite when they are
 ///    started and bring their bytes only when they are waited for. Writing past dynamic shared memory is a SIGSEGV.

@@ -1,4 +1,4 @@
-// Blocks and their threads: what they compute, and the mistakes that the emulator must show.
+// Blocks and their threads: what they compute, and the mistakes that the emulator must report.
 
 #include "test_support.hpp"
 
@@ -58,7 +58,7 @@ __global__ void lanes(int* xor_five, int* from_three, std::uint32_t* odd, double
   wide[lane] = shuffle(lane + 0.5, 7);
 }
 
-TEST_CASE("lanes give each other values", "[cuda_emulator]") {
+TEST_CASE("lanes exchange values", "[cuda_emulator]") {
   const Buffer<int> a(32), b(32);
   const Buffer<std::uint32_t> c(32);
   const Buffer<double> d(32);
@@ -127,7 +127,7 @@ __global__ void two_barriers() {
 }
 __global__ void past_dynamic_shared(int n) { dynamic_shared<int>()[n] = 1; }
 
-TEST_CASE("threads that miss each other stop the program", "[cuda_emulator]") {
+TEST_CASE("threads that wait for each other forever stop the program", "[cuda_emulator]") {
   const Buffer<int> to(64);
   check(start(exit_early, 1, 128, 64 * sizeof(int), nullptr, to.data));
   const auto found = to.host();
@@ -166,7 +166,7 @@ __global__ void copy_late(const float* from, float* first, float* second) {
   for (unsigned i = 0; i < 4; ++i) first[at + i] = shared[127 - at - i], second[at + i] = shared[128 + at + i];
 }
 
-TEST_CASE("asynchronous copies are there when they are waited for", "[cuda_emulator]") {
+TEST_CASE("asynchronous copies have arrived after a wait", "[cuda_emulator]") {
   const auto x = numbers<float>(256, 0, 251);
   const Buffer<float> in(x), first(128), second(128);
   const auto run = [&](auto kernel) { check(start(kernel, 1, 32, 1024, nullptr, in.data, first.data, second.data)); };

@@ -1,4 +1,4 @@
-// Memory, streams and capture: what is there when, and what CUDA refuses.
+// Memory, streams and capture: when work happens, and what CUDA refuses.
 
 #include "test_support.hpp"
 
@@ -42,7 +42,7 @@ TEST_CASE("the host cannot touch device memory", "[cuda_emulator]") {
   CHECK(text.find("past the end") != std::string::npos);
 }
 
-TEST_CASE("memory that there is not", "[cuda_emulator]") {
+TEST_CASE("more memory than the device has is refused", "[cuda_emulator]") {
   std::size_t free = 0, total = 0;
   check(cudaMemGetInfo(&free, &total));
   float* memory = nullptr;
@@ -115,7 +115,7 @@ TEST_CASE("events order streams, and nothing else does", "[cuda_emulator]") {
   };
   CHECK(result(true) == 15);
   CHECK(result(false) == 1);
-  // Early, what has to come later comes first.
+  // Early: a stream goes as far ahead as events allow.
   const InOrder early(StreamOrder::early);
   check(cudaMemset(memory.data, 0, 4));
   check(cudaDeviceSynchronize());
@@ -182,7 +182,7 @@ TEST_CASE("launches that CUDA refuses", "[cuda_emulator]") {
   cudaGetLastError();
 }
 
-TEST_CASE("a graph does again what was captured", "[cuda_emulator]") {
+TEST_CASE("a graph repeats what was captured", "[cuda_emulator]") {
   const Stream main, side;
   const Event fork, join;
   const Buffer<float> a(8), b(8);

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What the emulator's own tests share.
+/// Helpers of the emulator's own tests.
 
 #include <sys/wait.h>
 #include <unistd.h>
@@ -67,7 +67,7 @@ struct InOrder {
   }
 };
 
-/// Runs f in a child process and says which signal ended it; 0 is none. What it prints goes to `text`.
+/// Runs f in a child process. Returns the signal that ended it, or 0; `text` gets what it printed.
 template <class F>
 int signal_of(F f, std::string* text = nullptr) {
   int ends[2];

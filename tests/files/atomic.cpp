@@ -111,7 +111,7 @@ TEST_CASE("A file is replaced whole or not at all", "[atomic]") {
   CHECK(entries_in(folder.path()) == 1);
 }
 
-TEST_CASE("What cannot be written names the file", "[atomic]") {
+TEST_CASE("An error of writing names the file", "[atomic]") {
   const TemporaryFolder folder;
   const auto nothing = [](FileWriter&) {};
   const auto path = folder / "no/such/file";
@@ -121,7 +121,7 @@ TEST_CASE("What cannot be written names the file", "[atomic]") {
   check_message<FileError>([&] { write_file_atomically("", nothing); }, "expected the path");
 }
 
-TEST_CASE("A file that was being written at a crash is tidied later", "[atomic]") {
+TEST_CASE("A partial file that a crash leaves is removed later", "[atomic]") {
   const TemporaryFolder folder;
   const auto path = folder / "file";
   write_bytes(path, "old");
@@ -138,5 +138,5 @@ TEST_CASE("A file that was being written at a crash is tidied later", "[atomic]"
   CHECK(entries_in(folder.path()) == 3);
   write_file_atomically(path, [](FileWriter& file) { file.write("new"); });
   CHECK(read_bytes(path) == "new");
-  CHECK(entries_in(folder.path()) == 2);  // a run that lives keeps its own
+  CHECK(entries_in(folder.path()) == 2);  // the partial file of a running process stays
 }

@@ -117,7 +117,7 @@ TEST_CASE("A run that is killed while writing leaves the previous folder", "[ato
   REQUIRE(WIFSIGNALED(status));
   CHECK(load(path) == "old");
   CHECK(entries_in(root.path()) == 2);  // with the partial
-  AtomicFolder living(path);            // which the commit of another leaves alone
+  AtomicFolder living(path);            // another run's commit leaves it alone
   save(path, "newer");
   CHECK(load(path) == "newer");
   CHECK(entries_in(root.path()) == 2);
@@ -151,7 +151,7 @@ TEST_CASE("Replacing by renames alone keeps a good folder at every step", "[atom
   save(path, "old");
   save(partial, "new");
   SECTION("when all goes well") {
-    std::filesystem::create_directory(root / "checkpoint.old");  // of an older replacement
+    std::filesystem::create_directory(root / "checkpoint.old");  // left by an older replacement
     detail::replace_by_renames(partial, path);
     CHECK(load(path) == "new");
   }

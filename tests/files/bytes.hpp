@@ -60,7 +60,7 @@ inline std::size_t entries_in(const std::filesystem::path& folder) {
       std::distance(std::filesystem::directory_iterator(folder), std::filesystem::directory_iterator()));
 }
 
-/// While it lives, no file can grow past a size: write fails as on a full disk.
+/// While it lives, no file can grow past a size: writing fails as on a full disk.
 class FileSizeLimit {
  public:
   explicit FileSizeLimit(rlim_t bytes) : handler_(std::signal(SIGXFSZ, SIG_IGN)) {

@@ -1,5 +1,5 @@
-// Our JSON beside nlohmann's: what is read and refused, the value, and what is written, for made up documents and for
-// such with some bytes changed.
+// Our JSON against nlohmann's: what is read and refused, the value, and what is written, for random documents and for
+// documents with some bytes changed.
 
 #include <cmath>
 #include <cstdint>
@@ -22,7 +22,7 @@ class Documents {
  public:
   explicit Documents(std::uint32_t seed) : random_(seed) {}
 
-  /// A document as nlohmann has it.
+  /// A random document, as nlohmann has it.
   Oracle value(int depth = 0) {
     switch (below(depth < 5 ? 9 : 6)) {
       case 0:
@@ -137,7 +137,7 @@ bool check_reading(const std::string& text) {
     ours = parse_json(text, "text");
   } catch (const FileError& error) {
     message = error.what();
-    twice = message.find("twice") != std::string::npos;  // which nlohmann takes
+    twice = message.find("twice") != std::string::npos;  // nlohmann accepts that
   }
   if (twice) return false;
   if (read == message.empty() && (!read || same(ours, theirs))) return read;
@@ -157,7 +157,7 @@ TEST_CASE("JSON is read and written as nlohmann's library does", "[json]") {
     REQUIRE(check_reading(line));
     const Json ours = parse_json(line, "text");
     if (ours.dump() != line || ours.dump(2) != theirs.dump(2)) {
-      // Its digits are not always the fewest: then ours are fewer, or as many, and the same number.
+      // Its digits are not always the fewest. Then ours are fewer, or as many, and give the same number.
       REQUIRE(ours.dump().size() <= line.size());
       REQUIRE(same(parse_json(ours.dump(), "text"), theirs));
       ++changed;

@@ -187,7 +187,7 @@ TEST_CASE("Hostile safetensors files are refused by name", "[safetensors]") {
   CHECK(Safetensors(path).names().empty());
 }
 
-TEST_CASE("Every byte of a header may be wrong without harm", "[safetensors]") {
+TEST_CASE("A wrong byte anywhere in a header does no harm", "[safetensors]") {
   const TemporaryFolder folder;
   const auto path = folder / "flipped.safetensors";
   for (std::size_t place = 0; place < golden.size() - 14; ++place) {
@@ -196,7 +196,7 @@ TEST_CASE("Every byte of a header may be wrong without harm", "[safetensors]") {
       bytes[place] = static_cast<char>(bytes[place] ^ mask);
       write_bytes(path, bytes);
       try {
-        const Safetensors file(path);  // a name may change: that is a valid file
+        const Safetensors file(path);  // a changed name leaves a valid file
         for (const auto& name : file.names()) static_cast<void>(file.info(name).bytes.size());
       } catch (const FileError& error) {
         REQUIRE(std::string(error.what()).find(path.string()) == 0);
@@ -258,7 +258,7 @@ TEST_CASE("A weight that is not finite names file, tensor and index", "[safetens
   CHECK_NOTHROW(Safetensors(path).read("w", {3000}, out));
 }
 
-TEST_CASE("A safetensors writer refuses what would spoil the file", "[safetensors]") {
+TEST_CASE("A safetensors writer refuses calls that would spoil the file", "[safetensors]") {
   const TemporaryFolder folder;
   const auto path = folder / "bad.safetensors";
   const std::vector<StoredTensor> two = {{"v", StoredType::float32, {2}}, {"w", StoredType::int32, {1}}};
@@ -307,7 +307,7 @@ TEST_CASE("A safetensors writer refuses what would spoil the file", "[safetensor
       "after the last tensor");
 }
 
-TEST_CASE("A disk too small for the weights names what they need", "[safetensors]") {
+TEST_CASE("The error of a full disk names the bytes that the weights need", "[safetensors]") {
   const TemporaryFolder folder;
   const auto path = folder / "large.safetensors";
   const std::vector<float> block(100'000);

@@ -237,7 +237,7 @@ TEST_CASE("The last story may be cut, and an end alone is no story", "[batches]"
   const PaddedBatches cut(stories_of({2, 3}, false), 0, 1, 5, Seed{1});
   CHECK(cut.stories() == 2);
   const Index step = cut.story(0, 0) == 1 ? 0 : 1;
-  CHECK(batch_of(cut, step) == Batch{{0, 3, 4, -1, -1}, {3, 4, 5, -1, -1}});  // nobody knows how it ends
+  CHECK(batch_of(cut, step) == Batch{{0, 3, 4, -1, -1}, {3, 4, 5, -1, -1}});  // the data ends within the story
   const PaddedBatches gaps(stories_of({0, 2, 0, 0, 1}), 0, 1, 5, Seed{1});
   CHECK(gaps.stories() == 2);
   CHECK_THROWS_AS(PaddedBatches(stories_of({0, 0}), 0, 1, 5, Seed{1}), TrainingError);
@@ -250,7 +250,7 @@ TEST_CASE("The last story may be cut, and an end alone is no story", "[batches]"
 
 TEST_CASE("Padded epochs visit each story once, as a pure function of seed and step", "[batches]") {
   std::vector<Index> lengths;
-  for (Index i = 0; i < 37000; ++i) lengths.push_back(i % 5 + 1);  // more tokens than are looked at at once
+  for (Index i = 0; i < 37000; ++i) lengths.push_back(i % 5 + 1);  // more tokens than one block of the search
   const auto data = stories_of(lengths);
   const PaddedBatches batches(data, 0, 8, 4, Seed{3}), again(data, 0, 8, 4, Seed{3}), other(data, 0, 8, 4, Seed{4});
   REQUIRE(batches.stories() == 37000);
@@ -268,7 +268,7 @@ TEST_CASE("Padded epochs visit each story once, as a pure function of seed and s
   CHECK_FALSE(batch_of(batches, 1234) == batch_of(batches, 1235));
 }
 
-TEST_CASE("Padded batches of encoded stories are what a generator reads and writes", "[batches]") {
+TEST_CASE("Padded batches of encoded stories have the tokens that generation reads and gives", "[batches]") {
   const auto tokenizer = small_tokenizer();
   const auto data = TokenData::encode(StoryList{"the low", "er"}, tokenizer);
   const PaddedBatches batches(data, tokenizer.end_of_story(), 2, 8, Seed{1});

@@ -115,13 +115,13 @@ TEST_CASE("The smallest vocabulary has the bytes alone", "[bpe_trainer]") {
   CHECK_THROWS_AS(train_tokenizer(few_stories, {.vocabulary = -1}), TextError);
 }
 
-TEST_CASE("A text that cannot fill the vocabulary says what it can", "[bpe_trainer]") {
+TEST_CASE("The error of too little text names the vocabulary that it fills", "[bpe_trainer]") {
   const StoryList stories = {"ab ab", "ab"};
   const auto message = message_if_any<TextError>([&] { train_tokenizer(stories, {.vocabulary = 2048}); });
   CHECK(contains(message, "too small for a vocabulary of 2048"));
   CHECK(contains(message, "it fills one of 258; ask for that or give more text"));
   CHECK(train_tokenizer(stories, {.vocabulary = 258}).bytes(256) == "ab");
-  // Unless fewer will do; and then it is the tokenizer that asking for as many gives.
+  // With `or_fewer` it is no error, and gives the same tokenizer as asking for so many.
   CHECK(train_tokenizer(stories, {.vocabulary = 2048, .or_fewer = true}) ==
         train_tokenizer(stories, {.vocabulary = 258}));
 }

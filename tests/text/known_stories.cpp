@@ -27,7 +27,8 @@ TEST_CASE("A tokenizer with the bytes gets every story as it is", "[text]") {
   CHECK(stories_of(KnownStories(stories, tokenizer)) == stories_of(stories));
 }
 
-TEST_CASE("A vocabulary of characters gets spaces for other white space, and no story that it cannot write", "[text]") {
+TEST_CASE("A vocabulary of characters gets spaces for other white space, and only stories that it can encode",
+          "[text]") {
   const auto tokenizer = Tokenizer::load_llama2c(shared_data("llama2c/tokenizer.bin"));
   CHECK_FALSE(tokenizer.has_bytes());
   CHECK(tokenizer.knows("One day, Tom sat."));
@@ -37,7 +38,7 @@ TEST_CASE("A vocabulary of characters gets spaces for other white space, and no 
   const std::vector<std::string> known{"One day, Tom sat.", "Two  spaces.", "Last. ", " ", "caf\xc3\xa9"};
   CHECK(stories_of(KnownStories(stories, tokenizer)) == known);
 
-  // Nearly all real stories can be written.
+  // Nearly all real stories can be encoded.
   const TextCorpus corpus(shared_data("tinystories-valid.txt"));
   const auto all = stories_of(corpus), written = stories_of(KnownStories(corpus, tokenizer));
   CHECK(all.size() == 500);

@@ -1,5 +1,4 @@
-// llama2.c's tokenizer: against a slow copy of its algorithm, its files in both forms, and everything that can be
-// wrong.
+// llama2.c's tokenizer: against a slow copy of its algorithm, its files in both forms, and corrupt files.
 
 #include "tinymoe/text/llama2c/tokenizer.hpp"
 
@@ -133,7 +132,7 @@ TEST_CASE("A llama2.c tokenizer puts a space before a text and merges the best p
 }
 
 TEST_CASE("A llama2.c tokenizer encodes as llama2.c's own algorithm does", "[llama2c]") {
-  // Pieces of few letters meet often; some scores are equal, and one is too low for llama2.c to see.
+  // Pieces of few letters match often. Some scores are equal, and one is below the least that llama2.c merges.
   std::mt19937 random(7);
   Entries entries = with_bytes();
   entries.resize(3 + 256);
@@ -217,7 +216,7 @@ TEST_CASE("A llama2.c tokenizer saved as tokenizer.json is the same one", "[llam
   CHECK(load_entries(with_bytes()).fingerprint() != load_entries(characters()).fingerprint());
 }
 
-TEST_CASE("What tokenizer.json cannot say is not written", "[llama2c]") {
+TEST_CASE("A vocabulary that tokenizer.json cannot express is not written", "[llama2c]") {
   const TemporaryFolder folder;
   const auto refuse = [&](Entry one, Entry other, const char* sentence) {
     auto entries = with_bytes();
@@ -240,7 +239,7 @@ TEST_CASE("A tokenizer.bin that is cut, corrupt or hostile is a file error", "[l
     check_message<FileError>([&] { static_cast<void>(Tokenizer::load_llama2c(path)); }, path.string(), parts...);
   };
   const auto good = bin_of(characters());
-  // Every cut but those between tokens; and of those, the ones before what must be there.
+  // Cuts within a token, and cuts between tokens that lose a required token.
   std::vector<std::size_t> ends = {4};
   for (const auto& [name, score] : characters()) ends.push_back(ends.back() + 8 + name.size());
   for (std::size_t size = 0; size < good.size(); ++size) {

@@ -32,7 +32,7 @@ inline tinymoe::Tokenizer tokenizer_of(const std::vector<std::pair<std::string, 
   return tinymoe::Tokenizer(tinymoe::ByteLevelBpe(parts));
 }
 
-/// What a byte-level tokenizer is made of.
+/// The parts of a byte-level tokenizer.
 inline const tinymoe::TokenizerParts& parts_of(const tinymoe::Tokenizer& tokenizer) {
   return tokenizer.as<tinymoe::ByteLevelBpe>()->parts();
 }

@@ -1,4 +1,4 @@
-// The embedded corpus: what a corpus must be (deterministic, distinct, held out) and what English must be.
+// The embedded corpus: it is deterministic, its stories are distinct and can be held out, and its English is good.
 
 #include "tinymoe/text/stories/stories.hpp"
 

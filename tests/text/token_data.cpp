@@ -201,7 +201,7 @@ TEST_CASE("A token outside the vocabulary is found when it is read", "[token_dat
   CHECK_THROWS_AS(all_tokens(data), FileError);
 }
 
-TEST_CASE("Tokens that are not there cannot be copied", "[token_data]") {
+TEST_CASE("Tokens outside the data cannot be copied", "[token_data]") {
   const auto data = TokenData::from_tokens(Tokens{1, 2, 3}, 4);
   Tokens out(2);
   data.copy(1, out);
@@ -214,7 +214,7 @@ TEST_CASE("Tokens that are not there cannot be copied", "[token_data]") {
   CHECK_THROWS_AS(TokenData::from_tokens(Tokens{-1}, 4), TextError);
 }
 
-TEST_CASE("A text without stories, or that is not UTF-8, leaves no token file", "[token_data]") {
+TEST_CASE("A text without stories, or one that is not UTF-8, leaves no token file", "[token_data]") {
   for (const std::string text : {"", " \n<|endoftext|>\n", "caf\xe9"}) {
     const Encoded encoded(text);
     CHECK(contains(message_if_any<FileError>([&] { encoded.open(); }), encoded.text.string()));
@@ -249,7 +249,7 @@ TEST_CASE("An error of one story ends the encoding", "[token_data]") {
   CHECK(std::filesystem::is_empty(folder.path()));
 }
 
-TEST_CASE("Workers hand on what they throw, and keep the order", "[token_data]") {
+TEST_CASE("Workers pass on exceptions and keep the order", "[token_data]") {
   std::vector<int> finished;
   const auto run = [&](int bad) {
     finished.clear();
@@ -272,7 +272,7 @@ TEST_CASE("Workers hand on what they throw, and keep the order", "[token_data]")
   CHECK(finished.size() == 57);
 }
 
-TEST_CASE("Real stories count as they are", "[token_data]") {
+TEST_CASE("The counts of real stories are right", "[token_data]") {
   const auto text = shared_data("tinystories-valid.txt");
   TemporaryFolder folder;
   const auto data = TokenData::open_or_encode(text, small_tokenizer(), folder / "tokens");

@@ -17,7 +17,7 @@ using Tokens = std::vector<Token>;
 
 namespace {
 
-/// What merging by the definition gives: the whole list is searched for the smallest rank each time.
+/// Merging by its definition: the whole list is searched for the smallest rank each time.
 Tokens merge_by_definition(const Tokenizer& tokenizer, Tokens tokens) {
   const auto& merges = parts_of(tokenizer).merges;
   for (;;) {
@@ -42,7 +42,7 @@ std::string spelled_out(const Tokenizer& tokenizer, std::string_view text) {
   return words;
 }
 
-/// A kind of one's own: each letter is a token, and nothing else can be said.
+/// A user's kind: each letter is a token, and nothing else can be encoded.
 class Letters final : public TokenizerKind {
  public:
   Letters() {
@@ -78,7 +78,7 @@ class Letters final : public TokenizerKind {
 
 }  // namespace
 
-TEST_CASE("A kind of one's own works behind a tokenizer and its data", "[tokenizer]") {
+TEST_CASE("A user's kind of tokenizer works in Tokenizer and TokenData", "[tokenizer]") {
   const Tokenizer tokenizer{Letters()};
   CHECK(tokenizer.vocabulary_size() == 27);
   CHECK(tokenizer.encode("cab") == Tokens{2, 0, 1});
@@ -186,11 +186,11 @@ TEST_CASE("Tokens outside the vocabulary are refused", "[tokenizer]") {
   }
 }
 
-TEST_CASE("An encoder that forgets gives what a fresh one gives", "[tokenizer]") {
+TEST_CASE("An encoder whose cache was full gives what a fresh one gives", "[tokenizer]") {
   const auto tokenizer = small_tokenizer();
   Encoder encoder(tokenizer);
   std::mt19937_64 random(4);
-  for (int round = 0; round < 60; ++round) {  // more distinct pieces than it remembers
+  for (int round = 0; round < 60; ++round) {  // more distinct pieces than its cache holds
     std::string text;
     for (int i = 0; i < 4000; ++i) text += " lower" + std::to_string(random());
     Tokens tokens;

@@ -176,7 +176,7 @@ TEST_CASE("A file that is no tokenizer.json is refused", "[tokenizer]") {
   CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load(folder / "huge.json"); }), "at most 67108864 bytes"));
 }
 
-TEST_CASE("Damaged bytes never do more than be refused", "[tokenizer]") {
+TEST_CASE("Damaged bytes are refused and do no harm", "[tokenizer]") {
   TemporaryFolder folder;
   small_tokenizer().save(folder / "good.json");
   const std::string good = read_bytes(folder / "good.json");
@@ -211,7 +211,7 @@ TEST_CASE("GPT-2's pair of files is checked as well", "[tokenizer]") {
   CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load_gpt2(vocab, merges); }), vocab.string()));
 }
 
-TEST_CASE("A tokenizer that cannot be written says so", "[tokenizer]") {
+TEST_CASE("A tokenizer that cannot be written is an error", "[tokenizer]") {
   CHECK(contains(message_if_any<FileError>([] { small_tokenizer().save("/nonexistent-folder/tokenizer.json"); }),
                  "/nonexistent-folder/tokenizer.json"));
 }

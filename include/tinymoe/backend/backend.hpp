@@ -1,11 +1,12 @@
 #pragma once
 /// @file
 /// What a machine must offer to run a model: memory, row kernels, matrix products, attention and the sort by expert.
-/// What it may offer besides is in capabilities.hpp.
+/// Its optional capabilities are in capabilities.hpp.
 ///
-/// Every operation takes views with run-time sizes; none is templated on the model. Two number types meet in it:
-/// `Scalar`, in which activations and weights are stored, and `Master`, in which gradients, statistics, losses and the
-/// optimizer's state are. They are the same on `Cpu` and `Reference`; a half-precision backend has two.
+/// Every operation takes views with run-time sizes; none is templated on the model. A backend has two number types.
+/// `Scalar` stores activations, and weights unless they have a format of their own (core/weights.hpp). `Master` stores
+/// gradients, statistics, losses and the optimizer's state. The two are the same on `Cpu` and differ on a
+/// half-precision backend.
 
 #include <concepts>
 #include <cstddef>
@@ -70,13 +71,13 @@ concept Backend = requires(B& backend, View<typename B::Scalar> y, View<const ty
   // Causal attention: q (N, H·d), k and v (N, G·d) → y (N, H·d) and the log of each softmax's denominator (N, H).
   { backend.attention_scratch(shape) } -> std::convertible_to<Index>;
   backend.attention_forward(shape, x, x, x, y, dw, y);
-  // From dy and what forward gave: dq, dk, dv, overwritten.
+  // Overwrites dq, dk and dv, from dy and the results of forward.
   backend.attention_backward(shape, x, x, x, x, View<const typename B::Master>(dw), x, y, y, y, y);
   { B::name() } -> std::convertible_to<const char*>;
 }
 &&detail::optional_members_are_right<B>;
 
-/// What an operation on backend B reads and writes: activations and weights, then statistics and gradients.
+/// What an operation on backend B reads and writes: first activations and weights, then statistics and gradients.
 template <class B>
 using Input = View<const typename B::Scalar>;
 template <class B>
@@ -98,7 +99,7 @@ concept MultipliesBy = requires(B& backend, Input<B> x, Output<B> y, typename We
 
 namespace detail {
 
-/// Declares a backend and defines nothing: what the concepts of layers are checked against.
+/// A backend that is declared and not defined: the concepts of layers are checked against it.
 struct DeclaredBackend {
   using Scalar = float;
   using Master = float;

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What a backend may have besides what concept Backend asks for. Each capability is optional: a concept, and beside it
-/// the function by which the library uses it or does without. Nothing else asks a backend for a member.
+/// Optional capabilities of a backend. Each is a concept. Beside it is the function by which the library uses the
+/// capability or does without. Nothing else asks a backend for an optional member.
 ///
 /// | concept | what it has |
 /// |---|---|
@@ -11,10 +11,10 @@
 /// | FewTokenBackend | `max_fused_pairs`: mixtures of few pairs decode in few, larger kernels |
 /// | RoutingBackend | `route`, with that: a router's logits, choices and sort at once |
 /// | RotatingAttentionBackend | `rotate_and_attend`: rotation, store and attention to a cache at once |
-/// | LogitChunkBackend | `logit_bytes`: the head works in chunks of so many bytes of logits |
+/// | LogitChunkBackend | `logit_bytes`: the head computes logits in chunks of at most so many bytes |
 ///
-/// A member with one of these names and another signature does not compile as a Backend. A misspelt one cannot be seen,
-/// so a backend says what it has below its class: `static_assert(UploadingBackend<Mine>)`.
+/// A member with one of these names and another signature does not compile as a Backend. A misspelt name cannot be
+/// noticed, so a backend states its capabilities below its class: `static_assert(UploadingBackend<Mine>)`.
 
 #include <concepts>
 #include <cstddef>
@@ -28,8 +28,8 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// Copies `bytes` from the host, in order with the operations before and after, and does not wait for it: `from` may be
-/// reused on return, and what was launched before does not see the copy.
+/// Copies `bytes` from the host without waiting, in order with the operations before and after. `from` may be reused on
+/// return. Operations that were launched before do not see the copy.
 template <class B>
 concept UploadingBackend = requires(B& backend, void* to, const void* from, std::size_t bytes) {
   { backend.upload(to, from, bytes) } -> std::same_as<void>;
@@ -41,9 +41,9 @@ concept SynchronisingBackend = requires(B& backend) {
   { backend.synchronise() } -> std::same_as<void>;
 };
 
-/// `replay(recording, work)` does `work`, which enqueues the same operations on the same addresses each time: the first
-/// call runs it, and later ones may enqueue what was recorded of it instead. `max_recorded_pairs`: an inference pass
-/// whose layers send up to so many (token, choice) pairs to experts can be recorded.
+/// `replay(recording, work)` runs `work`, which enqueues the same operations on the same addresses each time. The first
+/// call runs it; later calls may enqueue a recording of it instead. An inference pass can be recorded if its layers
+/// send at most `max_recorded_pairs` (token, choice) pairs to experts.
 template <class B>
 concept RecordingBackend = std::default_initializable<typename B::Recording> && std::movable<typename B::Recording> &&
     requires(B& backend, typename B::Recording& recording, void (&work)()) {
@@ -51,15 +51,15 @@ concept RecordingBackend = std::default_initializable<typename B::Recording> && 
   { B::max_recorded_pairs } -> std::convertible_to<Index>;
 };
 
-/// A launch costs more than few tokens do: in inference a mixture that sends up to `max_fused_pairs` pairs to experts
-/// gathers, activates and combines within two kernels (layers/few_experts.hpp).
+/// For few tokens, a launch costs more than the work. In inference, a mixture that sends at most `max_fused_pairs`
+/// pairs to experts gathers, activates and combines within two kernels (layers/few_experts.hpp).
 template <class B>
 concept FewTokenBackend = requires {
   { B::max_fused_pairs } -> std::convertible_to<Index>;
 };
 
-/// logits = x wᵀ + bias; `choose(group, n)` for each token n, which fills row n of `selected`; `selected` sorted by
-/// expert. It is asked for up to `max_fused_pairs` pairs, and for each type of w that the backend takes.
+/// Computes logits = x wᵀ + bias, runs `choose(group, n)` for each token n, which fills row n of `selected`, and sorts
+/// `selected` by expert. It is called for at most `max_fused_pairs` pairs, with each type of w that the backend takes.
 template <class B, class Weights = View<const typename B::Scalar>>
 concept RoutingBackend = FewTokenBackend<B> &&
     requires(B& backend, View<const typename B::Scalar> x, const Weights& w, View<typename B::Scalar> logits,
@@ -67,18 +67,18 @@ concept RoutingBackend = FewTokenBackend<B> &&
   { backend.route(x, w, x, logits, choose, selected, dispatch) } -> std::same_as<void>;
 };
 
-/// The kernel `rotate` for each token and `attend` for each of its heads, where each sequence has one new token; false
-/// if the shapes do not suit it, and nothing was done.
+/// Runs the kernel `rotate` for each token and `attend` for each of its heads, where each sequence has one new token.
+/// Returns false and does nothing if the shapes do not suit it.
 template <class B>
 concept RotatingAttentionBackend = requires(B& backend, detail::AnyRowKernel rotate, detail::AnyRowKernel attend) {
   { backend.rotate_and_attend(rotate, attend) } -> std::same_as<bool>;
 };
 
-/// The head works in chunks of up to `logit_bytes` bytes of logits, and of 4096 rows (layers/loss.hpp).
+/// The head computes its logits in chunks of at most `logit_bytes` bytes and 4096 rows (layers/loss.hpp).
 template <class B>
 concept LogitChunkBackend = std::integral<std::remove_cvref_t<decltype(B::logit_bytes)>>;
 
-/// Waits for what a backend still works on; those that return when they are done need not have it.
+/// Waits until a backend has done all work. Operations of other backends return when they are done.
 template <class B>
 void synchronise(B& backend) {
   if constexpr (SynchronisingBackend<B>) backend.synchronise();
@@ -96,22 +96,23 @@ void upload(B& backend, void* to, const void* from, std::size_t bytes) {
   }
 }
 
-/// Pairs up to which an inference pass can be recorded; 0: none can.
+/// The most pairs with which an inference pass can be recorded; 0: none can.
 template <class B>
 inline constexpr Index max_recorded_pairs = 0;
 template <RecordingBackend B>
 inline constexpr Index max_recorded_pairs<B> = B::max_recorded_pairs;
 
-/// Work that is the same operations on the same addresses each time, but for what the host tells them: `Told`. A
-/// backend that records starts it as one while it is told the same; others just do it.
-template <class B, std::equality_comparable Told>
+/// Work that enqueues the same operations on the same addresses each time, but for some values of the host: its `Key`.
+/// A recording backend starts its recording while the key stays the same, and records anew when it changes. Other
+/// backends just run the work.
+template <class B, std::equality_comparable Key>
 class Repeated {
  public:
   template <class Work>
-  void operator()(B& backend, const Told& told, Work&& work) {
+  void operator()(B& backend, const Key& key, Work&& work) {
     if constexpr (RecordingBackend<B>) {
-      if (told_ != told) recording_.recording = {};
-      told_ = told;
+      if (key_ != key) recording_.recording = {};
+      key_ = key;
       backend.replay(recording_.recording, work);
     } else {
       work();
@@ -126,11 +127,11 @@ class Repeated {
     typename R::Recording recording = {};
   };
 
-  std::optional<Told> told_;
+  std::optional<Key> key_;
   RecordingOf<B> recording_;
 };
 
-/// Pairs up to which a mixture decodes in fused kernels; 0: it never does.
+/// The most pairs with which a mixture decodes in fused kernels; 0: it never does.
 template <class B>
 inline constexpr Index max_fused_pairs = 0;
 template <FewTokenBackend B>
@@ -150,7 +151,7 @@ void route(B& backend, View<const typename B::Scalar> x, const Weights& w, View<
   }
 }
 
-/// Both kernels at once, if the backend can; otherwise nothing is done and it is false.
+/// Runs both kernels at once if the backend can; otherwise does nothing and returns false.
 template <class B, RowKernel Rotate, RowKernel Attend>
 bool rotate_and_attend(B& backend, const Rotate& rotate, const Attend& attend) {
   if constexpr (RotatingAttentionBackend<B>) {
@@ -160,7 +161,7 @@ bool rotate_and_attend(B& backend, const Rotate& rotate, const Attend& attend) {
   }
 }
 
-/// What a chunk of the head's logits may be: 32 MB and 1024 rows, unless the backend asks for more.
+/// The largest chunk of the head's logits: 32 MB and 1024 rows, unless the backend asks for more.
 template <class B>
 inline constexpr Index max_logit_bytes = Index{32} << 20;
 template <LogitChunkBackend B>
@@ -168,8 +169,8 @@ inline constexpr Index max_logit_bytes<B> = static_cast<Index>(B::logit_bytes);
 template <class B>
 inline constexpr Index max_logit_rows = LogitChunkBackend<B> ? 4096 : 1024;
 
-/// The names of optional members. In a class that is a B too they are ambiguous where B has the name, whatever it is
-/// there, which tells a member that is wrong from one that is not there.
+/// The names of optional members. In a class that derives from B and from this one, a name is ambiguous if B has it,
+/// whatever it is there. This tells a wrong member from a missing one.
 struct OptionalNames {
   static int upload, synchronise, Recording, replay, max_recorded_pairs, max_fused_pairs, route, rotate_and_attend,
       logit_bytes;
@@ -177,8 +178,8 @@ struct OptionalNames {
 template <class B>
 struct WithOptionalNames : B, OptionalNames {};
 
-/// True, or no program: an optional member that B has is what its capability asks for. (Of a final class nothing can be
-/// said.)
+/// True if each optional member that B has is as its capability asks; otherwise an error of the compiler. A final class
+/// cannot be checked.
 template <class B>
 consteval bool check_optional_members() {
   if constexpr (!std::is_final_v<B>) {

@@ -99,7 +99,7 @@ class Cpu : public detail::HostBackend {
     });
   }
 
-  /// Threads share the rows of every expert's gradient, so that an expert with many tokens holds none of them up.
+  /// Threads share the rows of every expert's gradient, so that an expert with many tokens keeps no thread waiting.
   void grouped_matmul_weight(View<const float> dy, View<const float> x, const Dispatch& dispatch, Bank<float> dw) {
     assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols && dispatch.experts() == dw.count);
     in_parallel([&](Index thread) {
@@ -146,12 +146,12 @@ class Cpu : public detail::HostBackend {
 #endif
   static constexpr SerialGroup group{};
   static constexpr Index max_gemv_rows = 4;  // up to here a product reads weights at memory speed
-  static constexpr Index many_rows = 48;     // from here, a thread, rows are shared rather than columns
+  static constexpr Index many_rows = 48;     // for each thread: from here they share rows, not columns
 
   struct Share {
     Index first, count;
   };
-  /// Thread number `thread`'s share of `size`, in multiples of 16 where that leaves all busy.
+  /// The part of `size` that thread number `thread` takes, in multiples of 16 if that leaves no thread idle.
   Share share(Index size, Index thread) const {
     const Index unit = size >= 32 * threads_ ? 16 : 1, units = (size + unit - 1) / unit;
     const Index first = std::min(size, units * thread / threads_ * unit);

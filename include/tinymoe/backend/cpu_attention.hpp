@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// Causal attention on one thread of a CPU: tiles of queries, each against the keys that it sees, by matrix products.
-/// Each row's log-sum is kept and probabilities are made again in backward, so that memory is linear in T.
+/// The log-sum of each row is kept and backward recomputes the probabilities, so memory is linear in T.
 
 #include <algorithm>
 #include <cmath>
@@ -26,7 +26,7 @@ class AttentionTiles {
   AttentionTiles(const AttentionShape& shape, float* scratch, Packing& packing)
       : shape_(shape), scratch_(scratch), packing_(&packing) {}
 
-  /// Head number `task` of all heads of all sequences.
+  /// Forward of one head: number `task`, counted over all sequences.
   void forward(Index task, View<const float> q, View<const float> k, View<const float> v, View<float> y,
                View<float> log_sum) const {
     const Head head(shape_, task / shape_.heads, task % shape_.heads);
@@ -37,9 +37,9 @@ class AttentionTiles {
         float* row = logits.row(i);
         const auto seen = at.visible(shape_, i);
         const Index low = seen.low, high = seen.high;
-        const float greatest = group.max(high - low, [=](Index s) { return row[low + s]; });
+        const float maximum = group.max(high - low, [=](Index s) { return row[low + s]; });
         const float total =
-            group.sum(high - low, [=](Index s) { return row[low + s] = exponential(row[low + s] - greatest); });
+            group.sum(high - low, [=](Index s) { return row[low + s] = exponential(row[low + s] - maximum); });
         std::fill(row, row + low, 0.0f);
         std::fill(row + high, row + at.keys, 0.0f);
         const float scale = 1.0f / total;
@@ -49,15 +49,15 @@ class AttentionTiles {
           shape_.dropout.each<float>(group, head.dropout_row(shape_, at.first_query + i), shape_.time, first + low,
                                      first + high, [=](Index s, float factor) { row[s - first] *= factor; });
         }
-        log_sum(head.first_row + at.first_query + i, head.number) = greatest + std::log(total);
+        log_sum(head.first_row + at.first_query + i, head.number) = maximum + std::log(total);
         std::fill(out.row(i), out.row(i) + shape_.head_dim, 0.0f);
       }
       gemm<Use::plain, Use::plain>(1.0f, logits, head.key(v, at), out, *packing_);
     });
   }
 
-  /// Key-value head number `task` of those of all sequences, so that its gradient is summed by one thread. Recomputes
-  /// each tile's probabilities from the log-sums.
+  /// Backward of one key-value head, number `task`, counted over all sequences: one thread sums its gradient.
+  /// Recomputes each tile's probabilities from the log-sums.
   void backward(Index task, View<const float> q, View<const float> k, View<const float> v, View<const float> y,
                 View<const float> log_sum, View<const float> dy, View<float> dq, View<float> dk, View<float> dv) const {
     const Index sequence = task / shape_.kv_heads, kv = task % shape_.kv_heads;

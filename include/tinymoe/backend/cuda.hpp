@@ -23,13 +23,13 @@ enum class GroupedProducts {
   call         // one call of cublasGemmGroupedBatchedEx where it can do the product, which is without a bias
 };
 
-/// What a Cuda is told.
+/// Options of a CUDA backend.
 struct CudaOptions {
   int device = 0;                                      // its number, as CUDA counts
   GroupedProducts grouped = GroupedProducts::streams;  // docs/benchmarks compares them
-  // Whether a kernel may take its place on the device before the one before it has ended (programmatic dependent
-  // launch), which is meant to shorten decoding; where the device and what this program was compiled for have compute
-  // capability 9.0 or newer, and CUDA is 12.3 or newer. Off until it is measured.
+  // Lets a kernel's blocks take their places before the previous kernel has ended (programmatic dependent launch), to
+  // shorten decoding. Works if the device and the compiled code have compute capability 9.0 or newer, and CUDA is 12.3
+  // or newer. Off until it is measured.
   bool early_starts = false;
 };
 
@@ -61,7 +61,7 @@ struct FreeRecording {
 
 ContextOwner open(const CudaOptions& options);
 bool usable(int device) noexcept;
-/// Makes the context's device the calling thread's.
+/// Makes the context's device the current one of the calling thread.
 void use(Context&);
 CudaDevice describe(int device);
 
@@ -78,8 +78,8 @@ Index plain_products(const Context&);
 double milliseconds(Context&, const std::function<void()>& work);
 void replay(Context&, std::unique_ptr<Recording, FreeRecording>&, const std::function<void()>& work);
 
-/// Runs kernel(group, row) for each row < rows. It is instantiated for the kernels of this library in cuda/rows_*.cu; a
-/// kernel of one's own needs a `.cu` file with TINYMOE_CUDA_KERNEL(its type) (docs/write-your-own.md).
+/// Runs kernel(group, row) for each row < rows. It is instantiated for the kernels of this library in cuda/rows_*.cu.
+/// Your own kernel needs a `.cu` file with TINYMOE_CUDA_KERNEL(its type) (docs/write-your-own.md).
 template <class Kernel>
 void launch(Context&, Index rows, const Kernel& kernel);
 
@@ -115,9 +115,9 @@ void attention_backward(Context&, const AttentionShape&, View<const T> q, View<c
 
 }  // namespace detail::cuda
 
-/// Runs models on an NVIDIA GPU of compute capability 8.0 or newer. `T` is what activations and the layers' weights are
-/// stored in: float, bfloat16 or float16. Gradients, moments, statistics and the weights that the optimizer changes are
-/// float32. One object serves one thread of the host.
+/// Runs models on an NVIDIA GPU of compute capability 8.0 or newer. `T` stores activations and the layers' weights:
+/// float, bfloat16 or float16. Gradients, moments, statistics and the weights that the optimizer changes are float32.
+/// One thread of the host at a time may use an object.
 template <class T>
 class BasicCuda {
  public:
@@ -130,21 +130,21 @@ class BasicCuda {
   /// A pass whose layers send up to this many pairs to experts routes them on the device, and can be recorded.
   static constexpr Index max_recorded_pairs = detail::cuda::max_gemv_bank_rows;
 
-  /// Up to this many pairs a mixture is three launches in inference (layers/few_experts.hpp): for more, these would
-  /// read the weights too often.
+  /// Up to this many pairs, a mixture takes three launches in inference (layers/few_experts.hpp). With more, these
+  /// kernels would read the weights too often.
   static constexpr Index max_fused_pairs = 16;
 
-  /// Throws DeviceError, in one sentence, where there is no such GPU or no driver.
+  /// Throws DeviceError if there is no such GPU or no driver.
   explicit BasicCuda(const CudaOptions& options = {})
       : context_(detail::cuda::open(options)), description_(detail::cuda::describe(options.device)) {}
 
-  /// Whether this machine has that GPU and it can be used, for who wants to choose: `Cuda::available() ? … : …`.
+  /// Whether this machine has that GPU and can use it, to choose a backend: `Cuda::available() ? … : …`.
   static bool available(int device = 0) noexcept { return detail::cuda::usable(device); }
   static constexpr const char* name() { return "cuda"; }
   /// The device as it was when this object was made.
   const CudaDevice& device() const { return description_; }
 
-  /// Zeroed memory of the device. Throws DeviceError, with what is free, without enough.
+  /// Zeroed memory of the device. Throws DeviceError that says how much is free if there is not enough.
   Memory allocate(std::size_t bytes) const { return detail::cuda::allocate(context(), bytes); }
   void copy_to_device(void* to, const void* from, std::size_t bytes) const {
     detail::cuda::copy_to_device(context(), to, from, bytes);
@@ -152,29 +152,29 @@ class BasicCuda {
   void copy_to_host(void* to, const void* from, std::size_t bytes) const {
     detail::cuda::copy_to_host(context(), to, from, bytes);
   }
-  /// Copies to the device, in order with the operations before and after, without waiting for it: `from` is free when
-  /// this returns.
+  /// Copies to the device without waiting, in order with the operations before and after. `from` may be reused on
+  /// return.
   void upload(void* to, const void* from, std::size_t bytes) const { detail::cuda::upload(context(), to, from, bytes); }
   void zero(void* to, std::size_t bytes) const { detail::cuda::zero(context(), to, bytes); }
   /// Waits until all that was enqueued is done. Throws DeviceError if something failed.
   void synchronise() const { detail::cuda::synchronise(context()); }
-  /// The time that `work` takes on the device, by its own clock.
+  /// The milliseconds that `work` takes, by the device's clock.
   double milliseconds(const std::function<void()>& work) const { return detail::cuda::milliseconds(context(), work); }
-  /// From now on products of expert banks are computed so.
+  /// Sets how products of expert banks are computed from now on.
   void grouped_products(GroupedProducts how) { detail::cuda::set_grouped(context(), how); }
-  /// From now on kernels are started so; recordings stay as they are.
+  /// Turns early starts on or off. Work that is recorded already does not change.
   void early_starts(bool early) { detail::cuda::set_early_starts(context(), early); }
-  /// Whether kernels do start early: that was asked for, and works here.
+  /// Whether kernels start early: it is turned on, and works here.
   bool early_starts() const { return detail::cuda::starts_early(context()); }
 
-  /// Products so far that cuBLAS had no algorithm for and a plain kernel did, which is right and very slow. 0 is what
-  /// to expect of widths that are multiples of 8.
+  /// The number of products so far for which cuBLAS had no algorithm. A plain kernel computed them: correct and very
+  /// slow. Expect 0 if widths are multiples of 8.
   Index plain_products() const { return detail::cuda::plain_products(*context_); }
 
   /// Operations that are recorded once and enqueued again as a whole, as a CUDA graph.
   using Recording = std::unique_ptr<detail::cuda::Recording, detail::cuda::FreeRecording>;
-  /// Does `work`, which enqueues the same operations on the same addresses each time: the first call runs it, the
-  /// second records it, those after enqueue the recording and do not call it. It must not read back.
+  /// Runs `work`, which enqueues the same operations on the same addresses each time. The first call runs it, the
+  /// second records it, later calls enqueue the recording and do not call it. It must not read back.
   template <class Work>
   void replay(Recording& recording, Work&& work) const {
     detail::cuda::replay(context(), recording, work);
@@ -198,8 +198,8 @@ class BasicCuda {
     detail::cuda::matmul_weight(context(), dy, x, dw);
   }
 
-  /// The experts of up to `max_gemv_bank_rows` rows are found on the device; for more, the host waits for their counts
-  /// once after each `sort_by_expert`, and each time for a dispatch that no sort has filled.
+  /// Up to `max_gemv_bank_rows` rows, the device finds the rows of each expert. With more, the host waits for the
+  /// experts' counts: once after each `sort_by_expert`, and each time for a dispatch that no sort has filled.
   void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, const Dispatch& dispatch, View<T> y) const {
     assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && dispatch.experts() == w.count);
     detail::cuda::grouped_matmul(context(), x, w, bias, dispatch, y);
@@ -213,21 +213,21 @@ class BasicCuda {
     detail::cuda::grouped_matmul_weight(context(), dy, x, dispatch, dw);
   }
 
-  /// The host does not wait to know how many slots are taken: `dispatch.rows` is the most there can be.
+  /// `dispatch.rows` becomes the maximum, because the host does not wait to learn how many slots are taken.
   void sort_by_expert(View<const std::int32_t> selected, Dispatch& dispatch) const {
     assert(selected.rows == dispatch.tokens() && selected.cols == dispatch.choices() && selected.contiguous());
     detail::cuda::sort_by_expert(context(), selected, dispatch);
   }
-  /// logits = x wᵀ + bias, choose(group, n) for each token, and what it selected sorted by expert: one launch where
-  /// that is little work.
+  /// Computes logits = x wᵀ + bias, runs choose(group, n) for each token, and sorts what it selected by expert: in one
+  /// launch if that is little work.
   template <class Choose>
   void route(View<const T> x, View<const T> w, View<const T> bias, View<T> logits, const Choose& choose,
              View<const std::int32_t> selected, Dispatch& dispatch) const {
     assert(x.cols == w.cols && logits.rows == x.rows && logits.cols == w.rows && x.rows == dispatch.tokens());
     detail::cuda::route<T>(context(), x, w, bias, logits, choose, selected, dispatch);
   }
-  /// `rotate` for each token and `attend` for each of its heads, in one launch; false if it cannot be one. A sequence
-  /// has one new token.
+  /// Runs `rotate` for each token and `attend` for each of its heads, in one launch; false if one launch cannot do it.
+  /// A sequence has one new token.
   template <class Rotate, class Attend>
   bool rotate_and_attend(const Rotate& rotate, const Attend& attend) const {
     return detail::cuda::rotate_and_attend(context(), rotate, attend);
@@ -248,7 +248,7 @@ class BasicCuda {
   }
 
  private:
-  /// The context, its device being this thread's.
+  /// The context, once its device is the current one of this thread.
   detail::cuda::Context& context() const {
     detail::cuda::use(*context_);
     return *context_;

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Which expert works on which rows: what a sort by expert gives, and what grouped products and kernels read of it.
+/// Which expert works on which rows: the result of a sort by expert, which grouped products and kernels read.
 
 #include <cstdint>
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// Which rows are which expert's, as kernels and products read it on the backend.
+/// Which rows belong to which expert, as kernels and products read it on the backend.
 struct ExpertRows {
   const std::int32_t* offsets;  // E + 1, in the backend's memory; null: all rows are expert 0's
   Index all;                    // the rows of all experts, where `offsets` is null
@@ -20,14 +20,14 @@ struct ExpertRows {
 };
 
 /// Where each (token, choice) pair lies once the pairs are stably sorted by expert. Pair number n·K + k is token n's
-/// k-th choice; a slot is a place in the sorted order. A choice of −1 is no choice: it has slot −1 and is nowhere in
-/// `pairs`, whose first offsets[E] elements alone mean something.
+/// k-th choice; a slot is a place in the sorted order. A choice of −1 is none: its slot is −1 and it is not in `pairs`,
+/// of which only the first offsets[E] elements are set.
 struct SortedPairs {
   View<std::int32_t> offsets;  // (1, E + 1): expert e has slots offsets[e] … offsets[e+1] − 1
   View<std::int32_t> slots;    // (N, K): the slot of each pair
-  View<std::int32_t> pairs;    // (1, S): the pair in each slot; S is the most there can be
+  View<std::int32_t> pairs;    // (1, S): the pair in each slot; S is the maximum
 
-  /// For so many tokens, which send so many pairs at most.
+  /// Sets the number of tokens, and the most pairs that they send to experts.
   void resize(Index tokens, Index max_pairs) { slots.rows = tokens, pairs.cols = max_pairs; }
   Index tokens() const { return slots.rows; }
   Index choices() const { return slots.cols; }
@@ -35,22 +35,22 @@ struct SortedPairs {
 };
 
 /// Sorted pairs, and what the host knows of them: `sort_by_expert` fills one, the grouped products take it. Its views
-/// lie in the backend's memory; who makes one without a sort says how many rows there are. Once it was sorted, nothing
-/// but a sort may change its offsets: the host would go on with those that it knows.
+/// lie in the backend's memory. A dispatch that is made without a sort is given its number of rows. After a sort, only
+/// another sort may change the offsets: the host would go on with those that it knows.
 ///
-/// It is one type for all backends, because what a layer saves is a type of numbers alone; what a backend adds lies in
-/// `host`, for no other to look at. Copies have the same views and share it.
+/// It is one type for all backends, because the type of what a layer saves depends on number types alone. A backend
+/// keeps its own data in `host`, which no other code reads. Copies have the same views and share `host`.
 struct Dispatch : SortedPairs {
-  Index rows = 0;              // of the sorted matrices: the slots that are taken where the host knows, otherwise S
-  std::shared_ptr<void> host;  // what the backend that sorted the pairs keeps with them
+  Index rows = 0;              // of the sorted matrices: the taken slots if the host knows their number, else S
+  std::shared_ptr<void> host;  // kept by the backend that sorted the pairs
 
   Dispatch() = default;
-  /// What a sort is to fill.
+  /// A dispatch for a sort to fill.
   Dispatch(View<std::int32_t> starts, View<std::int32_t> places, View<std::int32_t> order)
       : SortedPairs{starts, places, order}, rows(order.cols) {}
-  /// Rows that are sorted already; of tokens and choices nothing is said.
+  /// Rows that are sorted already; tokens and choices are unknown.
   Dispatch(View<std::int32_t> starts, Index count) : SortedPairs{starts, {}, {}}, rows(count) {}
-  /// All rows are one expert's, as in a dense block; the host knows it and nothing lies on the backend.
+  /// All rows belong to one expert, as in a dense block. The host knows it, and nothing lies on the backend.
   static Dispatch to_one(Index count) { return {View<std::int32_t>(), count}; }
 
   bool is_to_one() const { return offsets.empty(); }

@@ -18,7 +18,7 @@ struct Dropout {
 
   TINYMOE_EVERYWHERE bool active() const { return rate > 0; }
 
-  /// From a random word to a factor.
+  /// Turns a random word into a factor.
   template <class M>
   struct Factors {
     std::uint32_t threshold;
@@ -33,7 +33,7 @@ struct Dropout {
   TINYMOE_EVERYWHERE TINYMOE_INLINE M factor(Index row, Index width, Index i) const {
     return factor(row, width, i, Factors<M>(rate));
   }
-  /// The same, for who asks often: `factors` are those of this rate.
+  /// The same for loops, with `factors` made once from this rate.
   template <class M>
   TINYMOE_EVERYWHERE TINYMOE_INLINE M factor(Index row, Index width, Index i, const Factors<M>& factors) const {
     const auto words = random_words(stream, first_quad(row, width) + static_cast<std::uint64_t>(i / 4));

@@ -14,8 +14,8 @@ namespace tinymoe::inline v0_1::detail {
 /// Whether an operand is used as it lies in memory or transposed.
 enum class Use { plain, transposed };
 
-/// The packing buffers and block sizes of one thread's products. A block of the packed left operand, `mc` × `kc`, is to
-/// stay in the second-level cache while the right one streams through the first.
+/// The packing buffers and block sizes of one thread's products. A block of the packed left operand, `mc` × `kc`,
+/// should stay in the second-level cache while the right operand streams through the first.
 class Packing : public Eigen::internal::level3_blocking<float, float> {
  public:
   static constexpr Index max_rows = 480, max_cols = 1024, max_depth = 256;
@@ -26,7 +26,7 @@ class Packing : public Eigen::internal::level3_blocking<float, float> {
   }
   Packing(const Packing&) = delete;
 
-  /// Cuts each size into equal blocks no larger than `most`, so that no last block is a sliver.
+  /// Cuts each size into equal blocks of limited size, so that the last block is not much smaller than the others.
   void set(Index rows, Index cols, Index depth) {
     this->m_mc = block(rows, max_rows, 48);
     this->m_nc = block(cols, max_cols, 4);

@@ -65,7 +65,7 @@ TINYMOE_EVERYWHERE TINYMOE_INLINE WriteOnly<T> write_only(T* data) {
 }
 
 namespace detail {
-/// What f gets of an array at one index.
+/// What f gets for one index of an array.
 template <class T>
 TINYMOE_EVERYWHERE TINYMOE_INLINE T& element(T* array, Index i) {
   return array[i];
@@ -84,7 +84,7 @@ struct SerialGroup {
   static constexpr Index rank() { return 0; }
   static constexpr Index size() { return 1; }
 
-  /// f(0) … f(n − 1); all lanes see what it wrote after.
+  /// f(0) … f(n − 1); afterwards all lanes see what it wrote.
   template <class F>
   TINYMOE_INLINE void each(Index n, F&& f) const {
 #pragma omp simd
@@ -120,16 +120,16 @@ struct SerialGroup {
   template <class F>
   TINYMOE_INLINE auto max(Index n, F&& f) const {
     using T = std::remove_cvref_t<decltype(real_part(f(Index{})))>;
-    T greatest = real_part(f(0));
-#pragma omp simd reduction(max : greatest)
+    T maximum = real_part(f(0));
+#pragma omp simd reduction(max : maximum)
     for (Index i = 1; i < n; ++i) {
       const T value = real_part(f(i));
-      greatest = value > greatest ? value : greatest;
+      maximum = value > maximum ? value : maximum;
     }
-    return greatest;
+    return maximum;
   }
 
-  /// Runs f on one lane only; what it writes is visible to all lanes after.
+  /// Runs f on one lane only; afterwards all lanes see what it wrote.
   template <class F>
   TINYMOE_INLINE void once(F&& f) const {
     f();
@@ -152,12 +152,12 @@ concept RowKernel = std::copyable<Kernel> && requires(const Kernel kernel, Seria
 };
 
 /// Optional: a kernel says by `static constexpr bool long_rows = true` that its rows are thousands of elements. A GPU
-/// gives each a whole block of threads then, and not a warp.
+/// then gives each row a whole block of threads instead of a warp.
 template <class Kernel>
 concept LongRowKernel = Kernel::long_rows;
 
-/// Optional: a kernel says by a member function `row_elements()` how many elements a row's loops go through, by which a
-/// GPU chooses how many lanes a row gets.
+/// Optional: a kernel says by a member function `row_elements()` how many elements a row's loops go through. A GPU
+/// chooses by it how many lanes a row gets.
 template <class Kernel>
 concept SizedRowKernel = requires(const Kernel kernel) {
   { kernel.row_elements() } -> std::same_as<Index>;

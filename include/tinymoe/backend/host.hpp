@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What backends of the host share: memory, copies, and which rows are which expert's.
+/// What backends of the host share: memory, copies and the sort by expert.
 
 #include <sys/mman.h>
 
@@ -16,8 +16,8 @@ namespace tinymoe::inline v0_1::detail {
 /// Base of the backends that compute on the host.
 class HostBackend {
  public:
-  /// Zeroed pages of their own, in huge pages where the system has them: a model's weights are read from end to end in
-  /// every step, and small pages would spend that time in address translation. Throws DeviceError without memory.
+  /// Zeroed memory, in huge pages if the system has them. Each step reads a model's weights from end to end, and with
+  /// small pages address translation would take much of that time. Throws DeviceError if there is not enough.
   Memory allocate(std::size_t bytes) const {
     if (bytes == 0) return {};
     void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// The oracle: plain loops, one thread, for any scalar: `double`, `std::complex<double>` for complex-step gradients,
-/// and bfloat16 or float16 with float for what a half-precision device should compute.
+/// The oracle: plain loops on one thread, for any scalar. `double` and, for complex-step gradients,
+/// `std::complex<double>`; also bfloat16 or float16 with float, which is what a half-precision device should compute.
 
 #include <concepts>
 #include <vector>
@@ -10,8 +10,8 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// A backend that computes everything by its definition, in the order of the formula. It stores activations in T, and
-/// statistics, gradients and trained weights in M, in which it also computes: a result is rounded to T once, when it is
+/// A backend that computes everything by its definition, in the order of the formula. It stores activations in T. It
+/// computes, and stores statistics, gradients and trained weights, in M; a result is rounded to T once, when it is
 /// stored. `Reference<bfloat16, float>` is thus mixed precision without a device.
 template <class T, class M = T>
 class Reference : public detail::HostBackend {
@@ -91,7 +91,7 @@ class Reference : public detail::HostBackend {
     });
   }
 
-  /// None: the logits of a query are in M, and lie in a vector of their own.
+  /// None: the logits of a query are in M, in a vector of their own.
   Index attention_scratch(const AttentionShape&) const { return 0; }
 
   /// y_t = Σ_s m_ts p_ts v_s, p_t = softmax over the visible s of scale · q_t · k_s; m is the factor of dropout, or 1.
@@ -164,7 +164,7 @@ class Reference : public detail::HostBackend {
     for (Index e = 0; e < dispatch.experts(); ++e) f(e, rows.first(e), rows.end(e) - rows.first(e));
   }
 
-  /// f(row, head, first row that it sees, key-value head, room for its logits, room for its factors of dropout).
+  /// f(row, head, first row that it sees, key-value head, memory for its logits, memory for its dropout factors).
   template <class F>
   static void for_each_query(const AttentionShape& shape, F f) {
     std::vector<M> logits(static_cast<std::size_t>(shape.time)), mask(logits.size());
@@ -177,7 +177,7 @@ class Reference : public detail::HostBackend {
     }
   }
 
-  /// Writes the factors of one query's visible keys.
+  /// Writes the dropout factors of one query's visible keys.
   static void dropout_factors(const AttentionShape& shape, Index row, Index head, Index first_row, M* factors) {
     const Index sequence = row / shape.time, first = first_row - sequence * shape.time, t = row % shape.time;
     for (Index s = first; s <= t; ++s) factors[s - first] = M(1);
@@ -195,10 +195,10 @@ class Reference : public detail::HostBackend {
       for (Index c = 0; c < d; ++c) dot += M(q(row, head * d + c)) * M(k(first_row + s, kv * d + c));
       logits[s] = dot * M(shape.scale);
     }
-    const auto greatest = SerialGroup{}.max(count, [=](Index s) { return logits[s]; });
+    const auto maximum = SerialGroup{}.max(count, [=](Index s) { return logits[s]; });
     M total(0);
-    for (Index s = 0; s < count; ++s) total += exponential(logits[s] - M(greatest));
-    return M(greatest) + std::log(total);
+    for (Index s = 0; s < count; ++s) total += exponential(logits[s] - M(maximum));
+    return M(maximum) + std::log(total);
   }
 };
 

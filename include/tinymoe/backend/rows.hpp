@@ -2,10 +2,9 @@
 /// @file
 /// Row kernels that belong to no one layer: sums, copies and dropout.
 ///
-/// A sum over the rows of a matrix, as the gradient of a bias is, has two stages: a kernel row for each chunk of rows
-/// writes the chunk's sums to scratch, and one for each column adds the chunks. So a GPU has work for all of its
-/// threads where there are many rows, nothing is added atomically, and the order of the sum follows from the sizes
-/// alone.
+/// A sum over the rows of a matrix, such as the gradient of a bias, has two stages. First, a kernel row for each chunk
+/// of rows writes the chunk's sums to scratch. Then one for each column adds the chunks. This gives a GPU work for all
+/// its threads, adds nothing atomically, and the order of the sum depends on the sizes alone.
 
 #include "tinymoe/backend/backend.hpp"
 
@@ -14,9 +13,9 @@ namespace tinymoe::inline v0_1 {
 /// Operations on rows; each adds or overwrites as its line says.
 namespace rowwise {
 
-/// Rows that one kernel row of a sum over rows adds up.
+/// Rows of one chunk.
 inline constexpr Index chunk_size = 32;
-/// Columns of them that it adds up.
+/// Columns that one kernel row of the first stage adds up.
 inline constexpr Index column_block = 512;
 
 TINYMOE_EVERYWHERE constexpr Index chunks(Index rows) { return (rows + chunk_size - 1) / chunk_size; }
@@ -76,7 +75,7 @@ struct Sum {
 
 /// out = x · the factors of a dropout, row by row; out may be x.
 template <class T>
-struct Drop {
+struct ApplyDropout {
   View<const T> x;
   View<T> out;
   Dropout dropout;
@@ -91,7 +90,7 @@ struct Drop {
 
 /// y = x + y · the factors of a dropout, row by row.
 template <class T>
-struct AddDropped {
+struct AddDropout {
   View<const T> x;
   View<T> y;
   Dropout dropout;
@@ -204,7 +203,7 @@ void add(B& backend, View<const typename B::Scalar> x, View<typename B::Scalar> 
 template <Backend B>
 void dropout(B& backend, const Dropout& factors, View<const typename B::Scalar> x, View<typename B::Scalar> out) {
   assert(x.rows == out.rows && x.cols == out.cols);
-  backend.launch(out.rows, kernels::Drop<typename B::Scalar>{x, out, factors});
+  backend.launch(out.rows, kernels::ApplyDropout<typename B::Scalar>{x, out, factors});
 }
 
 /// y = x + y · the factors, if it is active.
@@ -212,7 +211,7 @@ template <Backend B>
 void add_dropout(B& backend, const Dropout& factors, View<const typename B::Scalar> x, View<typename B::Scalar> y) {
   if (!factors.active()) return add(backend, x, y);
   assert(x.rows == y.rows && x.cols == y.cols);
-  backend.launch(y.rows, kernels::AddDropped<typename B::Scalar>{x, y, factors});
+  backend.launch(y.rows, kernels::AddDropout<typename B::Scalar>{x, y, factors});
 }
 
 /// out = x + y.
@@ -222,8 +221,8 @@ void add(B& backend, View<const typename B::Scalar> x, View<const typename B::Sc
   backend.launch(out.rows, kernels::Sum<typename B::Scalar>{x, y, out});
 }
 
-/// total (1, C) += the column sums of `partial` (chunks, C): the second stage of a sum over rows, for layers that make
-/// the first one a part of another kernel.
+/// total (1, C) += the column sums of `partial` (chunks, C): the second stage of a sum over rows, for layers whose own
+/// kernels do the first.
 template <Backend B>
 void column_totals(B& backend, View<const typename B::Master> partial, View<typename B::Master> total) {
   assert(partial.cols == total.cols);

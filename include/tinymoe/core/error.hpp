@@ -64,8 +64,8 @@ class DeviceError : public Error {
 
 namespace detail {
 
-/// A piece of a sentence: a text, or a number with six digits at most behind those of a whole one. A stream would do
-/// the same, but its instantiation for each sentence was a tenth of a program's compile time.
+/// A piece of a sentence: a text or a number. A real number gets six significant digits. A stream would do the same,
+/// but its instantiation for each sentence was a tenth of a program's compile time.
 class SentencePiece {
  public:
   SentencePiece(std::string_view text) : text_(text) {}
@@ -102,8 +102,8 @@ inline std::string sentence_of(std::initializer_list<SentencePiece> pieces) {
 
 }  // namespace detail
 
-/// Throws `E` with the arguments as one sentence: `fail<FileError>(path.string(), ": expected ", 8, " bytes")`. They
-/// are texts and numbers.
+/// Throws `E` with one sentence made of the arguments, which are texts and numbers: `fail<FileError>(path.string(), ":
+/// expected ", 8, " bytes")`.
 template <class E, class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   throw E(detail::sentence_of({detail::SentencePiece(parts)...}));
@@ -111,7 +111,7 @@ template <class E, class... Parts>
 
 namespace detail {
 
-/// f(), whose TextErrors become FileErrors that name the file that the text came from.
+/// Calls f(). A TextError becomes a FileError that names the file.
 template <class F>
 auto naming_file(const std::string& file, F&& f) {
   try {

@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// float16: IEEE 754 half precision. Beside bfloat16 it has three more bits of mantissa and a far smaller range.
+/// float16: IEEE 754 half precision. Compared with bfloat16, it has three more bits of mantissa and a far smaller
+/// range.
 
 #include <bit>
 #include <cstdint>
@@ -11,8 +12,9 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// A 16-bit float with five bits of exponent and ten of mantissa: at most 65504, at least 6e-8 beside 0.
-/// Arithmetic happens in float: the type converts both ways and rounds to nearest even; what is too large is infinite.
+/// A 16-bit float with five bits of exponent and ten of mantissa. The largest is 65504, the smallest above 0 is 6e-8.
+/// Arithmetic happens in float: the type converts both ways and rounds to nearest even. A value that is too large
+/// becomes infinite.
 struct float16 {
   std::uint16_t bits = 0;
 
@@ -51,7 +53,7 @@ struct float16 {
     if (magnitude >= 0x477ff000u) return static_cast<std::uint16_t>(sign | 0x7c00u);  // 65520 and more
     if (magnitude < 0x33000001u) return static_cast<std::uint16_t>(sign);             // 2^-25 and less
     const std::uint32_t exponent = magnitude >> 23;
-    // The mantissa with its leading bit, and how many of its bits half precision has not got.
+    // The mantissa with its leading bit, and how many of its bits half precision lacks.
     const std::uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
     const std::uint32_t lost = exponent < 113 ? 126 - exponent : 13;
     const std::uint32_t kept = mantissa >> lost, rest = mantissa & ((1u << lost) - 1), half = 1u << (lost - 1);

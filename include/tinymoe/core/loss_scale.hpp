@@ -18,36 +18,35 @@ namespace tinymoe::inline v0_1 {
 template <class Scalar>
 inline constexpr bool needs_loss_scale = std::is_same_v<Scalar, float16>;
 
-/// The factor of the loss, always a power of two, so that to divide by it is exact. It is as large as gradients allow
-/// that stay finite: where one overflows, the step is not taken and the factor halves; after `patience` steps that were
-/// taken it doubles. The start, the patience and the factors are those of PyTorch's GradScaler.
+/// The loss scale: the factor by which the loss is multiplied. It is a power of two, so that dividing by it is exact.
+/// When a gradient overflows, the step is skipped and the factor halves. After `patience` steps without an overflow it
+/// doubles. The start, the patience and the factors are those of PyTorch's GradScaler.
 struct LossScale {
   static constexpr double start = 65536, max_value = 16777216;  // 2^16, 2^24
   static constexpr Index patience = 2000;
 
   double value = start;
-  Index good_steps = 0;  // since it changed
+  Index good_steps = 0;  // steps taken since it changed
 
-  /// After a step that was taken.
+  /// Call it after a step that was taken.
   void succeed() {
     if (++good_steps < patience) return;
     good_steps = 0;
     value = std::min(2 * value, max_value);
   }
 
-  /// After step number `step`, whose gradients were not finite. Throws TrainingError where the factor is 1 already:
-  /// then it is not the factor that makes them too large.
+  /// Call it after step number `step`, whose gradients were not finite. Throws TrainingError if the factor is 1
+  /// already: then the factor is not what makes them too large.
   void shrink(Index step) {
     good_steps = 0;
     if (value <= 1) {
-      fail<TrainingError>("step ", step,
-                          ": the gradients are not finite in float16 even where the loss is not scaled; ",
+      fail<TrainingError>("step ", step, ": the gradients are not finite in float16 even without loss scaling; ",
                           "a lower learning rate may help, or bfloat16 or float32");
     }
     value /= 2;
   }
 
-  /// Whether a run can have come to it.
+  /// Whether a run can reach this state.
   bool valid() const {
     int exponent = 0;
     return value >= 1 && value <= max_value && std::frexp(value, &exponent) == 0.5 && good_steps >= 0 &&

@@ -52,8 +52,8 @@ class Memory {
   Free free_ = nullptr;
 };
 
-/// Memory planned for the largest pass, (N at most, cols), of which a pass uses the first rows. It has no number of
-/// rows of its own that a layer could forget to set: whoever uses it says how many, `saved.hidden(x.rows)`.
+/// Memory planned for the largest pass, (max N, cols). A pass uses the first rows. The caller says how many, as in
+/// `saved.hidden(x.rows)`, so that no layer can forget to set a row count.
 template <class T>
 class PerRow {
  public:
@@ -72,9 +72,9 @@ class PerRow {
 /// Hands out the activations of a pass from one block.
 ///
 /// `keep` is for what backward reads: it stays until the end of the step. `scratch` lasts until the `Frame` around it
-/// ends, so that layers, which never run at the same time, share it. `persist` stays for as long as the block. A Plan
-/// without a block only measures; the same calls against a block of `bytes()` then give the addresses. Inference reads
-/// nothing back, so there `keep` is scratch.
+/// ends, so that layers, which never run at the same time, share it. `persist` lives as long as the block. A Plan
+/// without a block only measures; the same calls against a block of `bytes()` then give the addresses. Inference has no
+/// backward, so there `keep` is scratch.
 class Plan {
  public:
   enum class Purpose { training, inference };
@@ -95,7 +95,7 @@ class Plan {
     return view;
   }
 
-  /// Stays for as long as the block, whatever the purpose: what one pass leaves for the next.
+  /// Memory that lives as long as the block, for either purpose: one pass leaves it for the next.
   template <class T>
   View<T> persist(Index rows, Index cols) {
     return take<T>(persisted_, 0, rows, cols);
@@ -120,8 +120,8 @@ class Plan {
     std::size_t mark_;
   };
 
-  /// What is kept while an overlay lives is free again when it ends: blocks whose activations are computed again before
-  /// their backward pass lie in one place.
+  /// Memory kept while an overlay lives is free again when it ends. Blocks that recompute their activations in backward
+  /// (activation checkpointing) share one place this way.
   class Overlay {
    public:
     explicit Overlay(Plan& plan) : plan_(plan), mark_(plan.kept_) {}

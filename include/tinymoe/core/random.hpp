@@ -19,17 +19,17 @@ struct Seed {
   std::uint64_t value = 0;
 };
 
-/// What a random number is for: two uses that must not share numbers have different sites. Whoever draws numbers
-/// declares its sites beside itself: the library's own in `random_site`, each with a number that no other has (a test
-/// looks), a user's by `RandomSite::named`.
+/// What a random number is for: uses that must not share numbers have different sites. A part that draws numbers
+/// declares its sites beside itself. The library's are in `random_site`, each with its own number (a test checks this).
+/// A user makes one with `RandomSite::named`.
 struct RandomSite {
   std::uint32_t number = 0;
 
-  /// The n-th site of the library, 1 ≤ n < 2048, of which each layer of a model has a part of its own.
+  /// The n-th site of the library, 1 ≤ n < 2048. Each layer of a model has its own part of it.
   static consteval RandomSite in_layers(std::uint32_t n) { return {n << 20}; }
 
-  /// A site of a user's own, by a name, of which each of up to 4096 layers has a part of its own. It is none of the
-  /// library's, whose numbers are below 2^31; two names meet by chance in one of 2^19 cases.
+  /// A user's site, by its name. Each of up to 4096 layers has its own part of it. It never equals a site of the
+  /// library, whose numbers are below 2^31. Two names collide in one of 2^19 cases.
   static consteval RandomSite named(std::string_view name) {
     std::uint32_t hash = 2166136261u;  // FNV-1a
     for (const char c : name) hash = (hash ^ static_cast<unsigned char>(c)) * 16777619u;
@@ -39,7 +39,7 @@ struct RandomSite {
   friend constexpr bool operator==(RandomSite, RandomSite) = default;
 };
 
-/// Names one stream of random numbers: `index` then counts within it.
+/// One stream of random numbers; `index` counts within it.
 struct RandomStream {
   std::uint64_t seed = 0;
   std::uint32_t step = 0;

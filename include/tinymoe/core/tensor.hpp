@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// Views of matrices: what computes takes a View or a Bank, whose sizes are run-time values.
-/// What a model is made of is a Tensor (core/weights.hpp), whose shape is part of its type.
+/// Views of matrices. Operations take a View or a Bank, whose sizes are run-time values. A model's parameters are
+/// Tensors (core/weights.hpp), whose shape is part of their type.
 
 #include <cassert>
 #include <type_traits>
@@ -24,7 +24,7 @@ struct View {
   TINYMOE_EVERYWHERE constexpr View(T* first, Index row_count, Index col_count, Index row_stride)
       : data(first), rows(row_count), cols(col_count), stride(row_stride) {}
 
-  /// A view that may be written is also one that may be read.
+  /// A View<T> converts to a View<const T>.
   template <class U>
   requires(std::is_same_v<const U, T> && !std::is_const_v<U>) TINYMOE_EVERYWHERE constexpr View(View<U> other)
       : data(other.data), rows(other.rows), cols(other.cols), stride(other.stride) {}
@@ -50,7 +50,7 @@ struct View {
   }
 };
 
-/// The same shape of tensor once for each of `count` experts, `stride` elements apart in the model's buffer.
+/// One tensor for each of `count` experts, all of the same shape, `stride` elements apart in the model's buffer.
 template <class T>
 struct Bank {
   T* data = nullptr;
@@ -62,7 +62,7 @@ struct Bank {
   constexpr Bank() = default;
   TINYMOE_EVERYWHERE constexpr Bank(T* first, Index experts, Index row_count, Index col_count, Index expert_stride)
       : data(first), count(experts), rows(row_count), cols(col_count), stride(expert_stride) {}
-  /// A bank that may be written is also one that may be read.
+  /// A Bank<T> converts to a Bank<const T>.
   template <class U>
   requires(std::is_same_v<const U, T> && !std::is_const_v<U>) TINYMOE_EVERYWHERE constexpr Bank(Bank<U> other)
       : data(other.data), count(other.count), rows(other.rows), cols(other.cols), stride(other.stride) {}

@@ -21,14 +21,14 @@ struct DecodedCodePoint {
   std::uint32_t length = 1;
 };
 
-/// Whether a byte is one of those after a character's first.
+/// Whether a byte is a continuation byte of UTF-8.
 constexpr bool continues_character(char byte) { return (static_cast<unsigned char>(byte) & 0xc0u) == 0x80u; }
 
-/// Bytes of the character that starts with `lead`, which is no ASCII and continues none.
+/// Bytes of the character that starts with `lead`, which is neither ASCII nor a continuation byte.
 constexpr std::uint32_t character_length(unsigned char lead) { return lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2; }
 
-/// The code point that starts at byte `at < text.size()`; where the bytes are not UTF-8 (cut, overlong, a surrogate,
-/// beyond U+10FFFF), `invalid_code_point` of one byte, so that any bytes can be walked.
+/// The code point that starts at byte `at < text.size()`. Bytes that are not UTF-8 (cut, overlong, a surrogate, beyond
+/// U+10FFFF) give `invalid_code_point` of one byte, so that a loop can walk over any bytes.
 constexpr DecodedCodePoint decode_utf8(std::string_view text, std::size_t at) {
   const auto byte = [&](std::size_t offset) -> std::uint32_t {
     return at + offset < text.size() ? static_cast<unsigned char>(text[at + offset]) : 0u;
@@ -87,8 +87,8 @@ inline std::size_t find_invalid_utf8(std::string_view text) {
   return std::string_view::npos;
 }
 
-/// The length of `text` without a character at its end of which bytes are still missing: what can be shown of text that
-/// comes in pieces.
+/// The length of `text` without an incomplete character at its end. Text that arrives in pieces can be shown up to
+/// there.
 constexpr std::size_t complete_characters(std::string_view text) {
   for (std::size_t back = 1; back <= std::min<std::size_t>(3, text.size()); ++back) {
     const char byte = text[text.size() - back];

@@ -3,9 +3,9 @@
 /// How weights are stored. A model's parameters are `Parameters<W>`, and `WeightFormat<W>` says what W means: the
 /// number type itself, or a format of its own, such as blocks of integers with scales.
 ///
-/// Activations have the backend's `Scalar`, gradients and what an optimizer changes its `Master`; neither follows from
-/// W. A new format is a specialisation of `WeightFormat` in a file of its own, and products of the backends that take
-/// its views. No layer knows of it.
+/// Activations have the backend's `Scalar`. Gradients, and the weights that an optimizer changes, have its `Master`.
+/// Neither depends on W. A new format is a specialisation of `WeightFormat` in its own file, and backend products that
+/// take its views. No layer changes.
 
 #include <cstddef>
 #include <type_traits>
@@ -21,21 +21,21 @@ enum class Part { embedding, position, norm, attention, router, expert, feed_for
 /// Tensors of number types start at multiples of this many elements in a model's buffer.
 inline constexpr Index parameter_alignment = 16;
 
-/// The format of weights of type W. This is the one of number types, whose elements lie side by side.
+/// The format of weights of type W. This one is for number types, whose elements lie side by side.
 ///
-/// A format of one's own has these members, but none that writes: its View and ConstView may be one type. Its
-/// `Matrix<part>` may be another type than W: one that keeps routers in float, say. A view has `rows` and `cols`, and
-/// its `operator()(row, col)` gives one weight; a bank has `count`, `rows` and `cols`, and its `operator[](e)` gives
-/// the view of expert e. Besides it has
+/// Your own format has the same members, but none that writes: its View and ConstView may be one type. Its
+/// `Matrix<part>` may be another type than W, for example to keep routers in float. A view has `rows` and `cols`, and
+/// its `operator()(row, col)` gives one weight. A bank has `count`, `rows` and `cols`, and its `operator[](e)` gives
+/// the view of expert e. The format also has
 ///
 ///     template <class M> static void encode(View<const M> values, std::byte* stored);   // bytes(rows, cols) of them
 ///
 /// A pointer converts to void*: the tensor's bytes in the backend's memory.
 template <class W>
 struct WeightFormat {
-  /// Of gains, biases and tables that row kernels read: the backend's Scalar.
+  /// The type of gains, biases and tables that row kernels read: the backend's Scalar.
   using Vector = W;
-  /// Of the matrices of a part.
+  /// The type of the matrices of a part.
   template <Part part>
   using Matrix = W;
 
@@ -57,7 +57,8 @@ struct WeightFormat {
   static Pointer pointer(std::byte* address) { return reinterpret_cast<W*>(address); }
   static constexpr View view(Pointer data, Index rows, Index cols) { return {data, rows, cols}; }
   static constexpr ConstView read(Pointer data, Index rows, Index cols) { return {data, rows, cols}; }
-  /// `count` tensors of the same shape, from that at `first` on, each as far from the next as `second` from `first`.
+  /// `count` tensors of the same shape. The first two lie at `first` and `second`, the others follow at the same
+  /// distance.
   static constexpr Bank bank(Pointer first, Pointer second, Index count, Index rows, Index cols) {
     return {first, count, rows, cols, second - first};
   }
@@ -80,15 +81,15 @@ struct Tensor {
   typename Format::Pointer data{};
 
   static constexpr Index size() { return Rows * Cols; }
-  /// All of it, to be written where the format is plain.
+  /// The whole tensor; writable if the format is plain.
   constexpr typename Format::View view() const { return Format::view(data, Rows, Cols); }
-  /// All of it, as products take it.
+  /// The whole tensor, as products take it.
   constexpr typename Format::ConstView weights() const { return Format::read(data, Rows, Cols); }
   constexpr operator View<W>() const requires Format::plain { return {data, Rows, Cols}; }
   constexpr operator View<const W>() const requires(Format::plain && !std::is_const_v<W>) { return {data, Rows, Cols}; }
 };
 
-/// Stands where a tensor is left out by an option (no bias): it has no elements and visitors never see it.
+/// Stands in for a tensor that an option leaves out (no bias): it has no elements and visitors never see it.
 struct NoTensor {
   static constexpr Index size() { return 0; }
   template <class T>

@@ -1,6 +1,5 @@
 /// @file
-/// Causal attention and its gradients: on the tensor cores where they have the type and the head fits, by rows
-/// elsewhere.
+/// Causal attention and its gradients: on the tensor cores if they have the type and the head fits, by rows otherwise.
 
 #include "tinymoe/cuda/attention_rows.cuh"
 #include "tinymoe/cuda/attention_tiles.cuh"
@@ -27,7 +26,7 @@ void start_tiles(Context& context, void (*kernel)(P), Index blocks, std::size_t 
         "starting attention");
 }
 
-/// f(integral constant D) for the least D that the tiles are made for and that a head fits in; false if it is wider.
+/// Calls f(integral constant D) for the smallest D that has tiles and fits a head; false if the head is wider.
 template <class F>
 bool with_tile_width(Index width, F f) {
   if (width <= 32) {
@@ -42,10 +41,10 @@ bool with_tile_width(Index width, F f) {
   return true;
 }
 
-/// f(integral constant of the elements of a head that a lane has).
+/// Calls f(integral constant) with the number of a head's elements that a lane has.
 template <class T, class F>
 void with_lane_parts(Index width, F f) {
-  if constexpr (sizeof(T) == 2) {  // the tiles take the others
+  if constexpr (sizeof(T) == 2) {  // the tiles take narrower ones
     f(std::integral_constant<int, 8>{});
   } else if (width <= 32) {
     f(std::integral_constant<int, 1>{});

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What the kernels of attention are told.
+/// Arguments of the attention kernels.
 
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
@@ -14,7 +14,7 @@ struct AttentionForward {
   View<const T> q, k, v;
   View<T> y;
   View<float> log_sum;  // (N, H), or empty
-  bool aligned;         // all heads begin at multiples of 16 bytes and are as long
+  bool aligned;         // all heads begin at multiples of 16 bytes and end at such
   Dropout::Factors<float> factors{shape.dropout.rate};
 };
 

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// Causal attention by one warp for each query or key: for float32, which tensor cores have not got, and for heads
-/// wider than their kernels' registers allow. It stores no logits either.
+/// Causal attention by one warp for each query or key: for float32, for which tensor cores have no exact product, and
+/// for heads that are too wide for the registers of the tensor cores' kernels. No logits are stored.
 
 #include "tinymoe/cuda/attention.cuh"
 
@@ -74,20 +74,20 @@ __global__ void __launch_bounds__(row_warps* warp_size, 1) forward_rows(const At
   const Index first_row = at.sequence * p.shape.time, col = at.head / p.shape.group() * width;
   const Lanes query = Lanes::load(p.q.data + at.row * p.q.stride + at.head * width, width, at.lane);
   Lanes out{};
-  float greatest = -INFINITY, total = 0;
+  float maximum = -INFINITY, total = 0;
   for (Index s = p.shape.first_key(at.t); s <= at.t; ++s) {
     const Lanes key = Lanes::load(p.k.data + (first_row + s) * p.k.stride + col, width, at.lane);
     const Lanes value = Lanes::load(p.v.data + (first_row + s) * p.v.stride + col, width, at.lane);
     const float logit = query.dot(key) * static_cast<float>(p.shape.scale);
-    const float next = fmaxf(greatest, logit), shrink = expf(greatest - next);
+    const float next = fmaxf(maximum, logit), shrink = expf(maximum - next);
     float probability = expf(logit - next);
     total = total * shrink + probability;
     if (p.shape.dropout.active()) probability *= attention_factor(p, at.sequence, at.head, at.t, s);
     out.add(value, probability, shrink);
-    greatest = next;
+    maximum = next;
   }
   out.store(p.y.data + at.row * p.y.stride + at.head * width, width, at.lane, 1.0f / total);
-  if (p.log_sum.data != nullptr && at.lane == 0) p.log_sum.row(at.row)[at.head] = greatest + logf(total);
+  if (p.log_sum.data != nullptr && at.lane == 0) p.log_sum.row(at.row)[at.head] = maximum + logf(total);
 }
 
 /// delta = Σ y · dy of one head of one query.

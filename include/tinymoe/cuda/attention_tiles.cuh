@@ -6,6 +6,8 @@
 /// one block that adds to it in a fixed order.
 ///
 /// Each of a block's four warps works on 16 rows of a product; `Accumulator` is its part of the result.
+///
+/// Over 300 lines: forward and both kernels of backward share the tiles and products above them.
 
 #include "tinymoe/cuda/attention.cuh"
 
@@ -15,7 +17,7 @@ inline constexpr int tile_threads = 128;
 /// Rows of a block's own tile: queries in forward and for dq, keys for dk and dv.
 inline constexpr int own_rows = 64;
 
-/// Blocks that a multiprocessor is to have registers for: while one waits for memory or a barrier, others compute.
+/// Blocks for which a multiprocessor should have registers: while one waits for memory or a barrier, others compute.
 template <int D>
 inline constexpr int blocks_at_once = D > 64 ? 1 : 3;
 
@@ -32,7 +34,8 @@ struct Tile {
   static constexpr int elements = Rows * stride;
   T* data;
 
-  /// Begins to load `rows` rows of `width` elements; the rest is 0. commit_copies, wait_copies and a barrier follow.
+  /// Begins to load `rows` rows of `width` elements and sets the rest to 0. The caller goes on with commit_copies,
+  /// wait_copies and a barrier.
   __device__ void load(const T* from, Index from_stride, int rows, int width, bool aligned) const {
     const int thread = static_cast<int>(threadIdx.x);
     if (aligned) {
@@ -148,7 +151,7 @@ struct Accumulator {
   }
 };
 
-/// f(element, row of the warp's 16, column, whether it is of the lower eight rows) for each element of this lane.
+/// Calls f(element, row of the warp's 16, column, whether it is of the lower eight rows) for each element of this lane.
 template <int Cols, class F>
 __device__ void for_each_element(Accumulator<Cols>& of, F&& f) {
   const int lane = static_cast<int>(threadIdx.x) % warp_size;
@@ -169,7 +172,7 @@ struct BlockPlace {
         sequence(Index{blockIdx.x} / parts / heads) {}
 };
 
-/// The lesser, by value: a constant has no address on the device.
+/// The minimum, by value: std::min takes addresses, and a constant has none on the device.
 __device__ inline int least(int a, int b) { return a < b ? a : b; }
 
 inline __host__ __device__ int parts_of(Index time, int rows) { return static_cast<int>((time + rows - 1) / rows); }
@@ -208,7 +211,7 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) forward_tiles
   Accumulator<D> out;
   out.clear();
   // Of rows g and g + 8: the maximum of the logits so far, in powers of two, and this lane's part of the denominator.
-  float greatest[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
+  float maximum[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
   const float scale = static_cast<float>(p.shape.scale) * log2_e;
   const int last_tile = begin;  // the one of the queries themselves
   for (int at = first_tile; at <= last_tile; at += own_rows) {
@@ -217,7 +220,7 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) forward_tiles
     Accumulator<own_rows> logits;
     logits.clear();
     logits.add_transposed(query, row, key);
-    sync_block();  // nobody reads the keys any more
+    sync_block();  // no thread reads the keys any more
     if (at < last_tile) {
       load_keys(at + own_rows);
     } else {
@@ -236,13 +239,13 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) forward_tiles
     for (int half = 0; half < 2; ++half) {  // four lanes hold a row
       most[half] = fmaxf(most[half], shuffle_xor(most[half], 1));
       most[half] = fmaxf(most[half], shuffle_xor(most[half], 2));
-      const float next = fmaxf(greatest[half], most[half]);
-      shrink[half] = next == -INFINITY ? 1.0f : exp2f(greatest[half] - next);
-      greatest[half] = next;
+      const float next = fmaxf(maximum[half], most[half]);
+      shrink[half] = next == -INFINITY ? 1.0f : exp2f(maximum[half] - next);
+      maximum[half] = next;
       total[half] *= shrink[half];
     }
     for_each_element(logits, [&](float& logit, int i, int j, int half) {
-      float probability = greatest[half] == -INFINITY ? 0.0f : exp2f(logit - greatest[half]);
+      float probability = maximum[half] == -INFINITY ? 0.0f : exp2f(logit - maximum[half]);
       total[half] += probability;
       if (p.shape.dropout.active())
         probability *= attention_factor(p, place.sequence, place.head, begin + row + i, at + j);
@@ -267,15 +270,15 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) forward_tiles
     total[half] += shuffle_xor(total[half], 2);
     const int i = row + lane / 4 + 8 * half;
     if (p.log_sum.data != nullptr && lane % 4 == 0 && i < queries) {
-      p.log_sum.row(first_row + begin + i)[place.head] = greatest[half] / log2_e + logf(total[half]);
+      p.log_sum.row(first_row + begin + i)[place.head] = maximum[half] / log2_e + logf(total[half]);
     }
   }
   out.store(p.y.data + (first_row + begin) * p.y.stride + place.head * width, p.y.stride, row, queries, width,
             p.aligned, 1.0f / total[0], 1.0f / total[1]);
 }
 
-/// Queries that the kernel of dk and dv loads at once, and keys that the one of dq does; and how many of them are
-/// worked on at once, for the registers.
+/// Queries that the kernel of dk and dv loads at once, and keys that the kernel of dq does. Fewer are worked on at
+/// once, to save registers.
 inline constexpr int queries_loaded = 32, keys_loaded = 32, worked_on = 16;
 
 template <class T, int D>
@@ -283,9 +286,9 @@ constexpr std::size_t keys_shared = (2 * Tile<T, own_rows, D>::elements + 4 * Ti
                                         sizeof(T) +
                                     4 * queries_loaded * sizeof(float);
 
-/// dk and dv of 64 keys of one key-value head, from all the queries that see them, of all heads that share it. Products
-/// are transposed, keys by queries, so that their results are the left operands of the next ones. Queries and their
-/// gradients have two places: the next ones come while these are worked on.
+/// dk and dv of 64 keys of one key-value head, from all queries that see them, of all heads that share it. Products are
+/// transposed, keys by queries, so that their results are the left operands of the next ones. Queries and their
+/// gradients are double-buffered: the next ones load while these are worked on.
 template <class T, int D>
 __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_keys(const AttentionBackward<T> p) {
   constexpr int together = queries_loaded;
@@ -338,7 +341,7 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_keys
     if (step + 1 < steps) {
       load(step + 1);
     } else {
-      commit_copies();  // an empty group, so that there is always one that need not have come
+      commit_copies();  // an empty group, so that one is always pending
     }
     wait_copies<1>();
     sync_block();
@@ -367,7 +370,7 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_keys
       dv.add(probability, gradient, first);
       dk.add(slope, query, first);
     }
-    sync_block();  // nobody reads this place any more
+    sync_block();  // no thread reads this buffer any more
   }
   const Index to = first_row + begin;
   dk.store(p.dk.data + to * p.dk.stride + place.head * width, p.dk.stride, row, keys, width, p.aligned, 1.0f, 1.0f);
@@ -378,7 +381,7 @@ template <class T, int D>
 constexpr std::size_t queries_shared = (2 * Tile<T, own_rows, D>::elements + 4 * Tile<T, keys_loaded, D>::elements) *
                                        sizeof(T);
 
-/// dq of 64 queries of one head. Keys and values have two places, as queries have above.
+/// dq of 64 queries of one head. Keys and values are double-buffered, as queries are above.
 template <class T, int D>
 __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_queries(const AttentionBackward<T> p) {
   using QueryTile = Tile<T, own_rows, D>;
@@ -446,7 +449,7 @@ __global__ void __launch_bounds__(tile_threads, blocks_at_once<D>) backward_quer
       }
       dq.add(slope, key, first);
     }
-    sync_block();  // nobody reads this place any more
+    sync_block();  // no thread reads this buffer any more
   }
   dq.store(p.dq.data + from * p.dq.stride + place.head * width, p.dq.stride, row, queries, width, p.aligned, 1.0f,
            1.0f);

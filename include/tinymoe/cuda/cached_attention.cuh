@@ -1,8 +1,8 @@
 #pragma once
 /// @file
-/// Attention of few new tokens to a cache, most of the time that decoding takes beside the products:
-/// a block of threads for each head, which reads the keys and then the values 16 bytes at a time. Where a sequence has
-/// one new token, the block turns its query and its key by itself, and the key is stored beside that.
+/// Attention of few new tokens to a KV cache. In decoding it takes most of the time besides the products. A block of
+/// threads for each head reads the keys and then the values, 16 bytes at a time. If a sequence has one new token, the
+/// block also rotates its query and key, and the key is stored beside that.
 
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/vector.cuh"
@@ -11,20 +11,20 @@
 namespace tinymoe::inline v0_1::detail::cuda {
 
 inline constexpr int cached_threads = 256;
-/// Heads that a block turns by itself are as wide at most.
-inline constexpr Index widest_turned = 256;
-/// Probabilities that a block keeps in shared memory; more lie in the scratch.
+/// The widest head that a block rotates.
+inline constexpr Index widest_rotated = 256;
+/// Probabilities that a block keeps in shared memory; longer rows are in scratch.
 inline constexpr Index most_shared_keys = 8192;
 
-/// Stands for rotation where the heads are turned and stored already.
-struct Turned {};
+/// Stands in for rotation if the heads are rotated and stored already.
+struct AlreadyRotated {};
 
-/// One head of one new token; all heads begin at multiples of 16 bytes and are as long.
+/// One head of one new token; all heads begin at multiples of 16 bytes and end at such.
 template <class T, class Rotate>
 __global__ void __launch_bounds__(cached_threads, 1)
     cached_attention_block(const kernels::CachedAttention<T, float> p, const Rotate rotate, bool shares_memory) {
   follow();
-  constexpr bool turns = !std::is_same_v<Rotate, Turned>;
+  constexpr bool rotates = !std::is_same_v<Rotate, AlreadyRotated>;
   using V = Vector<T>;
   const Index part = blockIdx.x, n = part / p.shape.heads, head = part % p.shape.heads, width = p.shape.head_dim;
   const Index kv_head = head / p.shape.group(), col = kv_head * width, position = p.positions(n);
@@ -39,11 +39,11 @@ __global__ void __launch_bounds__(cached_threads, 1)
   const LaneGroup group{static_cast<int>(threadIdx.x), cached_threads};
   const float scale = static_cast<float>(p.shape.scale);
 
-  // The new token's own key and value, of which the last row of the cache is still without.
+  // The new token's own key and value, which the last row of the cache still lacks.
   const T *new_key = nullptr, *new_value = nullptr;
-  if constexpr (turns) {
+  if constexpr (rotates) {
     struct Place;
-    T* turned = static_shared<T, 2 * static_cast<int>(widest_turned), Place>();  // the query, then the key
+    T* rotated = static_shared<T, 2 * static_cast<int>(widest_rotated), Place>();  // the query, then the key
     const Index half = width / 2;
     const T* key = rotate.store.key.row(n) + col;
     new_value = rotate.store.value.row(n) + col;
@@ -55,17 +55,17 @@ __global__ void __launch_bounds__(cached_threads, 1)
         kernels::turn_pair(low, high, cosine, sine);
         to[i] = low, to[half + i] = high;
       };
-      turn(query, turned);
-      turn(key, turned + widest_turned);
+      turn(query, rotated);
+      turn(key, rotated + widest_rotated);
     });
-    query = turned, new_key = turned + widest_turned;
+    query = rotated, new_key = rotated + widest_rotated;
     if (head % p.shape.group() == 0) {
       const Index row = first_row + position % p.cache.capacity;
       T *to_key = rotate.store.cache.key.row(row) + col, *to_value = rotate.store.cache.value.row(row) + col;
       group.each(width, [=](Index i) { to_key[i] = new_key[i], to_value[i] = new_value[i]; });
     }
   }
-  const auto is_new = [=](Index s) { return turns && s == count - 1; };
+  const auto is_new = [=](Index s) { return rotates && s == count - 1; };
 
   group.each(count, [=](Index s) {
     const T* key = is_new(s) ? new_key : keys + row_of(s) * key_stride;
@@ -78,10 +78,10 @@ __global__ void __launch_bounds__(cached_threads, 1)
     }
     probability[s] = dot * scale;
   });
-  const float greatest = group.max(count, [=](Index s) { return probability[s]; });
-  const float total = group.sum(count, [=](Index s) { return probability[s] = expf(probability[s] - greatest); });
+  const float maximum = group.max(count, [=](Index s) { return probability[s]; });
+  const float total = group.sum(count, [=](Index s) { return probability[s] = expf(probability[s] - maximum); });
 
-  // Threads share the columns out by vectors, and what is left of them shares the keys out.
+  // Vectors of columns are divided among the threads; threads that are left over divide the keys.
   struct Sums;
   float* sums = static_shared<float, cached_threads * V::size, Sums>();
   const int vectors = static_cast<int>(width) / V::size, shares = cached_threads / vectors;
@@ -129,13 +129,13 @@ bool suits_block(const kernels::CachedAttention<T, float>& p) {
 template <class T>
 void launch_cached_attention(Context& context, Index rows, const kernels::CachedAttention<T, float>& p) {
   if (!suits_block(p)) return launch_rows(context, rows, p);
-  start_cached_attention(context, rows, p, Turned{});
+  start_cached_attention(context, rows, p, AlreadyRotated{});
 }
 
 template <class T>
-bool launch_turned_attention(Context& context, const kernels::RotateIntoCache<T, float>& rotate,
-                             const kernels::CachedAttention<T, float>& p) {
-  const bool suits = suits_block(p) && p.shape.head_dim <= widest_turned && rows_aligned<T>(0, rotate.store.value);
+bool launch_rotated_attention(Context& context, const kernels::RotateIntoCache<T, float>& rotate,
+                              const kernels::CachedAttention<T, float>& p) {
+  const bool suits = suits_block(p) && p.shape.head_dim <= widest_rotated && rows_aligned<T>(0, rotate.store.value);
   if (suits && p.query.rows > 0) start_cached_attention(context, p.query.rows * p.shape.heads, p, rotate);
   return suits;
 }

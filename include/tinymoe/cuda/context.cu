@@ -20,30 +20,30 @@ constexpr std::size_t landing_bytes = std::size_t{1} << 20;
 void* take(std::size_t bytes) {
   void* address = nullptr;
   if (cudaMalloc(&address, bytes) == cudaSuccess) return address;
-  cudaGetLastError();  // the runtime remembers it otherwise, for the next operation
+  cudaGetLastError();  // clears the error, which the next operation would report
   std::size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
   fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB), and the GPU has ",
                     free >> 20, " MiB of ", total >> 20, " MiB free");
 }
 
-/// Stands for all kernels where the question is whether this program has code for a device.
+/// Stands in for all kernels to find out whether this program has code for a device.
 __global__ void no_operation() {}
 
 /// Whether this program's kernels can run on the thread's device.
 bool has_code() noexcept {
   cudaFuncAttributes attributes{};
   if (cudaFuncGetAttributes(&attributes, no_operation) == cudaSuccess) return true;
-  cudaGetLastError();  // the runtime remembers it otherwise
+  cudaGetLastError();  // clears the error
   return false;
 }
 
-/// Work that a recording cannot hold, because the host has a part in it.
+/// Throws DeviceError while work is recorded: a recording cannot hold work in which the host has a part.
 void expect_no_recording(const Context& context, const char* what) {
   if (context.capturing()) fail<DeviceError>(what, " cannot be recorded");
 }
 
-/// Why there is no device, in words that say what to do.
+/// Throws DeviceError that says why there is no device and what to do.
 [[noreturn]] void no_device(cudaError_t status) {
   if (status == cudaErrorInsufficientDriver) {
     int driver = 0, runtime = 0;
@@ -58,12 +58,12 @@ void expect_no_recording(const Context& context, const char* what) {
   fail<DeviceError>("no NVIDIA GPU can be used here (", cudaGetErrorString(status), "); take the cpu instead");
 }
 
-/// The device, if there is such a one and it can run this program.
+/// Describes the device. Throws DeviceError if it does not exist or cannot run this program.
 int chosen_device(int device) {
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   if (status != cudaSuccess) {
-    cudaGetLastError();  // the runtime remembers it otherwise
+    cudaGetLastError();  // clears the error
     no_device(status);
   }
   if (device < 0 || device >= count) {
@@ -157,8 +157,8 @@ bool Context::capturing() const {
   return status != cudaStreamCaptureStatusNone;
 }
 
-/// Whether `follow` is more than nothing in this kernel's code, as it is on this device from what it was compiled for;
-/// and this CUDA can record such starts.
+/// Whether kernels can start early: `follow` does something in the code that runs on this device (compute capability
+/// 9.0), and this CUDA can record early starts.
 bool Context::waits_by_itself(const void* kernel) {
   const auto known_one = waiting_.find(kernel);
   if (known_one != waiting_.end()) return known_one->second;
@@ -210,8 +210,8 @@ void zero(Context& context, void* to, std::size_t bytes) {
 }
 
 void synchronise(Context& context) {
-  check(cudaStreamSynchronize(context.stream), "what the GPU was told to do");
-  check(cudaGetLastError(), "what the GPU was told to do");
+  check(cudaStreamSynchronize(context.stream), "earlier work of the GPU");
+  check(cudaGetLastError(), "earlier work of the GPU");
 }
 
 void copy_to_device(Context& context, void* to, const void* from, std::size_t bytes) {
@@ -265,13 +265,13 @@ double milliseconds(Context& context, const std::function<void()>& work) {
   check(cudaEventRecord(begin.event, context.stream), "marking a stream");
   work();
   check(cudaEventRecord(end.event, context.stream), "marking a stream");
-  check(cudaEventSynchronize(end.event), "what the GPU was told to do");
+  check(cudaEventSynchronize(end.event), "earlier work of the GPU");
   float elapsed = 0;
   check(cudaEventElapsedTime(&elapsed, begin.event, end.event), "reading the device's clock");
   return elapsed;
 }
 
-/// Work as a graph, once it was run a first time.
+/// Work as a graph, recorded after a first run.
 class Recording {
  public:
   cudaGraphExec_t graph = nullptr;
@@ -283,7 +283,8 @@ class Recording {
 void FreeRecording::operator()(Recording* recording) const { delete recording; }
 
 void replay(Context& context, std::unique_ptr<Recording, FreeRecording>& recording, const std::function<void()>& work) {
-  if (recording == nullptr) {  // what is taken or looked up at the first use must not be recorded
+  // The first run takes memory and looks up algorithms, which must not be recorded.
+  if (recording == nullptr) {
     work();
     recording.reset(new Recording);
     return;

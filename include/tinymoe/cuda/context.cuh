@@ -35,12 +35,12 @@ inline constexpr std::size_t side_streams = 4;
 /// Scratch of cuBLAS for each stream; more than 32 MiB is not known to help.
 inline constexpr std::size_t workspace_bytes = std::size_t{32} << 20;
 
-/// A block of memory of the host that the device copies from and to by itself.
+/// A block of pinned memory: memory of the host that the device copies from and to by itself.
 struct Pinned {
   void* data = nullptr;
   std::size_t bytes = 0;
 
-  explicit Pinned(std::size_t size) : bytes(size) { check(cudaMallocHost(&data, size), "taking memory of the host"); }
+  explicit Pinned(std::size_t size) : bytes(size) { check(cudaMallocHost(&data, size), "taking pinned memory"); }
   Pinned(Pinned&& other) noexcept : data(std::exchange(other.data, nullptr)), bytes(std::exchange(other.bytes, 0)) {}
   Pinned& operator=(Pinned other) noexcept {
     std::swap(data, other.data);
@@ -69,11 +69,12 @@ struct Event {
   }
 };
 
-/// What a Dispatch that was sorted here keeps on the host: where experts' rows begin, on its way there until `ready`.
+/// What a sorted Dispatch keeps on the host: where experts' rows begin. A copy from the device brings it; `ready` comes
+/// after that copy.
 struct HostOffsets {
   Pinned memory;
   Event ready;
-  bool known = false;   // they are those of the last sort
+  bool known = false;   // `memory` has, or will have, the offsets of the last sort
   bool arrived = true;  // no copy to `memory` is under way
 
   explicit HostOffsets(std::size_t bytes) : memory(bytes) {}
@@ -97,14 +98,14 @@ struct Product {
   cudaDataType result = CUDA_R_32F;  // of c
   const void* bias = nullptr;        // (m), of the result's type
   bool accumulate = false;           // beta is 1
-  bool rows_vary = false;            // n, or k where b is transposed, is another one in each step
+  bool rows_vary = false;            // n, or k if b is transposed, changes with each step
 };
 
-/// What cuBLAS said of products like one: its algorithm for them.
+/// cuBLAS's answer for products of one kind: its algorithm for them.
 struct ProductPlan {
   cublasLtMatmulDesc_t description = nullptr;
   cublasLtMatmulAlgo_t algorithm{};
-  bool found = false;  // otherwise cuBLAS cannot do it, and a plain kernel must
+  bool found = false;  // false: cuBLAS has no algorithm, and a plain kernel computes it
 };
 
 class Context {
@@ -116,7 +117,7 @@ class Context {
   /// Makes this context's device the one of the calling thread.
   void use() const { check(cudaSetDevice(device), "choosing the device"); }
   bool capturing() const;
-  /// Whether a kernel that begins with `follow` is to be started before the one before it has ended.
+  /// Whether to start a kernel that begins with `follow` before the previous one has ended.
   template <class Kernel>
   bool starts_early(Kernel* kernel) {
     return options.early_starts && waits_by_itself(reinterpret_cast<const void*>(kernel));
@@ -125,16 +126,16 @@ class Context {
   /// c = the product, on the main stream (0) or one beside it (1 …).
   void multiply(const Product& product, std::size_t on = 0);
   cudaStream_t on(std::size_t number) const { return number == 0 ? stream : sides[number - 1]; }
-  /// Lets the first `count` side streams begin where the main one is.
+  /// Makes the first `count` side streams wait for the work that the main stream has so far.
   void fork(std::size_t count);
 
   /// The offsets of a dispatch, (E + 1), on the host; waits for the device if need be. They stay until the next call.
   const std::int32_t* host_offsets(const Dispatch& dispatch);
 
-  /// Device memory of at least so many bytes, which the next call may hand out again; work on the main stream alone may
-  /// use it. It grows in the first step only.
+  /// Device memory of at least so many bytes. The next call may give the same memory again, so only work on the main
+  /// stream may use it. It grows in the first step only.
   void* scratch(std::size_t bytes);
-  /// cuBLAS's own scratch on a stream, taken when it is first asked for.
+  /// cuBLAS's own scratch for a stream, taken at the first call.
   void* workspace(std::size_t on);
 
   CudaOptions options;
@@ -143,7 +144,7 @@ class Context {
   std::size_t shared_bytes = 0;  // that a block may have
   cudaStream_t stream = nullptr;
   std::array<cudaStream_t, side_streams> sides{};
-  Event here;  // of the main stream, for who must wait for it
+  Event here;  // of the main stream, for streams that wait for it
   std::array<Event, side_streams> done;
   cublasLtHandle_t products = nullptr;
   cublasHandle_t blas = nullptr;
@@ -155,7 +156,7 @@ class Context {
     Event free;
   };
   std::vector<Staging> staging;
-  /// Where small copies to the host land: a driver takes longer with memory that it must pin first.
+  /// Pinned memory for small copies to the host: a driver takes longer with memory that it must pin first.
   std::optional<Pinned> landing;
 
  private:
@@ -173,7 +174,7 @@ class Context {
   std::vector<std::int32_t> offsets_;  // of dispatches that keep none
 };
 
-/// How T is called by cuBLAS.
+/// cuBLAS's name of T.
 template <class T>
 inline constexpr cudaDataType type_of = std::is_same_v<T, float>      ? CUDA_R_32F
                                         : std::is_same_v<T, bfloat16> ? CUDA_R_16BF

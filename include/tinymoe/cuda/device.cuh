@@ -31,9 +31,9 @@ __device__ inline T shuffle(T value, int from) {
 }
 /// The lanes of the warp whose predicate holds, as bits.
 __device__ inline std::uint32_t ballot(bool predicate) { return __ballot_sync(0xffffffffu, predicate); }
-/// What the lanes of the warp wrote is visible to all of them after.
+/// A barrier of the warp: afterwards its lanes see what each of them wrote.
 __device__ inline void sync_warp() { __syncwarp(); }
-/// The same for the threads of the block.
+/// A barrier of the block.
 __device__ inline void sync_block() { __syncthreads(); }
 
 /// The dynamic shared memory of the block, aligned to 16 bytes.
@@ -49,7 +49,7 @@ __device__ inline T* static_shared() {
   return reinterpret_cast<T*>(memory);
 }
 
-/// 16 bytes from global to shared memory, both aligned to 16, beside what follows; `wait_copies` waits.
+/// Copies 16 bytes from global to shared memory, both aligned to 16, asynchronously; `wait_copies` waits.
 __device__ inline void copy_async(void* shared, const void* global) {
   const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(to), "l"(global) : "memory");
@@ -134,7 +134,7 @@ cudaError_t start_next(bool early, void (*kernel)(Parameters...), dim3 blocks, d
   config.numAttrs = early ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
-/// The same once the kernel before has ended.
+/// The same, and it begins once the kernel before has ended.
 template <class... Parameters, class... Arguments>
 cudaError_t start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std::size_t shared_bytes,
                   cudaStream_t stream, Arguments&&... arguments) {

@@ -14,7 +14,7 @@ namespace tinymoe::inline v0_1::detail::cuda {
 /// Up to this many rows a dense product is computed here, and by cuBLAS for more.
 inline constexpr Index max_gemv_rows = 8;
 
-/// What the kernel works on.
+/// Arguments of the kernel.
 template <class T>
 struct FewRows {
   View<const T> x;  // (N, I)
@@ -26,7 +26,7 @@ struct FewRows {
 };
 
 /// A warp for each output of each expert, block.y being the expert: it reads that row of the weights once for each four
-/// of the expert's rows. `aligned`: all rows begin at multiples of 16 bytes and are as long.
+/// of the expert's rows. `aligned`: all rows begin at multiples of 16 bytes and end at such.
 template <class T, bool aligned>
 __global__ void __launch_bounds__(256, 1) few_rows_kernel(const FewRows<T> p) {
   follow();

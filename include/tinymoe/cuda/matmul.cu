@@ -3,7 +3,7 @@
 /// call for all.
 ///
 /// cuBLAS is column-major: what it calls a (m, n) matrix with leading dimension l is our (n, m) matrix with stride l.
-/// So y = x wᵀ is asked for as yᵀ = w xᵀ, of which cuBLAS transposes its first operand.
+/// So y = x wᵀ is computed as yᵀ = w xᵀ, where cuBLAS transposes its first operand.
 
 #include <algorithm>
 #include <memory>
@@ -94,7 +94,7 @@ void for_each_expert(Context& context, const Dispatch& dispatch, ProductOf produ
   }
 }
 
-/// All products of a bank by one call of cuBLAS; its arrays of pointers lie on the device. False where it cannot.
+/// Computes all products of a bank by one call of cuBLAS; its arrays of pointers lie on the device. False if it cannot.
 #if defined(CUBLAS_VERSION) && CUBLAS_VERSION < 120500
 template <class ProductOf>
 bool in_one_call(Context&, const Dispatch&, ProductOf) {
@@ -123,7 +123,8 @@ bool in_one_call(Context& context, const Dispatch& dispatch, ProductOf product_o
   std::vector<const void*> all;
   for (const auto& part : pointers) all.insert(all.end(), part.begin(), part.end());
   auto** on_device = static_cast<const void**>(context.scratch(all.size() * sizeof(void*)));
-  upload(context, on_device, all.data(), all.size() * sizeof(void*));  // after the last call, which may read them still
+  // On the stream, so after the last call has read the old ones.
+  upload(context, on_device, all.data(), all.size() * sizeof(void*));
   const std::vector<float> one(groups, 1.0f), none(groups, 0.0f);
   const cublasStatus_t status =
       cublasGemmGroupedBatchedEx(context.blas, transpose_a.data(), transpose_b.data(), m.data(), n.data(), k.data(),

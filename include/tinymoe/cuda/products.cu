@@ -1,5 +1,5 @@
 /// @file
-/// One product, in cuBLAS's terms: cublasLt's algorithm for it is asked for once, and a plain kernel stands in where
+/// One product, in cuBLAS's terms. cublasLt is asked once for an algorithm; a plain kernel computes the product if
 /// there is none.
 
 #include <algorithm>
@@ -21,7 +21,7 @@ unsigned alignment_of(const void* data, Index stride_bytes) {
 
 Index size_of(cudaDataType type) { return type == CUDA_R_32F ? 4 : 2; }
 
-/// Rows that vary are planned for in steps of an eighth of their size, so that few plans serve all steps.
+/// Rows that vary are rounded up in steps of an eighth of their size, so that few plans serve all steps.
 Index rounded(Index rows) {
   Index step = 64;
   while (16 * step < rows) step *= 2;
@@ -89,7 +89,7 @@ ProductPlan& Context::plan_of(const Product& product, bool exact) {
   Product p = product;
   if (!exact && p.rows_vary) (p.transpose_b ? p.k : p.n) = rounded(p.transpose_b ? p.k : p.n);
   const unsigned a = alignment_of(p.a, p.lda * size_of(p.type)), b = alignment_of(p.b, p.ldb * size_of(p.type));
-  // Of a bias there is nothing to be said but this: it is read beside the result.
+  // cublasLt has no setting for the bias's alignment, so the bias counts with the result.
   const unsigned c = std::min(alignment_of(p.c, p.ldc * size_of(p.result)), alignment_of(p.bias, 0));
   const Key key{p.transpose_a,
                 p.transpose_b,

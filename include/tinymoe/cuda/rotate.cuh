@@ -9,12 +9,12 @@ namespace tinymoe::inline v0_1::detail::cuda {
 
 inline constexpr int rotate_threads = 256;
 
-/// Neighbouring pairs that a thread turns.
+/// Neighbouring pairs that a thread rotates.
 template <class T>
-inline constexpr int turned_pairs = Vector<T>::size;
+inline constexpr int rotated_pairs = Vector<T>::size;
 
 /// A thread for neighbouring pairs of one head of one row. Numbers are 32-bit: divisions of 64 bits would cost more
-/// than the turn.
+/// than the rotation.
 template <class T>
 __global__ void __launch_bounds__(rotate_threads)
     rotate_vectors(const kernels::Rotate<T, float> p, unsigned count, unsigned of_head, unsigned of_row) {
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(rotate_threads)
 template <class T>
 void launch_rotate(Context& context, Index rows, const kernels::Rotate<T, float>& p) {
   constexpr Index most = Index{1} << 31;
-  const Index half = p.head_dim / 2, of_head = half / turned_pairs<T>, of_row = p.x.cols / p.head_dim * of_head;
+  const Index half = p.head_dim / 2, of_head = half / rotated_pairs<T>, of_row = p.x.cols / p.head_dim * of_head;
   const Index count = rows * of_row;
 
   if (!rows_aligned<T>(half, p.x) || !rows_aligned<float>(half, p.table) || count >= most) {

@@ -9,13 +9,13 @@
 
 namespace tinymoe::inline v0_1::detail::cuda {
 
-/// Logits that one block computes; for more of them there are blocks enough for a launch of their own.
+/// The most logits that one block computes; with more of them, blocks fill a launch of their own.
 inline constexpr Index most_block_logits = 128;
 /// float32 would spill with more.
 template <class T>
 inline constexpr int route_threads = sizeof(T) == 2 ? 512 : 256;
 
-/// One block, its warps sharing the logits and then the tokens out.
+/// One block. Its warps divide first the logits and then the tokens among themselves.
 template <class T>
 __global__ void __launch_bounds__(route_threads<T>, 1)
     route_few(View<const T> x, View<const T> w, View<const T> bias, View<T> logits,

@@ -2,7 +2,7 @@
 /// @file
 /// The row kernels on a GPU: the very functors that the CPU runs, with a warp or a block of threads for each row.
 ///
-/// A kernel of one's own runs on a Cuda once a `.cu` file says
+/// Your own kernel runs on a Cuda if a `.cu` file says
 ///
 ///     #include <tinymoe/cuda/rows.cuh>
 ///     TINYMOE_CUDA_KERNEL(MyKernel<tinymoe::bfloat16>);
@@ -14,7 +14,7 @@
 #include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/vector.cuh"
 
-/// Instantiates a row kernel for the device. A type with a comma needs no more than that.
+/// Instantiates a row kernel for the device. The type may contain commas.
 #define TINYMOE_CUDA_KERNEL(...)                                                                            \
   template void tinymoe::detail::cuda::launch<__VA_ARGS__>(tinymoe::detail::cuda::Context&, tinymoe::Index, \
                                                            const __VA_ARGS__&)
@@ -58,7 +58,7 @@ using ElementOf = std::remove_cvref_t<tinymoe::detail::Element<Array>>;
 template <class... Arrays>
 inline constexpr int neighbours_of = static_cast<int>(16 / std::min({sizeof(ElementOf<Arrays>)...}));
 
-/// How many of the first n elements can be had so: all whole groups of neighbours, or none.
+/// How many of the first n elements can be loaded like this: all whole groups of neighbours, or none.
 template <int size, class... Arrays>
 __device__ Index in_vectors(Index n, Arrays... arrays) {
   const auto bits = (reinterpret_cast<std::uintptr_t>(&tinymoe::detail::element(arrays, 0)) | ...);
@@ -109,13 +109,13 @@ struct LaneGroup {
   /// The maximum of f(0) … f(n − 1); n > 0.
   template <class F>
   __device__ auto max(Index n, F&& f) const {
-    auto greatest = f(lane < n ? Index{lane} : Index{0});
+    auto maximum = f(lane < n ? Index{lane} : Index{0});
     for (Index i = Index{lane} + lanes; i < n; i += lanes) {
       const auto value = f(i);
-      greatest = value > greatest ? value : greatest;
+      maximum = value > maximum ? value : maximum;
     }
-    using T = decltype(greatest);
-    return together(greatest, [](T a, T b) { return a > b ? a : b; });
+    using T = decltype(maximum);
+    return together(maximum, [](T a, T b) { return a > b ? a : b; });
   }
 
   /// f() on one lane; the others wait.
@@ -184,9 +184,9 @@ __global__ void __launch_bounds__(block_threads, 1) run_rows(const Kernel kernel
   for (Index row = Index{blockIdx.x} * blockDim.y + threadIdx.y; row < rows; row += step) kernel(group, row);
 }
 
-/// A warp for each row where there are enough of them to keep the device busy; where there are few, a block of as many
-/// warps as find something to do; where rows are long, a wide block, and a narrower one where there are many of them,
-/// so that a multiprocessor has several.
+/// A warp for each row if there are enough rows to keep the device busy. If there are few, a block of as many warps as
+/// have work. If rows are long, a wide block, or a narrower one if there are many rows, so that a multiprocessor has
+/// several blocks.
 template <class Kernel>
 void launch_rows(Context& context, Index rows, const Kernel& kernel) {
   const Index device = context.multiprocessors;

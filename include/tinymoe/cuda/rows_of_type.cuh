@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// The row kernels of this library, by the type of the activations. A kernel that is missing here is missing when a
-/// program is linked, by its name.
+/// The row kernels of this library, by the type of the activations. If a kernel is missing here, linking a program
+/// fails with the kernel's name.
 
 #include "tinymoe/cuda/cached_attention.cuh"
 #include "tinymoe/cuda/rotate.cuh"
@@ -36,7 +36,7 @@
   template <>                                                                                                       \
   bool tinymoe::detail::cuda::rotate_and_attend(Context& context, const kernels::RotateIntoCache<T, float>& rotate, \
                                                 const kernels::CachedAttention<T, float>& attend) {                 \
-    return launch_turned_attention(context, rotate, attend);                                                        \
+    return launch_rotated_attention(context, rotate, attend);                                                       \
   }                                                                                                                 \
   template void tinymoe::detail::cuda::route(Context&, View<const T>, View<const T>, View<const T>, View<T>,        \
                                              const kernels::RouterForward<T, float>&, View<const std::int32_t>,     \
@@ -44,8 +44,8 @@
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Add<T>);                                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Sum<T>);                                                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::CopyRow<T>);                                                                \
-  TINYMOE_CUDA_KERNEL(tinymoe::kernels::Drop<T>);                                                                   \
-  TINYMOE_CUDA_KERNEL(tinymoe::kernels::AddDropped<T>);                                                             \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::ApplyDropout<T>);                                                           \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::AddDropout<T>);                                                             \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ChunkSum<T, float>);                                                        \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::GroupedChunkSum<T, float>);                                                 \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::EmbeddingForward<T>);                                                       \

@@ -13,7 +13,7 @@ namespace tinymoe::inline v0_1::detail::cuda {
 
 namespace {
 
-/// Experts whose counts the host is told: more are a vocabulary, whose rows no product needs.
+/// The host gets the counts of up to this many experts. More are a vocabulary, for which no product is computed.
 constexpr Index most_experts = 1024;
 
 __global__ void __launch_bounds__(1024) sort_few(View<const std::int32_t> selected, SortedPairs sorted) {
@@ -56,7 +56,7 @@ __global__ void read_keys(const std::int32_t* keys, const std::int32_t* numbers,
 
 unsigned blocks_of(Index threads) { return static_cast<unsigned>((threads + 255) / 256); }
 
-/// Sends the offsets to the host, which waits for them when it first needs them. Not while work is recorded.
+/// Starts the copy of the offsets to the host, which waits for it when it first needs them. Not while work is recorded.
 void send_offsets(Context& context, Dispatch& dispatch) {
   const std::size_t bytes = static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t);
   const auto* kept = static_cast<const HostOffsets*>(dispatch.host.get());

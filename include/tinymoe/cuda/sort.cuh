@@ -10,7 +10,7 @@ namespace tinymoe::inline v0_1::detail::cuda {
 /// Up to this many pairs one block sorts, in one launch.
 inline constexpr Index most_sorted_in_block = 1024;
 
-/// What the host knows of a dispatch that a kernel sorts is nothing from now on.
+/// The host no longer knows the offsets of a dispatch, because a kernel sorts it.
 inline void forget_offsets(const Dispatch& dispatch) {
   if (dispatch.host != nullptr) static_cast<HostOffsets*>(dispatch.host.get())->known = false;
 }

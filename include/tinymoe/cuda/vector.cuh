@@ -7,7 +7,7 @@
 
 namespace tinymoe::inline v0_1::detail::cuda {
 
-/// Elements that are loaded at once, 16 bytes of them or a multiple of that.
+/// Elements that are loaded at once: 16 bytes of them, or a multiple of that.
 template <class T, int count = static_cast<int>(16 / sizeof(T))>
 struct alignas(16) Vector {
   static constexpr int size = count;

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The two row kernels that have to do with the vocabulary, written for the device: their rows are long or very uneven.
+/// The two row kernels over the vocabulary, in a form for the device: their rows are long or very uneven.
 
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/vector.cuh"
@@ -9,7 +9,7 @@
 
 namespace tinymoe::inline v0_1::detail::cuda {
 
-/// What Vector is, of one element.
+/// A Vector of one element.
 template <class T>
 struct One {
   static constexpr int size = 1;
@@ -17,7 +17,7 @@ struct One {
 };
 
 /// The loss of one row and its logits' gradient. A row is read once into shared memory and written once; the functor
-/// would read it three times and write it twice. `aligned`: rows begin at multiples of 16 bytes and are as long.
+/// would read it three times and write it twice. `aligned`: rows begin at multiples of 16 bytes and end at such.
 template <class T, bool aligned>
 __global__ void __launch_bounds__(block_threads, 1) cross_entropy_block(const kernels::CrossEntropy<T, float> p) {
   using Part = std::conditional_t<aligned, Vector<T>, One<T>>;
@@ -42,12 +42,12 @@ __global__ void __launch_bounds__(block_threads, 1) cross_entropy_block(const ke
 #pragma unroll
     for (int j = 0; j < step; ++j) most = fmaxf(most, float(part.values[j]));
   });
-  const float greatest = group.max(block_threads, [=](Index) { return most; });
+  const float maximum = group.max(block_threads, [=](Index) { return most; });
   float part_total = 0;
   each_part([&](Index i) {
     const Part part = *reinterpret_cast<const Part*>(kept + i);
 #pragma unroll
-    for (int j = 0; j < step; ++j) part_total += exponential(float(part.values[j]) - greatest);
+    for (int j = 0; j < step; ++j) part_total += exponential(float(part.values[j]) - maximum);
   });
   const float total = group.sum(block_threads, [=](Index) { return part_total; });
   const float picked = float(kept[target]);  // the sum's barrier has come
@@ -57,13 +57,13 @@ __global__ void __launch_bounds__(block_threads, 1) cross_entropy_block(const ke
       Part part = *reinterpret_cast<const Part*>(kept + i);
 #pragma unroll
       for (int j = 0; j < step; ++j) {
-        const float of = exponential(float(part.values[j]) - greatest) * factor;
+        const float of = exponential(float(part.values[j]) - maximum) * factor;
         part.values[j] = T(i + j == target ? of - p.scale : of);
       }
       *reinterpret_cast<Part*>(row + i) = part;
     });
   }
-  group.once([&] { p.losses.data[n] = greatest + logf(total) - picked; });
+  group.once([&] { p.losses.data[n] = maximum + logf(total) - picked; });
 }
 
 template <class T>

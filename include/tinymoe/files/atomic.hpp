@@ -57,7 +57,7 @@ inline std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
-/// What lies in a folder.
+/// The entries of a folder.
 inline std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> entries;
   std::error_code reason;
@@ -87,8 +87,8 @@ inline std::filesystem::path partial_name(const std::filesystem::path& path, int
   return name;
 }
 
-/// Whether `name` is a partial of `prefix` whose process has ended and whose lock, if it is a folder, nobody holds.
-/// The lock protects a run in another container, whose process numbers mean nothing here.
+/// Whether `path` is a leftover partial file or folder: its process has ended, and nobody holds its lock if it is a
+/// folder. The lock protects a run in another container, whose process numbers mean nothing here.
 inline bool is_stale_partial(const std::filesystem::path& path, std::string_view prefix) {
   const std::string name = path.filename().string();
   if (!name.starts_with(prefix)) return false;
@@ -99,7 +99,7 @@ inline bool is_stale_partial(const std::filesystem::path& path, std::string_view
   return opened.number < 0 || ::flock(opened.number, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }
 
-/// Removes what runs that were killed left beside `path`.
+/// Removes the partial files and folders that killed runs left beside `path`.
 inline void remove_stale_partials(const std::filesystem::path& path) {
   const std::string prefix = path.filename().string() + ".partial-";
   std::error_code ignored;
@@ -123,7 +123,7 @@ class FileWriter {
   }
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
-  /// Without `finish` the file stays as it is: cut.
+  /// Without `finish` the file stays incomplete.
   ~FileWriter() {
     if (descriptor_ >= 0) ::close(descriptor_);
   }

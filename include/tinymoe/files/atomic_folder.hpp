@@ -23,7 +23,7 @@ namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
-/// `NAME.old`, where a file system that cannot exchange two names keeps the last good folder during a replacement.
+/// `NAME.old`: it holds the last good folder during a replacement if the file system cannot exchange two names.
 inline std::filesystem::path old_name(const std::filesystem::path& path) { return path.string() + ".old"; }
 
 inline void rename_folder(const std::filesystem::path& from, const std::filesystem::path& to) {
@@ -66,8 +66,8 @@ inline bool is_foreign(const std::filesystem::path& file) {
 
 }  // namespace detail
 
-/// The folder to load from: `path`, or `path.old` if a crash came in the middle of replacing it where the file system
-/// cannot exchange names. Throws FileError if there is neither.
+/// The folder to load from: `path`. It is `path.old` after a crash in the middle of a replacement, if the file system
+/// cannot exchange two names. Throws FileError if there is neither.
 inline std::filesystem::path resolve_folder(const std::filesystem::path& path) {
   const auto named = path.has_filename() ? path : path.parent_path();
   std::error_code ignored;
@@ -100,7 +100,7 @@ class AtomicFolder {
       if (errno != EEXIST) fail<FileError>(partial_.string(), ": cannot be created: ", std::strerror(errno));
     }
     lock_ = ::open(partial_.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
-    if (lock_ >= 0) static_cast<void>(::flock(lock_, LOCK_EX | LOCK_NB));  // a file system without locks has the pid
+    if (lock_ >= 0) static_cast<void>(::flock(lock_, LOCK_EX | LOCK_NB));  // without locks the pid protects it
   }
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
@@ -122,7 +122,7 @@ class AtomicFolder {
     if (!file.finished()) file.finish();
   }
 
-  /// Puts the folder in its place. May be called once.
+  /// Puts the folder in its place. Call it once.
   void commit() {
     if (committed_) fail<FileError>(target_.string(), ": was committed before");
     check_target();

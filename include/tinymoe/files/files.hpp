@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Files: written so that a crash cannot spoil them, read so that a hostile one cannot harm.
+/// Files: written so that a crash cannot spoil them, read so that a hostile one does no harm.
 ///
 /// | header | what it has |
 /// |---|---|
@@ -11,7 +11,7 @@
 /// | stored_type.hpp | the element types of weight files |
 /// | safetensors_writer.hpp, safetensors.hpp | weights, as the Hugging Face hub has them |
 ///
-/// Includes of their own, for they bring xtensor:
+/// Not included here, because they bring xtensor:
 ///
 /// | header | what it has |
 /// |---|---|

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// JSON (RFC 8259) from text that nobody vouches for: a limit on depth, no duplicate keys, UTF-8 only, and errors that
-/// name the text and the byte.
+/// JSON (RFC 8259) from untrusted text: a limit on depth, no duplicate keys, UTF-8 only, and errors that name the text
+/// and the byte.
 
 #include <algorithm>
 #include <charconv>
@@ -25,7 +25,7 @@ inline constexpr int json_depth_limit = 64;
 
 namespace detail {
 
-/// One reading of one text. It calls itself once for each level, of which there are at most `depth_limit`.
+/// Parses one text. It recurses once for each level of nesting, of which there are at most `depth_limit`.
 class JsonParser {
  public:
   JsonParser(std::string_view text, const std::string& name, int depth_limit)
@@ -51,7 +51,7 @@ class JsonParser {
     fail<FileError>(name_, ": JSON is cut or corrupt at byte ", at_ + 1, ": expected ", expected, ", found ", found);
   }
 
-  /// The next byte; 0, which no JSON has outside its strings, at the end.
+  /// The next byte, or 0 at the end. No JSON has a 0 outside its strings.
   char next() const { return at_ < text_.size() ? text_[at_] : '\0'; }
   bool take(char expected) {
     if (next() != expected) return false;
@@ -167,7 +167,7 @@ class JsonParser {
     ++at_;
     value += meant[at];
   }
-  /// What follows a \u: four digits, or two times four for what lies above U+FFFF.
+  /// The code point after a \u: four digits, or two surrogates of four digits each above U+FFFF.
   char32_t read_code_point() {
     const std::uint32_t first = read_four_digits();
     if (first < 0xd800 || first > 0xdfff) return first;
@@ -218,7 +218,7 @@ class JsonParser {
       if (!minus) take('+');
       const std::size_t exponent = at_;
       if (skip_digits() == 0) corrupt("a digit");
-      std::int64_t value = std::int64_t{1} << 40;  // if it is more than fits
+      std::int64_t value = std::int64_t{1} << 40;  // stays where the exponent does not fit
       std::from_chars(text_.data() + exponent, text_.data() + at_, value);
       magnitude += minus ? -value : value;
       whole = false;
@@ -240,7 +240,7 @@ class JsonParser {
     return std::from_chars(text_.data() + from, text_.data() + at_, value).ec == std::errc();
   }
 
-  static constexpr std::size_t few_members = 16;  // that each new key is compared with; more are sorted in the end
+  static constexpr std::size_t few_members = 16;  // up to here a new key is compared with each; more are sorted
 
   std::string_view text_;
   const std::string& name_;

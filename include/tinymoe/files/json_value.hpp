@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// A JSON value and how it is written. Nothing here is a template that a program would pay for in each of its units.
+/// A JSON value and how it is written. Templates are avoided, because each unit of a program would compile them.
 
 #include <algorithm>
 #include <concepts>
@@ -24,7 +24,7 @@ namespace tinymoe::inline v0_1 {
 ///     run["seed"] = 1337;
 ///
 /// Braces around pairs that begin with a string are an object, all other braces an array; `Json::array` is always one.
-/// Copy with parentheses: to some compilers `Json{value}` is an array of one. What is asked of a value of another kind
+/// Copy with parentheses: to some compilers `Json{value}` is an array of one. Asking for the content of another kind
 /// throws MismatchError.
 class Json {
  public:
@@ -95,18 +95,19 @@ class Json {
   void append(std::string key, Json value);
   /// Adds an item. Null becomes an array.
   void push_back(Json value);
-  /// Takes out the member of that name, if there is one.
+  /// Removes the member of that name, if there is one.
   void erase(std::string_view key);
-  /// The number of items or members; of other kinds 0.
+  /// The number of items or members; 0 for other kinds.
   std::size_t size() const;
   /// Sorts the members of all objects in it by their keys.
   void sort_keys();
 
-  /// The value as JSON in one line, or, with `indent` spaces a level, in as many as it has parts. A real number has as
-  /// few digits as give it back; one that is not finite is null. Throws TextError for a string that is not UTF-8.
+  /// The value as JSON: in one line, or with a line for each part, indented by `indent` spaces a level. A real number
+  /// has the fewest digits that read back as the same number; null stands for one that is not finite. Throws TextError
+  /// for a string that is not UTF-8.
   std::string dump(int indent = -1) const;
 
-  /// Numbers are equal by their value, objects whatever the order of their members.
+  /// Numbers compare by value, objects without regard to the order of their members.
   friend bool operator==(const Json& a, const Json& b) { return a.equals(b); }
 
  private:

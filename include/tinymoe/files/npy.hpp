@@ -2,8 +2,8 @@
 /// @file
 /// xtensor arrays as NumPy's .npy files (format 1.0, 2.0 and 3.0; NumPy Enhancement Proposal 1).
 ///
-/// The header is read and written here rather than by xtensor/xnpy.hpp, which believes what a file says: it allocates
-/// by the header's shape, leaves the rest of a cut file uninitialised, and misreads headers of 128 to 255 bytes.
+/// The header is read and written here rather than by xtensor/xnpy.hpp, which trusts the file: it allocates by the
+/// header's shape, leaves the rest of a cut file uninitialised, and misreads headers of 128 to 255 bytes.
 
 #include <charconv>
 #include <complex>
@@ -31,7 +31,7 @@ namespace detail {
 
 inline constexpr std::string_view npy_magic = "\x93NUMPY";
 
-/// What the header of a .npy file says.
+/// The header of a .npy file.
 struct NpyHeader {
   std::string type;  // "<f4"
   bool column_major = false;
@@ -158,7 +158,7 @@ inline NpyHeader read_npy_header(const MappedFile& file, std::span<const std::by
 
 }  // namespace detail
 
-/// Loads a .npy file whose numbers are of type `T`; arrays in Fortran's order are turned into row-major ones.
+/// Loads a .npy file whose numbers are of type `T`; column-major arrays become row-major.
 /// Throws FileError that names the file: missing, cut, corrupt, of another type, or with more or fewer bytes of data
 /// than its shape has.
 template <class T = float>

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Reads safetensors files through a memory map; every word of the header is checked before it is believed.
+/// Reads safetensors files through a memory map; every field of the header is checked before it is used.
 
 #include <algorithm>
 #include <cstddef>
@@ -37,9 +37,9 @@ struct ReadOptions {
   bool finite = true;  ///< a weight that is infinite or not a number, after conversion, is an error
 };
 
-/// A safetensors file. The constructor throws FileError, naming the file and tensor, unless the header is within the
-/// file and the format's 100 MB and is JSON of the right form, types are known, shapes fit 63 bits, names are unique,
-/// and the tensors' bytes fill the rest of the file without gap or overlap.
+/// A safetensors file. The constructor checks that the header fits the file and the format's 100 MB and is JSON of the
+/// right form, that types are known, shapes fit 63 bits and names are unique, and that the tensors' bytes fill the rest
+/// of the file without gap or overlap. Otherwise it throws FileError that names the file and the tensor.
 class Safetensors {
  public:
   explicit Safetensors(const std::filesystem::path& path) : file_(path) {
@@ -82,9 +82,9 @@ class Safetensors {
   }
 
   /// Overwrites `out` with a tensor stored as F32, F64, F16 or BF16.
-  /// Throws MismatchError, naming file, tensor, what was expected and found, if it is missing, of another shape or not
-  /// of floating-point numbers; ShapeError if `out` has not the shape's size; FileError for a weight that is not
-  /// finite.
+  /// Throws MismatchError that names file, tensor, expected and found, if it is missing, has another shape or does not
+  /// hold floating-point numbers; ShapeError if `out` does not have the shape's size; FileError for a weight that is
+  /// not finite.
   void read(std::string_view tensor, std::span<const Index> shape, std::span<float> out,
             ReadOptions options = {}) const {
     read_as(tensor, shape, out, options);
@@ -141,7 +141,7 @@ class Safetensors {
     return tensor;
   }
 
-  /// Sorts the names by their bytes, which must follow each other from the first to the last byte of the data.
+  /// Sorts the names by where their bytes begin. The tensors must cover the data from the first byte to the last.
   void check_tiling() {
     const auto range = [this](const std::string& tensor) {
       const auto bytes = tensors_.find(tensor)->second.bytes;

@@ -142,7 +142,7 @@ class SafetensorsWriter {
                     stored_type_name(type));
   }
 
-  /// Checks that every tensor is complete; closing the file is the FileWriter's.
+  /// Checks that every tensor is complete. The FileWriter closes the file.
   void finish() const {
     if (current_ == tensors_.size()) return;
     fail<FileError>(where(tensors_[current_].name), "has ", written_, " bytes of ", bytes_[current_]);

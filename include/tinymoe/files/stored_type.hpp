@@ -117,7 +117,7 @@ bool with_floating_type(StoredType type, F&& f) {
   }
 }
 
-/// Reads elements of type `From`, wherever they lie, as `To`.
+/// Reads elements of type `From`, at any alignment, as `To`.
 template <class From, class To>
 void convert_elements(const std::byte* from, To* to, std::size_t count) {
   if constexpr (std::is_same_v<From, To>) {
@@ -134,7 +134,7 @@ void convert_elements(const std::byte* from, To* to, std::size_t count) {
   }
 }
 
-/// Whether a number is neither infinite nor NaN; by its bits, for -ffast-math would answer "yes" to everything else.
+/// Whether a number is neither infinite nor NaN. It looks at the bits, because -ffast-math assumes that all are finite.
 inline bool is_finite(float value) { return (~std::bit_cast<std::uint32_t>(value) & 0x7f800000u) != 0; }
 inline bool is_finite(double value) { return (~std::bit_cast<std::uint64_t>(value) & 0x7ff0000000000000u) != 0; }
 

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// xtensor's arrays: version 0.26 moved its headers into folders, and this is the one place that knows.
+/// xtensor's arrays: version 0.26 moved its headers into folders, and only this header has to know.
 
 #if __has_include(<xtensor/containers/xarray.hpp>)
 #include <xtensor/containers/xadapt.hpp>

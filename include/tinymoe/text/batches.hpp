@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// Packed batches: windows of the data as it lies, stories and parts of stories side by side, and no token wasted. A
-/// batch is a pure function of the seed and the step, so that a resumed run goes on with the batches it would have had.
+/// batch is a pure function of the seed and the step, so a resumed run gets the same batches.
 
 #include <algorithm>
 #include <cassert>
@@ -36,9 +36,9 @@ class Batches {
 
   Index batch() const { return batch_; }
   Index time() const { return time_; }
-  /// Windows that an epoch visits.
+  /// Number of windows in an epoch.
   Index windows_per_epoch() const { return windows_; }
-  /// Steps until each window of an epoch has been visited, the last one perhaps with windows of the next epoch.
+  /// Number of steps that visit each window of an epoch. The last one may hold windows of the next epoch.
   Index batches_per_epoch() const { return (windows_ + batch_ - 1) / batch_; }
 
   /// Where the window for row `row` of step `step` starts in the data.
@@ -68,7 +68,7 @@ class Batches {
   TokenData data_;
   Index batch_ = 0, time_ = 0;
   Seed seed_;
-  Index offsets_ = 1;  // an epoch starts at one of the first so many tokens
+  Index offsets_ = 1;  // an epoch starts at one of so many first tokens
   Index windows_ = 0;
 };
 

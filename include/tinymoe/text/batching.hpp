@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What all kinds of batches share: how stories become rows, and what a batch's memory must be.
+/// What all kinds of batches share: how stories become rows, padding, and the checks of a batch's memory.
 
 #include <cstddef>
 #include <iterator>
@@ -19,7 +19,7 @@ namespace random_site {
 inline constexpr RandomSite batches{1};
 }  // namespace random_site
 
-/// What stands in a row where there is no token: an input that no layer sees, a target that is not scored.
+/// The padding token: an input that no layer sees, a target that is not scored.
 inline constexpr Token pad_token = -1;
 
 namespace detail {

@@ -36,7 +36,7 @@ namespace tinymoe::inline v0_1 {
 /// How `train_tokenizer` learns.
 struct TokenizerTraining {
   Index vocabulary = 2048;  // tokens in all: 256 bytes, the merges, "<|endoftext|>"
-  int threads = 0;          // that count pieces; 0 is one per core
+  int threads = 0;          // that count pieces; 0: one per core
   Index least_count = 2;    // a pair must occur this often to become a token
   bool or_fewer = false;    // a text too small for the vocabulary gives a smaller one, not an error
 };
@@ -52,7 +52,7 @@ class PieceCounts {
     counts_[number] += count;
   }
 
-  /// A piece beyond 1,024 bytes is counted in parts, so that a long run of letters does not cost its length per merge.
+  /// A piece beyond 1,024 bytes is counted in parts, so that a merge in a long run of letters does not cost its length.
   void add_story(std::string_view story) {
     constexpr std::size_t longest = 1024;
     for_each_piece(story, [&](std::string_view piece) {
@@ -74,7 +74,7 @@ class PieceCounts {
   std::vector<std::int64_t> counts_;
 };
 
-/// Counts the pieces of all stories; the sum does not depend on the threads.
+/// Counts the pieces of all stories; the result does not depend on the number of threads.
 template <StorySource Stories>
 PieceCounts count_pieces(const Stories& stories, int threads) {
   std::vector<std::unique_ptr<PieceCounts>> counts;
@@ -109,7 +109,7 @@ class PairStatistics {
     push_risen();
   }
 
-  /// The most frequent pair, of equal ones the smallest, if it occurs at least `least` times.
+  /// The most frequent pair, if it occurs at least `least` times. Of equally frequent ones it is the smallest.
   std::optional<Merge> best(std::int64_t least) {
     while (!heap_.empty()) {
       const Candidate top = heap_.top();
@@ -119,7 +119,7 @@ class PairStatistics {
         if (count < least) return std::nullopt;
         return Merge{static_cast<Token>(top.pair >> 32), static_cast<Token>(top.pair & 0xffffffffu)};
       }
-      heap_.pop();  // counts that rose were pushed again; one that fell comes back with what is left
+      heap_.pop();  // a count that rose was pushed again; one that fell is pushed with what is left
       if (count > 0) heap_.push({count, top.pair});
     }
     return std::nullopt;
@@ -172,7 +172,7 @@ class PairStatistics {
     risen_.clear();
   }
 
-  /// Merges from left to right; the counts follow each single merge.
+  /// Merges from left to right. Counts are brought up to date after each single merge.
   void merge_word(std::uint32_t number, Merge pair, Token result) {
     Word& word = words_[number];
     Token* tokens = tokens_.data() + word.begin;
@@ -204,9 +204,8 @@ class PairStatistics {
 }  // namespace detail
 
 /// Learns a tokenizer. The order of tokens is GPT-2's: the bytes, the merges as they were learnt, "<|endoftext|>" last.
-/// The outcome depends on the stories and on `vocabulary` and `least_count` only; of pairs that are equally frequent,
-/// the one of the smaller tokens comes first. Memory grows with the number of distinct pieces, not with the text.
-/// Throws TextError if the vocabulary is below 257, or if the stories are too few to fill it.
+/// The result depends only on the stories, `vocabulary` and `least_count`. Of pairs that are equally frequent, the one
+/// of the smaller tokens comes first. Memory grows with the number of distinct pieces, not with the text.
 template <StorySource Stories>
 Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {}) {
   if (training.vocabulary < 257 || training.vocabulary > (Index{1} << 30)) {

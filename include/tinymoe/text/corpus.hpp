@@ -52,7 +52,7 @@ class TextCorpus {
   template <class F>
   void for_each_story(F&& f) const {
     const detail::Descriptor file(open());
-    std::string buffer;        // what has been read and not passed
+    std::string buffer;        // read and not yet passed on
     std::uint64_t offset = 0;  // of the buffer in the file
     std::size_t searched = 0;  // no marker starts in the buffer before this
     for (bool more = true; more;) {
@@ -102,7 +102,7 @@ class TextCorpus {
     return count > 0;
   }
 
-  /// Where to cut the start of a story that is too long: behind white space near the end, else between code points.
+  /// Where to cut a story that is too long: after white space near the end, else between code points.
   std::size_t part_length(std::string_view text) const {
     const std::size_t space = text.find_last_of(detail::white_space, longest_ - 1);
     if (space != std::string_view::npos && space >= longest_ / 2) return space + 1;

@@ -17,7 +17,7 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// What the batches of a run follow from; a run is resumed with the same only.
+/// What the batches of a run depend on. A run can be resumed only with the same.
 struct DataOrder {
   std::uint64_t seed = 0;
   Index batch = 0, time = 0, accumulation = 0;

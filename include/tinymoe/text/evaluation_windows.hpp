@@ -15,7 +15,7 @@
 namespace tinymoe::inline v0_1 {
 
 /// Batches for evaluation: windows side by side, in order, such that each token but the first is a target exactly once.
-/// What the last windows have too much is pads.
+/// The last windows are padded.
 class EvaluationWindows {
  public:
   /// Throws ShapeError for an empty batch, TrainingError if the data has fewer than two tokens.

@@ -44,7 +44,7 @@ class MergeTable {
     shift_ = 64 - std::countr_zero(entries_.size());
   }
 
-  /// Adds a merge, at most as many as the constructor was told; false if the pair has one already.
+  /// Adds a merge; false if the pair has one already. The constructor sets the most that there can be.
   bool insert(Merge pair, std::uint32_t rank, Token result) {
     Entry& entry = entries_[probe(pair_key(pair.left, pair.right))];
     if (entry.key != no_key) return false;
@@ -68,8 +68,8 @@ class MergeTable {
   int shift_ = 0;
 };
 
-/// Applies merges to one piece: always the pair of the smallest rank, of equal ones the leftmost. Holds the scratch
-/// that long pieces need, so one object belongs to one thread.
+/// Applies merges to one piece: always to the pair of the smallest rank, and to the leftmost of equal ones. Holds the
+/// scratch that long pieces need, so one object belongs to one thread.
 class PieceMerger {
  public:
   /// Merges the tokens of one piece in place. Throws TextError beyond 2^31 - 1 tokens.
@@ -82,7 +82,7 @@ class PieceMerger {
   }
 
  private:
-  static constexpr std::size_t short_piece = 48;  // up to here looking at each pair again is faster than a heap
+  static constexpr std::size_t short_piece = 48;  // up to here scanning all pairs again is faster than a heap
   static constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
 
   static void merge_short(const MergeTable& merges, std::vector<Token>& tokens) {

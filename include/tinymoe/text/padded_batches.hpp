@@ -42,9 +42,9 @@ class PaddedBatches {
 
   Index batch() const { return batch_; }
   Index time() const { return time_; }
-  /// Stories that an epoch visits: those of at least one token besides their end.
+  /// Number of stories in an epoch: those of at least one token besides their end.
   Index stories() const { return std::ssize(stories_); }
-  /// Steps until each story of an epoch has been visited, the last one perhaps with stories of the next epoch.
+  /// Number of steps that visit each story of an epoch. The last one may hold stories of the next epoch.
   Index batches_per_epoch() const { return (stories() + batch_ - 1) / batch_; }
 
   /// Which story row `row` of step `step` holds.

@@ -18,7 +18,7 @@
 
 namespace tinymoe::inline v0_1::detail {
 
-/// A fast hash of bytes, eight at a time; it is not the same on machines of other byte order and is never stored.
+/// A fast hash of bytes, eight at a time. It depends on the machine's byte order and is never stored.
 inline std::uint64_t hash_bytes(std::string_view bytes) {
   constexpr std::uint64_t odd = 0x9e3779b97f4a7c15u;
   std::uint64_t hash = bytes.size() * odd;

@@ -16,7 +16,7 @@
 namespace tinymoe::inline v0_1 {
 
 namespace detail {
-/// What separates words and may stand around a story.
+/// The white space that separates words and may surround a story.
 inline constexpr std::string_view white_space = " \t\n\v\f\r";
 }  // namespace detail
 

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What tells a text file from an edited one.
+/// How an edited text file is noticed.
 
 #include <sys/stat.h>
 
@@ -17,7 +17,7 @@
 
 namespace tinymoe::inline v0_1::detail {
 
-/// A text file's size, its time, and a hash of its first and last megabyte.
+/// A text file's size, its time of modification, and a hash of its first and last megabyte.
 struct TextIdentity {
   std::uint64_t bytes = 0;
   std::int64_t modified = 0;  // nanoseconds since 1970

@@ -119,11 +119,11 @@ class TokenData {
 
   /// Number of tokens, the ends of stories among them.
   Index size() const { return size_; }
-  /// Bytes of the stories, without trimmed white space and markers: what bits per byte divide by.
+  /// Bytes of the stories, without trimmed white space and markers: the divisor of bits per byte.
   Index text_bytes() const { return text_bytes_; }
   /// Number of stories.
   Index stories() const { return stories_; }
-  /// Tokens are below this.
+  /// Size of the vocabulary; tokens are below it.
   Index vocabulary_size() const { return vocabulary_; }
 
   /// The token at `i` in [0, size()). Throws FileError if the file holds one outside the vocabulary.

@@ -45,7 +45,7 @@ inline TokenFileHeader token_file_header(const Tokenizer& tokenizer, const TextI
   return header;
 }
 
-/// A token file as it was found: not yet believed.
+/// A token file as it was found, not yet checked.
 struct TokenFileView {
   TokenFileHeader header;
   TokenFileCounts counts;
@@ -58,7 +58,7 @@ inline bool is_token_file(std::span<const std::byte> file) {
   return file.size() >= sizeof expected.magic && std::memcmp(file.data(), expected.magic, sizeof expected.magic) == 0;
 }
 
-/// Reads header and counts; what is wrong with them, or nothing. The tokens themselves are checked as they are used.
+/// Reads header and counts. Returns what is wrong with them, or an empty string. Tokens are checked when they are used.
 inline std::string read_token_file(std::span<const std::byte> file, TokenFileView& view) {
   if (!is_token_file(file)) return "expected a tinymoe token file";
   constexpr std::size_t least = sizeof(TokenFileHeader) + sizeof(TokenFileCounts);

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The tokenizer that the library and its users hold, whatever its kind, and the encoder of many texts.
+/// The tokenizer that the library and its users hold, of any kind, and the encoder for many texts.
 
 #include <concepts>
 #include <cstddef>
@@ -37,7 +37,8 @@ class Tokenizer {
       : kind_(std::make_shared<const Kind>(std::move(kind))), vocabulary_(kind_->vocabulary()) {}
 
   /// Reads a Hugging Face tokenizer.json of a byte-level BPE with GPT-2's pre-tokenizer, or of a Llama 2 or Mixtral.
-  /// Throws FileError that names the file if it is missing, corrupt, or would be encoded in another way.
+  /// Throws FileError that names the file if it is missing, corrupt, or asks for an encoding that tinymoe does not
+  /// have.
   static Tokenizer load(const std::filesystem::path& tokenizer_json) {
     const std::string name = tokenizer_json.string();
     const Json file = read_json(tokenizer_json, detail::tokenizer_size_limit);
@@ -59,7 +60,7 @@ class Tokenizer {
   }
 
   /// Writes tokenizer.json for `load` and for Hugging Face tokenizers; a crash leaves the old file or the new one.
-  /// Throws FileError if it cannot be written, TextError for what the format cannot say.
+  /// Throws FileError if it cannot be written, TextError if the format cannot express the vocabulary.
   void save(const std::filesystem::path& tokenizer_json) const { kind_->save(tokenizer_json); }
 
   /// The tokens of a text; special tokens are not looked for in it. For many texts an `Encoder` is faster. Throws
@@ -70,9 +71,9 @@ class Tokenizer {
     return tokens;
   }
 
-  /// Whether any text can be encoded, as all but vocabularies of Llama 2's kind without bytes do.
+  /// Whether any text can be encoded. Only vocabularies of Llama 2's kind without bytes cannot.
   bool has_bytes() const { return kind_->has_bytes(); }
-  /// Whether `encode` takes this text: a vocabulary without bytes has to have all its characters.
+  /// Whether `encode` takes this text: a vocabulary without bytes needs all its characters.
   bool knows(std::string_view text) const { return kind_->knows(text); }
 
   /// The text of tokens; special tokens, the end of a story among them, give nothing.
@@ -95,7 +96,7 @@ class Tokenizer {
   /// A hash of vocabulary and merges that is the same on every machine and in every version.
   std::uint64_t fingerprint() const { return kind_->fingerprint(); }
 
-  /// What is behind these functions, if it is of this kind: `tokenizer.as<ByteLevelBpe>()`. Else nullptr.
+  /// The implementation, if it is of this kind: `tokenizer.as<ByteLevelBpe>()`. Else nullptr.
   template <std::derived_from<TokenizerKind> Kind>
   const Kind* as() const {
     return dynamic_cast<const Kind*>(kind_.get());
@@ -119,8 +120,8 @@ class Tokenizer {
   std::span<const VocabularyEntry> vocabulary_;  // the kind's
 };
 
-/// Encodes many texts with one tokenizer, and remembers what its kind finds worth it. For one thread; other threads
-/// have their own.
+/// Encodes many texts with one tokenizer, faster than `Tokenizer::encode` if its kind has a cache. It is for one
+/// thread; other threads have their own.
 class Encoder {
  public:
   explicit Encoder(const Tokenizer& tokenizer) : kind_(tokenizer.kind_), encoder_(kind_->encoder()) {}

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What the kinds share in reading a Hugging Face tokenizer.json. Nobody vouches for such a file, so everything in it
-/// is checked.
+/// What the kinds share in reading a Hugging Face tokenizer.json. The file is untrusted, so everything in it is
+/// checked.
 
 #include <algorithm>
 #include <cstddef>
@@ -51,7 +51,7 @@ class NumberedTokens {
     found->second.special |= special;
   }
 
-  /// Adds all of an object of names and numbers.
+  /// Adds each member of an object of names and numbers.
   void add_vocabulary(const Json& object) {
     for (const auto& [name, id] : object.members()) add(name, json_value<std::uint64_t>(id, name, file_), false);
   }

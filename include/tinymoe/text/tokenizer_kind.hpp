@@ -25,7 +25,7 @@ struct VocabularyEntry {
   friend bool operator==(const VocabularyEntry&, const VocabularyEntry&) = default;
 };
 
-/// Encodes texts for one thread; may remember what it has met. One virtual call a text.
+/// Encodes texts for one thread; may have a cache. One virtual call a text.
 class TextEncoder {
  public:
   virtual ~TextEncoder() = default;
@@ -56,7 +56,7 @@ class TokenizerKind {
   virtual bool knows(std::string_view) const { return true; }
 
   /// Writes a tokenizer.json; a crash leaves the old file or the new one.
-  /// Throws FileError if it cannot be written, TextError for what the format cannot say.
+  /// Throws FileError if it cannot be written, TextError if the format cannot express the vocabulary.
   virtual void save(const std::filesystem::path& tokenizer_json) const = 0;
 
   /// Whether another one is of the same kind and encodes all texts alike.

@@ -39,7 +39,7 @@ constexpr bool is_space(char32_t code_point) {
          code_point == 0x202f || code_point == 0x205f || code_point == 0x3000;
 }
 
-/// What a pre-tokenizer distinguishes; `other` is everything else, bytes that are not UTF-8 among it.
+/// What a pre-tokenizer distinguishes; `other` is everything else, including bytes that are not UTF-8.
 enum class CharacterClass : std::uint8_t { letter, number, space, other };
 
 /// The class of a code point.

@@ -64,7 +64,7 @@ std::uint32_t step_of(const Layout& layout) {
   return static_cast<std::uint32_t>(steps & (~steps + 1));
 }
 
-/// What can be known without the matrices: sizes that fit, and combinations that cublasLt has.
+/// Checks without the matrices: sizes fit, and cublasLt has the combination.
 cublasStatus_t check(const cublasLtMatmulDescOpaque_t& description, const Layout& a, const Layout& b, const Layout& c,
                      const Layout& d) {
   const std::uint64_t m = description.transa == CUBLAS_OP_N ? a.rows : a.cols;
@@ -216,7 +216,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
   *returned = 0;
   const cublasStatus_t status = check(*description, *a_layout, *b_layout, *c_layout, *d_layout);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
-  // What algorithms of the tensor cores need of 16-bit results, NVIDIA does not say: none here for odd distances.
+  // NVIDIA does not document what tensor cores need for 16-bit results. Here, odd distances have no algorithm.
   if (std::min(preference->alignment[3], step_of(*d_layout)) < 4) return CUBLAS_STATUS_NOT_SUPPORTED;
   Promise promise;
   promise.workspace_bytes = std::min<std::uint64_t>(preference->workspace_bytes, 1 << 20);

@@ -152,7 +152,7 @@ void exit_thread() {
   if (--m.live > 0 && m.waiting == m.live) open_barrier();
 }
 
-/// What a fiber does: the threads that have not begun, one after another, as long as none has to wait.
+/// The work of a fiber: it runs threads that have not begun, one after another, as long as none has to wait.
 void fiber_main() {
 #if defined(TINYMOE_EMULATOR_ADDRESS_SANITIZER)
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);

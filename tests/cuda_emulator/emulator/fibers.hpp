@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// A block's threads as fibers: who runs when, and where they meet.
+/// A block's threads as fibers: which one runs when, and where they meet.
 
 #include <cuda_runtime.h>
 
@@ -35,7 +35,7 @@ inline constexpr const char* meeting_names[] = {
     "nothing",      "shuffle_xor", "shuffle", "ballot", "sync_warp", "load_matrices", "load_matrices_transposed",
     "multiply_add", "sync_block"};
 
-/// What the lanes of a warp bring to a collective and take from it.
+/// The inputs and outputs of a collective, for each lane of the warp.
 struct Exchange {
   struct alignas(8) Input {
     std::byte bytes[40];

@@ -116,7 +116,7 @@ void multiply(const Product& product) {
 void spoil_workspace(void* workspace, std::size_t bytes) {
   if (bytes == 0) return;
   if (!is_device(workspace, bytes)) stop("the workspace of a product is not all in device memory");
-  // Both ends are enough to show that someone keeps something there.
+  // Losing both ends is enough to show that something else is kept there.
   const std::size_t part = std::min<std::size_t>(bytes, 1024);
   std::memset(workspace, 0xff, part);
   std::memset(static_cast<std::byte*>(workspace) + bytes - part, 0xff, part);

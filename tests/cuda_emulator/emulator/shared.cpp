@@ -70,7 +70,7 @@ void start_copy(void* to, const void* from) {
     stop("an asynchronous copy between addresses that are not aligned to 16");
   }
   if (!is_device(from, 16)) stop("an asynchronous copy from outside device memory");
-  // The copy may happen at any time from now on: what is there is lost for whoever still reads it.
+  // The copy may happen at any time from now on, so the bytes that are there are lost for other readers.
   std::memset(to, 0xff, 16);
   thread.copies.push_back({to, from, thread.closed_groups});
 }

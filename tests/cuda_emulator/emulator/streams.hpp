@@ -17,8 +17,8 @@ namespace cuda_emulator {
 
 using Work = std::function<void()>;
 
-/// What runs of other streams when one is waited for: what it waits for by events and no more; or all of it, first; or
-/// these by turns.
+/// What runs of other streams when the host waits for one: only what it waits for by events; all of it, first; or these
+/// by turns.
 enum class StreamOrder { alternate, late, early };
 void set_stream_order(StreamOrder order);
 
@@ -63,7 +63,7 @@ cudaError_t remember(cudaError_t status);
 
 /// Adds to a stream, or to the graph that it is being captured into.
 cudaError_t enqueue(cudaStream_t stream, Work work);
-/// The stream behind a handle; nullptr is the default stream, and what comes back where there is no such stream.
+/// The stream of a handle. nullptr is the default stream; it is returned if there is no such stream.
 CUstream_st* find_stream(cudaStream_t handle);
 /// Whether a call that waits or allocates may go on; otherwise it invalidates the captures that it disturbs.
 cudaError_t refuse_in_capture();

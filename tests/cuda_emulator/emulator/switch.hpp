@@ -16,9 +16,9 @@
 namespace cuda_emulator {
 
 #if defined(__x86_64__)
-/// Leaves the running stack, whose pointer is written to `from`, for the one that `to` points into. In line, and with a
-/// jump in place of a return: after a switch every return goes to another place than the processor foretells, so there
-/// should be few of them.
+/// Leaves the running stack, whose pointer is written to `from`, for the stack that `to` points into. It is inline and
+/// jumps instead of returning: after a switch each return goes to another place than the processor predicts, so there
+/// should be few.
 inline __attribute__((always_inline)) void switch_stacks(void** from, void* to) {
   asm volatile(
       "leaq -128(%%rsp), %%rsp\n\t"  // what a function may keep below the stack pointer

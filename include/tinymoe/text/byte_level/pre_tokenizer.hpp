@@ -33,7 +33,7 @@ inline Character character_at(std::string_view text, std::size_t at) {
   return {character_class(code_point.value), code_point.length};
 }
 
-/// The end of the run of `kind` that goes on at `at`.
+/// The end of the run of `kind` that continues at `at`.
 inline std::size_t end_of_run(std::string_view text, std::size_t at, CharacterClass kind) {
   while (at < text.size()) {
     const Character next = character_at(text, at);

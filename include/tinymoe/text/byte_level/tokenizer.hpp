@@ -41,7 +41,7 @@ class ByteLevelBpe final : public TokenizerKind {
   std::span<const VocabularyEntry> vocabulary() const override { return parts_.vocabulary; }
   Token end_of_story() const override { return end_of_story_; }
   std::uint64_t fingerprint() const override { return fingerprint_; }
-  // inline, so that it is no key function, for which every unit would have the whole class compiled
+  // A virtual function that is not inline makes a class's key function, and every unit would compile the whole class.
   inline std::unique_ptr<TextEncoder> encoder() const override;
   std::string decode(std::span<const Token> tokens) const override {
     std::string text;
@@ -72,7 +72,7 @@ class ByteLevelBpe final : public TokenizerKind {
   std::uint64_t fingerprint_ = 0;
 };
 
-/// Remembers the tokens of the pieces that it has met: a text has few pieces that are new.
+/// Caches the tokens of pieces, because most pieces of a text repeat.
 class ByteLevelBpe::Encoder final : public TextEncoder {
  public:
   explicit Encoder(const ByteLevelBpe& kind) : kind_(&kind) {}

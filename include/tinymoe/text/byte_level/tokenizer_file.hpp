@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// The parts of a byte-level BPE and its files: tokenizer.json as Hugging Face tokenizers reads and writes it, and
-/// GPT-2's older pair vocab.json and merges.txt. Nobody vouches for these files, so everything in them is checked.
+/// GPT-2's older pair vocab.json and merges.txt. The files are untrusted, so everything in them is checked.
 
 #include <algorithm>
 #include <cstddef>

@@ -1,9 +1,10 @@
 #pragma once
 /// @file
-/// The tokenizer of llama2.c (Karpathy 2023), which is Llama 2's: a text becomes its characters, or their bytes where a
-/// character is no token; then the neighbours that together are the token of the best score become one, until none do.
+/// The tokenizer of llama2.c (Karpathy 2023), which is Llama 2's. A text becomes its characters, or their bytes if a
+/// character is no token. Then two neighbours that together are a token are merged, always those whose token has the
+/// best score, until no two are.
 ///
-/// A text is encoded as if a space stood before it, so that its first word is the token that it is elsewhere.
+/// A text is encoded as if a space stood before it, so that its first word has the token that it has elsewhere.
 
 #include <cstddef>
 #include <cstdint>
@@ -27,7 +28,7 @@
 
 namespace tinymoe::inline v0_1::detail {
 
-/// A vocabulary and its scores. Of an empty text there are no tokens; the one that begins a text is not among them.
+/// A vocabulary and its scores. An empty text has no tokens. `encode` does not add the token that begins a text.
 class Llama2cBpe final : public TokenizerKind {
  public:
   /// Throws TextError if two merges are of the same tokens.
@@ -37,7 +38,7 @@ class Llama2cBpe final : public TokenizerKind {
   /// The token that begins a text in llama2.c's training data, and so ends the one before.
   Token end_of_story() const override { return llama2c_begin; }
   std::uint64_t fingerprint() const override { return fingerprint_; }
-  // inline, so that it is no key function, for which every unit would have the whole class compiled
+  // A virtual function that is not inline makes a class's key function, and every unit would compile the whole class.
   inline std::unique_ptr<TextEncoder> encoder() const override;
 
   /// The space before a text is left out, at the start and after each token that begins a text.
@@ -72,8 +73,8 @@ class Llama2cBpe final : public TokenizerKind {
  private:
   class Encoder;
 
-  /// f(character) until it gives false, and whether it never did. As in llama2.c, a character is a byte with up to
-  /// three after it that continue one, be it UTF-8 or not.
+  /// Calls f(character) until it gives false; true if it never did. As in llama2.c, a character is a byte and up to
+  /// three continuation bytes after it, be it UTF-8 or not.
   template <class F>
   static bool for_each_character(std::string_view text, F&& f) {
     for (std::size_t at = 0, end = 0; at < text.size(); at = end) {
@@ -93,7 +94,7 @@ class Llama2cBpe::Encoder final : public TextEncoder {
  public:
   explicit Encoder(const Llama2cBpe& kind) : kind_(&kind) {}
 
-  /// Throws TextError, naming the character, for one that is no token where the vocabulary has no bytes.
+  /// Throws TextError that names a character which is no token, if the vocabulary has no bytes.
   void encode(std::string_view text, std::vector<Token>& tokens) override {
     scratch_.clear();
     if (!text.empty()) add(" ");

@@ -4,7 +4,7 @@
 ///
 ///     tokenizer.bin:  i32 longest token | for each token: f32 score, i32 length, bytes
 ///
-/// Nobody vouches for such a file, so everything in it is checked.
+/// The file is untrusted, so everything in it is checked.
 
 #include <algorithm>
 #include <array>
@@ -29,11 +29,11 @@
 
 namespace tinymoe::inline v0_1::detail {
 
-/// Tokens 0 to 2: what is unknown, the beginning of a text, its end. Then, in most vocabularies, the 256 bytes.
+/// Tokens 0 to 2: unknown, the beginning of a text, its end. In most vocabularies the 256 bytes follow.
 inline constexpr Token llama2c_begin = 1, llama2c_end = 2, llama2c_first = 3;
 /// Bytes of a token, at most; Llama 2's longest has 27.
 inline constexpr std::int32_t llama2c_longest = 256;
-/// Bytes of a tokenizer.bin, at most; one of 128,000 tokens has 2.4 MB. It bounds the cuts of tokens that are tried.
+/// Bytes of a tokenizer.bin, at most; one of 128,000 tokens has 2.4 MB. This bounds how many cuts of tokens are tried.
 inline constexpr std::size_t llama2c_size_limit = std::size_t{4} << 20;
 
 /// A merge with its rank, which all merges of equal score share, and its result.
@@ -132,7 +132,7 @@ inline std::string replaced(std::string_view text, std::string_view from, std::s
   return result;
 }
 
-/// The merges that scores stand for: every cut of a token into two tokens, those of the best token first.
+/// The merges that the scores imply: every cut of a token into two tokens, those of the best token first.
 inline std::vector<RankedMerge> scored_merges(const Llama2cVocabulary& vocabulary, const std::vector<float>& scores) {
   const auto score = [&](Token token) { return scores[static_cast<std::size_t>(token)]; };
   std::vector<Token> order;

@@ -2,7 +2,7 @@
 /// @file
 /// tokenizer.json as the hub has it for Llama 2 and Mixtral: the vocabulary of a llama2.c tokenizer with its merges.
 ///
-/// Nobody vouches for such a file, so everything in it is checked.
+/// The file is untrusted, so everything in it is checked.
 
 #include <algorithm>
 #include <cstddef>
@@ -39,7 +39,7 @@ inline Json llama2c_normalizer() {
                     "normalizer");
 }
 
-/// What is the same in each tokenizer.json of this kind; null is what is not.
+/// What each tokenizer.json of this kind has in common; null where they differ.
 inline Json llama2c_frame() {
   return parse_json(R"({
     "version": "1.0",
@@ -83,8 +83,9 @@ inline Json llama2c_frame() {
                     "tokenizer.json");
 }
 
-/// Which merges have the score of the one before, though they make another token: Llama 2's runs of spaces have. The
-/// format has merges in one order only; what reads them so cuts such runs otherwise. Throws FileError.
+/// Which merges have the same score as the one before and make another token, as Llama 2's runs of spaces do. The
+/// format puts merges in one order, so a reader that does not know this splits such runs in another way. Throws
+/// FileError.
 inline std::vector<bool> read_tied_merges(const Json& model, std::size_t merges, const std::string& file) {
   std::vector<bool> tied(merges);
   const Json& found = model["tied_merges"];

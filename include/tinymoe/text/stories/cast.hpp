@@ -137,7 +137,7 @@ inline void cast_scene(Scene& scene, Dice& dice) {
   if (friend_kind >= hero_kind) ++friend_kind;
   const std::array<std::string_view, 2> child_kinds{"girl", "boy"};
 
-  // The names that occur most come first: a scene looks them up in order.
+  // The most frequent names come first: a scene looks them up in order.
   scene.set("hero", hero_names[hero_name], dice);
   scene.set_row(hero_pronouns, hero_gender, dice);
   scene.set("friend", friend_names[friend_name], dice);

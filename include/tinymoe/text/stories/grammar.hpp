@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The small language in which the embedded stories are written, and what turns it into a story.
+/// The small language of the embedded stories, and the code that turns it into a story.
 ///
 /// A pattern is plain prose with two kinds of marks:
 ///
@@ -45,7 +45,7 @@ class Dice {
   std::string_view pick(std::span<const std::string_view> from) { return from[below(from.size())]; }
   /// One over the probability of the choices made so far.
   double outcomes() const { return outcomes_; }
-  /// Leaves out the choices made since `outcomes()` had this value: they led to nothing.
+  /// Forgets the choices made since `outcomes()` had this value: they led to nothing.
   void disregard_since(double outcomes) { outcomes_ = outcomes; }
 
  private:

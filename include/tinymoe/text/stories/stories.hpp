@@ -44,7 +44,7 @@ inline const Plot& tell_story(Scene& scene, Dice& dice, std::string& text) {
   scene.set_any_row(plot.table, dice);
   scene.set_any_row(plot.second_table, dice);
   const double outcomes = dice.outcomes();
-  do {  // about one story in a hundred comes out too long and is told again
+  do {  // about one story in a hundred is too long and is made again
     dice.disregard_since(outcomes);
     text.clear();
     scene.expand(story_opening, dice, text);
