@@ -17,6 +17,7 @@
 #include "tinymoe/backend/dropout.hpp"
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/core/weights.hpp"
 

@@ -24,6 +24,7 @@
 
 #include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -6,15 +6,22 @@
 /// atomically.
 
 #include <algorithm>
+#include <cassert>
+#include <cstddef>
 #include <memory>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
+#include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/cpu_attention.hpp"
+#include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/backend/gemm.hpp"
+#include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/host.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {
 

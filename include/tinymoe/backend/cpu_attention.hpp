@@ -8,7 +8,10 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/gemm.hpp"
+#include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/math.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 

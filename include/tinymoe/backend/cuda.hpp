@@ -7,12 +7,22 @@
 /// Operations are enqueued on one stream and return at once; what reads back (`copy_to_host`) waits. Nothing is added
 /// atomically: the same inputs on the same device and libraries give the same bits.
 
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/capabilities.hpp"
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/float16.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -3,9 +3,11 @@
 /// Dropout (Srivastava et al. 2014) whose mask is computed, never stored: an element's factor, 0 or 1 / (1 − rate), is
 /// a pure function of (stream, row, column), so that backward makes the same one again, on every backend.
 
+#include <cstddef>
 #include <cstdint>
 
 #include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 
 namespace tinymoe::inline v0_1 {

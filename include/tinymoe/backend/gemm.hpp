@@ -5,8 +5,11 @@
 /// Eigen's expressions would allocate their packing buffers in every product; its kernel takes them from outside.
 
 #include <Eigen/Core>
+#include <cassert>
+#include <cstdint>
 #include <vector>
 
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1::detail {

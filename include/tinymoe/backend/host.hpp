@@ -4,12 +4,17 @@
 
 #include <sys/mman.h>
 
+#include <cassert>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
-#include <new>
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/float16.hpp"
 #include "tinymoe/core/platform.hpp"
 

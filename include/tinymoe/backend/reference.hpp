@@ -3,10 +3,22 @@
 /// The oracle: plain loops on one thread, for any scalar. `double` and, for complex-step gradients,
 /// `std::complex<double>`; also bfloat16 or float16 with float, which is what a half-precision device should compute.
 
+#include <cassert>
+#include <cmath>
+#include <complex>
 #include <concepts>
+#include <cstddef>
 #include <vector>
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/host.hpp"
+#include "tinymoe/backend/math.hpp"
+#include "tinymoe/core/bfloat16.hpp"
+#include "tinymoe/core/float16.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {
 

@@ -6,7 +6,15 @@
 /// of rows writes the chunk's sums to scratch. Then one for each column adds the chunks. This gives a GPU work for all
 /// its threads, adds nothing atomically, and the order of the sum depends on the sizes alone.
 
+#include <cassert>
+
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/dropout.hpp"
+#include "tinymoe/backend/group.hpp"
+#include "tinymoe/backend/math.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {
 

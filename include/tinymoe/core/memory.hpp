@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <utility>
 
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -1,8 +1,20 @@
 /// @file
 /// Causal attention and its gradients: on the tensor cores if they have the type and the head fits, by rows otherwise.
 
+#include <cstddef>
+#include <type_traits>
+
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/bfloat16.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/float16.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cuda/attention_rows.cuh"
 #include "tinymoe/cuda/attention_tiles.cuh"
+#include "tinymoe/cuda/context.cuh"
+#include "tinymoe/cuda/device.cuh"
+#include "tinymoe/cuda/vector.cuh"
 
 namespace tinymoe::inline v0_1::detail::cuda {
 

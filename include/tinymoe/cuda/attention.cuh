@@ -2,6 +2,10 @@
 /// @file
 /// Arguments of the attention kernels.
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dropout.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/vector.cuh"

@@ -3,7 +3,11 @@
 /// Causal attention by one warp for each query or key: for float32, for which tensor cores have no exact product, and
 /// for heads that are too wide for the registers of the tensor cores' kernels. No logits are stored.
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cuda/attention.cuh"
+#include "tinymoe/cuda/device.cuh"
 
 namespace tinymoe::inline v0_1::detail::cuda {
 

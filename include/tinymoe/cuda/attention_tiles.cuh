@@ -9,7 +9,14 @@
 ///
 /// Over 300 lines: forward and both kernels of backward share the tiles and products above them.
 
+#include <cstddef>
+#include <cstdint>
+
+#include "tinymoe/core/bfloat16.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/cuda/attention.cuh"
+#include "tinymoe/cuda/device.cuh"
+#include "tinymoe/cuda/vector.cuh"
 
 namespace tinymoe::inline v0_1::detail::cuda {
 

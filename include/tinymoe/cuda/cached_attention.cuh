@@ -4,6 +4,12 @@
 /// threads for each head reads the keys and then the values, 16 bytes at a time. If a sequence has one new token, the
 /// block also rotates its query and key, and the key is stored beside that.
 
+#include <cstddef>
+#include <type_traits>
+
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/cuda/context.cuh"
+#include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/vector.cuh"
 #include "tinymoe/layers/cached_attention.hpp"

@@ -1,10 +1,16 @@
 /// @file
 /// The device, its memory, copies, and recordings of work.
 
-#include "tinymoe/cuda/context.cuh"
-
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <functional>
+#include <memory>
+
+#include "tinymoe/backend/cuda.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/cuda/context.cuh"
 
 namespace tinymoe::inline v0_1::detail::cuda {
 

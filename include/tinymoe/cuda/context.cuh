@@ -7,15 +7,21 @@
 #include <cuda_runtime.h>
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <tuple>
+#include <type_traits>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "tinymoe/backend/cuda.hpp"
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
 
 namespace tinymoe::inline v0_1::detail::cuda {
 

@@ -3,8 +3,12 @@
 /// Products of few rows, as in decoding: each weight is read once from the device's memory, at its speed. The
 /// rows of experts are found on the device.
 
+#include <cstdint>
 #include <initializer_list>
 
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/vector.cuh"

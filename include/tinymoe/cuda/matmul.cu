@@ -6,9 +6,18 @@
 /// So y = x wᵀ is computed as yᵀ = w xᵀ, where cuBLAS transposes its first operand.
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/core/bfloat16.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/float16.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/few_rows.cuh"
 

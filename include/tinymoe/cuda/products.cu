@@ -3,9 +3,14 @@
 /// there is none.
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <type_traits>
 
+#include "tinymoe/core/bfloat16.hpp"
+#include "tinymoe/core/float16.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
 

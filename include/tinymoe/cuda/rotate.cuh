@@ -2,7 +2,13 @@
 /// @file
 /// Rotary positions, 16 bytes at a time: a head's half is too short for the lanes of a warp, so heads share them.
 
+#include <algorithm>
+
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/cuda/context.cuh"
+#include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/rows.cuh"
+#include "tinymoe/cuda/vector.cuh"
 #include "tinymoe/layers/position.hpp"
 
 namespace tinymoe::inline v0_1::detail::cuda {

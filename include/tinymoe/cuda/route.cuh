@@ -3,6 +3,13 @@
 /// Routing of few tokens in one launch: the router's logits, each token's choice by the router's own kernel, and the
 /// sort. Each of them by itself is less work than its launch.
 
+#include <cstdint>
+
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/cuda/context.cuh"
+#include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/sort.cuh"
 #include "tinymoe/layers/router_kernels.hpp"

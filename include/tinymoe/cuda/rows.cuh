@@ -8,8 +8,11 @@
 ///     TINYMOE_CUDA_KERNEL(MyKernel<tinymoe::bfloat16>);
 
 #include <algorithm>
+#include <cstdint>
+#include <type_traits>
 
 #include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/vector.cuh"

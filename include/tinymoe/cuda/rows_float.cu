@@ -1,6 +1,8 @@
 /// @file
 /// The row kernels over float32, and those of what is float32 on every Cuda: statistics, gradients and masters.
 
+#include <cstdint>
+
 #include "tinymoe/cuda/rows_of_type.cuh"
 
 TINYMOE_CUDA_ROWS(float);

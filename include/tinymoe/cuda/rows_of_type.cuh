@@ -3,16 +3,35 @@
 /// The row kernels of this library, by the type of the activations. If a kernel is missing here, linking a program
 /// fails with the kernel's name.
 
+#include <cstdint>
+
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/rows.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cuda/cached_attention.cuh"
+#include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/rotate.cuh"
 #include "tinymoe/cuda/route.cuh"
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/vocabulary.cuh"
-#include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/activation_functions.hpp"
+#include "tinymoe/layers/balance.hpp"
+#include "tinymoe/layers/buffer_kernels.hpp"
+#include "tinymoe/layers/cached_attention.hpp"
+#include "tinymoe/layers/embedding.hpp"
+#include "tinymoe/layers/few_experts.hpp"
+#include "tinymoe/layers/loss.hpp"
+#include "tinymoe/layers/moe_kernels.hpp"
+#include "tinymoe/layers/norm.hpp"
+#include "tinymoe/layers/position.hpp"
+#include "tinymoe/layers/qk_norm.hpp"
+#include "tinymoe/layers/router_kernels.hpp"
 #include "tinymoe/train/adamw.hpp"
 #include "tinymoe/train/average.hpp"
 #include "tinymoe/train/lion.hpp"
 #include "tinymoe/train/muon.hpp"
+#include "tinymoe/train/optimizer_step.hpp"
 #include "tinymoe/train/tally.hpp"
 
 /// What T is the type of: first the kernels that the device has in a form of its own.

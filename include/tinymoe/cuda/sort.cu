@@ -5,8 +5,15 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/cuda/context.cuh"
+#include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/sort.cuh"
 
 namespace tinymoe::inline v0_1::detail::cuda {

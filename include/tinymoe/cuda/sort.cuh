@@ -2,6 +2,11 @@
 /// @file
 /// The stable sort of few (token, choice) pairs by expert, as a part of a block's work.
 
+#include <cstdint>
+
+#include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
 

@@ -2,6 +2,13 @@
 /// @file
 /// The two row kernels over the vocabulary, in a form for the device: their rows are long or very uneven.
 
+#include <cstddef>
+#include <type_traits>
+
+#include "tinymoe/backend/math.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/cuda/context.cuh"
+#include "tinymoe/cuda/device.cuh"
 #include "tinymoe/cuda/rows.cuh"
 #include "tinymoe/cuda/vector.cuh"
 #include "tinymoe/layers/embedding.hpp"

@@ -19,6 +19,8 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_parser.hpp"
+#include "tinymoe/files/json_value.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"

@@ -17,6 +17,7 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/byte_level/tokenizer.hpp"
 #include "tinymoe/text/byte_level/tokenizer_file.hpp"
 #include "tinymoe/text/llama2c/tokenizer.hpp"

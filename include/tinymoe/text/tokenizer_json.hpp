@@ -17,6 +17,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/utf8.hpp"
 #include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_value.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 

@@ -15,6 +15,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_value.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/merge_table.hpp"

@@ -18,6 +18,8 @@
 #include "tinymoe/core/utf8.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_parser.hpp"
+#include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/tokenizer_json.hpp"
