@@ -1,5 +1,5 @@
-// Whoever reads a router's choices on the host knows that one may be none: inspection, traces, reports and upcycling
-// over every kind of router.
+// A choice of a router may be none, and all code on the host that reads choices handles that: inspection, traces,
+// reports and upcycling over every kind of router.
 
 #include <algorithm>
 

@@ -34,7 +34,7 @@ void check_routing(const RoutingArrays& routing, std::size_t n, std::size_t expe
   CHECK(xt::amax(xt::abs(xt::sum(routing.probability, {1}) - 1.0f))() < 1e-5);
   CHECK(xt::amax(xt::abs(xt::sum(routing.gate, {1}) - 1.0f))() < 1e-5);
   CHECK(xt::sum(routing.load)() == static_cast<std::int32_t>(n * choices));
-  // Choice k is the k-th greatest probability; the gates are the chosen ones' shares.
+  // Choice k has the k-th highest probability; the gates are the shares of the chosen.
   const xt::xtensor<float, 2> descending = -routing.probability;
   const xt::xtensor<std::size_t, 2> order = xt::argsort(descending, 1);
   std::vector<std::int32_t> load(experts);

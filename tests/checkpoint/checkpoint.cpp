@@ -32,7 +32,7 @@ std::string content(const std::filesystem::path& path) {
   return read_bytes(path / "model.safetensors") + read_bytes(path / "optimizer.safetensors");
 }
 
-/// Trains as a program of its own would, from the checkpoint if there is one, and stops after `stop` steps.
+/// Trains as a separate program would, from the checkpoint if there is one, and stops after `stop` steps.
 StepReport run(const std::filesystem::path& path, FitOptions options, Index stop = 1 << 30) {
   Cpu backend(1);
   TinyModel model(backend, Seed{5});
@@ -206,7 +206,7 @@ TEST_CASE("An optimizer without moments has checkpoints too", "[checkpoint]") {
                                "expected adamw with 2");
 }
 
-TEST_CASE("A checkpoint is written only where the run has moved", "[checkpoint]") {
+TEST_CASE("A checkpoint is written only if the run has taken steps since the last one", "[checkpoint]") {
   const TemporaryFolder root;
   std::vector<Index> saved;
   auto options = options_for(root / "run", 7);
@@ -221,7 +221,7 @@ TEST_CASE("A checkpoint is written only where the run has moved", "[checkpoint]"
   CHECK(saved.empty());
   CHECK(entries_in(root / "run") == 5);
 
-  // What was trained without a checkpoint, or saved elsewhere, is not in this one yet.
+  // Steps that were trained without a checkpoint, or saved elsewhere, are not in this one yet.
   Cpu backend(1);
   TinyModel model(backend, Seed{5});
   Trainer trainer(model);
@@ -438,7 +438,7 @@ TEST_CASE("Every fault of a checkpoint is named, and the model stays as it was",
   good.check<FileError>(edit(state, [](auto& f) { f["average"] = 0.5; }), "average.safetensors");
   good.check<FileError>(edit(state, [](auto& f) { f["best_step"] = 2; }), state, "best_loss");
 
-  // And the copy as it is can be resumed from: the cases above failed for their own reasons.
+  // An unchanged copy can be resumed from, so the cases above failed for their own reasons.
   Cpu backend(1);
   TinyModel model(backend, Seed{9});
   Trainer trainer(model);

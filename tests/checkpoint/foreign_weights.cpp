@@ -85,7 +85,7 @@ namespace {
 using foreign::Int8Rows;
 using Plain = Reference<float>;
 
-/// Rounds each weight of a model to what the format would make of it; returns how many changed.
+/// Rounds each weight of a model as the format does; returns how many changed.
 template <class Arch>
 Index round_weights(Model<Arch, Plain>& model) {
   Index offset = 0, changed = 0;
@@ -153,7 +153,7 @@ TEMPLATE_TEST_CASE("a model of a foreign weight format computes with the weights
         generate(rounded, tiny_tokenizer(), "the cat", options));
 }
 
-TEST_CASE("a model of a foreign weight format is read from a checkpoint, and is left as it was by a bad one",
+TEST_CASE("a model of a foreign weight format is read from a checkpoint, and a bad one leaves it unchanged",
           "[weights]") {
   const TemporaryFolder folder;
   Plain backend;

@@ -21,7 +21,7 @@ using Small =
     Transformer<Vocab<V>, Context<8>, Width<12>, Head,
                 Layers<2, DenseBlock<RmsNorm, Attention<Heads<6>, KvHeads<2>, Rope>, Expert<SwiGlu, Hidden<F>>>>>;
 
-/// The model that wrote greedy.txt.
+/// The model that generated greedy.txt.
 using Trained =
     Transformer<Vocab<105>, Context<256>, Width<128>, TiedHead,
                 Layers<5, DenseBlock<RmsNorm, Attention<Heads<8>, KvHeads<4>, Rope>, Expert<SwiGlu, Hidden<352>>>>>;
@@ -89,7 +89,7 @@ struct Written {
         const Vector normed_x = normed(x, norm1 + l * width);
         Vector q = times(wq + l * width * width, width, normed_x);
         Vector k = times(wk + l * key_width * width, key_width, normed_x);
-        for (Index i = 0; i < width; i += 2) {  // neighbours turn together
+        for (Index i = 0; i < width; i += 2) {  // neighbours are a pair
           const double angle = double(position) * std::pow(10000.0, -double(i % d) / double(d));
           for (Vector* turned : {&q, &k}) {
             if (i >= std::ssize(*turned)) continue;
@@ -218,9 +218,9 @@ TEST_CASE("A model.bin that is cut, corrupt or hostile is a file error and chang
   refuse(huge, "numbers");
   refuse(with_field(good, 3, 5), "5 heads");
   refuse(with_field(good, 3, 12), "even");
-  refuse(with_field(good, 4, 4), "4 have keys");
+  refuse(with_field(good, 4, 4), "4 key-value heads do not fit");
   refuse(with_field(good, 0, 0x616b3432), "version 0");
-  // Whatever is wrong, the last tensor among it, nothing has changed before it is found.
+  // Even a fault in the last tensor is found before anything has changed.
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
     Written written(true);
     written.numbers[11 * 12 + 5] = bad;
@@ -229,7 +229,7 @@ TEST_CASE("A model.bin that is cut, corrupt or hostile is a file error and chang
     written.numbers[written.numbers.size() - 8 * 2 - 1] = bad;
     refuse(written.bytes(), "model.norm.weight", "number 11");
   }
-  // The tables of rotations are not read.
+  // The RoPE tables are not read.
   Written written(true);
   written.numbers.back() = std::numeric_limits<float>::quiet_NaN();
   load_llama2c(write_bytes(path, written.bytes()), model);
@@ -256,7 +256,7 @@ TEST_CASE("A model of llama2.c is saved with its tokenizer as a checkpoint", "[l
   CHECK(config["bos_token_id"] == 1);
 }
 
-TEST_CASE("A trained model of llama2.c writes llama2.c's greedy text", "[llama2c]") {
+TEST_CASE("A trained model of llama2.c generates llama2.c's greedy text", "[llama2c]") {
   const auto model_bin = shared_data("llama2c/model.bin");
   const auto tokenizer = Tokenizer::load_llama2c(shared_data("llama2c/tokenizer.bin"));
   // llama2.c's program prints a line feed at the end.

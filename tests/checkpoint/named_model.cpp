@@ -1,5 +1,5 @@
-// Architectures, and a block, that are structs of their own: their names stay short in messages, and everything works
-// with them as with the type that they are.
+// Architectures, and a block, that are structs of their own, so that their names stay short in messages. Everything
+// works with them as with the types that they derive from.
 
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
@@ -48,7 +48,7 @@ std::vector<float> after_a_step() {
 
 }  // namespace
 
-TEST_CASE("a model with a name computes what the type does that it is", "[named]") {
+TEST_CASE("a named model computes the same as the type it derives from", "[named]") {
   CHECK(after_a_step<StoryTeller>() == after_a_step<PlainTeller>());
   CHECK(config_json<StoryTeller>({}, 3) == config_json<PlainTeller>({}, 3));
   std::ostringstream named, plain;
@@ -58,7 +58,7 @@ TEST_CASE("a model with a name computes what the type does that it is", "[named]
   CHECK(activation_bytes<StoryTeller>(backend, 2, 8) == activation_bytes<PlainTeller>(backend, 2, 8));
 }
 
-TEST_CASE("checkpoints of a named model are those of the type", "[named]") {
+TEST_CASE("checkpoints of a named model and of the type are the same", "[named]") {
   const TemporaryFolder root;
   Cpu backend(1);
   Model<StoryTeller, Cpu> named(backend, Seed{3});

@@ -43,7 +43,7 @@ std::vector<typename B::Scalar> logits_of(const Model<Arch, B>& model, const std
   return logits;
 }
 
-/// Weights none of which is what a model starts with: biases are zero and gains one there.
+/// Changes all weights: in a new model biases are zero and gains one.
 template <class Arch, class B>
 void stir(Model<Arch, B>& model) {
   auto weights = weights_of(model);
@@ -55,7 +55,7 @@ void stir(Model<Arch, B>& model) {
   model.settings().set(setting::rope_theta = 700);
 }
 
-/// The greatest difference of the two models' logits, as a share of the greatest logit.
+/// The maximum difference of the two models' logits, as a share of the maximum logit.
 template <class From, class To, class B, class C = B>
 double first_difference(const UpcycleOptions& options = {}) {
   B backend;
@@ -68,10 +68,10 @@ double first_difference(const UpcycleOptions& options = {}) {
   CHECK(mixture.settings()[setting::rope_theta] == 700);
   const auto tokens = random_tokens(2 * 12, From::vocab);
   const auto expected = logits_of(dense, tokens), found = logits_of(mixture, tokens);
-  double greatest = 0;
-  for (const auto value : expected) greatest = std::max(greatest, std::abs(double(value)));
-  CHECK(greatest > 0.1);
-  return greatest_difference(expected, found) / greatest;
+  double largest = 0;
+  for (const auto value : expected) largest = std::max(largest, std::abs(double(value)));
+  CHECK(largest > 0.1);
+  return greatest_difference(expected, found) / largest;
 }
 
 /// The tensor of this name on disk.
@@ -96,7 +96,7 @@ TEST_CASE("An upcycled mixture computes what the dense model does", "[upcycle]")
   // Shared experts add nothing at first, of whatever size they are.
   CHECK(first_difference<DenseLlama, Mixtral<Router<4, 2>, Shared<Expert<SwiGlu, Hidden<7>>>>, R>() < 1e-12);
   CHECK(first_difference<DenseLlama, Mixtral<Router<4, 2>, Shared<Expert<Gelu, Hidden<9>, Bias>>>, R>() < 1e-12);
-  // Dense blocks may stay so, groups be cut otherwise, and options stand in another order.
+  // Blocks may stay dense, layers be grouped differently, and options stand in another order.
   using Reordered = Attention<Rope, KvHeads<2>, Heads<4>>;
   using TwoGroups = Model16<Layers<1, DenseBlock<RmsNorm, GroupedAttention, Network>>,
                             Layers<2, DenseBlock<RmsNorm, GroupedAttention, Network>>>;
@@ -123,7 +123,7 @@ TEST_CASE("A mixture is upcycled from another backend and to a longer context", 
   for (std::size_t i = 0; i < expected.size(); ++i) CHECK(found[i] == Approx(double(expected[i])).margin(1e-5));
 }
 
-TEST_CASE("Experts are copies, and routers and what is silent start from their seed", "[upcycle]") {
+TEST_CASE("Experts are copies; routers and what a shared expert does not zero start from their seed", "[upcycle]") {
   Cpu backend(1);
   using Arch = Mixtral<Router<4, 2, Bias>, Shared<Expert<SwiGlu, Hidden<7>>>>;
   Model<DenseLlama, Cpu> dense(backend, Seed{3});
@@ -149,7 +149,7 @@ TEST_CASE("Experts are copies, and routers and what is silent start from their s
   CHECK(std::all_of(silent.begin(), silent.end(), [](float value) { return value == 0; }));
 }
 
-TEST_CASE("Noise parts the experts by a share of their weights", "[upcycle]") {
+TEST_CASE("Noise makes experts differ by a share of their weights", "[upcycle]") {
   Cpu backend(1);
   Model<DenseGpt, Cpu> dense(backend, Seed{3});
   stir(dense);
@@ -183,7 +183,8 @@ TEST_CASE("Noise parts the experts by a share of their weights", "[upcycle]") {
   CHECK(same_bits(weights_of(one), before));
 }
 
-TEST_CASE("A trained model of llama2.c becomes a mixture that learns on, and its experts part", "[upcycle]") {
+TEST_CASE("A trained model of llama2.c becomes a mixture that keeps learning, and its experts become different",
+          "[upcycle]") {
   using Trained =
       Transformer<Vocab<105>, Context<256>, Width<128>, TiedHead,
                   Layers<5, DenseBlock<RmsNorm, Attention<Heads<8>, KvHeads<4>, Rope>, Expert<SwiGlu, Hidden<352>>>>>;
@@ -197,7 +198,7 @@ TEST_CASE("A trained model of llama2.c becomes a mixture that learns on, and its
   Model<Mixed, Cpu> mixture(backend, Seed{5});
   upcycle(dense, mixture);
 
-  // Stories as the model has learnt them, each after the token that begins it.
+  // Stories in the format that the model has learnt, each after the token that begins it.
   std::string text = read_bytes(shared_data("tinystories-valid.txt")).substr(0, 8000);
   std::vector<Token> tokens;
   for (std::size_t at = 0, end = 0; (end = text.find("<|endoftext|>", at)) != std::string::npos; at = end + 14) {
@@ -212,9 +213,9 @@ TEST_CASE("A trained model of llama2.c becomes a mixture that learns on, and its
   tokens.resize(1500);  // few, so that some steps see each of them often
   const std::vector<Token> some(tokens.begin(), tokens.begin() + 256);
   const auto expected = logits_of(dense, some), found = logits_of(mixture, some);
-  double greatest = 0;
-  for (const float value : expected) greatest = std::max(greatest, double(std::abs(value)));
-  CHECK(greatest_difference(expected, found) < 1e-5 * greatest);
+  double largest = 0;
+  for (const float value : expected) largest = std::max(largest, double(std::abs(value)));
+  CHECK(greatest_difference(expected, found) < 1e-5 * largest);
 
   const auto data = TokenData::from_tokens(tokens, 105);
   Trainer trainer(mixture, AdamW{.lr = 3e-4}, Constant{.warmup = 5});

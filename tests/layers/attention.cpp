@@ -155,7 +155,7 @@ TEST_CASE("grouped heads equal as many heads with repeated keys and values", "[a
   using Full = Attention<Heads<4>, HeadDim<2>>::Layer<D>;
   Double<Grouped> grouped(backend, {.batch = 2, .time = 5}, D, D);
   Double<Full> full(backend, {.batch = 2, .time = 5}, D, D);
-  // The row of the grouped weights that row r of the full ones repeats: q as it is, then heads 0 0 1 1 of k and of v.
+  // The row of the grouped weights for row r of the full ones: q's own, then heads 0 0 1 1 of k and of v.
   const auto source = [](Index r) {
     if (r < 8) return r;
     const Index part = (r - 8) / 8, head = (r - 8) % 8 / 2, c = r % 2;
@@ -179,7 +179,7 @@ TEST_CASE("grouped heads equal as many heads with repeated keys and values", "[a
   CHECK(absolute_error(summed, std::vector<double>(dw, dw + Grouped::qkv_width * D)) < 1e-12);
 }
 
-TEST_CASE("rotary attention does not see where a sequence begins", "[attention]") {
+TEST_CASE("rotary attention does not depend on where a sequence begins", "[attention]") {
   Reference<double> backend;
   Double<Everything> here(backend, {.time = 6}, D, D), there(backend, {.time = 6, .first_position = 50}, D, D);
   here.forward();
@@ -190,7 +190,8 @@ TEST_CASE("rotary attention does not see where a sequence begins", "[attention]"
 
 TEST_CASE("attention sees the order of tokens through rope alone", "[attention]") {
   Reference<double> backend;
-  // The third token's result is a sum over a set, so that swapping the first two leaves it, unless keys are turned.
+  // The third token's result is a sum over a set, so that swapping the first two does not change it, unless keys are
+  // rotated.
   const auto third = [&](auto trial, bool swap) {
     if (swap) {
       for (Index i = 0; i < D; ++i) std::swap(trial.x.view()(0, i), trial.x.view()(1, i));

@@ -1,4 +1,4 @@
-// Decoding with a cache of keys and values equals the full forward, past the window's wrap.
+// Decoding with a KV cache equals the full forward, also when a rolling cache has wrapped around.
 
 #include "layers/decoder.hpp"
 
@@ -8,13 +8,13 @@ namespace {
 
 constexpr Index V = 11;
 
-/// Windows in all layers and no learned positions: a sequence may go on for ever.
+/// Windows in all layers and no learned positions: a sequence may have any length.
 using Windowed =
     Transformer<Vocab<V>, Context<9>, Width<8>,
                 Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, SlidingWindow<3>>, Router<3, 2>,
                                    Expert<SwiGlu, Hidden<5>>>>,
                 Layers<1, DenseBlock<LayerNorm, Attention<Heads<2>, SlidingWindow<7>, Bias>, Expert<Gelu, Hidden<5>>>>>;
-/// Learned positions and a layer that sees everything.
+/// Learned positions and a layer without a window.
 using Bounded = Transformer<Vocab<V>, Context<32>, Width<8>,
                             Layers<1, DenseBlock<LayerNorm, Attention<Heads<2>, Learned>, Expert<Relu, Hidden<5>>>>,
                             Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, NoPosition, SlidingWindow<1>>, Router<2, 2>,
@@ -75,7 +75,7 @@ void check_apart(B& backend, Index steps, const std::vector<std::vector<Index>>&
 }  // namespace
 
 TEST_CASE("decoding past the context with rolling caches equals full forward", "[cached]") {
-  // 40 tokens: the caches of 3 to 15 rows go round several times.
+  // 40 tokens: the caches of 3 to 15 rows wrap around several times.
   Reference<double> oracle;
   Cpu backend(2);
   for (const auto& chunks : chunkings) {
@@ -99,11 +99,11 @@ TEST_CASE("sequences at positions of their own equal full forward, whichever go 
   check_apart<Bounded>(backend, 24, turns, 1e-4);
 }
 
-TEST_CASE("products and single queries give the same attention, wherever the cache begins again", "[cached]") {
+TEST_CASE("products and single queries give the same attention, wherever the cache wraps around", "[cached]") {
   Reference<double> backend;
   constexpr Index d = 4, heads = 4, kv_heads = 2, time = 9;
   for (const Index window : {0, 1, 5, 14}) {
-    // Up to a position where the cache of 22 rows, or of all rows, has gone round, is just full, or is not full.
+    // Up to a position where the cache of 22 rows, or of all rows, has wrapped around, is just full, or is not full.
     for (const Index first : {0, 3, 13, 14, 40, 61}) {
       const AttentionShape shape{1, time, heads, kv_heads, d, window, 0.5};
       const Index capacity = window > 0 ? 22 : 70;

@@ -1,5 +1,5 @@
 #pragma once
-// Decoding with a cache of keys and values, and its comparison with the full forward.
+// Decoding with a KV cache, and its comparison with the full forward.
 
 #include <algorithm>
 #include <array>
@@ -60,8 +60,8 @@ void check_decoding(ModelTrial<Arch, B>& trial, const std::vector<Index>& chunks
   constexpr Index vocab = Arch::vocab;
   const Index batch = trial.pass.batch, time = trial.pass.time;
   const auto expected = trial.logits();
-  const Index greatest = *std::max_element(chunks.begin(), chunks.end());
-  Decoder<Arch, B> decoder(trial.backend, batch, greatest);
+  const Index longest = *std::max_element(chunks.begin(), chunks.end());
+  Decoder<Arch, B> decoder(trial.backend, batch, longest);
   double worst = 0;
   std::size_t turn = 0;
   for (Index position = 0; position < time;) {
@@ -79,7 +79,7 @@ void check_decoding(ModelTrial<Arch, B>& trial, const std::vector<Index>& chunks
     }
     position += count;
   }
-  check_small("chunks of up to " + std::to_string(greatest), worst, tolerance);
+  check_small("chunks of up to " + std::to_string(longest), worst, tolerance);
 }
 
 /// Chunks by which decoding is tried: single tokens, and passes that a rolling cache must take in parts.

@@ -1,5 +1,5 @@
-// Decoding with a cache of keys and values for what cached.cpp and the tests of sessions leave out: normalised queries
-// and keys, shared experts, and routers that choose by mass, by threshold or with a bias, or do more in training.
+// Decoding with a KV cache, for what cached.cpp and the tests of sessions leave out: normalised queries and keys,
+// shared experts, and routers that choose by mass, by threshold or with a bias, or that do more in training.
 
 #include <algorithm>
 #include <iterator>
@@ -15,8 +15,8 @@ namespace {
 constexpr Index V = 13;
 
 using Feed = Expert<SwiGlu, Hidden<5>>;
-/// A router of each kind. Noise, jitter and capacity must not be felt: a token has another row when decoding, and
-/// stands among others.
+/// A router of each kind. Noise, jitter and capacity must not act: in decoding a token is in another row, beside other
+/// tokens.
 template <class... Window>
 using Mixed = Transformer<
     Vocab<V>, Context<24>, Width<8>, HeadBias,
@@ -26,12 +26,12 @@ using Mixed = Transformer<
                        Feed, Shared<Feed>>>,
     Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, HeadDim<6>, QkNorm, Window...>,
                        Router<5, 2, SigmoidScores, BalanceBias, Bias, NoisyTopK, Jitter>, Feed>>>;
-/// Caches that roll, and a sequence that may go on for ever; caches of the whole context.
+/// Rolling caches, with a sequence of any length; caches of the whole context.
 using Rolling = Mixed<SlidingWindow<3>>;
 using Whole = Mixed<>;
 using Double = Reference<double>;
 
-/// Away from the defaults, which a pass that forgot the settings would have.
+/// Not the defaults, which a pass would have if it forgot the settings.
 const Settings settings{setting::norm_epsilon = 1e-2, setting::rope_theta = 50, setting::jitter = 0.3,
                         setting::routing_mass = 0.7};
 
@@ -88,7 +88,7 @@ double difference(std::span<const float> found, Index row, const std::vector<dou
 
 }  // namespace
 
-TEST_CASE("the options that decoding is tried with decide something", "[decoding]") {
+TEST_CASE("the options that decoding is tested with have an effect", "[decoding]") {
   Double backend;
   Evaluated<Whole, Double> trial(backend, 2, 24);
   Index number = 0;

@@ -26,7 +26,7 @@ struct Bank3 {
     std::array<std::int32_t, E + 1> ends{};
     void plan(Plan& plan, const Pass& pass) {
       experts.plan(plan, pass.rows());
-      // The first expert has none, the last one the rest of what the others have one each of.
+      // The first expert has no row, the last one all that are left when the others have one each.
       for (Index e = 2; e < E; ++e) ends[static_cast<std::size_t>(e)] = static_cast<std::int32_t>(e - 1);
       ends[E] = static_cast<std::int32_t>(pass.rows());
     }
@@ -66,7 +66,7 @@ TEST_CASE("activations of hand-computed values", "[expert]") {
   CHECK(Relu::slope(1e-9) == 1.0);
 }
 
-TEST_CASE("activations in float have tame extremes", "[expert]") {
+TEST_CASE("activations in float stay finite for extreme inputs", "[expert]") {
   for (const float far : {30.0f, 100.0f, 1e4f, 1e9f}) {
     float gate = 7, up = 7;
     SwiGlu::slopes(far, 2.0f, gate, up);

@@ -127,7 +127,8 @@ struct Linear {
       static constexpr void for_each(const Path& path, Index active, F&& f, P&... p) {
         for (Index e = 0; e < E; ++e) {
           const Path one{&path, "experts", e, active, E};
-          f(ParameterInfo::matrix(one, "weight", D, D, Part::expert, Initial::residual), p.weight[static_cast<std::size_t>(e)]...);
+          f(ParameterInfo::matrix(one, "weight", D, D, Part::expert, Initial::residual),
+            p.weight[static_cast<std::size_t>(e)]...);
         }
       }
       Bank<T> bank() const { return {weight[0].data, E, D, D, aligned_size(D * D)}; }
@@ -171,9 +172,9 @@ TEST_CASE("a norm, a router and experts of one's own have the gradients of compl
   Index offset = 0;
   Foreign::Parameters<double>::for_each(Path{}, [&](const ParameterInfo& info) {
     const std::string name = full_name(info);
-    const double greatest =
+    const double largest =
         check_slopes(name, stepped.model.buffer(), offset, info.size(), gradient, [&] { return stepped.loss(); });
-    check_true(name + " has a gradient", greatest > 1e-9);
+    check_true(name + " has a gradient", largest > 1e-9);
     offset += aligned_size(info.size());
   });
 }

@@ -65,7 +65,7 @@ void check_lanes() {
   CHECK(absolute_error(found[3], expected[3]) < 1e-13);
 }
 
-/// Mixtures of few pairs are kernels that gather, activate and combine by themselves.
+/// Mixtures of few pairs use kernels that gather, activate and combine in one.
 struct FewByLanes : Laned {
   static constexpr Index max_fused_pairs = 16;
 };

@@ -144,7 +144,7 @@ TEST_CASE("a scale of zero gives losses and no gradient", "[loss]") {
   CHECK(absolute_error(zero.dbias.read(), std::vector<double>(V, before)) == 0);
 }
 
-TEST_CASE("a head in chunks equals one in a piece", "[loss]") {
+TEST_CASE("a head in chunks equals one in one piece", "[loss]") {
   Reference<double> backend;
   Double whole(backend, N), alone(backend, N);
   whole.gradient(targets, 0.3);
@@ -196,7 +196,7 @@ TEST_CASE("the head on the CPU agrees with the oracle", "[loss][cpu]") {
 
 namespace {
 
-/// A backend with room for greater chunks of logits.
+/// A backend with room for larger chunks of logits.
 struct Roomy : Cpu {
   static constexpr std::size_t logit_bytes = std::size_t{256} << 20;
 };

@@ -39,7 +39,7 @@ class ModelTrial {
     bind_parameters(gradients, g.view().data);
     targets[static_cast<std::size_t>(pass.rows() / 2)] = -1;
     scale = 1.0 / static_cast<double>(pass.rows() - 1);
-    // Away from the start, where norms are one and biases zero.
+    // Not the initial weights, where gains are one and biases zero.
     for (Index i = 0; i < size; ++i) {
       model.buffer().data[i] += T(static_cast<Compute<T>>(static_cast<float>(0.1 * normal_number(9, i))));
     }

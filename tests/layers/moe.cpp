@@ -38,7 +38,7 @@ std::vector<double> by_definition(const Double<E, K>& trial) {
   std::vector<double> result;
   for (Index n = 0; n < trial.pass.rows(); ++n) {
     const double* x = trial.x.view().row(n);
-    std::vector<std::pair<double, Index>> order;  // greatest first, then the lower expert
+    std::vector<std::pair<double, Index>> order;  // highest first, then the lower expert
     for (Index e = 0; e < E; ++e) {
       double logit = 0;
       for (Index i = 0; i < D; ++i) logit += trial.weights.gate.weight.data[e * D + i] * x[i];

@@ -19,7 +19,7 @@ struct Table {
   RopeTable<M> rope;
 };
 
-/// Rows of `x` turned by the positions of `pass`, or turned back.
+/// Rows of `x` rotated by the positions of `pass`, or rotated back.
 std::vector<double> turn(const Pass& pass, Index head_dim, std::vector<double> x, double direction = 1) {
   Reference<double> backend;
   Table table(backend, pass, head_dim);
@@ -43,8 +43,8 @@ double dot(const std::vector<double>& a, const std::vector<double>& b) {
 
 }  // namespace
 
-TEST_CASE("rope turns each half's pair by its angle", "[position]") {
-  // d = 4, theta = 10000: at position 3 the pair (0, 2) turns by 3 and the pair (1, 3) by 3 / 100.
+TEST_CASE("rope rotates the pairs of both halves by their angles", "[position]") {
+  // d = 4, theta = 10000: at position 3 the pair (0, 2) is rotated by 3 and the pair (1, 3) by 3 / 100.
   const auto y = turn({.time = 1, .first_position = 3}, 4, {1, 2, 5, 7});
   CHECK(absolute_error(y, {std::cos(3.0) - 5 * std::sin(3.0), 2 * std::cos(0.03) - 7 * std::sin(0.03),
                            5 * std::cos(3.0) + std::sin(3.0), 7 * std::cos(0.03) + 2 * std::sin(0.03)}) < 1e-14);
@@ -74,7 +74,7 @@ TEST_CASE("rope is complex multiplication", "[position]") {
   CHECK(worst < 1e-13);
 }
 
-TEST_CASE("rope leaves position 0 alone, keeps norms and turns back", "[position]") {
+TEST_CASE("rope changes nothing at position 0, keeps norms and can be undone", "[position]") {
   const auto x = random_row(2, 6);
   CHECK(same_bits(turn({.time = 1}, 6, x), x));
   for (const Index position : {1, 100, 100000}) {
@@ -85,7 +85,7 @@ TEST_CASE("rope leaves position 0 alone, keeps norms and turns back", "[position
   }
 }
 
-TEST_CASE("products of turned vectors depend on the distance alone", "[position]") {
+TEST_CASE("products of rotated vectors depend on their distance alone", "[position]") {
   const auto q = random_row(3, 8), k = random_row(4, 8);
   const auto product = [&](Index at_q, Index at_k) {
     return dot(turn({.time = 1, .first_position = at_q}, 8, q), turn({.time = 1, .first_position = at_k}, 8, k));
@@ -121,7 +121,7 @@ TEST_CASE("rope's table is filled again when the positions change, and only then
   CHECK(slow_cosine() == Approx(std::cos(0.2)).epsilon(1e-15));
 }
 
-TEST_CASE("rope turns each sequence by positions of its own", "[position]") {
+TEST_CASE("rope rotates each sequence by positions of its own", "[position]") {
   constexpr Index d = 6, time = 2;
   const std::vector<std::int32_t> firsts = {40, 0, 7};
   const Pass pass{.batch = 3, .time = time, .first_position = 99, .positions = {firsts.data(), 1, 3}};
@@ -147,7 +147,7 @@ TEST_CASE("rope turns each sequence by positions of its own", "[position]") {
   }
   rotate(-1);
   CHECK(absolute_error(y, x) < 1e-14);
-  // Another pass's table is not taken for it, nor it for another's.
+  // A pass without positions of its own does not use this table, nor the other way round.
   CHECK(rope.at(backend, {.time = 4, .first_position = 99})(3, 0) == std::cos(102.0));
   CHECK(rope.at(backend, pass)(3, 0) == std::cos(1.0));
   CHECK(rope.at(backend, {.time = 4, .first_position = 99})(0, 0) == std::cos(99.0));

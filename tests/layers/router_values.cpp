@@ -106,7 +106,7 @@ double squared_variation(const std::vector<double>& v) {
 /// The standard normal distribution.
 double below(double z) { return 0.5 * std::erfc(-z / std::sqrt(2.0)); }
 
-/// Shazeer et al. 2017, eq. 8 to 10: Σ_n Φ((clean − the k-th greatest of the other h) / deviation).
+/// Shazeer et al. 2017, eq. 8 to 10: Σ_n Φ((clean − the k-th highest of the other h) / deviation).
 std::vector<double> smooth_load(const Sample& sample) {
   std::vector<double> load(sample.experts);
   for (std::size_t n = 0; n < sample.h.size(); ++n) {
@@ -359,7 +359,7 @@ TEST_CASE("the variation loss is the squared variation of importance and of load
 }
 
 TEST_CASE("with noise the variation is that of the load that another draw would give", "[router]") {
-  // Deviations have a least value that the formula has not.
+  // Deviations have a minimum that the formula does not have.
   check_router<Router<5, 2, NoisyTopK, Bias, CvBalance>>({}, variation_loss, 1e-4);
   check_router<Router<5, 2, NoisyTopK, SigmoidScores, CvBalance>>({.sigmoid = true}, variation_loss, 1e-4);
   check_router<Router<3, 3, NoisyTopK, CvBalance>>({}, variation_loss);  // all are surely taken
@@ -530,12 +530,12 @@ TEST_CASE("jitter multiplies each input by a uniform number around 1", "[router]
   for (Index n = 0; n < N; ++n) {
     for (Index e = 0; e < 3; ++e) factor.push_back(std::log(p(n, e) / p(n, 3)) / router.x.view()(n, e));
   }
-  const auto [least, greatest] = std::minmax_element(factor.begin(), factor.end());
+  const auto [min, max] = std::minmax_element(factor.begin(), factor.end());
   const double rounding = 1e-6, variance = jitter * jitter / 3, count = double(factor.size());
-  CHECK(*least > 1 - jitter - rounding);
-  CHECK(*least < 1 - 0.99 * jitter);
-  CHECK(*greatest < 1 + jitter + rounding);
-  CHECK(*greatest > 1 + 0.99 * jitter);
+  CHECK(*min > 1 - jitter - rounding);
+  CHECK(*min < 1 - 0.99 * jitter);
+  CHECK(*max < 1 + jitter + rounding);
+  CHECK(*max > 1 + 0.99 * jitter);
   CHECK(std::abs(mean_of(factor, [](double u) { return u; }) - 1) < 4 * std::sqrt(variance / count));
   CHECK(std::abs(mean_of(factor, [](double u) { return (u - 1) * (u - 1); }) - variance) <
         4 * jitter * jitter * std::sqrt(4.0 / 45 / count));

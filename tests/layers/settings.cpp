@@ -64,7 +64,7 @@ TEST_CASE("a setting is known by its name", "[settings]") {
   CHECK_FALSE(list.distinct());
 }
 
-TEST_CASE("settings hold so many and no more", "[settings]") {
+TEST_CASE("settings have a capacity", "[settings]") {
   std::vector<std::string> texts;
   std::vector<Setting> many;
   for (std::size_t i = 0; i <= Settings::capacity; ++i) texts.push_back("setting " + std::to_string(i));

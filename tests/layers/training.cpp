@@ -1,4 +1,5 @@
-// What acts in training alone: dropout, capacity, what experts choose, what moves after a step; pads; recomputation.
+// What acts in training alone: dropout, capacity, experts' choices, what routers move after a step; pads;
+// recomputation.
 
 #include "layers/model_trial.hpp"
 #include "layers/router_trial.hpp"
@@ -89,7 +90,7 @@ TEST_CASE("mixtures that drop, choose and share have the gradients of complex st
   check(Mixture<Router<4, 2, ExpertChoice>, Feed, Shared<Feed>>());
 }
 
-TEST_CASE("dropout zeroes its share, keeps the mean, and is another mask in each place", "[training]") {
+TEST_CASE("dropout zeroes its share, keeps the mean, and has another mask in each place", "[training]") {
   const Index width = 1001;
   const auto mask = [&](const Pass& pass, RandomSite site, Index row) {
     std::vector<double> factors(static_cast<std::size_t>(width), -1);
@@ -266,7 +267,7 @@ TEST_CASE("dynamic top-k takes experts until the mass is reached", "[training][r
   CHECK(absolute_error(router.y.read(), {.7, 0, 0, .4, .3, 0, .25, .25, .25, .31, .3, 0}) < 1e-15);
 }
 
-TEST_CASE("experts choose their best tokens, the earlier of equals, and by thresholds outside of training",
+TEST_CASE("experts choose their best tokens, of equal ones the earlier, and by thresholds outside training",
           "[training][router]") {
   using R = Router<2, 1, ExpertChoice>;
   Reference<double> backend;

@@ -76,7 +76,7 @@ TEST_CASE("the model's loss is that of its logits", "[transformer]") {
   CHECK(loss == Approx(total * trial.scale).epsilon(1e-13));
 }
 
-TEST_CASE("a later token moves no earlier logit, nor those of another sequence", "[transformer]") {
+TEST_CASE("a later token changes no earlier logit, nor those of another sequence", "[transformer]") {
   const auto check = [](auto&& trial, double tolerance) {
     const Index time = trial.pass.time;
     trial.forward();
@@ -98,7 +98,7 @@ TEST_CASE("a later token moves no earlier logit, nor those of another sequence",
   Cpu one(1), two(2);
   check(Double(oracle, {.batch = 2, .time = 7}), 0);
   check(ModelTrial<Tied, Cpu>(two, {.batch = 2, .time = 37}), 0);
-  // Where another token chooses another expert, rows move within the CPU's products, which rounds them otherwise.
+  // Where another token chooses another expert, rows move within the CPU's products and are rounded differently.
   check(Trial_<Cpu>(one, {.batch = 2, .time = 7}), 1e-5);
   check(Trial_<Cpu>(two, {.batch = 2, .time = 16}), 1e-5);
 }
@@ -153,12 +153,12 @@ TEST_CASE("the model on the CPU agrees with the oracle and repeats itself", "[tr
   }
 }
 
-TEST_CASE("activations planned for a greater pass serve a smaller one", "[transformer]") {
+TEST_CASE("activations planned for a larger pass serve a smaller one", "[transformer]") {
   const auto check = [](auto&& backend, double tolerance) {
     using Trial = Trial_<std::remove_cvref_t<decltype(backend)>>;
     const Pass large{.batch = 3, .time = 16, .settings = two_sequences.settings};
     Trial fitting(backend, two_sequences), roomy(backend, two_sequences, &large);
-    // What a greater pass leaves behind must not be read.
+    // What a larger pass leaves behind must not be read.
     roomy.pass = large;
     const auto tokens = roomy.tokens, targets = roomy.targets;
     roomy.tokens = random_tokens(large.rows(), V, 3);
@@ -292,7 +292,7 @@ TEST_CASE("weights start with the documented deviations", "[transformer]") {
   CHECK(std::ssize(distinct) > drawn * 99 / 100);  // no numbers are used twice
 }
 
-TEST_CASE("what a model is told of its sizes is what it has", "[transformer]") {
+TEST_CASE("a model has the sizes that its options give", "[transformer]") {
   STATIC_REQUIRE(Mixed::layers == 3);
   STATIC_REQUIRE(Mixed::learned_positions);
   STATIC_REQUIRE(std::is_same_v<Mixed::FinalNormType, RmsNorm>);  // that of the last block
