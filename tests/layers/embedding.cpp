@@ -15,7 +15,7 @@ constexpr Token tokens[N] = {3, 0, 3, -1, 3, 1, 0, 3, 3, 3};  // repeats in and 
 /// Both tables, their gradients and x on backend B.
 template <class B, bool learned>
 struct Table {
-  using Layer = Embedding<V, D, C, learned>;
+  using Layer = tinymoe::detail::Embedding<V, D, C, learned>;
   using S = typename B::Scalar;
   static constexpr Index size = buffer_size<typename Layer::template Parameters<S>>();
 
@@ -110,7 +110,8 @@ TEST_CASE("embedding's gradients by complex step", "[embedding][gradient]") {
   Reference<Complex> stepped_backend;
   Table<Reference<Complex>, true> stepped(stepped_backend);
   const auto loss = [&] {
-    Embedding<V, D, C, true>::forward(stepped_backend, stepped.pass, stepped.weights, stepped.ids(), stepped.x.view());
+    tinymoe::detail::Embedding<V, D, C, true>::forward(stepped_backend, stepped.pass, stepped.weights, stepped.ids(),
+                                                       stepped.x.view());
     Complex total(0);
     for (Index i = 0; i < N * D; ++i) total += stepped.x.view().data[i] * dy[static_cast<std::size_t>(i)];
     return total;
@@ -121,7 +122,7 @@ TEST_CASE("embedding's gradients by complex step", "[embedding][gradient]") {
 
 TEST_CASE("embedding describes its tables as the hub names them", "[embedding]") {
   using Names = std::vector<std::string>;
-  CHECK(tensor_names<Embedding<V, D, C, true>::Parameters<double>>() ==
+  CHECK(tensor_names<tinymoe::detail::Embedding<V, D, C, true>::Parameters<double>>() ==
         Names{"embed_tokens.weight", "embed_positions.weight"});
-  CHECK(tensor_names<Embedding<V, D, C, false>::Parameters<double>>() == Names{"embed_tokens.weight"});
+  CHECK(tensor_names<tinymoe::detail::Embedding<V, D, C, false>::Parameters<double>>() == Names{"embed_tokens.weight"});
 }

@@ -36,11 +36,12 @@ struct Head {
     dbias.fill(before);
   }
   void loss(const std::vector<Token>& targets) {
-    head_loss<B>(backend, weight.view(), bias.view(), x.view(), {targets.data(), 1, N}, losses.view(), scratch);
+    tinymoe::detail::head_loss<B>(backend, weight.view(), bias.view(), x.view(), {targets.data(), 1, N}, losses.view(),
+                                  scratch);
   }
   void gradient(const std::vector<Token>& targets, double scale) {
-    head_loss_and_gradient<B>(backend, weight.view(), bias.view(), x.view(), {targets.data(), 1, N}, scale,
-                              losses.view(), dx.view(), dweight.view(), dbias.view(), scratch);
+    tinymoe::detail::head_loss_and_gradient<B>(backend, weight.view(), bias.view(), x.view(), {targets.data(), 1, N},
+                                               scale, losses.view(), dx.view(), dweight.view(), dbias.view(), scratch);
   }
 
   B& backend;
@@ -50,7 +51,7 @@ struct Head {
   DeviceMatrix<typename B::Master, B> dweight, dbias;
   DeviceMatrix<T, B> logits;
   DeviceMatrix<typename B::Master, B> partial;
-  HeadScratch<T, typename B::Master> scratch;
+  tinymoe::detail::HeadScratch<T, typename B::Master> scratch;
 };
 
 using Double = Head<Reference<double>>;
@@ -207,7 +208,7 @@ static_assert(LogitChunkBackend<Roomy>);
 TEST_CASE("a head's chunk is bounded by memory and by the rows there are", "[loss]") {
   const auto rows = [](const auto& backend, Index vocab, Index tokens) {
     Plan plan(Plan::Purpose::training);
-    HeadScratch<float, float> scratch, with_bias;
+    tinymoe::detail::HeadScratch<float, float> scratch, with_bias;
     scratch.plan(plan, {.time = tokens}, vocab, false, backend);
     with_bias.plan(plan, {.time = tokens}, vocab, true, backend);
     CHECK(scratch.logits.cols == vocab);

@@ -117,8 +117,6 @@ void read_tensors(B& backend, const Safetensors& file, const std::vector<std::st
   }
 }
 
-}  // namespace detail
-
 /// Writes the model's part of a checkpoint into `folder`: model.safetensors, config.json, tokenizer.json.
 template <class Arch, Backend B, class W>
 void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
@@ -127,7 +125,7 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
                 "read from");
   using Weights = typename Model<Arch, B, W>::Weights;
   folder.write("model.safetensors", [&](FileWriter& file) {
-    detail::write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, {{"format", "pt"}});
+    write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, {{"format", "pt"}});
   });
   folder.write("config.json", [&](FileWriter& file) {
     file.write(config_json<Arch>(model.settings(), tokenizer.end_of_story()).dump(2) + "\n");
@@ -135,11 +133,13 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
   tokenizer.save(folder / "tokenizer.json");
 }
 
+}  // namespace detail
+
 /// Saves a model for use without its training state. Throws FileError; the folder's old content is intact then.
 template <class Arch, Backend B, class W>
 void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
   AtomicFolder folder(path);
-  write_model(folder, model, tokenizer);
+  detail::write_model(folder, model, tokenizer);
   folder.commit();
 }
 

@@ -51,7 +51,7 @@ void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& m
                    const TrainingState& state, const TrainingBuffers<typename B::Master>& buffers) {
   using Masters = typename Arch::template Parameters<typename B::Master>;
   AtomicFolder folder(path);
-  write_model(folder, model, tokenizer);
+  detail::write_model(folder, model, tokenizer);
   folder.write("optimizer.safetensors", [&](FileWriter& file) {
     detail::write_tensors<Masters>(model.backend(), file, detail::moment_names(std::ssize(buffers.moments)),
                                    buffers.moments, {});

@@ -79,6 +79,8 @@ struct NoBalance {
   static constexpr BalanceKind kind = BalanceKind::none;
 };
 
+namespace detail {
+
 /// What the losses are computed from, and what backward reads of them.
 template <class M>
 struct BalanceState {
@@ -102,6 +104,8 @@ TINYMOE_EVERYWHERE constexpr bool looks_at_shares(BalanceKind kind) {
   return kind == BalanceKind::shares || kind == BalanceKind::first_choices;
 }
 
+}  // namespace detail
+
 namespace kernels {
 
 /// The sums of each expert: kernel row e is expert e.
@@ -113,7 +117,7 @@ struct BalanceTotals {
   View<const M> row_total;  // (1, N): Σ_j p_nj of sigmoid scores; empty for softmax
   View<const M> chance;     // (N, E): probability of being chosen; empty without noise
   View<const std::int32_t> offsets;
-  BalanceState<M> state;
+  detail::BalanceState<M> state;
   bool over_step, first, second_run;  // first: of the step's micro-batches
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index expert) const {
@@ -126,7 +130,7 @@ struct BalanceTotals {
     }
     const bool variation = kind == BalanceKind::variation;
     M score(0), load(0);
-    if (looks_at_shares(kind)) {
+    if (detail::looks_at_shares(kind)) {
       const View<const M> p = routing.probability;
       const M* row = row_total.data;
       score = group.sum(tokens, [=](Index n) {
@@ -168,7 +172,7 @@ struct BalanceLosses {
   static constexpr bool long_rows = true;
   BalanceKind kind;
   View<const M> log_sum;  // (1, N); empty for sigmoid scores, which have no z-loss
-  BalanceState<M> state;
+  detail::BalanceState<M> state;
   View<M> losses;
   double tokens;  // R
   bool load_moves;
@@ -178,7 +182,7 @@ struct BalanceLosses {
     const M *count = state.counts.data, *total = state.total.data, *s = log_sum.data;
     M* slope = state.slope.data;
     M balance(0);
-    if (looks_at_shares(kind)) {
+    if (detail::looks_at_shares(kind)) {
       const M all = group.sum(experts, [=](Index e) { return count[e]; });
       const M factor = real_part(all) > 0 && tokens > 0 ? M(double(experts) / tokens) / all : M(0);
       group.each(experts, [=](Index e) { slope[e] = factor * count[e]; });

@@ -164,15 +164,19 @@ struct CachedSoftmax {
 
 }  // namespace kernels
 
+namespace detail {
+
 /// From so many queries of one sequence on, matrix products are faster than a kernel row for each query and head.
 inline constexpr Index many_queries = 8;
+
+}  // namespace detail
 
 /// Elements of M that `cached_attention` needs as scratch where activations are T: for passes of one sequence of up to
 /// `longest` tokens, and of up to `widest` sequences of one token each.
 template <class T, class M>
 constexpr Index cached_attention_scratch(const AttentionShape& shape, Index longest, Index widest, Index capacity) {
   constexpr bool products = std::is_same_v<T, M>;  // otherwise each query has a kernel row for each head
-  const Index single = products && longest > many_queries ? many_queries : longest;
+  const Index single = products && longest > detail::many_queries ? detail::many_queries : longest;
   const Index rows = single > widest ? single : widest;
   const Index apart = rows * shape.heads * (capacity + shape.head_dim), together = products ? longest * capacity : 0;
   return apart > together ? apart : together;
@@ -186,7 +190,7 @@ void cached_attention(B& backend, const AttentionShape& shape, const Pass& pass,
                       Output<B> out, MasterOutput<B> scratch) {
   const RowPositions positions(pass);
   if constexpr (std::is_same_v<T, M>) {  // products would round the logits to T
-    if (pass.time >= many_queries && pass.positions.empty() && cache.places.empty()) {
+    if (pass.time >= detail::many_queries && pass.positions.empty() && cache.places.empty()) {
       // Rows in which no token of this sequence was stored must not be read: they may hold anything, and 0 · NaN is
       // NaN.
       const Index rows = std::min(cache.capacity, pass.first_position + pass.time), d = shape.head_dim;

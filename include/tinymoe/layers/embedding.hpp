@@ -95,6 +95,8 @@ struct PositionBackward {
 
 }  // namespace kernels
 
+namespace detail {
+
 /// The token table and, where the model learns positions, the position table.
 template <Index V, Index D, Index C, bool learned_positions>
 struct Embedding {
@@ -148,5 +150,7 @@ struct Embedding {
     }
   }
 };
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

@@ -65,6 +65,8 @@ struct CrossEntropy {
 
 }  // namespace kernels
 
+namespace detail {
+
 /// Scratch for one chunk of logits.
 template <class T, class M>
 struct HeadScratch {
@@ -121,5 +123,7 @@ void head_loss_and_gradient(B& backend, const Matrix& weight, Input<B> bias, Inp
     backend.matmul_input(logits, weight, dx.middle_rows(first, count), Write::overwrite);
   }
 }
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

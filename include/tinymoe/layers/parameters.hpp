@@ -148,6 +148,8 @@ constexpr Index buffer_size() {
   return for_each_placed<P>([](const ParameterInfo&, Index) {});
 }
 
+namespace detail {
+
 /// f(info, tensor of `p`, its first byte in a buffer) for each tensor, in order, each in its own format. Returns the
 /// bytes of all; of plain weights that is `buffer_size<P>()` elements.
 template <class P, class F>
@@ -163,17 +165,19 @@ constexpr std::size_t for_each_stored(P& p, F&& f) {
   return offset;
 }
 
+}  // namespace detail
+
 /// Bytes of a buffer that holds all tensors of `P`, whatever the format of each.
 template <class P>
 constexpr std::size_t buffer_bytes() {
   P tensors{};
-  return for_each_stored(tensors, [](const ParameterInfo&, const auto&, std::size_t) {});
+  return detail::for_each_stored(tensors, [](const ParameterInfo&, const auto&, std::size_t) {});
 }
 
 /// Points the tensors of `p` at their places in a buffer of `buffer_bytes<P>()` bytes.
 template <class P>
 void bind_parameters(P& p, void* buffer) {
-  for_each_stored(p, [&]<class Tensor>(const ParameterInfo& info, Tensor& tensor, std::size_t offset) {
+  detail::for_each_stored(p, [&]<class Tensor>(const ParameterInfo& info, Tensor& tensor, std::size_t offset) {
     assert(info.size() == tensor.size());
     tensor.data = Tensor::Format::pointer(static_cast<std::byte*>(buffer) + offset);
   });

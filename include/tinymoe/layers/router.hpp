@@ -166,7 +166,7 @@ struct Router {
       View<M> least;              // (1, E), only where experts choose
       PerRow<T> logits, dlogits;  // (N, E) or (N, 2E)
       View<M> partial;            // scratch of the bias's gradient
-      BalanceState<M> balance;
+      detail::BalanceState<M> balance;
 
       void plan(Plan& plan, const Pass& pass) {
         const Index n = pass.rows();

@@ -271,7 +271,7 @@ struct RouterBackward {
     const M *p = routing.probability.row(n), *g = routing.gate.row(n), *dg = dgate.row(n), *a = slope.data;
     const std::int32_t* chosen = routing.selected.row(n);
     const M weight = M(balance_weight);
-    const bool variation = rule.balance == BalanceKind::variation, shares = looks_at_shares(rule.balance);
+    const bool variation = rule.balance == BalanceKind::variation, shares = detail::looks_at_shares(rule.balance);
     const auto gate_slope = [=](Index k) { return variation ? dg[k] + weight * a[chosen[k]] : dg[k]; };
     M kept(0), along(0);
     if (rule.normalised) {

@@ -141,7 +141,7 @@ struct Transformer {
   static constexpr bool learned_positions = Stack<Groups>::learned_positions;
   using FinalNormType =
       typename option_t<place::FinalNorm, FinalNorm<typename LastNorm<Groups>::Type>, Options...>::Type;
-  using EmbeddingLayer = Embedding<vocab, D, context, learned_positions>;
+  using EmbeddingLayer = detail::Embedding<vocab, D, context, learned_positions>;
   using NormLayer = typename FinalNormType::template Layer<D>;
   template <std::size_t group>
   using BlockLayer = typename std::tuple_element_t<group, Groups>::Block::template Layer<D>;
@@ -226,7 +226,7 @@ struct Transformer {
     typename NormLayer::template Saved<T, M> norm;
     PerRow<T> normed;    // z (N, D)
     PerRow<T> gradient;  // (N, D)
-    HeadScratch<T, M> head;
+    detail::HeadScratch<T, M> head;
     typename EmbeddingLayer::Saved embedding;
     View<M> losses;  // (1, N)
 
@@ -286,8 +286,8 @@ struct Transformer {
   /// saved.losses = each token's cross-entropy in nats; forward comes first.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
   static void loss(B& backend, const Parameters<W>& p, View<const Token> targets, Saved<T, M>& saved) {
-    head_loss(backend, p.head_matrix().weights(), p.bias, saved.normed(targets.cols), targets, saved.losses,
-              saved.head);
+    detail::head_loss(backend, p.head_matrix().weights(), p.bias, saved.normed(targets.cols), targets, saved.losses,
+                      saved.head);
   }
 
   /// The losses, and the gradients of `scale` · Σ losses + the weighted router losses, added to `gradients`.
@@ -295,8 +295,8 @@ struct Transformer {
   static void loss_and_backward(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens,
                                 View<const Token> targets, double scale, Saved<T, M>& saved, Parameters<M>& gradients) {
     const auto dx = saved.gradient(pass.rows());
-    head_loss_and_gradient(backend, p.head_matrix().weights(), p.bias, saved.normed(pass.rows()), targets, scale,
-                           saved.losses, dx, gradients.head_matrix(), gradients.bias, saved.head);
+    detail::head_loss_and_gradient(backend, p.head_matrix().weights(), p.bias, saved.normed(pass.rows()), targets,
+                                   scale, saved.losses, dx, gradients.head_matrix(), gradients.bias, saved.head);
     NormLayer::backward(backend, pass, p.norm, dx, dx, saved.norm, gradients.norm);
     for_each_block_backwards([&](auto group, Index i, Index number) {
       auto& block = std::get<group>(saved.blocks)[at(i)];
