@@ -234,7 +234,7 @@ template <class DenseArch, Backend B, class V, class MixtureArch, Backend C, cla
 void upcycle(const Model<DenseArch, B, V>& dense, Model<MixtureArch, C, W>& mixture,
              const UpcycleOptions& options = {}) {
   static_assert(Model<DenseArch, B, V>::has_masters && Model<MixtureArch, C, W>::has_masters,
-                "tinymoe::upcycle: both models must have masters, which a weight format that is not plain has not");
+                "tinymoe::upcycle: both models must have masters; a weight format that is not plain has none");
   detail::check_models<DenseArch, MixtureArch>();
   options.check();
   const auto from = detail::bound_masters(dense);

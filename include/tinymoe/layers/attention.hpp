@@ -5,7 +5,7 @@
 ///     [q | k | v] = x Wᵀ_qkv + b_qkv;   q, k normalised with QkNorm, then rotated by their positions;
 ///     o_h = softmax(q_h k_gᵀ / sqrt(d)) v_g over the visible keys;   y = o Wᵀ_o + b_o
 ///
-/// x, y (N, D); q, o (N, H·d); k, v (N, G·d); the keys of head h are those of g = h·G/H.
+/// x, y (N, D); q, o (N, H·d); k, v (N, G·d); query head h uses key-value head g = h·G/H.
 
 #include <algorithm>
 #include <array>

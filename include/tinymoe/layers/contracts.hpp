@@ -44,7 +44,7 @@ namespace detail {
 // added to.
 
 /// The names of layers' optional members. In a class that derives from this and from L, a name is ambiguous where L has
-/// it too, with whatever signature. So a wrong member is told from a missing one.
+/// it too, with whatever signature. That distinguishes a wrong member from a missing one.
 struct OptionalLayerNames {
   static int add_and_forward, backward_and_add, forward_cached, within_capacity, after_step, max_pairs, decode;
 };

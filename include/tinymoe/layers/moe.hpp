@@ -13,6 +13,7 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"

@@ -15,6 +15,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/dropout.hpp"
+#include "tinymoe/backend/rows.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/options.hpp"
 #include "tinymoe/core/platform.hpp"
