@@ -6,6 +6,8 @@
 ///     o_h = softmax(q_h k_gᵀ / sqrt(d)) v_g over the visible keys;   y = o Wᵀ_o + b_o
 ///
 /// x, y (N, D); q, o (N, H·d); k, v (N, G·d); query head h uses key-value head g = h·G/H.
+///
+/// Over 300 lines: forward, backward and decoding with a cache share the projection and its split, and stand together.
 
 #include <algorithm>
 #include <array>
