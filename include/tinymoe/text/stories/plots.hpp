@@ -3,7 +3,9 @@
 /// The plots of the embedded stories: our own prose, in the patterns of grammar.hpp.
 ///
 /// A table gives what a plot turns on (what broke, and so how it is mended), so that the end of a story follows from
-/// its beginning. This file is long because it is the book.
+/// its beginning.
+///
+/// Over 300 lines: it is a book, of one table after another.
 
 #include <string_view>
 
