@@ -109,8 +109,8 @@ TEST_CASE("an imaginary step through a function is its derivative", "[math]") {
 TEST_CASE("comparisons look at the real part", "[math]") {
   CHECK(real_part(Complex(2, -5)) == 2);
   CHECK(real_part(2.5f) == 2.5f);
-  STATIC_REQUIRE(is_complex<Complex>);
-  STATIC_REQUIRE_FALSE(is_complex<double>);
+  STATIC_REQUIRE(detail::is_complex<Complex>);
+  STATIC_REQUIRE_FALSE(detail::is_complex<double>);
   STATIC_REQUIRE(std::is_same_v<Compute<bfloat16>, float>);
   STATIC_REQUIRE(std::is_same_v<Compute<const Complex>, Complex>);
 }

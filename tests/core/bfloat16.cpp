@@ -65,7 +65,7 @@ TEST_CASE("Every half-precision number converts as its definition says", "[bfloa
   bool same = true;
   for (std::uint32_t bits = 0; bits < 65536; ++bits) {
     const int exponent = static_cast<int>(bits >> 10) & 31, mantissa = static_cast<int>(bits) & 1023;
-    const float value = float_from_half(static_cast<std::uint16_t>(bits));
+    const float value = detail::float_from_half(static_cast<std::uint16_t>(bits));
     const double sign = bits < 32768 ? 1.0 : -1.0;
     if (exponent == 31 && mantissa != 0) {
       same = same && std::isnan(value);
@@ -77,5 +77,5 @@ TEST_CASE("Every half-precision number converts as its definition says", "[bfloa
     }
   }
   CHECK(same);
-  static_assert(float_from_half(0x3c00) == 1.0f && float_from_half(0xc000) == -2.0f);
+  static_assert(detail::float_from_half(0x3c00) == 1.0f && detail::float_from_half(0xc000) == -2.0f);
 }

@@ -21,7 +21,8 @@ namespace {
 using Half = Reference<float16, float>;
 using HalfModel = Model<Tiny, Half>;
 
-static_assert(needs_loss_scale<float16> && !needs_loss_scale<bfloat16> && !needs_loss_scale<float>);
+static_assert(detail::needs_loss_scale<float16> && !detail::needs_loss_scale<bfloat16> &&
+              !detail::needs_loss_scale<float>);
 
 constexpr float infinite = std::numeric_limits<float>::infinity();
 

@@ -20,7 +20,8 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// The type in which values of `T` are computed: bfloat16 and float16 are computed in float, all else in itself.
+namespace detail {
+
 template <class T>
 struct ComputeType {
   using Type = T;
@@ -33,18 +34,22 @@ template <>
 struct ComputeType<float16> {
   using Type = float;
 };
-template <class T>
-using Compute = typename ComputeType<std::remove_const_t<T>>::Type;
 
 template <class T>
 inline constexpr bool is_complex = false;
 template <class T>
 inline constexpr bool is_complex<std::complex<T>> = true;
 
+}  // namespace detail
+
+/// The type in which values of `T` are computed: bfloat16 and float16 are computed in float, all else in itself.
+template <class T>
+using Compute = typename detail::ComputeType<std::remove_const_t<T>>::Type;
+
 /// The part of a number that comparisons look at.
 template <class T>
 TINYMOE_EVERYWHERE constexpr auto real_part(T x) {
-  if constexpr (is_complex<T>) {
+  if constexpr (detail::is_complex<T>) {
     return x.real();
   } else {
     return x;
@@ -91,7 +96,7 @@ TINYMOE_EVERYWHERE TINYMOE_INLINE T sigmoid(T x) {
 /// gradient tests.
 template <class T>
 TINYMOE_EVERYWHERE TINYMOE_INLINE T error_function(T x) {
-  if constexpr (is_complex<T>) {
+  if constexpr (detail::is_complex<T>) {
     const auto slope = 1.1283791670955126 * std::exp(-x.real() * x.real());
     return T(std::erf(x.real()), slope * x.imag());
   } else if constexpr (std::is_same_v<T, float>) {

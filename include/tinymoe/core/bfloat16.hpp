@@ -43,6 +43,8 @@ struct bfloat16 {
   }
 };
 
+namespace detail {
+
 /// The value of an IEEE 754 half-precision number, subnormals, infinities and NaN included.
 constexpr float float_from_half(std::uint16_t half) {
   const std::uint32_t sign = (half & 0x8000u) << 16, exponent = (half >> 10) & 0x1fu, mantissa = half & 0x3ffu;
@@ -51,5 +53,7 @@ constexpr float float_from_half(std::uint16_t half) {
   const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
   return sign != 0 ? -magnitude : magnitude;
 }
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

@@ -28,7 +28,7 @@ struct float16 {
       return value;
     }
 #endif
-    return float_from_half(bits);
+    return detail::float_from_half(bits);
   }
   TINYMOE_EVERYWHERE friend constexpr bool operator==(float16 a, float16 b) { return float(a) == float(b); }
 

@@ -13,10 +13,14 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// Whether gradients of activations in `Scalar` lose small values unless the loss is scaled. bfloat16 has float's
 /// exponent and does not.
 template <class Scalar>
 inline constexpr bool needs_loss_scale = std::is_same_v<Scalar, float16>;
+
+}  // namespace detail
 
 /// The loss scale: the factor by which the loss is multiplied. It is a power of two, so that dividing by it is exact.
 /// When a gradient overflows, the step is skipped and the factor halves. After `patience` steps without an overflow it

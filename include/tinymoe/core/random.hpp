@@ -50,6 +50,8 @@ struct RandomStream {
       : seed(key.value), step(in_step), site(at.number + part) {}
 };
 
+namespace detail {
+
 /// Four independent uniform words for one 128-bit counter and 64-bit key (Salmon et al. 2011, ten rounds).
 TINYMOE_EVERYWHERE constexpr std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 4> counter,
                                                                  std::uint64_t seed) {
@@ -65,10 +67,13 @@ TINYMOE_EVERYWHERE constexpr std::array<std::uint32_t, 4> philox(std::array<std:
   return counter;
 }
 
+}  // namespace detail
+
 /// The four random words number `index` of a stream.
 TINYMOE_EVERYWHERE constexpr std::array<std::uint32_t, 4> random_words(RandomStream stream, std::uint64_t index) {
-  return philox({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), stream.step, stream.site},
-                stream.seed);
+  return detail::philox(
+      {static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), stream.step, stream.site},
+      stream.seed);
 }
 
 /// Uniform in [0, 1), with 24 random bits.

@@ -136,8 +136,8 @@ class Safetensors {
     }
     const auto bytes = detail::tensor_bytes(tensor.type, tensor.shape);
     if (!bytes || *bytes != end - begin) {
-      fail<FileError>(where, ": ", type_name, " of shape ", shape_text(tensor.shape), " does not have ", end - begin,
-                      " bytes");
+      fail<FileError>(where, ": ", type_name, " of shape ", detail::shape_text(tensor.shape), " does not have ",
+                      end - begin, " bytes");
     }
     tensor.bytes = data_.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
     return tensor;
@@ -171,12 +171,12 @@ class Safetensors {
   void read_as(std::string_view tensor, std::span<const Index> shape, std::span<T> out, ReadOptions options) const {
     const auto& found = info(tensor);
     if (!std::equal(shape.begin(), shape.end(), found.shape.begin(), found.shape.end())) {
-      fail<MismatchError>(name(), ": tensor ", tensor, ": expected the shape ", shape_text(shape), ", found ",
-                          shape_text(found.shape));
+      fail<MismatchError>(name(), ": tensor ", tensor, ": expected the shape ", detail::shape_text(shape), ", found ",
+                          detail::shape_text(found.shape));
     }
     if (found.bytes.size() / stored_type_bytes(found.type) != out.size()) {
-      fail<ShapeError>(name(), ": tensor ", tensor, ": the shape ", shape_text(shape), " does not fit room for ",
-                       out.size(), " numbers");
+      fail<ShapeError>(name(), ": tensor ", tensor, ": the shape ", detail::shape_text(shape),
+                       " does not fit room for ", out.size(), " numbers");
     }
     const bool converted = detail::with_floating_type(found.type, [&](auto stored) {
       detail::convert_elements<decltype(stored)>(found.bytes.data(), out.data(), out.size());

@@ -37,6 +37,8 @@ struct StoredTensor {
   std::vector<Index> shape;
 };
 
+namespace detail {
+
 /// `[6, 256]`, for messages and headers.
 inline std::string shape_text(std::span<const Index> shape) {
   std::ostringstream text;
@@ -45,8 +47,6 @@ inline std::string shape_text(std::span<const Index> shape) {
   text << ']';
   return text.str();
 }
-
-namespace detail {
 
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // bytes; the format's own
 
@@ -92,7 +92,7 @@ class SafetensorsWriter {
         fail<FileError>(where(tensor.name), "the name is reserved or given twice");
       }
       const auto bytes = detail::tensor_bytes(tensor.type, tensor.shape);
-      if (!bytes) fail<FileError>(where(tensor.name), "the shape ", shape_text(tensor.shape), " is impossible");
+      if (!bytes) fail<FileError>(where(tensor.name), "the shape ", detail::shape_text(tensor.shape), " is impossible");
       bytes_.push_back(*bytes);
       Json shape = Json::array();
       for (const Index extent : tensor.shape) shape.push_back(extent);

@@ -155,7 +155,7 @@ class Trainer {
     if (totals.scored == 0) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
     passes_.plan(tokens.batch, tokens.time, options.recompute);
 
-    const double loss_scale = needs_loss_scale<Scalar> ? state_.loss_scale.value : 1;
+    const double loss_scale = detail::needs_loss_scale<Scalar> ? state_.loss_scale.value : 1;
     Pass pass{.batch = tokens.batch,
               .time = tokens.time,
               .settings = model_->settings(),
@@ -202,7 +202,7 @@ class Trainer {
     update_(state_.step, report.learning_rate);
     after_step(step_.pass);
     average_.update();
-    if constexpr (needs_loss_scale<Scalar>) state_.loss_scale.succeed();
+    if constexpr (detail::needs_loss_scale<Scalar>) state_.loss_scale.succeed();
     report.step = ++state_.step;
     report.tokens = state_.tokens += static_cast<Index>(step_.totals.tokens);
     return report;
@@ -347,7 +347,7 @@ class Trainer {
     if (!good_loss) {
       fail<TrainingError>("step ", state_.step + 1, ": the loss is ", report.loss, "; a lower learning rate may help");
     }
-    if constexpr (needs_loss_scale<Scalar>) {
+    if constexpr (detail::needs_loss_scale<Scalar>) {
       state_.loss_scale.shrink(state_.step + 1);
       return false;
     } else {
