@@ -11,10 +11,10 @@
 /// | presets/story.hpp         | Story, StoryDense, Pocket, Yardstick             | ours: the demo, tests, speed    |
 /// | presets/minimixtral.hpp   | MiniMixtral, MiniMixtralReadme, MiniMixtralTrue  | sliding window, GQA, biases     |
 /// | presets/nanogpt.hpp       | NanoGpt, NanoGptMoE, NanoGptMoEReleased          | dense beside noisy top-k        |
-/// | presets/mymoe.hpp         | MyMoE<F, Head>                                   | top-1, capacity, jitter         |
+/// | presets/mymoe.hpp         | `MyMoE<F, Head>`                                 | top-1, capacity, jitter         |
 /// | presets/sparse_moe.hpp    | SparseMoE                                        | sixteen experts, LayerNorm      |
 /// | presets/deepseek_mini.hpp | DeepSeekMini                                     | shared and fine-grained experts |
-/// | presets/llama2c.hpp       | Llama2c<…>::Dense, Mixture<E, K>; Characters     | for upcycling                   |
+/// | presets/llama2c.hpp       | `Llama2c<…>::Dense`, `Mixture<E, K>`; Characters | for upcycling                   |
 
 #include "tinymoe/presets/deepseek_mini.hpp"
 #include "tinymoe/presets/llama2c.hpp"
