@@ -187,7 +187,7 @@ TEST_CASE("each optional capability is used, with the same results", "[capabilit
   SECTION("uploads") {
     Uploading backend;
     CHECK(results<Mixed>(backend) == expected);
-    CHECK(backend.used == 3 * 2 + 3);  // inputs and targets of each step, and what each token is told
+    CHECK(backend.used == 3 * 2 + 3);  // inputs and targets of each step, and the host's values for each decoded token
   }
   SECTION("waiting") {
     Synchronising backend;

@@ -170,7 +170,7 @@ TEST_CASE("what a story turns on comes back at its end") {
     if (story.plot->name == "lost thing") {
       ++lost;
       const std::string spot = value("spot_three");
-      if (text.find("near " + spot) == text.npos) FAIL("nobody rested where it is found");
+      if (text.find("near " + spot) == text.npos) FAIL("the hero did not rest where it is found");
       if (text.find("behind " + spot) == text.npos) FAIL("it is not found there");
       if (text.find(value("look") + " " + value("toy")) == text.npos) FAIL("the toy changed");
     }

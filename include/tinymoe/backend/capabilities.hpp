@@ -79,7 +79,7 @@ concept RotatingAttentionBackend = requires(B& backend, detail::AnyRowKernel rot
 template <class B>
 concept LogitChunkBackend = std::integral<std::remove_cvref_t<decltype(B::logit_bytes)>>;
 
-/// Waits until a backend has done all work. Operations of other backends return when they are done.
+/// Waits until a backend has done all work. If it has no `synchronise`, its operations return when they are done.
 template <class B>
 void synchronise(B& backend) {
   if constexpr (SynchronisingBackend<B>) backend.synchronise();

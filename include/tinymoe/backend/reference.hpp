@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// The oracle: plain loops on one thread, for any scalar. `double` and, for complex-step gradients,
-/// `std::complex<double>`; also bfloat16 or float16 with float, which is what a half-precision device should compute.
+/// The oracle: plain loops on one thread, for any scalar: `double`; `std::complex<double>` for complex-step gradients;
+/// bfloat16 or float16 with float, for what a half-precision device should compute.
 
 #include <cassert>
 #include <cmath>
@@ -23,8 +23,8 @@
 namespace tinymoe::inline v0_1 {
 
 /// A backend that computes everything by its definition, in the order of the formula. It stores activations in T. It
-/// computes, and stores statistics, gradients and trained weights, in M; a result is rounded to T once, when it is
-/// stored. `Reference<bfloat16, float>` is thus mixed precision without a device.
+/// stores statistics, gradients and trained weights in M, and also computes in M: a result is rounded to T once, when
+/// it is stored. `Reference<bfloat16, float>` is thus mixed precision without a device.
 template <class T, class M = T>
 class Reference : public detail::HostBackend {
  public:

@@ -102,8 +102,8 @@ inline std::string sentence_of(std::initializer_list<SentencePiece> pieces) {
 
 }  // namespace detail
 
-/// Throws `E` with one sentence made of the arguments, which are texts and numbers: `fail<FileError>(path.string(), ":
-/// expected ", 8, " bytes")`.
+/// Throws `E` with one sentence made of the arguments, which are texts and numbers:
+/// `fail<FileError>(path.string(), ": expected ", 8, " bytes")`.
 template <class E, class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
   throw E(detail::sentence_of({detail::SentencePiece(parts)...}));

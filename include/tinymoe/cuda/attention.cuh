@@ -18,7 +18,7 @@ struct AttentionForward {
   View<const T> q, k, v;
   View<T> y;
   View<float> log_sum;  // (N, H), or empty
-  bool aligned;         // all heads begin at multiples of 16 bytes and end at such
+  bool aligned;         // all heads begin at multiples of 16 bytes and have such lengths
   Dropout::Factors<float> factors{shape.dropout.rate};
 };
 

@@ -25,7 +25,7 @@ inline constexpr Index most_shared_keys = 8192;
 /// Stands in for rotation if the heads are rotated and stored already.
 struct AlreadyRotated {};
 
-/// One head of one new token; all heads begin at multiples of 16 bytes and end at such.
+/// One head of one new token; all heads begin at multiples of 16 bytes and have such lengths.
 template <class T, class Rotate>
 __global__ void __launch_bounds__(cached_threads, 1)
     cached_attention_block(const kernels::CachedAttention<T, float> p, const Rotate rotate, bool shares_memory) {

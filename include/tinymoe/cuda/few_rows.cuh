@@ -30,7 +30,7 @@ struct FewRows {
 };
 
 /// A warp for each output of each expert, block.y being the expert: it reads that row of the weights once for each four
-/// of the expert's rows. `aligned`: all rows begin at multiples of 16 bytes and end at such.
+/// of the expert's rows. `aligned`: all rows begin at multiples of 16 bytes and have such lengths.
 template <class T, bool aligned>
 __global__ void __launch_bounds__(256, 1) few_rows_kernel(const FewRows<T> p) {
   follow();

@@ -24,7 +24,7 @@ struct One {
 };
 
 /// The loss of one row and its logits' gradient. A row is read once into shared memory and written once; the functor
-/// would read it three times and write it twice. `aligned`: rows begin at multiples of 16 bytes and end at such.
+/// would read it three times and write it twice. `aligned`: rows begin at multiples of 16 bytes and have such lengths.
 template <class T, bool aligned>
 __global__ void __launch_bounds__(block_threads, 1) cross_entropy_block(const kernels::CrossEntropy<T, float> p) {
   using Part = std::conditional_t<aligned, Vector<T>, One<T>>;
