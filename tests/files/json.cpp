@@ -102,7 +102,9 @@ TEST_CASE("A JSON value is built, read and changed", "[json]") {
   CHECK(copy != run);
   CHECK(Json({{"a", 1}, {"b", -2}}) == Json({{"b", -2.0}, {"a", 1.0}}));
   CHECK(Json({{"a", 1}}) != Json({{"a", 1}, {"b", 2}}));
-  CHECK(Json(UINT64_MAX) != Json(-1));
+  CHECK(Json(UINT64_MAX) != Json(-1));  // the same bits
+  CHECK(Json(-1) == Json(std::int8_t{-1}));
+  CHECK(Json(INT64_MIN) != Json(INT64_MIN + 1));
   CHECK(Json() != Json(false));
   CHECK(Json("x") == "x");
   Json sorted = {{"b", 1}, {"a", {{{"d", 1}, {"c", 2}}}}};

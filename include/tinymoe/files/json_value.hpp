@@ -244,8 +244,9 @@ inline void Json::sort_keys() {
 
 inline bool Json::equals(const Json& other) const {
   if (is_number() && other.is_number()) {
-    if (is_whole() && other.is_whole()) return kind_ == other.kind_ && data_.natural == other.data_.natural;
-    return number() == other.number();
+    if (!is_whole() || !other.is_whole()) return number() == other.number();
+    if (kind_ != other.kind_) return false;  // one is below 0, the other is not
+    return kind_ == Kind::natural ? data_.natural == other.data_.natural : data_.negative == other.data_.negative;
   }
   if (kind_ != other.kind_) return false;
   if (is_boolean()) return data_.boolean == other.data_.boolean;
