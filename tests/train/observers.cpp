@@ -112,6 +112,18 @@ TEST_CASE("Observers are told of all that happens in a run, in its order", "[obs
   check_message<OptionError>([&] { other.trainer.fit(tiny_data(), options_for(root, 9, {nullptr})); }, "null");
 }
 
+TEST_CASE("All observers of a step see its loads, whatever one of them does with the trainer", "[observers]") {
+  const TemporaryFolder root;
+  Run run;
+  auto evaluates = on_each_step([&](const StepReport&) { run.trainer.evaluate(tiny_data(), 2, 16); });
+  Recorder behind;
+  run.trainer.fit(tiny_data(), options_for(root, 2, {&evaluates, &behind}));
+  REQUIRE(behind.loads.size() == 2);
+  for (const auto& loads : behind.loads) {
+    for (const auto& layer : loads) CHECK(std::accumulate(layer.begin(), layer.end(), Index{0}) == 2 * 16 * 2);
+  }
+}
+
 TEST_CASE("An observer that throws ends the run, and neither the others nor the steps done lose by it", "[observers]") {
   // Whatever it throws in, before or behind another.
   enum class In { step, evaluation, checkpoint };

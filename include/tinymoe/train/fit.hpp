@@ -111,7 +111,7 @@ class Run {
     try {
       while (!stopped_ && spent() < 1) {
         take_step();
-        tell([&](Observer& one) { one.on_step(report_, trainer_.loads()); });
+        tell([&](Observer& one) { one.on_step(report_, loads_); });
         observers_.rethrow();
         stopped_ = agreed_to_stop();
         if (stopped_ || report_.skipped) continue;  // a skipped step has changed nothing that could be looked at
@@ -139,6 +139,7 @@ class Run {
         {.clip = options_.clip, .fraction = spent(), .seed = options_.seed, .recompute = options_.recompute});
     if (options_.steps <= 0 || state.step + 1 < options_.steps) feed_->prefetch(state.step + 1);
     report_ = trainer_.finish_step();
+    loads_ = trainer_.loads();
     const double seconds = agreed_seconds(watch.seconds());
     trainer_.add_seconds(seconds);
     report_.seconds = state.seconds;
@@ -266,6 +267,7 @@ class Run {
   std::optional<MetricsFile> metrics_;
   std::optional<BatchFeed<typename TrainerType::BackendType>> feed_;
   StepReport report_;
+  ExpertLoads loads_;   // of the last step, for all observers: one of them may evaluate, which counts anew
   bool writes_ = true;  // whether this rank writes files
   bool stopped_ = false, unsaved_best_ = false;
   Index first_ = 0, evaluated_ = -1, latest_ = -1;  // steps

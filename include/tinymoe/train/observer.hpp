@@ -17,6 +17,10 @@ namespace tinymoe::inline v0_1 {
 /// throws ends the run and reaches the caller of `fit`, after the other observers have been told the same, the
 /// checkpoint that was due has been written and the steps done have been saved. In a run of several ranks each tells
 /// its own observers.
+///
+/// The order is that of the run: step, evaluation, best checkpoints, latest checkpoint. So an observer of a step finds
+/// the trainer as the step left it, and one that throws ends the run before the evaluation. The checkpoint that is due
+/// waits for a slow observer and is not lost; long work belongs in a thread of the observer's own.
 class Observer {
  public:
   virtual ~Observer() = default;
