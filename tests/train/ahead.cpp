@@ -28,6 +28,16 @@ FitOptions options_for(Index steps, Index accumulation = 1, Batching batching = 
           .tokenizer = &tiny_tokenizer()};
 }
 
+/// A communicator of one rank that fails where the gradients are complete.
+struct Failing : Alone {
+  template <class B>
+  static void sum(B&, View<typename B::Master> gradients) {
+    CHECK(std::any_of(gradients.data, gradients.data + gradients.cols, [](float g) { return g != 0; }));
+    fail<DeviceError>("lost");
+  }
+  static void sum(std::span<double>) {}
+};
+
 /// What `fit` comes to, with all that may happen on the way.
 template <class B>
 struct Fitted {
@@ -248,6 +258,17 @@ TEST_CASE("A step that was begun may be given up, by a word or by what comes nex
   trainer.begin_step(tokens, tokens, 1, 16);
   CHECK(trainer.finish_step().gradient_norm == norm);
   CHECK(same_bits(weights_of(model), weights_of(alone)));
+}
+
+TEST_CASE("Behind a step whose first half throws, the gradients are zero at once", "[ahead]") {
+  const auto tokens = random_tokens(16, 260);
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{1});
+  Trainer trainer(model, AdamW{}, Constant{}, Failing{});
+  CHECK_THROWS_AS(trainer.begin_step(tokens, tokens, 1, 16), DeviceError);
+  const auto* gradients = trainer.gradients().data;
+  CHECK(std::all_of(gradients, gradients + Model<Tiny, Cpu>::size, [](float g) { return g == 0; }));
+  check_message<TrainingError>([&] { trainer.finish_step(); }, "not begun");
 }
 
 TEST_CASE("Data that is spoilt on the way ends the run at the step that needs it", "[ahead]") {

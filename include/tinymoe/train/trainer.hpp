@@ -169,12 +169,17 @@ class Trainer {
     step_under_way_ = true;
     auto& tally = passes_.tally();
     tally.clear();
-    for (Index i = 0; i < tokens.micro_batches(); ++i) {
-      step_.pass.micro_batch = i * communicator_.size() + communicator_.rank();
-      passes_.train(step_.pass, tokens.micro_batch(i), loss_scale / totals.scored, update_.gradients());
+    try {
+      for (Index i = 0; i < tokens.micro_batches(); ++i) {
+        step_.pass.micro_batch = i * communicator_.size() + communicator_.rank();
+        passes_.train(step_.pass, tokens.micro_batch(i), loss_scale / totals.scored, update_.gradients());
+      }
+      combine_gradients();
+      update_.measure(options.clip, loss_scale, tally.clip());
+    } catch (...) {
+      give_up_step();
+      throw;
     }
-    combine_gradients();
-    update_.measure(options.clip, loss_scale, tally.clip());
   }
 
   /// The second half of `train_step`: waits for the backend, and takes the step if it can be taken. Throws as that
