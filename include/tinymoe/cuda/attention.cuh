@@ -6,9 +6,7 @@
 #include "tinymoe/backend/dropout.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
-#include "tinymoe/cuda/context.cuh"
 #include "tinymoe/cuda/device.cuh"
-#include "tinymoe/cuda/vector.cuh"
 
 namespace tinymoe::inline v0_1::detail::cuda {
 
