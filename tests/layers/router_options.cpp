@@ -45,6 +45,12 @@ void check_router() {
 
 }  // namespace
 
+// A router's layer has the optional members that its options ask for, and no others.
+static_assert(CapacityRouter<Router<4, 2, Capacity<5, 4>>> && !CapacityRouter<Router<4, 2>> &&
+              !CapacityRouter<Router<4, 2, BalanceBias>>);
+static_assert(MovingRouter<Router<4, 2, BalanceBias>> && MovingRouter<Router<4, 2, ExpertChoice>> &&
+              !MovingRouter<Router<4, 2>> && !MovingRouter<Router<4, 2, Capacity<5, 4>>>);
+
 TEST_CASE("every kind of router has the gradients of complex steps", "[router][gradient]") {
   SECTION("score gates") { check_router<Router<5, 1>>(); }
   SECTION("score gates of two") { check_router<Router<5, 2, ScoreGates>>(); }

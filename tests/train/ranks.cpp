@@ -109,7 +109,8 @@ struct Watch : Observer {
 template <class C>
 Told fit(FitOptions options, const C& communicator, const std::filesystem::path& from = {}, Index stop = 1 << 30) {
   Cpu backend(1);
-  Model<Tiny, Cpu> model(backend, Seed{5}, {setting::dropout = 0.1});  // the random numbers of each micro-batch are its own
+  Model<Tiny, Cpu> model(backend, Seed{5},
+                         {setting::dropout = 0.1});  // the random numbers of each micro-batch are its own
   Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 2}, communicator);
   if (!from.empty()) trainer.resume(from);
   Told told;
@@ -286,4 +287,17 @@ TEST_CASE("A router that moves by itself is refused on several ranks", "[ranks]"
   Model<Balanced, Cpu> model(backend, Seed{5});
   check_message<OptionError>([&] { Trainer(model, AdamW{}, Constant{}, Threads(2)); }, "router", "several");
   CHECK_NOTHROW(Trainer(model, AdamW{}, Constant{}, Threads(1)));
+}
+
+TEST_CASE("A balance loss over the step is refused on several ranks", "[ranks]") {
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{5}, {setting::balance_over_step = true});
+  check_message<OptionError>([&] { Trainer(model, AdamW{}, Constant{}, Threads(2)); }, "balance_over_step", "several");
+  CHECK_NOTHROW(Trainer(model, AdamW{}, Constant{}, Threads(1)));
+  // And if it is set later.
+  const auto tokens = random_tokens(32, 260);
+  model.settings() = {};
+  Trainer trainer(model, AdamW{}, Constant{}, Threads(2));
+  model.settings().set(setting::balance_over_step = true);
+  check_message<OptionError>([&] { trainer.begin_step(tokens, tokens, 2, 16); }, "balance_over_step");
 }

@@ -306,6 +306,11 @@ concept CapacityRouter = RouterKind<R> && detail::CapacityRouterLayer<typename R
 /// A router that moves something itself after each step.
 template <class R>
 concept MovingRouter = RouterKind<R> && detail::MovingRouterLayer<typename R::template Layer<8>>;
+/// A block whose router does so.
+template <class K>
+concept MovingBlock = requires {
+  requires MovingRouter<typename K::Router>;
+};
 /// A router that gives the maximum number of pairs of its tokens.
 template <class R>
 concept BoundedRouter = RouterKind<R> && detail::BoundedRouterLayer<typename R::template Layer<8>>;

@@ -116,8 +116,44 @@ struct Router {
   static constexpr std::array settings = {&setting::balance_weight, &setting::z_weight,  &setting::balance_over_step,
                                           &setting::jitter,         &setting::bias_rate, &setting::routing_mass};
 
+  /// What a layer with Capacity has besides.
+  struct DropsPairs {
+    /// The choices (N, K) within their experts' capacity, once all are sorted; empty where this pass has no limit.
+    template <Backend B, class Saved>
+    static View<const std::int32_t> within_capacity(B& backend, const Pass& pass, const Dispatch& dispatch,
+                                                    Saved& saved) {
+      if (!pass.training) return {};
+      const View<std::int32_t> kept = saved.kept(saved.x.rows);
+      backend.launch(kept.rows, kernels::CopyRow<std::int32_t>{saved.routing.selected, kept});
+      const Index capacity = CapacityOption::of(pass.real_rows(), K, E);
+      backend.launch(E, kernels::DropPairs{dispatch.offsets, dispatch.pairs, kept, capacity});
+      return kept;
+    }
+  };
+
+  /// What a layer with BalanceBias or ExpertChoice has besides.
+  struct Moves {
+    /// After an optimizer step: moves what no gradient trains, in the masters and in the layers' copy.
+    template <Backend B, class Parameters, class Masters, class Saved>
+    static void after_step(B& backend, const Pass& pass, const Parameters& p, const Masters& masters, Saved& saved) {
+      using T = typename B::Scalar;
+      using M = typename B::Master;
+      if constexpr (balance_bias) {
+        backend.launch(1, kernels::MoveBalanceBias<T, M>{saved.balance.step_loads, masters.offset, p.offset,
+                                                         pass.settings[setting::bias_rate]});
+      }
+      if constexpr (expert_choice) {
+        backend.launch(E, kernels::MoveThresholds<T, M>{saved.least, masters.threshold, p.threshold});
+      }
+    }
+  };
+  // The other layers do not have these names, so that CapacityRouter and MovingRouter say what a router does.
+  template <int>
+  struct Without {};
+
   template <Index D>
-  struct Layer {
+  struct Layer : std::conditional_t<has_capacity, DropsPairs, Without<0>>,
+                 std::conditional_t<balance_bias || expert_choice, Moves, Without<1>> {
     static constexpr Index rows = noisy ? 2 * E : E;
 
     /// The maximum number of pairs that N tokens send.
@@ -228,22 +264,6 @@ struct Router {
                                                   static_cast<double>(pass.real_rows()), !chances.empty()});
     }
 
-    /// The choices (N, K) within their experts' capacity, once all are sorted; empty where this pass has no limit.
-    template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
-    static View<const std::int32_t> within_capacity(B& backend, const Pass& pass, const Dispatch& dispatch,
-                                                    Saved<T, M>& saved) {
-      if constexpr (has_capacity) {
-        if (!pass.training) return {};
-        const View<std::int32_t> kept = saved.kept(saved.x.rows);
-        backend.launch(kept.rows, kernels::CopyRow<std::int32_t>{saved.routing.selected, kept});
-        const Index capacity = CapacityOption::of(pass.real_rows(), K, E);
-        backend.launch(E, kernels::DropPairs{dispatch.offsets, dispatch.pairs, kept, capacity});
-        return kept;
-      } else {
-        return {};
-      }
-    }
-
     /// From dgate (N, K), which is 0 for a pair that was not sent: overwrites dx, adds to the gradients. Those of the
     /// weighted losses are included.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
@@ -263,19 +283,6 @@ struct Router {
       backend.matmul_input(dlogits, p.weight.weights(), dx, Write::overwrite);
       if constexpr (jitters) {
         if (jitter(pass) > 0) backend.launch(dx.rows, jitter_rows<T>(pass, dx, dx));
-      }
-    }
-
-    /// After an optimizer step: moves what no gradient trains, in the masters and in the layers' copy.
-    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
-    static void after_step(B& backend, const Pass& pass, const Parameters<W>& p, const Parameters<M>& masters,
-                           Saved<T, M>& saved) {
-      if constexpr (balance_bias) {
-        backend.launch(1, kernels::MoveBalanceBias<T, M>{saved.balance.step_loads, masters.offset, p.offset,
-                                                         pass.settings[setting::bias_rate]});
-      }
-      if constexpr (expert_choice) {
-        backend.launch(E, kernels::MoveThresholds<T, M>{saved.least, masters.threshold, p.threshold});
       }
     }
 

@@ -130,6 +130,7 @@ struct Transformer {
   struct Stack<std::tuple<Group...>> {
     static constexpr bool learned_positions = (Group::Block::AttentionType::learned_positions || ...);
     static constexpr bool has_mixtures = (Group::Block::is_mixture || ...);
+    static constexpr bool has_moving_routers = (MovingBlock<typename Group::Block> || ...);
     template <class W>
     using Parameters =
         std::tuple<std::array<typename Group::Block::template Layer<D>::template Parameters<W>, Group::count>...>;
@@ -175,6 +176,7 @@ struct Transformer {
 
   /// Whether a block of the model is a mixture.
   static constexpr bool has_mixtures = Stack<Groups>::has_mixtures;
+  static constexpr bool has_moving_routers = Stack<Groups>::has_moving_routers;
   /// The maximum number of pairs that a layer sends for N tokens; N where there is no mixture.
   static constexpr Index max_pairs(Index tokens) {
     Index most = tokens;

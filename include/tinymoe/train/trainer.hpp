@@ -10,9 +10,9 @@
 /// back, once, what the step reports (it is added up there: tally.hpp), and changes the weights. Between them the host
 /// can prepare the next batch.
 ///
-/// The header is longer than 300 lines because it is one class, the whole of what a program or a loop of its own asks for.
-/// Passes (passes.hpp) run the model forward and backward, a Communicator (communicator.hpp) sums over the processes,
-/// Update (update.hpp) changes the weights, WeightAverage (average.hpp) follows them, TrainingState
+/// The header is longer than 300 lines because it is one class, the whole of what a program or a loop of its own asks
+/// for. Passes (passes.hpp) run the model forward and backward, a Communicator (communicator.hpp) sums over the
+/// processes, Update (update.hpp) changes the weights, WeightAverage (average.hpp) follows them, TrainingState
 /// (checkpoint/training_state.hpp) is what a checkpoint remembers, and Run (fit.hpp) is the loop.
 
 #include <algorithm>
@@ -34,6 +34,7 @@
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/layers/balance.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 #include "tinymoe/text/data_order.hpp"
@@ -66,7 +67,7 @@ struct StepOptions {
 ///
 /// One of several processes that train one model together has a Communicator besides. All of them then make the same
 /// calls, each with tokens of its own; reports are of all ranks, and each evaluates its share of the data. Balance
-/// losses look at a rank's own tokens.
+/// losses look at a rank's own micro-batch.
 template <class ModelType, Optimizer<typename ModelType::BackendType> O = AdamW, Schedule S = Constant,
           Communicator<typename ModelType::BackendType> C = Alone>
 class Trainer {
@@ -78,8 +79,8 @@ class Trainer {
   using Master = typename ModelType::Master;
 
   /// Takes memory for gradients and moments. The model must outlive the trainer. Throws DeviceError without memory, and
-  /// OptionError for a router that moves by itself (BalanceBias, ExpertChoice) on several ranks: it would move by the
-  /// tokens of its own rank alone.
+  /// OptionError on several ranks for a router that moves by itself (BalanceBias, ExpertChoice) and for
+  /// `balance_over_step`: both would count the tokens of their own rank alone.
   explicit Trainer(ModelType& model, O optimizer = {}, S schedule = {}, C communicator = {})
       : model_(&model),
         schedule_(std::move(schedule)),
@@ -90,10 +91,7 @@ class Trainer {
     bind_parameters(masters_, model.masters().data);
     state_.optimizer = optimizer_name(update_.optimizer());
     state_.moments = update_.moment_count();
-    const auto& tensors = Update<ModelType, O>::tensors;
-    if (communicator_.size() > 1 && !std::ranges::all_of(tensors, &Segment::trained)) {
-      fail<OptionError>("a router that moves a bias or thresholds after a step cannot be trained by several processes");
-    }
+    check_ranks();
   }
 
   /// Steps done.
@@ -150,6 +148,7 @@ class Trainer {
   /// The same with tokens that may have been sent ahead. A step that was begun before and not finished is given up.
   void begin_step(const StepBatch<BackendType>& tokens, const StepOptions& options = {}) {
     give_up_step();
+    check_ranks();
     detail::check_sizes(tokens.inputs, tokens.targets, tokens.batch, tokens.time);
     const detail::StepTotals totals = sum_over_ranks(detail::count_tokens(tokens, Architecture::vocab));
     if (totals.scored == 0) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
@@ -325,6 +324,17 @@ class Trainer {
     detail::StepTotals totals = {};
     double loss_scale = 1, fraction = 0;
   };
+
+  /// Throws OptionError for what several ranks cannot train.
+  void check_ranks() const {
+    if (communicator_.size() == 1) return;
+    if (Architecture::has_moving_routers) {
+      fail<OptionError>("a router that moves a bias or thresholds after a step cannot be trained by several processes");
+    }
+    if (model_->settings()[setting::balance_over_step] != 0) {
+      fail<OptionError>("the setting balance_over_step must be 0 with several processes: each counts its own tokens");
+    }
+  }
 
   detail::StepTotals sum_over_ranks(const detail::StepTotals& own) {
     std::array<double, 3> numbers = {own.scored, own.tokens, own.micro_batches};
