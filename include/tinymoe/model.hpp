@@ -18,12 +18,13 @@
 ///
 /// Includes of their own, since not every program needs to compile them:
 ///
-/// | include                        | what it brings                                                     |
-/// |--------------------------------|--------------------------------------------------------------------|
-/// | <tinymoe/presets.hpp>          | architectures with a name                                          |
-/// | <tinymoe/analysis/inspect.hpp> | `inspect`: logits and routing as xtensor arrays                    |
-/// | <tinymoe/files/npy.hpp>        | `save_npy`, `load_npy`: xtensor arrays as NumPy has them           |
-/// | <tinymoe/backend/cuda.hpp>     | `Cuda`, an NVIDIA GPU as a backend                                 |
+/// | include                         | what it brings                                           |
+/// |---------------------------------|----------------------------------------------------------|
+/// | <tinymoe/presets.hpp>           | architectures with a name                                |
+/// | <tinymoe/analysis/inspect.hpp>  | `inspect`: logits and routing as xtensor arrays          |
+/// | <tinymoe/files/npy.hpp>         | `save_npy`, `load_npy`: xtensor arrays as NumPy has them |
+/// | <tinymoe/backend/reference.hpp> | `Reference<T, M>`, the oracle, a backend of plain loops  |
+/// | <tinymoe/backend/cuda.hpp>      | `Cuda`, an NVIDIA GPU as a backend                       |
 
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/analysis/report.hpp"
