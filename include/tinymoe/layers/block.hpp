@@ -115,8 +115,11 @@ struct Block {
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved) {
       static_assert(AttentionContract<AttentionLayer> && attention_members_are_right<AttentionLayer>);
-      forward_with(backend, pass, p, x, y, saved, [&](Input<B> normed, Output<B> out) {
+      const auto attend = [&](Input<B> normed, Output<B> out) {
         AttentionLayer::forward(backend, pass, p.attention, normed, out, saved.attention);
+      };
+      forward_with(backend, pass, p, x, y, saved, attend, [&](Input<B> normed, Output<B> out, auto... residual) {
+        NetworkLayer::forward(backend, pass, p.network, normed, out, saved.network, residual...);
       });
     }
 
@@ -125,8 +128,15 @@ struct Block {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                                Saved<T, M>& saved, const KvCache<T>& cache, MasterOutput<B> probability) {
-      forward_with(backend, pass, p, x, y, saved, [&](Input<B> normed, Output<B> out) {
+      const auto attend = [&](Input<B> normed, Output<B> out) {
         AttentionLayer::forward_cached(backend, pass, p.attention, normed, out, saved.attention, cache, probability);
+      };
+      forward_with(backend, pass, p, x, y, saved, attend, [&](Input<B> normed, Output<B> out, auto... residual) {
+        if constexpr (mixture) {
+          NetworkLayer::forward_cached(backend, pass, p.network, normed, out, saved.network, residual...);
+        } else {
+          NetworkLayer::forward(backend, pass, p.network, normed, out, saved.network);
+        }
       });
     }
 
@@ -194,9 +204,10 @@ struct Block {
       NormLayer::forward(backend, pass, p.network_norm, h, normed, saved.network_norm);
     }
 
-    template <Backend B, class W, class T, class M, class Attend>
+    /// y = block(x) with attend(x, y) and feed(x, y), the network; feed(x, y, residual) adds the residual as well.
+    template <Backend B, class W, class T, class M, class Attend, class Feed>
     static void forward_with(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
-                             Saved<T, M>& saved, Attend&& attend) {
+                             Saved<T, M>& saved, Attend&& attend, Feed&& feed) {
       const View<T> normed = saved.normed(x.rows), middle = saved.middle(x.rows);
       const View<T> network_normed = saved.network_normed(x.rows);
       NormLayer::forward(backend, pass, p.attention_norm, x, normed, saved.attention_norm);
@@ -204,11 +215,9 @@ struct Block {
       add_and_norm(backend, pass, p, x, saved);
       const auto dropout = network_dropout(pass);
       if constexpr (mixture) {
-        if (!dropout.active()) {
-          return NetworkLayer::forward(backend, pass, p.network, network_normed, y, saved.network, middle);
-        }
+        if (!dropout.active()) return feed(network_normed, y, middle);
       }
-      NetworkLayer::forward(backend, pass, p.network, network_normed, y, saved.network);
+      feed(network_normed, y);
       rowwise::add_dropout(backend, dropout, middle, y);
     }
   };

@@ -147,13 +147,8 @@ struct Mixture {
     static void forward(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                         Saved<T, M>& saved, Input<B> residual = {}) {
       Dispatch& dispatch = saved.dispatch;
-      dispatch.resize(x.rows, max_pairs(x.rows));
-      saved.router.routing.resize(x.rows);
-      if constexpr (FewTokenBackend<B>) {
-        const bool few = dispatch.size() <= detail::max_fused_pairs<B>;
-        if (few && !pass.losses && !pass.training) return decode(backend, pass, p, x, y, saved, residual);
-      }
       const auto& routing = saved.router.routing;
+      resize(saved, x.rows);
       Gate::forward(backend, pass, p.gate, x, saved.router);
       backend.sort_by_expert(routing.selected, dispatch);
       if (pass.losses) Gate::losses(backend, pass, dispatch, saved.router);
@@ -163,13 +158,25 @@ struct Mixture {
       add_shared(backend, pass, p, x, y, saved);
     }
 
-    /// The same in inference, for so few tokens that a launch costs more than the arithmetic: router and experts may
-    /// use fewer, larger kernels. Nothing is kept for backward.
+    /// The same beside a KV cache, where nothing is kept for backward: few tokens decode.
+    template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
+    static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
+                               Saved<T, M>& saved, Input<B> residual = {}) {
+      if constexpr (FewTokenBackend<B>) {
+        const bool few = max_pairs(x.rows) <= detail::max_fused_pairs<B>;
+        if (few && !pass.losses) return decode(backend, pass, p, x, y, saved, residual);
+      }
+      forward(backend, pass, p, x, y, saved, residual);
+    }
+
+    /// The same for so few tokens that a launch costs more than the arithmetic: router and experts may use fewer,
+    /// larger kernels. Nothing is kept for backward, and no losses are computed.
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void decode(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                        Saved<T, M>& saved, Input<B> residual = {}) {
       Dispatch& dispatch = saved.dispatch;
       const auto& routing = saved.router.routing;
+      resize(saved, x.rows);
       if constexpr (detail::DecodingRouterLayer<Gate, B, W>) {
         Gate::decode(backend, pass, p.gate, x, dispatch, saved.router);
       } else {
@@ -213,6 +220,12 @@ struct Mixture {
     }
 
    private:
+    template <class T, class M>
+    static void resize(Saved<T, M>& saved, Index tokens) {
+      saved.dispatch.resize(tokens, max_pairs(tokens));
+      saved.router.routing.resize(tokens);
+    }
+
     /// Drops the pairs beyond an expert's capacity, if the router has one and it acts in this pass.
     template <Backend B, class T, class M>
     static void drop_pairs(B& backend, const Pass& pass, Saved<T, M>& saved) {
