@@ -35,6 +35,12 @@ struct SortedPairs {
   Index size() const { return pairs.cols; }
 };
 
+/// What a backend keeps of a dispatch on the host: it derives its own type, and casts to it with dynamic_cast, since a
+/// dispatch may have been sorted by another backend.
+struct HostRows {
+  virtual ~HostRows() = default;
+};
+
 /// Sorted pairs, and what the host knows of them: `sort_by_expert` fills one, the grouped products take it. Its views
 /// lie in the backend's memory. A dispatch that is made without a sort is given its number of rows. After a sort, only
 /// another sort may change the offsets: the host would go on with those that it knows.
@@ -42,8 +48,8 @@ struct SortedPairs {
 /// It is one type for all backends, because the type of what a layer saves depends on number types alone. A backend
 /// keeps its own data in `host`, which no other code reads. Copies have the same views and share `host`.
 struct Dispatch : SortedPairs {
-  Index rows = 0;              // of the sorted matrices: the taken slots if the host knows their number, else S
-  std::shared_ptr<void> host;  // kept by the backend that sorted the pairs
+  Index rows = 0;                  // of the sorted matrices: the taken slots if the host knows their number, else S
+  std::shared_ptr<HostRows> host;  // kept by the backend that sorted the pairs
 
   Dispatch() = default;
   /// A dispatch for a sort to fill.

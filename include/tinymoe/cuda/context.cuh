@@ -7,6 +7,7 @@
 #include <cuda_runtime.h>
 
 #include <array>
+#include <cassert>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -77,7 +78,7 @@ struct Event {
 
 /// What a sorted Dispatch keeps on the host: where experts' rows begin. A copy from the device brings it; `ready` comes
 /// after that copy.
-struct HostOffsets {
+struct HostOffsets : HostRows {
   Pinned memory;
   Event ready;
   bool known = false;   // `memory` has, or will have, the offsets of the last sort
@@ -85,10 +86,17 @@ struct HostOffsets {
 
   explicit HostOffsets(std::size_t bytes) : memory(bytes) {}
   HostOffsets(const HostOffsets&) = delete;
-  ~HostOffsets() {
+  ~HostOffsets() override {
     if (!arrived) cudaEventSynchronize(ready.event);
   }
 };
+
+/// What a dispatch keeps; null if this backend has not sorted it.
+inline HostOffsets* host_offsets_of(const Dispatch& dispatch) {
+  auto* own = dynamic_cast<HostOffsets*>(dispatch.host.get());
+  assert((own != nullptr || dispatch.host == nullptr) && "the dispatch was sorted by another backend");
+  return own;
+}
 
 /// One product in cuBLAS's terms, column-major: c (m, n) = op(a) (m, k) · op(b) (k, n) + bias + beta · c.
 struct Product {

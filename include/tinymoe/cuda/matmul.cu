@@ -157,7 +157,7 @@ void products_of_bank(Context& context, const Dispatch& dispatch, ProductOf prod
 }  // namespace
 
 const std::int32_t* Context::host_offsets(const Dispatch& dispatch) {
-  if (auto* host = static_cast<HostOffsets*>(dispatch.host.get()); host != nullptr && host->known) {
+  if (HostOffsets* host = host_offsets_of(dispatch); host != nullptr && host->known) {
     if (!host->arrived) check(cudaEventSynchronize(host->ready.event), "sorting by expert");
     host->arrived = true;
     return static_cast<const std::int32_t*>(host->memory.data);

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -66,9 +67,13 @@ unsigned blocks_of(Index threads) { return static_cast<unsigned>((threads + 255)
 /// Starts the copy of the offsets to the host, which waits for it when it first needs them. Not while work is recorded.
 void send_offsets(Context& context, Dispatch& dispatch) {
   const std::size_t bytes = static_cast<std::size_t>(dispatch.offsets.cols) * sizeof(std::int32_t);
-  const auto* kept = static_cast<const HostOffsets*>(dispatch.host.get());
-  if (kept == nullptr || kept->memory.bytes < bytes) dispatch.host = std::make_shared<HostOffsets>(bytes);
-  auto& host = *static_cast<HostOffsets*>(dispatch.host.get());
+  HostOffsets* kept = host_offsets_of(dispatch);
+  if (kept == nullptr || kept->memory.bytes < bytes) {
+    auto made = std::make_shared<HostOffsets>(bytes);
+    kept = made.get();
+    dispatch.host = std::move(made);
+  }
+  HostOffsets& host = *kept;
   check(cudaMemcpyAsync(host.memory.data, dispatch.offsets.data, bytes, cudaMemcpyDeviceToHost, context.stream),
         "copying to the host");
   check(cudaEventRecord(host.ready.event, context.stream), "marking a stream");

@@ -17,7 +17,7 @@ inline constexpr Index most_sorted_in_block = 1024;
 
 /// The host no longer knows the offsets of a dispatch, because a kernel sorts it.
 inline void forget_offsets(const Dispatch& dispatch) {
-  if (dispatch.host != nullptr) static_cast<HostOffsets*>(dispatch.host.get())->known = false;
+  if (HostOffsets* host = host_offsets_of(dispatch); host != nullptr) host->known = false;
 }
 
 /// By all threads of a block: a pair's slot is the number of pairs before it in the order of (expert, number).
