@@ -9,7 +9,6 @@
 #include <tinymoe/model.hpp>
 #include <tinymoe/presets.hpp>
 #include <tuple>
-#include <utility>
 
 namespace examples {
 
@@ -40,18 +39,23 @@ namespace recipes {
 inline constexpr Recipe minimixtral = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 8};
 /// OneCycle with a peak of 1e-3, batches of 32 × 2, dropout, gradient checkpointing; betas and decay are the defaults
 /// of PyTorch's AdamW.
-inline constexpr Recipe nanogpt = {.rate = 1e-3,
-                                   .beta2 = 0.999,
-                                   .decay = 0.01,
-                                   .schedule = ScheduleKind::onecycle,
-                                   .batch = 32,
-                                   .accumulation = 2,
-                                   .recompute = true,
-                                   .settings = {tinymoe::setting::dropout = 0.1, tinymoe::setting::attention_dropout = 0.1}};
+inline constexpr Recipe nanogpt = {
+    .rate = 1e-3,
+    .beta2 = 0.999,
+    .decay = 0.01,
+    .schedule = ScheduleKind::onecycle,
+    .batch = 32,
+    .accumulation = 2,
+    .recompute = true,
+    .settings = {tinymoe::setting::dropout = 0.1, tinymoe::setting::attention_dropout = 0.1}};
 /// Gradient checkpointing, with no figures published; the others are ours.
 inline constexpr Recipe mymoe = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 16, .recompute = true};
-inline constexpr Recipe sparse_moe = {
-    .rate = 3e-4, .decay = 0.01, .warmup = 100, .batch = 4, .accumulation = 8, .settings = {tinymoe::setting::dropout = 0.1}};
+inline constexpr Recipe sparse_moe = {.rate = 3e-4,
+                                      .decay = 0.01,
+                                      .warmup = 100,
+                                      .batch = 4,
+                                      .accumulation = 8,
+                                      .settings = {tinymoe::setting::dropout = 0.1}};
 /// Pockets with learned positions and LayerNorm learn better at a lower rate than the others.
 inline constexpr Recipe learned_pocket = {.rate = 3e-3, .batch = 8};
 inline constexpr Recipe deepseek_mini = {.rate = 1e-3, .warmup = 200, .floor = 0.1, .batch = 8};

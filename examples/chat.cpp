@@ -12,7 +12,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstddef>
-#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
@@ -20,7 +19,6 @@
 #include <sstream>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -226,7 +224,8 @@ class Chat {
     const auto line = [](std::string_view name, std::string_view about) {
       std::printf("  %-20.*s %.*s\n", int(name.size()), name.data(), int(about.size()), about.data());
     };
-    examples::for_each_setting(options_, [&](auto setting) { line("/" + std::string(setting.name) + " X", setting.about); });
+    examples::for_each_setting(options_,
+                               [&](auto setting) { line("/" + std::string(setting.name) + " X", setting.about); });
     line("/settings", "shows what is set");
     line("/prompt", "shows the last prompt");
     line("/edit OLD -> NEW", "replaces a piece of the last prompt and generates again");

@@ -1,5 +1,6 @@
 #pragma once
-// Catch2 v2 (Debian) and v3 (Conan, vcpkg) under one include, with one way to skip: ctest counts exit code 4 as skipped.
+// Catch2 v2 (Debian) and v3 (Conan, vcpkg) under one include, with one way to skip: ctest counts exit code 4 as
+// skipped.
 
 #if __has_include(<catch2/catch_all.hpp>)
 #include <catch2/catch_all.hpp>
@@ -12,7 +13,6 @@ using Catch::Approx;
 #include <catch2/catch.hpp>
 
 #include <cstdio>
-#include <cstdlib>
 [[noreturn]] inline void skip(const char* reason) {
   std::printf("skipped: %s\n", reason);
   std::fflush(stdout);

@@ -2,10 +2,15 @@
 // A backend whose groups have several lanes, each a thread of the host: what a kernel writes outside of each and once
 // is then written several times, and what needs a barrier and has none is a data race, which ThreadSanitizer finds.
 
+#include <algorithm>
 #include <atomic>
 #include <barrier>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "tinymoe/backend/reference.hpp"

@@ -2,6 +2,7 @@
 // An observer made of functions, for tests that want to look at a run or to disturb it.
 
 #include <functional>
+#include <utility>
 
 #include "tinymoe/train/observer.hpp"
 

@@ -1,11 +1,13 @@
 #pragma once
 // A backend on which nothing happens before the host asks for a result, as on a GPU whose host is far ahead.
 
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <deque>
 #include <functional>
-#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/backend/cpu.hpp"

@@ -1,6 +1,8 @@
 #pragma once
 // One optimizer by itself: weights and gradients that look random, and no model.
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 

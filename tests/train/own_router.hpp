@@ -2,6 +2,8 @@
 // A router as a user might write it, with a setting of its own.
 
 #include <array>
+#include <cstddef>
+#include <cstdint>
 
 #include "tinymoe/layers/moe.hpp"
 

@@ -1,7 +1,12 @@
 #pragma once
 // Tiny architectures, a tokenizer and a corpus for the tests of training, sampling and analysis.
 
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 

@@ -1,35 +1,39 @@
 #pragma once
 /// @file
-/// Which experts the tokens of an inference pass took.
+/// Records which experts the tokens of an inference pass went to.
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// Where one mixture sent tokens; row n is token n of what was fed.
+/// The experts that one mixture chose; row n is the n-th token of the last call.
 struct ExpertChoices {
-  Index layer = 0;                          // its number in the model
+  Index layer = 0;                          // its index in the model
   Index experts = 0, choices = 0;           // E, K
-  std::vector<ChosenExpert> selected = {};  // (n, K); a token that was not read took none
+  std::vector<ChosenExpert> selected = {};  // (n, K); empty for a token that was not read
   std::vector<float> gate = {};             // (n, K)
 
   Index tokens() const { return std::ssize(selected) / choices; }
 };
 
-/// Records the choices of each mixture of a model, which an inference plan would let the next layer overwrite: the
-/// routers write them to memory of the trace instead.
+/// Records the choices of each mixture of a model. In an inference plan the next layer overwrites them, so the routers
+/// write them to the trace's memory instead.
 template <class Arch, Backend B>
 class ExpertTrace {
  public:
   using Master = typename B::Master;
 
-  /// For passes of up to `rows` rows with these activations, which must not be planned again.
+  /// Traces passes of up to `rows` rows. The activations must not be planned again.
   ExpertTrace(B& backend, Activations<Arch, B>& activations, Index rows) {
     Arch::for_each_mixture(*activations, [&](auto& mixture, Index number) {
       auto& routing = mixture.routing();
@@ -43,7 +47,7 @@ class ExpertTrace {
     });
   }
 
-  /// Forgets what was noted, and expects `tokens` tokens that have taken no expert yet.
+  /// Clears the record and makes it `tokens` tokens long, without experts yet.
   void restart(Index tokens) {
     for (auto& choices : choices_) {
       const auto pairs = static_cast<std::size_t>(tokens * choices.choices);
@@ -52,7 +56,7 @@ class ExpertTrace {
     }
   }
 
-  /// Notes the last pass: its row n is token `to[n]`; one below 0 is not wanted.
+  /// Records the last pass: its row n is token `to[n]`; a row with a negative token is skipped.
   void record(B& backend, std::span<const Index> to) {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
       auto& choices = choices_[i];

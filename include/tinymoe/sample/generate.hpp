@@ -1,19 +1,28 @@
 #pragma once
 /// @file
-/// Stories: a prompt, then token after token until the end of the story.
+/// Generation: prefill of a prompt, then decode token by token until the end of the story.
 
 #include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
-#include "tinymoe/sample/session.hpp"
-#include "tinymoe/sample/sampler.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/utf8.hpp"
+#include "tinymoe/sample/expert_trace.hpp"
+#include "tinymoe/sample/sampler.hpp"
+#include "tinymoe/sample/session.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// What turns text to the tokens of stories and back. A story begins after `end_of_story` and ends with it.
+/// A tokenizer for generation. A story starts after `end_of_story` and ends with it.
 template <class T>
 concept StoryTokenizer = requires(const T& tokenizer, std::string_view text, Token token) {
   { tokenizer.encode(text) } -> std::convertible_to<std::vector<Token>>;
@@ -22,21 +31,21 @@ concept StoryTokenizer = requires(const T& tokenizer, std::string_view text, Tok
   { tokenizer.end_of_story() } -> std::convertible_to<Token>;
 };
 
-/// A story that a model wrote.
+/// A generated story.
 struct Story {
-  std::string text;  // the prompt and what was written
+  std::string text;  // the prompt and the generated text
   Index prompt_tokens = 0;
-  Index tokens = 0;             // written
-  bool ended = false;           // by the end of the story, not by the number of tokens
-  std::vector<Token> ids = {};  // an end of a story, the prompt, what was written: 1 + prompt_tokens + tokens
-  std::vector<ExpertChoices> experts = {};  // of a generator that traces: for each mixture, row i is where ids[i] went
+  Index tokens = 0;                         // generated
+  bool ended = false;                       // by end_of_story, not by the limit of tokens
+  std::vector<Token> ids = {};              // (1 + prompt_tokens + tokens): end_of_story, prompt, generated tokens
+  std::vector<ExpertChoices> experts = {};  // with `trace`: for each mixture, row i has the experts of ids[i]
 };
 
-/// Writes stories with one model and tokenizer; its session is planned once for as many as are written together.
+/// Generates stories with one model and tokenizer, several at once. Its session is planned once.
 template <class ModelType, StoryTokenizer TokenizerType = Tokenizer>
 class Generator {
  public:
-  /// Writes up to `options.sequences` stories at once. Model and tokenizer must outlive the generator. Throws
+  /// Generates up to `options.sequences` stories at once. Model and tokenizer must outlive the generator. Throws
   /// MismatchError if the tokenizer has more tokens than the model, and what Session throws.
   Generator(const ModelType& model, const TokenizerType& tokenizer, const SessionOptions& options = {})
       : session_(model, options), tokenizer_(&tokenizer), traces_(options.trace) {
@@ -47,9 +56,9 @@ class Generator {
     for (Index sequence = session_.sequences(); sequence-- > 0;) free_.push_back(sequence);
   }
 
-  /// Continues `prompt`, which may be empty: the model begins as it does after the end of a story.
-  /// `on_text(string_view)` gets the text as it comes, first the prompt, in whole UTF-8 characters; if it returns
-  /// false, the story stops there. Throws OptionError, TextError.
+  /// Continues `prompt`, which may be empty: the model then starts a new story. `on_text(string_view)` is called with
+  /// the prompt and then with each new piece of text, in whole UTF-8 characters. If it returns false, the story stops.
+  /// Throws OptionError, TextError.
   template <class OnText>
   Story write(std::string_view prompt, const SampleOptions& options, OnText&& on_text) {
     const std::string_view prompts[] = {prompt};
@@ -62,10 +71,10 @@ class Generator {
     return write(prompt, options, [](std::string_view) {});
   }
 
-  /// Continues each prompt, with one pass for a token of all of them; where there are more than the generator writes at
-  /// once, they wait until another one ends. Story i is the one that `write` gives for prompts[i] with the number
-  /// options.story + i, but for a backend that rounds otherwise for more rows, as `Cpu` does above four.
-  /// `on_text(i, string_view)` gets its text as above.
+  /// Continues each prompt. One pass decodes one token of all stories under way; further prompts wait until a story
+  /// ends. Story i equals that of `write` for prompts[i] with the story number options.story + i, except on a backend
+  /// that rounds differently for more rows, as `Cpu` does for more than four. `on_text(i, string_view)` gets the text
+  /// of story i as above.
   template <class OnText>
   std::vector<Story> write(std::span<const std::string> prompts, const SampleOptions& options, OnText&& on_text) {
     return write_all(prompts, options, [&](Index i, std::string_view text) { return goes_on(on_text, i, text); });
@@ -76,7 +85,7 @@ class Generator {
   }
 
  private:
-  /// A story that is being written.
+  /// A story that is being generated.
   struct Writer {
     Index number = 0;    // of its prompt
     Index sequence = 0;  // of the session
@@ -99,7 +108,7 @@ class Generator {
     options.check();
     std::vector<Story> stories(prompts.size());
     std::vector<Writer> writers;
-    // What an exception left is forgotten with the writers: all sequences are free here.
+    // All sequences are free here, even after an exception in an earlier call.
     auto free = free_;
     const std::uint32_t first_story = options.story;
     for (std::size_t next = 0; next < prompts.size() || !writers.empty();) {
@@ -118,7 +127,7 @@ class Generator {
     return stories;
   }
 
-  /// Reads the prompt and writes the first token; false if the story is over by then.
+  /// Reads the prompt and generates the first token; false if the story has ended.
   template <class OnText>
   bool begin(Writer& writer, std::string_view prompt, Story& story, const SampleOptions& options, OnText& on_text) {
     const std::vector<Token> encoded = tokenizer_->encode(prompt);
@@ -135,7 +144,7 @@ class Generator {
     return add_token(writer, logits, story, options, on_text);
   }
 
-  /// One token of each story; those that are over leave.
+  /// Generates one token of each story, and removes stories that have ended.
   template <class OnText>
   void step(std::vector<Writer>& writers, std::vector<Story>& stories, const SampleOptions& options, OnText& on_text,
             std::vector<Index>& free) {
@@ -157,7 +166,7 @@ class Generator {
     });
   }
 
-  /// Draws the next token from the logits; false if the story is over.
+  /// Draws the next token from the logits; false if the story has ended.
   template <class OnText>
   bool add_token(Writer& writer, std::span<const float> logits, Story& story, const SampleOptions& options,
                  OnText& on_text) {
@@ -181,7 +190,7 @@ class Generator {
     return false;
   }
 
-  /// Adds `count` rows of what the session traced to the story.
+  /// Appends `count` rows of the session's trace to the story.
   void trace(Story& story, Index first, Index count) const {
     if (!traces_) return;
     const auto experts = session_.experts();

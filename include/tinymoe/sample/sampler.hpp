@@ -4,17 +4,20 @@
 ///
 /// In order: repetition penalty (Keskar et al. 2019), temperature, top-k (Fan et al. 2018), min-p (Nguyen et al. 2024),
 /// typical-p (Meister et al. 2022), top-p (Holtzman et al. 2020), and a draw that is a function of (seed, story,
-/// position). Each filter sees what the ones before it left, with probabilities that sum to one again, and leaves at
-/// least one token.
+/// position). Each filter works on the tokens that remain, with probabilities renormalised, and keeps at least one
+/// token.
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -25,15 +28,15 @@ inline constexpr RandomSite sampling{2};
 
 /// How the next token is chosen.
 struct SampleOptions {
-  float temperature = 0.8f;         // 0: always the most likely token
-  Index top_k = 0;                  // of the most likely tokens; 0: all
-  float min_p = 0;                  // tokens at least so likely, relative to the likeliest; 0: all
-  float typical_p = 1;              // the most typical tokens whose probabilities reach this; 1: all
-  float top_p = 0.95f;              // the fewest tokens whose probabilities reach this; 1: all
+  float temperature = 0.8f;         // 0: greedy, always the most likely token
+  Index top_k = 0;                  // keep this many of the most likely tokens; 0: all
+  float min_p = 0;                  // keep tokens with at least this share of the max probability; 0: all
+  float typical_p = 1;              // keep the most typical tokens whose probabilities sum to this; 1: all
+  float top_p = 0.95f;              // keep the fewest tokens whose probabilities sum to this; 1: all
   float repetition_penalty = 1.0f;  // above 1, tokens seen before become less likely; 1: none
-  Index tokens = 256;               // to write at most
+  Index tokens = 256;               // max number of generated tokens
   Seed seed = {};
-  std::uint32_t story = 0;  // number of the story: another one draws other numbers
+  std::uint32_t story = 0;  // number of the story; each draws other random numbers
 
   /// Throws OptionError, naming the option.
   void check() const {
@@ -59,14 +62,14 @@ class Sampler {
   /// Throws OptionError.
   explicit Sampler(const SampleOptions& options) : options_(options) { options.check(); }
 
-  /// Makes `token` one that the repetition penalty counts.
+  /// Marks `token` as seen, for the repetition penalty.
   void saw(Token token) {
     const auto at = static_cast<std::size_t>(token);
     if (at >= seen_.size()) seen_.resize(at + 1, false);
     seen_[at] = true;
   }
 
-  /// The token for `position`. A logit that is not a number counts as impossible; throws TextError if all are.
+  /// The token for `position`. A NaN logit gets probability 0. Throws TextError without a finite logit.
   Token operator()(std::span<const float> logits, Index position) {
     scores_.assign(logits.begin(), logits.end());
     const float penalty = options_.repetition_penalty;
@@ -85,12 +88,12 @@ class Sampler {
  private:
   struct Candidate {
     Token token;
-    double weight;  // its probability, but for a common factor; the likeliest token's is 1
+    double weight;  // its probability relative to the max probability
   };
 
-  Token draw(Index position, float greatest) {
-    if (std::isinf(greatest)) return most_likely();
-    collect(greatest);
+  Token draw(Index position, float max_score) {
+    if (std::isinf(max_score)) return most_likely();
+    collect(max_score);
     double total = mass();
     if (options_.top_k == 0 && options_.typical_p == 1) drop_hopeless(total);
     keep_most_likely();
@@ -111,24 +114,24 @@ class Sampler {
     return static_cast<Token>(std::max_element(scores_.begin(), scores_.end()) - scores_.begin());
   }
 
-  /// The tokens that min-p leaves, in no order yet; the likeliest is always among them.
-  void collect(float greatest) {
+  /// The tokens that min-p keeps, unsorted; the most likely token is always one of them.
+  void collect(float max_score) {
     candidates_.clear();
     for (std::size_t v = 0; v < scores_.size(); ++v) {
-      const double weight = std::exp((double(scores_[v]) - greatest) / options_.temperature);
+      const double weight = std::exp((double(scores_[v]) - max_score) / options_.temperature);
       if (weight > 0 && weight >= options_.min_p) candidates_.push_back({static_cast<Token>(v), weight});
     }
   }
 
-  /// Spares most of the sorting: tokens below (1 − top-p) / V have less than 1 − top-p together, so the others reach
-  /// top-p without them. (A part in a thousand is left for rounding.)
+  /// Avoids most of the sorting: tokens below (1 − top-p) / V sum to less than 1 − top-p, so the others reach top-p
+  /// without them. The factor 0.999 leaves room for rounding.
   void drop_hopeless(double total) {
     const double least = 0.999 * (1.0 - options_.top_p) * total / static_cast<double>(candidates_.size());
     std::erase_if(candidates_, [=](const Candidate& candidate) { return candidate.weight < least; });
   }
 
-  /// Sorts from the most likely down, equal ones by number, so that the order is one on every machine; keeps top-k.
-  /// (min-p and top-k each keep a first part of this order, so it makes no difference that min-p came first.)
+  /// Sorts by descending score, equal scores by token number, so that the order is the same on every machine; keeps
+  /// top-k. (min-p and top-k each keep a prefix of this order, so it does not matter which comes first.)
   void keep_most_likely() {
     std::size_t count = candidates_.size();
     if (options_.top_k > 0) count = std::min(count, static_cast<std::size_t>(options_.top_k));
@@ -141,13 +144,13 @@ class Sampler {
   }
 
   /// Keeps the fewest tokens whose information −log p is nearest to the entropy H = −Σ p log p and whose probabilities
-  /// reach typical-p, the likelier of two that are as near; returns the sum of their weights.
+  /// sum to typical-p; ties go to the more likely token. Returns the sum of their weights.
   double keep_typical(double total) {
     double entropy = 0;
     for (const auto& candidate : candidates_) {
       entropy -= candidate.weight / total * std::log(candidate.weight / total);
     }
-    distances_.clear();  // from the entropy, with the place in `candidates_`
+    distances_.clear();  // distance from the entropy, index in `candidates_`
     for (std::size_t i = 0; i < candidates_.size(); ++i) {
       distances_.push_back({std::abs(std::log(candidates_[i].weight / total) + entropy), i});
     }
@@ -165,7 +168,7 @@ class Sampler {
     return reached;
   }
 
-  /// Keeps the first tokens whose weights reach `least`, one at least; returns their sum.
+  /// Keeps the first tokens whose weights sum to `least`, at least one; returns the sum.
   double keep_mass(double least) {
     double reached = 0;
     std::size_t kept = 0;

@@ -1,15 +1,23 @@
 #pragma once
 /// @file
-/// Inference on one or several sequences: keys and values of past tokens are kept, so that each new token costs one
-/// row.
+/// Inference with a KV cache, on one or several sequences: each new token costs one row.
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "tinymoe/backend/capabilities.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/activations.hpp"
+#include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/settings.hpp"
 #include "tinymoe/sample/expert_trace.hpp"
 #include "tinymoe/sample/session_caches.hpp"
 
@@ -17,15 +25,15 @@ namespace tinymoe::inline v0_1 {
 
 /// What a Session is planned for.
 struct SessionOptions {
-  Index sequences = 1;  // that it keeps at once
-  bool trace = false;   // keep which experts the tokens of the last feed took
+  Index sequences = 1;  // held at once
+  bool trace = false;   // record the experts of the tokens of the last call
 };
 
 /// The state of sequences that a model reads token by token.
 ///
-/// Where attention has a sliding window its cache is a rolling buffer of the window, and a sequence may go on for ever.
-/// Where it sees everything, or positions are learned, a sequence that outgrows the context forgets its first half: the
-/// later half is read again from position 0.
+/// With a sliding window the KV cache is a ring buffer, and the length of a sequence is unlimited. With full attention
+/// or learned positions, a sequence that outgrows the context is restarted: its last half is read again from position
+/// 0.
 template <class ModelType>
 class Session {
  public:
@@ -33,7 +41,7 @@ class Session {
   using B = typename ModelType::BackendType;
   using Scalar = typename ModelType::Scalar;
 
-  /// Plans caches and activations; the model must outlive the session. Throws OptionError without a sequence,
+  /// Allocates caches and activations; the model must outlive the session. Throws OptionError without a sequence,
   /// DeviceError without memory.
   explicit Session(const ModelType& model, SessionOptions options = {})
       : model_(&model),
@@ -49,19 +57,19 @@ class Session {
     if (options.trace) trace_.emplace(backend, activations_, rows());
   }
 
-  /// Reads tokens of one sequence and returns the logits (V) of what comes after the last one; they stay until the next
-  /// call. Throws TextError for a token outside the vocabulary or for no tokens at all, ShapeError for a sequence that
-  /// the session has not.
+  /// Prefill: reads tokens of one sequence and returns the logits (V) for the token after the last one, valid until the
+  /// next call. Throws TextError for a token outside the vocabulary or without any token, ShapeError for a sequence
+  /// that does not exist.
   std::span<const float> feed(std::span<const Token> tokens, Index sequence = 0) {
-    if (tokens.empty()) fail<TextError>("a model must read at least one token before it writes");
+    if (tokens.empty()) fail<TextError>("a model must read at least one token before it generates");
     check(tokens, std::span(&sequence, 1));
     if (trace_) trace_->restart(std::ssize(tokens));
     read(tokens, sequence, 0);
     return std::span<const float>(converted_).first(vocab);
   }
 
-  /// Reads one token of each of several sequences, in one pass, and returns the logits (n, V): row i is what comes
-  /// after tokens[i] in sequences[i]. Throws as `feed` does, and ShapeError for a sequence that is named twice.
+  /// Decode: reads one token of each of several sequences in one pass, and returns the logits (n, V): row i is for the
+  /// token after tokens[i] in sequences[i]. Throws as `feed` does, and ShapeError for a repeated sequence.
   std::span<const float> step(std::span<const Index> sequences, std::span<const Token> tokens) {
     if (sequences.size() != tokens.size()) {
       fail<ShapeError>("expected a token for each of ", sequences.size(), " sequences, found ", tokens.size());
@@ -80,27 +88,27 @@ class Session {
     return std::span<const float>(converted_).first(tokens.size() * vocab);
   }
 
-  /// Forgets all sequences.
+  /// Empties all sequences.
   void reset() {
     for (auto& sequence : sequences_) sequence = {};
   }
-  /// Forgets one.
+  /// Empties one sequence.
   void reset(Index sequence) { at(*this, sequence) = {}; }
 
   Index sequences() const { return std::ssize(sequences_); }
-  /// Tokens in the cache's numbering; less than what was fed after a restart.
+  /// The position of the next token; after a restart less than the number of tokens read.
   Index position(Index sequence = 0) const { return at(*this, sequence).position; }
   /// Bytes of keys and values.
   std::size_t cache_bytes() const { return caches_.bytes(); }
-  /// For each mixture, which experts the tokens of the last `feed` or `step` took; tokens that a restart or a prompt
-  /// longer than the context left unread took none. Empty without `trace`.
+  /// For each mixture, the experts of the tokens of the last `feed` or `step`; none for tokens that a restart or a
+  /// prompt longer than the context left unread. Empty without `trace`.
   std::span<const ExpertChoices> experts() const {
     return trace_ ? trace_->choices() : std::span<const ExpertChoices>{};
   }
 
   /// Whether a sequence may be longer than the context.
   static constexpr bool unlimited = SessionCaches<Architecture, B>::unlimited;
-  /// Tokens that one pass reads at most.
+  /// Max tokens of one pass.
   static constexpr Index chunk = SessionCaches<Architecture, B>::chunk;
 
  private:
@@ -146,8 +154,8 @@ class Session {
     return !unlimited && sequence.position + tokens > Architecture::context;
   }
 
-  /// Reads tokens of one sequence by passes of it alone. What comes after the last becomes row `row` of the logits;
-  /// they are traced from `row` on.
+  /// Reads tokens of one sequence in passes of its own. Row `row` of the result gets the logits after the last token;
+  /// the trace starts at `row`.
   void read(std::span<const Token> tokens, Index number, Index row) {
     auto& sequence = at(*this, number);
     auto& history = sequence.history;
@@ -181,7 +189,7 @@ class Session {
     forget(history);
   }
 
-  /// Reads one token of each of the sequences whose numbers in the call are in `together_`.
+  /// Reads one token of each of the sequences whose indices in the call are in `together_`.
   void read_together(std::span<const Index> sequences, std::span<const Token> tokens) {
     const Index count = std::ssize(together_);
     // Tokens, positions and places, in one copy.
@@ -209,28 +217,29 @@ class Session {
     read_logits(together_);
   }
 
-  /// `work` on so many tokens of as many sequences, which is the same operations on the same addresses each time.
+  /// Runs `work` on one token of each of `count` sequences: recordable, as every call runs the same operations on the
+  /// same addresses.
   template <class Work>
   void repeat(Index count, Work&& work) {
     const bool recordable = Architecture::max_pairs(count) <= detail::max_recorded_pairs<B>;
     recordable ? repeated_[count](model_->backend(), model_->settings(), work) : work();
   }
 
-  /// One pass over the tokens with which the inputs begin.
+  /// One pass over the first tokens of the inputs.
   void run(const Pass& pass, const Caches& caches) {
     const View<const Token> tokens(inputs_.template as<std::int32_t>().data, 1, pass.rows());
     Architecture::forward_cached(model_->backend(), pass, model_->weights(), tokens, *activations_, caches,
                                  caches_.scratch());
   }
 
-  /// The logits of `count` rows of the last pass from `first` on, left on the backend.
+  /// Computes the logits of rows first … first + count − 1 of the last pass, on the backend.
   void compute_logits(Index first, Index count) {
     Architecture::logits(model_->backend(), model_->weights(),
                          activations_->normed(first + count).middle_rows(first, count),
                          View<Scalar>(logits_.template as<Scalar>().data, count, Architecture::vocab));
   }
 
-  /// What was computed last, which becomes rows `to` of the result.
+  /// Copies the computed logits to rows `to` of the result.
   void read_logits(std::span<const Index> to) {
     const auto bytes = to.size() * vocab * sizeof(Scalar);
     model_->backend().copy_to_host(host_logits_.data(), logits_.bytes(), bytes);
@@ -241,7 +250,7 @@ class Session {
     }
   }
 
-  /// Keeps only what a restart may read again.
+  /// Drops old tokens; a restart never reads more than the last half of the context.
   static void forget(std::vector<Token>& history) {
     if (std::ssize(history) <= 4 * Architecture::context) return;
     history.erase(history.begin(), history.end() - Architecture::context);

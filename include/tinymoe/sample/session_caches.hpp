@@ -1,11 +1,21 @@
 #pragma once
 /// @file
-/// The keys and values of a session's sequences: one cache for each attention of a model, in one block of memory.
+/// The KV caches of a session: one for each attention of a model, in one block of memory.
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
 
+#include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/cached_attention.hpp"
 #include "tinymoe/layers/model.hpp"
+#include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -46,13 +56,13 @@ class SessionCaches {
     for (auto& cache : caches) cache = cache.part(sequence);
     return caches;
   }
-  /// The caches of passes whose sequence b lies at places[b], (1, B).
+  /// The caches for passes in which sequence b has index places[b], (1, B).
   Caches of(View<const std::int32_t> places) const {
     Caches caches = caches_;
     for (auto& cache : caches) cache.places = places;
     return caches;
   }
-  /// What cached attention needs besides.
+  /// Scratch memory of cached attention.
   MasterOutput<B> scratch() const { return scratch_.template as<typename B::Master>(); }
   /// Bytes of keys and values.
   std::size_t bytes() const { return memory_.size(); }
@@ -66,8 +76,8 @@ class SessionCaches {
     });
     return windows;
   }();
-  /// Tokens that one pass reads at most. More rows make better products; with a window the cache is as much longer as
-  /// the pass, and should not be many times the window.
+  /// Max tokens of one pass. More rows make faster products. But a cache with a window is longer by the rows of a pass,
+  /// and should not be many times the window.
   static constexpr Index chunk = [] {
     Index most = std::min<Index>(256, Arch::context);
     Arch::for_each_layer([&](auto group, Index, Index) {
@@ -79,7 +89,7 @@ class SessionCaches {
   }();
 
  private:
-  /// f(type of the attention, its number, its cache's rows for a sequence)
+  /// f(type of the attention, its index, its cache's rows for a sequence)
   template <class F>
   static void for_each_attention(F&& f) {
     Arch::for_each_layer([&](auto group, Index, Index number) {

@@ -6,6 +6,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
@@ -19,7 +20,7 @@ template <class T, class M>
 struct AdamWStep {
   static constexpr bool long_rows = true;
   M* weights;
-  T* copy;  // what layers read, or null where that is `weights`
+  T* copy;  // the weights in the layers' type; null where layers read `weights`
   M* gradients;
   M *mean, *square;
   const Chunk* chunks;
@@ -33,7 +34,7 @@ struct AdamWStep {
     const M step = rate / mean_correction, root = M(1) / std::sqrt(square_correction);
     const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
     const auto move = [=](M& weight, M& gradient, M& first, M& second) {
-      // All is read before anything is written, so that memory is waited for once.
+      // All reads come before all writes, so that the kernel waits for memory once.
       const M slope = gradient * scale, old_mean = first, old_square = second, old = weight;
       const M new_mean = b1 * old_mean + (M(1) - b1) * slope;
       const M new_square = b2 * old_square + (M(1) - b2) * slope * slope;

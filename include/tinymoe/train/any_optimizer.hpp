@@ -7,16 +7,17 @@
 #include <functional>
 #include <span>
 #include <string>
-#include <utility>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// Any optimizer for backend B: `AnyOptimizer<Cpu> optimizer = Muon{.lr = 2e-3};`. One type of optimizer means one
-/// Trainer for each architecture, however many optimizers a program offers. Checkpoints know it by the name of the
-/// optimizer that it holds, so that one who names the type can resume them, and the other way round.
+/// Any optimizer for backend B: `AnyOptimizer<Cpu> optimizer = Muon{.lr = 2e-3};`. A program that offers several
+/// optimizers then compiles one Trainer for each architecture. Checkpoints store the name of the optimizer inside: a
+/// run of AnyOptimizer can be resumed with the optimizer itself, and the other way round.
 template <Backend B>
 class AnyOptimizer {
  public:

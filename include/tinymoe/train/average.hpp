@@ -4,17 +4,17 @@
 ///
 ///     d_t = min(decay, (1 + t) / (10 + t));   average = d_t average + (1 − d_t) weights        t = 0, 1, … averages
 ///
-/// It is warm-started: it begins as the weights, and the first averages forget quickly (as in TensorFlow's
-/// ExponentialMovingAverage with `num_updates`), so that no correction for a bias is needed and it can be read at any
-/// step. All of the buffer is averaged, a router's balancing bias too.
+/// The average begins with the weights, and the first averages forget quickly, as in TensorFlow's
+/// ExponentialMovingAverage with `num_updates`. It therefore needs no bias correction and can be read at any step. The
+/// whole buffer is averaged, a router's balancing bias too.
 
 #include <algorithm>
-#include <cassert>
 #include <cstddef>
 #include <utility>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/buffer_kernels.hpp"
 #include "tinymoe/layers/model.hpp"
@@ -39,7 +39,7 @@ struct AverageStep {
   }
 };
 
-/// One chunk: a and b change places.
+/// One chunk: swaps a and b.
 template <class M>
 struct Exchange {
   static constexpr bool long_rows = true;
@@ -70,7 +70,7 @@ class WeightAverage {
 
   bool on() const { return decay_ > 0; }
   double decay() const { return decay_; }
-  /// Averages since it began.
+  /// Number of averages since the start.
   Index count() const { return count_; }
   /// The average; empty if it is off.
   View<Master> buffer() const {
@@ -78,14 +78,14 @@ class WeightAverage {
   }
   std::size_t bytes() const { return memory_.size(); }
 
-  /// Begins with the weights as they are. Throws OptionError for a decay outside (0, 1), DeviceError without memory.
+  /// Starts from the current weights. Throws OptionError for a decay outside (0, 1), DeviceError without memory.
   void start(double decay) {
     resume(decay, 0);
     using Kernel = kernels::Convert<Master, Master>;
     model_->backend().launch(kernels::chunk_count<Kernel>(ModelType::size), Kernel{model_->masters(), buffer()});
   }
 
-  /// Goes on after `count` averages; the caller fills the buffer. Throws as `start`.
+  /// Continues after `count` averages; the caller fills the buffer. Throws as `start`.
   void resume(double decay, Index count) {
     if (!(decay > 0 && decay < 1)) fail<OptionError>("the average's decay must be between 0 and 1, found ", decay);
     if (memory_.size() == 0) {
@@ -94,13 +94,13 @@ class WeightAverage {
     decay_ = decay, count_ = count;
   }
 
-  /// Averages no more, and forgets.
+  /// Stops averaging and frees the buffer.
   void stop() {
     memory_ = {};
     decay_ = 0, count_ = 0;
   }
 
-  /// Takes the weights into the average, after a step; nothing if it is off.
+  /// Updates the average with the weights, after a step. Does nothing if it is off.
   void update() {
     if (!on()) return;
     const auto t = static_cast<double>(count_++);
@@ -110,7 +110,8 @@ class WeightAverage {
                              Kernel{model_->masters(), buffer(), Master(1 - keep)});
   }
 
-  /// Runs `f` while the model's weights are the average, if it is on, and puts the weights back, to the bit.
+  /// Runs `f` with the average in place of the model's weights, then restores the weights bit for bit. If the average
+  /// is off, `f` runs with the weights.
   template <class F>
   void instead(F&& f) {
     exchange();

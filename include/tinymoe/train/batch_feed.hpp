@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The batches of a run, read and sent ahead of the steps that need them.
+/// The batches of a run. They are read from the data, and sent to the backend, before the steps that need them.
 
 #include <cstddef>
 #include <span>
@@ -10,6 +10,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/text/batches.hpp"
 #include "tinymoe/text/batching.hpp"
@@ -30,8 +31,8 @@ struct FeedOptions {
   Index rank = 0, ranks = 1;
 };
 
-/// What one rank reads, step by step. A step's micro-batches are dealt out in turn, one to each rank, so that the ranks
-/// together read what one with all of them would, in an order that follows from the seed and the step alone.
+/// The batches that one rank reads, step by step. A step's micro-batches go to the ranks in turn, so that all ranks
+/// together read what a single process would read. The order depends on the seed and the step alone.
 template <Backend B>
 class BatchFeed {
  public:
@@ -44,18 +45,17 @@ class BatchFeed {
     }
   }
 
-  /// What step `step` reads, good until the next call. Throws what the data throws.
+  /// The batch of step `step`, valid until the next call. Throws what the data throws.
   StepBatch<B> next(Index step) {
     if (current_.step != step) {
-      fill(next_, step);  // which has been done already, if it was prefetched
+      fill(next_, step);  // does nothing if the batch was prefetched
       std::swap(current_, next_);
     }
     return current();
   }
 
-  /// Reads the batch of `step`, which is to be the next, and sends its first micro-batch ahead, so that both are there
-  /// when the step under way is over. An error of the data is left to the step that needs it: the one under way is
-  /// good.
+  /// Reads the batch of the next step, `step`, and uploads its first micro-batch while the current step runs. An error
+  /// of the data is not thrown here, because the current step does not need that batch: `next` throws it.
   void prefetch(Index step) {
     if (current_.step == step || next_.step == step) return;  // a step that was skipped runs again
     try {
@@ -66,7 +66,7 @@ class BatchFeed {
     slots_.send_ahead(step, 0, micro_batch(next_.inputs, 0), micro_batch(next_.targets, 0));
   }
 
-  /// What `next` gave last; zeros before its first call.
+  /// The batch that `next` returned last; zeros before the first call.
   StepBatch<B> current() {
     return {current_.inputs, current_.targets, options_.batch, options_.time, current_.step, &slots_};
   }
@@ -84,7 +84,7 @@ class BatchFeed {
     return PaddedBatches(data, o.end_of_story, o.batch, o.time, o.seed);
   }
 
-  /// Throws what the data throws; the batch is of no step then.
+  /// Throws what the data throws; the batch then belongs to no step.
   void fill(HostBatch& batch, Index step) {
     if (batch.step == step) return;
     batch.step = -1;

@@ -8,12 +8,16 @@
 #include <exception>
 #include <filesystem>
 #include <optional>
+#include <span>
 #include <string>
 #include <type_traits>
-#include <utility>
 
+#include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/random.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/text/batching.hpp"
 #include "tinymoe/text/data_order.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/train/batch_feed.hpp"
@@ -24,7 +28,7 @@
 
 namespace tinymoe::inline v0_1::detail {
 
-/// `error` with a note behind its sentence, if it is one of these; any other as it is.
+/// `error` with a note after its message if it is one of `Kinds`; any other error unchanged.
 template <class... Kinds>
 std::exception_ptr with_note(const std::exception_ptr& error, const std::string& note) {
   std::exception_ptr noted = error;
@@ -46,11 +50,11 @@ inline std::string message_of(const std::exception_ptr& error) {
   } catch (const std::exception& found) {
     return found.what();
   } catch (...) {
-    return "what was thrown is no std::exception";
+    return "the exception is not a std::exception";
   }
 }
 
-/// Seconds since it was made.
+/// Seconds since construction.
 class Stopwatch {
  public:
   double seconds() const { return std::chrono::duration<double>(Clock::now() - started_).count(); }
@@ -60,11 +64,11 @@ class Stopwatch {
   Clock::time_point started_ = Clock::now();
 };
 
-/// One call of `Trainer::fit`, through what the trainer offers to everybody.
+/// One call of `Trainer::fit`. It uses only the public members of the trainer.
 template <class TrainerType>
 class Run {
  public:
-  /// Checks all that can be checked before the first step, and makes room. Throws what `fit` says.
+  /// Checks the options, data and folders, and allocates memory, before the first step. Throws as `fit` does.
   Run(TrainerType& trainer, const TokenData& data, const FitOptions& options)
       : trainer_(trainer),
         options_(options),
@@ -76,7 +80,7 @@ class Run {
     const auto& communicator = trainer.communicator();
     const Index rank = communicator.rank(), ranks = communicator.size();
     const TrainingState& state = trainer.state();
-    // Micro-batches are dealt out to the ranks, so that their order is that of one rank with all of them.
+    // The ranks share the micro-batches in the order in which a single process would read them.
     const DataOrder order{options.seed.value, options.batch,    time_, options.accumulation * ranks, options.batching,
                           data.size(),        fingerprint(data)};
     if (state.step > 0) state.data.expect(order);
@@ -85,7 +89,8 @@ class Run {
     }
     writes_ = rank == 0;
     for (const auto& path : {options.checkpoint, options.best, options.best_weights}) {
-      if (writes_ && !path.empty()) const AtomicFolder probe(path);  // a bad place is found at once
+      if (writes_ && !path.empty())
+        const AtomicFolder probe(path);  // finds a folder that cannot be written before the first step
     }
     const bool padded = options.batching == Batching::padded;
     feed_.emplace(trainer.model().backend(), data,
@@ -102,7 +107,7 @@ class Run {
     trainer.set_data_order(order);
     if (!options.recipe.is_null()) trainer.set_recipe(options.recipe);
     report_.step = first_ = state.step, report_.tokens = state.tokens, report_.seconds = state.seconds;
-    if (!options.metrics.empty() && writes_) {  // replaces an old run's, so last
+    if (!options.metrics.empty() && writes_) {  // replaces the file of an old run: after everything that may throw
       observers_.add_first(metrics_.emplace(options.metrics, state.step));
     }
   }
@@ -114,11 +119,11 @@ class Run {
         tell([&](Observer& one) { one.on_step(report_, loads_); });
         observers_.rethrow();
         stopped_ = agreed_to_stop();
-        if (stopped_ || report_.skipped) continue;  // a skipped step has changed nothing that could be looked at
+        if (stopped_ || report_.skipped) continue;  // a skipped step has changed nothing
         if (evaluation_is_due()) evaluate();
-        if (checkpoint_is_due() && spent() < 1) save_latest();  // the last one comes after the last evaluation
+        if (checkpoint_is_due() && spent() < 1) save_latest();  // the last checkpoint follows the last evaluation
       }
-      if (!stopped_) evaluate();  // before the last checkpoint, which then knows of the best
+      if (!stopped_) evaluate();  // before the last checkpoint, which stores the best loss
       save_latest();
     } catch (...) {
       end_with(std::current_exception());
@@ -129,7 +134,7 @@ class Run {
   }
 
  private:
-  /// One optimizer step, and its time. While a device works on it the host prepares the next one.
+  /// One optimizer step, timed. While the device works on it, the host prepares the next batch.
   void take_step() {
     const Stopwatch watch;
     const TrainingState& state = trainer_.state();
@@ -147,7 +152,7 @@ class Run {
     report_.fraction = spent();
   }
 
-  /// The share of the budget.
+  /// The fraction of the budget that is spent.
   double spent() const {
     const TrainingState& state = trainer_.state();
     double fraction = 0;
@@ -156,14 +161,14 @@ class Run {
     return fraction;
   }
 
-  /// Rank 0's seconds, so that all ranks have spent the same.
+  /// Rank 0's seconds, so that all ranks agree on the time spent.
   double agreed_seconds(double seconds) {
     auto& communicator = trainer_.communicator();
     double shared = communicator.rank() == 0 ? seconds : 0;
     communicator.sum(std::span(&shared, 1));
     return shared;
   }
-  /// Whether any rank is to stop.
+  /// Whether any rank asks to stop.
   bool agreed_to_stop() {
     double stops = options_.stop && options_.stop() ? 1 : 0;
     trainer_.communicator().sum(std::span(&stops, 1));
@@ -193,7 +198,7 @@ class Run {
       write(Kind::best_weights, options_.best_weights,
             [&](const auto& to) { trainer_.save_weights(to, *options_.tokenizer); });
       write(Kind::best, options_.best, [&](const auto& to) { trainer_.save(to, *options_.tokenizer); });
-    } catch (...) {  // the latest checkpoint must not speak of a best that is not there
+    } catch (...) {  // the latest checkpoint must not name a best one that does not exist
       trainer_.set_best(last_loss, last_step);
       throw;
     }
@@ -205,7 +210,7 @@ class Run {
     return options_.checkpoint_minutes > 0 && since_saved_.seconds() >= 60 * options_.checkpoint_minutes;
   }
 
-  /// The latest checkpoint, unless it is there already and knows of the best.
+  /// Writes the latest checkpoint, unless the one on disk is of this step and stores the best loss.
   void save_latest() {
     const Index step = trainer_.step();
     if (options_.checkpoint.empty() || !writes_) return;
@@ -224,7 +229,7 @@ class Run {
     observers_.rethrow();
   }
 
-  /// save(path), and word of it.
+  /// Calls save(path) and tells the observers.
   template <class Save>
   void write(CheckpointReport::Kind kind, const std::filesystem::path& path, Save&& save) {
     if (path.empty() || !writes_) return;
@@ -242,14 +247,14 @@ class Run {
     tell([&](Observer& one) { one.on_end(report_, end); });
   }
 
-  /// Ends the run because of `error`, or of what an observer threw before it. The weights may be good all the same (a
-  /// full disk, an observer's fault), and then the steps are kept.
+  /// Ends the run with `error`, or with what an observer threw before. The weights may still be good, as after a full
+  /// disk or an error of an observer: then they are saved.
   [[noreturn]] void end_with(std::exception_ptr error) {
     if (observers_.error()) error = observers_.error();
     if (trainer_.step() != first_) {
       try {
         save_latest();
-      } catch (...) {  // the first error is told
+      } catch (...) {  // the first error is reported
       }
     }
     const auto& saved = trainer_.saved();

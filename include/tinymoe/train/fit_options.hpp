@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/batching.hpp"
@@ -23,32 +24,33 @@ struct FitOptions {
   Index time = 0;                        // T, tokens of a sequence; 0: the model's context
   Batching batching = Batching::packed;  // padded: one story in each row; it needs the tokenizer
   Index accumulation = 1;                // micro-batches of a step, of each rank
-  bool recompute = false;                // blocks are computed again in backward: less memory, one more forward pass
+  bool recompute =
+      false;  // activation checkpointing: backward computes the blocks again; less memory, one more forward
   Index steps = 0;
   double minutes = 0;
   double clip = 1;     // max norm of the gradients; 0: none
-  double average = 0;  // decay of a moving average of the weights, 0.999 for example, which is then evaluated; 0: none
+  double average = 0;  // decay of the weights' moving average, say 0.999, which evaluations use; 0: none
   Seed seed = {};      // of the order of the data, and of dropout and noise
 
   Index evaluate_every = 0;  // steps; 0: only at the end
   const TokenData* validation = nullptr;
-  /// When the latest checkpoint is written besides the end: a run that is killed loses no more than that.
+  /// When to write the latest checkpoint during the run (it is always written at the end).
   Index checkpoint_every = 500;             // steps; 0: not by steps
   double checkpoint_minutes = 10;           // since the last one; 0: not by time
   std::filesystem::path checkpoint = {};    // the folder of the latest, to resume from; empty: none
-  std::filesystem::path best = {};          // a full checkpoint, whenever the validation loss is the lowest so far
-  std::filesystem::path best_weights = {};  // the same without training state; the average's weights where there is one
-  const Tokenizer* tokenizer = nullptr;     // goes into checkpoints, and must be given for one
-  std::filesystem::path metrics = {};       // a CSV, which a MetricsFile writes; empty: none
-  Json recipe = nullptr;  // goes into checkpoints as it is: what a program must know to resume the run
+  std::filesystem::path best = {};          // a full checkpoint, at each new lowest validation loss
+  std::filesystem::path best_weights = {};  // the same without training state; of the average where there is one
+  const Tokenizer* tokenizer = nullptr;     // is saved in checkpoints, which need one
+  std::filesystem::path metrics = {};       // a CSV file, written by a MetricsFile; empty: none
+  Json recipe = nullptr;                    // is saved in checkpoints as it is, for the program that resumes the run
 
-  std::vector<Observer*> observers = {};  // told of the run as it goes, in this order; not owned
-  std::function<bool()> stop = {};        // asked after each step; true ends the run early, with its checkpoint
+  std::vector<Observer*> observers = {};  // called in this order; not owned
+  std::function<bool()> stop = {};        // called after each step; true ends the run early, with a checkpoint
 };
 
 namespace detail {
 
-/// Whether `inner` is the folder `outer` or lies in it, however they are written.
+/// Whether `inner` is the folder `outer` or inside it, however the paths are spelled.
 inline bool contains(const std::filesystem::path& outer, const std::filesystem::path& inner) {
   const auto plain = [](const std::filesystem::path& path) {
     const auto whole = std::filesystem::weakly_canonical(std::filesystem::absolute(path) / "");
@@ -58,7 +60,7 @@ inline bool contains(const std::filesystem::path& outer, const std::filesystem::
   return std::mismatch(folder.begin(), folder.end(), other.begin(), other.end()).first == folder.end();
 }
 
-/// Throws TrainingError or OptionError for options that contradict each other or are outside their ranges.
+/// Throws TrainingError or OptionError for options that contradict each other or are out of range.
 inline void check(const FitOptions& o) {
   if (o.steps <= 0 && o.minutes <= 0) fail<TrainingError>("a run needs a number of steps or of minutes");
   if (o.accumulation < 1 || o.accumulation > (Index{1} << 16)) {

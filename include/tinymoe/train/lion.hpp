@@ -4,6 +4,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
@@ -17,7 +18,7 @@ template <class T, class M>
 struct LionStep {
   static constexpr bool long_rows = true;
   M* weights;
-  T* copy;  // what layers read, or null where that is `weights`
+  T* copy;  // the weights in the layers' type; null where layers read `weights`
   M* gradients;
   M* mean;
   const Chunk* chunks;
@@ -54,8 +55,8 @@ struct LionStep {
 ///
 ///     w = w (1 − lr·decay) − lr · sign(β₁ m + (1−β₁) g);  m = β₂ m + (1−β₂) g        sign(0) = 0
 ///
-/// Every weight moves by lr, so lr is to be 3 to 10 times smaller than AdamW's, and the decay as many times larger
-/// (section 5 there): the defaults are AdamW's divided and multiplied by 5.
+/// Every weight moves by lr. Choose lr 3 to 10 times smaller than AdamW's and the decay larger by the same factor
+/// (section 5 there). The defaults use a factor of 5.
 struct Lion {
   static constexpr const char* name = "lion";
   static constexpr Index moments = 1;

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The metrics of a run as a CSV, which any tool reads.
+/// The metrics of a run as a CSV file.
 
 #include <cstdio>
 #include <cstdlib>
@@ -19,16 +19,16 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// A CSV with a row for each step that was taken and each evaluation; each row is flushed as it is written.
+/// A CSV file with a row for each step (not for skipped ones) and each evaluation. Each row is flushed at once.
 class MetricsFile : public Observer {
  public:
   static constexpr const char* header =
       "step,tokens,seconds,loss,learning_rate,gradient_norm,tokens_per_second,balance_loss,z_loss,load_variation,"
       "validation_loss,validation_bits_per_byte";
 
-  /// Starts a new file, or goes on with one from a run resumed at `resumed_step`: rows after that step, which will be
-  /// computed again, are dropped, and so is a last row that a killed run cut. The old file stays until the new one is
-  /// whole. Throws FileError if it cannot be written, or if a file that is no such CSV has its name.
+  /// Starts a new file, or continues the file of a run resumed at `resumed_step`. Rows after that step are dropped,
+  /// because the steps run again; so is an incomplete last row of a killed run. The old file is replaced atomically.
+  /// Throws FileError if the file cannot be written, or if `path` is a file that this class did not write.
   MetricsFile(const std::filesystem::path& path, Index resumed_step) : path_(path) {
     std::error_code ignored;
     if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
@@ -59,7 +59,7 @@ class MetricsFile : public Observer {
   }
 
  private:
-  /// The header, and the rows of the old file that stay.
+  /// The header, and the rows of the old file up to `step`.
   std::string rows_up_to(Index step) const {
     std::string kept = std::string(header) + "\n";
     std::error_code ignored;
@@ -67,7 +67,8 @@ class MetricsFile : public Observer {
     std::ifstream old(path_);
     std::string line;
     std::getline(old, line);
-    const bool cut = old.eof() && std::string_view(header).starts_with(line);  // by a kill; or the file is empty
+    const bool cut =
+        old.eof() && std::string_view(header).starts_with(line);  // the file is empty, or was cut by a kill
     if (line != header && !cut) {
       fail<FileError>(path_.string(),
                       ": expected metrics that begin with \"step,tokens,seconds\", or no file, and will ",

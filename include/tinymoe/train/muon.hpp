@@ -1,19 +1,19 @@
 #pragma once
 /// @file
-/// Muon: momentum whose matrices are made orthogonal before they are added to the weights; all else by AdamW.
+/// Muon: momentum updates that are orthogonalised, for the matrices of blocks; AdamW for the other tensors.
 ///
 ///     m = μ m + g;   u = g + μ m;   O = NewtonSchulz(u) ≈ U Vᵀ, where u = U S Vᵀ
 ///     w = w (1 − lr·decay) − lr · 0.2 sqrt(max(rows, cols)) · O
 ///
-/// g, m, u, w, O (rows, cols): each matrix of attention, experts and dense networks by itself; of a stacked tensor
-/// (q, k and v; w1 and w3) each one that has a name on disk.
+/// g, m, u, w, O (rows, cols): one matrix of attention, of an expert or of a dense network. Of a stacked tensor (q, k
+/// and v; w1 and w3), each part with its own name on disk is a matrix.
 ///
-/// Newton-Schulz, with r the lesser of rows and cols, c the greater, and X (r, c), transposed where rows > cols:
+/// Newton-Schulz, with r = min(rows, cols), c = max(rows, cols) and X (r, c), transposed if rows > cols:
 ///
 ///     X = u / (‖u‖ + ε);   five times:  A = X Xᵀ;  X = (a I + b A + c A²) X        a, b, c = 3.4445, −4.7750, 2.0315
 ///
-/// which takes every singular value of u to between 0.7 and 1.2 (Jordan et al. 2024). A step costs 5 · (4 r² c + 2 r³)
-/// operations for each matrix, whatever the batch is: worth it where a step has many tokens.
+/// After it every singular value is between 0.7 and 1.2 (Jordan et al. 2024). A step costs 5 · (4 r² c + 2 r³)
+/// operations for each matrix, independent of the batch: it pays if a step has many tokens.
 
 #include <algorithm>
 #include <cmath>
@@ -23,7 +23,9 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/train/adamw.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
 
@@ -31,7 +33,7 @@ namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
-/// One chunk: of a block's matrix, m is moved, the gradient becomes u, and its squares are summed; AdamW elsewhere.
+/// One chunk. Of a block's matrix: updates m, turns the gradient into u, and sums u². Otherwise: AdamW.
 template <class T, class M>
 struct MuonMomentum {
   static constexpr bool long_rows = true;
@@ -55,11 +57,11 @@ struct MuonMomentum {
   }
 };
 
-/// One row of u: x = u / (‖u‖ + ε), transposed if asked.
+/// One row of u: x = u / (‖u‖ + ε), transposed if `transpose`.
 template <class T, class M>
 struct MuonNormalise {
   View<const M> update;  // u (rows, cols)
-  const M* squares;      // whose sum over `chunks` is ‖u‖²
+  const M* squares;      // (1, chunks): their sum is ‖u‖²
   Index chunks;
   M epsilon;
   bool transpose;
@@ -95,8 +97,8 @@ struct MuonPolynomial {
 template <class T, class M>
 struct MuonApply {
   View<M> weights, gradients;  // (rows, cols)
-  View<T> copy;                // what layers read, or empty where that is `weights`
-  View<const T> x;             // O, transposed if so
+  View<T> copy;                // the weights in the layers' type; empty where layers read `weights`
+  View<const T> x;             // O, transposed if `transposed`
   bool transposed;
   M keep, step;
   template <class Group>
@@ -120,10 +122,10 @@ struct MuonApply {
 
 }  // namespace kernels
 
-/// Muon (Jordan et al. 2024) for the matrices of blocks, with the scale of Liu et al. 2025 (0.2 · sqrt(max(rows,
-/// cols)), which gives an update the size of AdamW's, so that AdamW's rate and decay carry over); AdamW with the same
-/// rate and decay for the rest. A router is small and its rows are directions in which tokens are told apart, not a map
-/// to be kept well-conditioned: it is left to AdamW, as are the head and the embeddings.
+/// Muon (Jordan et al. 2024) for the matrices of blocks; AdamW with the same rate and decay for the other tensors. The
+/// scale 0.2 · sqrt(max(rows, cols)) of Liu et al. 2025 makes an update as large as AdamW's, so that AdamW's rate and
+/// decay can be kept. AdamW also trains routers, the head and the embeddings: a router is small, and its rows are
+/// separate directions that tell tokens apart, not a map that must be well-conditioned.
 ///
 /// The second moment of the matrices stays zero.
 struct Muon {
@@ -134,11 +136,11 @@ struct Muon {
   double weight_decay = 0.1;
   int iterations = 5;                                // of Newton-Schulz
   double a = 3.4445, b = -4.7750, c = 2.0315;        // its polynomial
-  double scale = 0.2;                                // of the update, which has a root mean square near this
-  double matrix_epsilon = 1e-7;                      // beside the norm of a matrix
+  double scale = 0.2;                                // the root mean square of the update, about
+  double matrix_epsilon = 1e-7;                      // added to the norm of a matrix
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;  // of AdamW for the rest
 
-  /// Room for the largest matrix twice, its products twice, and a number for each chunk.
+  /// Bytes for two copies of the largest matrix, two Gram matrices, and a number for each chunk.
   template <Backend B>
   std::size_t scratch_bytes(B&, std::span<const Segment> segments) const {
     return Scratch<B>(segments, nullptr).bytes;
@@ -165,7 +167,7 @@ struct Muon {
     return (segment.size() + Chunk::largest - 1) / Chunk::largest;
   }
 
-  /// Where a step's intermediate results lie.
+  /// The places of a step's intermediate results in the scratch memory.
   template <Backend B>
   struct Scratch {
     using T = typename B::Scalar;
@@ -195,7 +197,7 @@ struct Muon {
     }
   };
 
-  /// Makes u, which is where the gradient was, orthogonal and adds it to the weights.
+  /// Orthogonalises u, which has replaced the gradient, and updates the weights.
   template <Backend B>
   void step_matrix(B& backend, const OptimizerStep<B>& at, const Segment& segment, const typename B::Master* squares,
                    Index chunks, const Scratch<B>& scratch) const {

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Observers: who is told of a run as it goes. A CSV and a progress line are two of them.
+/// Observers: callbacks of a run. A CSV file and a progress line are two of them.
 
 #include <exception>
 #include <utility>
@@ -10,39 +10,39 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// Told of a run by `Trainer::fit`; each function does nothing unless it is overridden. References are good for the
-/// call; what is to be kept is copied.
+/// `Trainer::fit` calls these functions. Each does nothing unless it is overridden. References are valid during the
+/// call only: copy what you keep.
 ///
-/// The clock of training stands still meanwhile, and the trainer may be used: to evaluate, or to save. What an observer
-/// throws ends the run and reaches the caller of `fit`, after the other observers have been told the same, the
-/// checkpoint that was due has been written and the steps done have been saved. In a run of several ranks each tells
-/// its own observers.
+/// The training clock stands still during a call, and the trainer may be used, to evaluate or to save. An exception of
+/// an observer ends the run and reaches the caller of `fit`. Before that, the other observers get the same call, a
+/// checkpoint that is due is written, and the steps done are saved. In a run of several ranks each rank calls its own
+/// observers.
 ///
-/// The order is that of the run: step, evaluation, best checkpoints, latest checkpoint. So an observer of a step finds
-/// the trainer as the step left it, and one that throws ends the run before the evaluation. The checkpoint that is due
-/// waits for a slow observer and is not lost; long work belongs in a thread of the observer's own.
+/// The calls come in the order of the run: step, evaluation, best checkpoints, latest checkpoint. In `on_step` the
+/// trainer is as the step left it, and an exception there ends the run before the evaluation. A checkpoint that is due
+/// waits for a slow observer and is not lost; do long work in a thread of your own.
 class Observer {
  public:
   virtual ~Observer() = default;
 
-  /// After each step, and after one that float16 skipped (`report.skipped`).
+  /// After each step, including those that float16 skips (`report.skipped`).
   virtual void on_step(const StepReport& /*report*/, const ExpertLoads& /*loads*/) {}
   /// After each evaluation of `fit`; `last` is the step before it.
   virtual void on_evaluation(const StepReport& /*last*/, const EvaluationReport& /*evaluation*/) {}
-  /// After each checkpoint, the best ones too.
+  /// After each checkpoint: the latest, the best, or the best weights.
   virtual void on_checkpoint(const StepReport& /*last*/, const CheckpointReport& /*checkpoint*/) {}
-  /// Once, when all is done and saved, however the run ended.
+  /// Once, after everything is saved, whether the run succeeded or failed.
   virtual void on_end(const StepReport& /*last*/, const EndReport& /*end*/) {}
 };
 
 namespace detail {
 
-/// The observers of a run. What one of them throws is kept, so that the others are told none the less.
+/// The observers of a run. An exception of one is stored, so that the others are still called.
 class Observers {
  public:
   explicit Observers(std::vector<Observer*> observers) : observers_(std::move(observers)) {}
 
-  /// One more, who is told before the others.
+  /// Adds an observer that is called before the others.
   void add_first(Observer& observer) { observers_.insert(observers_.begin(), &observer); }
 
   /// f(observer) for each, in order.
@@ -57,9 +57,9 @@ class Observers {
     }
   }
 
-  /// The first that was thrown, or null.
+  /// The first exception, or null.
   const std::exception_ptr& error() const { return error_; }
-  /// Throws it, if there is one.
+  /// Throws the first exception, if there is one.
   void rethrow() const {
     if (error_) std::rethrow_exception(error_);
   }

@@ -13,19 +13,21 @@
 #include <vector>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/parameters.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// A piece of the weights' buffer, none of which crosses a tensor's end: one kernel row of an optimizer.
+/// A piece of one tensor in the weights' buffer: one kernel row of an optimizer.
 struct Chunk {
   static constexpr Index largest = 16384;
   Index offset = 0;
   std::int32_t size = 0;
   std::int32_t decay = 0;   // whether weight decay applies
-  std::int32_t matrix = 0;  // whether it is of a block's matrix: see `is_block_matrix`
+  std::int32_t matrix = 0;  // whether `is_block_matrix` holds for its tensor
 };
 
 /// Whether a tensor is a matrix inside a block: of attention, an expert or a dense network. Embeddings, the head,
@@ -92,7 +94,7 @@ struct ClipScale {
 
 }  // namespace kernels
 
-/// What an optimizer's step works on: rows of `Model::size` elements.
+/// The arguments of an optimizer's step. The arrays have `Model::size` elements.
 template <Backend B>
 struct OptimizerStep {
   MasterOutput<B> weights;
@@ -100,18 +102,18 @@ struct OptimizerStep {
   MasterOutput<B> gradients;
   std::vector<MasterOutput<B>> moments;
   View<const Chunk> chunks;  // (1, n)
-  MasterInput<B> clip;       // (1, 2): the gradients' norm and the factor to multiply them by, a loss scale's among it
+  MasterInput<B> clip;       // (1, 2): the gradients' norm, and the factor that clips them and divides by a loss scale
   double rate = 0;           // the learning rate of this step
   Index step = 0;            // from 0
-  std::span<const Segment> segments = {};  // the tensors that the chunks are of, on the host
+  std::span<const Segment> segments = {};  // the tensors of the chunks, on the host
   std::byte* scratch = nullptr;            // on the backend, as many bytes as `scratch_bytes` asked for
 };
 
-/// An optimizer for backend B: its real-valued settings, how many arrays of the weights' size it keeps, and a step,
-/// which also leaves the gradients zero. It changes only what lies in chunks.
+/// An optimizer for backend B: its settings, its number of moments (arrays of the weights' size), and a step. The step
+/// also zeroes the gradients. It changes only elements that lie in chunks.
 ///
-/// It may have what NamedOptimizer and ScratchOptimizer ask for. One of their members with another signature does not
-/// compile; a misspelt one cannot be seen, so say below an optimizer what it has:
+/// Optional members: see NamedOptimizer and ScratchOptimizer. An optional member with a wrong signature does not
+/// compile. A misspelt one cannot be detected, so check it below your optimizer:
 /// `static_assert(ScratchOptimizer<Mine>)`.
 template <class O, class B = detail::DeclaredBackend>
 concept Optimizer = std::copyable<O> && requires(const O optimizer, B& backend, const OptimizerStep<B>& step) {
@@ -126,7 +128,8 @@ concept NamedOptimizer = requires(const O optimizer) {
   std::string(optimizer.name);
 };
 
-/// An optimizer whose step needs `scratch_bytes` bytes besides; they are taken once, before the first step.
+/// An optimizer whose step needs `scratch_bytes` bytes of scratch memory, which is allocated once before the first
+/// step.
 template <class O, class B = detail::DeclaredBackend>
 concept ScratchOptimizer = requires(const O optimizer, B& backend, std::span<const Segment> segments) {
   { optimizer.scratch_bytes(backend, segments) } -> std::convertible_to<std::size_t>;
@@ -148,7 +151,8 @@ std::string optimizer_name(const O& optimizer) {
 template <Backend B, Optimizer<B> O>
 std::size_t optimizer_scratch(const O& optimizer, B& backend, std::span<const Segment> segments) {
   static_assert(
-      ScratchOptimizer<O, B> || (!requires { &O::scratch_bytes; } && !requires { &O::template scratch_bytes<B>; }),
+      ScratchOptimizer<O, B> || (
+                                    !requires { &O::scratch_bytes; } && !requires { &O::template scratch_bytes<B>; }),
       "tinymoe: an optimizer's `scratch_bytes` must be std::size_t scratch_bytes(backend, segments)");
   if constexpr (ScratchOptimizer<O, B>) {
     return optimizer.scratch_bytes(backend, segments);

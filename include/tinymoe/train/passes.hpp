@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Forward and backward of micro-batches whose memory is planned once. What they tell is added up in a Tally.
+/// Forward and backward of micro-batches, in memory that is planned once. A Tally adds up their results.
 
 #include <array>
 #include <cassert>
@@ -12,15 +12,19 @@
 #include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/activations.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/pass.hpp"
+#include "tinymoe/layers/routing.hpp"
+#include "tinymoe/layers/settings.hpp"
 #include "tinymoe/train/tally.hpp"
 #include "tinymoe/train/token_slots.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// The passes of one model. A shape is planned when it is first asked for; between plans nothing is allocated.
+/// The passes of one model. `plan` allocates memory for a shape; the passes allocate nothing.
 template <class ModelType>
 class Passes {
  public:
@@ -33,8 +37,8 @@ class Passes {
   /// The model must outlive it.
   explicit Passes(ModelType& model) : model_(&model) {}
 
-  /// Makes room for passes of (batch, time), if they are other than the last ones: with `recompute` a block's
-  /// activations are computed again in backward. Throws ShapeError for sizes that do not fit the model, OptionError
+  /// Allocates memory for passes of (batch, time), unless it is there already. With `recompute`, backward computes a
+  /// block's activations again. Throws ShapeError for sizes that do not fit the model, OptionError
   /// for settings outside their ranges, DeviceError without memory.
   void plan(Index batch, Index time, bool recompute) {
     check_time(time);
@@ -51,7 +55,7 @@ class Passes {
     }
     auto& backend = model_->backend();
     ready_ = false;
-    activations_.reset();  // the old block goes before the new one comes
+    activations_.reset();  // frees the old block before the new one is allocated
     planned_ = {.batch = batch, .time = time, .settings = settings, .recompute = recompute, .training = true};
     activations_.emplace(backend, Plan::Purpose::training, planned_);
     repeated_ = {};
@@ -72,12 +76,13 @@ class Passes {
   /// The activations of the last pass.
   Saved& saved() { return **activations_; }
 
-  /// What the passes since its `clear` gave.
+  /// The results of the passes since its `clear`.
   Tally<BackendType>& tally() { return tally_; }
   const Tally<BackendType>& tally() const { return tally_; }
 
   /// Forward and backward of one micro-batch of the planned shape: adds the gradients of `scale` · Σ losses + the
-  /// weighted router losses, and its results to the tally. `pass` is told of the tokens and pads.
+  /// weighted router losses, and its results to the tally. Sets the tokens and
+  /// pads of `pass`.
   void train(Pass& pass, const MicroBatch& tokens, double scale, Gradients& gradients) {
     auto& backend = model_->backend();
     tell(pass, tokens);
@@ -109,8 +114,8 @@ class Passes {
     pass.tokens = tokens.pads > 0 ? tokens.inputs : View<const Token>{};
   }
 
-  /// `work` on this micro-batch. It is the same operations in every step, which can be recorded, in a model
-  /// without mixtures, whose products wait for no counts, and without random numbers, which follow from the step.
+  /// Runs `work` on this micro-batch, recorded where every step runs the same operations. That excludes mixtures, whose
+  /// products depend on the loads, and random numbers, which depend on the step.
   template <class Work>
   void repeat(const Pass& pass, const MicroBatch& tokens, double scale, const Gradients& gradients, Work&& work) {
     if (Architecture::has_mixtures || draws_numbers<Architecture>(planned_.settings) || pass.pads > 0) return work();
@@ -118,7 +123,7 @@ class Passes {
     repeated_[static_cast<std::size_t>(tokens.slot)](model_->backend(), told, work);
   }
 
-  /// What the operations are told.
+  /// The arguments of the recorded operations.
   struct Told {
     const Token* inputs;  // the targets lie behind them
     double scale;

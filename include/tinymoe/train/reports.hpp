@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What training tells: of a step, of an evaluation, of a checkpoint, and of the end of a run.
+/// The reports of training: of a step, an evaluation, a checkpoint and the end of a run.
 
 #include <cmath>
 #include <cstddef>
@@ -21,24 +21,24 @@ struct StepReport {
   Index step = 0;             // steps done, this one included
   Index tokens = 0;           // trained on since the run began
   double loss = 0;            // cross-entropy, nats per scored token
-  double balance_loss = 0;    // mean over the mixtures; when even 1, of CvBalance 0
+  double balance_loss = 0;    // mean over the mixtures; for even loads 1, with CvBalance 0
   double z_loss = 0;          // mean over the mixtures
   double load_variation = 0;  // coefficient of variation of the experts' loads in the step, mean over the mixtures
   double gradient_norm = 0;   // before clipping
   double learning_rate = 0;
-  double seconds = 0;                // of training since the run began; what observers take is not counted
+  double seconds = 0;                // of training since the run began, without the time of observers
   double tokens_per_second = 0;      // of this step
   double fraction = 0;               // of the budget that is spent
   double loss_scale = 1;             // float16: what the loss was multiplied by
   bool skipped = false;              // float16: the gradients were not finite, and the step was not taken
   std::size_t state_bytes = 0;       // of gradients, optimizer state and average
-  std::size_t activation_bytes = 0;  // of what was planned for the step
+  std::size_t activation_bytes = 0;  // of the step's activations
 };
 
 /// A pass over a whole data set, without gradients.
 struct EvaluationReport {
   double loss = 0;           // nats per scored token
-  double bits_per_byte = 0;  // of the data's text; 0 where the data does not know its text
+  double bits_per_byte = 0;  // of the data's text; 0 if its size in bytes is not known
   Index tokens = 0;          // scored
   ExpertLoads loads = {};
 
@@ -61,20 +61,20 @@ struct EvaluationReport {
   }
 };
 
-/// A checkpoint that is on disk, whole.
+/// A checkpoint that has been written completely.
 struct CheckpointReport {
   enum class Kind { latest, best, best_weights };
   Kind kind = Kind::latest;
   std::filesystem::path path = {};
-  double seconds = 0;  // that writing it took
+  double seconds = 0;  // to write it
 };
 
 /// How a run ended.
 struct EndReport {
   enum class How { budget, stopped, error };
-  How how = How::budget;          // its steps or minutes are spent; `stop` said so; something was thrown
+  How how = How::budget;          // the steps or minutes are spent; `stop` returned true; an exception
   std::string message = {};       // of the error
-  std::exception_ptr error = {};  // what the caller of `fit` gets; null without an error
+  std::exception_ptr error = {};  // the exception that `fit` throws; null without an error
 };
 
 }  // namespace tinymoe::inline v0_1

@@ -11,30 +11,30 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// How far a run is: its step, from 0, and the fraction of its budget that is spent (of steps, or of minutes).
+/// The progress of a run: its step, from 0, and the fraction of its budget (steps or minutes) that is spent.
 struct Progress {
   Index step = 0;
   double fraction = 0;
 };
 
-/// A schedule gives the factor for a step: a pure function, so that a resumed run continues it.
+/// A schedule returns the factor of a step. It is a pure function, so that a resumed run continues it.
 template <class S>
 concept Schedule = std::copyable<S> && requires(const S schedule, Progress progress) {
   { schedule(progress) } -> std::convertible_to<double>;
 };
 
-/// Any schedule, chosen at run time: `AnySchedule schedule = WarmupCosine{.warmup = 50};`. One type of schedule means
-/// one Trainer for each architecture, however many schedules a program offers. An empty one must not be called.
+/// Any schedule, chosen at run time: `AnySchedule schedule = WarmupCosine{.warmup = 50};`. A program that offers
+/// several schedules then compiles one Trainer for each architecture. An empty one must not be called.
 using AnySchedule = std::function<double(Progress)>;
 
 namespace detail {
 
-/// From `from` at 0 to `to` at 1 along half a cosine; constant outside.
+/// Half a cosine from `from` at 0 to `to` at 1; constant outside.
 inline double half_cosine(double from, double to, double at) {
   return to + (from - to) * 0.5 * (1 + std::cos(3.141592653589793 * std::clamp(at, 0.0, 1.0)));
 }
 
-/// A linear warm-up of `warmup` steps, which ends in 1 at its last one; for steps below `warmup`.
+/// A linear warm-up that reaches 1 at step `warmup` − 1; for steps below `warmup`.
 inline double warmup_factor(Index step, Index warmup) {
   return static_cast<double>(step + 1) / static_cast<double>(warmup);
 }
@@ -51,8 +51,8 @@ struct Constant {
 };
 
 /// A linear warm-up to 1, then half a cosine down to `floor` (Loshchilov and Hutter 2017).
-/// With `steps` = 0 the cosine spans the run's budget, be it steps or minutes, and the factor is the lesser of warm-up
-/// and cosine, so that it does not jump where the warm-up is a good part of the run.
+/// With `steps` = 0 the cosine spans the run's budget of steps or minutes, and the factor is the minimum of warm-up and
+/// cosine, so that it does not jump after a long warm-up.
 struct WarmupCosine {
   Index warmup = 100;  // steps
   Index steps = 0;     // of the whole schedule, warm-up included
@@ -71,8 +71,8 @@ struct WarmupCosine {
 /// One cycle (Smith and Topin 2018) as in PyTorch's OneCycleLR with two phases: half a cosine up from 1/`start_divisor`
 /// to 1 over the share `warmup` of the schedule, then half a cosine down to 1/(`start_divisor` · `end_divisor`).
 ///
-/// With `steps` = n, step s has PyTorch's very factor: the peak is at step warmup·n − 1 and the end at step n − 1. With
-/// `steps` = 0 the phases are shares of the run's budget, be it steps or minutes.
+/// With `steps` = n, each step has exactly PyTorch's factor: the peak is at step warmup·n − 1 and the end at step n
+/// − 1. With `steps` = 0 the phases are shares of the run's budget of steps or minutes.
 struct OneCycle {
   double warmup = 0.3;  // share of the schedule
   Index steps = 0;      // of the whole schedule
@@ -97,9 +97,9 @@ enum class DecayShape {
   linear           // 1 − x
 };
 
-/// Warm-up, stable, decay (Hu et al. 2024): a linear warm-up to 1, then constant, and over the last share `decay` of
-/// the schedule down to `floor`. All but the decay is the same for every length of run, so that a run can be prolonged
-/// from a checkpoint before it. With `steps` = 0 the schedule is the run's budget, be it steps or minutes.
+/// Warm-up, stable, decay (Hu et al. 2024): a linear warm-up to 1, then constant, then down to `floor` over the last
+/// share `decay` of the schedule. Only the decay depends on the length of the run, so that a run can be prolonged from
+/// a checkpoint before the decay. With `steps` = 0 the schedule spans the run's budget of steps or minutes.
 struct WarmupStableDecay {
   Index warmup = 100;  // steps
   double decay = 0.2;  // share of the schedule

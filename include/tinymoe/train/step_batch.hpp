@@ -1,27 +1,29 @@
 #pragma once
 /// @file
-/// The tokens of one step: what they must be, and what is counted of them.
+/// The tokens of one step: their requirements, and their counts.
 
 #include <cstddef>
 #include <span>
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/text/batching.hpp"
 #include "tinymoe/train/token_slots.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// What a rank reads in one step: the tokens on the host, and the slots through which they go to the backend.
+/// The batch of one rank in one step: the tokens on the host, and the slots that bring them to the backend.
 template <Backend B>
 struct StepBatch {
-  std::span<const Token> inputs, targets;  // micro-batches · B · T; a negative input is a pad, and a target not scored
-  Index batch = 1, time = 0;               // B, T
-  Index step = 0;                          // under which the slots know it
+  std::span<const Token> inputs,
+      targets;                // micro-batches · B · T; a negative input is a pad, a negative target is not scored
+  Index batch = 1, time = 0;  // B, T
+  Index step = 0;             // by which the slots find its tokens
   TokenSlots<B>* slots = nullptr;
 
   Index micro_batches() const { return std::ssize(inputs) / (batch * time); }
-  /// Micro-batch i on the backend, until the next one is asked for.
+  /// Micro-batch i on the backend, valid until the next call.
   MicroBatch micro_batch(Index i) const {
     const Index size = batch * time;
     return slots->take(step, i, detail::row_of(inputs, i, size), detail::row_of(targets, i, size));
@@ -30,14 +32,14 @@ struct StepBatch {
 
 namespace detail {
 
-/// What the tokens of a step come to, on one rank or on all. The three are whole numbers.
+/// Counts of a step's tokens, of one rank or of all. All three are whole numbers.
 struct StepTotals {
   double scored = 0;  // targets
   double tokens = 0;  // inputs that are no pads
   double micro_batches = 0;
 };
 
-/// Throws ShapeError unless inputs and targets are whole micro-batches of (batch, time).
+/// Throws ShapeError unless inputs and targets are one or more micro-batches of (batch, time).
 inline void check_sizes(std::span<const Token> inputs, std::span<const Token> targets, Index batch, Index time) {
   if (batch < 1 || time < 1 || inputs.empty() || inputs.size() != targets.size() ||
       std::ssize(inputs) % (batch * time) != 0) {
@@ -46,7 +48,7 @@ inline void check_sizes(std::span<const Token> inputs, std::span<const Token> ta
   }
 }
 
-/// Throws TextError unless all tokens are below the vocabulary and pads are at the ends of sequences; counts them.
+/// Counts the tokens. Throws TextError unless all are below the vocabulary and pads are at the ends of sequences.
 template <Backend B>
 StepTotals count_tokens(const StepBatch<B>& batch, Index vocabulary) {
   const auto &inputs = batch.inputs, &targets = batch.targets;

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What the passes of a step or of an evaluation tell — losses, experts' loads, the gradients' norm — added up on the
-/// backend and read back once: each read-back makes the host wait for all that a device has still to do.
+/// The results of a step or of an evaluation: losses, experts' loads, the gradients' norm. They are summed on the
+/// backend and read back once, because each read makes the host wait for all pending work of the device.
 
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +11,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/routing.hpp"
 #include "tinymoe/train/communicator.hpp"
@@ -20,7 +21,7 @@ namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
-/// Where a mixture leaves its losses and loads in each pass, and where they are added up.
+/// A mixture's losses and loads of a pass, and their totals.
 template <class M>
 struct MixtureResults {
   const M* losses;            // (2): balance, z
@@ -30,7 +31,7 @@ struct MixtureResults {
   Index experts;
 };
 
-/// Adds what one pass gave: row 0 the cross-entropy, total += Σ_n losses[n]; row 1 + i what mixture i left.
+/// Adds the results of one pass. Row 0: the cross-entropy, total += Σ_n losses[n]. Row 1 + i: mixture i.
 template <class M>
 struct AddResults {
   static constexpr bool long_rows = true;
@@ -53,7 +54,7 @@ struct AddResults {
 
 }  // namespace kernels
 
-/// The sums of the passes since `clear`. They lie in one block of the backend's memory:
+/// The sums over the passes since `clear`, in one block of the backend's memory:
 ///
 ///     norm, clip factor (2 of M) | cross-entropy (1), balance and z of each mixture (2 each), double | loads, Index
 template <Backend B>
@@ -61,8 +62,8 @@ class Tally {
  public:
   using Master = typename B::Master;
 
-  /// The passes that are added from now on leave their results here: each token's cross-entropy, and the mixtures'
-  /// routing in order. Throws DeviceError without memory.
+  /// Sets where the passes leave their results: each token's cross-entropy, and the routing of the mixtures in order.
+  /// Throws DeviceError without memory.
   void bind(B& backend, View<const Master> losses, const std::vector<Routing<Master>>& mixtures) {
     backend_ = &backend, losses_ = losses;
     Index loads = 0;
@@ -87,20 +88,20 @@ class Tally {
 
   void clear() { backend_->zero(block_.bytes(), block_.size()); }
 
-  /// Adds the results of the pass that was launched last.
+  /// Adds the results of the last pass.
   void add() {
     backend_->launch(1 + std::ssize(loads_),
                      kernels::AddResults<Master>{losses_, totals(block_.bytes()),
                                                  table_.template as<kernels::MixtureResults<Master>>().data});
   }
 
-  /// (1, 2) on the backend: where the gradients' norm and the factor that clips them are to be written.
+  /// (1, 2) on the backend: the place for the gradients' norm and the factor that clips them.
   View<Master> clip() const { return {reinterpret_cast<Master*>(block_.bytes()), 1, 2}; }
 
-  /// Brings all of it to the host, where the rest of this class looks.
+  /// Copies all sums to the host. The functions below use this copy.
   void read() { backend_->copy_to_host(host_.data(), block_.bytes(), host_.size()); }
 
-  /// Makes what was read that of all ranks, but for the norm, which is of their summed gradients already.
+  /// Sums the host's copy over all ranks. The norm is left alone: it is that of the summed gradients already.
   template <Communicator<B> C>
   void sum_over_ranks(C& communicator) {
     if (communicator.size() == 1) return;
@@ -132,9 +133,9 @@ class Tally {
     return static_cast<double>(real_part(norm));
   }
 
-  /// For each mixture in order, the pairs that each expert got, as of the last `count_loads`.
+  /// For each mixture in order, the pairs of each expert, as of the last `count_loads`.
   const ExpertLoads& loads() const { return loads_; }
-  /// Takes over the loads that were read last.
+  /// Copies the loads that were read last to `loads`.
   void count_loads() {
     const std::byte* from = host_.data() + totals_at + (1 + 2 * loads_.size()) * sizeof(double);
     for (auto& layer : loads_) {
@@ -163,7 +164,7 @@ class Tally {
   View<const Master> losses_;  // (1, N)
   Memory block_, table_;
   std::vector<std::byte> host_;
-  std::vector<double> sums_;  // what ranks sum; empty where there is one
+  std::vector<double> sums_;  // buffer of `sum_over_ranks`; empty in a run of one rank
   ExpertLoads loads_;
 };
 

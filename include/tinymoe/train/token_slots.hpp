@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The tokens that passes read, on the backend: two slots, so that the next micro-batch can come while one is read.
+/// The tokens of passes on the backend: a double buffer, so that the next micro-batch uploads while a pass reads one.
 
 #include <algorithm>
 #include <array>
@@ -11,6 +11,7 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -19,15 +20,15 @@ namespace tinymoe::inline v0_1 {
 struct MicroBatch {
   View<const Token> inputs, targets;  // (1, N)
   Index pads = 0;                     // negative inputs
-  Index slot = 0;                     // of two, in which it lies
+  Index slot = 0;                     // which of the two slots it is in
 };
 
-/// Two slots for micro-batches of N tokens on a backend. What lies in a slot is known by its step and its place there:
-/// whoever fills the slots gives the same tokens under the same two numbers, or calls `forget` between.
+/// Two slots for micro-batches of N tokens on a backend. A micro-batch is identified by its step and its index in the
+/// step: the same two numbers must mean the same tokens, unless `forget` was called between.
 template <Backend B>
 class TokenSlots {
  public:
-  /// Makes room. The backend must outlive it. Throws DeviceError without memory.
+  /// Allocates both slots. The backend must outlive them. Throws DeviceError without memory.
   TokenSlots(B& backend, Index size)
       : backend_(&backend),
         size_(size),
@@ -35,17 +36,17 @@ class TokenSlots {
 
   Index size() const { return size_; }  // N
 
-  /// Nothing that lies there is known any more.
+  /// Empties both slots.
   void forget() { held_ = {}, ahead_ = false; }
 
-  /// Sends a micro-batch ahead, behind what the backend was given before, to the slot that is not read now. It stays
-  /// there until it is taken or another one is sent ahead.
+  /// Uploads a micro-batch to the slot that passes do not read now, after the backend's earlier work. It stays there
+  /// until it is taken or another one is sent ahead.
   void send_ahead(Index step, Index micro_batch, std::span<const Token> inputs, std::span<const Token> targets) {
     send(1 - taken_, {step, micro_batch}, inputs, targets);
     ahead_ = true;
   }
 
-  /// The micro-batch on the backend, which it is sent to unless it is there; good until the next one is taken.
+  /// The micro-batch on the backend, valid until the next call. It is uploaded unless a slot has it already.
   MicroBatch take(Index step, Index micro_batch, std::span<const Token> inputs, std::span<const Token> targets) {
     const Key key{step, micro_batch};
     if (held_[slot(1 - taken_)] == key) {
@@ -81,7 +82,7 @@ class TokenSlots {
   Memory memory_;  // inputs and targets of slot 0, then of slot 1
   std::array<Key, 2> held_;
   Index taken_ = 0;     // the slot that passes read
-  bool ahead_ = false;  // whether the other one holds what was sent ahead
+  bool ahead_ = false;  // whether the other slot holds a micro-batch that was sent ahead
 };
 
 }  // namespace tinymoe::inline v0_1

@@ -2,18 +2,17 @@
 /// @file
 /// Training: gradient accumulation, clipping, an optimizer and a schedule, evaluation, and checkpoints to resume from.
 ///
-/// A step's memory is planned before the first one; a step allocates nothing. Every random choice is a function of the
-/// seed and the step, so that a resumed run of a number of steps gives the same bits as one that was never interrupted.
-/// (In a run of minutes the schedule follows the clock.)
+/// Memory is planned before the first step; a step allocates nothing. Every random choice is a function of the seed and
+/// the step. A resumed run therefore gives the same bits as an uninterrupted one, if its budget is a number of steps
+/// (in a run of minutes the schedule follows the clock).
 ///
-/// A step has two halves. `begin_step` hands all of it but the weights' change to the backend; `finish_step` reads
-/// back, once, what the step reports (it is added up there: tally.hpp), and changes the weights. Between them the host
-/// can prepare the next batch.
+/// A step has two halves. `begin_step` gives forward and backward to the backend. `finish_step` reads the results back
+/// once (tally.hpp) and updates the weights. Between the two the host can prepare the next batch.
 ///
-/// The header is longer than 300 lines because it is one class, the whole of what a program or a loop of its own asks
-/// for. Passes (passes.hpp) run the model forward and backward, a Communicator (communicator.hpp) sums over the
-/// processes, Update (update.hpp) changes the weights, WeightAverage (average.hpp) follows them, TrainingState
-/// (checkpoint/training_state.hpp) is what a checkpoint remembers, and Run (fit.hpp) is the loop.
+/// Over 300 lines: it is one class, all that a program or a user's own training loop calls.
+/// Passes (passes.hpp) run the model forward and backward, a Communicator (communicator.hpp) sums over the processes,
+/// Update (update.hpp) changes the weights, WeightAverage (average.hpp) follows them, TrainingState
+/// (checkpoint/training_state.hpp) is what a checkpoint stores, and Run (fit.hpp) is the loop.
 
 #include <algorithm>
 #include <array>
@@ -31,6 +30,7 @@
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/loss_scale.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/files/json_value.hpp"
@@ -41,11 +41,13 @@
 #include "tinymoe/text/evaluation_windows.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"
+#include "tinymoe/train/adamw.hpp"
 #include "tinymoe/train/average.hpp"
 #include "tinymoe/train/communicator.hpp"
 #include "tinymoe/train/fit.hpp"
 #include "tinymoe/train/fit_options.hpp"
 #include "tinymoe/train/optimizer.hpp"
+#include "tinymoe/train/optimizer_step.hpp"
 #include "tinymoe/train/passes.hpp"
 #include "tinymoe/train/reports.hpp"
 #include "tinymoe/train/schedule.hpp"
@@ -55,19 +57,19 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// What a single step is told besides its tokens.
+/// The options of a single step.
 struct StepOptions {
   double clip = 1;         // max norm of the gradients; 0: none
-  double fraction = 0;     // of the run's budget that is spent, for the schedule
+  double fraction = 0;     // of the run's budget, spent so far, for the schedule
   Seed seed = {};          // of dropout and noise
-  bool recompute = false;  // blocks are computed again in backward
+  bool recompute = false;  // activation checkpointing: backward computes the blocks again
 };
 
 /// Trains a model. `Trainer trainer(model, AdamW{.lr = 1e-3}, WarmupCosine{});`
 ///
-/// One of several processes that train one model together has a Communicator besides. All of them then make the same
-/// calls, each with tokens of its own; reports are of all ranks, and each evaluates its share of the data. Balance
-/// losses look at a rank's own micro-batch.
+/// For data parallelism, each process has a trainer with a Communicator. All ranks make the same calls, each with its
+/// own tokens. Reports cover all ranks. Each rank evaluates its share of the data. Balance losses are computed over a
+/// rank's own micro-batch.
 template <class ModelType, Optimizer<typename ModelType::BackendType> O = AdamW, Schedule S = Constant,
           Communicator<typename ModelType::BackendType> C = Alone>
 class Trainer {
@@ -78,8 +80,8 @@ class Trainer {
   using Scalar = typename ModelType::Scalar;
   using Master = typename ModelType::Master;
 
-  /// Takes memory for gradients and moments. The model must outlive the trainer. Throws DeviceError without memory, and
-  /// OptionError on several ranks for a router that moves by itself (BalanceBias, ExpertChoice) and for
+  /// Allocates gradients and moments. The model must outlive the trainer. Throws DeviceError without memory, and
+  /// OptionError on several ranks for a router that updates itself after a step (BalanceBias, ExpertChoice) and for
   /// `balance_over_step`: both would count the tokens of their own rank alone.
   explicit Trainer(ModelType& model, O optimizer = {}, S schedule = {}, C communicator = {})
       : model_(&model),
@@ -100,44 +102,42 @@ class Trainer {
   C& communicator() { return communicator_; }
   /// The gradients of the step under way; zero between steps.
   View<Master> gradients() const { return update_.gradient_buffer(); }
-  /// The loads of the last step, or of `evaluate` if that came after; empty before the first. They are counted anew, in
-  /// the same memory, by each.
+  /// The loads of the last step or evaluation, whichever was later; empty before the first. Each overwrites them.
   const ExpertLoads& loads() const { return passes_.tally().loads(); }
-  /// How far the run is, and what its checkpoints say besides.
+  /// The progress of the run, and what else its checkpoints store.
   const TrainingState& state() const { return state_; }
 
-  /// What the checkpoints to come say: the data's order, with which alone the run is resumed; the lowest validation
-  /// loss so far and its step; what the program that trains wants to find again; so many more seconds of training.
+  /// Values that the next checkpoints store: the order of the data, which a resumed run must have too; the lowest
+  /// validation loss so far and its step; a value of the calling program; additional seconds of training.
   void set_data_order(const DataOrder& order) { state_.data = order; }
   void set_best(double loss, Index step) { state_.best_loss = loss, state_.best_step = step; }
   void set_recipe(Json recipe) { state_.recipe = std::move(recipe); }
   void add_seconds(double seconds) { state_.seconds += seconds; }
 
   /// Keeps a moving average of the weights from the next step on, which `evaluate` and `save_weights` then use; a decay
-  /// of 0 ends it. With the decay that it has, nothing changes. Throws OptionError for a decay outside [0, 1).
+  /// of 0 ends it. The same decay as before changes nothing. Throws OptionError for a decay outside [0, 1).
   void average(double decay) {
     if (decay == average_.decay()) return;
     decay == 0 ? average_.stop() : average_.start(decay);
   }
 
-  /// Makes room for steps of micro-batches of (batch, time), which the first one would do. Throws ShapeError for sizes
-  /// that do not fit the model, OptionError for settings outside their ranges, DeviceError without memory.
+  /// Allocates memory for steps of micro-batches of (batch, time) now, not in the first step. Throws ShapeError for
+  /// sizes that do not fit the model, OptionError for settings outside their ranges, DeviceError without memory.
   void plan(Index batch, Index time, bool recompute = false) { passes_.plan(batch, time, recompute); }
 
   /// One optimizer step on `inputs` and `targets` (accumulation · B · T tokens; a negative input is a pad, a negative
   /// target is not scored). Throws ShapeError for sizes that do not fit, TextError for a token outside the vocabulary,
-  /// and TrainingError if the loss or the gradients' norm is not a finite number; the weights are those before the step
-  /// then.
+  /// and TrainingError if the loss or the gradients' norm is not finite; then the weights are unchanged.
   ///
-  /// In float16 a norm that is not finite is no error while the loss scale can be halved: the step is `skipped`,
-  /// weights and number of steps stay, and the same tokens may be given again.
+  /// In float16 a norm that is not finite is no error while the loss scale can be halved. The step is `skipped` then:
+  /// weights and step number stay the same, and the same tokens may be given again.
   StepReport train_step(std::span<const Token> inputs, std::span<const Token> targets, Index batch, Index time,
                         const StepOptions& options = {}) {
     begin_step(inputs, targets, batch, time, options);
     return finish_step();
   }
 
-  /// The first half of `train_step`; throws what that does for its tokens. The host does not wait for the backend.
+  /// The first half of `train_step`, with the same errors for its tokens. The host does not wait for the backend.
   void begin_step(std::span<const Token> inputs, std::span<const Token> targets, Index batch, Index time,
                   const StepOptions& options = {}) {
     detail::check_sizes(inputs, targets, batch, time);
@@ -145,7 +145,7 @@ class Trainer {
     begin_step({inputs, targets, batch, time, state_.step, &own_slots(batch * time)}, options);
   }
 
-  /// The same with tokens that may have been sent ahead. A step that was begun before and not finished is given up.
+  /// The same with tokens that may have been uploaded already. A step that was begun and not finished is given up.
   void begin_step(const StepBatch<BackendType>& tokens, const StepOptions& options = {}) {
     give_up_step();
     check_ranks();
@@ -181,10 +181,10 @@ class Trainer {
     }
   }
 
-  /// The second half of `train_step`: waits for the backend, and takes the step if it can be taken. Throws as that
-  /// does, and TrainingError if no step was begun.
+  /// The second half of `train_step`: waits for the backend and updates the weights, unless the step is skipped. Throws
+  /// as `train_step` does, and TrainingError if no step was begun.
   StepReport finish_step() {
-    if (!step_under_way_) fail<TrainingError>("a step is finished that was not begun, or was given up");
+    if (!step_under_way_) fail<TrainingError>("finish_step needs a step that was begun and not given up");
     auto& tally = passes_.tally();
     tally.read();
     tally.sum_over_ranks(communicator_);
@@ -212,7 +212,7 @@ class Trainer {
     return report;
   }
 
-  /// Zeroes the gradients of a step that was begun and will not be finished; nothing if there is none.
+  /// Gives up a step that was begun: zeroes its gradients. Does nothing without such a step.
   void give_up_step() {
     if (!std::exchange(step_under_way_, false)) return;
     update_.discard();
@@ -251,8 +251,8 @@ class Trainer {
     return report;
   }
 
-  /// The loss of a batch's first micro-batch as the weights are, in nats, summed over its targets; it may be infinite
-  /// or NaN. No other rank takes part. A step under way is given up.
+  /// The loss of a batch's first micro-batch with the current weights, in nats, summed over its targets; it may be
+  /// infinite or NaN. It is local to this rank. A step under way is given up.
   double loss_of(const StepBatch<BackendType>& tokens) {
     give_up_step();
     passes_.plan(tokens.batch, tokens.time, passes_.recompute());
@@ -263,28 +263,29 @@ class Trainer {
     return tally.cross_entropy();
   }
 
-  /// Trains until the budget is spent or `stop` says so, and returns the last step's report. With a validation set it
-  /// ends in an evaluation, and with a checkpoint folder in a checkpoint. Throws what train_step, the data and the
-  /// checkpoint throw, with the last good checkpoint named; a checkpoint on disk is whole in any case.
+  /// Trains until the budget is spent or `stop` returns true, and returns the last step's report. With a validation set
+  /// the run ends with an evaluation, with a checkpoint folder it ends with a checkpoint. Throws what train_step, the
+  /// data and the checkpoint throw; the message names the last good checkpoint. A checkpoint on disk is always
+  /// complete.
   StepReport fit(const TokenData& data, const FitOptions& options) {
     return detail::Run<Trainer>(*this, data, options)();
   }
 
-  /// Writes model, tokenizer and training state; the old folder stays until the new one is whole. Throws FileError.
+  /// Writes model, tokenizer and training state, and replaces an old folder atomically. Throws FileError.
   void save(const std::filesystem::path& path, const Tokenizer& tokenizer) {
     state_.average = average_.decay(), state_.averages = average_.count();
     save_training(path, *model_, tokenizer, state_, buffers());
     saved_ = {path, state_.step};
   }
 
-  /// Writes model and tokenizer alone, for use: the average of the weights where there is one. Throws FileError.
+  /// Writes model and tokenizer only, for inference; of the average if there is one. Throws FileError.
   void save_weights(const std::filesystem::path& path, const Tokenizer& tokenizer) {
     average_.instead([&] { save_model(path, *model_, tokenizer); });
   }
 
-  /// Goes on from a checkpoint that `save` or `fit` wrote, the latest or the best; a step under way is given up. Throws
-  /// FileError, for a folder of weights alone too, and MismatchError for another architecture or optimizer; the trainer
-  /// and its model are unchanged then.
+  /// Continues from a checkpoint of `save` or `fit`, the latest or the best. A step under way is given up. Throws
+  /// FileError, also for a folder without training state, and MismatchError for another architecture or optimizer; then
+  /// the trainer and its model are unchanged.
   void resume(const std::filesystem::path& path) {
     const TrainingCheckpoint<Architecture, BackendType> checkpoint(path, state_.optimizer, state_.moments);
     give_up_step();
@@ -295,19 +296,19 @@ class Trainer {
     saved_ = {path, state_.step};
   }
 
-  /// A full checkpoint, and the step that it is of.
+  /// A full checkpoint and its step.
   struct Saved {
     std::filesystem::path path = {};
     Index step = -1;  // -1: there is none yet
   };
-  /// The one that was written or resumed from last.
+  /// The checkpoint that was written or loaded last.
   const Saved& saved() const { return saved_; }
 
-  /// Bytes of gradients, optimizer state and average; the activations that are planned now.
+  /// Bytes of gradients, optimizer state and average; bytes of the planned activations.
   std::size_t state_bytes() const { return update_.bytes() + average_.bytes(); }
   std::size_t activation_bytes() const { return passes_.bytes(); }
 
-  /// Throws MismatchError for data of a greater vocabulary than the model's, ShapeError for a longer sequence than its
+  /// Throws MismatchError for data with a larger vocabulary than the model's; ShapeError for sequences longer than its
   /// context.
   static void check_data(const TokenData& data) {
     if (data.vocabulary_size() > Architecture::vocab) {
@@ -318,7 +319,7 @@ class Trainer {
   static void check_time(Index time) { Passes<ModelType>::check_time(time); }
 
  private:
-  /// What the second half of a step must know of the first.
+  /// What the second half of a step needs from the first.
   struct StepUnderWay {
     Pass pass = {};  // of the last micro-batch
     detail::StepTotals totals = {};
@@ -342,19 +343,19 @@ class Trainer {
     return {.scored = numbers[0], .tokens = numbers[1], .micro_batches = numbers[2]};
   }
 
-  /// Between backward and the optimizer: the gradients of this rank's micro-batches are complete, and nothing of them
-  /// has been measured. From here on they are those of all ranks.
+  /// Between backward and the optimizer: the gradients of this rank's micro-batches are complete and not yet measured.
+  /// After this call they are summed over all ranks.
   void combine_gradients() { communicator_.sum(model_->backend(), update_.gradient_buffer()); }
 
-  /// Room for the tokens of evaluations and of steps by hand, in which nothing is known: a feed has room of its own.
+  /// Empty slots for the tokens of evaluations and of `train_step`. A BatchFeed has slots of its own.
   TokenSlots<BackendType>& own_slots(Index size) {
     if (!slots_ || slots_->size() != size) slots_.emplace(model_->backend(), size);
     slots_->forget();
     return *slots_;
   }
 
-  /// Whether a step can be taken. If its loss or its gradients' norm is not a finite number they are given up; that is
-  /// an error, unless a smaller loss scale may help.
+  /// Whether the loss and the gradients' norm are finite. If not, the step is given up; this throws, unless a smaller
+  /// loss scale may help.
   bool expect_finite(const StepReport& report) {
     const bool good_loss = std::isfinite(report.loss + report.balance_loss + report.z_loss);
     if (good_loss && std::isfinite(report.gradient_norm)) return true;
@@ -371,10 +372,10 @@ class Trainer {
     }
   }
 
-  /// What a full checkpoint holds besides the weights.
+  /// The arrays of a full checkpoint besides the weights.
   TrainingBuffers<Master> buffers() const { return {update_.moments(), average_.buffer()}; }
 
-  /// Lets the architecture move what no gradient does: a router's balancing bias.
+  /// Updates what no gradient moves: a router's balancing bias or thresholds.
   void after_step(const Pass& pass) {
     Architecture::after_step(model_->backend(), pass, model_->weights(), masters_, passes_.saved());
   }
@@ -385,7 +386,7 @@ class Trainer {
   Passes<ModelType> passes_;
   Update<ModelType, O> update_;
   WeightAverage<ModelType> average_;
-  typename Architecture::template Parameters<Master> masters_;  // the model's, by name
+  typename Architecture::template Parameters<Master> masters_;  // views of the model's master weights
   std::optional<TokenSlots<BackendType>> slots_;
   TrainingState state_;
   StepUnderWay step_;

@@ -1,13 +1,14 @@
 #pragma once
 /// @file
-/// One update of the weights, in two halves: the gradients' norm and the factor that clips them; the optimizer's step.
-/// Between them the host may look at the norm.
+/// One update of the weights, in two halves: first the gradients' norm and the factor that clips them, then the
+/// optimizer's step. Between them the host may read the norm.
 
 #include <cstddef>
 #include <utility>
 #include <vector>
 
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/parameters.hpp"
@@ -16,7 +17,7 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// Gradients and an optimizer's state for one model. All memory is taken at the start.
+/// Gradients and optimizer state of one model. The constructor allocates all memory.
 template <class ModelType, Optimizer<typename ModelType::BackendType> O>
 class Update {
  public:
@@ -45,7 +46,7 @@ class Update {
   }
 
   const O& optimizer() const { return optimizer_; }
-  /// What backward adds to; zero between steps.
+  /// The gradients, to which backward adds; zero between steps.
   Gradients& gradients() { return gradients_; }
   View<Master> gradient_buffer() const { return row(0); }
 
@@ -60,8 +61,8 @@ class Update {
   /// Bytes of gradients, moments and scratch.
   std::size_t bytes() const { return buffers_.size() * buffers_[0].size() + scratch_.size(); }
 
-  /// clip (1, 2) = the norm of the gradients, and what to multiply them by so that it is at most `limit` (0: any). They
-  /// are those of `loss_scale` times the loss; both numbers are of the loss without it.
+  /// clip (1, 2) = the norm of the gradients, and the factor that clips it to at most `limit` (0: no limit). The
+  /// gradients are those of `loss_scale` times the loss. The norm is without that scale, and the factor removes it.
   void measure(double limit, double loss_scale, View<Master> clip) {
     auto& backend = model_->backend();
     auto* squares = squares_.template as<Master>().data;
@@ -71,8 +72,7 @@ class Update {
     step_.clip = clip;
   }
 
-  /// Step number `step`, from 0, at learning rate `rate`, with gradients that are measured: changes the weights and
-  /// zeroes the gradients.
+  /// Step `step`, from 0, at learning rate `rate`, after `measure`: changes the weights and zeroes the gradients.
   void operator()(Index step, double rate) {
     step_.weights = model_->masters();
     step_.copy = ModelType::has_copy ? model_->buffer() : View<Scalar>{};
