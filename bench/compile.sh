@@ -33,7 +33,7 @@ done
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-# GNU time is not everywhere; wait4 tells of a child and all that it waited for.
+# GNU time is not always installed; wait4 reports on a child and all children that it waited for.
 cat >"$folder/measure.cpp" <<'END'
 #include <sys/resource.h>
 #include <sys/wait.h>

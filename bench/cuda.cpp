@@ -40,12 +40,12 @@ struct Arguments {
   bool tiny = false;
 };
 
-/// How much of everything: as the figures are defined, or as little as shows that all of it works.
+/// The sizes of the measurements: as the figures are defined, or minimal for a test that all of it works.
 struct Sizes {
   std::size_t copy = std::size_t{1} << 30;
   Index product = 8192;
   Index tokens = 65536, few_tokens = 16384;  // of a training step
-  int samples = 5, least_steps = 3;
+  int samples = 5, min_steps = 3;
   double sample_milliseconds = 500;
   Index decoded = 160;
   std::vector<Index> rows = {64, 256, 1024, 4096, 16384};  // of an expert, on average
@@ -55,7 +55,7 @@ const Sizes tiny{.copy = 1 << 20,
                  .tokens = 128,
                  .few_tokens = 64,
                  .samples = 2,
-                 .least_steps = 1,
+                 .min_steps = 1,
                  .sample_milliseconds = 0,
                  .decoded = 6,
                  .rows = {32}};
@@ -68,7 +68,7 @@ constexpr const char* type_name() {
   return std::is_same_v<typename W::Scalar, float> ? "float32" : "bfloat16";
 }
 
-/// What all parts share.
+/// Shared by all parts.
 struct Run {
   bench::CudaReport& report;
   const Sizes& sizes;
@@ -115,7 +115,8 @@ bench::ProductNames names_of_products() {
           {{1, Arch::vocab, width}, "head product,"}};
 }
 
-/// Training steps of `tokens`; `key` is where the figure is kept. With `operations`, also what they are made of.
+/// Training steps of `tokens` tokens; the figure is stored under `key`. With `operations`, also a table of their
+/// operations.
 template <class Arch, class W>
 void train(Run& run, W& watched, Index tokens, const std::string& key, bool operations) {
   const Index time = Arch::context, batch = tokens / time;
@@ -124,7 +125,7 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   const Index plain_before = watched.backend().plain_products();
   const auto text = programs::random_tokens(2 * tokens + 1, Arch::vocab, 1);
   std::size_t turn = 0;
-  std::vector<double> handing;  // milliseconds of the host until it has launched all passes
+  std::vector<double> handing;  // milliseconds until the host has launched all passes
   const auto step = [&] {
     const auto at = std::span(text).subspan(turn++ % 2 * static_cast<std::size_t>(tokens));
     const auto size = static_cast<std::size_t>(tokens);
@@ -133,11 +134,11 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
     handing.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - started).count());
     trainer.finish_step();
   };
-  // One step after another, as in a run: the host prepares a step while the device works on the last one's end.
+  // One step after another, as in a run: the host prepares a step while the device ends the last one.
   for (int warm = 0; warm < 2; ++warm) step();
   const double once = watched.milliseconds(step);
   const int steps =
-      std::max(run.sizes.least_steps, static_cast<int>(run.sizes.sample_milliseconds / std::max(once, 1e-3)));
+      std::max(run.sizes.min_steps, static_cast<int>(run.sizes.sample_milliseconds / std::max(once, 1e-3)));
   std::vector<double> found;
   handing.clear();
   for (int sample = 0; sample < run.sizes.samples; ++sample) {
@@ -179,16 +180,16 @@ double weight_bytes_met(Index tokens) {
   return (rest + double(cost.part(Part::expert)) * share) * sizeof(T);
 }
 
-/// `early`: with kernels that may start before the one before them has ended.
+/// `early`: a kernel may start before the previous one has ended (programmatic dependent launch).
 template <class Arch, class W>
 void decode(Run& run, W& watched, Index streams, bool early) {
   watched.backend().early_starts(early);
-  if (early && !watched.backend().early_starts()) return;  // not here
+  if (early && !watched.backend().early_starts()) return;  // not supported here
   const Model<Arch, W> model(watched, Seed{1});
   Session<Model<Arch, W>> session(model, {.sequences = streams});
   std::vector<Index> all(static_cast<std::size_t>(streams));
   std::iota(all.begin(), all.end(), Index{0});
-  // Random tokens, so that their experts differ as those of a text do.
+  // Random tokens, so that they go to different experts, as the tokens of a text do.
   const auto text = programs::random_tokens(streams * Arch::context, Arch::vocab, 7);
   // Steps first … last − 1 of all streams, from the start where `first` is 0; the host's milliseconds of each.
   const auto write = [&](Index first, Index last) {
@@ -249,8 +250,8 @@ void optimizer(Run& run, W& watched) {
   }
 }
 
-/// Rows of experts whose loads lie evenly between three and five quarters of the mean, sorted as a router's are, so
-/// that the host knows them as it does in training.
+/// Rows of experts with loads spread evenly from three to five quarters of the mean. They are sorted like a router's
+/// choices, so that the host knows the loads as in training.
 class Loads {
  public:
   Loads(Brain& brain, Index experts, Index mean) : rows_(experts * mean) {
@@ -355,7 +356,7 @@ void measure_all(Run& run, const std::vector<std::string>& only) {
   part("grouped", [&] { grouped_products<Arch>(run); });
 }
 
-/// Whether nothing was left out.
+/// Runs all measurements; false if a part was left out.
 bool run(const Arguments& arguments) {
   CudaBfloat16 brain({.device = arguments.device});
   Cuda wide({.device = arguments.device});

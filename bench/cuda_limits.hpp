@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// A GPU's limits, measured in the process that quotes a share of them, and how anything is timed on it.
+/// A GPU's limits, measured in the same process as the figures, and timing on the GPU.
 
 #include <cuda_runtime.h>
 
@@ -18,7 +18,7 @@
 
 namespace bench {
 
-/// Milliseconds of one `work` on the device: warm, the median of several samples of many runs.
+/// Milliseconds of one `work` on the device after warming up: the median of several samples of many runs.
 template <class B, class F>
 double median_milliseconds(B& backend, F&& work, int samples = 7, double sample_milliseconds = 20) {
   backend.milliseconds(work);
@@ -34,7 +34,7 @@ double median_milliseconds(B& backend, F&& work, int samples = 7, double sample_
   return programs::median(std::move(found));
 }
 
-/// A matrix on the device, of normal random numbers: zeros cost a GPU less power, and so less time.
+/// A matrix of normal random numbers on the device. Zeros would use less power on a GPU, and so less time.
 template <class B, class T>
 class DeviceMatrix {
  public:
@@ -56,7 +56,7 @@ class DeviceMatrix {
       const tinymoe::View<const float> from(numbers, 1, size);
       backend.launch(tinymoe::kernels::chunk_count<Convert>(size),
                      Convert{from, tinymoe::View<T>(view_.data, 1, size)});
-      backend.milliseconds([] {});  // `wide` is freed once it was read
+      backend.milliseconds([] {});  // waits until `wide` has been read
     }
   }
   operator tinymoe::View<T>() const { return view_; }
@@ -72,7 +72,7 @@ class DeviceMatrix {
   tinymoe::View<T> view_;
 };
 
-/// Bytes a second of a copy within the device's memory, read and written.
+/// Bytes a second of a copy within the device's memory, counting reads and writes.
 inline double measure_copy(std::size_t bytes) {
   const auto check = [](cudaError_t status) {
     if (status != cudaSuccess) tinymoe::fail<tinymoe::DeviceError>("CUDA: ", cudaGetErrorString(status));

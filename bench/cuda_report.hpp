@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// What bench_cuda writes: tables in Markdown, and the same as JSON. The JSON is written again after each part, so that
-/// a failure loses nothing. And the table of what must be reached, from such files.
+/// The output of bench_cuda: tables in Markdown, and the same figures as JSON. The JSON file is rewritten after each
+/// part, so that a failure loses nothing. Also the table of required figures, from such files.
 
 #include <algorithm>
 #include <cstdio>
@@ -19,7 +19,7 @@
 
 namespace bench {
 
-/// What all shares are taken of, measured in the same run; 0: not measured.
+/// The limits that shares refer to, measured in the same run; 0: not measured.
 struct CudaLimits {
   double copy = 0;                        // bytes a second, read and written
   std::map<std::string, double> product;  // operations a second of a large product, by the name of the type
@@ -50,7 +50,7 @@ class CudaReport {
     keep(key, text, measured, unit, limit);
   }
 
-  /// Each operation of a step, or of a token, against its limit, and their sum against all of it.
+  /// Each operation of a step, or of a token, against its limit, and their sum against the measured total.
   void operations(const std::string& key, const std::string& title, const std::vector<Operation>& operations,
                   double steps, double step_milliseconds, double copy, double product) {
     start_table(title);
@@ -145,7 +145,7 @@ class Figures {
   tinymoe::Json json_;
 };
 
-/// What must be reached, what is aimed at, and what was reached, from the files of both programs.
+/// The required, aimed and measured figures, from the files of both programs.
 inline void print_targets(const std::filesystem::path& ours, const std::filesystem::path& peer) {
   const Figures own(ours), theirs(peer);
   const auto ratio = [](std::optional<double> a, std::optional<double> b) -> std::optional<double> {

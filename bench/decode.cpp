@@ -25,7 +25,7 @@ struct Arguments {
   int repeats = 3, threads = 0;
 };
 
-/// Weights that one token is multiplied with, the head's among them; the looked-up row of an embedding is nothing.
+/// Number of weights that one token is multiplied with, including the head's. The embedding's row is not counted.
 constexpr Index weights_per_token() {
   constexpr auto cost = count<Arch>();
   return cost.active - cost.part(Part::position) - (Arch::tied ? 0 : cost.part(Part::embedding));

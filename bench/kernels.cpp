@@ -1,6 +1,6 @@
 // Single operations of the CPU backend at the shapes of the yardstick and of the story model (Google Benchmark).
 //
-// `share` is that of the machine's limit, measured first in the same process: of multiply-adds for products and
+// `share` is the share of the machine's limit, which the same process measures first: of multiply-adds for products and
 // attention, of memory traffic for AdamW. Row kernels run on one thread; their figure is nanoseconds an element.
 // The arguments are Google Benchmark's: --benchmark_filter=yardstick/expert, --benchmark_min_time=1, …
 
@@ -212,7 +212,7 @@ void add_rows(Machine& machine, const std::string& name, Index rows, Index width
   });
 }
 
-/// Matrices that live as long as the function that reads them.
+/// Matrices with shared ownership, for the function that reads them.
 template <class... M>
 auto shared(M... matrices) {
   return std::make_shared<std::tuple<M...>>(std::move(matrices)...);

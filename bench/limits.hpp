@@ -1,15 +1,17 @@
 #pragma once
 /// @file
-/// This machine's limits, measured in the process that quotes a share of them: machines are noisy, and limits of
-/// another time may be wrong.
+/// The limits of this machine. Each program measures them itself before it prints shares of them, because machines are
+/// noisy and limits measured earlier may be wrong.
 ///
-/// - `fma`: float32 multiply-adds in registers, in chains enough to hide their latency; two operations each.
+/// - `fma`: float32 multiply-adds in registers, in enough independent chains to hide their latency; two operations
+/// each.
 /// - `read`: the sum of a buffer; bytes read.
-/// - `triad`: a = b + s·c, as STREAM (McCalpin 1995); two reads and a write, though caches read what is written too.
-/// - `update`: four arrays, each read and written, which is what AdamW does to memory; bytes read and bytes written.
+/// - `triad`: a = b + s·c, as STREAM (McCalpin 1995); two reads and a write, without the reads that caches do for a
+/// write.
+/// - `update`: four arrays, each read and written, the memory traffic of AdamW; bytes read and bytes written.
 ///
-/// The buffer is far larger than the last cache, which may have hundreds of megabytes. Each figure is the best of
-/// several tries: a limit is what the machine gives when nobody disturbs it.
+/// The buffer is far larger than the last-level cache, which may have hundreds of megabytes. Each figure is the best of
+/// several tries, because a limit is the speed of an undisturbed machine.
 
 #include <unistd.h>
 
@@ -25,7 +27,7 @@ namespace bench {
 
 using tinymoe::Index;
 
-/// The least of `tries` durations of f().
+/// The minimum of `tries` durations of f().
 template <class F>
 double best_seconds(int tries, F&& f) {
   double best = programs::seconds_of(f);
@@ -33,7 +35,7 @@ double best_seconds(int tries, F&& f) {
   return best;
 }
 
-/// The same as tinymoe's backend: a limit with fewer threads would be no limit, with more an unfair one.
+/// Calls f(thread) on as many threads as tinymoe's backend uses, so that the limit is of the same hardware.
 template <class F>
 void on_all_threads(int threads, F&& f) {
 #pragma omp parallel for schedule(static, 1) num_threads(threads)
@@ -62,7 +64,7 @@ inline Vector load(const float* from) {
 }
 inline void store(float* to, Vector v) { std::memcpy(__builtin_assume_aligned(to, vector_bytes), &v, sizeof v); }
 
-/// Keeps the compiler from dropping what led to `value`.
+/// Keeps the compiler from removing the computation of `value`.
 inline void keep(float value) {
   [[maybe_unused]] static thread_local volatile float sink;
   sink = value;
@@ -74,8 +76,8 @@ inline float horizontal_sum(Vector v) {
   return total;
 }
 
-/// `rounds` multiply-adds in each of the chains: two units of latency four or five need ten. Two registers hold the
-/// factors, so that the chains never leave theirs.
+/// `rounds` multiply-adds in each chain. Two units with a latency of four or five cycles need ten chains. Two registers
+/// stay free for the factors, so that no chain is spilled.
 inline constexpr int chains = vector_registers == 32 ? 20 : 12;
 inline float multiply_adds(Index rounds, float factor, float summand) {
   const Vector a = Vector{} + factor, b = Vector{} + summand;
@@ -134,11 +136,11 @@ inline Index buffer_bytes() {
 
 }  // namespace detail
 
-/// float32 multiply-adds of all threads, operations a second: the sum of each one's best burst of about a millisecond
-/// while the others work too. A whole run would be as slow as the thread that is disturbed most.
+/// float32 multiply-adds of all threads, in operations a second: the sum over the threads of the best burst of about a
+/// millisecond, while the other threads work too. A single long run would be as slow as the most disturbed thread.
 inline double measure_fma(int threads, int bursts = 60) {
   constexpr Index rounds = 1 << 18;
-  volatile float factor = 0.5f, summand = 1.0f;  // the compiler must not know them; x stays below 50
+  volatile float factor = 0.5f, summand = 1.0f;  // volatile: the compiler must not know them; x stays below 50
   const float a = factor, b = summand;
   std::vector<double> seconds(static_cast<std::size_t>(threads));
   on_all_threads(threads, [&](int thread) {
@@ -157,7 +159,7 @@ struct MemoryLimits {
 
 inline MemoryLimits measure_memory(tinymoe::Cpu& cpu, int tries = 4, Index bytes = detail::buffer_bytes()) {
   const int threads = cpu.threads();
-  // Every thread has its own part, which it is the first to touch; every third and quarter of a part is aligned.
+  // Each thread touches its own part first. Thirds and quarters of a part are aligned.
   const Index part = bytes / static_cast<Index>(sizeof(float)) / threads / 3072 * 3072, total = part * threads;
   const auto memory = cpu.allocate(static_cast<std::size_t>(total) * sizeof(float));
   float* const data = memory.as<float>().data;

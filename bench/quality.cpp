@@ -1,4 +1,4 @@
-// What a model learns in some minutes: bits per byte on a text that it has not seen, from scratch.
+// The quality of a model after some minutes of training from scratch: bits per byte on an unseen text.
 //
 // The clock runs while the model trains: learning the tokenizer, encoding and evaluation are outside it.
 
@@ -28,7 +28,8 @@ struct Arguments {
   int threads = 0;
 };
 
-/// Evaluates by seconds of training, where fit does so by steps: its clock stands still while it tells an observer.
+/// Evaluates every so many seconds of training, which `fit` itself does by steps only. The training clock stands still
+/// during the evaluation.
 template <class TrainerType>
 class EverySeconds : public Observer {
  public:

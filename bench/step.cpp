@@ -25,7 +25,7 @@ struct Arguments {
   int steps = 7, warmup = 2, threads = 0;
 };
 
-/// Seconds of each step, and what is left in memory after them.
+/// Seconds of each step, the last loss, and bytes of memory.
 struct Steps {
   std::vector<double> seconds;
   double loss = 0, peak = 0, state = 0, activations = 0;
@@ -73,7 +73,7 @@ void report_memory(Cpu& cpu, const Steps& steps, const Arguments& arguments, dou
   bench::print_row("training memory, peak", steps.peak / mb, "MB", 0, 0);
 }
 
-/// Sixteen layers, to say what computing them again costs and saves.
+/// Sixteen layers, to measure the cost and the saving of recomputation.
 using Deep = Transformer<
     Vocab<2048>, Context<256>, Width<256>, TiedHead,
     Layers<16, MoEBlock<RmsNorm, Attention<Heads<8>, KvHeads<2>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<512>>>>>;

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What the benchmark programs share: rows of the table that scripts/bench.sh gathers, and AdamW's pass by itself.
+/// Shared by the benchmark programs: rows of the table that scripts/bench.sh collects, and AdamW's pass alone.
 
 #include <array>
 #include <cstddef>
@@ -16,7 +16,7 @@
 namespace bench {
 
 /// One row of the table of results. scripts/bench.sh finds it by its first character and reads its columns:
-/// | figure | measured | limit | share |. Of a duration less is better, so that its share is the limit's over it.
+/// | figure | measured | limit | share |. The share of a duration is limit / measured.
 inline void print_row(const std::string& figure, double measured, const char* unit, double limit = 0, int decimals = 1,
                       bool duration = false) {
   std::printf("| %s | %.*f %s |", figure.c_str(), decimals, measured, unit);
@@ -33,8 +33,8 @@ inline void print_time_row(const std::string& figure, double measured, const cha
   print_row(figure, measured, unit, limit, decimals, true);
 }
 
-/// The pass of AdamW over weights, gradients and moments, apart from any model; where the layers read a narrower type,
-/// it writes their copy too.
+/// The pass of AdamW over weights, gradients and moments, without a model. If layers read a narrower type, it writes
+/// their copy too.
 template <class B>
 class OptimizerPass {
  public:

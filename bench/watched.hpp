@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// A backend that passes everything on to a Cuda and, when told to, times each operation on the device. So the table of
-/// operations is that of a real step, with its shapes and numbers, and follows every change of the model.
+/// A backend that forwards every call to a Cuda backend and, if asked, times each operation on the device. The table of
+/// operations therefore has the shapes and numbers of a real step, and follows every change of the model.
 
 #include <algorithm>
 #include <array>
@@ -30,8 +30,8 @@ using ProductNames = std::map<std::array<Index, 3>, std::string>;
 
 enum class Watch {
   nothing,
-  operations,  // each operation is run several times over, between two events
-  replays      // what was recorded is timed as a whole
+  operations,  // each operation runs several times between two events
+  replays      // a recorded graph is timed as a whole
 };
 
 template <class B>
@@ -182,7 +182,7 @@ class Watched {
   std::string name_of(Bank<T> weight) const {
     return name_of(weight.count, weight.rows, weight.cols);
   }
-  /// `f`, and if operations are watched, again and again; `changed` is as after one time then.
+  /// Runs `f`; several times if operations are watched. `changed` then has the values of a single run.
   template <class Describe, class F>
   void run(Describe&& describe, F&& f, View<Scalar> changed = {}) {
     if (what_ != Watch::operations) return f();
@@ -203,7 +203,7 @@ class Watched {
     entry->milliseconds.push_back(all / times);
   }
 
-  /// To where it is kept, or back.
+  /// Saves `changed`, or restores it.
   void copy(View<Scalar> changed, bool away) {
     if (changed.empty()) return;
     const auto bytes = static_cast<std::size_t>(changed.size()) * sizeof(Scalar);
@@ -222,7 +222,7 @@ class Watched {
 };
 
 static_assert(tinymoe::Backend<Watched<tinymoe::Cuda>> && tinymoe::Backend<Watched<tinymoe::CudaBfloat16>>);
-// What is watched must run as it does unwatched.
+// A watched backend must have the optional capabilities of the backend inside.
 static_assert(tinymoe::UploadingBackend<Watched<tinymoe::Cuda>> && tinymoe::RecordingBackend<Watched<tinymoe::Cuda>> &&
               tinymoe::RoutingBackend<Watched<tinymoe::Cuda>> && tinymoe::LogitChunkBackend<Watched<tinymoe::Cuda>> &&
               tinymoe::RotatingAttentionBackend<Watched<tinymoe::Cuda>>);

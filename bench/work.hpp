@@ -1,8 +1,8 @@
 #pragma once
 /// @file
-/// The least that each operation of a model has to do: the bytes that it reads and writes if it touches each once, and
-/// the multiply-adds of its products, two operations each. A kernel that reads something twice gets no credit for it;
-/// what stays in a cache between two operations counts as read.
+/// The minimal work of each operation of a model: the bytes that it reads and writes, each counted once, and the
+/// multiply-adds of its products, two operations each. A kernel that reads a byte twice gets no credit for the second
+/// time. Data that stays in a cache between two operations counts as read.
 
 #include <cxxabi.h>
 
@@ -35,13 +35,13 @@ double bytes_of(Bank<T> bank) {
   return double(bank.count * bank.rows * bank.cols) * sizeof(T);
 }
 
-/// Bytes of the matrices of a bank that `rows` rows use at most.
+/// Bytes of a bank's matrices that `rows` rows use at most.
 template <class T>
 double bytes_met(Bank<T> bank, Index rows) {
   return bytes_of(bank) * std::min(1.0, double(rows) / double(bank.count));
 }
 
-/// A kernel that is not below: its name and nothing else.
+/// A kernel without an overload below: only its name.
 template <class Kernel>
 Work work_of(const Kernel&, Index) {
   char* name = abi::__cxa_demangle(typeid(Kernel).name(), nullptr, nullptr, nullptr);
@@ -88,7 +88,7 @@ template <class T, class M>
 Work work_of(const kernels::RotateIntoCache<T, M>& k, Index) {
   return {"rotate into the cache", 2 * bytes_of(k.turned) + bytes_of(k.store.value)};
 }
-/// Not counted: only the device knows how many keys there are.
+/// Not counted: only the device knows the number of keys.
 template <class T, class M>
 Work work_of(const kernels::CachedAttention<T, M>&, Index) {
   return {"attention to the cache"};
@@ -166,7 +166,7 @@ template <class M>
 Work work_of(const kernels::AddResults<M>& k, Index) {
   return {"add results", bytes_of(k.losses)};
 }
-/// `parameters` are those of the model: chunks lie on the device, where nobody here can look.
+/// `parameters`: of the model, because the host cannot read the chunks on the device.
 template <class M>
 Work work_of(const kernels::SquaredSum<M>&, Index, double parameters) {
   return {"squared sums", parameters * sizeof(M)};
@@ -176,8 +176,8 @@ Work work_of(const kernels::AdamWStep<T, M>& k, Index, double parameters) {
   return {"AdamW", parameters * (8 * sizeof(M) + (k.copy == nullptr ? 0 : sizeof(T)))};
 }
 
-/// What a kernel reads and then overwrites, so that a second run would not do the same work on the same numbers; empty
-/// where a second run does no harm. Gradients that are added to are no harm.
+/// The array that a kernel reads and overwrites, so that a second run would work on other numbers; empty if there is
+/// none. Gradients that a kernel adds to do not count.
 template <class T, class Kernel>
 View<T> changed_by(const Kernel&) {
   return {};
@@ -211,8 +211,8 @@ View<T> changed_by(const kernels::Rotate<T, float>& k) {
   return k.x;
 }
 
-/// Products of visible pairs of queries and keys, two operations each: attention does two of them forward and five
-/// backward, where it makes the probabilities again.
+/// Operations of one product over the visible pairs of queries and keys. Attention computes two such products forward
+/// and five backward, where it recomputes the probabilities.
 inline double attention_product(const tinymoe::AttentionShape& shape) {
   double pairs = 0;
   for (Index t = 0; t < shape.time; ++t) pairs += double(t + 1 - shape.first_key(t));

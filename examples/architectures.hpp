@@ -20,8 +20,8 @@ inline constexpr std::array<std::string_view, 4> schedule_names = {"cosine", "co
 enum class OptimizerKind { adamw, lion, muon };
 inline constexpr std::array<std::string_view, 3> optimizer_names = {"adamw", "lion", "muon"};
 
-/// How an architecture is trained, unless the command line says otherwise. The defaults suit models that learn for some
-/// minutes on a CPU.
+/// The training options of an architecture; the command line overrides them. The defaults suit some minutes of training
+/// on a CPU.
 struct Recipe {
   OptimizerKind optimizer = OptimizerKind::adamw;
   double rate = 5e-3, beta1 = 0.9, beta2 = 0.95, decay = 0.1, clip = 1;
@@ -35,10 +35,10 @@ struct Recipe {
 
 namespace recipes {
 
-/// AdamW and a cosine, with no figures published; these are ours.
+/// Published: AdamW and a cosine, without figures. The figures are ours.
 inline constexpr Recipe minimixtral = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 8};
-/// OneCycle with a peak of 1e-3, batches of 32 × 2, dropout, gradient checkpointing; betas and decay are the defaults
-/// of PyTorch's AdamW.
+/// Published: OneCycle with a peak of 1e-3, batches of 32 × 2, dropout, gradient checkpointing. Betas and decay are the
+/// defaults of PyTorch's AdamW.
 inline constexpr Recipe nanogpt = {
     .rate = 1e-3,
     .beta2 = 0.999,
@@ -48,7 +48,7 @@ inline constexpr Recipe nanogpt = {
     .accumulation = 2,
     .recompute = true,
     .settings = {tinymoe::setting::dropout = 0.1, tinymoe::setting::attention_dropout = 0.1}};
-/// Gradient checkpointing, with no figures published; the others are ours.
+/// Published: gradient checkpointing, without figures. The figures are ours.
 inline constexpr Recipe mymoe = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 16, .recompute = true};
 inline constexpr Recipe sparse_moe = {.rate = 3e-4,
                                       .decay = 0.01,
@@ -62,7 +62,7 @@ inline constexpr Recipe deepseek_mini = {.rate = 1e-3, .warmup = 200, .floor = 0
 
 }  // namespace recipes
 
-/// An architecture, what the command line calls it, and how it is trained.
+/// An architecture, its name on the command line, and its training options.
 template <class Arch>
 struct Named {
   using Architecture = Arch;
@@ -72,7 +72,7 @@ struct Named {
 
 namespace presets = tinymoe::presets;
 
-// A line each; CMake counts them and compiles some in each unit.
+// One line each: CMake counts the lines and compiles a few of them in each unit.
 // clang-format off
 inline constexpr auto architectures = std::tuple(
     Named<presets::Story>{"story", "ours: tells stories after some minutes on two cores"},
@@ -101,7 +101,7 @@ inline constexpr auto architectures = std::tuple(
     Named<presets::pocket::DeepSeekMini>{"deepseek_mini_pocket", "deepseek_mini for some minutes on two cores"});
 // clang-format on
 
-/// The architecture of a line, from 0.
+/// The architecture of line i, from 0.
 template <std::size_t line>
 using Architecture = typename std::tuple_element_t<line, decltype(architectures)>::Architecture;
 
@@ -121,8 +121,8 @@ void with_architecture(const std::string& name, F&& f) {
   if (!found) tinymoe::fail<tinymoe::OptionError>("there is no preset \"", name, "\"; there are ", names());
 }
 
-/// f(named architecture) for the one that a checkpoint was trained with. Throws FileError for a checkpoint that cannot
-/// be read, MismatchError if none of the architectures is its own.
+/// f(named architecture) for the architecture of a checkpoint. Throws FileError for a checkpoint that cannot be read,
+/// MismatchError if it has another architecture.
 template <class F>
 void with_architecture_of(const std::filesystem::path& checkpoint, F&& f) {
   const auto path = tinymoe::resolve_folder(checkpoint) / "config.json";

@@ -1,6 +1,6 @@
 #pragma once
-// What `train --benchmark` measures of a model on a device: the template behind `benchmark` of programs.hpp. Only the
-// units that CMake makes of unit.cpp.in include it.
+// `train --benchmark`: the template behind `benchmark` of programs.hpp. Only the units that CMake makes from
+// unit.cpp.in include it.
 
 #include <algorithm>
 #include <cstddef>
@@ -66,7 +66,7 @@ void benchmark(B& device, const BenchmarkRun& run) {
   {
     Session<ModelType> session(model);
     cache_bytes = session.cache_bytes();
-    for (int repeat = 0; repeat < 4; ++repeat) {  // the first one warms the caches up and is not counted
+    for (int repeat = 0; repeat < 4; ++repeat) {  // the first one warms up the caches and does not count
       session.reset();
       const double seconds = programs::seconds_of([&] { session.feed(tokens); });
       if (repeat > 0) prefill.push_back(seconds);

@@ -70,7 +70,7 @@ std::string quoted(std::string_view bytes, std::size_t columns) {
     } else if (byte < 0x20 || byte == 0x7F || (byte >= 0x80 && !whole)) {
       std::snprintf(piece, sizeof(piece), "\\x%02X", static_cast<unsigned>(byte));
     }
-    const bool continues = whole && byte >= 0x80 && byte < 0xC0;  // of a character that is there already
+    const bool continues = whole && byte >= 0x80 && byte < 0xC0;  // a continuation byte of the previous character
     const std::size_t width = continues ? 0 : std::string_view(piece).size();
     if (used + width + 1 > columns) break;
     text += piece;
@@ -79,7 +79,7 @@ std::string quoted(std::string_view bytes, std::size_t columns) {
   return text + "\"" + std::string(columns - used - 1, ' ');
 }
 
-/// "2:71 0:29": the experts of a token and their gates in percent; without room for gates "2 0".
+/// "2:71 0:29": the experts of a token and their gates in percent; "2 0" if there is no space for gates.
 std::string cell(const ExpertChoices& choices, Index token, bool gates) {
   std::string text;
   for (Index k = 0; k < choices.choices; ++k) {
@@ -95,12 +95,12 @@ std::string cell(const ExpertChoices& choices, Index token, bool gates) {
   return text.empty() ? "-" : text;
 }
 
-/// Which experts each token took in each layer, in blocks of as many layers as 80 columns hold, and each expert's
-/// share.
+/// Prints the experts of each token in each layer, with as many layers side by side as fit in 80 columns, and each
+/// expert's share.
 void print_experts(const Story& story, const Tokenizer& tokenizer) {
   constexpr std::size_t label = 16, line = 80;
   const auto& layers = story.experts;
-  if (layers.empty()) return void(std::printf("[no layer of this model has experts, or nothing was read]\n"));
+  if (layers.empty()) return void(std::printf("[this model has no layer with experts, or read no token]\n"));
   const auto width_of = [&](bool gates) {
     std::size_t width = 8;  // "layer 12"
     for (const auto& layer : layers) {
@@ -220,7 +220,7 @@ class Chat {
   }
 
   void help() {
-    std::printf("A line that is no command is continued. Commands:\n");
+    std::printf("Any other line is a prompt, which the model continues. Commands:\n");
     const auto line = [](std::string_view name, std::string_view about) {
       std::printf("  %-20.*s %.*s\n", int(name.size()), name.data(), int(about.size()), about.data());
     };
@@ -264,7 +264,7 @@ class Chat {
   void go_on() {
     need_prompt();
     if (story_.ended) fail<OptionError>("the story has ended; /again writes another");
-    ++options_.story;  // else the same numbers would be drawn again
+    ++options_.story;  // otherwise the same random numbers would be drawn again
     write(std::string(story_.text), false);
   }
 
@@ -283,7 +283,7 @@ class Chat {
     write(prompt_, true);
   }
 
-  /// Continues `prompt`, and shows it first if wanted.
+  /// Continues `prompt`, after printing it if asked.
   void write(const std::string& prompt, bool show_prompt) {
     using Clock = std::chrono::steady_clock;
     const auto started = Clock::now();

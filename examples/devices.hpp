@@ -1,5 +1,5 @@
 #pragma once
-// The devices that the programs run models on, and which architectures this build has for each of them.
+// The devices of the example programs, and the architectures that this build has for each device.
 
 #include <stdexcept>
 #include <string>
@@ -30,7 +30,7 @@ using Device = std::variant<tinymoe::Cpu>;
 template <class Arch, class B>
 inline constexpr bool compiled = false;
 
-/// The three of CUDA are compiled together or not at all.
+/// All three CUDA backends are compiled for an architecture, or none.
 template <class Arch>
 constexpr bool compiled_for_cuda() {
 #ifdef TINYMOE_EXAMPLE_CUDA
@@ -40,18 +40,18 @@ constexpr bool compiled_for_cuda() {
 #endif
 }
 
-/// What the command line says of the device.
+/// The command line's options of the device.
 struct DeviceOptions {
-  std::string device, precision;            // empty: the best that there is
-  std::string cuda_precision = "bfloat16";  // where `precision` is empty; a run that is resumed has its own
+  std::string device, precision;            // empty: the best available
+  std::string cuda_precision = "bfloat16";  // if `precision` is empty; a resumed run has its own
   int threads = 0;                          // of the CPU; 0: all cores
 };
 
 /// Adds --device, --precision and --threads.
 void add_device_options(CLI::App& app, DeviceOptions& options);
 
-/// The device for a preset, or for `sweep`; `on_cpu` and `on_cuda` say what it is compiled for. Throws OptionError for
-/// what this build or the device cannot do, DeviceError where there is no GPU.
+/// Opens the device for a preset, or for `sweep`; `on_cpu` and `on_cuda`: whether it is compiled for them. Throws
+/// OptionError if this build or the device does not support the options, DeviceError without a GPU.
 Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda);
 
 template <class Arch>
@@ -65,7 +65,7 @@ std::string precision_of(const Device& device);
 /// "cpu, 2 threads, float32", "cuda, NVIDIA H100 80GB HBM3, bfloat16".
 std::string about(const Device& device);
 
-/// f(backend) for the backend that the device is; it was opened for this architecture.
+/// f(backend) for the backend of the device, which was opened for this architecture.
 template <class Arch, class F>
 auto on(Device& device, F&& f) -> std::invoke_result_t<F&, tinymoe::Cpu&> {
   return std::visit(

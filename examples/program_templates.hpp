@@ -1,5 +1,5 @@
 #pragma once
-// The templates behind programs.hpp, but for `benchmark`. Only the units that CMake makes of unit.cpp.in include them.
+// The templates behind programs.hpp, except `benchmark`. Only the units that CMake makes from unit.cpp.in include them.
 
 #include <cstdio>
 #include <filesystem>

@@ -1,7 +1,7 @@
 #pragma once
-// What the programs ask of an architecture on a device. The functions are defined in program_templates.hpp and
-// benchmark.hpp and compiled, for each architecture and backend, in units of their own: so all cores share the work,
-// and a program's main file compiles no model.
+// The functions of an architecture on a device that the programs call. They are defined in program_templates.hpp and
+// benchmark.hpp, and compiled for each architecture and backend in separate units: all cores share the work, and a
+// program's main file compiles no model.
 
 #include <filesystem>
 #include <functional>
@@ -17,7 +17,7 @@ namespace examples {
 
 using tinymoe::Index;
 
-/// An optimizer, for whichever backend.
+/// An optimizer for any backend.
 using AnyRule = std::variant<tinymoe::AdamW, tinymoe::Lion, tinymoe::Muon>;
 
 /// The same for one backend.
@@ -26,29 +26,29 @@ tinymoe::AnyOptimizer<B> optimizer_for(const AnyRule& rule) {
   return std::visit([](const auto& one) -> tinymoe::AnyOptimizer<B> { return one; }, rule);
 }
 
-/// How a model is trained, whichever it is.
+/// How to train a model, independent of its architecture.
 struct TrainRun {
   tinymoe::Settings settings;
   AnyRule optimizer;
   tinymoe::AnySchedule schedule;
   const tinymoe::TokenData* training;
   tinymoe::FitOptions options;
-  std::filesystem::path resume = {};   // the checkpoint to go on from; empty: none
+  std::filesystem::path resume = {};   // the checkpoint to resume from; empty: none
   std::filesystem::path weights = {};  // the checkpoint whose weights a new run starts with; empty: random ones
 };
 
-/// Trains a new model, or goes on with a run, and returns the last step's report.
+/// Trains a new model, or resumes a run, and returns the last step's report.
 template <class Arch, class B>
 tinymoe::StepReport train(B& device, const TrainRun& run);
 
-/// What `train --benchmark` measures.
+/// The options of `train --benchmark`.
 struct BenchmarkRun {
   std::filesystem::path checkpoint = {};  // empty: a model with random weights
   tinymoe::Settings settings;
   AnyRule optimizer;
   Index batch = 4, time = 0, accumulation = 1;
   bool recompute = false;
-  double seconds = 5;  // of training that are measured
+  double seconds = 5;  // of training to measure
 };
 
 /// Measures a model's speed and memory, and prints them as a table.
@@ -61,8 +61,8 @@ class Storyteller {
   virtual ~Storyteller() = default;
   virtual const tinymoe::Tokenizer& tokenizer() const = 0;
 
-  /// Makes room for so many stories at once, whose experts are traced if that is wanted. Throws what Session throws,
-  /// and then leaves all as it was.
+  /// Plans for `options.sequences` stories at once, with their experts traced if `options.trace`. Throws what Session
+  /// throws; then nothing has changed.
   virtual void plan(const tinymoe::SessionOptions& options) = 0;
 
   /// Continues each prompt, as tinymoe::Generator does. `on_text(i, text)` gets the text of story i as it comes, and
@@ -71,7 +71,7 @@ class Storyteller {
                                             const std::function<bool(Index, std::string_view)>& on_text) = 0;
 };
 
-/// Loads a checkpoint to the device, which must outlive the storyteller, and plans for one story.
+/// Loads a checkpoint to the device, and plans for one story. The device must outlive the storyteller.
 template <class Arch, class B>
 std::unique_ptr<Storyteller> storyteller(B& device, const std::filesystem::path& checkpoint);
 

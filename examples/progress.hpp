@@ -1,5 +1,5 @@
 #pragma once
-// What training prints as it goes.
+// The progress line of training.
 
 #include <algorithm>
 #include <cstdio>
@@ -21,7 +21,7 @@ inline std::string clock_time(double seconds) {
 /// On a terminal one line that is overwritten; elsewhere a new line every ten seconds.
 class Progress : public tinymoe::Observer {
  public:
-  ~Progress() override { end(); }  // what is said of an error stands in a line of its own
+  ~Progress() override { end(); }  // so that an error message starts a new line
 
   void on_step(const tinymoe::StepReport& at, const tinymoe::ExpertLoads& loads) override {
     if (at.skipped) return show_skipped(at);
@@ -52,7 +52,7 @@ class Progress : public tinymoe::Observer {
     open_ = false;
   }
 
-  /// A line of its own: a good run has some at its beginning, and later one in thousands of steps.
+  /// A line for a skipped step: a good run has some at its beginning, and later one in thousands of steps.
   void show_skipped(const tinymoe::StepReport& at) {
     end();
     std::printf("step %td is tried again: its gradients were too large for float16; the loss is now scaled by %.0f\n",

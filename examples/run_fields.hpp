@@ -1,6 +1,6 @@
 #pragma once
-// What a run of `train` goes on with when it is resumed. Each field is named once, in for_each_field; its option on the
-// command line, its place in a checkpoint's trainer.json and the reading of it follow.
+// The options that a resumed run of `train` keeps. Each is named once, in for_each_field. Its option on the command
+// line and its place in a checkpoint's trainer.json follow from that.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -20,14 +20,14 @@
 
 namespace examples {
 
-/// A field that is one of several names.
+/// A field whose value is one of several names.
 template <class Kind>
 struct Choice {
   Kind& kind;
   std::span<const std::string_view> names;
 
   std::string name() const { return std::string(names[static_cast<std::size_t>(kind)]); }
-  /// Whether there is a kind of this name, which the field then is.
+  /// Sets the field to the kind of this name; false if there is none.
   bool take(std::string_view name) const {
     const auto found = std::find(names.begin(), names.end(), name);
     if (found != names.end()) kind = static_cast<Kind>(found - names.begin());
@@ -83,7 +83,7 @@ void for_each_field(A& a, F&& f) {
     CLI::NonNegativeNumber);
 }
 
-/// Adds an option for each field. The defaults of what a preset recommends are the preset's.
+/// Adds an option for each field. Fields of a preset's recipe have the preset's defaults.
 template <class A>
 void add_fields(CLI::App& app, A& a) {
   for_each_field(a, [&]<class T>(const char* group, const std::string& option, T&& value, const char* about,
@@ -112,7 +112,7 @@ inline std::string key_of(std::string_view option) {
   return key;
 }
 
-/// All fields, as a checkpoint keeps them. Batching is there as "padded", true or false.
+/// All fields, as a checkpoint stores them. Batching is stored as "padded", true or false.
 template <class A>
 tinymoe::Json fields_to_json(const A& a) {
   tinymoe::Json json = tinymoe::Json::object();
@@ -128,8 +128,8 @@ tinymoe::Json fields_to_json(const A& a) {
   return json;
 }
 
-/// Reads what `fields_to_json` made; what it does not have stays as it is. Throws FileError that names `file` for a
-/// value of another kind.
+/// Reads the JSON of `fields_to_json`; missing fields stay as they are. Throws FileError with the name of `file` for a
+/// value of the wrong type.
 template <class A>
 void fields_from_json(const tinymoe::Json& json, const std::string& file, A& a) {
   for_each_field(a, [&]<class T>(const char*, const std::string& option, T&& value, auto&&...) {

@@ -24,7 +24,7 @@
 
 namespace {
 
-/// The stories that are wanted.
+/// The command line.
 struct SampleRun {
   std::filesystem::path checkpoint;
   std::vector<std::string> prompts = {"Once upon a time"};
@@ -37,14 +37,14 @@ struct SampleRun {
 /// Prints stories to the standard output, and the speed to the standard error.
 void sample(examples::Storyteller& storyteller, const SampleRun& run) {
   using tinymoe::Index;
-  // Each prompt as often as it is wanted. Story i has the number i, so that it is the same, but for rounding, however
-  // many there are.
+  // Each prompt `stories` times. Story i has the story number i, so that it does not depend on the number of stories
+  // (except by rounding).
   std::vector<std::string> prompts;
   for (const std::string& prompt : run.prompts) {
     prompts.insert(prompts.end(), static_cast<std::size_t>(run.stories), prompt);
   }
   constexpr Index at_once = 16;
-  const bool alone = prompts.size() == 1;  // shown as it comes
+  const bool alone = prompts.size() == 1;  // streamed as it is generated
   if (!alone) storyteller.plan({.sequences = std::min(at_once, std::ssize(prompts))});
   Index tokens = 0;
   const auto started = std::chrono::steady_clock::now();

@@ -1,5 +1,5 @@
 #pragma once
-// The numbers that say how stories are generated: options of `sample` and `chat`, and commands within `chat`.
+// The numbers among the sampling options: options of `sample` and `chat`, and commands of `chat`.
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace examples {
 
-/// What a number is called, its field, and what it means.
+/// A number's name, its field, and its description.
 template <class T>
 struct SampleSetting {
   std::string_view name;
@@ -32,7 +32,7 @@ void for_each_setting(tinymoe::SampleOptions& o, F&& f) {
   f(SampleSetting<std::uint64_t>{"seed", o.seed.value, "another seed, other stories"});
 }
 
-/// Adds an option for each number: the commands' names, but --repetition-penalty.
+/// Adds an option for each number, named as the command; only the penalty's is --repetition-penalty.
 inline void add_sample_options(CLI::App& app, tinymoe::SampleOptions& options) {
   for_each_setting(options, [&](auto setting) {
     const std::string name(setting.name == "penalty" ? "repetition-penalty" : setting.name);

@@ -1,5 +1,5 @@
 #pragma once
-// A program's options from the settings of a model's parts, a user's own part among them.
+// Command-line options for the settings of a model's parts, including a user's own part.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>

@@ -27,7 +27,7 @@ Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index
   return tokenizer;
 }
 
-/// The stories of a file as tokens; of a vocabulary without bytes, those whose characters it has.
+/// The stories of a file as tokens. With a vocabulary without bytes, stories with unknown characters are left out.
 TokenData encode_file(const path& text, const Tokenizer& tokenizer, const path& token_file, int threads) {
   if (tokenizer.has_bytes()) return TokenData::open_or_encode(text, tokenizer, token_file, threads);
   const TextCorpus corpus(text);
@@ -58,7 +58,7 @@ Stories from_files(const StoryOptions& options, Index vocabulary, const path& to
   return {tokenizer, std::move(training), first_stories(validation, tokenizer, options.validation_tokens)};
 }
 
-/// The library's own stories; those for validation are other ones.
+/// The embedded stories, different ones for training and validation.
 Stories embedded(const StoryOptions& options, Index vocabulary, int threads) {
   std::printf("no stories were named: training on %td that tinymoe makes up itself\n", options.embedded);
   const auto count = static_cast<std::uint64_t>(options.embedded), held_out = std::max<std::uint64_t>(1, count / 100);

@@ -1,5 +1,5 @@
 #pragma once
-// Where the programs that train get their stories from.
+// The training data of the programs.
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
@@ -10,14 +10,14 @@ namespace examples {
 
 using tinymoe::Index;
 
-/// What the command line says of the stories.
+/// The command line's options of the data.
 struct StoryOptions {
-  std::filesystem::path data, validation;  // texts; without `data` the library makes stories up itself
+  std::filesystem::path data, validation;  // texts; without `data`: the library's embedded stories
   std::filesystem::path tokenizer;         // a tokenizer.json; empty: one is learnt from the data
   Index embedded = 60000, validation_tokens = 500000;
 };
 
-/// The data sets of a run; `tokenizer` is what its checkpoints get.
+/// The data sets of a run, and the tokenizer that its checkpoints store.
 struct Stories {
   tinymoe::Tokenizer tokenizer;
   tinymoe::TokenData training, validation;
@@ -26,8 +26,8 @@ struct Stories {
 /// Adds --data, --validation, --validation-tokens, --embedded and --tokenizer.
 void add_story_options(CLI::App& app, StoryOptions& options);
 
-/// Reads or makes up the stories, for a model with this vocabulary; training and validation share none. Encoded texts
-/// are kept in `token_folder`. Throws FileError, TextError, MismatchError.
+/// Reads or generates the stories, for a model with this vocabulary. Training and validation data share no story.
+/// Encoded texts are cached in `token_folder`. Throws FileError, TextError, MismatchError.
 Stories load_stories(const StoryOptions& options, Index vocabulary, const std::filesystem::path& token_folder,
                      int threads);
 

@@ -3,7 +3,7 @@
 //   sweep --data stories.txt --validation more_stories.txt --minutes 3 --csv sweep.csv
 //   sweep --only dense --only experts_8 --steps 500
 //
-// The table grows by a row as each variant ends, and so does the CSV: an interrupted sweep keeps what it has.
+// Each variant that ends adds a row to the table and to the CSV, so that an interrupted sweep keeps its results.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -127,7 +127,7 @@ void sweep(const Arguments& arguments) {
   examples::Device device = examples::open_device<examples::VariantAt<0>>(arguments.device, "sweep");
   std::printf("device %s\n", examples::about(device).c_str());
   const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.device.threads);
-  Table table(arguments.csv);  // old results go when there is something to train on
+  Table table(arguments.csv);  // replaces old results only after the data has been read
   bool failed = false;
   const auto run = [&](auto variant) {
     const std::string name(variant.name);

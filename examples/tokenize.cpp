@@ -40,7 +40,7 @@ void save(const Tokenizer& tokenizer, const std::string& path) {
   std::cerr << path << ": " << tokenizer.vocabulary_size() << " tokens\n";
 }
 
-/// Bytes as something to look at: control characters and what is not UTF-8 as hexadecimal numbers.
+/// Printable bytes: control characters and invalid UTF-8 as hexadecimal numbers.
 std::string printable(std::string_view bytes) {
   constexpr char digits[] = "0123456789abcdef";
   const bool whole = find_invalid_utf8(bytes) == std::string_view::npos;

@@ -7,8 +7,8 @@
 //   train --benchmark runs/story
 //   train --data stories.txt --device cuda --precision float32
 //
-// Without --data it trains on stories that the library makes up itself. What an architecture was published with (rate,
-// dropout, …) is its preset's default; an option on the command line wins.
+// Without --data it trains on the library's embedded stories. A preset's defaults are the published values of its
+// architecture (rate, dropout, …); an option on the command line overrides them.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -56,14 +56,14 @@ struct Arguments {
   path resume_from, benchmark_of, from;
 };
 
-/// OUT with something behind its name: what belongs to a run lies beside its folder, which is replaced as a whole.
+/// OUT with a suffix. Files of a run lie beside its folder, because the folder is replaced as a whole.
 path beside(const path& out, const char* what) {
   path result = out.has_filename() ? out : out.parent_path();
   result += what;
   return result;
 }
 
-/// Throws FileError if training would replace a model that is not this run's.
+/// Throws FileError if training would replace the model of another run.
 void check_out(const Arguments& arguments) {
   const auto holds = [](const path& folder, const char* file) { return std::filesystem::exists(folder / file); };
   const auto& out = arguments.out;
@@ -86,7 +86,7 @@ void check_out(const Arguments& arguments) {
   }
 }
 
-/// Removes the best checkpoints of a run that is replaced: its successor's are not there until its first evaluation.
+/// Removes the best checkpoints of a run that is replaced: the new run has none before its first evaluation.
 void remove_best(const path& out) {
   for (const char* what : {"-best", "-best-weights"}) {
     const path folder = beside(out, what);
@@ -120,7 +120,7 @@ examples::AnyRule optimizer_of(const Recipe& recipe) {
   return AdamW{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
 }
 
-/// What a run must go on with, as its checkpoints keep it. The device is not part of that, but a GPU's precision is.
+/// The recipe that checkpoints store and a resumed run continues. It has the precision on a GPU, but not the device.
 Json to_json(const Arguments& a, const examples::Device& device) {
   Json kept = examples::fields_to_json(a);
   kept["device"] = examples::kind_of(device);
@@ -128,8 +128,8 @@ Json to_json(const Arguments& a, const examples::Device& device) {
   return kept;
 }
 
-/// Takes up what a checkpoint keeps of its run; what it does not have stays as it is. Throws FileError for a value of
-/// another kind.
+/// Reads the recipe that a checkpoint stores; missing fields stay as they are. Throws FileError for a value of the
+/// wrong type.
 void take_up(Arguments& a, const path& checkpoint) {
   const Json kept = training_recipe(checkpoint);
   if (kept.is_null()) return;
@@ -161,14 +161,14 @@ void write_loads(const path& metrics, const ExpertLoads& loads) {
   if (!out.flush()) fail<FileError>(file.string(), ": cannot be written");
 }
 
-/// The files that belong to a run and that `fit` knows nothing of.
+/// The files of a run that `fit` does not write.
 class RunFiles : public Observer {
  public:
   RunFiles(path out, path metrics, bool replaces)
       : out_(std::move(out)), metrics_(std::move(metrics)), replaces_(replaces) {}
 
   void on_step(const StepReport& /*report*/, const ExpertLoads& /*loads*/) override {
-    if (!std::exchange(replaces_, false)) return;  // what is replaced goes, but not before the run has begun
+    if (!std::exchange(replaces_, false)) return;  // old files are removed only after the first step
     remove_best(out_);
     write_loads(metrics_, {});
   }
@@ -293,7 +293,7 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
   if (a.resume && a.resume_from.empty()) a.resume_from = a.out;
   if (a.resume && !given("--out")) {
     a.out = a.resume_from.has_filename() ? a.resume_from : a.resume_from.parent_path();
-    // Going on from the best checkpoint of a run is going on with the run.
+    // Resuming from the best checkpoint of a run continues the run, in the run's folder.
     const std::string name = a.out.filename().string();
     if (name.size() > 5 && name.ends_with("-best")) a.out.replace_filename(name.substr(0, name.size() - 5));
   }
@@ -301,14 +301,14 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
     a.preset = named.name;
     a.recipe = named.recipe;
   };
-  // A checkpoint knows what it is.
+  // A checkpoint stores its preset.
   const path& checkpoint = a.resume ? a.resume_from : (a.from.empty() ? a.benchmark_of : a.from);
   if (!checkpoint.empty() && !given("--preset")) {
     examples::with_architecture_of(checkpoint, take_recipe);
   } else {
     examples::with_architecture(a.preset, take_recipe);
   }
-  if (!a.from.empty()) {  // these are part of what the weights compute
+  if (!a.from.empty()) {  // these settings are part of the function that the weights compute
     examples::with_architecture(a.preset, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;
       const Settings of_weights = read_config<Arch>(resolve_folder(a.from) / "config.json");
@@ -317,7 +317,7 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
       }
     });
   }
-  if (a.resume) {  // a run goes on as it was; what the command line says wins
+  if (a.resume) {  // a resumed run keeps its recipe; options on the command line override it
     take_up(a, a.resume_from);
     if (given("--steps") && !given("--minutes")) a.minutes = 0;
     if (given("--minutes") && !given("--steps")) a.steps = 0;
@@ -343,7 +343,7 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
 }
 
 void add_options(CLI::App& app, Arguments& a) {
-  app.add_option("--preset", a.preset, "architecture; --list tells of each: " + examples::names())
+  app.add_option("--preset", a.preset, "architecture; --list describes each: " + examples::names())
       ->capture_default_str();
   app.add_flag("--list", a.list, "print the presets and end");
   examples::add_story_options(app, a.stories);
@@ -358,7 +358,7 @@ void add_options(CLI::App& app, Arguments& a) {
         a.resume = true;
         a.resume_from = folder;
       },
-      "go on from the checkpoint in FOLDER; default: from that in OUT");
+      "resume the run in FOLDER; default: the run in OUT");
   resume->expected(0, 1)->type_name("[FOLDER]");
   app.add_option("--from", a.from, "start with the weights of a checkpoint, trained or upcycled, and its tokenizer")
       ->excludes(resume);

@@ -1,4 +1,5 @@
-// Makes a mixture of experts of a trained dense model; it computes what the dense model does until it is trained on.
+// Upcycles a trained dense model into a mixture of experts, which computes the same function until it is trained
+// further.
 //
 //   upcycle --llama2c model.bin --tokenizer tokenizer.bin --out runs/mixture
 //   upcycle --dense runs/dense --mixture story --out runs/mixture
@@ -26,7 +27,7 @@ namespace {
 using namespace tinymoe;
 using std::filesystem::path;
 
-/// A dense architecture, the mixture that is made of it, and what the command line calls that.
+/// A dense architecture, the mixture that it is upcycled into, and the mixture's name on the command line.
 template <class From, class To>
 struct Pair {
   using DenseArch = From;
@@ -38,8 +39,8 @@ struct Pair {
 template <class Shape, Index E, Index K>
 using Llama = Pair<typename Shape::Dense, typename Shape::template Mixture<E, K>>;
 
-/// What this program is compiled for. A new mixture is a line here, and one in architectures.hpp for the programs that
-/// go on with it. The first one of a dense model is its default.
+/// The pairs that this program is compiled for. A new mixture needs a line here, and one in architectures.hpp for the
+/// programs that train or sample it. The first pair of a dense model is its default.
 constexpr auto pairs =
     std::tuple(Llama<presets::Characters, 4, 2>{"characters_4x2", "of 105 characters, width 128"},
                Llama<presets::Characters, 8, 2>{"characters_8x2", "the same with eight experts"},
@@ -56,7 +57,7 @@ struct Arguments {
   bool overwrite = false;
 };
 
-/// f(pair) until it gives true, and whether it did.
+/// Calls f(pair) until it returns true; whether it did.
 template <class F>
 bool any_pair(F&& f) {
   return std::apply([&](auto... pair) { return (f(pair) || ...); }, pairs);
@@ -107,7 +108,7 @@ void run(const P& pair, const Arguments& a, const Tokenizer& tokenizer, Load&& l
   std::printf("checkpoint: %s\n", a.out.c_str());
 }
 
-/// f(pair) for the mixture that is asked for, or else the first whose dense model `fits`; `what` it is, for errors.
+/// f(pair) for the mixture of the command line, or else for the first whose dense model `fits`. `what`: for errors.
 template <class Fits, class F>
 void choose(const Arguments& a, const std::string& what, Fits&& fits, F&& f) {
   bool known = a.mixture.empty();

@@ -10,8 +10,8 @@ namespace examples {
 
 using namespace tinymoe;
 
-/// What all variants share. In each layer the experts of a token have 512 hidden units together, so that all variants
-/// have about the same active parameters.
+/// The options that all variants share. In each layer the experts of a token have 512 hidden units together, so that
+/// all variants have about the same active parameters.
 template <class Block>
 using Variant = Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead, Layers<3, Block>>;
 using SweepAttention = Attention<Heads<4>, KvHeads<2>, Rope>;
@@ -22,14 +22,14 @@ using Dense512 = Variant<DenseBlock<RmsNorm, SweepAttention, Expert<SwiGlu, Hidd
 using SharedOfFour = Variant<
     MoEBlock<RmsNorm, SweepAttention, Router<15, 3>, Expert<SwiGlu, Hidden<128>>, Shared<Expert<SwiGlu, Hidden<128>>>>>;
 
-/// A variant and what the table calls it.
+/// A variant and its name in the table.
 template <class Arch>
 struct NamedVariant {
   using Architecture = Arch;
   std::string_view name, about;
 };
 
-// A line each; CMake counts them.
+// One line each: CMake counts the lines.
 // clang-format off
 inline constexpr auto variants = std::tuple(
     NamedVariant<Dense512>{"dense", "no experts"},
@@ -52,7 +52,7 @@ inline constexpr auto variants = std::tuple(
     NamedVariant<Mix<8, 2, 256, Capacity<5, 4>>>{"capacity", "experts drop what is above 5/4 of their share"});
 // clang-format on
 
-/// The variant of a line, from 0.
+/// The variant of line i, from 0.
 template <std::size_t line>
 using VariantAt = typename std::tuple_element_t<line, decltype(variants)>::Architecture;
 

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The main function that all programs have: read the command line, work, and say in one line what went wrong.
+/// The main function of all programs: parse the command line, run, and print errors as one line.
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
@@ -11,8 +11,8 @@
 
 namespace programs {
 
-/// Reads the command line and calls `work()`, which may give the exit code. What goes wrong is one line on the standard
-/// error, "train: …", and the exit code 1.
+/// Parses the command line and calls `work()`, which may return the exit code. An exception becomes one line on the
+/// standard error, "train: …", and the exit code 1.
 template <class Work>
 int run(CLI::App& app, int count, char** values, Work&& work) {
   try {

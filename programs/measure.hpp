@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// How the example programs and the benchmarks measure: time, memory, and tokens to measure with.
+/// Measuring in the example programs and benchmarks: time, memory, and random tokens as input.
 
 #include <algorithm>
 #include <chrono>
@@ -32,7 +32,7 @@ inline double median(std::vector<double> values) {
   return *middle;
 }
 
-/// The most memory that this process has held, in bytes, as the kernel counts it (VmHWM); 0 where it does not say.
+/// The peak memory of this process in bytes, as the kernel counts it (VmHWM); 0 where the kernel does not say.
 inline Index peak_memory() {
   std::ifstream status("/proc/self/status");
   for (std::string word; status >> word;) {
@@ -42,7 +42,7 @@ inline Index peak_memory() {
   return 0;
 }
 
-/// Tokens that no cache and no branch can foresee.
+/// Random tokens, so that neither caches nor branch prediction profit from a pattern.
 inline std::vector<tinymoe::Token> random_tokens(Index count, Index vocabulary, std::uint64_t seed) {
   const tinymoe::RandomStream stream(tinymoe::Seed{seed}, 0, tinymoe::RandomSite::named("programs: random tokens"));
   std::vector<tinymoe::Token> tokens(static_cast<std::size_t>(count));
