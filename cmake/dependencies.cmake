@@ -1,9 +1,9 @@
-# Each dependency: the installed package if there is one, else FetchContent for who has a network.
+# Each dependency: the installed package if there is one, else FetchContent, which needs a network.
 include(FetchContent)
 
-# The arguments after `tag` are the folder of a header-only library's headers and the targets it needs. Of such a
-# library nothing but the headers is used: its own CMake code would bring options, tests and install rules into the
-# build of whoever adds tinymoe.
+# The arguments after `tag` are the folder of a header-only library's headers and the targets it needs. Only
+# the headers of such a library are used: its own CMake code would add options, tests and install rules to the build of
+# the project that includes tinymoe.
 function(tinymoe_dependency package target repository tag)
   cmake_parse_arguments(library "" "MINIMUM;HEADERS" "NEEDS" ${ARGN})
   find_package(${package} QUIET)

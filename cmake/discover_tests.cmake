@@ -1,6 +1,6 @@
 # Makes each test case of a Catch2 program a test of ctest. Catch2's own catch_discover_tests reads the names as a CMake
 # list, which a name with an odd bracket ("[0, 1)") breaks, and differs between versions 2 and 3; this asks the program
-# when ctest starts, so that the names are never old.
+# when ctest starts, so that the names are up to date.
 
 if(CMAKE_SCRIPT_MODE_FILE OR NOT COMMAND add_executable)
   # Run by ctest, with tinymoe_program and tinymoe_room set.

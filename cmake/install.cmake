@@ -23,7 +23,7 @@ install(FILES ${PROJECT_BINARY_DIR}/tinymoe-config.cmake ${PROJECT_BINARY_DIR}/t
               ${CMAKE_CURRENT_LIST_DIR}/tinymoe-cuda.cmake
         DESTINATION ${package_folder})
 
-# The libraries that were fetched for this build are not installed with it: they are others' packages.
+# Libraries that were fetched for this build are not installed with it: they are packages of other projects.
 get_property(fetched GLOBAL PROPERTY tinymoe_fetched)
 list(REMOVE_ITEM fetched CLI11 Catch2 benchmark)
 if(fetched)

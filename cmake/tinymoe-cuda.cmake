@@ -1,10 +1,10 @@
-# Defines tinymoe::cuda, which brings the CUDA backend into the build of whoever links it: its units are compiled there,
-# by the user's CUDA compiler and flags. Used by this project and, installed, by find_package(tinymoe COMPONENTS cuda).
+# Defines tinymoe::cuda, the CUDA backend. Its units are compiled in the project that links it, with that project's CUDA
+# compiler and flags. Used by this project and, installed, by find_package(tinymoe COMPONENTS cuda).
 # tinymoe_cuda_sources is the folder of the units. Without a CUDA compiler or its libraries there is no target, and
 # tinymoe_cuda_missing says why.
 set(tinymoe_cuda_missing "")
 if(NOT DEFINED CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
-  # Where NVIDIA's packages put it, which is often not on the PATH.
+  # The folder of NVIDIA's packages, which is often not on the PATH.
   find_program(tinymoe_nvcc nvcc PATHS /usr/local/cuda/bin /opt/cuda/bin)
   mark_as_advanced(tinymoe_nvcc)
   if(tinymoe_nvcc)

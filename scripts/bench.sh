@@ -8,16 +8,16 @@ usage() {
 usage: scripts/bench.sh [--quick] [--build FOLDER] [--kernels] [--minutes M] [--peer PYTHON]
 
 Runs the benchmarks of bench/ one after the other and writes a table: figure, required, measured, limit, share of the
-limit. The programs' own lines and all else go to standard error. Run it on a machine with nothing else to do.
+limit. All other output goes to standard error. Run it on an idle machine.
 
-  --quick          few repetitions: to see that all of it works
+  --quick          few repetitions, to check that everything works
   --build FOLDER   where to build (default: build-bench)
   --kernels        also single operations (Google Benchmark), to standard error
   --minutes M      of training for the quality figure (default: 5; 0: leave it out)
-  --peer PYTHON    also the same model in PyTorch, with this interpreter; in the table its figures say so
+  --peer PYTHON    also the same model in PyTorch, with this interpreter; marked so in the table
 
-Stories are taken from the file or folder that TINYMOE_DATA names, else from data/; without any, what needs them is left
-out.
+Stories come from the file or folder in TINYMOE_DATA, else from data/. Without stories, the text and quality benchmarks are
+left out.
 END
 }
 
@@ -41,10 +41,10 @@ done
 
 say() { printf '\n== %s\n' "$*" >&2; }
 
-# It may be preset to a processor of 2013, which cripples OpenBLAS.
+# Some machines preset it to a processor of 2013, which makes OpenBLAS slow.
 unset OPENBLAS_CORETYPE
 
-# What must be reached, by figure; a figure that is not here has no requirement.
+# The required value of a figure, if it has one.
 required() {
   case $1 in
     'train, float32, 1024 tokens a step') echo '300 tok/s, aim 450' ;;
@@ -58,7 +58,7 @@ required() {
   esac
 }
 
-# The first of these patterns that names a file in a folder of stories.
+# The file in a folder of stories that the first matching pattern names.
 story_file() {
   local folder=$1 pattern found
   shift
@@ -92,7 +92,7 @@ cmake --build "$build" >&2
 rows=$(mktemp)
 trap 'rm -f "$rows"' EXIT
 
-# Runs a program; its rows, which start with "| ", are kept for the table.
+# Runs a program and collects its rows, which start with "| ", for the table.
 measure() {
   local note=$1
   shift

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the examples, trains a small Mixture-of-Experts model on stories for about three minutes, and generates three stories.
-# Where there is an NVIDIA GPU and CUDA's compiler, both run on the GPU, in bfloat16, by the same recipe.
+# With an NVIDIA GPU and CUDA's compiler, both run on the GPU, in bfloat16, with the same training options.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,8 +8,8 @@ usage() {
   cat <<'END'
 usage: scripts/demo.sh [--minutes M] [--preset NAME] [--out FOLDER] [--build FOLDER] [--embedded]
 
-Trains on the stories in the file or folder that TINYMOE_DATA names, else on those in data/, else on TinyStories from the
-Hugging Face hub, else on stories that tinymoe makes up itself (--embedded: on these at once).
+Trains on the stories in the file or folder in TINYMOE_DATA, else on those in data/, else on TinyStories from the Hugging
+Face hub, else on tinymoe's embedded stories (--embedded: always on these).
 END
 }
 
@@ -37,7 +37,7 @@ say "Dependencies"
 scripts/install_dependencies.sh
 
 say "Building the examples"
-# Without a GPU, compiling for one would be minutes for nothing.
+# Without a GPU, compiling for one would waste minutes.
 cuda=(-DTINYMOE_CUDA=OFF)
 if nvidia-smi -L >/dev/null 2>&1; then cuda=(-DTINYMOE_CUDA=AUTO -DTINYMOE_EXAMPLE_CUDA_PRESETS="$preset"); fi
 generator=()
@@ -50,7 +50,7 @@ if ! { cmake -S . -B "$build" "${generator[@]}" -DTINYMOE_BUILD_TESTS=OFF -DTINY
   echo "demo: the build failed; the whole log is in $build/log.txt" >&2
   exit 1
 fi
-# Why a GPU is left alone: "tinymoe: no CUDA backend: there is no CUDA compiler …".
+# Why no GPU is used: "tinymoe: no CUDA backend: there is no CUDA compiler …".
 sed -n 's/^-- tinymoe: no CUDA backend: /The GPU will not be used: /p' "$build/log.txt"
 
 # find_text FOLDER WORD: the largest text file in the folder that has the word in its name.

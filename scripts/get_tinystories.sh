@@ -16,7 +16,7 @@ TINYMOE_HUB in the environment names another hub than https://huggingface.co, su
 END
 }
 
-# The revision is fixed, so that the sums below stay right whatever main becomes. The hub stores both files by their
+# The revision is fixed, so that the sums below stay right when main changes. The hub stores both files by their
 # SHA-256; the sums here were taken from several projects that publish them for this revision, all of which agree.
 readonly revision=f54c09fd23315a6f9c86f9dc80f725de7d8f9c64
 readonly hub=${TINYMOE_HUB:-https://huggingface.co}
@@ -41,7 +41,7 @@ sha256_of() {
   fi
 }
 
-# Appends to $2 what it lacks of the address $1. Gives up after 5 s without a connection and after 8 s without data.
+# Resumes the download of the address $1 to the file $2. Gives up after 5 s without a connection and after 8 s without data.
 download() {
   local show=--silent
   if [ -t 2 ]; then show=--progress-bar; fi
@@ -106,7 +106,7 @@ while [ $# -gt 0 ]; do
 done
 
 mkdir -p "$folder"
-# TINYMOE_VALID_BYTES and TINYMOE_VALID_SHA256 let a test stand a small file of its own in for the real one.
+# TINYMOE_VALID_BYTES and TINYMOE_VALID_SHA256 let a test replace the real file by a small one.
 get TinyStoriesV2-GPT4-valid.txt "${TINYMOE_VALID_BYTES:-22502601}" \
   "${TINYMOE_VALID_SHA256:-6874bae9a4c1a4e7edcf0e53b86c17817e9cf881fc75ff2368da457b80c0585d}"
 if [ "$valid_only" = false ]; then

@@ -13,15 +13,15 @@ usage: scripts/gpu_check.sh [--packages DIR] [--output FILE] [--build FOLDER] [-
 
 Stages, in order: configure, build, spills (no kernel keeps registers in memory), test (the tests on the GPU), memcheck
 and racecheck (the same under compute-sanitizer, the second a choice of them), bench (bench_cuda) and peer (PyTorch, if
-python3 has one that finds the GPU). Whatever a stage does, the next ones run and the report is written. What an earlier
-call found of the same build stays in the report, so that stages may be run one by one. Without a GPU it says so
+python3 has one that finds the GPU). If a stage fails, the next ones still run and the report is written. Results of an
+earlier call for the same build stay in the report, so that stages may be run one by one. Without a GPU it says so
 and ends well. It fails if the build, a test or a measurement failed.
 
   --packages DIR         take the libraries from DIR, which --pack made: no network is needed. DIR may also hold their
                          sources, in folders named eigen3, xtl, xtensor, nlohmann_json, cli11, catch2 and benchmark
   --output FILE          the report, in Markdown (default: docs/benchmarks/NAME-OF-THE-DEVICE.md); figures in JSON beside
   --build FOLDER         where to build (default: build-gpu); full logs lie in FOLDER/gpu_check
-  --only STAGE           only this one, and those named so besides
+  --only STAGE           only this stage; may be given several times
   --minutes M            of all stages together (default: 8.7)
   --limit STAGE=SECONDS  of one stage
   --python PYTHON        the interpreter that has PyTorch (default: python3)
@@ -143,7 +143,7 @@ wanted() {
 }
 outcome() { echo "$2" >"$state/$1.outcome"; say "$1: $2"; }
 
-# run STAGE command…: within its time; what comes of it is a line in STAGE.outcome and a log.
+# run STAGE command…: runs it with a time limit; writes a line to STAGE.outcome, and a log.
 run() {
   local stage=$1 status=0 started=$SECONDS seconds
   shift
@@ -180,7 +180,7 @@ if wanted configure; then
   run configure cmake "${arguments[@]}"
 fi
 if wanted build; then
-  # What was built from other sources must not be run, nor what it gave be told of.
+  # Programs built from other sources must not run, and their results must not be reported.
   rm -f "$build/tests/test_cuda" "$build/bench/bench_cuda" "$state/bench.json"
   for stage in spills test memcheck racecheck bench; do rm -f "$state/$stage".{outcome,log}; done
   run build cmake --build "$build" --parallel "$(nproc)" --target test_cuda bench_cuda
@@ -202,9 +202,9 @@ if [ -x "$tests" ]; then
       break
     fi
   done
-  # A test asks for more memory than there is, on purpose: errors of calls are the tests' affair.
+  # A test asks for too much memory on purpose: the tests check errors of calls themselves.
   check=("$sanitizer" --error-exitcode 42 --report-api-errors no)
-  # In each of its kernels racecheck follows every access to shared memory: only what shares it, and the gradients of whole models.
+  # racecheck follows every access to shared memory, which is slow: only tests that use it, and gradients of whole models.
   shared='attention*,grouped products*,matmul is*,sort_by_expert*,gradients on a Cuda*'
   if [ -z "$sanitizer" ]; then
     for stage in memcheck racecheck; do
@@ -238,7 +238,7 @@ mkdir -p "$(dirname "$output")"
 commit=${TINYMOE_COMMIT:-$(git rev-parse --short HEAD 2>/dev/null || echo unknown)}
 if [ -n "$(git status --porcelain --untracked-files=no 2>/dev/null)" ]; then commit+=', with changes that are not committed'; fi
 
-# A stage's last lines, in a box; a sanitizer's are its summary.
+# A stage's last lines in a code block; of a sanitizer, its summary.
 tail_of() {
   [ -s "$state/$1.log" ] || return 0
   printf '\nThe end of %s:\n\n```\n' "$1"
@@ -283,6 +283,6 @@ say "the report is $output"
 for stage in configure build spills test memcheck racecheck bench; do
   if grep -q '^failed' "$state/$stage.outcome" 2>/dev/null; then exit 1; fi
 done
-for stage in configure build test; do  # those that must have come to their end
+for stage in configure build test; do  # these stages must have finished
   if grep -q '^\(stopped\|not run\)' "$state/$stage.outcome" 2>/dev/null; then exit 1; fi
 done

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what tinymoe is built with, on Debian and Ubuntu; elsewhere says what is missing.
+# Installs the build dependencies on Debian and Ubuntu; elsewhere says what is missing.
 set -euo pipefail
 
 usage() {
@@ -35,7 +35,7 @@ for argument in "$@"; do
   esac
 done
 
-# A compiler of C++20 and a CMake, from wherever they are, or one sentence that says which is missing.
+# Checks for a C++20 compiler and CMake, or fails with one sentence that says which is missing.
 require_tools() {
   local compiler='' candidate missing=()
   for candidate in "${CXX:-}" c++ g++ clang++; do
@@ -91,7 +91,7 @@ apt_get() {
 say "installing ${missing[*]}"
 apt_get update || say "apt-get update failed; going on with the lists that are here"
 for package in "${missing[@]}"; do
-  # One at a time, so that a library which this release lacks does not keep the others out.
+  # One at a time, so that a library missing in this release does not block the others.
   apt_get install --yes --no-install-recommends "$package" >/dev/null ||
     say "apt could not install $package; if it is a library, CMake will fetch it"
 done

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Draws what train wrote: loss, learning rate and how evenly the experts are used, of one run or of several.
+# Plots the metrics of one or several training runs: loss, learning rate, and the balance of the experts' loads.
 set -euo pipefail
 
 usage() {
   cat <<'EOF'
 usage: scripts/plot.sh [--over tokens|step|seconds] [--out FILE] RUN…
 
-A RUN is a checkpoint folder of train, beside which its metrics lie, or their CSV. Of several runs each is a colour; of one
-run there is a map of its experts, too. FILE is an .svg or a .png; by default RUN.svg of the first run. Needs gnuplot
-(Debian: gnuplot-nox).
+A RUN is a checkpoint folder of train, with the metrics file beside it, or the metrics file itself (CSV). Each of several
+runs has a colour; a single run also gets a map of its experts' loads. FILE is an .svg or a .png (default: RUN.svg of the
+first run). Needs gnuplot (Debian: gnuplot-nox).
 
   scripts/plot.sh runs/story
   scripts/plot.sh --over seconds --out compared.png runs/dense runs/mixture

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# price.sh FOLDER PROGRAM.cpp COMPILER FLAG…: what compiling costs a user, in the time and memory that reference.cpp takes
-# in the same run, so that it does not depend on the machine. CPU seconds, of several runs the least. It fails when a
-# figure is more than a tenth above what is written here; then find out why, or write the new figure and say why.
+# price.sh FOLDER PROGRAM.cpp COMPILER FLAG…: the cost of compiling, relative to reference.cpp in the same run, so that it
+# depends little on the machine. CPU seconds: the minimum of several runs. It fails if a figure is more than a tenth above
+# the figure below; then find the cause, or change the figure and give the reason in the commit.
 set -euo pipefail
 export LC_ALL=C
 
@@ -28,7 +28,7 @@ measure() {
 least() { sort -n -k "$2" "$folder/$(basename "$1").runs" | awk -v column="$2" 'NR == 1 { print $column }'; }
 
 rm -f "$folder"/*.runs
-for ((run = 0; run < 3; ++run)); do  # in turn, so that a busy minute is everyone's
+for ((run = 0; run < 3; ++run)); do  # in turn, so that a busy minute slows all of them
   for file in "$here/reference.cpp" "$here/empty.cpp" "$program"; do measure "$file" "$@"; done
 done
 failed=0

@@ -1,4 +1,4 @@
-// What the compile times of the library are measured in: a unit of others' code that is not ours to change.
+// The unit of compile time and memory for price.sh: code of other libraries, which this project does not change.
 
 #include <Eigen/Core>
 #include <iostream>

@@ -1,4 +1,5 @@
-# One check of how others get tinymoe: cmake -D check=NAME -D folder=… -P check.cmake. Each stops at the first thing wrong.
+# One check of using tinymoe from another project: cmake -D check=NAME -D folder=… -P check.cmake. It stops at the first
+# error.
 #   install       installs into a prefix, then moves it: an installed copy holds no path of this machine
 #   installed     a program that finds the moved copy is built and runs
 #   no_openmp     the same by a compiler without OpenMP
@@ -7,13 +8,13 @@
 #   component     an unknown component is refused by name, unless it is optional
 #   cuda          the component cuda compiles the CUDA backend into a program, which runs, with a GPU or without
 #   no_cuda       where there is no CUDA compiler the component is refused in one sentence, unless it is optional
-# `options` says where the libraries lie that this build had to fetch.
+# `options`: the folders of the libraries that this build fetched.
 
 set(prefix ${folder}/prefix/moved)
 set(work ${folder}/${check})
 set(expected "tinymoe ${version}: [0-9]+ parameters; both files agree: yes\n")
 
-# run(command…): leaves what it printed in `output`; stops if it fails.
+# run(command…): stores the printed text in `output`; stops if the command fails.
 macro(run)
   execute_process(COMMAND ${ARGV} OUTPUT_VARIABLE output ERROR_VARIABLE output RESULT_VARIABLE result)
   if(NOT result EQUAL 0)

@@ -1,4 +1,5 @@
-// A second file with the door in it: whatever in the headers is not inline is defined twice and does not link.
+// A second file that includes model.hpp: a function in the headers that is not inline would be defined twice and not
+// link.
 #include "story_teller.hpp"
 
 float first_logit(tinymoe::Seed seed) {

@@ -15,7 +15,7 @@ using Own = Transformer<Vocab<20>, Context<8>, Width<8>,
 using Library = Transformer<Vocab<20>, Context<8>, Width<8>,
                             Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<4, 2>, Expert<Hidden<6>>>>>;
 
-/// What a command line makes of the settings of both.
+/// The settings of both after parsing a command line.
 Settings parsed(std::vector<std::string> line) {
   CLI::App app;
   SettingList list = settings_of<Library>();
@@ -29,7 +29,7 @@ Settings parsed(std::vector<std::string> line) {
 
 }  // namespace
 
-TEST_CASE("a setting of one's own is offered by --help", "[settings]") {
+TEST_CASE("A user's own setting is listed by --help", "[settings]") {
   CLI::App app;
   Settings settings;
   const auto names = examples::add_settings(app, settings, settings_of<Own>());
@@ -40,7 +40,7 @@ TEST_CASE("a setting of one's own is offered by --help", "[settings]") {
   CHECK(help.find("of a token's first expert") != std::string::npos);
 }
 
-TEST_CASE("options set settings, and refuse what is outside the range", "[settings]") {
+TEST_CASE("Options set settings, and refuse values outside the range", "[settings]") {
   CHECK(parsed({}) == Settings{setting::dropout = 0.25});
   CHECK(parsed({"--first-share", "0.75", "--bias-rate=0.5"}) ==
         Settings{setting::dropout = 0.25, first_share = 0.75, setting::bias_rate = 0.5});

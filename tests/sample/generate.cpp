@@ -1,4 +1,4 @@
-// Stories against full forward passes, past windows and contexts; what comes out, and when it ends.
+// Generated stories against full forward passes, also beyond window and context; their text and their end.
 
 #include "tinymoe/sample/generate.hpp"
 
@@ -34,7 +34,7 @@ std::string prompt_of(Index count) {
   return prompt;
 }
 
-/// A model that would not end its story: "<|endoftext|>" has the logit 0, and others are above it.
+/// A model that never ends its story: "<|endoftext|>" has the logit 0, and others are above it.
 template <class Arch>
 Model<Arch, Cpu> endless(Cpu& backend) {
   Model<Arch, Cpu> model(backend, Seed{3});
@@ -75,7 +75,7 @@ void check_greedy(const Model<Arch, Cpu>& model, const Model<Whole, Cpu>& whole,
   CHECK(written == tokens);
 }
 
-/// A model that writes `bytes` and ends: token by token, each from the one before alone.
+/// A model that generates `bytes` and ends. Each token depends on the previous one only.
 template <class Arch>
 void make_automaton(Model<Arch, Cpu>& model, const std::string& bytes) {
   set_weights(model, std::vector<float>(static_cast<std::size_t>(model.size)));
@@ -113,7 +113,7 @@ TEST_CASE("A prompt may be longer than a pass of the session", "[generate]") {
   check_greedy(model, model, 280, 12);
 }
 
-TEST_CASE("With a sliding window they go on past window and context", "[generate]") {
+TEST_CASE("With a sliding window, stories continue beyond window and context", "[generate]") {
   Cpu backend(2);
   const auto check = [&]<class Arch, class Whole>(std::type_identity<Arch>, std::type_identity<Whole>) {
     static_assert(Session<Model<Arch, Cpu>>::unlimited);
@@ -127,7 +127,7 @@ TEST_CASE("With a sliding window they go on past window and context", "[generate
   check(std::type_identity<Teller<32, SlidingWindow<32>>>{}, std::type_identity<Teller<200, SlidingWindow<32>>>{});
 }
 
-TEST_CASE("Where a pass is shorter than the context, the cache rolls too", "[generate]") {
+TEST_CASE("If a pass is shorter than the context, the cache is a ring buffer too", "[generate]") {
   Cpu backend(2);
   const auto model = endless<Teller<80, SlidingWindow<11>>>(backend);
   Model<Teller<320, SlidingWindow<11>>, Cpu> whole(backend, Seed{4});
@@ -136,7 +136,7 @@ TEST_CASE("Where a pass is shorter than the context, the cache rolls too", "[gen
   check_greedy(model, whole, 250, 30);
 }
 
-TEST_CASE("Pieces of any size give the logits of single tokens", "[session]") {
+TEST_CASE("Prefill in pieces of any size gives the logits of single tokens", "[session]") {
   Cpu backend(2);
   const Model<Teller<32, SlidingWindow<8>>, Cpu> model(backend, Seed{3});
   Session single(model), pieces(model);
@@ -199,7 +199,7 @@ TEST_CASE("A sequence that outgrows a full context starts again with its later h
   check(std::type_identity<Transformer<Vocab<260>, Context<16>, Width<16>, HeadBias, Layers<1, Block>>>{});
 }
 
-TEST_CASE("A session refuses what is no token", "[session]") {
+TEST_CASE("A session refuses tokens outside the vocabulary", "[session]") {
   Cpu backend(1);
   const Model<Teller<17>, Cpu> model(backend, Seed{3});
   Session session(model);
@@ -252,7 +252,7 @@ TEST_CASE("A story ends where the model says so, and comes in whole characters",
   CHECK(pieces == std::vector<std::string>{"z"});
 }
 
-TEST_CASE("Bytes that are no UTF-8 come out too", "[generate]") {
+TEST_CASE("Bytes that are not UTF-8 are part of the text too", "[generate]") {
   Cpu backend(1);
   Model<Teller<17>, Cpu> model(backend, Seed{3});
   const std::string text = "\xFF\xA9\xA8z\xE2\x82";
@@ -267,7 +267,7 @@ TEST_CASE("Bytes that are no UTF-8 come out too", "[generate]") {
   CHECK(story.ended);
 }
 
-TEST_CASE("The same seed tells the same story, another number another", "[generate]") {
+TEST_CASE("The same seed gives the same story, another story number another", "[generate]") {
   Cpu backend(2);
   const Model<Teller<128>, Cpu> model(backend, Seed{3});
   Generator generator(model, tiny_tokenizer());

@@ -1,4 +1,4 @@
-// The sampler: each filter by hand, the draws by their frequencies, and logits that are no numbers.
+// The sampler: each filter by hand, the draws by their frequencies, and NaN logits.
 
 #include "tinymoe/sample/sampler.hpp"
 
@@ -101,7 +101,7 @@ TEST_CASE("top-p keeps the fewest tokens that reach it, and always one", "[sampl
   check_frequencies(frequencies({.temperature = 1, .top_p = 0.8f}, logits), {2.0 / 7, 1.0 / 7, 4.0 / 7, 0});
   check_frequencies(frequencies({.temperature = 1, .top_p = 1}, logits), {0.25, 0.125, 0.5, 0.125});
   for (const float top_p : {1e-30f, 1e-6f, 0.001f}) {
-    // The first token stays, be the distribution flat or peaked.
+    // The first token stays, for flat and for peaked distributions.
     CHECK(frequencies({.temperature = 1, .top_p = top_p}, std::vector<float>(8, 0.0f), 100)[0] == 1);
     CHECK(frequencies({.temperature = 1, .top_p = top_p}, {0, 0, 100, 0}, 100)[2] == 1);
     CHECK(one({.temperature = 1, .top_p = top_p}, {4}) == 0);
@@ -131,7 +131,7 @@ TEST_CASE("top-p finds its tokens among many unlikely ones", "[sampler]") {
   for (const Token token : some_of_the_rest) CHECK((token <= 5 || logits[static_cast<std::size_t>(token)] > -3));
 }
 
-TEST_CASE("min-p keeps tokens by their share of the greatest probability", "[sampler]") {
+TEST_CASE("min-p keeps tokens by their share of the max probability", "[sampler]") {
   // Probabilities 0.5, 0.25, 0.125, 0.125: ratios 1, 0.5, 0.25, 0.25.
   const std::vector<float> logits = {std::log(0.25f), std::log(0.125f), std::log(0.5f), std::log(0.125f)};
   check_frequencies(frequencies({.temperature = 1, .min_p = 0.2f, .top_p = 1}, logits), {0.25, 0.125, 0.5, 0.125});
@@ -141,7 +141,7 @@ TEST_CASE("min-p keeps tokens by their share of the greatest probability", "[sam
   check_frequencies(frequencies({.temperature = 2, .min_p = 0.45f, .top_p = 1}, logits), softmax(logits, 2));
   check_frequencies(frequencies({.temperature = 2, .min_p = 0.55f, .top_p = 1}, logits),
                     {1 / (1 + std::sqrt(2.0)), 0, std::sqrt(2.0) / (1 + std::sqrt(2.0)), 0});
-  // The greatest always stays, and those as great: 1 leaves no others.
+  // The most likely token always stays, with its equals: 1 keeps no others.
   check_frequencies(frequencies({.temperature = 1, .min_p = 1, .top_p = 1}, {0, 3, 1, 3}), {0, 0.5, 0, 0.5});
   // 0 keeps all, however unlikely.
   CHECK(frequencies({.temperature = 1, .min_p = 0, .top_p = 1}, some) ==
@@ -191,7 +191,7 @@ TEST_CASE("The repetition penalty divides positive and multiplies negative logit
   CHECK(greedy(std::vector<float>{-infinity, 3}, 0) == 1);
 }
 
-TEST_CASE("Logits that are no numbers are impossible tokens", "[sampler]") {
+TEST_CASE("Tokens with NaN logits are impossible", "[sampler]") {
   CHECK(one({.temperature = 0}, {not_a_number, 1, 2, not_a_number}) == 2);
   check_frequencies(frequencies({.temperature = 1, .top_p = 1}, {not_a_number, 0, -infinity, 0}), {0, 0.5, 0, 0.5});
   for (const float temperature : {0.0f, 1.0f}) {

@@ -1,4 +1,4 @@
-// Several sequences at once against each by itself: logits, stories, restarts, and the experts of each token.
+// Batched sequences against single ones: logits, stories, restarts, and the experts of each token.
 
 #include <random>
 #include <set>
@@ -23,7 +23,7 @@ using Speaker = Transformer<
     Layers<1, DenseBlock<LayerNorm, Attention<Heads<2>, Position, Options..., Bias>, Expert<Gelu, Hidden<16>>>>,
     Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, Position, Options...>, Router<5, 3>, Expert<Relu, Hidden<8>>>>>;
 
-/// The cache rolls; it is the context and sequences start again; positions are a table.
+/// A ring-buffer cache; a cache of the context, with restarts; learned positions.
 using Rolling = Speaker<32, Rope, SlidingWindow<8>>;
 using Restarting = Speaker<24, Rope>;
 using Tabled = Speaker<24, Learned>;
@@ -151,7 +151,7 @@ TEST_CASE("A batch of sequences has the logits of each by itself", "[together]")
   check(std::type_identity<Tabled>{});
 }
 
-TEST_CASE("A session tells which experts the tokens took", "[together]") {
+TEST_CASE("A session reports which experts the tokens went to", "[together]") {
   Reference<double> oracle;
   const auto model = teller<Speaker<70, Rope>>(oracle);
   const auto tokens = random_tokens(60, 270);
@@ -187,7 +187,7 @@ TEST_CASE("A session tells which experts the tokens took", "[together]") {
   CHECK(to_vector(untraced.feed(tokens)) == to_vector(session.feed(tokens)));
 }
 
-TEST_CASE("Tokens that were not read took no expert, and those read again are told once", "[together]") {
+TEST_CASE("Tokens that were not read have no expert, and tokens read again are reported once", "[together]") {
   Reference<double> oracle;
   const auto model = teller<Restarting>(oracle);
   const auto tokens = random_tokens(50, 270);
@@ -209,7 +209,7 @@ TEST_CASE("Tokens that were not read took no expert, and those read again are to
   CHECK(session.experts()[0].selected.front().taken());
 }
 
-TEST_CASE("A generator that traces tells where each token of a story went", "[together]") {
+TEST_CASE("A generator with `trace` reports the experts of each token of a story", "[together]") {
   Reference<double> oracle;
   const auto model = teller<Speaker<100, Rope>>(oracle);
   Generator generator(model, tiny_tokenizer(), {.sequences = 3, .trace = true});
@@ -252,7 +252,7 @@ TEST_CASE("A story stops when its text is refused; others go on", "[together]") 
   CHECK(generator.write(std::vector<std::string>{}, options).empty());
 }
 
-TEST_CASE("A session refuses sequences that it has not", "[together]") {
+TEST_CASE("A session refuses sequences that do not exist", "[together]") {
   Reference<double> oracle;
   const auto model = teller<Rolling>(oracle);
   using SessionType = Session<Model<Rolling, Reference<double>>>;
@@ -290,7 +290,7 @@ struct Letters {
 
 }  // namespace
 
-TEST_CASE("Any tokenizer with four functions will do", "[together]") {
+TEST_CASE("Any type with the four functions of StoryTokenizer works", "[together]") {
   STATIC_REQUIRE(StoryTokenizer<Tokenizer>);
   STATIC_REQUIRE(StoryTokenizer<Letters>);
   STATIC_REQUIRE_FALSE(StoryTokenizer<std::string>);

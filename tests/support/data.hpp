@@ -1,5 +1,5 @@
 #pragma once
-// Where optional development data lies (real stories, GPT-2's tokenizer); tests that need it skip when it is absent.
+// The folder of optional development data (real stories, GPT-2's tokenizer). Tests that need it are skipped without it.
 
 #include <cstdlib>
 #include <filesystem>
@@ -9,7 +9,7 @@
 
 #include "support/catch.hpp"
 
-/// The path of a file of the development data, or the test is skipped.
+/// The path of a file of the development data. Skips the test if there is none.
 inline std::filesystem::path shared_data(const std::string& name) {
   const char* folder = std::getenv("TINYMOE_TEST_DATA");
   const std::filesystem::path root = folder != nullptr ? folder : TINYMOE_SOURCE_DIR "/../shared/data";

@@ -80,7 +80,7 @@ class DeviceMatrix {
   View<T> view_;
 };
 
-/// The greatest |a − b|, as a share of the greatest |b|; infinite where one is not finite.
+/// max |a − b| / max |b|; infinite if an element is not finite.
 [[gnu::noinline]] inline double relative_error(const std::vector<double>& a, const std::vector<double>& b) {
   REQUIRE(a.size() == b.size());
   double worst = 0, greatest = 1e-30;
@@ -92,7 +92,7 @@ class DeviceMatrix {
   return worst / greatest;
 }
 
-/// The greatest |a − b|; infinite where one is not finite.
+/// max |a − b|; infinite if an element is not finite.
 [[gnu::noinline]] inline double absolute_error(const std::vector<double>& a, const std::vector<double>& b) {
   REQUIRE(a.size() == b.size());
   double worst = 0;
@@ -129,7 +129,7 @@ std::vector<std::string> tensor_names() {
   return names;
 }
 
-/// Router losses as they enter the loss of a pass: those of a mixture or of a block that is one; 0 for other layers.
+/// The weighted router losses of a mixture, or of a block with a mixture; 0 for other layers.
 template <class Saved>
 auto weighted_router_losses(const Saved& saved, const Pass& pass) {
   const auto sum_of = [&](const auto& routing) {
@@ -215,7 +215,7 @@ double complex_step(Complex& value, Loss&& loss) {
   return slope;
 }
 
-/// Compares `gradient` with complex steps of `values`, from `first` on; returns the greatest |slope|.
+/// Compares `gradient` with complex steps of `values`, from `first` on; returns max |slope|.
 template <class Loss>
 double check_slopes(const std::string& name, View<Complex> values, Index first, Index count,
                     const std::vector<double>& gradient, Loss&& loss, double tolerance = 1e-12) {
@@ -230,7 +230,7 @@ double check_slopes(const std::string& name, View<Complex> values, Index first, 
   return greatest;
 }
 
-/// What the parameters' gradients are before backward adds to them.
+/// The value of the parameters' gradients before backward adds to them.
 inline constexpr double before = 0.5;
 
 /// Every parameter's gradient and that of x against complex steps; the parameters' gradients are added to, dx is

@@ -1,6 +1,6 @@
 #pragma once
-// A backend whose groups have several lanes, each a thread of the host: what a kernel writes outside of each and once
-// is then written several times, and what needs a barrier and has none is a data race, which ThreadSanitizer finds.
+// A backend whose groups have several lanes, each a thread of the host. A write outside of `each` and `once` then
+// happens several times, and a missing barrier is a data race, which ThreadSanitizer finds.
 
 #include <algorithm>
 #include <atomic>

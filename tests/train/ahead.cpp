@@ -1,5 +1,5 @@
-// The host runs ahead of a device: one read-back a step, batches that are sent while the last one is worked on, and the
-// same bits as without.
+// The host runs ahead of the device: one read-back a step, uploads of the next batch while the device works on the
+// current one, and the same bits as without.
 
 #include <fstream>
 #include <numeric>
@@ -121,7 +121,7 @@ TEST_CASE("Batches that are read ahead give the bits of batches that are not", "
   }
 }
 
-TEST_CASE("What comes between a batch sent ahead and its step changes nothing", "[ahead]") {
+TEST_CASE("Evaluations between a prefetched batch and its step change nothing", "[ahead]") {
   const auto options = options_for(6, 2);
   const ByHand expected(options);
   Lagging backend;
@@ -141,7 +141,7 @@ TEST_CASE("What comes between a batch sent ahead and its step changes nothing", 
   CHECK(same_bits(weights_of(model), weights_of(expected.model)));
 }
 
-TEST_CASE("A run that stops, and one that is resumed, go on with the batches they would have had", "[ahead]") {
+TEST_CASE("A run that stops and is resumed reads the batches of an uninterrupted run", "[ahead]") {
   const TemporaryFolder root;
   const auto run = [&](const char* name, Index stop) {
     Lagging backend;
@@ -159,7 +159,7 @@ TEST_CASE("A run that stops, and one that is resumed, go on with the batches the
   run("parts", 4);
   CHECK(same_bits(run("parts", 100), whole));
   CHECK(read_bytes(root / "parts/optimizer.safetensors") == read_bytes(root / "whole/optimizer.safetensors"));
-  // One trainer that is told to stop and then to go on.
+  // One trainer that stops and then continues.
   Cpu backend(1);
   Model<Tiny, Cpu> model(backend, Seed{5});
   Trainer trainer(model, AdamW{.lr = 1e-2});
@@ -172,7 +172,7 @@ TEST_CASE("A run that stops, and one that is resumed, go on with the batches the
   CHECK(same_bits(weights_of(model), whole));
 }
 
-TEST_CASE("A step is read back once, and the next batch is there before it", "[ahead]") {
+TEST_CASE("A step is read back once, after the upload of the next batch", "[ahead]") {
   Lagging backend;
   Model<Tiny, Lagging> model(backend, Seed{5});
   Trainer trainer(model, AdamW{.lr = 1e-2});
@@ -218,7 +218,7 @@ TEST_CASE("A step is read back once, and the next batch is there before it", "[a
   CHECK(std::accumulate(loads[0].begin(), loads[0].end(), Index{0}) == 2 * (tiny_data().size() - 1));
 }
 
-TEST_CASE("A step that was begun may be given up, by a word or by what comes next", "[ahead]") {
+TEST_CASE("A step that was begun can be given up, explicitly or by another call", "[ahead]") {
   const auto tokens = random_tokens(32, 260), others = random_tokens(32, 260, 2);
   const auto steps = [&](auto&& between) {
     Cpu backend(1);
@@ -251,7 +251,7 @@ TEST_CASE("A step that was begun may be given up, by a word or by what comes nex
     trainer.begin_step(tokens, tokens, 2, 16);
     trainer.give_up_step();
   }));
-  // What stands between the halves of a step changes nothing of it.
+  // Calls between the halves of a step do not change it.
   Model<Tiny, Cpu> model(backend, Seed{1});
   Trainer trainer(model);
   trainer.begin_step(others, others, 2, 16);
@@ -260,7 +260,7 @@ TEST_CASE("A step that was begun may be given up, by a word or by what comes nex
   CHECK(same_bits(weights_of(model), weights_of(alone)));
 }
 
-TEST_CASE("Behind a step whose first half throws, the gradients are zero at once", "[ahead]") {
+TEST_CASE("After a step whose first half throws, the gradients are zero at once", "[ahead]") {
   const auto tokens = random_tokens(16, 260);
   Cpu backend(1);
   Model<Tiny, Cpu> model(backend, Seed{1});
@@ -271,7 +271,7 @@ TEST_CASE("Behind a step whose first half throws, the gradients are zero at once
   check_message<TrainingError>([&] { trainer.finish_step(); }, "not begun");
 }
 
-TEST_CASE("Data that is spoilt on the way ends the run at the step that needs it", "[ahead]") {
+TEST_CASE("Data that is damaged during a run ends it at the step that needs the data", "[ahead]") {
   const TemporaryFolder root;
   const GeneratedStories stories(60, [](Index) { return std::string("the cat sat on the mat."); });
   const auto file = root / "tokens.bin", path = root / "run";

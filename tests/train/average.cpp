@@ -70,7 +70,7 @@ TEST_CASE("The average follows the weights by its formula", "[average]") {
   CHECK_THROWS_AS(trainer.average(-0.5), OptionError);
 }
 
-TEST_CASE("An exception while the average stands in puts the weights back", "[average]") {
+TEST_CASE("An exception while the average replaces the weights restores them", "[average]") {
   Cpu backend(1);
   TinyModel model(backend, Seed{5});
   WeightAverage average(model);

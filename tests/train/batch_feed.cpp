@@ -1,4 +1,4 @@
-// The feed of batches and its slots on the backend: what a step reads, where it lies, and what is sent when.
+// BatchFeed and TokenSlots: the tokens of each step, their place on the backend, and the time of their upload.
 
 #include "tinymoe/train/batch_feed.hpp"
 
@@ -59,7 +59,7 @@ TEST_CASE("A feed gives each step its micro-batches, on the host and on the back
   }
 }
 
-TEST_CASE("What was sent ahead, or lies there still, is not sent again", "[feed]") {
+TEST_CASE("A micro-batch that a slot holds is not uploaded again", "[feed]") {
   Lagging backend;
   BatchFeed<Lagging> feed(backend, tiny_data(), {.batch = 2, .time = 8, .seed = Seed{4}});
   const auto uploads = [&](auto&& f) {
@@ -78,7 +78,7 @@ TEST_CASE("What was sent ahead, or lies there still, is not sent again", "[feed]
   CHECK(take(3) == 1);  // other than what was foreseen
 }
 
-TEST_CASE("Slots that are told to forget take what they are given", "[feed]") {
+TEST_CASE("After forget, slots upload the tokens that they are given", "[feed]") {
   Lagging backend;
   TokenSlots<Lagging> slots(backend, 4);
   const std::vector<Token> first = {1, 2, 3, 4}, second = {5, 6, 7, -1};

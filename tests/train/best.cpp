@@ -38,7 +38,7 @@ FitOptions options_for(const TemporaryFolder& root, Index steps) {
 
 }  // namespace
 
-TEST_CASE("The best checkpoint is that of the lowest validation loss", "[checkpoint]") {
+TEST_CASE("The best checkpoint has the lowest validation loss", "[checkpoint]") {
   const TemporaryFolder root;
   // Validation on what training makes less likely: random tokens; the loss falls at first, then rises.
   const auto tokens = random_tokens(200, 256, 3);
@@ -72,7 +72,7 @@ TEST_CASE("The best checkpoint is that of the lowest validation loss", "[checkpo
   CHECK(trainer.step() == best->first);
   CHECK(trainer.evaluate(validation, 2, 16).loss == best->second);
 
-  // A resumed run knows what it has to beat.
+  // A resumed run knows the best loss so far.
   const auto kept = read_bytes(root / "best/model.safetensors");
   options.steps = 24;
   run(options);
@@ -148,7 +148,7 @@ TEST_CASE("The latest checkpoint is written by steps, by time and at the end", "
   CHECK(FitOptions{}.checkpoint_minutes == 10);
 }
 
-TEST_CASE("Checkpoints name their optimizer, and no other goes on from them", "[checkpoint]") {
+TEST_CASE("Checkpoints name their optimizer, and no other optimizer resumes them", "[checkpoint]") {
   const AnyOptimizer<Cpu> optimizers[] = {AdamW{.lr = 1e-2}, Lion{.lr = 1e-3}, Muon{.lr = 1e-2}};
   for (const auto& optimizer : optimizers) {
     const TemporaryFolder root;
@@ -200,11 +200,11 @@ TEST_CASE("Whatever ends a run, its error names the last good checkpoint", "[che
   check_message<DeviceError>(failing([] { fail<DeviceError>("a device"); }), "a device; the", note);
   check_message<TextError>(failing([] { fail<TextError>("a text"); }), "a text; the", note);
   check_message<MismatchError>(failing([] { fail<MismatchError>("a mismatch"); }), "a mismatch; the", note);
-  // What is not the library's goes through as it is.
+  // An exception of another library passes unchanged.
   CHECK(message_of<std::logic_error>(failing([] { throw std::logic_error("mine"); })) == "mine");
 }
 
-TEST_CASE("A best checkpoint that cannot be written is not spoken of by the latest", "[checkpoint]") {
+TEST_CASE("If the best checkpoint cannot be written, the latest does not name it", "[checkpoint]") {
   const TemporaryFolder root;
   auto options = options_for(root, 8);
   options.best = root / "place/best";

@@ -1,4 +1,4 @@
-// A run that is killed again and again, at any moment, ends in the bits of one that was left alone.
+// A run that is killed several times at random moments and resumed ends with the bits of an undisturbed run.
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -58,7 +58,7 @@ pid_t start(const std::filesystem::path& path, const std::filesystem::path& metr
 
 }  // namespace
 
-TEST_CASE("Kills at random moments change nothing of the end", "[checkpoint]") {
+TEST_CASE("Kills at random moments do not change the final bits", "[checkpoint]") {
   const TemporaryFolder root = fast_folder();
   static_cast<void>(tiny_data());  // made before the first fork
   const auto begin = std::chrono::steady_clock::now();

@@ -16,8 +16,8 @@ namespace tinymoe_test {
 
 using namespace tinymoe;
 
-/// Cpu with one thread, whose operations wait in a queue until a copy from or to the device returns. What it is asked
-/// to do with the host is written down: 'u' is an upload, 'd' a copy that waits, 'r' a read-back.
+/// Cpu with one thread. Its operations wait in a queue until a copy from or to the device. `log` records the transfers:
+/// 'u' is an upload, 'd' a copy that waits, 'r' a read-back.
 class Lagging {
  public:
   using Scalar = float;

@@ -63,7 +63,7 @@ TEST_CASE("The scale halves where gradients overflow and doubles after good step
   CHECK_FALSE(LossScale{.good_steps = 2000}.valid());
 }
 
-TEST_CASE("The norm, the clip and the step are those of the loss without its scale", "[loss_scale]") {
+TEST_CASE("The norm, the clip and the step do not depend on the loss scale", "[loss_scale]") {
   const double squares[3] = {9, 16, 144};
   double result[2];
   kernels::ClipScale<double>{squares, 3, 0, result, 4}(SerialGroup{}, 0);
@@ -139,7 +139,7 @@ TEST_CASE("A step in float16 whose gradients overflow is skipped, with a smaller
   CHECK(alone.train_step(tokens, tokens, 2, 16).gradient_norm == report.gradient_norm);
   CHECK(same_bits(weights_of(model), weights_of(other)));
 
-  // A NaN is no other than an overflow; a loss that is not finite is an error, whatever the scale.
+  // A NaN is treated like an overflow; a loss that is not finite is an error, whatever the scale.
   trainer.gradients().data[0] = std::numeric_limits<float>::quiet_NaN();
   CHECK(trainer.train_step(tokens, tokens, 2, 16).skipped);
   const auto kept = weights_of(model);
@@ -152,7 +152,7 @@ TEST_CASE("A step in float16 whose gradients overflow is skipped, with a smaller
   CHECK(trainer.train_step(tokens, tokens, 2, 16).step == 2);
 }
 
-TEST_CASE("Gradients that really overflow find a scale that they fit", "[loss_scale]") {
+TEST_CASE("Gradients that overflow find a scale at which they fit", "[loss_scale]") {
   Half backend;
   HalfModel model(backend, Seed{1});
   // A last norm whose gain is great makes the gradients behind it great, and logits too: one target alone is scored.
@@ -266,7 +266,7 @@ TEST_CASE("Gradients that no scale makes finite end the run and leave the weight
   CHECK(stopped.fit(tiny_data(), {.batch = 1, .time = 16, .steps = 3, .stop = [] { return true; }}).skipped);
 }
 
-TEST_CASE("The scale is part of a checkpoint, which other types leave alone", "[loss_scale]") {
+TEST_CASE("The scale is stored in checkpoints, and other types ignore it", "[loss_scale]") {
   const TemporaryFolder root;
   const auto path = root / "run";
   const auto step = [&]<class B>(std::type_identity<B>) {

@@ -1,4 +1,4 @@
-// The CSV of a run: its header, its rows, and going on with it.
+// The CSV file of a run: its header, its rows, and a resumed run.
 
 #include "tinymoe/train/metrics.hpp"
 
@@ -89,7 +89,7 @@ TEST_CASE("A file that is no CSV of metrics is left alone", "[metrics]") {
       CHECK(read_bytes(path) == old);
     }
   }
-  // And one that is goes whole or not at all: where there is no room for the new one, the old one stays.
+  // A CSV file is replaced atomically: without space for the new one, the old one stays.
   const FileSizeLimit limit(20);
   check_message<FileError>([&] { MetricsFile(path, 1); }, "notes.csv", "cannot be written");
   CHECK(read_bytes(path) == header + row(1));

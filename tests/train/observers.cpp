@@ -1,4 +1,4 @@
-// Who is told of a run: of what, in which order, and what happens when one of them throws or takes its time.
+// Observers: which calls they get, in which order, and what happens if one throws or is slow.
 
 #include "tinymoe/train/observer.hpp"
 
@@ -17,7 +17,7 @@ using namespace tinymoe_test;
 
 namespace {
 
-/// Writes down what it is told.
+/// Logs its calls.
 struct Recorder : Observer {
   std::vector<std::string> told;
   std::vector<ExpertLoads> loads;
@@ -78,7 +78,7 @@ using Told = std::vector<std::string>;
 
 }  // namespace
 
-TEST_CASE("Observers are told of all that happens in a run, in its order", "[observers]") {
+TEST_CASE("Observers get a call for each event of a run, in order", "[observers]") {
   const TemporaryFolder root;
   Recorder first, second;
   Run run;
@@ -124,7 +124,8 @@ TEST_CASE("All observers of a step see its loads, whatever one of them does with
   }
 }
 
-TEST_CASE("An observer that throws ends the run, and neither the others nor the steps done lose by it", "[observers]") {
+TEST_CASE("An observer that throws ends the run; other observers get their calls, and the steps done are saved",
+          "[observers]") {
   // Whatever it throws in, before or behind another.
   enum class In { step, evaluation, checkpoint };
   const auto run = [&](In where, bool before, auto&& thrower, Told expected, Index latest, Index best) {
@@ -179,7 +180,7 @@ TEST_CASE("An observer that throws ends the run, and neither the others nor the 
   check(foreign);
 }
 
-TEST_CASE("What an observer throws at the end reaches the caller of a run that went well", "[observers]") {
+TEST_CASE("An exception in on_end reaches the caller of a successful run", "[observers]") {
   const TemporaryFolder root;
   Recorder other;
   Callbacks bad;
@@ -189,7 +190,7 @@ TEST_CASE("What an observer throws at the end reaches the caller of a run that w
   CHECK(message_of<std::logic_error>([&] { run.trainer.fit(tiny_data(), options); }) == "mine");
   CHECK(other.told.back() == "budget 2");
   CHECK(step_in(root / "latest") == 2);
-  // Behind an error it is not heard: that of the run is told.
+  // After an error of the run, the exception is dropped: the run's error is thrown.
   auto poison = on_each_step([](const StepReport&) { fail<TextError>("first"); });
   Run second;
   CHECK_THROWS_AS(second.trainer.fit(tiny_data(), options_for(root, 2, {&bad, &poison})), TextError);

@@ -38,8 +38,8 @@ class OptimizerTrial {
     write(0, random(0));
   }
 
-  /// The values that weights (0) or the gradients of a step (1 and on) have, the same on every backend; what lies
-  /// between tensors is 0.
+  /// The values of the weights (0) or of the gradients of a step (from 1), the same on every backend; 0 between
+  /// tensors.
   static std::vector<double> random(std::uint32_t step) {
     std::vector<double> values(static_cast<std::size_t>(size));
     for (const Segment& tensor : tensors) {

@@ -1,4 +1,4 @@
-// Padded batches and recomputation through a model: neither changes what is learnt from the tokens that are there.
+// Padded batches and recomputation in a model: neither changes the losses and gradients of the real tokens.
 
 #include <numeric>
 #include <vector>
@@ -14,7 +14,7 @@ using namespace tinymoe_test;
 
 namespace {
 
-/// Experts that are balanced by a bias that no optimizer moves.
+/// Experts with a balancing bias, which no optimizer updates.
 using Balanced = Transformer<Vocab<260>, Context<16>, Width<16>,
                              Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>,
                                                 Router<4, 2, SigmoidScores, BalanceBias>, Expert<SwiGlu, Hidden<24>>>>>;
@@ -194,7 +194,7 @@ TEST_CASE("Recomputation saves memory and changes no bit", "[recompute]") {
   check(std::type_identity<Tiny>{});
   check(std::type_identity<Balanced>{});
 
-  // A run that changes its mind goes on with the same bits: it is no part of a checkpoint.
+  // A resumed run may turn recomputation on or off and has the same bits: checkpoints do not store the option.
   const TemporaryFolder root;
   auto options = padded_options(4, root / "run");
   const auto whole = run(padded_options(4));
@@ -203,7 +203,7 @@ TEST_CASE("Recomputation saves memory and changes no bit", "[recompute]") {
   CHECK(same_bits(run(options), whole));
 }
 
-TEST_CASE("A balancing bias moves by itself, in no optimizer's chunks, and is resumed", "[trainer]") {
+TEST_CASE("A balancing bias is updated after a step, is in no optimizer's chunks, and is resumed", "[trainer]") {
   Cpu backend(1);
   const AnyOptimizer<Cpu> optimizers[] = {AdamW{.lr = 1e-2}, Lion{.lr = 1e-3}, Muon{.lr = 1e-2}};
   const auto tokens = random_tokens(64, 260);

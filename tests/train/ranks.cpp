@@ -1,4 +1,4 @@
-// Several ranks that train one model, each in a thread of its own: they take the steps of one that has all their
+// Several ranks that train one model, each in its own thread: they take the same steps as a single rank with all their
 // micro-batches.
 
 #include <barrier>
@@ -83,7 +83,7 @@ void on_ranks(Index size, F&& f) {
   }
 }
 
-/// What a run tells and leaves.
+/// The reports and the results of a run.
 struct Told {
   std::vector<StepReport> steps;
   std::vector<ExpertLoads> loads;
@@ -184,7 +184,7 @@ TEST_CASE("Two ranks take the steps of one with twice the micro-batches", "[rank
   }
 }
 
-TEST_CASE("Ranks read each window once, in the order of one", "[ranks]") {
+TEST_CASE("Ranks read each window once, in the order of a single rank", "[ranks]") {
   Cpu backend(1);
   const Batches all(tiny_data(), 2, 16, Seed{3});
   const auto feed = [&](Index rank) {
@@ -205,7 +205,7 @@ TEST_CASE("Ranks read each window once, in the order of one", "[ranks]") {
   }
 }
 
-TEST_CASE("Ranks save one checkpoint, which another number of ranks goes on from", "[ranks]") {
+TEST_CASE("Ranks save one checkpoint, which another number of ranks can resume", "[ranks]") {
   const TemporaryFolder root;
   auto two = options_for(1, Batching::packed), one = options_for(2, Batching::packed);
   two.checkpoint = one.checkpoint = root / "run";
@@ -257,7 +257,7 @@ TEST_CASE("A step by hand may have other numbers of tokens on each rank", "[rank
   });
 }
 
-TEST_CASE("What is not finite on one rank is an error on all, and no weight has moved", "[ranks]") {
+TEST_CASE("A loss that is not finite on one rank is an error on all, and no weight changes", "[ranks]") {
   const auto tokens = random_tokens(32, 260);
   std::vector<std::string> messages(2);
   on_ranks(2, [&](const Threads& communicator) {

@@ -66,7 +66,7 @@ TEST_CASE("One cycle is PyTorch's", "[schedule]") {
   CHECK(std::isfinite(OneCycle{.steps = 1}({0, 0})));
 }
 
-TEST_CASE("Warm-up, stable, decay has a ramp, a plain and a fall", "[schedule]") {
+TEST_CASE("Warm-up, stable, decay rises, stays constant and falls", "[schedule]") {
   const WarmupStableDecay root{.warmup = 4, .steps = 100};
   CHECK(root({0, 0}) == 0.25);
   CHECK(root({3, 0}) == 1);

@@ -82,7 +82,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
   return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
-/// The greatest |a − b|; infinite where one is not finite.
+/// max |a − b|; infinite if an element is not finite.
 template <class T>
 double greatest_difference(const std::vector<T>& a, const std::vector<T>& b) {
   double worst = a.size() == b.size() ? 0 : std::numeric_limits<double>::infinity();

@@ -67,7 +67,7 @@ TEST_CASE("Loss falls on what can be learned, from the uniform guess on", "[trai
   CHECK(curve.back() < 0.8);
 }
 
-TEST_CASE("The loss curve of a seed is what it was, on the oracle and on the CPU", "[trainer]") {
+TEST_CASE("The loss curve of a seed has the stored values, on the oracle and on the CPU", "[trainer]") {
   const std::vector<double> committed = {6.003717, 5.960739, 5.457884, 5.294117, 5.135990};
   Reference<double> oracle;
   const auto expected = losses(oracle, 5);
@@ -169,7 +169,7 @@ TEST_CASE("A step with nothing to score, and a wrong shape or token, are errors 
   CHECK_FALSE(same_bits(weights_of(model), before));
 }
 
-TEST_CASE("A run that cannot be is refused before its first step", "[trainer]") {
+TEST_CASE("Contradictory options are refused before the first step", "[trainer]") {
   Cpu backend(1);
   Model<Tiny, Cpu> model(backend, Seed{1});
   Trainer trainer(model);
@@ -201,7 +201,7 @@ TEST_CASE("A run that cannot be is refused before its first step", "[trainer]") 
   CHECK(same_bits(weights_of(model), before));
 }
 
-TEST_CASE("A run ends by steps, by minutes and when it is told to", "[trainer]") {
+TEST_CASE("A run ends by steps, by minutes and by `stop`", "[trainer]") {
   Cpu backend(1);
   Model<Tiny, Cpu> model(backend, Seed{1});
   Index reports = 0, evaluations = 0;
@@ -350,7 +350,7 @@ TEST_CASE("The spread of the loads is deviation over mean", "[evaluation]") {
   CHECK(EvaluationReport{}.load_variation() == 0);
 }
 
-TEST_CASE("Training and evaluation in turn use the shapes that each was given", "[trainer]") {
+TEST_CASE("Training and evaluation in turn use their own shapes", "[trainer]") {
   Cpu backend(2);
   Model<Tiny, Cpu> model(backend, Seed{1}), other(backend, Seed{1});
   Trainer trainer(model), alone(other);

@@ -184,7 +184,7 @@ class Trainer {
   /// The second half of `train_step`: waits for the backend and updates the weights, unless the step is skipped. Throws
   /// as `train_step` does, and TrainingError if no step was begun.
   StepReport finish_step() {
-    if (!step_under_way_) fail<TrainingError>("finish_step needs a step that was begun and not given up");
+    if (!step_under_way_) fail<TrainingError>("there is no step to finish: it was not begun, or was given up");
     auto& tally = passes_.tally();
     tally.read();
     tally.sum_over_ranks(communicator_);
