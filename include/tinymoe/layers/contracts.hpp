@@ -338,7 +338,6 @@ concept BlockKind = requires {
   typename K::Norm;
   typename K::AttentionType;
   typename K::template Layer<8>;
-}
-|| requires { typename K::AttentionType; };
+};
 
 }  // namespace tinymoe::inline v0_1
