@@ -36,9 +36,10 @@ if(NOT output MATCHES "[^\n]*: error: ([^\n]*)")
 endif()
 set(first "${CMAKE_MATCH_1}")
 if("${what}" STREQUAL "sentence")
-  # g++: static assertion failed: SENTENCE; clang++ 14: static_assert failed due to requirement '…' "SENTENCE"
+  # g++: static assertion failed: SENTENCE; clang++ 14: static_assert failed due to requirement '…' "SENTENCE", or
+  # static_assert failed "SENTENCE"
   string(REGEX REPLACE "\"$" "" first "${first}")
-  foreach(before ": " "' \"")
+  foreach(before ": " "' \"" "failed \"")
     string(FIND "${first}" "${before}${expected}" place REVERSE)
     string(LENGTH "${before}${expected}" length)
     string(LENGTH "${first}" whole)
