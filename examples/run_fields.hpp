@@ -64,7 +64,7 @@ void for_each_field(A& a, F&& f) {
     "compute activations again in backward (gradient checkpointing): less memory, one more forward pass",
     CLI::Validator());
 
-  f(of_run, "--sequence", a.time, "tokens of a sequence; 0: the model's context", CLI::Range(0, 1 << 24));
+  f(of_run, "--sequence", a.time, "tokens of a sequence; default: the model's context", CLI::Range(1, 1 << 24));
   f(of_run, "--batching", Choice{a.batching, batching_names},
     "packed: rows cut from all stories in a row; padded: one story in each row", CLI::Validator());
   f(of_run, "--steps", a.steps, "steps to train in all", CLI::NonNegativeNumber);

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
+#include <sstream>
 #include <string>
 #include <tinymoe/layers/settings.hpp>
 #include <vector>
@@ -26,8 +27,9 @@ inline std::vector<std::string> add_settings(CLI::App& app, tinymoe::Settings& s
       }
       const auto set = [&settings, setting, name](double value) {
         if (!setting->allows(value)) {
-          throw CLI::ValidationError(
-              name, std::string("expected ") + setting->expected() + ", found " + CLI::detail::to_string(value));
+          std::ostringstream found;
+          found << "expected " << setting->expected() << ", found " << value;
+          throw CLI::ValidationError(name, found.str());
         }
         settings.set(*setting = value);
       };

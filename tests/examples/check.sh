@@ -189,6 +189,8 @@ case $1 in
     done
     expect_error "--routing-mass" "$train" --routing-mass 1.5
     expect_error "--bias-rate" "$train" --bias-rate -1
+    expect_error "--bias-rate" "$train" --bias-rate 1.5
+    expect_error "--sequence" "$train" --sequence 0
     expect_error "--beta2" "$train" --beta2 1
     ;;
   benchmark)

@@ -2,6 +2,7 @@
 
 #include "setting_options.hpp"
 
+#include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/layers/transformer.hpp"
 #include "train/own_router.hpp"
@@ -47,5 +48,13 @@ TEST_CASE("Options set settings, and refuse values outside the range", "[setting
   CHECK(parsed({"--dropout", "0", "--balance-over-step"}) == Settings{setting::balance_over_step = true});
   CHECK_THROWS_AS(parsed({"--first-share", "1.5"}), CLI::ValidationError);
   CHECK_THROWS_AS(parsed({"--jitter", "1"}), CLI::ValidationError);
+  CHECK(parsed({"--balance-weight", "1000"})[setting::balance_weight] == 1000);
+  check_message<CLI::ValidationError>(
+      [] {
+        parsed({"--balance-weight", "1001"});
+      },
+      "--balance-weight", "at most 1000", "found 1001");
+  CHECK_THROWS_AS(parsed({"--z-weight", "1001"}), CLI::ValidationError);
+  CHECK_THROWS_AS(parsed({"--bias-rate", "1.5"}), CLI::ValidationError);
   CHECK_THROWS_AS(parsed({"--jitter", "much"}), CLI::ConversionError);
 }

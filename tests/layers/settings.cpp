@@ -82,6 +82,8 @@ TEST_CASE("a setting outside its range is named", "[settings]") {
   check_message<OptionError>([] { Settings{setting::jitter = 1}.check(); }, "jitter", "below 1");
   check_message<OptionError>([] { Settings{setting::routing_mass = 1.5}.check(); }, "routing_mass", "between 0 and 1");
   check_message<OptionError>([] { Settings{setting::z_weight = -1}.check(); }, "z_weight", "0 or more");
+  check_message<OptionError>([] { Settings{setting::z_weight = 1001}.check(); }, "z_weight",
+                             "0 or more, at most 1000, found 1001");
   check_message<OptionError>([] { Settings{setting::balance_over_step = 2}.check(); }, "balance_over_step", "0 or 1");
   Settings{setting::routing_mass = 1, setting::z_weight = 0, setting::balance_over_step = true}.check();
 }

@@ -27,6 +27,7 @@ inline constexpr Setting jitter{.name = "jitter",  // Fedus et al. 2021
 inline constexpr Setting bias_rate{.name = "bias_rate",  // Wang et al. 2024
                                    .initial = 0.001,
                                    .range = SettingRange::weight,
+                                   .max = 1,
                                    .about = "by how much a balancing bias moves after each step"};
 inline constexpr Setting routing_mass{.name = "routing_mass",
                                       .initial = 0.5,

@@ -17,7 +17,9 @@
 #include <concepts>
 #include <cstddef>
 #include <initializer_list>
+#include <limits>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "tinymoe/core/error.hpp"
@@ -30,15 +32,16 @@ enum class SettingRange { positive, weight, share, fraction, flag };
 /// When a setting changes what a model computes: always, as a norm's epsilon does, or in training alone.
 enum class SettingUse { always, training };
 
-struct SettingValue;
+struct [[nodiscard]] SettingValue;
 
 /// One setting: its name, default and range. It is a constant with static storage, since `Settings` refers to it.
 struct Setting {
   std::string_view name;  // in config.json and, with - for _, on a command line; unique
   double initial = 0;     // the default
   SettingRange range = SettingRange::weight;
-  std::string_view about = {};  // a phrase for --help
-  std::string_view hub = {};    // what the hub's config.json calls it; empty: the hub does not know it
+  double max = std::numeric_limits<double>::infinity();  // within the range
+  std::string_view about = {};                           // a phrase for --help
+  std::string_view hub = {};  // what the hub's config.json calls it; empty: the hub does not know it
   SettingUse use = SettingUse::training;
   bool draws = false;  // training draws random numbers where the value is above 0
 
@@ -48,14 +51,15 @@ struct Setting {
   constexpr SettingValue operator=(double value) const&;
   constexpr SettingValue operator=(double value) const&& = delete;  // it would refer to a temporary that is gone
 
-  /// What the range asks for, in words.
-  constexpr const char* expected() const {
+  /// What the range and the maximum ask for, in words.
+  std::string expected() const {
     constexpr std::array words = {"a number above 0", "a number of 0 or more", "at least 0 and below 1",
                                   "between 0 and 1", "0 or 1"};
-    return words[static_cast<std::size_t>(range)];
+    const std::string in_range = words[static_cast<std::size_t>(range)];
+    return std::isfinite(max) ? detail::sentence_of({in_range, ", at most ", max}) : in_range;
   }
   bool allows(double value) const {
-    if (!std::isfinite(value) || value < 0) return false;
+    if (!std::isfinite(value) || value < 0 || value > max) return false;
     switch (range) {
       case SettingRange::positive:
         return value > 0;
@@ -72,8 +76,8 @@ struct Setting {
   }
 };
 
-/// A setting with a value.
-struct SettingValue {
+/// A setting with a value, for `Settings`. Alone it does nothing.
+struct [[nodiscard]] SettingValue {
   const Setting* setting = nullptr;
   double value = 0;
 };
