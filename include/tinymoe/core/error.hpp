@@ -4,12 +4,14 @@
 
 #include <charconv>
 #include <concepts>
-#include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <iterator>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+
+#include "tinymoe/core/platform.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -64,40 +66,61 @@ class DeviceError : public Error {
 
 namespace detail {
 
-/// A piece of a sentence: a text or a number. A real number gets six significant digits. A stream would do the same,
-/// but its instantiation for each sentence was a tenth of a program's compile time.
+/// A piece of a sentence: a text or a number. A real number gets six significant digits. It only notes what it was
+/// given, since one is made wherever something can fail, and that costs each program compile time.
 class SentencePiece {
  public:
   SentencePiece(std::string_view text) : text_(text) {}
   SentencePiece(const char* text) : text_(text) {}
   SentencePiece(const std::string& text) : text_(text) {}
-  SentencePiece(char character) : digits_{character}, length_(1) {}
-  SentencePiece(std::floating_point auto number) {
-    keep(std::to_chars(std::begin(digits_), std::end(digits_), static_cast<double>(number), std::chars_format::general,
-                       6)
-             .ptr);
-  }
-  SentencePiece(std::integral auto number) {
-    if constexpr (std::same_as<decltype(number), bool>) {
-      digits_[0] = number ? '1' : '0', length_ = 1;
-    } else {
-      keep(std::to_chars(std::begin(digits_), std::end(digits_), number).ptr);
+  SentencePiece(char character) : kind_(Kind::character), natural_(static_cast<unsigned char>(character)) {}
+  SentencePiece(std::floating_point auto number) : kind_(Kind::real), real_(static_cast<double>(number)) {}
+  SentencePiece(std::signed_integral auto number) : kind_(Kind::whole), whole_(number) {}
+  SentencePiece(std::unsigned_integral auto number) : kind_(Kind::natural), natural_(number) {}
+
+  void append_to(std::string& sentence) const {
+    char digits[32];
+    const auto until = [&](std::to_chars_result end) { sentence.append(digits, end.ptr); };
+    switch (kind_) {
+      case Kind::text:
+        sentence += text_;
+        break;
+      case Kind::character:
+        sentence += static_cast<char>(natural_);
+        break;
+      case Kind::whole:
+        until(std::to_chars(digits, std::end(digits), whole_));
+        break;
+      case Kind::natural:
+        until(std::to_chars(digits, std::end(digits), natural_));
+        break;
+      case Kind::real:
+        until(std::to_chars(digits, std::end(digits), real_, std::chars_format::general, 6));
+        break;
     }
   }
-  std::string_view text() const { return length_ > 0 ? std::string_view(digits_, length_) : text_; }
 
  private:
-  void keep(const char* end) { length_ = static_cast<std::size_t>(end - digits_); }
-
-  std::string_view text_;
-  char digits_[24];
-  std::size_t length_ = 0;  // of the digits; 0: it is a text
+  enum class Kind { text, character, whole, natural, real };
+  Kind kind_ = Kind::text;
+  std::string_view text_{};
+  union {
+    std::int64_t whole_ = 0;
+    std::uint64_t natural_;
+    double real_;
+  };
 };
 
 inline std::string sentence_of(std::initializer_list<SentencePiece> pieces) {
   std::string sentence;
-  for (const SentencePiece& piece : pieces) sentence += piece.text();
+  for (const SentencePiece& piece : pieces) piece.append_to(sentence);
   return sentence;
+}
+
+/// One function for each kind of error, however many sentences there are.
+template <class E>
+[[noreturn, gnu::noinline, gnu::cold]] void throw_sentence(std::initializer_list<SentencePiece> pieces) {
+  throw E(sentence_of(pieces));
 }
 
 }  // namespace detail
@@ -105,8 +128,8 @@ inline std::string sentence_of(std::initializer_list<SentencePiece> pieces) {
 /// Throws `E` with one sentence made of the arguments, which are texts and numbers:
 /// `fail<FileError>(path.string(), ": expected ", 8, " bytes")`.
 template <class E, class... Parts>
-[[noreturn]] void fail(const Parts&... parts) {
-  throw E(detail::sentence_of({detail::SentencePiece(parts)...}));
+[[noreturn]] TINYMOE_INLINE void fail(const Parts&... parts) {
+  detail::throw_sentence<E>({detail::SentencePiece(parts)...});
 }
 
 namespace detail {
