@@ -21,7 +21,7 @@ fail() {
   exit 1
 }
 
-packages=(g++ cmake ninja-build git curl ca-certificates libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev catch2
+packages=(g++ cmake ninja-build git time curl ca-certificates libeigen3-dev libxtensor-dev nlohmann-json3-dev libcli11-dev catch2
           gnuplot-nox)
 for argument in "$@"; do
   case $argument in

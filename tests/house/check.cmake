@@ -7,7 +7,8 @@ macro(fault)
 endmacro()
 
 string(REGEX REPLACE "^([0-9]+)\\.([0-9]+).*" "v\\1_\\2" namespace "${version}")
-file(GLOB_RECURSE headers RELATIVE ${source}/include/tinymoe ${source}/include/tinymoe/*.hpp)
+file(GLOB_RECURSE headers RELATIVE ${source}/include/tinymoe ${source}/include/tinymoe/*.hpp
+     ${source}/include/tinymoe/*.cuh)
 foreach(header IN LISTS headers)
   file(READ ${source}/include/tinymoe/${header} text)
   if(NOT text MATCHES "^#pragma once\n/// @file\n/// ")
