@@ -177,7 +177,8 @@ constexpr std::size_t buffer_bytes() {
 /// Points the tensors of `p` at their places in a buffer of `buffer_bytes<P>()` bytes.
 template <class P>
 void bind_parameters(P& p, void* buffer) {
-  detail::for_each_stored(p, [&]<class Tensor>(const ParameterInfo& info, Tensor& tensor, std::size_t offset) {
+  detail::for_each_stored(p, [&]<class Tensor>([[maybe_unused]] const ParameterInfo& info, Tensor& tensor,
+                                                std::size_t offset) {
     assert(info.size() == tensor.size());
     tensor.data = Tensor::Format::pointer(static_cast<std::byte*>(buffer) + offset);
   });
