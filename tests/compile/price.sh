@@ -6,7 +6,7 @@ set -euo pipefail
 export LC_ALL=C
 
 # of the reference:   time memory
-declare -A limit=([include]="0.98 1.20" [program]="3.00 1.68")
+declare -A limit=([include]="0.57 1.05" [program]="3.20 1.71")
 
 folder=$1 program=$2
 shift 2
