@@ -7,6 +7,7 @@
 
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
+#include "text/samples.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 using namespace tinymoe;
@@ -180,6 +181,68 @@ TEST_CASE("Decoding leaves out special tokens and the space before each text", "
   const auto beyond = static_cast<Token>(entries.size());
   check_message<TextError>([&] { static_cast<void>(tokenizer.decode(std::array{beyond})); },
                            "from 0 to " + std::to_string(beyond - 1), "found " + std::to_string(beyond));
+}
+
+TEST_CASE("U+2581 in a text is the space that it stands for in the hub's files", "[llama2c]") {
+  const auto bytes = load_entries(with_bytes()), letters = load_entries(characters());
+  struct Case {
+    std::string text;
+    std::vector<Token> with_bytes, characters;
+  };
+  // From Hugging Face tokenizers 0.23 with `encode_special_tokens`, reading these vocabularies as they are saved.
+  const std::string mark = "\xe2\x96\x81";
+  const std::vector<Case> cases = {
+      {"a" + mark + "b", {261, 268, 270}, {3, 4, 3, 5}},
+      {mark + "a", {268, 261}, {3, 3, 4}},
+      {"a" + mark, {261, 268}, {3, 4, 3}},
+      {mark, {268, 268}, {3, 3}},
+      {mark + mark, {268, 268, 268}, {3, 3, 3}},
+      {" " + mark + " b", {268, 268, 268, 268, 270}, {3, 3, 3, 3, 5}},
+      {"", {}, {}},
+      {" ", {268, 268}, {3, 3}},
+      {"  a  ", {268, 268, 261, 268, 268}, {3, 3, 3, 4, 3, 3}},
+  };
+  for (const auto& [text, expected, of_characters] : cases) {
+    CAPTURE(text);
+    CHECK(bytes.encode(text) == expected);
+    CHECK(letters.encode(text) == of_characters);
+    CHECK(letters.knows(text));
+    CHECK(bytes.decode(expected) == detail::replaced(text, mark, " "));
+  }
+  // The names of special tokens and of bytes are text, and so is a NUL.
+  CHECK(bytes.encode("<s>a</s>") == std::vector<Token>{268, 63, 118, 65, 269, 63, 50, 118, 65});
+  CHECK(bytes.encode("<0x41>") == std::vector<Token>{268, 63, 51, 123, 55, 52, 65});
+  CHECK(bytes.encode("<unk>") == std::vector<Token>{268, 63, 120, 113, 110, 65});
+  CHECK(bytes.encode(std::string("\n\0a", 3)) == std::vector<Token>{268, 13, 3, 269});
+}
+
+TEST_CASE("Special tokens after the first three are no text either", "[llama2c]") {
+  const auto tokenizer = llama_tokenizer(true);
+  const Token last = static_cast<Token>(tokenizer.vocabulary_size() - 1);
+  CHECK(tokenizer.is_special(last));
+  CHECK(tokenizer.bytes(last) == "<|im_end|>");
+  CHECK(tokenizer.decode(std::vector<Token>{last}) == "");
+  CHECK(tokenizer.decode(tokenizer.encode("<|im_end|>")) == "<|im_end|>");
+  const TemporaryFolder folder;
+  tokenizer.save(folder / "tokenizer.json");
+  const auto again = Tokenizer::load(folder / "tokenizer.json");
+  CHECK(again == tokenizer);
+  CHECK(again.is_special(last));
+  CHECK(again.fingerprint() == tokenizer.fingerprint());
+  // A text begins behind special tokens, whatever they are; one within a text does not begin another.
+  const auto of = [&](const char* text) { return tokenizer.encode(text); };
+  const auto the = of("the"), b = of("b");
+  const auto decoded = [&](std::vector<std::vector<Token>> parts) {
+    std::vector<Token> all;
+    for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
+    return tokenizer.decode(all);
+  };
+  CHECK(decoded({{2}, the}) == "the");
+  CHECK(decoded({{0, 1, last}, the}) == "the");
+  CHECK(decoded({{1, 2}, the}) == "the");
+  CHECK(decoded({the, {2}, b}) == "the b");
+  CHECK(decoded({the, {last}, b}) == "the b");
+  CHECK(decoded({the, {1}, b}) == "theb");
 }
 
 TEST_CASE("A vocabulary without bytes names the character that it lacks", "[llama2c]") {

@@ -1,6 +1,8 @@
 #pragma once
 // Small tokenizers and files for the tests of this room.
 
+#include <cstddef>
+#include <cstdio>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -40,6 +42,37 @@ inline const tinymoe::TokenizerParts& parts_of(const tinymoe::Tokenizer& tokeniz
 /// A tokenizer that knows " the", "low" and "er".
 inline tinymoe::Tokenizer small_tokenizer() {
   return tokenizer_of({{"t", "h"}, {"th", "e"}, {" ", "the"}, {"l", "o"}, {"lo", "w"}, {"e", "r"}, {"a", "a"}});
+}
+
+/// A tokenizer of Llama's kind: with tokens for the bytes and 269 tokens in all, or with 34 for small letters alone.
+/// The last token is special: "<|im_end|>".
+inline tinymoe::Tokenizer llama_tokenizer(bool bytes) {
+  std::vector<tinymoe::VocabularyEntry> names = {{"<unk>"}, {"<s>"}, {"</s>"}};
+  for (int byte = 0; bytes && byte < 256; ++byte) {
+    char name[8];
+    std::snprintf(name, sizeof name, "<0x%02X>", byte);
+    names.push_back({name});
+  }
+  names.push_back({" "});
+  for (char letter = 'a'; !bytes && letter <= 'z'; ++letter) names.push_back({std::string(1, letter)});
+  for (const char* piece : {"a", "b", "e", "h", "t"}) {
+    if (bytes) names.push_back({piece});
+  }
+  for (const char* piece : {"ab", "th", "the"}) names.push_back({piece});
+  if (bytes) names.push_back({" the"});
+  names.push_back({"<|im_end|>", true});
+  std::vector<float> scores;
+  for (std::size_t id = 0; id < names.size(); ++id) scores.push_back(-static_cast<float>(id));
+  tinymoe::detail::Llama2cVocabulary vocabulary(std::move(names));
+  auto merges = tinymoe::detail::scored_merges(vocabulary, scores);
+  return tinymoe::Tokenizer(tinymoe::detail::Llama2cBpe({std::move(vocabulary), std::move(merges)}));
+}
+
+/// The tokens of "<|endoftext|>", "<|pad|>" and the bytes.
+inline tinymoe::Tokenizer padding_tokenizer() {
+  auto parts = parts_of(small_tokenizer());
+  parts.vocabulary.push_back({"<|pad|>", true});
+  return tinymoe::Tokenizer(tinymoe::ByteLevelBpe(parts));
 }
 
 inline std::string random_bytes(std::mt19937_64& random, std::size_t size) {

@@ -177,6 +177,37 @@ TEST_CASE("Special tokens are not looked for in text, and decode to nothing", "[
   CHECK_FALSE(tokenizer.is_special(64));
 }
 
+TEST_CASE("A text decoded token by token is the text decoded at once, for every kind", "[tokenizer]") {
+  std::mt19937_64 random(12);
+  for (const auto& tokenizer :
+       {small_tokenizer(), padding_tokenizer(), llama_tokenizer(true), llama_tokenizer(false), Tokenizer(Letters())}) {
+    const auto vocabulary = static_cast<std::uint64_t>(tokenizer.vocabulary_size());
+    for (int round = 0; round < 300; ++round) {
+      Tokens tokens;
+      for (auto length = random() % 12; length > 0; --length) {
+        // The first few and the last few are the special ones of some kind.
+        const auto place = random() % 3 == 0 ? random() % 4 : random() % vocabulary;
+        tokens.push_back(static_cast<Token>(random() % 4 == 0 ? vocabulary - 1 - place : place));
+      }
+      const auto at = static_cast<std::ptrdiff_t>(random() % (tokens.size() + 1));
+      const Tokens before(tokens.begin(), tokens.begin() + at), after(tokens.begin() + at, tokens.end());
+      CAPTURE(tokenizer.vocabulary_size(), tokens, at);
+      CHECK(tokenizer.decode(before) + tokenizer.decode_after(before, after) == tokenizer.decode(tokens));
+      std::string text;
+      for (std::size_t i = 0; i < tokens.size(); ++i) {
+        const auto all = std::span<const Token>(tokens);
+        text += tokenizer.decode_after(all.first(i), all.subspan(i, 1));
+      }
+      CHECK(text == tokenizer.decode(tokens));
+      for (const char* name : {"<|endoftext|>", "<|pad|>", "<unk>", "<s>", "</s>", "<|im_end|>"}) {
+        CHECK_FALSE(contains(text, name));
+      }
+    }
+    check_message<TextError>([&] { (void)tokenizer.decode_after(Tokens{-1}, {}); }, "found -1");
+    check_message<TextError>([&] { (void)tokenizer.decode_after({}, Tokens{-1}); }, "found -1");
+  }
+}
+
 TEST_CASE("Tokens outside the vocabulary are refused", "[tokenizer]") {
   const auto tokenizer = small_tokenizer();
   for (const Token wrong : {-1, 264, std::numeric_limits<Token>::max(), std::numeric_limits<Token>::min()}) {

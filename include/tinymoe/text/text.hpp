@@ -4,6 +4,7 @@
 ///
 ///     unicode                      which code points are letters, numbers and spaces
 ///     merge_table, piece_table     the merges of a byte-pair encoding; numbers for byte strings
+///     special_tokens               which tokens begin and end the texts of a model
 ///     tokenizer_kind               what each kind of tokenizer is
 ///     byte_level/                  GPT-2's kind: pieces, merges, tokenizer.json, vocab.json and merges.txt
 ///     llama2c/                     Llama 2's kind, of llama2.c: scores, tokenizer.bin, tokenizer.json
@@ -24,6 +25,7 @@
 #include "tinymoe/text/evaluation_windows.hpp"
 #include "tinymoe/text/known_stories.hpp"
 #include "tinymoe/text/padded_batches.hpp"
+#include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/stories/stories.hpp"
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/token_data.hpp"

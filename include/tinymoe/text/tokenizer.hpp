@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -64,8 +65,9 @@ class Tokenizer {
   /// Throws FileError if it cannot be written, TextError if the format cannot express the vocabulary.
   void save(const std::filesystem::path& tokenizer_json) const { kind_->save(tokenizer_json); }
 
-  /// The tokens of a text; special tokens are not looked for in it. For many texts an `Encoder` is faster. Throws
-  /// TextError for a text that the kind cannot encode.
+  /// The tokens of a text. Special tokens are not looked for in it ("<s>" is three characters), and none is put before
+  /// or after it: as Hugging Face tokenizers does with `encode_special_tokens` and without `add_special_tokens`. For
+  /// many texts an `Encoder` is faster. Throws TextError for a text that the kind cannot encode.
   std::vector<Token> encode(std::string_view text) const {
     std::vector<Token> tokens;
     kind_->encoder()->encode(text, tokens);
@@ -83,6 +85,14 @@ class Tokenizer {
     for (const Token token : tokens) static_cast<void>(entry(token));
     return kind_->decode(tokens);
   }
+  /// What `tokens` add to the text of `before`, so that a text can be decoded piece by piece: all pieces together are
+  /// `decode` of all tokens. Throws TextError as `decode`.
+  std::string decode_after(std::span<const Token> before, std::span<const Token> tokens) const {
+    for (const auto part : {before, tokens}) {
+      for (const Token token : part) static_cast<void>(entry(token));
+    }
+    return kind_->decode_after(before, tokens);
+  }
 
   /// The bytes of one token, which may be part of a character; of a special token its name.
   /// Throws TextError for a token outside the vocabulary.
@@ -94,6 +104,9 @@ class Tokenizer {
   Index vocabulary_size() const { return std::ssize(vocabulary_); }
   /// The token that ends each story.
   Token end_of_story() const { return kind_->end_of_story(); }
+  /// The token that this kind puts before each text, whatever a model's config.json says: "<s>" of Llama's kind. None:
+  /// that decides.
+  std::optional<Token> begin_of_text() const { return kind_->begin_of_text(); }
   /// A hash of vocabulary and merges that is the same on every machine and in every version.
   std::uint64_t fingerprint() const { return kind_->fingerprint(); }
 

@@ -3,9 +3,11 @@
 /// What a kind of tokenizer is: byte-level BPE is one (byte_level/), Llama 2's scored merging another (llama2c/). A new
 /// kind derives from `TokenizerKind` in a file of its own; where it has a file format, `Tokenizer::load` names it.
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -42,6 +44,8 @@ class TokenizerKind {
   virtual std::span<const VocabularyEntry> vocabulary() const = 0;
   /// The token that ends each story.
   virtual Token end_of_story() const = 0;
+  /// The token that the kind puts before each text, whatever a model's config.json says; none: that decides.
+  virtual std::optional<Token> begin_of_text() const { return std::nullopt; }
   /// A hash of all that decides how texts are encoded, the same on every machine and in every version: token files keep
   /// it.
   virtual std::uint64_t fingerprint() const = 0;
@@ -50,6 +54,14 @@ class TokenizerKind {
   virtual std::unique_ptr<TextEncoder> encoder() const = 0;
   /// The text of tokens, all of them in the vocabulary; special ones give nothing.
   virtual std::string decode(std::span<const Token> tokens) const = 0;
+  /// What `tokens` add to the text of `before`: the rest of `decode` of both. A kind whose tokens have a text of their
+  /// own, whatever stands before them, can return `decode(tokens)`, which is faster.
+  virtual std::string decode_after(std::span<const Token> before, std::span<const Token> tokens) const {
+    std::vector<Token> both(before.begin(), before.end());
+    both.insert(both.end(), tokens.begin(), tokens.end());
+    const std::string text = decode(both);
+    return text.substr(std::min(decode(before).size(), text.size()));
+  }
   /// Whether any text can be encoded.
   virtual bool has_bytes() const { return true; }
   /// Whether `encode` takes this text.

@@ -51,6 +51,9 @@ class ByteLevelBpe final : public TokenizerKind {
     }
     return text;
   }
+  std::string decode_after(std::span<const Token>, std::span<const Token> tokens) const override {
+    return decode(tokens);
+  }
   void save(const std::filesystem::path& tokenizer_json) const override {
     detail::write_byte_level_json(tokenizer_json, parts_);
   }

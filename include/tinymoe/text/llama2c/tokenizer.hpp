@@ -4,12 +4,14 @@
 /// character is no token. Then two neighbours that together are a token are merged, always those whose token has the
 /// best score, until no two are.
 ///
-/// A text is encoded as if a space stood before it, so that its first word has the token that it has elsewhere.
+/// A text is encoded as if a space stood before it, so that its first word has the token that it has elsewhere. U+2581,
+/// which stands for a space in sentencepiece's files, is a space in a text too: it comes back as one.
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,20 +39,27 @@ class Llama2cBpe final : public TokenizerKind {
   std::span<const VocabularyEntry> vocabulary() const override { return parts_.vocabulary.entries(); }
   /// The token that begins a text in llama2.c's training data, and so ends the one before.
   Token end_of_story() const override { return llama2c_begin; }
+  std::optional<Token> begin_of_text() const override { return llama2c_begin; }
   std::uint64_t fingerprint() const override { return fingerprint_; }
   // A virtual function that is not inline makes a class's key function, and every unit would compile the whole class.
   inline std::unique_ptr<TextEncoder> encoder() const override;
 
   /// The space before a text is left out, at the start and after each token that begins a text.
-  std::string decode(std::span<const Token> tokens) const override {
+  std::string decode(std::span<const Token> tokens) const override { return decode_after({}, tokens); }
+  std::string decode_after(std::span<const Token> before, std::span<const Token> tokens) const override {
+    bool begins = true;  // no text yet, or none since the last token that begins one
+    for (std::size_t i = before.size(); i-- > 0 && before[i] != llama2c_begin && begins;) {
+      begins = parts_.vocabulary.is_special(before[i]);
+    }
     std::string text;
-    bool begins = true;
     for (const Token token : tokens) {
-      if (token >= llama2c_first) {
-        const std::string_view piece = parts_.vocabulary[token];
-        text += piece.substr(begins && piece.starts_with(' ') ? 1 : 0);
+      if (parts_.vocabulary.is_special(token)) {
+        begins = begins || token == llama2c_begin;
+        continue;
       }
-      begins = token == llama2c_begin;
+      const std::string_view piece = parts_.vocabulary[token];
+      text += piece.substr(begins && piece.starts_with(' ') ? 1 : 0);
+      begins = false;
     }
     return text;
   }
@@ -58,9 +67,8 @@ class Llama2cBpe final : public TokenizerKind {
   bool has_bytes() const override { return parts_.vocabulary.has_bytes(); }
   /// Without the bytes, every character of the text needs a token.
   bool knows(std::string_view text) const override {
-    return has_bytes() || for_each_character(text, [this](std::string_view character) {
-             return parts_.vocabulary.find(character).has_value();
-           });
+    return has_bytes() ||
+           for_each_character(text, [this](std::string_view character) { return find(character).has_value(); });
   }
 
   /// Throws TextError for a token that is not UTF-8 or has U+2581, or two tokens of one name.
@@ -85,6 +93,11 @@ class Llama2cBpe final : public TokenizerKind {
     return true;
   }
 
+  /// The token of a character of a text.
+  std::optional<Token> find(std::string_view character) const {
+    return parts_.vocabulary.find(character == space_mark ? " " : character);
+  }
+
   Llama2cParts parts_;
   MergeTable merges_;
   std::uint64_t fingerprint_ = 0;
@@ -105,8 +118,10 @@ class Llama2cBpe::Encoder final : public TextEncoder {
 
  private:
   void add(std::string_view character) {
-    if (const auto token = kind_->parts_.vocabulary.find(character)) {
+    if (const auto token = kind_->find(character)) {
       scratch_.push_back(*token);
+    } else if (character == space_mark) {
+      add(" ");
     } else if (kind_->has_bytes()) {
       for (const char byte : character) scratch_.push_back(llama2c_first + static_cast<unsigned char>(byte));
     } else if (const std::size_t at = find_invalid_utf8(character); at == std::string_view::npos) {
@@ -127,10 +142,10 @@ inline std::unique_ptr<TextEncoder> Llama2cBpe::encoder() const { return std::ma
 inline Llama2cBpe::Llama2cBpe(Llama2cParts parts) : parts_(std::move(parts)), merges_(parts_.merges.size()) {
   Fnv1a hash;
   const auto& vocabulary = parts_.vocabulary;
-  hash.text("llama2.c");
+  hash.text("llama2.c, U+2581 is a space");
   hash.number(vocabulary.size());
   for (Token token = 0; token < static_cast<Token>(vocabulary.size()); ++token) {
-    hash.number(vocabulary.is_byte(token));
+    hash.number(vocabulary.is_special(token) ? 2 : (vocabulary.is_byte(token) ? 1 : 0));
     hash.number(vocabulary[token].size());
     hash.text(vocabulary[token]);
   }

@@ -56,18 +56,19 @@ inline std::optional<char> llama2c_byte(std::string_view name) {
 /// The tokens of a vocabulary and how to find them.
 class Llama2cVocabulary {
  public:
-  /// From the names of tokens. Throws TextError unless tokens 1 and 2 begin and end a text, and a space has a token.
-  explicit Llama2cVocabulary(std::vector<std::string> names) : is_byte_(names.size()) {
+  /// From the names of tokens. Tokens 0 to 2 are special, marked so or not. Throws TextError unless tokens 1 and 2
+  /// begin and end a text, and a space has a token.
+  explicit Llama2cVocabulary(std::vector<VocabularyEntry> names) : is_byte_(names.size()) {
     const std::array<const char*, 3> special = {nullptr, "<s>", "</s>"};
     for (const Token id : {llama2c_begin, llama2c_end}) {
       const auto at = static_cast<std::size_t>(id);
       if (at >= names.size()) fail<TextError>("expected three tokens or more, found ", names.size());
-      if (names[at] == special[at]) continue;
-      fail<TextError>("expected token ", id, " to be ", special[at], ", found ", in_quotes(names[at]));
+      if (names[at].bytes == special[at]) continue;
+      fail<TextError>("expected token ", id, " to be ", special[at], ", found ", in_quotes(names[at].bytes));
     }
-    for (std::string& name : names) {
+    for (auto& [name, marked] : names) {
       const std::size_t id = entries_.size();
-      if (id < llama2c_first) {
+      if (id < llama2c_first || marked) {
         entries_.push_back({std::move(name), true});
         continue;
       }
@@ -91,6 +92,7 @@ class Llama2cVocabulary {
   const std::vector<VocabularyEntry>& entries() const { return entries_; }
   /// The bytes that a token stands for, or its name if it is special.
   const std::string& operator[](Token token) const { return entries_[static_cast<std::size_t>(token)].bytes; }
+  bool is_special(Token token) const { return entries_[static_cast<std::size_t>(token)].special; }
   bool is_byte(Token token) const { return is_byte_[static_cast<std::size_t>(token)]; }
   /// Whether tokens 3 to 258 are the bytes.
   bool has_bytes() const { return has_bytes_; }
@@ -162,7 +164,7 @@ inline Llama2cParts read_llama2c_bin(const std::filesystem::path& path) {
   if (rest.size() > llama2c_size_limit) {
     fail<FileError>(name, ": expected a tokenizer of at most ", llama2c_size_limit, " bytes, found ", rest.size());
   }
-  std::vector<std::string> names;
+  std::vector<VocabularyEntry> names;
   std::vector<float> scores;
   const auto take = [&]<class T>(T value) {
     if (rest.size() < sizeof value) fail<FileError>(name, ": cut within token ", names.size());
@@ -186,8 +188,8 @@ inline Llama2cParts read_llama2c_bin(const std::filesystem::path& path) {
     }
     const auto bytes = static_cast<std::size_t>(length);
     if (bytes > rest.size()) fail<FileError>(name, ": cut within token ", id);
-    names.emplace_back(rest.substr(0, bytes));
-    if (id < llama2c_first) names.back() = replaced(names.back(), "\n", "");
+    names.push_back({std::string(rest.substr(0, bytes)), false});
+    if (id < llama2c_first) names.back().bytes = replaced(names.back().bytes, "\n", "");
     rest.remove_prefix(bytes);
   }
   Llama2cVocabulary vocabulary(std::move(names));

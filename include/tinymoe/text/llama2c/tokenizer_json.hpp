@@ -133,11 +133,11 @@ inline Llama2cParts read_llama2c_json(const Json& root, const std::string& file)
   NumberedTokens numbered(file);
   numbered.add_vocabulary(expect_object(model, "vocab", file));
   numbered.add_special(root);
-  std::vector<std::string> names;
+  std::vector<VocabularyEntry> names;
   for (auto& [name, marked] : numbered.in_order()) {
-    const bool special = names.size() < llama2c_first;
+    const bool special = marked || names.size() < llama2c_first;
     if (name.empty()) fail<FileError>(file, ": token ", names.size(), " is empty");
-    names.push_back(special ? std::move(name) : replaced(name, space_mark, " "));
+    names.push_back({special ? std::move(name) : replaced(name, space_mark, " "), special});
   }
   const auto& pairs = expect_array(model, "merges", file);
   Llama2cVocabulary vocabulary(std::move(names));
@@ -171,10 +171,11 @@ inline std::string llama2c_spelled(const Llama2cVocabulary& vocabulary, Token to
     const auto byte = static_cast<unsigned char>(piece[0]);
     return {'<', '0', 'x', digits[byte / 16], digits[byte % 16], '>'};
   }
-  if (find_invalid_utf8(piece) != std::string_view::npos || piece.find(space_mark) != std::string::npos) {
+  const bool special = vocabulary.is_special(token);
+  if (find_invalid_utf8(piece) != std::string_view::npos || (!special && piece.find(space_mark) != std::string::npos)) {
     fail<TextError>("token ", token, " is not UTF-8 or has U+2581, which a tokenizer.json cannot say");
   }
-  return token < llama2c_first ? piece : replaced(piece, " ", space_mark);
+  return special ? piece : replaced(piece, " ", space_mark);
 }
 
 /// Writes tokenizer.json, so that a crash leaves the old file or the new one. Throws FileError, TextError.
@@ -186,7 +187,7 @@ inline void write_llama2c_json(const std::filesystem::path& path, const Llama2cP
     const std::string name = llama2c_spelled(vocabulary, token);
     if (!names.insert(name).second) fail<TextError>("two tokens are ", in_quotes(name));
     tokens.append(name, token);
-    if (token >= llama2c_first) continue;
+    if (!vocabulary.is_special(token)) continue;
     Json entry = parse_json(R"({"id": 0, "content": "", "single_word": false, "lstrip": false, "rstrip": false,
                                 "normalized": false, "special": true})",
                             "added token");

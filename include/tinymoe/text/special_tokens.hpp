@@ -1,0 +1,53 @@
+#pragma once
+/// @file
+/// The special tokens around a text: which one begins it, and which end it.
+
+#include <algorithm>
+#include <optional>
+#include <vector>
+
+#include "tinymoe/core/platform.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// The special tokens that a file of a model names.
+struct SpecialTokens {
+  std::optional<Token> begin = {};  // "bos_token_id"
+  std::vector<Token> end = {};      // "eos_token_id": each ends a text; without any, only the limit of tokens does
+  std::optional<Token> pad = {};    // "pad_token_id"
+
+  bool ends(Token token) const { return std::find(end.begin(), end.end(), token) != end.end(); }
+
+  friend bool operator==(const SpecialTokens&, const SpecialTokens&) = default;
+};
+
+/// The special tokens of a model: those of the files that it was read from, so that saving writes them again. Empty for
+/// a model that was not: the tokenizer's end of a story then begins and ends each text.
+struct ModelTokens {
+  std::optional<SpecialTokens> config = {};      // of config.json
+  std::optional<SpecialTokens> generation = {};  // of generation_config.json; where there is one, it decides
+
+  /// Those of the texts that are written with a tokenizer. The files decide which tokens end a text. It begins with the
+  /// token that the tokenizer puts before each text, if there is one; else with the files'; else, as in training, with
+  /// the end of the story before.
+  SpecialTokens with(std::optional<Token> begin_of_text, Token end_of_story) const {
+    SpecialTokens tokens{.begin = begin_of_text, .end = {end_of_story}};
+    for (const auto& file : {generation, config}) {
+      if (file && !tokens.begin) tokens.begin = file->begin;
+    }
+    if (!tokens.begin) tokens.begin = end_of_story;
+    if (const auto& file = generation ? generation : config) tokens.end = file->end, tokens.pad = file->pad;
+    return tokens;
+  }
+
+  /// Lets `token` end texts too. A model that learns stories learns to end them so.
+  void add_end(Token token) {
+    for (auto* tokens : {&config, &generation}) {
+      if (*tokens && !(*tokens)->ends(token)) (*tokens)->end.push_back(token);
+    }
+  }
+
+  friend bool operator==(const ModelTokens&, const ModelTokens&) = default;
+};
+
+}  // namespace tinymoe::inline v0_1
