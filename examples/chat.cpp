@@ -290,12 +290,15 @@ class Chat {
     auto first = started;
     Index pieces = 0;
     interrupted = 0;
+    std::size_t hidden = show_prompt ? 0 : prompt.size();  // bytes still to come that are not shown
     const std::string prompts[] = {prompt};
     story_ = std::move(storyteller_
                            .write(prompts, options_,
                                   [&](Index, std::string_view text) {
                                     if (++pieces == 2) first = Clock::now();  // the first piece is the prompt
-                                    if (pieces > 1 || show_prompt) std::fwrite(text.data(), 1, text.size(), stdout);
+                                    const auto shown = text.substr(std::min(hidden, text.size()));
+                                    hidden -= text.size() - shown.size();
+                                    std::fwrite(shown.data(), 1, shown.size(), stdout);
                                     std::fflush(stdout);
                                     return interrupted == 0;
                                   })

@@ -23,6 +23,10 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
   if (!run.weights.empty()) {
     load_model(run.weights, model);
     model.settings() = run.settings;  // the run's, not the file's
+    const auto tokenizer = resolve_folder(run.weights) / "tokenizer.json";
+    if (std::filesystem::exists(tokenizer) && Tokenizer::load(tokenizer) != *run.options.tokenizer) {
+      model.special_tokens() = {};  // they are numbers of the other vocabulary
+    }
     std::printf("starting with the weights of %s\n", run.weights.c_str());
   }
   Trainer trainer(model, optimizer_for<B>(run.optimizer), run.schedule);

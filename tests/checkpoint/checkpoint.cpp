@@ -381,6 +381,84 @@ TEST_CASE("A checkpoint from the hub is checked by the hub's fields", "[checkpoi
   }
 }
 
+TEST_CASE("The special tokens of a model's files come with it, and are saved again", "[checkpoint]") {
+  const Spoiled good;
+  Cpu backend(1);
+  TinyModel model(backend, Seed{9});
+  const auto end = tiny_tokenizer().end_of_story();
+  CHECK(model.special_tokens() == ModelTokens{});
+  load_model(good.good, model);
+  CHECK(model.special_tokens().config == SpecialTokens{.begin = end, .end = {end}});
+  CHECK_FALSE(model.special_tokens().generation);
+
+  const char* const fields[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
+  const TemporaryFolder root;
+  // What a foreign config.json and a generation_config.json say is read, and is there again in what is saved.
+  const auto check = [&](const Json& config, const Json& generation, const SpecialTokens& expected) {
+    CAPTURE(config.dump(), generation.dump());
+    const auto path = good.copy();
+    edit_json(path / "config.json", [&](auto& file) {
+      file.erase("tinymoe");
+      for (const char* field : fields) {
+        file.erase(field);
+        if (config.contains(field)) file[field] = config[field];
+      }
+    });
+    if (!generation.is_null()) write_bytes(path / "generation_config.json", generation.dump());
+    load_model(path, model);
+    CHECK(model.special_tokens().with({}, 5) == expected);
+    save_model(root / "saved", model, tiny_tokenizer());
+    const Json saved = read_json(root / "saved" / "config.json");
+    for (const auto& [field, value] : config.members()) CHECK(saved[field] == value);
+    CHECK(std::filesystem::exists(root / "saved" / "generation_config.json") == !generation.is_null());
+    if (!generation.is_null()) {
+      const Json again = read_json(root / "saved" / "generation_config.json");
+      for (const char* field : fields) CHECK(again[field] == generation[field]);
+    }
+    TinyModel other(backend, Seed{10});
+    load_model(root / "saved", other);
+    CHECK(other.special_tokens() == model.special_tokens());
+  };
+  check({{"bos_token_id", 1}, {"eos_token_id", 2}, {"pad_token_id", nullptr}}, nullptr, {.begin = 1, .end = {2}});
+  check({{"bos_token_id", 3}, {"eos_token_id", {2, 5, 99}}, {"pad_token_id", 0}}, nullptr,
+        {.begin = 3, .end = {2, 5, 99}, .pad = 0});
+  // As MixtralConfig: what is absent is 1 and 2, null is none; ids outside the vocabulary are kept.
+  check(Json::object(), nullptr, {.begin = 1, .end = {2}});
+  check({{"bos_token_id", nullptr}, {"eos_token_id", nullptr}}, nullptr, {.begin = 5});
+  check({{"eos_token_id", 50256}, {"pad_token_id", -1}}, nullptr, {.begin = 1, .end = {50256}, .pad = -1});
+  check({{"eos_token_id", 2}, {"pad_token_id", 7}}, {{"eos_token_id", {2, 4}}}, {.begin = 1, .end = {2, 4}});
+  check({{"eos_token_id", 2}}, {{"bos_token_id", 6}, {"temperature", 0.5}}, {.begin = 6});
+
+  // A model that learns stories ends them as they do, in the files of its run too.
+  model.special_tokens() = {.config = SpecialTokens{.begin = 1, .end = {2}}, .generation = SpecialTokens{}};
+  Trainer trainer(model);
+  trainer.fit(tiny_data(), options_for(root / "run", 1));
+  CHECK(model.special_tokens().config->end == std::vector<Token>{2, end});
+  CHECK(model.special_tokens().generation->end == std::vector<Token>{end});
+  CHECK(read_json(root / "run" / "config.json")["eos_token_id"] == Json::array({2, end}));
+  TinyModel loaded(backend, Seed{10});
+  load_model(root / "run", loaded);
+  CHECK(loaded.special_tokens() == model.special_tokens());
+
+  const auto refuse = [&](const char* name, const char* field, const char* value) {
+    good.check<FileError>(
+        [&](const auto& at) {
+          if (!std::filesystem::exists(at / name)) write_bytes(at / name, "{}");
+          edit_json(at / name, [&](auto& file) { file[field] = parse_json(value, "test"); });
+        },
+        name, field);
+  };
+  for (const char* name : {"config.json", "generation_config.json"}) {
+    for (const char* value : {"\"</s>\"", "1.5", "true", "3000000000", "[[1]]", "{}"}) {
+      for (const char* field : fields) refuse(name, field, value);
+    }
+    refuse(name, "eos_token_id", "[2, null]");
+    refuse(name, "bos_token_id", "[1]");
+  }
+  good.check<FileError>([](const auto& at) { write_bytes(at / "generation_config.json", "{"); },
+                        "generation_config.json");
+}
+
 TEST_CASE("Every fault of a checkpoint is named, and the model stays as it was", "[checkpoint]") {
   const Spoiled good;
   const auto remove = [](const char* name) { return [=](const auto& at) { std::filesystem::remove(at / name); }; };

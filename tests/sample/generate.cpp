@@ -243,6 +243,15 @@ TEST_CASE("A story ends where the model says so, and comes in whole characters",
   CHECK(pieces == std::vector<std::string>{"z", "\xE2\x82\xAC", "!"});
   CHECK(generate(model, tiny_tokenizer(), "z", {.temperature = 0}) == "z\xE2\x82\xAC!");
 
+  // A prompt that ends within a character: the model's next token is the rest of it.
+  pieces.clear();
+  story = generator.write("\xC3", {.temperature = 0, .tokens = 1}, collect);
+  CHECK(story.text == "\xC3\xA9");
+  CHECK(pieces == std::vector<std::string>{"\xC3\xA9"});
+  pieces.clear();
+  CHECK(generator.write("z\xC3", {.tokens = 0}, collect).text == "z\xC3");
+  CHECK(pieces == std::vector<std::string>{"z", "\xC3"});
+
   // Nothing to write.
   pieces.clear();
   story = generator.write("z", {.tokens = 0}, collect);
@@ -250,6 +259,119 @@ TEST_CASE("A story ends where the model says so, and comes in whole characters",
   CHECK(story.tokens == 0);
   CHECK_FALSE(story.ended);
   CHECK(pieces == std::vector<std::string>{"z"});
+}
+
+TEST_CASE("A text ends at each of the tokens that the model's files name, and they are no text", "[generate]") {
+  Cpu backend(1);
+  Model<Teller<17>, Cpu> model(backend, Seed{3});
+  const auto tokenizer = llama_tokenizer(true);
+  const auto greedy = [&](std::string_view prompt) {
+    return Generator(model, tokenizer).write(prompt, {.temperature = 0, .tokens = 8});
+  };
+  // `token` is always the likeliest one.
+  const auto prefer = [&](Token token) {
+    auto weights = weights_of(model);
+    std::fill(weights.begin(), weights.end(), 0.0f);
+    set_weights(model, weights);
+    for (Index i = 0; i < 16; ++i) model.weights().norm.weight.data[i] = 1;
+    for (Index i = 0; i < 300 * 16; ++i) model.weights().embedding.weight.data[i] = 1;
+    for (Index i = 0; i < 16; ++i) model.weights().head.data[token * 16 + i] = 1;
+  };
+  auto& files = model.special_tokens();
+  const Token last = static_cast<Token>(tokenizer.vocabulary_size() - 1);
+  // Special tokens that end nothing give no text; the tokenizer's end of a story is Llama's <s>.
+  for (const Token token : {0, 1, 2, int{last}}) {
+    CAPTURE(token);
+    prefer(token);
+    files = {};
+    auto story = greedy("the");
+    CHECK(story.text == "the");
+    CHECK(story.ended == (token == 1));
+    CHECK(story.tokens == (token == 1 ? 0 : 8));
+    files.config = SpecialTokens{.begin = 1, .end = {2}};
+    story = greedy("the");
+    CHECK(story.text == "the");
+    CHECK(story.ended == (token == 2));
+    CHECK(story.tokens == (token == 2 ? 0 : 8));
+    // Another list; generation_config.json decides where there is one; a file may name no end.
+    files.config->end = {2, last, 0};
+    CHECK(greedy("").ended == (token != 1));
+    files.generation = SpecialTokens{.end = {1}};
+    CHECK(greedy("").ended == (token == 1));
+    files.generation->end = {};
+    CHECK_FALSE(greedy("").ended);
+    CHECK(greedy("").text.empty());
+  }
+  // An end beyond the tokenizer's tokens is drawn too, no other one; one beyond the model's ends nothing.
+  files = {.config = SpecialTokens{.begin = 1, .end = {290, 300, -1}}};
+  for (const Token token : {289, 290}) {
+    prefer(token);
+    CHECK(greedy("the").ended == (token == 290));
+    CHECK(Generator(model, tokenizer).write("the", {.temperature = 1, .tokens = 50}).text.starts_with("the"));
+  }
+}
+
+TEST_CASE("A text begins with the tokenizer's token, or else the files', or else the end of a story", "[generate]") {
+  Cpu backend(1);
+  Model<Teller<17>, Cpu> model(backend, Seed{3});
+  const auto first = [&](const Tokenizer& tokenizer) {
+    return Generator(model, tokenizer).write("", {.tokens = 0}).ids;
+  };
+  const auto bytes = padding_tokenizer(), llama = llama_tokenizer(true);
+  auto& files = model.special_tokens();
+  CHECK(first(bytes) == std::vector<Token>{bytes.end_of_story()});
+  files.config = SpecialTokens{.begin = 7, .end = {8}};
+  CHECK(first(bytes) == std::vector<Token>{7});
+  CHECK(first(llama) == std::vector<Token>{1});
+  files.generation = SpecialTokens{.begin = 9, .end = {8}};
+  CHECK(first(bytes) == std::vector<Token>{9});
+  files.generation->begin.reset();
+  CHECK(first(bytes) == std::vector<Token>{7});
+  files.config->begin.reset();
+  CHECK(first(bytes) == std::vector<Token>{bytes.end_of_story()});
+  files.config->begin = 299;
+  check_message<MismatchError>([&] { first(bytes); }, "\"bos_token_id\" is 299", "265 tokens");
+}
+
+TEST_CASE("The text of a story is its prompt and what decode gives, for every kind of tokenizer", "[generate]") {
+  Cpu backend(1);
+  Model<Teller<17>, Cpu> model(backend, Seed{3});
+  const std::vector<std::string> prompts = {"", " ", "  ", "the", "the ", " the", "a b", "\n", "<s>", "</s>",
+                                            "<|endoftext|>", "<|im_end|>", "<0x41>",
+                                            // U+2581; the first bytes of a character; a byte that is none; a NUL.
+                                            "a\xe2\x96\x81the", "a\xf0\x9f\x98", "\xe2", "\xff", std::string("a\0", 2)};
+  model.special_tokens().config = SpecialTokens{};  // no end
+  for (const auto& tokenizer : {tiny_tokenizer(), padding_tokenizer(), llama_tokenizer(true), llama_tokenizer(false)}) {
+    Generator generator(model, tokenizer, {.sequences = 5});
+    std::vector<std::string> known;
+    for (const auto& prompt : prompts) {
+      if (tokenizer.knows(prompt)) known.push_back(prompt);
+    }
+    REQUIRE(known.size() > 5);
+    for (std::uint32_t number = 0; number < 12; ++number) {
+      // So hot that all tokens come, special ones too.
+      SampleOptions options{.temperature = 20, .top_p = 1, .tokens = 20, .seed = Seed{2}, .story = number};
+      std::vector<std::string> streams(known.size());
+      const auto stories = generator.write(known, options, [&](Index i, std::string_view text) {
+        CHECK_FALSE(text.empty());
+        streams[static_cast<std::size_t>(i)] += text;
+      });
+      for (std::size_t i = 0; i < known.size(); ++i) {
+        const auto& story = stories[i];
+        CAPTURE(tokenizer.vocabulary_size(), known[i], story.ids);
+        CHECK(story.tokens == 20);
+        const auto ids = std::span(story.ids);
+        const auto of_prompt = static_cast<std::size_t>(1 + story.prompt_tokens);
+        const auto more = tokenizer.decode_after(ids.first(of_prompt), ids.subspan(of_prompt));
+        CHECK(story.text == known[i] + more);
+        CHECK(streams[i] == story.text);
+        if (tokenizer.decode(tokenizer.encode(known[i])) == known[i]) CHECK(story.text == tokenizer.decode(story.ids));
+        for (const char* name : {"<|endoftext|>", "<|pad|>", "<unk>", "<s>", "</s>", "<|im_end|>"}) {
+          CHECK(more.find(name) == std::string::npos);
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("Bytes that are not UTF-8 are part of the text too", "[generate]") {

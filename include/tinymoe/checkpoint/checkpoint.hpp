@@ -15,6 +15,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/config.hpp"
+#include "tinymoe/checkpoint/special_tokens_json.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
@@ -26,6 +27,7 @@
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/settings.hpp"
+#include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -127,15 +129,16 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
   folder.write("model.safetensors", [&](FileWriter& file) {
     write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, {{"format", "pt"}});
   });
-  folder.write("config.json", [&](FileWriter& file) {
-    file.write(config_json<Arch>(model.settings(), tokenizer.end_of_story()).dump(2) + "\n");
-  });
+  Json config = config_json<Arch>(model.settings(), tokenizer.end_of_story());
+  write_model_tokens(folder, model.special_tokens(), config);
+  folder.write("config.json", [&](FileWriter& file) { file.write(config.dump(2) + "\n"); });
   tokenizer.save(folder / "tokenizer.json");
 }
 
 }  // namespace detail
 
-/// Saves a model for use without its training state. Throws FileError; the folder's old content is intact then.
+/// Saves a model for use without its training state, with the special tokens of the files that it was read from, or
+/// else the tokenizer's. Throws FileError; the folder's old content is intact then.
 template <class Arch, Backend B, class W>
 void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
   AtomicFolder folder(path);
@@ -143,18 +146,20 @@ void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& mode
   folder.commit();
 }
 
-/// Replaces a model's weights and settings by those of a checkpoint or of a Mixtral from the hub in float32 or half
-/// precision. Throws FileError for files that are missing, cut, corrupt or not finite, MismatchError for another
-/// architecture; the model is unchanged then.
+/// Replaces a model's weights, settings and special tokens by those of a checkpoint or of a Mixtral from the hub in
+/// float32 or half precision. Throws FileError for files that are missing, cut, corrupt or not finite, MismatchError
+/// for another architecture; the model is unchanged then.
 template <class Arch, Backend B, class W>
 void load_model(const std::filesystem::path& path, Model<Arch, B, W>& model) {
   const auto folder = resolve_folder(path);
   const Settings settings = read_config<Arch>(folder / "config.json");
+  const ModelTokens special_tokens = detail::read_model_tokens(folder);
   const Safetensors file(folder / "model.safetensors");
   model.replace([&](View<typename B::Master> masters) {
     detail::read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), file, {""}, {masters});
   });
   model.settings() = settings;
+  model.special_tokens() = special_tokens;
 }
 
 /// The tokenizer of a checkpoint, which must not have more tokens than the architecture's vocabulary.

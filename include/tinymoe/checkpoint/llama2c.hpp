@@ -202,8 +202,9 @@ inline Llama2cHeader llama2c_header(const std::filesystem::path& model_bin) {
 }
 
 /// Replaces a dense model's weights by those of llama2.c's model.bin, and its norms' epsilon and rotary θ by
-/// llama2.c's. Throws FileError for a file that is missing, cut, corrupt or not finite, MismatchError that names each
-/// field of the header that differs, and the type that would fit; the model is unchanged then.
+/// llama2.c's; the tokenizer says which tokens are special. Throws FileError for a file that is missing, cut, corrupt
+/// or not finite, MismatchError that names each field of the header that differs, and the type that would fit; the
+/// model is unchanged then.
 template <class Arch, Backend B, class W>
 void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B, W>& model) {
   using M = typename B::Master;
@@ -265,6 +266,7 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B, W>& mod
       model.backend().copy_to_device(masters.data + tensor.offset, values.data(), values.size() * sizeof(M));
     });
   });
+  model.special_tokens() = {};
   model.settings().set(setting::norm_epsilon = 1e-5);
   model.settings().set(setting::rope_theta = 10000);
 }

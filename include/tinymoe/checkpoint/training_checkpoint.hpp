@@ -12,6 +12,7 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/checkpoint.hpp"
 #include "tinymoe/checkpoint/config.hpp"
+#include "tinymoe/checkpoint/special_tokens_json.hpp"
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/checkpoint/training_state_json.hpp"
 #include "tinymoe/core/error.hpp"
@@ -22,6 +23,7 @@
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/settings.hpp"
+#include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -111,17 +113,20 @@ class TrainingCheckpoint {
   std::optional<Safetensors> average_;
 };
 
-/// Replaces a model's weights by the moving average in a full checkpoint, and its settings by the checkpoint's. Throws
+/// Replaces a model's weights by the moving average in a full checkpoint, and its settings and special tokens by the
+/// checkpoint's. Throws
 /// as `load_model`, and FileError for a checkpoint without an average.
 template <class Arch, Backend B, class W>
 void load_average(const std::filesystem::path& path, Model<Arch, B, W>& model) {
   const auto folder = resolve_folder(path);
   const Settings settings = read_config<Arch>(folder / "config.json");
+  const ModelTokens special_tokens = detail::read_model_tokens(folder);
   const Safetensors file(folder / "average.safetensors");
   model.replace([&](View<typename B::Master> masters) {
     detail::read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), file, {""}, {masters});
   });
   model.settings() = settings;
+  model.special_tokens() = special_tokens;
 }
 
 }  // namespace tinymoe::inline v0_1

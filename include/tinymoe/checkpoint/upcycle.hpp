@@ -225,8 +225,8 @@ class TensorCopy {
 
 /// Makes `mixture` compute what `dense` does (Komatsuzaki et al. 2022): each expert of each MoEBlock is a copy of the
 /// dense block's network, shared experts add nothing at first, and everything else is copied, with the
-/// settings that change what a model computes: the norms' epsilon and the rotary θ. Routers keep their weights. Blocks
-/// that are dense in both models are copied.
+/// settings that change what a model computes: the norms' epsilon and the rotary θ. Special tokens are copied too.
+/// Routers keep their weights. Blocks that are dense in both models are copied.
 ///
 /// The architectures must agree in all but experts, routers and, without learned positions, Context; the models may be
 /// on different backends. Throws OptionError.
@@ -273,6 +273,7 @@ void upcycle(const Model<DenseArch, B, V>& dense, Model<MixtureArch, C, W>& mixt
   for (const Setting* setting : settings_of<DenseArch>()) {
     if (setting->use == SettingUse::always) mixture.settings().set(*setting = dense.settings()[*setting]);
   }
+  mixture.special_tokens() = dense.special_tokens();
   mixture.refresh();
 }
 

@@ -18,6 +18,7 @@
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/settings.hpp"
 #include "tinymoe/layers/transformer.hpp"
+#include "tinymoe/text/special_tokens.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -63,6 +64,11 @@ class Model {
   B& backend() const { return *backend_; }
   const Settings& settings() const { return settings_; }
   Settings& settings() { return settings_; }
+
+  /// The special tokens of the files that the model was read from, for generation and for saving it again. Set it to {}
+  /// to go on with another tokenizer.
+  const ModelTokens& special_tokens() const { return special_tokens_; }
+  ModelTokens& special_tokens() { return special_tokens_; }
 
   /// What layers read.
   const Weights& weights() const { return weights_; }
@@ -152,6 +158,7 @@ class Model {
 
   B* backend_;
   Settings settings_;
+  ModelTokens special_tokens_;
   Memory masters_, copy_;
   Weights weights_;
 };

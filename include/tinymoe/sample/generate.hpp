@@ -2,9 +2,12 @@
 /// @file
 /// Generation: prefill of a prompt, then decode token by token until the end of the story.
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -18,11 +21,14 @@
 #include "tinymoe/sample/expert_trace.hpp"
 #include "tinymoe/sample/sampler.hpp"
 #include "tinymoe/sample/session.hpp"
+#include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// A tokenizer for generation. A story starts after `end_of_story` and ends with it.
+/// A tokenizer for generation. A story starts after `end_of_story` and ends with it, where the model's files do not
+/// name other tokens. If there is `decode_after`, as `Tokenizer` has it, it gives the text of tokens; else `bytes`
+/// does.
 template <class T>
 concept StoryTokenizer = requires(const T& tokenizer, std::string_view text, Token token) {
   { tokenizer.encode(text) } -> std::convertible_to<std::vector<Token>>;
@@ -31,17 +37,23 @@ concept StoryTokenizer = requires(const T& tokenizer, std::string_view text, Tok
   { tokenizer.end_of_story() } -> std::convertible_to<Token>;
 };
 
-/// A generated story.
+/// A generated story. Its text is the prompt, followed by what the tokenizer's `decode` gives for the generated tokens
+/// behind it. So special tokens give no text, and where `decode` gives the prompt back, `text` is `decode(ids)`.
 struct Story {
-  std::string text;  // the prompt and the generated text
+  std::string text;
   Index prompt_tokens = 0;
-  Index tokens = 0;                         // generated
-  bool ended = false;                       // by end_of_story, not by the limit of tokens
-  std::vector<Token> ids = {};              // (1 + prompt_tokens + tokens): end_of_story, prompt, generated tokens
+  Index tokens = 0;             // generated, without the one that ended the story
+  bool ended = false;           // by a token that ends texts, not by the limit of tokens
+  std::vector<Token> ids = {};  // (1 + prompt_tokens + tokens): the one that begins, prompt, generated tokens
   std::vector<ExpertChoices> experts = {};  // with `trace`: for each mixture, row i has the experts of ids[i]
 };
 
 /// Generates stories with one model and tokenizer, several at once. Its session is planned once.
+///
+/// A story ends at any of the model's `special_tokens`' ends: those that the model's folder names ("eos_token_id" of
+/// generation_config.json, or without that file of config.json), or else the tokenizer's end of a story. It begins with
+/// the token that the tokenizer puts before each text ("<s>" of Llama's kind), or else the files' "bos_token_id", or
+/// else the end of a story.
 template <class ModelType, StoryTokenizer TokenizerType = Tokenizer>
 class Generator {
  public:
@@ -57,8 +69,9 @@ class Generator {
   }
 
   /// Continues `prompt`, which may be empty: the model then starts a new story. `on_text(string_view)` is called with
-  /// the prompt and then with each new piece of text, in whole UTF-8 characters. If it returns false, the story stops.
-  /// Throws OptionError, TextError.
+  /// the prompt and then with each new piece of text, in whole UTF-8 characters; all pieces together are the story's
+  /// text. If it returns false, the story stops. Throws OptionError, TextError, and MismatchError if the files' first
+  /// token is not the tokenizer's.
   template <class OnText>
   Story write(std::string_view prompt, const SampleOptions& options, OnText&& on_text) {
     const std::string_view prompts[] = {prompt};
@@ -90,7 +103,7 @@ class Generator {
     Index number = 0;    // of its prompt
     Index sequence = 0;  // of the session
     Sampler sampler;
-    std::string pending = {};  // the beginning of a character
+    std::string pending = {};  // text that `on_text` has not got: the beginning of a character
   };
 
   template <class OnText, class... Arguments>
@@ -106,6 +119,7 @@ class Generator {
   template <class Prompt, class OnText>
   std::vector<Story> write_all(std::span<const Prompt> prompts, SampleOptions options, OnText&& on_text) {
     options.check();
+    find_special_tokens();
     std::vector<Story> stories(prompts.size());
     std::vector<Writer> writers;
     // All sequences are free here, even after an exception in an earlier call.
@@ -133,11 +147,11 @@ class Generator {
     const std::vector<Token> encoded = tokenizer_->encode(prompt);
     story.text = prompt;
     story.prompt_tokens = std::ssize(encoded);
-    story.ids = {tokenizer_->end_of_story()};
+    story.ids = {*special_.begin};
     story.ids.insert(story.ids.end(), encoded.begin(), encoded.end());
     for (const Token token : encoded) writer.sampler.saw(token);
-    if (!prompt.empty() && !on_text(writer.number, prompt)) return false;
-    if (options.tokens == 0) return false;
+    writer.pending = prompt;
+    if (!show(writer, on_text) || options.tokens == 0) return end(writer, on_text);
     session_.reset(writer.sequence);
     const auto logits = session_.feed(story.ids, writer.sequence);
     trace(story, 0, std::ssize(story.ids));
@@ -170,24 +184,69 @@ class Generator {
   template <class OnText>
   bool add_token(Writer& writer, std::span<const float> logits, Story& story, const SampleOptions& options,
                  OnText& on_text) {
-    const auto size = static_cast<std::size_t>(tokenizer_->vocabulary_size());
-    const Token token = writer.sampler(logits.first(size), story.tokens);
-    story.ended = token == tokenizer_->end_of_story();
-    auto& pending = writer.pending;
+    const Token token = writer.sampler(candidates(logits), story.tokens);
+    story.ended = special_.ends(token);
     if (!story.ended) {
       writer.sampler.saw(token);
+      const std::string text = text_after(story.ids, token);
       story.ids.push_back(token);
       ++story.tokens;
-      const auto bytes = tokenizer_->bytes(token);
-      story.text += bytes;
-      pending += bytes;
-      const std::size_t whole = complete_characters(pending);
-      const bool wanted = whole == 0 || on_text(writer.number, std::string_view(pending).substr(0, whole));
-      pending.erase(0, whole);
-      if (wanted && story.tokens < options.tokens) return true;
+      story.text += text;
+      writer.pending += text;
+      if (show(writer, on_text) && story.tokens < options.tokens) return true;
     }
-    if (!pending.empty()) on_text(writer.number, pending);
+    return end(writer, on_text);
+  }
+
+  /// Gives the whole characters of what is pending; false if no more is wanted.
+  template <class OnText>
+  static bool show(Writer& writer, OnText& on_text) {
+    const std::size_t whole = complete_characters(writer.pending);
+    const bool wanted = whole == 0 || on_text(writer.number, std::string_view(writer.pending).substr(0, whole));
+    writer.pending.erase(0, whole);
+    return wanted;
+  }
+
+  /// Gives what is left of a story, though it is no whole character; false, as the story has ended.
+  template <class OnText>
+  static bool end(Writer& writer, OnText& on_text) {
+    if (!writer.pending.empty()) on_text(writer.number, writer.pending);
     return false;
+  }
+
+  /// The text that a token adds to a story.
+  std::string text_after(const std::vector<Token>& ids, Token token) const {
+    if constexpr (requires { tokenizer_->decode_after(std::span(ids), std::span(&token, 1)); }) {
+      return tokenizer_->decode_after(std::span(ids), std::span(&token, 1));
+    } else {
+      return std::string(tokenizer_->bytes(token));
+    }
+  }
+
+  void find_special_tokens() {
+    std::optional<Token> begin;
+    if constexpr (requires { tokenizer_->begin_of_text(); }) begin = tokenizer_->begin_of_text();
+    special_ = session_.model().special_tokens().with(begin, tokenizer_->end_of_story());
+    if (*special_.begin < 0 || *special_.begin >= tokenizer_->vocabulary_size()) {
+      fail<MismatchError>("the model's \"bos_token_id\" is ", *special_.begin, "; the tokenizer has ",
+                          tokenizer_->vocabulary_size(), " tokens");
+    }
+  }
+
+  /// The logits of the tokens that may be drawn: the tokenizer's, and those that end a text.
+  std::span<const float> candidates(std::span<const float> logits) {
+    const auto known = logits.first(static_cast<std::size_t>(tokenizer_->vocabulary_size()));
+    const auto is_beyond = [&](Token token) {
+      return token >= std::ssize(known) && token < ModelType::Architecture::vocab;
+    };
+    if (std::none_of(special_.end.begin(), special_.end.end(), is_beyond)) return known;
+    candidates_.assign(known.begin(), known.end());
+    candidates_.resize(static_cast<std::size_t>(ModelType::Architecture::vocab),
+                       -std::numeric_limits<float>::infinity());
+    for (const Token token : special_.end) {
+      if (is_beyond(token)) candidates_[static_cast<std::size_t>(token)] = logits[static_cast<std::size_t>(token)];
+    }
+    return candidates_;
   }
 
   /// Appends `count` rows of the session's trace to the story.
@@ -210,6 +269,8 @@ class Generator {
   Session<ModelType> session_;
   const TokenizerType* tokenizer_;
   bool traces_;
+  SpecialTokens special_;
+  std::vector<float> candidates_;
   std::vector<Index> free_;  // all sequences, the first one last
   std::vector<Index> sequences_;
   std::vector<Token> tokens_;

@@ -95,6 +95,7 @@ class Session {
   /// Empties one sequence.
   void reset(Index sequence) { at(*this, sequence) = {}; }
 
+  const ModelType& model() const { return *model_; }
   Index sequences() const { return std::ssize(sequences_); }
   /// The position of the next token; after a restart less than the number of tokens read.
   Index position(Index sequence = 0) const { return at(*this, sequence).position; }

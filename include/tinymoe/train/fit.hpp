@@ -102,6 +102,7 @@ class Run {
                               .seed = options.seed,
                               .rank = rank,
                               .ranks = ranks});
+    if (options.tokenizer != nullptr) trainer.model().special_tokens().add_end(options.tokenizer->end_of_story());
     trainer.plan(options.batch, time_, options.recompute);
     trainer.average(options.average);
     trainer.set_data_order(order);

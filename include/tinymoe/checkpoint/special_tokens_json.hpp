@@ -1,0 +1,85 @@
+#pragma once
+/// @file
+/// The special tokens in a model's folder: "bos_token_id", "eos_token_id" (a number or a list) and "pad_token_id" of
+/// config.json, and of generation_config.json, which transformers prefers for generation where a folder has it.
+
+#include <cstddef>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_value.hpp"
+#include "tinymoe/text/special_tokens.hpp"
+
+namespace tinymoe::inline v0_1::detail {
+
+/// The special tokens of one file. A field that is null names none; a field that is absent, `absent`'s. An id may lie
+/// outside the vocabulary, as "pad_token_id" −1 of some files of the hub does. Throws FileError for other values.
+inline SpecialTokens read_special_tokens(const Json& file, const std::string& name, SpecialTokens absent) {
+  const auto read = [&](const char* key, std::optional<Token>& token) {
+    if (!file.contains(key)) return;
+    token.reset();
+    if (!file[key].is_null()) token = json_value<Token>(file[key], key, name);
+  };
+  SpecialTokens tokens = std::move(absent);
+  read("bos_token_id", tokens.begin);
+  read("pad_token_id", tokens.pad);
+  if (const Json* end = file.find("eos_token_id")) {
+    tokens.end.clear();
+    if (end->is_array()) {
+      for (const Json& one : end->items()) tokens.end.push_back(json_value<Token>(one, "eos_token_id", name));
+    } else if (!end->is_null()) {
+      tokens.end.push_back(json_value<Token>(*end, "eos_token_id", name));
+    }
+  }
+  return tokens;
+}
+
+/// Sets the three fields.
+inline void write_special_tokens(Json& file, const SpecialTokens& tokens) {
+  const auto number = [](const std::optional<Token>& token) { return token ? Json(*token) : Json(); };
+  Json end = tokens.end.empty() ? Json() : Json(tokens.end[0]);
+  if (tokens.end.size() > 1) {
+    end = Json::array();
+    for (const Token token : tokens.end) end.push_back(token);
+  }
+  file["bos_token_id"] = number(tokens.begin);
+  file["eos_token_id"] = std::move(end);
+  file["pad_token_id"] = number(tokens.pad);
+}
+
+/// Puts the special tokens of a model into its config.json, and writes its generation_config.json where it had one.
+inline void write_model_tokens(AtomicFolder& folder, const ModelTokens& tokens, Json& config) {
+  if (tokens.config) write_special_tokens(config, *tokens.config);
+  if (!tokens.generation) return;
+  Json generation;
+  write_special_tokens(generation, *tokens.generation);
+  folder.write("generation_config.json", [&](FileWriter& file) { file.write(generation.dump(2) + "\n"); });
+}
+
+/// The special tokens of a model's folder. What a config.json from elsewhere leaves out is MixtralConfig's: 1 begins a
+/// text and 2 ends it. A generation_config.json counts as a whole: what it leaves out, it does not name. Throws
+/// FileError.
+inline ModelTokens read_model_tokens(const std::filesystem::path& folder) {
+  constexpr std::size_t size_limit = std::size_t{1} << 20;
+  ModelTokens tokens;
+  const auto config = folder / "config.json", generation = folder / "generation_config.json";
+  const Json file = read_json(config, size_limit);
+  const bool ours = file.contains("tinymoe");
+  if (!ours) {
+    tokens.config = read_special_tokens(file, config.string(), {.begin = 1, .end = {2}});
+  } else if (file.contains("eos_token_id")) {
+    tokens.config = read_special_tokens(file, config.string(), {});
+  }
+  if (std::filesystem::exists(generation)) {
+    tokens.generation = read_special_tokens(read_json(generation, size_limit), generation.string(), {});
+  }
+  return tokens;
+}
+
+}  // namespace tinymoe::inline v0_1::detail
