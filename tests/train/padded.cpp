@@ -19,6 +19,13 @@ using Balanced = Transformer<Vocab<260>, Context<16>, Width<16>,
                              Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>,
                                                 Router<4, 2, SigmoidScores, BalanceBias>, Expert<SwiGlu, Hidden<24>>>>>;
 
+/// A mixture with each balance loss.
+template <class... Options>
+using Block = MoEBlock<RmsNorm, Attention<Heads<2>, Rope>, Router<4, 2, Options...>, Expert<SwiGlu, Hidden<8>>>;
+using EveryBalance = Transformer<Vocab<260>, Context<16>, Width<8>, Layers<1, Block<>>, Layers<1, Block<GShardBalance>>,
+                                 Layers<1, Block<CvBalance>>, Layers<1, Block<CvBalance, NoisyTopK>>,
+                                 Layers<1, Block<SigmoidScores>>, Layers<1, Block<SigmoidScores, BalanceBias>>>;
+
 template <class Arch, class B>
 struct Step {
   std::vector<typename B::Master> gradient;
@@ -115,6 +122,50 @@ TEST_CASE("In padded micro-batches every token counts the same", "[padded]") {
   }
   CHECK(greatest_difference(together.gradient, expected) < 1e-14);
   CHECK(together.report.loss == Approx((3 * first.report.loss + 16 * second.report.loss) / 19).epsilon(1e-13));
+}
+
+TEST_CASE("However a step of uneven rows is cut, its report is the same", "[padded]") {
+  Reference<double> oracle;
+  const std::vector<std::vector<Token>> inputs = {random_tokens(15, 260, 1), random_tokens(2, 260, 2)};
+  const std::vector<std::vector<Token>> targets = {random_tokens(15, 260, 3), random_tokens(2, 260, 4)};
+  const std::vector<std::vector<Token>> more_inputs = {inputs[0], inputs[1], {}, {}};  // rows of pads alone
+  const std::vector<std::vector<Token>> more_targets = {targets[0], targets[1], {}, {}};
+  using TrialStep = Step<EveryBalance, Reference<double>>;
+  const auto check = [&](const Settings& settings, bool same_gradient) {
+    const TrialStep together(oracle, padded(inputs, 16), padded(targets, 16), 2, 16, settings);
+    const auto same = [&](const TrialStep& found) {
+      CHECK(found.report.loss == Approx(together.report.loss).epsilon(1e-13));
+      CHECK(found.report.z_loss == Approx(together.report.z_loss).epsilon(1e-13));
+      CHECK(found.report.balance_loss == Approx(together.report.balance_loss).epsilon(1e-13));
+      CHECK(found.report.load_variation == Approx(together.report.load_variation).epsilon(1e-13));
+      CHECK(found.report.tokens == together.report.tokens);
+      CHECK(found.loads == together.loads);
+      CHECK((greatest_difference(found.gradient, together.gradient) < 1e-14) == same_gradient);
+      if (same_gradient) {
+        CHECK(found.report.gradient_norm == Approx(together.report.gradient_norm).epsilon(1e-13));
+      }
+    };
+    same(TrialStep(oracle, padded(inputs, 16), padded(targets, 16), 1, 16, settings));
+    same(TrialStep(oracle, padded(more_inputs, 16), padded(more_targets, 16), 1, 16, settings));
+    const TrialStep pairs(oracle, padded(more_inputs, 16), padded(more_targets, 16), 2, 16, settings);
+    CHECK(greatest_difference(pairs.gradient, together.gradient) < 1e-14);
+    CHECK(pairs.report.balance_loss == Approx(together.report.balance_loss).epsilon(1e-13));
+    CHECK(pairs.report.z_loss == Approx(together.report.z_loss).epsilon(1e-13));
+  };
+  check({setting::balance_weight = 0, setting::z_weight = 0.5}, true);
+  // A balance loss is no mean over tokens. Its gradient is that of each micro-batch, weighted by its tokens.
+  const Settings both{setting::balance_weight = 0.5, setting::z_weight = 0.5};
+  check(both, false);
+  check({setting::balance_weight = 0.5, setting::balance_over_step = true}, false);
+  using Plain = Step<Tiny, Reference<double>>;
+  const Plain apart(oracle, padded(inputs, 16), padded(targets, 16), 1, 16, both);
+  const Plain long_row(oracle, inputs[0], targets[0], 1, 15, both),
+      short_row(oracle, inputs[1], targets[1], 1, 2, both);
+  auto expected = long_row.gradient;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    expected[i] = (15 * long_row.gradient[i] + 2 * short_row.gradient[i]) / 17;
+  }
+  CHECK(greatest_difference(apart.gradient, expected) < 1e-14);
 }
 
 TEST_CASE("Padded batches agree on the CPU and the oracle", "[padded]") {

@@ -100,7 +100,7 @@ TEST_CASE("Four micro-batches are one batch of four times the size", "[trainer]"
   CHECK(greatest_difference(descend(oracle, 2), weights_of(Model<Tiny, Reference<double>>(oracle, Seed{2}))) > 1e-2);
 }
 
-TEST_CASE("The router's losses are a mean over micro-batches", "[trainer]") {
+TEST_CASE("The router's losses are a mean over the tokens of all micro-batches", "[trainer]") {
   // Both micro-batches are the same, so that one has the losses and gradients of two.
   Reference<double> oracle;
   const auto one = random_tokens(32, Tiny::vocab, 1);

@@ -24,6 +24,7 @@ struct TrainingState {
   LossScale loss_scale = {};                                   // for float16; unchanged in other types
   double best_loss = std::numeric_limits<double>::infinity();  // of the validations so far
   Index best_step = -1;                                        // of the best loss; -1: none yet
+  Index evaluated_step = -1;                                   // of the last validation; -1: none yet
   Json recipe = nullptr;                                       // FitOptions::recipe
 };
 

@@ -41,6 +41,7 @@ inline Json to_json(const TrainingState& state) {
                {"loss_scale_steps", state.loss_scale.good_steps},
                {"best_loss", state.best_step >= 0 ? Json(state.best_loss) : Json()},
                {"best_step", state.best_step},
+               {"evaluated_step", state.evaluated_step},
                {"recipe", state.recipe}};
   file.sort_keys();
   return file;
@@ -77,6 +78,8 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
     state.loss_scale.good_steps = json_field<Index>(file, "loss_scale_steps", name);
   }
   state.best_step = json_field<Index>(file, "best_step", name);
+  // Files from before it was stored had evaluated what was due.
+  state.evaluated_step = json_field_or<Index>(file, "evaluated_step", name, state.step);
   state.recipe = file["recipe"];
   if (state.best_step >= 0) state.best_loss = json_field<double>(file, "best_loss", name);
   if (state.step < 0 || state.step > (Index{1} << 40)) {

@@ -18,11 +18,22 @@
 ///   puts e among the top K.
 /// - f, and load without noise, are counts and have no gradient.
 ///
+/// **A step of several micro-batches** weighs the losses of each by its share of the step's real tokens
+/// (`Pass::router_loss_scale`). z is a mean over tokens, so its figure and its gradient are those of one batch, however
+/// the step is cut. A balance loss is no mean over tokens but a product or quotient of such means. Its figure in a
+/// report is that of all tokens of the step, however they are cut (`balance_of`). Its gradient is that of each
+/// micro-batch's own f and P, because f of the whole step is known only after the last backward. It is the gradient of
+/// one batch where the micro-batches have the same f (where they have the same sums, for CvBalance), and comes near it
+/// as they grow.
+///
 /// With `setting::balance_over_step`, f counts all micro-batches of the step so far (Qiu et al. 2025), and importance
 /// and load are summed over them. The earlier micro-batches get no gradient. The slope of CV² falls as its sums grow:
 /// over n micro-batches CvBalance pulls about (1 + 1/2 + … + 1/n) / n times as hard.
 
+#include <cstddef>
 #include <cstdint>
+#include <numeric>
+#include <span>
 
 #include "tinymoe/backend/math.hpp"
 #include "tinymoe/core/memory.hpp"
@@ -52,9 +63,6 @@ inline constexpr Setting balance_over_step{
     .range = SettingRange::flag,
     .about = "the balance loss counts the whole step, not each micro-batch alone"};
 }  // namespace setting
-
-/// What a balance loss is computed from. Kernels get it at run time, so that they are compiled once for all routers.
-enum class BalanceKind { none, shares, first_choices, variation };
 
 /// The shares of all pairs times the mean scores; the default.
 struct SwitchBalance {
@@ -106,6 +114,27 @@ TINYMOE_EVERYWHERE constexpr bool looks_at_shares(BalanceKind kind) {
   return kind == BalanceKind::shares || kind == BalanceKind::first_choices;
 }
 
+/// The balance loss of `tokens` real tokens from their sums (2, E), which may have been added up over micro-batches and
+/// processes: counts and Σ p, or importance and load.
+inline double balance_of(BalanceKind kind, std::span<const double> sums, double tokens) {
+  const std::size_t experts = sums.size() / 2;
+  const auto first = sums.first(experts), second = sums.subspan(experts);
+  const auto total = [](std::span<const double> row) { return std::accumulate(row.begin(), row.end(), 0.0); };
+  if (kind == BalanceKind::variation) {
+    const auto variation = [&](std::span<const double> row) {
+      const double mean = total(row) / static_cast<double>(experts);
+      double square = 0;
+      for (const double value : row) square += (value - mean) * (value - mean);
+      return mean == 0 ? 0 : square / static_cast<double>(experts) / (mean * mean);
+    };
+    return variation(first) + variation(second);
+  }
+  const double all = total(first);
+  if (!looks_at_shares(kind) || all == 0 || tokens == 0) return 0;
+  return static_cast<double>(experts) * std::inner_product(first.begin(), first.end(), second.begin(), 0.0) / all /
+         tokens;
+}
+
 }  // namespace detail
 
 namespace kernels {
@@ -148,6 +177,8 @@ struct BalanceTotals {
     }
     group.once([&] {
       const bool goes_on = over_step && !first;
+      routing.sums.data[expert] = M(real_part(variation ? score : M(counted)));
+      routing.sums.row(1)[expert] = M(real_part(variation ? load : score));
       if (variation) {
         M *sums = state.counts.data + expert, *loads = state.counts.row(1) + expert;
         M *old_sum = state.before.data + expert, *old_load = state.before.row(1) + expert;

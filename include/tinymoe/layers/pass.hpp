@@ -19,7 +19,7 @@ struct Pass {
   Index time = 0;            // T
   Index first_position = 0;  // of each sequence's first token; not zero when decoding
   Settings settings = {};
-  double router_loss_scale = 1;  // of the routers' losses: 1 / (micro-batches in a step)
+  double router_loss_scale = 1;  // of the routers' losses: this micro-batch's share of the step's real tokens
 
   bool recompute = false;      // activation recomputation: only a block's input is kept; backward runs it again
   bool training = false;       // noise, jitter, dropout and capacity act

@@ -207,6 +207,7 @@ struct Router {
       void plan(Plan& plan, const Pass& pass) {
         const Index n = pass.rows();
         routing.plan(plan, pass, E, choices);
+        routing.balance = Balance::kind;
         balance.plan(plan, E);
         log_sum = plan.keep<M>(1, n);
         if constexpr (jitters) jittered = plan.keep<T>(n, D);

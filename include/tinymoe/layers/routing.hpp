@@ -15,20 +15,29 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// What the mixture reads of a router's decisions.
+/// What a balance loss is computed from. Kernels get it at run time, so that they are compiled once for all routers.
+enum class BalanceKind { none, shares, first_choices, variation };
+
+/// What the mixture reads of a router's decisions, and what reports read.
 template <class M>
 struct Routing {
   View<std::int32_t> selected;  // (N, K): experts, −1 where a choice is not taken
   View<M> gate;                 // (N, K): 0 where a choice is not taken
   View<M> probability;          // (N, E): the scores
-  View<M> losses;               // (1, 2): balance, z
-  View<std::int32_t> loads;     // (1, E): pairs that each expert got; like the losses, it stays until the next pass
+  // These stay until the next pass.
+  View<M> losses;            // (1, 2): balance, z
+  View<M> sums;              // (2, E): what the balance loss of this pass is computed from (balance.hpp)
+  View<std::int32_t> loads;  // (1, E): pairs that each expert got
+  /// How the `sums` of all passes become a step's balance loss. `none`: it is the mean of the passes' losses, weighted
+  /// by their tokens.
+  BalanceKind balance = BalanceKind::none;
 
   void plan(Plan& plan, const Pass& pass, Index experts, Index choices) {
     selected = plan.keep<std::int32_t>(pass.rows(), choices);
     gate = plan.keep<M>(pass.rows(), choices);
     probability = plan.keep<M>(pass.rows(), experts);
     losses = plan.persist<M>(1, 2);
+    sums = plan.persist<M>(2, experts);
     loads = plan.persist<std::int32_t>(1, experts);
   }
   /// Sets the number of tokens; a mixture calls it before its router.

@@ -90,7 +90,7 @@ class Passes {
       Architecture::forward(backend, pass, model_->weights(), tokens.inputs, saved());
       Architecture::loss_and_backward(backend, pass, model_->weights(), tokens.inputs, tokens.targets, scale, saved(),
                                       gradients);
-      tally_.add();
+      tally_.add(pass.real_rows());
     });
   }
 
@@ -104,7 +104,7 @@ class Passes {
     tell(pass, tokens);
     Architecture::forward(backend, pass, model_->weights(), tokens.inputs, saved());
     Architecture::loss(backend, model_->weights(), tokens.targets, saved());
-    tally_.add();
+    tally_.add(pass.real_rows());
   }
 
  private:

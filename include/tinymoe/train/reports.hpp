@@ -21,8 +21,8 @@ struct StepReport {
   Index step = 0;             // steps done, this one included
   Index tokens = 0;           // trained on since the run began
   double loss = 0;            // cross-entropy, nats per scored token
-  double balance_loss = 0;    // mean over the mixtures; for even loads 1, with CvBalance 0
-  double z_loss = 0;          // mean over the mixtures
+  double balance_loss = 0;    // of all tokens of the step, mean over the mixtures; for even loads 1, with CvBalance 0
+  double z_loss = 0;          // mean over the step's tokens and the mixtures
   double load_variation = 0;  // coefficient of variation of the experts' loads in the step, mean over the mixtures
   double gradient_norm = 0;   // before clipping
   double learning_rate = 0;

@@ -32,11 +32,10 @@ struct StepBatch {
 
 namespace detail {
 
-/// Counts of a step's tokens, of one rank or of all. All three are whole numbers.
+/// Counts of a step's tokens, of one rank or of all. Both are whole numbers.
 struct StepTotals {
   double scored = 0;  // targets
   double tokens = 0;  // inputs that are no pads
-  double micro_batches = 0;
 };
 
 /// Throws ShapeError unless inputs and targets are one or more micro-batches of (batch, time).
@@ -66,9 +65,7 @@ StepTotals count_tokens(const StepBatch<B>& batch, Index vocabulary) {
     scored += targets[i] >= 0 ? 1 : 0;
     pads += inputs[i] < 0 ? 1 : 0;
   }
-  return {.scored = static_cast<double>(scored),
-          .tokens = static_cast<double>(std::ssize(inputs) - pads),
-          .micro_batches = static_cast<double>(batch.micro_batches())};
+  return {.scored = static_cast<double>(scored), .tokens = static_cast<double>(std::ssize(inputs) - pads)};
 }
 
 }  // namespace detail

@@ -3,6 +3,7 @@
 /// The results of a step or of an evaluation: losses, experts' loads, the gradients' norm. They are summed on the
 /// backend and read back once, because each read makes the host wait for all pending work of the device.
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
+#include "tinymoe/layers/balance.hpp"
 #include "tinymoe/layers/routing.hpp"
 #include "tinymoe/train/communicator.hpp"
 #include "tinymoe/train/reports.hpp"
@@ -21,12 +23,14 @@ namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
-/// A mixture's losses and loads of a pass, and their totals.
+/// A mixture's results of a pass, and their totals.
 template <class M>
 struct MixtureResults {
   const M* losses;            // (2): balance, z
+  const M* sums;              // (2, E): what the balance loss is computed from, or null
   const std::int32_t* loads;  // (E)
-  double* loss_totals;        // (2)
+  double* loss_totals;        // (2): Σ over passes of tokens · loss
+  double* sum_totals;         // (2, E)
   Index* load_totals;         // (E)
   Index experts;
 };
@@ -38,6 +42,7 @@ struct AddResults {
   View<const M> losses;  // (1, N)
   double* total;
   const MixtureResults<M>* mixtures;
+  double tokens;  // of the pass, without pads
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
     if (row == 0) {
@@ -48,7 +53,11 @@ struct AddResults {
     }
     const MixtureResults<M> at = mixtures[row - 1];
     group.each(at.experts, [=](Index e) { at.load_totals[e] += at.loads[e]; });
-    group.each(2, [=](Index i) { at.loss_totals[i] += static_cast<double>(real_part(at.losses[i])); });
+    if (at.sums != nullptr) {
+      group.each(2 * at.experts, [=](Index i) { at.sum_totals[i] += static_cast<double>(real_part(at.sums[i])); });
+    }
+    const double weight = tokens;
+    group.each(2, [=](Index i) { at.loss_totals[i] += weight * static_cast<double>(real_part(at.losses[i])); });
   }
 };
 
@@ -56,7 +65,8 @@ struct AddResults {
 
 /// The sums over the passes since `clear`, in one block of the backend's memory:
 ///
-///     norm, clip factor (2 of M) | cross-entropy (1), balance and z of each mixture (2 each), double | loads, Index
+///     norm, clip factor (2 of M) | cross-entropy (1), of each mixture balance and z (2) and sums (2E), double |
+///     loads, Index
 template <Backend B>
 class Tally {
  public:
@@ -68,65 +78,69 @@ class Tally {
     backend_ = &backend, losses_ = losses;
     Index loads = 0;
     for (const auto& routing : mixtures) loads += routing.loads.cols;
-    const std::size_t bytes =
-        totals_at + (1 + 2 * mixtures.size()) * sizeof(double) + static_cast<std::size_t>(loads) * sizeof(Index);
+    numbers_ = 1 + 2 * mixtures.size() + 2 * static_cast<std::size_t>(loads);
+    const std::size_t bytes = totals_at + numbers_ * sizeof(double) + static_cast<std::size_t>(loads) * sizeof(Index);
     if (block_.size() < bytes) {
       block_ = backend.allocate(bytes);
-      host_.assign(bytes, std::byte{});
-      for (const auto& routing : mixtures) loads_.emplace_back(static_cast<std::size_t>(routing.loads.cols));
+      host_.assign(bytes / sizeof(double), 0);
+      for (const auto& routing : mixtures) {
+        loads_.emplace_back(static_cast<std::size_t>(routing.loads.cols));
+        kinds_.push_back(routing.balance);
+      }
       table_ = backend.allocate(mixtures.size() * sizeof(kernels::MixtureResults<Master>));
     }
     std::vector<kernels::MixtureResults<Master>> table;
     double* totals = this->totals(block_.bytes()) + 1;
-    auto* counts = reinterpret_cast<Index*>(totals + 2 * mixtures.size());
+    auto* counts = reinterpret_cast<Index*>(totals + numbers_ - 1);
     for (const auto& routing : mixtures) {
-      table.push_back({routing.losses.data, routing.loads.data, totals, counts, routing.loads.cols});
-      totals += 2, counts += routing.loads.cols;
+      const Index experts = routing.loads.cols;
+      const Master* sums = routing.balance == BalanceKind::none ? nullptr : routing.sums.data;
+      table.push_back({routing.losses.data, sums, routing.loads.data, totals, totals + 2, counts, experts});
+      totals += 2 + 2 * experts, counts += experts;
     }
     backend.copy_to_device(table_.bytes(), table.data(), table.size() * sizeof(table[0]));
   }
 
   void clear() { backend_->zero(block_.bytes(), block_.size()); }
 
-  /// Adds the results of the last pass.
-  void add() {
+  /// Adds the results of the last pass, which had so many tokens, pads left out.
+  void add(Index tokens) {
     backend_->launch(1 + std::ssize(loads_),
                      kernels::AddResults<Master>{losses_, totals(block_.bytes()),
-                                                 table_.template as<kernels::MixtureResults<Master>>().data});
+                                                 table_.template as<kernels::MixtureResults<Master>>().data,
+                                                 static_cast<double>(tokens)});
   }
 
   /// (1, 2) on the backend: the place for the gradients' norm and the factor that clips them.
   View<Master> clip() const { return {reinterpret_cast<Master*>(block_.bytes()), 1, 2}; }
 
   /// Copies all sums to the host. The functions below use this copy.
-  void read() { backend_->copy_to_host(host_.data(), block_.bytes(), host_.size()); }
+  void read() { backend_->copy_to_host(host_.data(), block_.bytes(), host_.size() * sizeof(double)); }
 
   /// Sums the host's copy over all ranks. The norm is left alone: it is that of the summed gradients already.
   template <Communicator<B> C>
   void sum_over_ranks(C& communicator) {
     if (communicator.size() == 1) return;
-    std::byte* at = host_.data() + totals_at;
-    const std::size_t totals = 1 + 2 * loads_.size(), numbers = (host_.size() - totals_at) / sizeof(double);
-    sums_.resize(numbers);
-    std::memcpy(sums_.data(), at, totals * sizeof(double));
-    for (std::size_t i = totals; i < numbers; ++i) {  // loads are exact in double
-      Index load;
-      std::memcpy(&load, at + i * sizeof load, sizeof load);
-      sums_[i] = static_cast<double>(load);
-    }
-    communicator.sum(std::span<double>(sums_));
-    std::memcpy(at, sums_.data(), totals * sizeof(double));
-    for (std::size_t i = totals; i < numbers; ++i) {
-      const auto load = static_cast<Index>(sums_[i]);
-      std::memcpy(at + i * sizeof load, &load, sizeof load);
-    }
+    const auto loads = std::span(host_).subspan(first_total + numbers_);
+    for (double& number : loads) number = static_cast<double>(std::bit_cast<Index>(number));  // exact
+    communicator.sum(std::span(host_).subspan(first_total));
+    for (double& number : loads) number = std::bit_cast<double>(static_cast<Index>(number));
   }
 
   /// Summed over the scored tokens of all passes, nats.
-  double cross_entropy() const { return number(0); }
-  /// Summed over the passes, a mean over the mixtures; 0 without any.
-  double balance() const { return mixture_mean(0); }
-  double z() const { return mixture_mean(1); }
+  double cross_entropy() const { return host_[first_total]; }
+  /// The losses of so many tokens, those of all passes, as a mean over the mixtures; 0 without any. z is a mean over
+  /// the tokens, and so is the balance loss of a router without sums; else it is computed from the sums of all passes.
+  double balance(double tokens) const {
+    return mixture_mean([&](std::size_t at, std::size_t mixture) {
+      const BalanceKind kind = kinds_[mixture];
+      if (kind == BalanceKind::none) return host_[at] / tokens;
+      return detail::balance_of(kind, std::span(host_).subspan(at + 2, 2 * loads_[mixture].size()), tokens);
+    });
+  }
+  double z(double tokens) const {
+    return mixture_mean([&](std::size_t at, std::size_t) { return host_[at + 1] / tokens; });
+  }
   double gradient_norm() const {
     Master norm;
     std::memcpy(&norm, host_.data(), sizeof norm);
@@ -137,34 +151,37 @@ class Tally {
   const ExpertLoads& loads() const { return loads_; }
   /// Copies the loads that were read last to `loads`.
   void count_loads() {
-    const std::byte* from = host_.data() + totals_at + (1 + 2 * loads_.size()) * sizeof(double);
+    const double* from = host_.data() + first_total + numbers_;
     for (auto& layer : loads_) {
       std::memcpy(layer.data(), from, layer.size() * sizeof(Index));
-      from += layer.size() * sizeof(Index);
+      from += layer.size();
     }
   }
 
  private:
   static_assert(sizeof(Index) == sizeof(double));
-  static constexpr std::size_t totals_at = round_up(2 * sizeof(Master), sizeof(double));
+  static constexpr std::size_t totals_at = round_up(2 * sizeof(Master), sizeof(double)),
+                               first_total = totals_at / sizeof(double);
 
   static double* totals(std::byte* block) { return reinterpret_cast<double*>(block + totals_at); }
-  double number(std::size_t i) const {
-    double value;
-    std::memcpy(&value, host_.data() + totals_at + i * sizeof value, sizeof value);
-    return value;
-  }
-  double mixture_mean(std::size_t which) const {
+  /// The mean of f(where a mixture's numbers begin in `host_`, its place).
+  template <class F>
+  double mixture_mean(F&& f) const {
     double total = 0;
-    for (std::size_t i = 0; i < loads_.size(); ++i) total += number(1 + 2 * i + which);
+    std::size_t at = first_total + 1;
+    for (std::size_t i = 0; i < loads_.size(); ++i) {
+      total += f(at, i);
+      at += 2 + 2 * loads_[i].size();
+    }
     return loads_.empty() ? 0 : total / static_cast<double>(loads_.size());
   }
 
   B* backend_ = nullptr;
   View<const Master> losses_;  // (1, N)
   Memory block_, table_;
-  std::vector<std::byte> host_;
-  std::vector<double> sums_;  // buffer of `sum_over_ranks`; empty in a run of one rank
+  std::vector<double> host_;        // the block; a load is the bits of its number
+  std::size_t numbers_ = 0;         // totals before the loads
+  std::vector<BalanceKind> kinds_;  // of each mixture
   ExpertLoads loads_;
 };
 

@@ -68,8 +68,8 @@ struct StepOptions {
 /// Trains a model. `Trainer trainer(model, AdamW{.lr = 1e-3}, WarmupCosine{});`
 ///
 /// For data parallelism, each process has a trainer with a Communicator. All ranks make the same calls, each with its
-/// own tokens. Reports cover all ranks. Each rank evaluates its share of the data. Balance losses are computed over a
-/// rank's own micro-batch.
+/// own tokens. Reports cover all ranks. Each rank evaluates its share of the data. The gradient of a balance loss is
+/// that of a rank's own micro-batches.
 template <class ModelType, Optimizer<typename ModelType::BackendType> O = AdamW, Schedule S = Constant,
           Communicator<typename ModelType::BackendType> C = Alone>
 class Trainer {
@@ -108,9 +108,11 @@ class Trainer {
   const TrainingState& state() const { return state_; }
 
   /// Values that the next checkpoints store: the order of the data, which a resumed run must have too; the lowest
-  /// validation loss so far and its step; a value of the calling program; additional seconds of training.
+  /// validation loss so far and its step; the step of the last validation; a value of the calling program; additional
+  /// seconds of training.
   void set_data_order(const DataOrder& order) { state_.data = order; }
   void set_best(double loss, Index step) { state_.best_loss = loss, state_.best_step = step; }
+  void set_evaluated(Index step) { state_.evaluated_step = step; }
   void set_recipe(Json recipe) { state_.recipe = std::move(recipe); }
   void add_seconds(double seconds) { state_.seconds += seconds; }
 
@@ -158,7 +160,6 @@ class Trainer {
     Pass pass{.batch = tokens.batch,
               .time = tokens.time,
               .settings = model_->settings(),
-              .router_loss_scale = loss_scale / totals.micro_batches,
               .recompute = options.recompute,
               .training = true,
               .seed = options.seed,
@@ -171,7 +172,10 @@ class Trainer {
     try {
       for (Index i = 0; i < tokens.micro_batches(); ++i) {
         step_.pass.micro_batch = i * communicator_.size() + communicator_.rank();
-        passes_.train(step_.pass, tokens.micro_batch(i), loss_scale / totals.scored, update_.gradients());
+        const MicroBatch micro_batch = tokens.micro_batch(i);
+        const auto real_tokens = static_cast<double>(step_.pass.rows() - micro_batch.pads);
+        step_.pass.router_loss_scale = loss_scale * real_tokens / totals.tokens;
+        passes_.train(step_.pass, micro_batch, loss_scale / totals.scored, update_.gradients());
       }
       combine_gradients();
       update_.measure(options.clip, loss_scale, tally.clip());
@@ -193,8 +197,8 @@ class Trainer {
     StepReport report;
     report.step = state_.step, report.tokens = state_.tokens;
     report.loss = tally.cross_entropy() / step_.totals.scored;
-    report.balance_loss = tally.balance() / step_.totals.micro_batches;
-    report.z_loss = tally.z() / step_.totals.micro_batches;
+    report.balance_loss = tally.balance(step_.totals.tokens);
+    report.z_loss = tally.z(step_.totals.tokens);
     report.load_variation = EvaluationReport::load_variation_of(tally.loads());
     report.gradient_norm = tally.gradient_norm();
     report.learning_rate = update_.optimizer().lr * schedule_(Progress{state_.step, step_.fraction});
@@ -338,9 +342,9 @@ class Trainer {
   }
 
   detail::StepTotals sum_over_ranks(const detail::StepTotals& own) {
-    std::array<double, 3> numbers = {own.scored, own.tokens, own.micro_batches};
+    std::array<double, 2> numbers = {own.scored, own.tokens};
     communicator_.sum(std::span<double>(numbers));
-    return {.scored = numbers[0], .tokens = numbers[1], .micro_batches = numbers[2]};
+    return {.scored = numbers[0], .tokens = numbers[1]};
   }
 
   /// Between backward and the optimizer: the gradients of this rank's micro-batches are complete and not yet measured.
