@@ -4,6 +4,7 @@
 #include "support/catch.hpp"
 #include "tinymoe/train/trainer.hpp"
 #include "train/callbacks.hpp"
+#include "train/csv_rows.hpp"
 #include "train/tiny.hpp"
 
 using namespace tinymoe_test;
@@ -102,6 +103,48 @@ TEST_CASE("A run can be resumed from the best checkpoint as from the latest", "[
   again.stop = {};
   run(again, AdamW{.lr = 1e-2}, second / "best");
   CHECK(read_bytes(second / "latest/model.safetensors") == whole);
+}
+
+TEST_CASE("However often a run is resumed, its CSV has the rows of an undisturbed run", "[checkpoint][metrics]") {
+  const TemporaryFolder root, other;
+  const auto options = [](const TemporaryFolder& folder) {
+    auto all = options_for(folder, 9);
+    all.validation = &tiny_data();
+    all.metrics = folder / "run.csv";
+    return all;
+  };
+  run(options(root));
+  const auto expected = rows_without_times(root / "run.csv");
+  CHECK(expected.size() == 1 + 9 + 5);
+  auto parts = options(other);
+  for (const Index stop : {1, 2, 4, 5, 8}) {  // at steps with an evaluation, too
+    Index step = 0;
+    auto count = on_each_step([&](const StepReport& at) { step = at.step; });
+    parts.observers = {&count};
+    parts.stop = [&] { return step == stop; };
+    run(parts);
+    const auto rows = rows_without_times(parts.metrics);
+    REQUIRE(std::ssize(rows) == 1 + stop + (stop - 1) / 2);  // an evaluation at the last step is made by the next run
+    CHECK(std::equal(rows.begin(), rows.end(), expected.begin()));
+  }
+  parts.observers = {}, parts.stop = {};
+  for (int i = 0; i < 3; ++i) {  // the finished run, too
+    run(parts);
+    CHECK(rows_without_times(parts.metrics) == expected);
+  }
+  for (const char* file : {"latest/model.safetensors", "best/model.safetensors"}) {
+    CHECK(read_bytes(other / file) == read_bytes(root / file));
+  }
+  // A best checkpoint that is older than the latest: its later rows are made again.
+  run(parts, AdamW{.lr = 1e-2}, other / "best");
+  CHECK(rows_without_times(parts.metrics) == expected);
+  // The CSV of another run is not continued.
+  auto longer = options(other);
+  longer.steps = 12, longer.metrics = root / "other.csv";
+  const std::string theirs = std::string(MetricsFile::header) + "\n9,288,99.000,2.5,0.001,0.75,20,1,0.5,0.125,,\n";
+  write_bytes(longer.metrics, theirs);
+  check_message<FileError>([&] { run(longer); }, "other.csv", "another run", "step 9");
+  CHECK(read_bytes(longer.metrics) == theirs);
 }
 
 TEST_CASE("Weights alone start a new run and are refused for resuming", "[checkpoint]") {

@@ -78,6 +78,72 @@ TEST_CASE("A resumed CSV drops the rows that will be computed again", "[metrics]
   CHECK(read_bytes(path) == header);
 }
 
+TEST_CASE("A new evaluation of the step that a run was resumed at replaces the old one", "[metrics]") {
+  const TemporaryFolder root;
+  const auto path = root / "metrics.csv";
+  const auto evaluated = [](Index step, const std::string& bits) {
+    return std::to_string(step) + "," + std::to_string(100 * step) + ",1.500,,,,,,,0.0000,1.500000," + bits + "\n";
+  };
+  const std::string old = header + row(1) + row(2) + evaluated(2, "0.50000");
+  write_bytes(path, old + evaluated(2, "0.62500") + evaluated(2, "0.75000"));  // as earlier versions left it
+  {
+    MetricsFile file(path, 2);
+    CHECK(read_bytes(path) == header + row(1) + row(2) + evaluated(2, "0.75000"));
+    file.on_evaluation(report(2), {.loss = 1.5, .bits_per_byte = 0.25});
+    CHECK(read_bytes(path) == header + row(1) + row(2) + evaluated(2, "0.25000"));
+    file.on_evaluation(report(2), {.loss = 1.5, .bits_per_byte = 0.125});  // another one of this run
+    CHECK(read_bytes(path) == header + row(1) + row(2) + evaluated(2, "0.25000") + evaluated(2, "0.12500"));
+  }
+  write_bytes(path, old);
+  {
+    MetricsFile file(path, 2);
+    file.on_step(report(3), {});
+    file.on_evaluation(report(3), {.loss = 1.5, .bits_per_byte = 0.25});
+  }
+  CHECK(read_bytes(path) == old + row(3) + evaluated(3, "0.25000"));
+}
+
+TEST_CASE("A CSV that was edited, repeats rows or lost line ends is continued by its rows", "[metrics]") {
+  const TemporaryFolder root;
+  const auto path = root / "metrics.csv";
+  const auto kept = [&](const std::string& old, Index step) {
+    write_bytes(path, old);
+    MetricsFile(path, step);
+    return read_bytes(path);
+  };
+  const auto with_crlf = [](std::string text) {
+    for (std::size_t at = 0; (at = text.find('\n', at)) != std::string::npos; at += 2) text.insert(at, "\r");
+    return text;
+  };
+  CHECK(kept("\xef\xbb\xbf" + with_crlf(header + row(1) + "\n" + row(2) + row(3)), 2) == header + row(1) + row(2));
+  CHECK(kept(header + row(2) + row(3) + row(1) + row(2), 3) == header + row(1) + row(2) + row(3));
+  CHECK(kept(header + row(1) + "# a note\n" + row(2) + "2,200,1.5\n" + row(3), 2) ==
+        header + row(1) + "# a note\n" + row(2));
+  const std::string last = row(2).substr(0, row(2).size() - 1);  // an editor may leave out the last line's end
+  CHECK(kept(header + row(1) + last, 2) == header + row(1) + row(2));
+  for (std::size_t cut = 1; cut < last.size(); ++cut) {
+    CHECK(kept(header + row(1) + last.substr(0, cut), 2) == header + row(1));
+  }
+}
+
+TEST_CASE("The CSV of another run is not continued", "[metrics]") {
+  const TemporaryFolder root;
+  const auto path = root / "metrics.csv";
+  const std::string old = header + row(1) + row(2);
+  write_bytes(path, old);
+  TrainingState run{.step = 2, .tokens = 200, .seconds = 1.5004};
+  { MetricsFile file(path, run); }
+  CHECK(read_bytes(path) == old);
+  run.tokens = 300;
+  check_message<FileError>([&] { MetricsFile(path, run); }, "metrics.csv", "another run", "200 tokens", "step 2");
+  run = {.step = 2, .tokens = 200, .seconds = 1.51};
+  check_message<FileError>([&] { MetricsFile(path, run); }, "metrics.csv", "another run", "1.5 seconds");
+  CHECK(read_bytes(path) == old);
+  run.step = 3;  // its row is not there, so nothing speaks against it
+  { MetricsFile file(path, run); }
+  CHECK(read_bytes(path) == old);
+}
+
 TEST_CASE("A file that is no CSV of metrics is left alone", "[metrics]") {
   const TemporaryFolder root;
   const auto path = root / "notes.csv";

@@ -109,12 +109,14 @@ class Run {
     if (!options.recipe.is_null()) trainer.set_recipe(options.recipe);
     report_.step = first_ = state.step, report_.tokens = state.tokens, report_.seconds = state.seconds;
     if (!options.metrics.empty() && writes_) {  // replaces the file of an old run: after everything that may throw
-      observers_.add_first(metrics_.emplace(options.metrics, state.step));
+      observers_.add_first(metrics_.emplace(options.metrics, state));
     }
   }
 
   StepReport operator()() {
     try {
+      // A run that was stopped at a step with an evaluation makes it now.
+      if (first_ > 0 && spent() < 1 && evaluation_is_due() && trainer_.state().evaluated_step < first_) evaluate();
       while (!stopped_ && spent() < 1) {
         take_step();
         tell([&](Observer& one) { one.on_step(report_, loads_); });
@@ -183,6 +185,7 @@ class Run {
   void evaluate() {
     if (options_.validation == nullptr || evaluated_ == trainer_.step()) return;
     evaluated_ = trainer_.step();
+    trainer_.set_evaluated(evaluated_);
     const auto evaluation = trainer_.evaluate(*options_.validation, options_.batch, time_);
     tell([&](Observer& one) { one.on_evaluation(report_, evaluation); });
     if (evaluation.loss < trainer_.state().best_loss) save_best(evaluation.loss);

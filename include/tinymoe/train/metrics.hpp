@@ -2,15 +2,22 @@
 /// @file
 /// The metrics of a run as a CSV file.
 
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <ios>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
+#include <vector>
 
+#include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
@@ -27,16 +34,17 @@ class MetricsFile : public Observer {
       "validation_loss,validation_bits_per_byte";
 
   /// Starts a new file, or continues the file of a run resumed at `resumed_step`. Rows after that step are dropped,
-  /// because the steps run again; so is an incomplete last row of a killed run. The old file is replaced atomically.
+  /// because the steps run again; so are rows that a killed run cut, and of two rows of one step or of one evaluation
+  /// the earlier. Line ends may be CRLF; lines that are no rows stay with the row above. A new evaluation of
+  /// `resumed_step` replaces the row of the old one. The old file is replaced atomically.
   /// Throws FileError if the file cannot be written, or if `path` is a file that this class did not write.
-  MetricsFile(const std::filesystem::path& path, Index resumed_step) : path_(path) {
-    std::error_code ignored;
-    if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
-    const std::string kept = rows_up_to(resumed_step);
-    write_file_atomically(path, [&](FileWriter& file) { file.write(kept); });
-    file_.open(path, std::ios::app);
-    check();
-  }
+  MetricsFile(const std::filesystem::path& path, Index resumed_step)
+      : MetricsFile(path, rows_up_to(path, resumed_step), resumed_step) {}
+
+  /// The same for a run in this state. Throws FileError, too, if the file is that of another run: its row of the last
+  /// step has other tokens or another time.
+  MetricsFile(const std::filesystem::path& path, const TrainingState& run)
+      : MetricsFile(path, expect_rows_of(run, path, rows_up_to(path, run.step)), run.step) {}
 
   /// Throws FileError if the row cannot be written.
   void on_step(const StepReport& at, const ExpertLoads& /*loads*/) override {
@@ -45,8 +53,8 @@ class MetricsFile : public Observer {
     std::snprintf(row, sizeof row, "%td,%td,%.3f,%.6f,%.6g,%.5g,%.1f,%.5f,%.5f,%.4f,,\n", at.step, at.tokens,
                   at.seconds, at.loss, at.learning_rate, at.gradient_norm, at.tokens_per_second, at.balance_loss,
                   at.z_loss, at.load_variation);
-    file_ << row << std::flush;
-    check();
+    replaced_.reset();
+    append(row);
   }
 
   /// Throws FileError if the row cannot be written.
@@ -54,38 +62,112 @@ class MetricsFile : public Observer {
     char row[320];
     std::snprintf(row, sizeof row, "%td,%td,%.3f,,,,,,,%.4f,%.6f,%.5f\n", at.step, at.tokens, at.seconds,
                   evaluation.load_variation(), evaluation.loss, evaluation.bits_per_byte);
-    file_ << row << std::flush;
-    check();
+    if (const auto old = std::exchange(replaced_, {}); old && old->step == at.step) {
+      std::error_code reason;
+      std::filesystem::resize_file(path_, old->offset, reason);
+      if (reason) fail<FileError>(path_.string(), ": the metrics cannot be written: ", reason.message());
+    }
+    append(row);
   }
 
  private:
-  /// The header, and the rows of the old file up to `step`.
-  std::string rows_up_to(Index step) const {
-    std::string kept = std::string(header) + "\n";
+  /// A row of a step or of an evaluation, and what stands between it and the next one.
+  struct Row {
+    Index step = 0;
+    bool evaluation = false;
+    std::string text = {};
+  };
+  struct OldEvaluation {
+    Index step = 0;
+    std::uintmax_t offset = 0;  // of its row, the last one, in the file
+  };
+
+  MetricsFile(const std::filesystem::path& path, const std::vector<Row>& kept, Index resumed_step)
+      : path_(std::filesystem::absolute(path)) {
     std::error_code ignored;
-    if (!std::filesystem::exists(path_, ignored)) return kept;
-    std::ifstream old(path_);
+    if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
+    write_file_atomically(path, [&](FileWriter& file) {
+      for (const Row& row : kept) {
+        if (row.evaluation && row.step == resumed_step) replaced_ = {row.step, file.size()};
+        file.write(row.text);
+      }
+    });
+    file_.open(path, std::ios::app);
+    check();
+  }
+
+  /// The header, as a first row of step −1, and the rows of an old file up to `step`, by steps.
+  static std::vector<Row> rows_up_to(const std::filesystem::path& path, Index step) {
+    std::vector<Row> rows = {{.step = -1, .text = std::string(header) + "\n"}};
+    std::error_code ignored;
+    if (!std::filesystem::exists(path, ignored)) return rows;
+    std::ifstream old(path, std::ios::binary);
     std::string line;
     std::getline(old, line);
-    const bool cut =
-        old.eof() && std::string_view(header).starts_with(line);  // the file is empty, or was cut by a kill
+    const bool cut = old.eof() && std::string_view(header).starts_with(line);  // empty, or cut by a kill
+    if (line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);                    // a spreadsheet writes that, and CRLF
+    if (line.ends_with('\r')) line.pop_back();
     if (line != header && !cut) {
-      fail<FileError>(path_.string(),
+      fail<FileError>(path.string(),
                       ": expected metrics that begin with \"step,tokens,seconds\", or no file, and will ",
                       "not replace another one");
     }
-    while (step > 0 && std::getline(old, line) && !old.eof()) {
-      if (std::strtoll(line.c_str(), nullptr, 10) <= step) kept += line + "\n";
+    while (step > 0 && std::getline(old, line)) {
+      const bool ended = !old.eof();
+      if (line.ends_with('\r')) line.pop_back();
+      if (line.empty()) continue;
+      const bool numbered = line[0] >= '0' && line[0] <= '9';
+      if (!numbered) {
+        rows.back().text += line + "\n";
+      } else if (is_whole(line, ended)) {
+        rows.push_back({std::strtoll(line.c_str(), nullptr, 10), !line.ends_with(",,"), line + "\n"});
+      }
     }
-    return kept;
+    std::erase_if(rows, [&](const Row& row) { return row.step > step; });
+    const auto place = [](const Row& row) { return std::pair(row.step, row.evaluation); };
+    std::ranges::stable_sort(rows, {}, place);
+    // Of rows with the same place the last one stays.
+    const auto repeated =
+        std::unique(rows.rbegin(), rows.rend(), [&](const Row& a, const Row& b) { return place(a) == place(b); });
+    rows.erase(rows.begin(), repeated.base());
+    return rows;
+  }
+
+  /// Whether a row is as it was written. Without an end of line a killed run may have cut it, but not where the two
+  /// empty fields of a step or the five decimals of an evaluation stand.
+  static bool is_whole(std::string_view row, bool ended) {
+    if (std::ranges::count(row, ',') != 11) return false;
+    return ended || row.ends_with(",,") || (row.size() > 6 && row[row.size() - 6] == '.');
+  }
+
+  static std::vector<Row> expect_rows_of(const TrainingState& run, const std::filesystem::path& path,
+                                         std::vector<Row> rows) {
+    for (const Row& row : rows) {
+      if (run.step == 0 || row.step != run.step || row.evaluation) continue;
+      const char* at = row.text.c_str() + row.text.find(',') + 1;
+      char* end = nullptr;
+      const long long tokens = std::strtoll(at, &end, 10);
+      const double seconds = *end == ',' ? std::strtod(end + 1, nullptr) : 0;
+      if (tokens == run.tokens && std::abs(seconds - run.seconds) < 0.002) continue;
+      fail<FileError>(path.string(), ": holds the metrics of another run, with ", tokens, " tokens in ", seconds,
+                      " seconds at step ", run.step, " instead of ", run.tokens, " in ", run.seconds,
+                      "; give another file for this run's metrics, or remove that one");
+    }
+    return rows;
+  }
+
+  void append(const char* row) {
+    file_ << row << std::flush;
+    check();
   }
 
   void check() {
     if (!file_) fail<FileError>(path_.string(), ": the metrics cannot be written");
   }
 
-  std::filesystem::path path_;
+  std::filesystem::path path_;  // absolute: the program may change its folder
   std::ofstream file_;
+  std::optional<OldEvaluation> replaced_;  // until the first new row
 };
 
 }  // namespace tinymoe::inline v0_1
