@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <string_view>
+#include <system_error>
 #include <tinymoe/text/text.hpp>
 #include <utility>
 
@@ -48,14 +49,18 @@ Stories from_files(const StoryOptions& options, Index vocabulary, const path& to
       options.data.string(), [&] { return tokenizer_for(options, TextCorpus(options.data), vocabulary, threads); });
   std::printf("reading %s\n", options.data.c_str());
   std::fflush(stdout);
-  std::filesystem::create_directories(token_folder);
+  std::error_code reason;
+  std::filesystem::create_directories(token_folder, reason);
+  if (reason) {
+    fail<FileError>(token_folder.string(), ": the folder for encoded stories cannot be made: ", reason.message());
+  }
   auto training = encode_file(options.data, tokenizer, token_folder / "training.tokens", threads);
   if (options.validation.empty()) {
     auto split = hold_out(training, tokenizer);
     return {std::move(tokenizer), std::move(split.training), std::move(split.validation)};
   }
   auto validation = encode_file(options.validation, tokenizer, token_folder / "validation.tokens", threads);
-  return {tokenizer, std::move(training), first_stories(validation, tokenizer, options.validation_tokens)};
+  return {tokenizer, std::move(training), std::move(validation)};
 }
 
 /// The embedded stories, different ones for training and validation.
@@ -75,7 +80,8 @@ void add_story_options(CLI::App& app, StoryOptions& options) {
   app.add_option("--data", options.data,
                  "text to train on, stories separated by <|endoftext|>; default: stories made up");
   app.add_option("--validation", options.validation, "text to validate on; default: the last of --data");
-  app.add_option("--validation-tokens", options.validation_tokens, "tokens of --validation to use, up to a story's end")
+  app.add_option("--validation-tokens", options.validation_tokens,
+                 "tokens to validate on, the first of --validation or of what is held out, up to a story's end")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   app.add_option("--embedded", options.embedded, "number of stories made up without --data")
@@ -87,6 +93,7 @@ void add_story_options(CLI::App& app, StoryOptions& options) {
 Stories load_stories(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
   Stories stories = options.data.empty() ? embedded(options, vocabulary, threads)
                                          : from_files(options, vocabulary, token_folder, threads);
+  stories.validation = first_stories(stories.validation, stories.tokenizer, options.validation_tokens);
   std::printf("%td tokens to train on, %td to validate; %.2f bytes a token\n", stories.training.size(),
               stories.validation.size(), double(stories.validation.text_bytes()) / double(stories.validation.size()));
   std::fflush(stdout);

@@ -1,6 +1,8 @@
 #include "tinymoe/text/token_data.hpp"
 
 #include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <csignal>
@@ -12,6 +14,7 @@
 #include "support/data.hpp"
 #include "text/samples.hpp"
 #include "tinymoe/text/bpe_trainer.hpp"
+#include "tinymoe/text/data_split.hpp"
 
 using namespace tinymoe;
 using Tokens = std::vector<Token>;
@@ -113,19 +116,29 @@ TEST_CASE("A token file is reused until text or tokenizer change", "[token_data]
     write_bytes(encoded.text, two_stories + "new");
     CHECK(encoded.open().stories() == 3);
   }
-  SECTION("a text of the same size and time") {
+  SECTION("a text of the same size and time, edited anywhere") {
+    std::string text(3 << 20, 'a');  // most of it is neither among the first nor among the last megabyte
+    write_bytes(encoded.text, text);
     const auto time = std::filesystem::last_write_time(encoded.text);
-    std::string other = two_stories;
-    other[0] = 'T';
-    write_bytes(encoded.text, other);
-    std::filesystem::last_write_time(encoded.text, time);
-    CHECK(all_tokens(encoded.open()) == expected_tokens(encoded.tokenizer, {"The lower", "aaa é"}));
+    CHECK(all_tokens(encoded.open()) == expected_tokens(encoded.tokenizer, {text}));
+    for (const std::size_t at : {std::size_t{0}, text.size() / 2, text.size() - 1}) {
+      text[at] = 'b';
+      write_bytes(encoded.text, text);
+      std::filesystem::last_write_time(encoded.text, time);
+      CHECK(all_tokens(encoded.open()) == expected_tokens(encoded.tokenizer, {text}));
+    }
   }
-  SECTION("a text that was written anew") {
+  SECTION("the same text with another time or name is no other text") {
     std::filesystem::last_write_time(encoded.text,
                                      std::filesystem::file_time_type::clock::now() + std::chrono::hours(1));
     encoded.open();
-    CHECK(encoded.made() != first);
+    std::filesystem::rename(encoded.text, encoded.folder / "renamed.txt");
+    TokenData::open_or_encode(encoded.folder / "renamed.txt", encoded.tokenizer, encoded.file);
+    CHECK(encoded.made() == first);
+  }
+  SECTION("stories that were not read from a file") {
+    TokenData::encode_to_file(StoryList{"the lower", "another"}, encoded.tokenizer, encoded.file);
+    CHECK(all_tokens(encoded.open()) == expected_tokens(encoded.tokenizer, {"the lower", "aaa é"}));
   }
   SECTION("another tokenizer") {
     const auto old = encoded.tokenizer;
@@ -142,6 +155,145 @@ TEST_CASE("A token file is reused until text or tokenizer change", "[token_data]
       encoded.open();
       CHECK(read_bytes(encoded.file) == whole);
     }
+    for (const std::size_t size : {std::size_t{0}, std::size_t{5}, std::size_t{16}}) {
+      write_bytes(encoded.file, whole.substr(0, size));
+      encoded.open();
+      CHECK(read_bytes(encoded.file) == whole);
+    }
+  }
+  SECTION("a token file with a wrong byte anywhere") {
+    const std::string whole = read_bytes(encoded.file);
+    for (std::size_t at = 16; at < whole.size(); ++at) {  // the first 16 say that it is a token file
+      std::string other = whole;
+      other[at] = static_cast<char>(other[at] ^ 4);
+      write_bytes(encoded.file, other);
+      CHECK_THROWS_AS(TokenData::open(encoded.file, encoded.tokenizer), Error);
+      encoded.open();
+      CHECK(read_bytes(encoded.file) == whole);
+    }
+  }
+}
+
+TEST_CASE("Several processes may encode into one token file at once", "[token_data]") {
+  const Encoded encoded;
+  std::vector<pid_t> children;
+  for (int i = 0; i < 6; ++i) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      try {
+        ::_exit(all_tokens(encoded.open(1)) == expected_tokens(encoded.tokenizer, {"the lower", "aaa é"}) ? 0 : 1);
+      } catch (const std::exception&) {
+        ::_exit(2);
+      }
+    }
+    children.push_back(child);
+  }
+  for (const pid_t child : children) {
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK((WIFEXITED(status) && WEXITSTATUS(status) == 0));
+  }
+  CHECK(encoded.entries() == 2);
+}
+
+TEST_CASE("The hash of whole files is XXH64, in whatever pieces they come", "[token_data]") {
+  const auto hash = [](std::string_view text, std::size_t piece) {
+    detail::Xxh64 hash;
+    for (; !text.empty(); text.remove_prefix(std::min(piece, text.size()))) {
+      hash.bytes(std::as_bytes(std::span(text.substr(0, piece))));
+    }
+    return hash.value();
+  };
+  std::string all;  // the bytes 0 to 255, five times
+  for (int i = 0; i < 1280; ++i) all += static_cast<char>(i);
+  for (const std::size_t piece : {std::size_t{1}, std::size_t{31}, std::size_t{33}, std::size_t{5000}}) {
+    CHECK(hash("", piece) == 0xef46db3751d8e999u);
+    CHECK(hash("abc", piece) == 0x44bc2cf5ad770999u);
+    CHECK(hash(all, piece) == 0xafc184ad7938a354u);
+  }
+}
+
+namespace {
+
+/// A tokenizer that puts a space before a text and leaves out what is not ASCII: its tokens' bytes are not the text's.
+class Plain final : public TokenizerKind {
+ public:
+  Plain() {
+    for (int byte = 0; byte < 256; ++byte) vocabulary_.push_back({std::string(1, static_cast<char>(byte)), false});
+    vocabulary_.push_back({std::string(end_of_story_text), true});
+  }
+  std::span<const VocabularyEntry> vocabulary() const override { return vocabulary_; }
+  Token end_of_story() const override { return 256; }
+  std::uint64_t fingerprint() const override { return 7; }
+  std::unique_ptr<TextEncoder> encoder() const override {
+    struct Encode : TextEncoder {
+      void encode(std::string_view text, std::vector<Token>& tokens) override {
+        tokens.push_back(' ');
+        for (const char byte : text) {
+          if (static_cast<unsigned char>(byte) < 128) tokens.push_back(byte);
+        }
+      }
+    };
+    return std::make_unique<Encode>();
+  }
+  std::string decode(std::span<const Token> tokens) const override {
+    std::string text;
+    for (const Token token : tokens) {
+      if (token < 256) text += static_cast<char>(token);
+    }
+    return text.substr(text.starts_with(' ') ? 1 : 0);
+  }
+  void save(const std::filesystem::path&) const override {}
+  bool equals(const TokenizerKind& other) const override { return dynamic_cast<const Plain*>(&other) != nullptr; }
+
+ private:
+  std::vector<VocabularyEntry> vocabulary_;
+};
+
+}  // namespace
+
+TEST_CASE("Stories have the same bytes whether they are held out or a file of their own", "[token_data]") {
+  struct Ways {
+    std::string all, valid;  // a text, and its last story as a text
+  };
+  const std::string last = "aaa é naïve lower";
+  const Ways ways[] = {
+      {two_stories + last, last},
+      {two_stories + last + "\n<|endoftext|>\n", last + "\n<|endoftext|>\n"},
+      {two_stories + last + "<|endoftext|>", "\n\n" + last},
+      {two_stories + "<|endoftext|> \n <|endoftext|>\r\n" + last + "\r\n<|endoftext|>\r\n<|endoftext|>",
+       "<|endoftext|>" + last + "\r\n"}};
+  for (const auto& tokenizer : {small_tokenizer(), Tokenizer(Plain())}) {
+    for (const auto& [all, valid] : ways) {
+      TemporaryFolder folder;
+      write_bytes(folder / "all.txt", all);
+      write_bytes(folder / "valid.txt", valid);
+      const auto given = TokenData::open_or_encode(folder / "valid.txt", tokenizer, folder / "valid.tokens");
+      CHECK(given.text_bytes() == std::ssize(last));
+      CHECK(given.stories() == 1);
+      const auto data = TokenData::open_or_encode(folder / "all.txt", tokenizer, folder / "all.tokens");
+      for (const auto& source : {data, TokenData::encode(TextCorpus(folder / "all.txt"), tokenizer)}) {
+        const auto [training, validation] = hold_out(source, tokenizer, 0.01);
+        CHECK(all_tokens(validation) == all_tokens(given));
+        CHECK(validation.text_bytes() == given.text_bytes());
+        CHECK(validation.stories() == 1);
+        CHECK(training.size() == source.size() - given.size());
+        // Parts of parts.
+        const auto more = hold_out(source, tokenizer, 1, given.size() + 2).validation;
+        CHECK(more.stories() == 2);
+        CHECK(more.text_bytes() == 6 + given.text_bytes());
+        CHECK(hold_out(more, tokenizer, 0.01).validation.text_bytes() == given.text_bytes());
+        CHECK(first_stories(more, tokenizer, 1).text_bytes() == 6);
+        CHECK(first_stories(source, tokenizer, 1).text_bytes() == 9);
+        CHECK(first_stories(source, tokenizer, 1).stories() == 1);
+      }
+    }
+    // Tokens alone have the bytes of what they decode to.
+    const auto tokens = expected_tokens(tokenizer, {"the lower", "aaa", "low"});
+    const auto held_out = hold_out(TokenData::from_tokens(tokens, 300), tokenizer, 0.01).validation;
+    CHECK(held_out.text_bytes() == 3);
+    CHECK(held_out.stories() == 1);
+    CHECK_THROWS_AS(held_out.stories_between(1, held_out.size(), tokenizer), ShapeError);
   }
 }
 
@@ -151,8 +303,9 @@ TEST_CASE("Another file is never replaced by tokens", "[token_data]") {
       message_if_any<FileError>([&] { TokenData::open_or_encode(encoded.text, encoded.tokenizer, encoded.text); }),
       "will not replace another file"));
   CHECK(read_bytes(encoded.text) == two_stories);
-  write_bytes(encoded.file, "");
+  write_bytes(encoded.file, "tinymoes");
   CHECK_THROWS_AS(encoded.open(), FileError);
+  CHECK(read_bytes(encoded.file) == "tinymoes");
   std::filesystem::remove(encoded.file);
   std::filesystem::create_directory(encoded.file);
   CHECK(contains(message_if_any<FileError>([&] { encoded.open(); }), encoded.file.string()));
@@ -170,9 +323,9 @@ TEST_CASE("A hostile token file is refused", "[token_data]") {
     CHECK(contains(message, encoded.file.string()));
     return message;
   };
-  const std::size_t counts = good.size() - 24;
+  const std::size_t counts = good.size() - 40;
   CHECK(contains(refused(0, 'T'), "expected a tinymoe token file"));
-  CHECK(contains(refused(16, std::uint32_t{2}), "expected a token file of version 1, found 2"));
+  CHECK(contains(refused(16, std::uint32_t{3}), "expected a token file of version 2, found 3"));
   CHECK(contains(refused(20, std::uint32_t{0}), "token width"));
   CHECK(contains(refused(20, std::uint32_t{4}), "token width"));
   CHECK(contains(refused(24, std::uint64_t{1} << 63), "token width"));
@@ -181,7 +334,12 @@ TEST_CASE("A hostile token file is refused", "[token_data]") {
   CHECK(contains(refused(counts, std::uint64_t{0}), "cut or corrupt"));
   CHECK(contains(refused(counts + 8, std::uint64_t{1} << 63), "do not belong together"));
   CHECK(contains(refused(counts + 16, std::uint64_t{1} << 63), "do not belong together"));
-  write_bytes(encoded.file, good.substr(0, 64) + std::string(24, '\0'));
+  CHECK(contains(refused(counts + 16, std::uint64_t{1}), "do not belong together"));
+  CHECK(contains(refused(counts + 24, ~std::uint64_t{0}), "cut or corrupt"));
+  CHECK(contains(refused(counts + 24, std::uint64_t{0}), "cut or corrupt"));
+  CHECK(contains(refused(counts - 1, '\xff'), "do not belong together"));
+  CHECK(contains(refused(counts + 32, std::uint64_t{1}), "it is corrupt"));
+  write_bytes(encoded.file, good.substr(0, 64) + std::string(40, '\0'));
   CHECK(
       contains(message_if_any<FileError>([&] { TokenData::open(encoded.file, encoded.tokenizer); }), "do not belong"));
   CHECK(contains(message_if_any<FileError>([&] { TokenData::open(encoded.folder / "absent", encoded.tokenizer); }),
@@ -193,6 +351,10 @@ TEST_CASE("A token outside the vocabulary is found when it is read", "[token_dat
   encoded.open();
   std::string bad = read_bytes(encoded.file);
   bad[64 + 3] = '\x01', bad[64 + 2] = '\x08';  // token 1 is 264
+  detail::Xxh64 hash;
+  hash.bytes(std::as_bytes(std::span(bad).first(bad.size() - 8)));
+  const std::uint64_t value = hash.value();
+  std::memcpy(bad.data() + bad.size() - 8, &value, 8);
   write_bytes(encoded.file, bad);
   const auto data = TokenData::open(encoded.file, encoded.tokenizer);
   CHECK(data[0] == encoded.tokenizer.encode("the")[0]);

@@ -20,16 +20,22 @@
 
 namespace tinymoe::inline v0_1::detail {
 
+/// What encoding leaves beside the tokens: the counts, and each story's size as token files have them.
+struct EncodedStories {
+  TokenFileCounts counts;
+  std::vector<std::byte> sizes;
+};
+
 /// Encodes stories on threads and gives the tokens, two or four bytes each, to `sink(std::span<const std::byte>)` in
 /// the order of the stories, each followed by the end of a story. Throws TextError if there is no story.
 template <StorySource Stories, class Sink>
-TokenFileCounts encode_stories(const Stories& stories, const Tokenizer& tokenizer, std::size_t token_bytes, int threads,
-                               Sink&& sink) {
+EncodedStories encode_stories(const Stories& stories, const Tokenizer& tokenizer, std::size_t token_bytes, int threads,
+                              Sink&& sink) {
   struct Block {
     StoryList stories;
     std::vector<std::byte> tokens;
   };
-  TokenFileCounts counts;
+  EncodedStories encoded;
   const auto make_work = [&] {
     return [encoder = std::make_shared<Encoder>(tokenizer), end = tokenizer.end_of_story(), token_bytes,
             tokens = std::vector<Token>()](Block& block) mutable {
@@ -45,16 +51,19 @@ TokenFileCounts encode_stories(const Stories& stories, const Tokenizer& tokenize
     };
   };
   const auto finish = [&](Block& block) {
+    auto& counts = encoded.counts;
     counts.tokens += block.tokens.size() / token_bytes;
     counts.text_bytes += block.stories.bytes();
     counts.stories += static_cast<std::uint64_t>(block.stories.size());
+    block.stories.for_each_story([&](std::string_view story) { append_size(encoded.sizes, story.size()); });
     sink(std::span<const std::byte>(block.tokens));
   };
   OrderedWorkers<Block> workers(thread_count(threads), make_work, finish);
   for_each_block(stories, [&](StoryList&& block) { workers.push({std::move(block), {}}); });
   workers.drain();
-  if (counts.stories == 0) fail<TextError>("expected at least one story, found none");
-  return counts;
+  if (encoded.counts.stories == 0) fail<TextError>("expected at least one story, found none");
+  encoded.counts.size_bytes = encoded.sizes.size();
+  return encoded;
 }
 
 }  // namespace tinymoe::inline v0_1::detail

@@ -1,40 +1,58 @@
 #pragma once
 /// @file
-/// How an edited text file is noticed.
+/// How a changed text file is noticed: by all of its content.
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <span>
+#include <vector>
 
 #include "tinymoe/core/error.hpp"
-#include "tinymoe/files/mapped_file.hpp"
+#include "tinymoe/files/atomic.hpp"
 #include "tinymoe/text/fingerprint.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
-/// A text file's size, its time of modification, and a hash of its first and last megabyte.
+/// A text file's size and the hash of all its bytes, and how stories were read from it. Names and times do not count: a
+/// copy is the same text, and an edited file is another one, whatever its time.
 struct TextIdentity {
   std::uint64_t bytes = 0;
-  std::int64_t modified = 0;  // nanoseconds since 1970
-  std::uint64_t hash = 0;
+  std::uint64_t hash = 0;           // XXH64
+  std::uint64_t longest_story = 0;  // CorpusOptions::longest_story: longer ones are cut
   friend bool operator==(const TextIdentity&, const TextIdentity&) = default;
 };
 
-/// The identity of a file as it is now. Throws FileError if it is not a regular file or cannot be opened.
-inline TextIdentity identify_text(const std::filesystem::path& path) {
-  const MappedFile file(path);
+/// The identity of a file as it is now. Reads all of it. Throws FileError if it is not a regular file or cannot be
+/// read.
+inline TextIdentity identify_text(const std::filesystem::path& path, std::size_t longest_story) {
+  // A mapped file that another process shortens would end the program.
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.number < 0) fail<FileError>(path.string(), ": cannot be opened: ", std::strerror(errno));
   struct stat status {};
-  if (::stat(path.c_str(), &status) != 0) fail<FileError>(path.string(), ": cannot be read: ", std::strerror(errno));
-  const std::size_t part = std::min<std::size_t>(file.size(), std::size_t{1} << 20);
-  Fnv1a hash;
-  hash.text(file.text().substr(0, part));
-  hash.text(file.text().substr(file.size() - part));
-  return {file.size(), status.st_mtim.tv_sec * std::int64_t{1000000000} + status.st_mtim.tv_nsec, hash.value()};
+  if (::fstat(file.number, &status) != 0 || !S_ISREG(status.st_mode)) {
+    fail<FileError>(path.string(), ": expected a text file");
+  }
+  std::vector<std::byte> buffer(std::size_t{1} << 20);
+  TextIdentity identity{.longest_story = longest_story};
+  Xxh64 hash;
+  for (;;) {
+    const ssize_t count = ::read(file.number, buffer.data(), buffer.size());
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail<FileError>(path.string(), ": cannot be read: ", std::strerror(errno));
+    if (count == 0) break;
+    const auto piece = std::span(buffer).first(static_cast<std::size_t>(count));
+    hash.bytes(piece);
+    identity.bytes += piece.size();
+  }
+  identity.hash = hash.value();
+  return identity;
 }
 
 }  // namespace tinymoe::inline v0_1::detail

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -31,7 +32,8 @@ namespace tinymoe::inline v0_1 {
 /// Encoded stories, read-only. Copies share the data; threads may use one object at the same time.
 class TokenData {
  public:
-  /// Maps a token file. Throws FileError if it is missing, cut or corrupt, MismatchError if another tokenizer made it.
+  /// Maps a token file and reads it once. Throws FileError if it is missing, cut or corrupt, MismatchError if another
+  /// tokenizer made it.
   static TokenData open(const std::filesystem::path& token_file, const Tokenizer& tokenizer) {
     auto file = std::make_shared<const MappedFile>(token_file);
     detail::TokenFileView view;
@@ -45,34 +47,36 @@ class TokenData {
   }
 
   /// Maps `token_file` if it was made of this text by this tokenizer, else encodes the text into it first, on all cores
-  /// (`threads` 0) and in bounded memory; a crash leaves the old file or the new one.
-  /// Throws FileError if the text cannot be read, is not UTF-8 or has no story, if the token file cannot be written, or
-  /// if `token_file` exists and is no token file.
+  /// (`threads` 0) and in bounded memory but for two bytes or so a story; a crash leaves the old file or the new one.
+  ///
+  /// The token file is never stale. It stores the hash of all bytes of the text (not its name or time), the tokenizer's
+  /// fingerprint, where too long stories are cut, its format's version, and a hash of itself. All are compared and
+  /// computed anew at each call; where one differs, the text is encoded again.
+  ///
+  /// Throws FileError if the text cannot be read, is not UTF-8, has no story or changes meanwhile, if the token file
+  /// cannot be written or is replaced by another process, or if `token_file` exists and is no token file.
   static TokenData open_or_encode(const std::filesystem::path& text, const Tokenizer& tokenizer,
                                   const std::filesystem::path& token_file, int threads = 0) {
-    const detail::TextIdentity identity = detail::identify_text(text);
+    const CorpusOptions options;
+    const detail::TextIdentity identity = detail::identify_text(text, options.longest_story);
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
-    auto data = detail::naming_file(
-        text.string(), [&] { return encode_to_file(TextCorpus(text), tokenizer, token_file, threads, identity); });
-    if (detail::identify_text(text) != identity) {
+    detail::naming_file(text.string(),
+                        [&] { write(TextCorpus(text, options), tokenizer, token_file, threads, identity); });
+    if (detail::identify_text(text, options.longest_story) != identity) {
+      std::error_code ignored;
+      std::filesystem::remove(token_file, ignored);
       fail<FileError>(text.string(), ": was changed while it was being encoded");
     }
-    return data;
+    if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
+    fail<FileError>(token_file.string(), ": was replaced by another process; give each run a token file of its own");
   }
 
-  /// Encodes stories into a token file, as `open_or_encode`; `identity` is what a later `open_or_encode` compares.
-  /// Throws FileError if the file cannot be written, TextError if there is no story.
+  /// Encodes stories into a token file, whatever is in it. Throws FileError if the file cannot be written, TextError if
+  /// there is no story.
   template <StorySource Stories>
   static TokenData encode_to_file(const Stories& stories, const Tokenizer& tokenizer,
-                                  const std::filesystem::path& token_file, int threads = 0,
-                                  const detail::TextIdentity& identity = {}) {
-    write_file_atomically(token_file, [&](FileWriter& file) {
-      const auto header = detail::token_file_header(tokenizer, identity);
-      file.write(std::as_bytes(std::span(&header, 1)));
-      const auto counts = detail::encode_stories(stories, tokenizer, header.token_bytes, threads,
-                                                 [&](std::span<const std::byte> tokens) { file.write(tokens); });
-      file.write(std::as_bytes(std::span(&counts, 1)));
-    });
+                                  const std::filesystem::path& token_file, int threads = 0) {
+    write(stories, tokenizer, token_file, threads, {});
     return open(token_file, tokenizer);
   }
 
@@ -82,10 +86,13 @@ class TokenData {
     detail::TokenFileView view;
     view.header = detail::token_file_header(tokenizer, {});
     auto bytes = std::make_shared<std::vector<std::byte>>();
-    view.counts = detail::encode_stories(
+    const auto [counts, sizes] = detail::encode_stories(
         stories, tokenizer, view.header.token_bytes, threads,
         [&](std::span<const std::byte> tokens) { bytes->insert(bytes->end(), tokens.begin(), tokens.end()); });
-    view.tokens = *bytes;
+    bytes->insert(bytes->end(), sizes.begin(), sizes.end());
+    view.counts = counts;
+    view.tokens = std::span(*bytes).first(bytes->size() - sizes.size());
+    view.sizes = std::span(*bytes).last(sizes.size());
     return TokenData(std::move(bytes), view, "token data in memory");
   }
 
@@ -102,7 +109,9 @@ class TokenData {
     detail::TokenFileView view;
     view.header.vocabulary = static_cast<std::uint64_t>(vocabulary);
     view.header.token_bytes = sizeof(Token);
-    view.counts = {tokens.size(), static_cast<std::uint64_t>(text_bytes), static_cast<std::uint64_t>(stories)};
+    view.counts.tokens = tokens.size();
+    view.counts.text_bytes = static_cast<std::uint64_t>(text_bytes);
+    view.counts.stories = static_cast<std::uint64_t>(stories);
     view.tokens = *bytes;
     return TokenData(std::move(bytes), view, "token data in memory");
   }
@@ -114,6 +123,32 @@ class TokenData {
     TokenData part = *this;
     part.size_ = count;
     part.text_bytes_ = part.stories_ = 0;
+    part.sizes_ = {};
+    return part;
+  }
+
+  /// The tokens `first` to `first + count − 1`, which are whole stories, with their number and bytes counted; they
+  /// share this object's storage. The bytes are those of the stories' texts, whatever `tokenizer`, which encoded them,
+  /// adds or changes. Where the texts are not known (`from_tokens`), they are those that the tokens decode to.
+  /// Throws ShapeError if there are not so many tokens.
+  TokenData stories_between(Index first, Index count, const Tokenizer& tokenizer) const {
+    if (first < 0 || count < 0 || first > size_ || count > size_ - first) {
+      fail<ShapeError>(name_, ": expected tokens within 0 to ", size_, ", found ", count, " from ", first, " on");
+    }
+    TokenData part = *this;
+    part.tokens_ += first * static_cast<Index>(token_bytes_);
+    part.size_ = count;
+    part.stories_ = part.count_ends(count, tokenizer.end_of_story());
+    const bool last = first + count == size_;
+    const Index before = last ? stories_ - part.stories_ : count_ends(first, tokenizer.end_of_story());
+    auto sizes = sizes_;
+    std::uint64_t skipped = 0, bytes = 0;
+    bool known =
+        !sizes.empty() && before >= 0 && detail::take_sizes(sizes, static_cast<std::uint64_t>(before), skipped);
+    part.sizes_ = sizes;
+    known = known && detail::take_sizes(sizes, static_cast<std::uint64_t>(part.stories_), bytes);
+    part.sizes_ = known ? part.sizes_.first(part.sizes_.size() - sizes.size()) : std::span<const std::byte>();
+    part.text_bytes_ = known ? static_cast<Index>(bytes) : part.decoded_bytes(tokenizer);
     return part;
   }
 
@@ -150,6 +185,7 @@ class TokenData {
   TokenData(std::shared_ptr<const void> storage, const detail::TokenFileView& view, std::string name)
       : storage_(std::move(storage)),
         tokens_(view.tokens.data()),
+        sizes_(view.sizes),
         token_bytes_(view.header.token_bytes),
         size_(static_cast<Index>(view.counts.tokens)),
         text_bytes_(static_cast<Index>(view.counts.text_bytes)),
@@ -157,12 +193,32 @@ class TokenData {
         vocabulary_(static_cast<Index>(view.header.vocabulary)),
         name_(std::move(name)) {}
 
+  /// Writes a token file; `identity` is what `reuse` compares.
+  template <StorySource Stories>
+  static void write(const Stories& stories, const Tokenizer& tokenizer, const std::filesystem::path& token_file,
+                    int threads, const detail::TextIdentity& identity) {
+    write_file_atomically(token_file, [&](FileWriter& file) {
+      detail::Xxh64 hash;
+      const auto put = [&](std::span<const std::byte> bytes) {
+        hash.bytes(bytes);
+        file.write(bytes);
+      };
+      const auto header = detail::token_file_header(tokenizer, identity);
+      put(std::as_bytes(std::span(&header, 1)));
+      auto [counts, sizes] = detail::encode_stories(stories, tokenizer, header.token_bytes, threads, put);
+      put(sizes);
+      hash.bytes(std::as_bytes(std::span(&counts, 1)).first(offsetof(detail::TokenFileCounts, hash)));
+      counts.hash = hash.value();
+      file.write(std::as_bytes(std::span(&counts, 1)));
+    });
+  }
+
   /// The token file if it is whole, and of this text and tokenizer.
   static std::optional<TokenData> reuse(const std::filesystem::path& token_file, const Tokenizer& tokenizer,
                                         const detail::TextIdentity& identity) {
     if (!std::filesystem::exists(token_file)) return std::nullopt;
     auto file = std::make_shared<const MappedFile>(token_file);
-    if (!detail::is_token_file(file->bytes())) {
+    if (!detail::is_token_file(file->bytes()) && !detail::is_cut_token_file(file->bytes())) {
       fail<FileError>(token_file.string(),
                       ": expected a tinymoe token file or none, and will not replace another file");
     }
@@ -172,6 +228,26 @@ class TokenData {
       return std::nullopt;
     }
     return TokenData(std::move(file), view, token_file.string());
+  }
+
+  /// How many of the first `count` tokens are `end`.
+  Index count_ends(Index count, Token end) const {
+    Index ends = 0;
+    for (Index i = 0; i < count; ++i) ends += (*this)[i] == end ? 1 : 0;
+    return ends;
+  }
+
+  /// The bytes of the text of each story's tokens, added up.
+  Index decoded_bytes(const Tokenizer& tokenizer) const {
+    std::vector<Token> story;
+    Index bytes = 0;
+    for (Index i = 0; i < size_; ++i) {
+      story.push_back((*this)[i]);
+      if (story.back() != tokenizer.end_of_story() && i + 1 < size_) continue;
+      bytes += std::ssize(tokenizer.decode(story));
+      story.clear();
+    }
+    return bytes;
   }
 
   template <class Stored>
@@ -192,6 +268,7 @@ class TokenData {
 
   std::shared_ptr<const void> storage_;
   const std::byte* tokens_ = nullptr;
+  std::span<const std::byte> sizes_;  // of the stories' texts; empty: not known
   std::size_t token_bytes_ = 2;
   Index size_ = 0, text_bytes_ = 0, stories_ = 0, vocabulary_ = 0;
   std::string name_;
