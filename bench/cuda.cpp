@@ -24,6 +24,7 @@
 #include "cuda_report.hpp"
 #include "programs/main.hpp"
 #include "programs/measure.hpp"
+#include "programs/numbers.hpp"
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/presets.hpp"
 #include "tinymoe/sample/session.hpp"
@@ -392,7 +393,8 @@ int main(int count, char** values) {
   app.add_option("--output", arguments.output, "a file for all figures, as JSON");
   app.add_option("--only", arguments.only, "limits, decode, optimizer, train, grouped; shares need limits")
       ->check(CLI::IsMember({"limits", "decode", "optimizer", "train", "grouped"}));
-  app.add_option("--device", arguments.device, "its number, as CUDA counts")->capture_default_str();
+  programs::add_number(app, "--device", arguments.device, "its number, as CUDA counts",
+                       programs::range::whole(0, 1024));
   app.add_flag("--tiny", arguments.tiny, "a very small model and few repetitions, to see that all of it works");
   app.add_option("--targets", arguments.targets, "only the table of what must be reached, from a file of --output");
   app.add_option("--peer", arguments.peer, "for --targets: the file of peer_torch.py --device cuda");

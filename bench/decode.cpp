@@ -9,6 +9,7 @@
 
 #include "programs/main.hpp"
 #include "programs/measure.hpp"
+#include "programs/numbers.hpp"
 #include "support.hpp"
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/presets.hpp"
@@ -113,12 +114,13 @@ void run(const Arguments& arguments) {
 int main(int count, char** values) {
   Arguments arguments;
   CLI::App app("Decode and prefill of the yardstick model, float32.");
-  app.add_option("--prompt", arguments.prompt, "tokens before the first that is timed")->capture_default_str();
-  app.add_option("--tokens", arguments.tokens, "tokens to time")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--prefill", arguments.prefill, "tokens of the prompt")
-      ->capture_default_str()
-      ->check(CLI::Range(Index{1}, Arch::context));
-  app.add_option("--repeats", arguments.repeats, "of each")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--threads", arguments.threads, "0: as many as OpenMP offers")->capture_default_str();
+  using programs::range::whole;
+  programs::add_number(app, "--prompt", arguments.prompt, "tokens before the first that is timed", whole(1));
+  programs::add_number(app, "--tokens", arguments.tokens, "tokens to time", whole(1));
+  programs::add_number(app, "--prefill", arguments.prefill, "tokens of the prompt",
+                       whole(1, static_cast<double>(Arch::context)));
+  programs::add_number(app, "--repeats", arguments.repeats, "of each", whole(1));
+  programs::add_number(app, "--threads", arguments.threads, "0: as many as OpenMP offers",
+                       whole(0, tinymoe::detail::max_threads));
   return programs::run(app, count, values, [&] { run(arguments); });
 }

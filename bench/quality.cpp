@@ -10,6 +10,7 @@
 
 #include "programs/main.hpp"
 #include "programs/measure.hpp"
+#include "programs/numbers.hpp"
 #include "support.hpp"
 #include "tinymoe/presets.hpp"
 #include "tinymoe/text/text.hpp"
@@ -98,17 +99,19 @@ int main(int count, char** values) {
   CLI::App app("Trains the story preset from scratch for some minutes; prints bits per byte on a validation text.");
   app.add_option("training", arguments.training, "stories to train on")->required()->check(CLI::ExistingFile);
   app.add_option("validation", arguments.validation, "stories to evaluate on")->required()->check(CLI::ExistingFile);
-  app.add_option("--minutes", arguments.minutes, "of training")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--every", arguments.every, "seconds between evaluations; 0: only at the end")->capture_default_str();
-  app.add_option("--lr", arguments.rate, "learning rate")->capture_default_str();
-  app.add_option("--floor", arguments.floor, "of the cosine, a share of the learning rate")->capture_default_str();
-  app.add_option("--warmup", arguments.warmup, "steps")->capture_default_str();
-  app.add_option("--decay", arguments.decay, "weight decay")->capture_default_str();
-  app.add_option("--beta2", arguments.beta2, "of AdamW")->capture_default_str();
-  app.add_option("--clip", arguments.clip, "max norm of the gradients; 0: none")->capture_default_str();
-  app.add_option("--batch", arguments.batch, "sequences of a step")->capture_default_str();
-  app.add_option("--time", arguments.time, "tokens of a sequence; 0: the model's context")->capture_default_str();
-  app.add_option("--seed", arguments.seed, "of weights and data order")->capture_default_str();
-  app.add_option("--threads", arguments.threads, "0: as many as OpenMP offers")->capture_default_str();
+  using namespace programs::range;
+  programs::add_number(app, "--minutes", arguments.minutes, "of training", above_0);
+  programs::add_number(app, "--every", arguments.every, "seconds between evaluations; 0: only at the end", from_0);
+  programs::add_number(app, "--lr", arguments.rate, "learning rate", above_0);
+  programs::add_number(app, "--floor", arguments.floor, "of the cosine, a share of the learning rate", from_0_to_1);
+  programs::add_number(app, "--warmup", arguments.warmup, "steps", whole(0));
+  programs::add_number(app, "--decay", arguments.decay, "weight decay", from_0);
+  programs::add_number(app, "--beta2", arguments.beta2, "of AdamW", from_0_below_1);
+  programs::add_number(app, "--clip", arguments.clip, "max norm of the gradients; 0: none", from_0);
+  programs::add_number(app, "--batch", arguments.batch, "sequences of a step", whole(1, 1 << 20));
+  programs::add_number(app, "--time", arguments.time, "tokens of a sequence; 0: the model's context", whole(0));
+  programs::add_number(app, "--seed", arguments.seed, "of weights and data order", whole(0));
+  programs::add_number(app, "--threads", arguments.threads, "0: as many as OpenMP offers",
+                       whole(0, tinymoe::detail::max_threads));
   return programs::run(app, count, values, [&] { run(arguments); });
 }

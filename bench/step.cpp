@@ -10,6 +10,7 @@
 
 #include "programs/main.hpp"
 #include "programs/measure.hpp"
+#include "programs/numbers.hpp"
 #include "support.hpp"
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/presets.hpp"
@@ -155,10 +156,12 @@ void run(const Arguments& arguments) {
 int main(int count, char** values) {
   Arguments arguments;
   CLI::App app("A training step of the yardstick model, float32.");
-  app.add_option("--batch", arguments.batch, "sequences of a step")->capture_default_str();
-  app.add_option("--time", arguments.time, "tokens of a sequence")->capture_default_str();
-  app.add_option("--steps", arguments.steps, "steps to time")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--warmup", arguments.warmup, "steps before")->capture_default_str();
-  app.add_option("--threads", arguments.threads, "0: as many as OpenMP offers")->capture_default_str();
+  using programs::range::whole;
+  programs::add_number(app, "--batch", arguments.batch, "sequences of a step", whole(1, 1 << 20));
+  programs::add_number(app, "--time", arguments.time, "tokens of a sequence", whole(1));
+  programs::add_number(app, "--steps", arguments.steps, "steps to time", whole(1));
+  programs::add_number(app, "--warmup", arguments.warmup, "steps before", whole(0));
+  programs::add_number(app, "--threads", arguments.threads, "0: as many as OpenMP offers",
+                       whole(0, tinymoe::detail::max_threads));
   return programs::run(app, count, values, [&] { run(arguments); });
 }

@@ -9,6 +9,7 @@
 
 #include "programs/main.hpp"
 #include "programs/measure.hpp"
+#include "programs/numbers.hpp"
 #include "support.hpp"
 #include "tinymoe/text/text.hpp"
 
@@ -51,8 +52,9 @@ int main(int count, char** values) {
   Arguments arguments;
   CLI::App app("Learning a tokenizer from a text file and encoding it.");
   app.add_option("data", arguments.data, "stories, each ended by <|endoftext|>")->required()->check(CLI::ExistingFile);
-  app.add_option("--vocabulary", arguments.vocabulary, "tokens to learn")->capture_default_str();
-  app.add_option("--repeats", arguments.repeats, "of each")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--threads", arguments.threads, "0: one per core")->capture_default_str();
+  using programs::range::whole;
+  programs::add_number(app, "--vocabulary", arguments.vocabulary, "tokens to learn", whole(257, 1 << 30));
+  programs::add_number(app, "--repeats", arguments.repeats, "of each", whole(1));
+  programs::add_number(app, "--threads", arguments.threads, "0: one per core", whole(0, tinymoe::detail::max_threads));
   return programs::run(app, count, values, [&] { run(arguments); });
 }

@@ -8,7 +8,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -19,13 +18,13 @@
 #include <sstream>
 #include <string>
 #include <string_view>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
+#include "programs/numbers.hpp"
 #include "sample_settings.hpp"
 
 namespace {
@@ -39,16 +38,6 @@ struct Arguments {
   SampleOptions options;
   examples::DeviceOptions device;
 };
-
-/// Sets `field` from all of `text`. Throws OptionError.
-template <class T>
-void parse(std::string_view name, std::string_view text, T& field) {
-  constexpr bool real = std::is_floating_point_v<T>;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), field);
-  if (error == std::errc() && end == text.data() + text.size()) return;
-  const auto* wanted = real ? "a number" : (std::is_signed_v<T> ? "a whole number" : "a whole number of 0 or more");
-  fail<OptionError>("/", name, " needs ", wanted, ", found \"", text, "\"");
-}
 
 std::string_view trimmed(std::string_view text) {
   const auto first = text.find_first_not_of(" \t\r");
@@ -207,15 +196,12 @@ class Chat {
     if (is("stats")) return toggle("stats", stats_), true;
     if (name == "edit") return edit(rest), true;
     bool found = false;
-    SampleOptions changed = options_;
-    examples::for_each_setting(changed, [&](auto setting) {
+    examples::for_each_setting(options_, [&](auto setting) {
       if (setting.name != name) return;
       found = true;
-      parse(setting.name, rest, setting.field);
+      programs::take_number("/" + std::string(name), rest, setting.field, setting.range);
     });
     if (!found) fail<OptionError>("there is no command /", name, "; /help lists them");
-    changed.check();
-    options_ = changed;
     return true;
   }
 
@@ -338,7 +324,6 @@ int main(int count, char** values) {
     struct sigaction action = {};
     action.sa_handler = [](int) { interrupted = 1; };
     sigaction(SIGINT, &action, nullptr);
-    a.options.check();
     examples::with_architecture_of(a.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;
       examples::Device device = examples::open_device<Arch>(a.device, named.name);

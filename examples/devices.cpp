@@ -7,6 +7,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "programs/numbers.hpp"
+
 namespace examples {
 
 using namespace tinymoe;
@@ -39,7 +41,8 @@ void add_device_options(CLI::App& app, DeviceOptions& options) {
                  "float32, bfloat16 or float16, of activations and products; default: bfloat16 on cuda; the cpu has "
                  "float32 alone")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
-  app.add_option("--threads", options.threads, "of the cpu; default: all cores")->check(CLI::Range(0, 4096));
+  programs::add_number(app, "--threads", options.threads, "of the cpu; default: all cores",
+                       programs::range::whole(0, tinymoe::detail::max_threads), false);
 }
 
 Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda) {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "architectures.hpp"
+#include "programs/numbers.hpp"
 
 namespace examples {
 
@@ -40,54 +41,49 @@ Choice(Kind&, const std::array<std::string_view, n>&) -> Choice<Kind>;
 inline constexpr const char *recommended = "Recommended by the preset", *of_run = "The run";
 inline constexpr std::array<std::string_view, 2> batching_names = {"packed", "padded"};
 
-/// f(group of options, option, value or Choice, what --help says, what it may be) for each field of a run's Arguments.
+/// f(group of options, option, value or Choice, what --help says, range of a number) for each field of a run's
+/// Arguments.
 template <class A, class F>
 void for_each_field(A& a, F&& f) {
   auto& r = a.recipe;
-  const auto some = CLI::Range(1, 1 << 20);
-  const auto beta = CLI::Range(0.0, 0.999999);
+  using namespace programs::range;
+  const auto some = whole(1, 1 << 20), any = whole(0), beta = from_0_below_1;
   f(recommended, "--batch", r.batch, "sequences of a micro-batch", some);
   f(recommended, "--accumulation", r.accumulation, "gradient accumulation: micro-batches of a step", some);
   f(recommended, "--optimizer", Choice{r.optimizer, optimizer_names},
-    "adamw, lion (a fifth of the rate, five times the decay) or muon", CLI::Validator());
-  f(recommended, "--learning-rate", r.rate, "max learning rate", CLI::PositiveNumber);
+    "adamw, lion (a fifth of the rate, five times the decay) or muon", any);
+  f(recommended, "--learning-rate", r.rate, "max learning rate", above_0);
   f(recommended, "--schedule", Choice{r.schedule, schedule_names},
-    "learning rate over time: cosine, constant, onecycle, or wsd (warm-up, stable, decay)", CLI::Validator());
-  f(recommended, "--warmup", r.warmup, "steps until the max rate; onecycle warms up over 30 % of the run",
-    CLI::NonNegativeNumber);
-  f(recommended, "--floor", r.floor, "last rate of cosine and wsd, as a share of the max", CLI::Range(0.0, 1.0));
-  f(recommended, "--weight-decay", r.decay, "of matrices", CLI::NonNegativeNumber);
+    "learning rate over time: cosine, constant, onecycle, or wsd (warm-up, stable, decay)", any);
+  f(recommended, "--warmup", r.warmup, "steps until the max rate; onecycle warms up over 30 % of the run", any);
+  f(recommended, "--floor", r.floor, "last rate of cosine and wsd, as a share of the max", from_0_to_1);
+  f(recommended, "--weight-decay", r.decay, "of matrices", from_0);
   f(recommended, "--beta1", r.beta1, "of AdamW or Lion", beta);
   f(recommended, "--beta2", r.beta2, "of AdamW or Lion", beta);
-  f(recommended, "--clip", r.clip, "max norm of the gradients; 0: none", CLI::NonNegativeNumber);
+  f(recommended, "--clip", r.clip, "max norm of the gradients; 0: none", from_0);
   f(recommended, "--recompute", r.recompute,
-    "compute activations again in backward (gradient checkpointing): less memory, one more forward pass",
-    CLI::Validator());
+    "compute activations again in backward (gradient checkpointing): less memory, one more forward pass", any);
 
-  f(of_run, "--sequence", a.time, "tokens of a sequence; default: the model's context", CLI::Range(1, 1 << 24));
+  f(of_run, "--sequence", a.time, "tokens of a sequence; default: the model's context", whole(1, 1 << 24));
   f(of_run, "--batching", Choice{a.batching, batching_names},
-    "packed: rows cut from all stories in a row; padded: one story in each row", CLI::Validator());
-  f(of_run, "--steps", a.steps, "steps to train in all", CLI::NonNegativeNumber);
-  f(of_run, "--minutes", a.minutes, "minutes to train in all; default: 5, if no --steps are given",
-    CLI::NonNegativeNumber);
-  f(of_run, "--seed", a.seed, "of weights and data order", CLI::Validator());
+    "packed: rows cut from all stories in a row; padded: one story in each row", any);
+  f(of_run, "--steps", a.steps, "steps to train in all", any);
+  f(of_run, "--minutes", a.minutes, "minutes to train in all; default: 5, if no --steps are given", from_0);
+  f(of_run, "--seed", a.seed, "of weights and data order", any);
   f(of_run, "--average", a.average,
     "decay of a moving average of the weights, 0.999 for example, which is then evaluated and goes to "
     "OUT-best-weights; 0: none",
-    CLI::Range(0.0, 0.9999999));
-  f(of_run, "--evaluate-every", a.evaluate_every, "steps between evaluations; 0: only at the end",
-    CLI::NonNegativeNumber);
-  f(of_run, "--checkpoint-every", a.checkpoint_every, "steps between checkpoints; 0: not by steps",
-    CLI::NonNegativeNumber);
-  f(of_run, "--checkpoint-minutes", a.checkpoint_minutes, "minutes between checkpoints; 0: not by time",
-    CLI::NonNegativeNumber);
+    from_0_below_1);
+  f(of_run, "--evaluate-every", a.evaluate_every, "steps between evaluations; 0: only at the end", any);
+  f(of_run, "--checkpoint-every", a.checkpoint_every, "steps between checkpoints; 0: not by steps", any);
+  f(of_run, "--checkpoint-minutes", a.checkpoint_minutes, "minutes between checkpoints; 0: not by time", from_0);
 }
 
 /// Adds an option for each field. Fields of a preset's recipe have the preset's defaults.
 template <class A>
 void add_fields(CLI::App& app, A& a) {
   for_each_field(a, [&]<class T>(const char* group, const std::string& option, T&& value, const char* about,
-                                 const CLI::Validator& check) {
+                                 const programs::NumberRange& range) {
     const auto add = [&]() -> CLI::Option* {
       if constexpr (requires { value.names; }) {
         return app
@@ -97,8 +93,7 @@ void add_fields(CLI::App& app, A& a) {
       } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
         return app.add_flag(option + ",!--no-" + option.substr(2), value, about);
       } else {
-        auto* number = app.add_option(option, value, about)->check(check);
-        return group == recommended || value == 0 ? number : number->capture_default_str();
+        return programs::add_number(app, option, value, about, range, group != recommended && value != 0);
       }
     };
     add()->group(group);
@@ -129,10 +124,11 @@ tinymoe::Json fields_to_json(const A& a) {
 }
 
 /// Reads the JSON of `fields_to_json`; missing fields stay as they are. Throws FileError with the name of `file` for a
-/// value of the wrong type.
+/// value of the wrong type or outside its range.
 template <class A>
 void fields_from_json(const tinymoe::Json& json, const std::string& file, A& a) {
-  for_each_field(a, [&]<class T>(const char*, const std::string& option, T&& value, auto&&...) {
+  for_each_field(a, [&]<class T>(const char*, const std::string& option, T&& value, const char*,
+                                 const programs::NumberRange& range) {
     const std::string key = key_of(option);
     if (option == "--batching") {
       const bool padded = a.batching == tinymoe::Batching::padded;
@@ -141,8 +137,10 @@ void fields_from_json(const tinymoe::Json& json, const std::string& file, A& a) 
     } else if constexpr (requires { value.names; }) {
       const auto name = tinymoe::json_field_or<std::string>(json, key, file, value.name());
       if (!value.take(name)) tinymoe::fail<tinymoe::FileError>(file, ": there is no ", key, " called ", name);
-    } else {
-      value = tinymoe::json_field_or<std::remove_reference_t<T>>(json, key, file, value);
+    } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
+      value = tinymoe::json_field_or<bool>(json, key, file, value);
+    } else if (!json[key].is_null()) {
+      value = tinymoe::json_field<std::remove_reference_t<T>>(json, key, file, range);
     }
   });
 }

@@ -20,6 +20,7 @@
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
+#include "programs/numbers.hpp"
 #include "sample_settings.hpp"
 
 namespace {
@@ -80,9 +81,7 @@ int main(int count, char** values) {
   app.add_option("--prompt", run.prompts, "how each story begins; may be empty, and be given several times")
       ->allow_extra_args(false)
       ->capture_default_str();
-  app.add_option("--stories", run.stories, "how many of each prompt")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1000000));
+  programs::add_number(app, "--stories", run.stories, "how many of each prompt", programs::range::whole(1, 1000000));
   examples::add_sample_options(app, run.options);
   examples::add_device_options(app, run.device);
   app.add_flag("--quiet", run.quiet, "stories only, no device and speed");

@@ -4,10 +4,11 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdint>
-#include <sstream>
 #include <string>
 #include <tinymoe/layers/settings.hpp>
 #include <vector>
+
+#include "programs/numbers.hpp"
 
 namespace examples {
 
@@ -25,15 +26,8 @@ inline std::vector<std::string> add_settings(CLI::App& app, tinymoe::Settings& s
         return app.add_flag_function(
             name, [&settings, setting](std::int64_t count) { settings.set(*setting = count > 0); }, about);
       }
-      const auto set = [&settings, setting, name](double value) {
-        if (!setting->allows(value)) {
-          std::ostringstream found;
-          found << "expected " << setting->expected() << ", found " << value;
-          throw CLI::ValidationError(name, found.str());
-        }
-        settings.set(*setting = value);
-      };
-      return app.add_option_function<double>(name, set, about);
+      const auto set = [&settings, setting](double value) { settings.set(*setting = value); };
+      return programs::add_number_function<double>(app, name, about, setting->numbers(), set);
     };
     add()->group("The model's settings");
     names.push_back(name);

@@ -9,6 +9,8 @@
 #include <tinymoe/text/text.hpp>
 #include <utility>
 
+#include "programs/numbers.hpp"
+
 namespace examples {
 
 using namespace tinymoe;
@@ -80,13 +82,11 @@ void add_story_options(CLI::App& app, StoryOptions& options) {
   app.add_option("--data", options.data,
                  "text to train on, stories separated by <|endoftext|>; default: stories made up");
   app.add_option("--validation", options.validation, "text to validate on; default: the last of --data");
-  app.add_option("--validation-tokens", options.validation_tokens,
-                 "tokens to validate on, the first of --validation or of what is held out, up to a story's end")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--embedded", options.embedded, "number of stories made up without --data")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 100000000));
+  programs::add_number(app, "--validation-tokens", options.validation_tokens,
+                       "tokens to validate on, the first of --validation or of what is held out, up to a story's end",
+                       programs::range::whole(1));
+  programs::add_number(app, "--embedded", options.embedded, "number of stories made up without --data",
+                       programs::range::whole(1, 100000000));
   app.add_option("--tokenizer", options.tokenizer, "tokenizer.json to use; default: one is learnt from the data");
 }
 

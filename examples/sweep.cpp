@@ -20,6 +20,7 @@
 #include "compiled_variants.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
+#include "programs/numbers.hpp"
 #include "stories.hpp"
 
 namespace {
@@ -156,17 +157,16 @@ int main(int argc, char** argv) {
   app.add_option("--only", a.only, "a variant to train, may be given several times; default: all")
       ->allow_extra_args(false)
       ->check(CLI::IsMember(names()));
-  app.add_option("--minutes", a.minutes, "minutes of training for each; default: 1, if no --steps are given")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--steps", a.steps, "steps of training for each")->check(CLI::NonNegativeNumber);
-  app.add_option("--batch", a.batch, "sequences of a step")->capture_default_str()->check(CLI::Range(1, 1 << 20));
-  app.add_option("--learning-rate", a.rate, "max learning rate")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--warmup", a.warmup, "steps until the max rate")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+  using namespace programs::range;
+  programs::add_number(app, "--minutes", a.minutes, "minutes of training for each; default: 1, if no --steps are given",
+                       from_0, false);
+  programs::add_number(app, "--steps", a.steps, "steps of training for each", whole(0), false);
+  programs::add_number(app, "--batch", a.batch, "sequences of a step", whole(1, 1 << 20));
+  programs::add_number(app, "--learning-rate", a.rate, "max learning rate", above_0);
+  programs::add_number(app, "--warmup", a.warmup, "steps until the max rate", whole(0));
   app.add_option("--csv", a.csv, "the results as a CSV")->capture_default_str();
   app.add_flag("--overwrite", a.overwrite, "replace the CSV, if there is one");
-  app.add_option("--seed", a.seed, "of weights and data order")->capture_default_str();
+  programs::add_number(app, "--seed", a.seed, "of weights and data order", whole(0));
   examples::add_device_options(app, a.device);
   return programs::run(app, argc, argv, [&] {
     if (a.steps == 0 && a.minutes == 0) a.minutes = 1;

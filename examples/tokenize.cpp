@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "programs/main.hpp"
+#include "programs/numbers.hpp"
 
 namespace {
 
@@ -95,8 +96,10 @@ int main(int argc, char** argv) {
 
   auto* train = app.add_subcommand("train", "Learn a tokenizer from a file of stories");
   train->add_option("text", arguments.text, "UTF-8 text, each story followed by <|endoftext|>")->required();
-  train->add_option("--vocabulary", arguments.training.vocabulary, "Tokens in all")->capture_default_str();
-  train->add_option("--threads", arguments.training.threads, "Threads, 0 for all cores")->capture_default_str();
+  using programs::range::whole;
+  programs::add_number(*train, "--vocabulary", arguments.training.vocabulary, "Tokens in all", whole(257, 1 << 30));
+  programs::add_number(*train, "--threads", arguments.training.threads, "Threads, 0 for all cores",
+                       whole(0, tinymoe::detail::max_threads));
   train->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
   train->callback([&] { save(train_tokenizer(TextCorpus(arguments.text), arguments.training), arguments.out); });
 

@@ -21,6 +21,7 @@
 #include <utility>
 
 #include "programs/main.hpp"
+#include "programs/numbers.hpp"
 
 namespace {
 
@@ -159,11 +160,12 @@ int main(int argument_count, char** values) {
   app.add_option("--dense", a.dense, "or: folder of a dense checkpoint")->excludes(llama2c);
   app.add_option("--out", a.out, "folder of the mixture's checkpoint")->required();
   app.add_option("--mixture", a.mixture, "one of " + names() + "; default: the first of the dense model");
-  app.add_option("--noise", a.options.noise, "of the experts' weights, as a share of them; 0: exact copies")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--seed", a.seed, "of the routers and of the noise")->capture_default_str();
-  app.add_option("--threads", a.threads, "default: all cores")->check(CLI::Range(0, 4096));
+  using namespace programs::range;
+  programs::add_number(app, "--noise", a.options.noise, "of the experts' weights, as a share of them; 0: exact copies",
+                       from_0);
+  programs::add_number(app, "--seed", a.seed, "of the routers and of the noise", whole(0));
+  programs::add_number(app, "--threads", a.threads, "default: all cores", whole(0, tinymoe::detail::max_threads),
+                       false);
   app.add_flag("--overwrite", a.overwrite, "replace the checkpoint in OUT");
   return programs::run(app, argument_count, values, [&] {
     a.options.seed = Seed{a.seed};

@@ -249,10 +249,10 @@ case $1 in
     "$sample" run --typical 0.2 --tokens 20 --seed 5 --quiet >typical.txt
     "$sample" run --tokens 20 --seed 5 --quiet | cmp -s - typical.txt && fail "--typical changes nothing"
     expect_error "min-p must be" "$sample" run --min-p 1.5
-    expect_error "typical-p must be" "$sample" run --typical 0
+    expect_error "typical must be" "$sample" run --typical 0
     expect_error "temperature must be" "$sample" run --temperature -1
     expect_error "top-p must be" "$sample" run --top-p 0
-    expect_error "repetition penalty must be" "$sample" run --repetition-penalty 0
+    expect_error "repetition-penalty must be" "$sample" run --repetition-penalty 0
     expect_error "there is no such folder" "$sample" nowhere
     ;;
   chat)
@@ -442,6 +442,49 @@ case $1 in
     diff -r run before || fail "the last good checkpoint was touched"
     [ "$(ls -d run* | tr '\n' ' ')" = "run run-best run-best-weights run-loads.csv run.csv " ] ||
       fail "something was left behind: $(ls -d run*)"
+    ;;
+  numbers)
+    # Every option that is a number, as --help lists them: what is none is refused before any work, and by its name.
+    options=0
+    refuse() {
+      local option=$1 value status
+      shift
+      for value in "${values[@]}"; do
+        status=0
+        "$@" "$option=$value" >output.txt 2>&1 || status=$?
+        [ $status -ne 0 ] && [ $status -lt 126 ] || fail "$* $option=$value: exit status $status: $(cat output.txt)"
+        head -n 1 output.txt | grep -qF -- "$option must be " || fail "$* $option=$value: $(cat output.txt)"
+      done
+      options=$((options + 1))
+    }
+    numbers_of() {
+      "$@" --help >help.txt
+      for option in $(sed -n 's/^ *\(--[a-z0-9-]*\) FLOAT.*/\1/p' help.txt); do
+        values=(nan inf -inf -1 1e999 0x1p3 1,5)
+        refuse "$option" "$@"
+      done
+      for option in $(sed -n 's/^ *\(--[a-z0-9-]*\) U\?INT.*/\1/p' help.txt); do
+        values=(nan -1 1e3 0x10 1.5 18446744073709551616)
+        refuse "$option" "$@"
+      done
+    }
+    mkdir run
+    numbers_of "$train" --list
+    numbers_of "$sweep"
+    numbers_of "$sample" run
+    numbers_of "$chat" run
+    numbers_of "$upcycle" --out other
+    numbers_of "$tokenize" train run
+    [ $options -ge 60 ] || fail "only $options options were tried"
+    # What a checkpoint tells the run that goes on is asked in the same way.
+    pocket --steps 1 --out run --overwrite >log.txt
+    sed -i 's/"learning_rate": [^,}]*/"learning_rate": -1/' run/trainer.json
+    expect_error 'trainer.json: "learning_rate" must be a number above 0, found -1' pocket --steps 2 --resume run
+    # Negative zero is 0.
+    pocket --steps 2 --schedule constant --clip -0 --weight-decay -0.0 --minutes -0 --out negative >log.txt
+    pocket --steps 2 --schedule constant --clip 0 --weight-decay 0 --out zero >log.txt
+    cmp negative/model.safetensors zero/model.safetensors || fail "-0 is not 0"
+    grep -q -- '-0' negative/trainer.json && fail "-0 is in trainer.json"
     ;;
   demo)
     # The README's first command on the embedded stories, shortened, with a build of its own, less optimised than a

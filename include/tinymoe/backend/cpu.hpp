@@ -20,6 +20,7 @@
 #include "tinymoe/backend/gemm.hpp"
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/host.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 
@@ -33,7 +34,9 @@ class Cpu : public detail::HostBackend {
   using Master = float;
 
   /// `threads` = 0 takes as many as OpenMP offers (OMP_NUM_THREADS, or the cores); without OpenMP there is one.
+  /// Throws OptionError for a number below 0 or above 4096.
   explicit Cpu(int threads = 0) : threads_(threads > 0 && has_openmp ? threads : default_threads()) {
+    detail::check_options("Cpu", {{"threads", threads, detail::range::whole(0, detail::max_threads)}});
     packing_ = std::make_unique<detail::Packing[]>(static_cast<std::size_t>(threads_));
   }
 
@@ -146,7 +149,8 @@ class Cpu : public detail::HostBackend {
  private:
 #ifdef _OPENMP
   static constexpr bool has_openmp = true;
-  static int default_threads() { return omp_get_max_threads(); }
+  /// What OMP_NUM_THREADS asks for may be far more than the system can start, which would end the process.
+  static int default_threads() { return std::min(omp_get_max_threads(), std::max(256, omp_get_num_procs())); }
 #else
   static constexpr bool has_openmp = false;
   static int default_threads() { return 1; }

@@ -10,6 +10,7 @@
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/loss_scale.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
@@ -59,37 +60,30 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
   if (json_field<Index>(file, "version", name) != 2) fail<MismatchError>(name, ": is of another version of tinymoe");
   TrainingState state;
   state.optimizer = json_field<std::string>(file, "optimizer", name);
-  state.moments = json_field<Index>(file, "moments", name);
-  state.step = json_field<Index>(file, "step", name);
-  state.tokens = json_field<Index>(file, "tokens", name);
-  state.seconds = json_field<double>(file, "seconds", name);
+  constexpr NumberRange count = range::whole(0);
+  state.moments = json_field<Index>(file, "moments", name, count);
+  state.step = json_field<Index>(file, "step", name, range::whole(0, 0x1p40));
+  state.tokens = json_field<Index>(file, "tokens", name, count);
+  state.seconds = json_field<double>(file, "seconds", name, range::from_0);
   state.data.seed = json_field<std::uint64_t>(file, "seed", name);
-  state.data.batch = json_field<Index>(file, "batch", name);
-  state.data.time = json_field<Index>(file, "time", name);
-  state.data.accumulation = json_field<Index>(file, "accumulation", name);
+  state.data.batch = json_field<Index>(file, "batch", name, count);
+  state.data.time = json_field<Index>(file, "time", name, count);
+  state.data.accumulation = json_field<Index>(file, "accumulation", name, count);
   const auto batching = json_field<std::string>(file, "batching", name);
   state.data.batching = batching == "padded" ? Batching::padded : Batching::packed;
-  state.data.tokens = json_field<Index>(file, "data_tokens", name);
+  state.data.tokens = json_field<Index>(file, "data_tokens", name, count);
   state.data.fingerprint = json_field<std::uint64_t>(file, "data_fingerprint", name);
-  state.average = json_field<double>(file, "average", name);
-  state.averages = json_field<Index>(file, "averages", name);
+  state.average = json_field<double>(file, "average", name, range::from_0_below_1);
+  state.averages = json_field<Index>(file, "averages", name, count);
   if (file.contains("loss_scale")) {  // files from before float16 lack it
     state.loss_scale.value = json_field<double>(file, "loss_scale", name);
     state.loss_scale.good_steps = json_field<Index>(file, "loss_scale_steps", name);
   }
-  state.best_step = json_field<Index>(file, "best_step", name);
+  state.best_step = json_field<Index>(file, "best_step", name, range::whole(-1));
   // Files from before it was stored had evaluated what was due.
   state.evaluated_step = json_field_or<Index>(file, "evaluated_step", name, state.step);
   state.recipe = file["recipe"];
-  if (state.best_step >= 0) state.best_loss = json_field<double>(file, "best_loss", name);
-  if (state.step < 0 || state.step > (Index{1} << 40)) {
-    fail<FileError>(name, ": \"step\": expected a number from 0 to 2^40, found ", state.step);
-  }
-  if (!(state.seconds >= 0) || state.tokens < 0) fail<FileError>(name, ": the tokens or seconds are negative");
-  if (!(state.average >= 0 && state.average < 1) || state.averages < 0) {
-    fail<FileError>(name, ": \"average\": expected a decay from 0 to 1, found ", state.average, " after ",
-                    state.averages, " averages");
-  }
+  if (state.best_step >= 0) state.best_loss = json_field<double>(file, "best_loss", name, range::any);
   if (!state.loss_scale.valid()) {
     fail<FileError>(name, ": \"loss_scale\": expected a power of two from 1 to ", LossScale::max_value,
                     " and fewer than ", LossScale::patience, " steps, found ", state.loss_scale.value, " after ",

@@ -19,6 +19,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/core/weights.hpp"
@@ -38,9 +39,7 @@ struct UpcycleOptions {
   Seed seed = {};
 
   /// Throws OptionError.
-  void check() const {
-    if (!(noise >= 0) || !std::isfinite(noise)) fail<OptionError>("the noise must be 0 or more, found ", noise);
-  }
+  void check() const { detail::check_options("UpcycleOptions", {{"noise", noise, detail::range::from_0}}); }
 };
 
 namespace detail {

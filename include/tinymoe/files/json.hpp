@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/files/json_parser.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/files/mapped_file.hpp"
@@ -77,6 +78,16 @@ inline const Json& json_member(const Json& object, std::string_view key, const s
 template <class T>
 T json_field(const Json& object, std::string_view key, const std::string& name) {
   return json_value<T>(json_member(object, key, name), key, name);
+}
+
+/// As `json_field` of a number, and throws FileError for one outside the range.
+template <class T>
+T json_field(const Json& object, std::string_view key, const std::string& name, const detail::NumberRange& range) {
+  const T number = json_field<T>(object, key, name);
+  if (!range.allows(static_cast<double>(number))) {
+    fail<FileError>(name, ": \"", key, "\"", range.refusal(static_cast<double>(number)));
+  }
+  return number;
 }
 
 /// As `json_field`, but `fallback` where the member is absent or null.

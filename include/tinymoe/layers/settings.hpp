@@ -13,7 +13,6 @@
 /// the lists of its parts (`settings_of`): config.json and the programs' options follow from that.
 
 #include <array>
-#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <initializer_list>
@@ -23,6 +22,7 @@
 #include <string_view>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_range.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -51,29 +51,15 @@ struct Setting {
   constexpr SettingValue operator=(double value) const&;
   constexpr SettingValue operator=(double value) const&& = delete;  // it would refer to a temporary that is gone
 
-  /// What the range and the maximum ask for, in words.
-  std::string expected() const {
-    constexpr std::array words = {"a number above 0", "a number of 0 or more", "at least 0 and below 1",
-                                  "between 0 and 1", "0 or 1"};
-    const std::string in_range = words[static_cast<std::size_t>(range)];
-    return std::isfinite(max) ? detail::sentence_of({in_range, ", at most ", max}) : in_range;
+  /// The numbers that `range` and `max` allow.
+  detail::NumberRange numbers() const {
+    using namespace detail::range;
+    constexpr std::array ranges = {above_0, from_0, from_0_below_1, from_0_to_1, whole(0, 1)};
+    detail::NumberRange allowed = ranges[static_cast<std::size_t>(range)];
+    if (max < allowed.most) allowed.most = max, allowed.below = false;
+    return allowed;
   }
-  bool allows(double value) const {
-    if (!std::isfinite(value) || value < 0 || value > max) return false;
-    switch (range) {
-      case SettingRange::positive:
-        return value > 0;
-      case SettingRange::share:
-        return value < 1;
-      case SettingRange::fraction:
-        return value <= 1;
-      case SettingRange::flag:
-        return value == 0 || value == 1;
-      case SettingRange::weight:
-        break;
-    }
-    return true;
-  }
+  bool allows(double value) const { return numbers().allows(value); }
 };
 
 /// A setting with a value, for `Settings`. Alone it does nothing.
@@ -109,7 +95,7 @@ class Settings {
     const std::size_t at = find(*given.setting);
     if (given.value != given.setting->initial) {
       if (at == capacity) fail<OptionError>("a model has at most ", capacity, " settings of its own");
-      values_[at] = given;
+      values_[at] = {given.setting, given.value + 0.0};  // a negative zero becomes 0
       if (at == size_) ++size_;
     } else if (at < size_) {
       values_[at] = values_[--size_];
@@ -122,7 +108,7 @@ class Settings {
   void check() const {
     for (const auto& [setting, value] : changed()) {
       if (!setting->allows(value)) {
-        fail<OptionError>("the setting ", setting->name, " must be ", setting->expected(), ", found ", value);
+        fail<OptionError>("the setting ", setting->name, setting->numbers().refusal(value));
       }
     }
   }

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 
@@ -40,19 +41,14 @@ struct SampleOptions {
 
   /// Throws OptionError, naming the option.
   void check() const {
-    if (!(temperature >= 0) || !std::isfinite(temperature)) {
-      fail<OptionError>("temperature must be 0 or more, found ", temperature);
-    }
-    if (top_k < 0) fail<OptionError>("top-k must be 0 (all) or more, found ", top_k);
-    if (!(min_p >= 0 && min_p <= 1)) fail<OptionError>("min-p must be from 0 (all) to 1, found ", min_p);
-    if (!(typical_p > 0 && typical_p <= 1)) {
-      fail<OptionError>("typical-p must be above 0 and at most 1 (all), found ", typical_p);
-    }
-    if (!(top_p > 0 && top_p <= 1)) fail<OptionError>("top-p must be above 0 and at most 1, found ", top_p);
-    if (!(repetition_penalty > 0) || !std::isfinite(repetition_penalty)) {
-      fail<OptionError>("the repetition penalty must be above 0, found ", repetition_penalty);
-    }
-    if (tokens < 0) fail<OptionError>("the number of tokens must be 0 or more, found ", tokens);
+    using namespace detail::range;
+    detail::check_options("SampleOptions", {{"temperature", temperature, from_0},
+                                            {"top_k", top_k, whole(0)},
+                                            {"min_p", min_p, from_0_to_1},
+                                            {"typical_p", typical_p, above_0_to_1},
+                                            {"top_p", top_p, above_0_to_1},
+                                            {"repetition_penalty", repetition_penalty, above_0},
+                                            {"tokens", tokens, whole(0)}});
   }
 };
 

@@ -13,6 +13,7 @@
 #include "tinymoe/backend/capabilities.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/activations.hpp"
@@ -27,6 +28,11 @@ namespace tinymoe::inline v0_1 {
 struct SessionOptions {
   Index sequences = 1;  // held at once
   bool trace = false;   // record the experts of the tokens of the last call
+
+  /// Throws OptionError, naming the option.
+  void check() const {
+    detail::check_options("SessionOptions", {{"sequences", sequences, detail::range::whole(1, 1 << 16)}});
+  }
 };
 
 /// The state of sequences that a model reads token by token.
@@ -122,7 +128,7 @@ class Session {
   };
 
   static std::vector<Sequence> checked(const SessionOptions& options) {
-    if (options.sequences < 1) fail<OptionError>("a session keeps 1 sequence or more, found ", options.sequences);
+    options.check();
     return std::vector<Sequence>(static_cast<std::size_t>(options.sequences));
   }
   static Activations<Architecture, B> plan_activations(B& backend, Index rows) {

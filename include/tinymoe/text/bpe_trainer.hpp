@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/byte_level/pre_tokenizer.hpp"
@@ -39,6 +40,13 @@ struct TokenizerTraining {
   int threads = 0;          // that count pieces; 0: one per core
   Index least_count = 2;    // a pair must occur this often to become a token
   bool or_fewer = false;    // a text too small for the vocabulary gives a smaller one, not an error
+
+  /// Throws OptionError, naming the option.
+  void check() const {
+    using namespace detail::range;
+    detail::check_options("TokenizerTraining", {{"threads", threads, whole(0, detail::max_threads)},
+                                                {"least_count", least_count, whole(0)}});
+  }
 };
 
 namespace detail {
@@ -208,6 +216,7 @@ class PairStatistics {
 /// of the smaller tokens comes first. Memory grows with the number of distinct pieces, not with the text.
 template <StorySource Stories>
 Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {}) {
+  training.check();
   if (training.vocabulary < 257 || training.vocabulary > (Index{1} << 30)) {
     fail<TextError>("expected a vocabulary of at least 257 tokens (256 bytes and the end of a story), found ",
                     training.vocabulary);

@@ -5,14 +5,17 @@
 #include <algorithm>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// The first stories of a set: as many as fit into `limit` tokens, but at least one.
+/// The first stories of a set: as many as fit into `limit` tokens, but at least one. Throws OptionError for a negative
+/// limit.
 inline TokenData first_stories(const TokenData& data, const Tokenizer& tokenizer, Index limit) {
+  detail::check_options("first_stories", {{"limit", limit, detail::range::whole(0)}});
   if (data.size() <= limit) return data;
   Index count = limit;
   while (count > 0 && data[count - 1] != tokenizer.end_of_story()) --count;
@@ -27,9 +30,12 @@ struct SplitData {
 
 /// Holds out the last stories for validation: about `fraction` of the tokens, at most `limit` unless a story crosses
 /// it. `tokenizer` is the one that encoded the data. The held out stories have the bytes per token of a file of their
-/// own. Throws TrainingError if the data has only one story.
+/// own. Throws OptionError for a fraction that is not between 0 and 1 or a negative limit, TrainingError if the data
+/// has only one story.
 inline SplitData hold_out(const TokenData& data, const Tokenizer& tokenizer, double fraction = 0.05,
                           Index limit = 500000) {
+  detail::check_options(
+      "hold_out", {{"fraction", fraction, detail::range::from_0_to_1}, {"limit", limit, detail::range::whole(0)}});
   Index first = data.size() - std::min(limit, static_cast<Index>(fraction * static_cast<double>(data.size())));
   while (first > 0 && (first == data.size() || data[first - 1] != tokenizer.end_of_story())) --first;
   if (first == 0) fail<TrainingError>("expected two stories or more, of which the last can be held out for validation");

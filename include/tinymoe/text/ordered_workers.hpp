@@ -15,10 +15,14 @@
 #include <utility>
 #include <vector>
 
+#include "tinymoe/core/number_range.hpp"
+
 namespace tinymoe::inline v0_1::detail {
 
 /// The number of threads to use where the caller asked for `threads`; 0 asks for one per core.
+/// Throws OptionError for a number below 0 or above `max_threads`.
 inline int thread_count(int threads) {
+  check_option("the number of threads", threads, range::whole(0, max_threads));
   return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 

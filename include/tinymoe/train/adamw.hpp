@@ -6,6 +6,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/model.hpp"
@@ -67,6 +68,16 @@ struct AdamW {
   double epsilon = 1e-8;
   double weight_decay = 0.1;
 
+  /// Throws OptionError, naming the option.
+  void check() const {
+    using namespace detail::range;
+    detail::check_options("AdamW", {{"lr", lr, from_0},
+                                    {"beta1", beta1, from_0_below_1},
+                                    {"beta2", beta2, from_0_below_1},
+                                    {"epsilon", epsilon, above_0},
+                                    {"weight_decay", weight_decay, from_0}});
+  }
+
   template <Backend B>
   void step(B& backend, const OptimizerStep<B>& at) const {
     backend.launch(at.chunks.cols, kernel(at));
@@ -93,6 +104,6 @@ struct AdamW {
             M(1 - std::pow(beta2, count))};
   }
 };
-static_assert(Optimizer<AdamW>);
+static_assert(Optimizer<AdamW> && CheckedOptions<AdamW>);
 
 }  // namespace tinymoe::inline v0_1

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
@@ -17,7 +18,8 @@ namespace tinymoe::inline v0_1 {
 
 /// Any optimizer for backend B: `AnyOptimizer<Cpu> optimizer = Muon{.lr = 2e-3};`. A program that offers several
 /// optimizers then compiles one Trainer for each architecture. Checkpoints store the name of the optimizer inside: a
-/// run of AnyOptimizer can be resumed with the optimizer itself, and the other way round.
+/// run of AnyOptimizer can be resumed with the optimizer itself, and the other way round. The constructor throws
+/// OptionError for options that the optimizer's `check` refuses.
 template <Backend B>
 class AnyOptimizer {
  public:
@@ -25,6 +27,7 @@ class AnyOptimizer {
   requires(!std::same_as<O, AnyOptimizer> && Optimizer<O, B>)
       AnyOptimizer(O optimizer)  // NOLINT: implicit, as every optimizer is one
       : name(optimizer_name(optimizer)), moments(optimizer.moments), lr(optimizer.lr) {
+    detail::check_if_it_can(optimizer);
     step_ = [optimizer](B& backend, const OptimizerStep<B>& at) { optimizer.step(backend, at); };
     scratch_ = [optimizer](B& backend, std::span<const Segment> segments) {
       return optimizer_scratch(optimizer, backend, segments);

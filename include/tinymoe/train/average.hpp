@@ -12,8 +12,8 @@
 #include <cstddef>
 #include <utility>
 
-#include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/buffer_kernels.hpp"
@@ -87,7 +87,8 @@ class WeightAverage {
 
   /// Continues after `count` averages; the caller fills the buffer. Throws as `start`.
   void resume(double decay, Index count) {
-    if (!(decay > 0 && decay < 1)) fail<OptionError>("the average's decay must be between 0 and 1, found ", decay);
+    constexpr detail::NumberRange between{.least = 0, .most = 1, .above = true, .below = true};
+    detail::check_option("the average's decay", decay, between);
     if (memory_.size() == 0) {
       memory_ = model_->backend().allocate(static_cast<std::size_t>(ModelType::size) * sizeof(Master));
     }

@@ -10,6 +10,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/text/batches.hpp"
@@ -29,6 +30,16 @@ struct FeedOptions {
   Token end_of_story = 0;
   Seed seed = {};
   Index rank = 0, ranks = 1;
+
+  /// Throws OptionError, naming the option.
+  void check() const {
+    using namespace detail::range;
+    detail::check_options("FeedOptions", {{"batch", batch, whole(1, 1 << 24)},
+                                          {"time", time, whole(1, 1 << 24)},
+                                          {"micro_batches", micro_batches, whole(1, 1 << 16)},
+                                          {"ranks", ranks, whole(1)},
+                                          {"rank", rank, whole(0, static_cast<double>(ranks - 1))}});
+  }
 };
 
 /// The batches that one rank reads, step by step. A step's micro-batches go to the ranks in turn, so that all ranks
@@ -36,7 +47,8 @@ struct FeedOptions {
 template <Backend B>
 class BatchFeed {
  public:
-  /// Throws what the batches throw, and DeviceError without memory. The backend must outlive it.
+  /// Throws OptionError for options out of range, what the batches throw, and DeviceError without memory. The backend
+  /// must outlive it.
   BatchFeed(B& backend, const TokenData& data, const FeedOptions& options)
       : options_(options), source_(source(data, options)), slots_(backend, options.batch * options.time) {
     for (HostBatch* batch : {&current_, &next_}) {
@@ -80,6 +92,7 @@ class BatchFeed {
   };
 
   static Source source(const TokenData& data, const FeedOptions& o) {
+    o.check();
     if (o.batching == Batching::packed) return Batches(data, o.batch, o.time, o.seed);
     return PaddedBatches(data, o.end_of_story, o.batch, o.time, o.seed);
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/files/json_value.hpp"
@@ -62,13 +63,18 @@ inline bool contains(const std::filesystem::path& outer, const std::filesystem::
 
 /// Throws TrainingError or OptionError for options that contradict each other or are out of range.
 inline void check(const FitOptions& o) {
-  if (o.steps <= 0 && o.minutes <= 0) fail<TrainingError>("a run needs a number of steps or of minutes");
-  if (o.accumulation < 1 || o.accumulation > (Index{1} << 16)) {
-    fail<TrainingError>("accumulation must be 1 to 65536 micro-batches, found ", o.accumulation);
-  }
-  if (!(o.average >= 0 && o.average < 1)) {
-    fail<OptionError>("the average's decay must be between 0 and 1, or 0 for none; found ", o.average);
-  }
+  using namespace range;
+  check_options("FitOptions", {{"batch", o.batch, whole(1, 1 << 24)},
+                               {"time", o.time, whole(0, 1 << 24)},
+                               {"accumulation", o.accumulation, whole(1, 1 << 16)},
+                               {"steps", o.steps, whole(0)},
+                               {"minutes", o.minutes, from_0},
+                               {"clip", o.clip, from_0},
+                               {"average", o.average, from_0_below_1},
+                               {"evaluate_every", o.evaluate_every, whole(0)},
+                               {"checkpoint_every", o.checkpoint_every, whole(0)},
+                               {"checkpoint_minutes", o.checkpoint_minutes, from_0}});
+  if (o.steps == 0 && o.minutes == 0) fail<TrainingError>("a run needs a number of steps or of minutes");
   for (const auto& path : {o.checkpoint, o.best, o.best_weights}) {
     if (!path.empty() && o.tokenizer == nullptr)
       fail<TrainingError>(path.string(), ": a checkpoint needs the tokenizer");

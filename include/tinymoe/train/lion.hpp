@@ -4,6 +4,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/group.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/model.hpp"
@@ -65,6 +66,15 @@ struct Lion {
   double beta2 = 0.99;
   double weight_decay = 0.5;
 
+  /// Throws OptionError, naming the option.
+  void check() const {
+    using namespace detail::range;
+    detail::check_options("Lion", {{"lr", lr, from_0},
+                                   {"beta1", beta1, from_0_below_1},
+                                   {"beta2", beta2, from_0_below_1},
+                                   {"weight_decay", weight_decay, from_0}});
+  }
+
   template <Backend B>
   void step(B& backend, const OptimizerStep<B>& at) const {
     using T = typename B::Scalar;
@@ -74,6 +84,6 @@ struct Lion {
                                                            M(weight_decay), M(beta1), M(beta2)});
   }
 };
-static_assert(Optimizer<Lion>);
+static_assert(Optimizer<Lion> && CheckedOptions<Lion>);
 
 }  // namespace tinymoe::inline v0_1

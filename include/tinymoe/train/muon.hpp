@@ -23,6 +23,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/parameters.hpp"
@@ -140,6 +141,23 @@ struct Muon {
   double matrix_epsilon = 1e-7;                      // added to the norm of a matrix
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;  // of AdamW for the rest
 
+  /// Throws OptionError, naming the option.
+  void check() const {
+    using namespace detail::range;
+    detail::check_options("Muon", {{"lr", lr, from_0},
+                                   {"momentum", momentum, from_0_below_1},
+                                   {"weight_decay", weight_decay, from_0},
+                                   {"iterations", iterations, whole(0, 100)},
+                                   {"a", a, any},
+                                   {"b", b, any},
+                                   {"c", c, any},
+                                   {"scale", scale, from_0},
+                                   {"matrix_epsilon", matrix_epsilon, above_0},
+                                   {"beta1", beta1, from_0_below_1},
+                                   {"beta2", beta2, from_0_below_1},
+                                   {"epsilon", epsilon, above_0}});
+  }
+
   /// Bytes for two copies of the largest matrix, two Gram matrices, and a number for each chunk.
   template <Backend B>
   std::size_t scratch_bytes(B&, std::span<const Segment> segments) const {
@@ -225,6 +243,6 @@ struct Muon {
                                                           M(keep), M(at.rate * size)});
   }
 };
-static_assert(Optimizer<Muon>);
+static_assert(Optimizer<Muon> && CheckedOptions<Muon>);
 
 }  // namespace tinymoe::inline v0_1

@@ -112,8 +112,8 @@ struct OptimizerStep {
 /// An optimizer for backend B: its settings, its number of moments (arrays of the weights' size), and a step. The step
 /// also zeroes the gradients. It changes only elements that lie in chunks.
 ///
-/// Optional members: see NamedOptimizer and ScratchOptimizer. An optional member with a wrong signature does not
-/// compile. A misspelt one cannot be detected, so check it below your optimizer:
+/// Optional members: see NamedOptimizer, ScratchOptimizer and CheckedOptions (core/number_range.hpp). An optional
+/// member with a wrong signature does not compile. A misspelt one cannot be detected, so check it below your optimizer:
 /// `static_assert(ScratchOptimizer<Mine>)`.
 template <class O, class B = detail::DeclaredBackend>
 concept Optimizer = std::copyable<O> && requires(const O optimizer, B& backend, const OptimizerStep<B>& step) {

@@ -6,7 +6,9 @@
 #include <cmath>
 #include <concepts>
 #include <functional>
+#include <utility>
 
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -17,7 +19,8 @@ struct Progress {
   double fraction = 0;
 };
 
-/// A schedule returns the factor of a step. It is a pure function, so that a resumed run continues it.
+/// A schedule returns the factor of a step, 0 or more. It is a pure function, so that a resumed run continues it. It
+/// may have a `check()` of its options, see CheckedOptions (core/number_range.hpp).
 template <class S>
 concept Schedule = std::copyable<S> && requires(const S schedule, Progress progress) {
   { schedule(progress) } -> std::convertible_to<double>;
@@ -25,7 +28,22 @@ concept Schedule = std::copyable<S> && requires(const S schedule, Progress progr
 
 /// Any schedule, chosen at run time: `AnySchedule schedule = WarmupCosine{.warmup = 50};`. A program that offers
 /// several schedules then compiles one Trainer for each architecture. An empty one must not be called.
-using AnySchedule = std::function<double(Progress)>;
+class AnySchedule {
+ public:
+  AnySchedule() = default;
+  /// Throws OptionError for options that the schedule's `check` refuses.
+  template <class S>
+  requires(!std::same_as<S, AnySchedule> && Schedule<S>)
+      AnySchedule(S schedule) {  // NOLINT: implicit, as every schedule is one
+    detail::check_if_it_can(schedule);
+    factor_ = std::move(schedule);
+  }
+
+  double operator()(Progress progress) const { return factor_(progress); }
+
+ private:
+  std::function<double(Progress)> factor_;
+};
 
 namespace detail {
 
@@ -45,6 +63,9 @@ inline double warmup_factor(Index step, Index warmup) {
 struct Constant {
   Index warmup = 0;  // steps
 
+  /// Throws OptionError, naming the option.
+  void check() const { detail::check_options("Constant", {{"warmup", warmup, detail::range::whole(0)}}); }
+
   double operator()(Progress progress) const {
     return progress.step < warmup ? detail::warmup_factor(progress.step, warmup) : 1.0;
   }
@@ -57,6 +78,13 @@ struct WarmupCosine {
   Index warmup = 100;  // steps
   Index steps = 0;     // of the whole schedule, warm-up included
   double floor = 0.1;
+
+  /// Throws OptionError, naming the option.
+  void check() const {
+    using namespace detail::range;
+    detail::check_options("WarmupCosine",
+                          {{"warmup", warmup, whole(0)}, {"steps", steps, whole(0)}, {"floor", floor, from_0_to_1}});
+  }
 
   double operator()(Progress progress) const {
     const double rising = progress.step < warmup ? detail::warmup_factor(progress.step, warmup) : 1.0;
@@ -78,6 +106,15 @@ struct OneCycle {
   Index steps = 0;      // of the whole schedule
   double start_divisor = 25;
   double end_divisor = 1e4;
+
+  /// Throws OptionError, naming the option.
+  void check() const {
+    using namespace detail::range;
+    detail::check_options("OneCycle", {{"warmup", warmup, from_0_to_1},
+                                       {"steps", steps, whole(0)},
+                                       {"start_divisor", start_divisor, from_1},
+                                       {"end_divisor", end_divisor, from_1}});
+  }
 
   double operator()(Progress progress) const {
     const double start = 1 / start_divisor, end = start / end_divisor;
@@ -106,6 +143,15 @@ struct WarmupStableDecay {
   DecayShape shape = DecayShape::one_minus_root;
   double floor = 0;
   Index steps = 0;  // of the whole schedule, warm-up included
+
+  /// Throws OptionError, naming the option.
+  void check() const {
+    using namespace detail::range;
+    detail::check_options("WarmupStableDecay", {{"warmup", warmup, whole(0)},
+                                                {"decay", decay, from_0_to_1},
+                                                {"floor", floor, from_0_to_1},
+                                                {"steps", steps, whole(0)}});
+  }
 
   double operator()(Progress progress) const {
     if (progress.step < warmup) return detail::warmup_factor(progress.step, warmup);

@@ -30,6 +30,7 @@
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/loss_scale.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/core/tensor.hpp"
@@ -63,6 +64,12 @@ struct StepOptions {
   double fraction = 0;     // of the run's budget, spent so far, for the schedule
   Seed seed = {};          // of dropout and noise
   bool recompute = false;  // activation checkpointing: backward computes the blocks again
+
+  /// Throws OptionError, naming the option.
+  void check() const {
+    using namespace detail::range;
+    detail::check_options("StepOptions", {{"clip", clip, from_0}, {"fraction", fraction, from_0}});
+  }
 };
 
 /// Trains a model. `Trainer trainer(model, AdamW{.lr = 1e-3}, WarmupCosine{});`
@@ -81,8 +88,9 @@ class Trainer {
   using Master = typename ModelType::Master;
 
   /// Allocates gradients and moments. The model must outlive the trainer. Throws DeviceError without memory, and
-  /// OptionError on several ranks for a router that updates itself after a step (BalanceBias, ExpertChoice) and for
-  /// `balance_over_step`: both would count the tokens of their own rank alone.
+  /// OptionError for options that the `check` of the optimizer or of the schedule refuses, and on several ranks for a
+  /// router that updates itself after a step (BalanceBias, ExpertChoice) and for `balance_over_step`: both would count
+  /// the tokens of their own rank alone.
   explicit Trainer(ModelType& model, O optimizer = {}, S schedule = {}, C communicator = {})
       : model_(&model),
         schedule_(std::move(schedule)),
@@ -90,6 +98,7 @@ class Trainer {
         passes_(model),
         update_(model, std::move(optimizer)),
         average_(model) {
+    detail::check_if_it_can(schedule_);
     bind_parameters(masters_, model.masters().data);
     state_.optimizer = optimizer_name(update_.optimizer());
     state_.moments = update_.moment_count();
@@ -128,8 +137,9 @@ class Trainer {
   void plan(Index batch, Index time, bool recompute = false) { passes_.plan(batch, time, recompute); }
 
   /// One optimizer step on `inputs` and `targets` (accumulation · B · T tokens; a negative input is a pad, a negative
-  /// target is not scored). Throws ShapeError for sizes that do not fit, TextError for a token outside the vocabulary,
-  /// and TrainingError if the loss or the gradients' norm is not finite; then the weights are unchanged.
+  /// target is not scored). Throws OptionError for options out of range, ShapeError for sizes that do not fit,
+  /// TextError for a token outside the vocabulary, and TrainingError if the loss or the gradients' norm is not finite;
+  /// then the weights are unchanged.
   ///
   /// In float16 a norm that is not finite is no error while the loss scale can be halved. The step is `skipped` then:
   /// weights and step number stay the same, and the same tokens may be given again.
@@ -151,6 +161,8 @@ class Trainer {
   void begin_step(const StepBatch<BackendType>& tokens, const StepOptions& options = {}) {
     give_up_step();
     check_ranks();
+    options.check();
+    const double rate = learning_rate(options.fraction);
     detail::check_sizes(tokens.inputs, tokens.targets, tokens.batch, tokens.time);
     const detail::StepTotals totals = sum_over_ranks(detail::count_tokens(tokens, Architecture::vocab));
     if (totals.scored == 0) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
@@ -165,7 +177,7 @@ class Trainer {
               .seed = options.seed,
               .step = static_cast<std::uint32_t>(state_.step),
               .ranks = communicator_.size()};
-    step_ = {.pass = pass, .totals = totals, .loss_scale = loss_scale, .fraction = options.fraction};
+    step_ = {.pass = pass, .totals = totals, .loss_scale = loss_scale, .rate = rate};
     step_under_way_ = true;
     auto& tally = passes_.tally();
     tally.clear();
@@ -201,7 +213,7 @@ class Trainer {
     report.z_loss = tally.z(step_.totals.tokens);
     report.load_variation = EvaluationReport::load_variation_of(tally.loads());
     report.gradient_norm = tally.gradient_norm();
-    report.learning_rate = update_.optimizer().lr * schedule_(Progress{state_.step, step_.fraction});
+    report.learning_rate = step_.rate;
     report.loss_scale = step_.loss_scale;
     report.state_bytes = state_bytes(), report.activation_bytes = activation_bytes();
     report.skipped = !expect_finite(report);
@@ -327,8 +339,19 @@ class Trainer {
   struct StepUnderWay {
     Pass pass = {};  // of the last micro-batch
     detail::StepTotals totals = {};
-    double loss_scale = 1, fraction = 0;
+    double loss_scale = 1, rate = 0;  // the learning rate
   };
+
+  /// The learning rate of the next step, where `fraction` of the budget is spent. Throws OptionError for one that is no
+  /// number of 0 or more, as of a user's own schedule.
+  double learning_rate(double fraction) const {
+    const double rate = update_.optimizer().lr * schedule_(Progress{state_.step, fraction});
+    if (!detail::range::from_0.allows(rate)) {
+      fail<OptionError>("the learning rate of step ", state_.step + 1, detail::range::from_0.refusal(rate),
+                        "; it is the optimizer's lr times the schedule's factor");
+    }
+    return rate;
+  }
 
   /// Throws OptionError for what several ranks cannot train.
   void check_ranks() const {

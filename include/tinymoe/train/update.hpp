@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/model.hpp"
@@ -27,8 +28,10 @@ class Update {
   using Gradients = typename ModelType::Architecture::template Parameters<Master>;
   static constexpr auto tensors = segments<typename ModelType::Weights>();
 
-  /// The model must outlive it. Throws DeviceError without memory.
+  /// The model must outlive it. Throws OptionError for options that the optimizer's `check` refuses, DeviceError
+  /// without memory.
   Update(ModelType& model, O optimizer) : model_(&model), optimizer_(std::move(optimizer)) {
+    detail::check_if_it_can(optimizer_);
     auto& backend = model.backend();
     constexpr auto bytes = static_cast<std::size_t>(ModelType::size) * sizeof(Master);
     for (Index i = 0; i < 1 + moment_count(); ++i) buffers_.push_back(backend.allocate(bytes));
