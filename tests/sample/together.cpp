@@ -256,7 +256,7 @@ TEST_CASE("A session refuses sequences that do not exist", "[together]") {
   Reference<double> oracle;
   const auto model = teller<Rolling>(oracle);
   using SessionType = Session<Model<Rolling, Reference<double>>>;
-  check_message<OptionError>([&] { SessionType session(model, {.sequences = 0}); }, "1 sequence", "0");
+  check_message<OptionError>([&] { SessionType session(model, {.sequences = 0}); }, "SessionOptions::sequences", "found 0");
   SessionType session(model, {.sequences = 3});
   const std::vector<Token> tokens = {1, 2}, wrong = {1, 300};
   const auto step = [&](std::vector<Index> sequences, const std::vector<Token>& read) {
