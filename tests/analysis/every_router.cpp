@@ -24,7 +24,7 @@ using EveryRouter = Transformer<Vocab<260>, Context<16>, Width<8>, One<Router<4,
                                 One<Router<4, 2, DynamicTopK, ScoreGates>>, One<Router<5, 2, ExpertChoice>>,
                                 One<Router<4, 2, Capacity<1, 2>>>, One<Router<4, 2, NoisyTopK, Bias, CvBalance>>,
                                 One<Router<4, 1, Jitter>>, One<Router<4, 2, SigmoidScores, BalanceBias>>>;
-constexpr std::size_t dynamic = 2, expert_choice = 3, capacity = 4;
+constexpr std::size_t dynamic_top_k = 2, expert_choice = 3, capacity = 4;
 
 /// Those that can start as a dense model.
 using Upcycled = Transformer<Vocab<260>, Context<16>, Width<8>, One<Router<4, 2>>, One<Router<4, 2, SigmoidScores>>,
@@ -90,7 +90,7 @@ TEST_CASE("inspection counts the choices of every router", "[inspect]") {
   for (std::size_t i = 0; i < routing.size(); ++i) {
     const Index all = static_cast<Index>(routing[i].selected.size());
     INFO("layer " << i);
-    if (i == dynamic || i == expert_choice) {
+    if (i == dynamic_top_k || i == expert_choice) {
       CHECK(taken(routing[i]) < all);
       CHECK(taken(routing[i]) >= 16);
     } else {
@@ -130,7 +130,7 @@ TEST_CASE("a training step reports the pairs of every router", "[inspect]") {
     for (const auto load : loads[i]) pairs += load;
     INFO("layer " << i);
     const Index choices = i == 6 ? 1 : 2;
-    if (i == dynamic || i == capacity) {
+    if (i == dynamic_top_k || i == capacity) {
       CHECK(pairs < 14 * choices);
       CHECK(pairs > 0);
     } else if (i == expert_choice) {

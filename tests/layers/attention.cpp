@@ -7,7 +7,7 @@
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::attention {
 
 namespace {
 
@@ -235,3 +235,5 @@ TEST_CASE("the cache of a window is as long as the window and a pass", "[attenti
   STATIC_REQUIRE(Everything::visible(1) == 2);
   STATIC_REQUIRE(Everything::visible(41) == 3);
 }
+
+}  // namespace tinymoe_test::attention

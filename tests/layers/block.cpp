@@ -3,7 +3,7 @@
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::block {
 
 namespace {
 
@@ -107,3 +107,5 @@ TEST_CASE("blocks name their tensors as the hub does", "[block]") {
               "post_attention_layernorm.weight", "post_attention_layernorm.bias", "mlp.up_proj.weight",
               "mlp.down_proj.weight", "mlp.up_proj.bias", "mlp.down_proj.bias"});
 }
+
+}  // namespace tinymoe_test::block

@@ -2,7 +2,7 @@
 
 #include "layers/decoder.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::cached {
 
 namespace {
 
@@ -136,3 +136,5 @@ TEST_CASE("caches are bounded by the window and a pass, or by the context", "[ca
   STATIC_REQUIRE(Near::cache_rows(Windowed::context, 5) == 7);
   STATIC_REQUIRE(All::cache_rows(Bounded::context, 1) == 32);
 }
+
+}  // namespace tinymoe_test::cached

@@ -8,7 +8,7 @@
 #include "layers/decoder.hpp"
 #include "tinymoe/sample/session.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::decoding_options {
 
 namespace {
 
@@ -225,3 +225,5 @@ TEST_CASE("decoding leaves routers' losses and loads as they were", "[cached]") 
   CHECK(decoding == Whole::layers);
   CHECK(full == 0);
 }
+
+}  // namespace tinymoe_test::decoding_options

@@ -3,7 +3,7 @@
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::embedding {
 
 namespace {
 
@@ -126,3 +126,5 @@ TEST_CASE("embedding describes its tables as the hub names them", "[embedding]")
         Names{"embed_tokens.weight", "embed_positions.weight"});
   CHECK(tensor_names<tinymoe::detail::Embedding<V, D, C, false>::Parameters<double>>() == Names{"embed_tokens.weight"});
 }
+
+}  // namespace tinymoe_test::embedding

@@ -3,7 +3,7 @@
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::expert {
 
 namespace {
 
@@ -174,3 +174,5 @@ TEST_CASE("experts name their tensors as the hub does", "[expert]") {
   CHECK(tensor_names<Bank3<Expert<Gelu, Hidden<F>>, D, 1>::Parameters<double>>() ==
         Names{"experts.0.w1.weight", "experts.0.w2.weight"});
 }
+
+}  // namespace tinymoe_test::expert

@@ -3,7 +3,7 @@
 
 #include "layers/model_trial.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::foreign {
 
 namespace {
 
@@ -202,3 +202,5 @@ TEST_CASE("parameters of one's own have their names among the model's", "[foreig
   CHECK(has("model.layers.1.block_sparse_moe.experts.2.weight"));
   CHECK(has("model.norm.gain"));
 }
+
+}  // namespace tinymoe_test::foreign

@@ -4,7 +4,7 @@
 
 #include "layers/decoder.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::lanes {
 
 namespace {
 
@@ -101,3 +101,5 @@ TEMPLATE_TEST_CASE("few tokens' mixtures without gathering", "[lanes]", FewByOra
   SECTION("gated and plain experts, with biases and a shared one") { check_few<Plain, TestType>({1, 3, 5}); }
   SECTION("one, three and any number of choices, some of them not taken") { check_few<Chosen, TestType>({1, 2}); }
 }
+
+}  // namespace tinymoe_test::lanes

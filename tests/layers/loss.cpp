@@ -3,7 +3,7 @@
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::loss {
 
 namespace {
 
@@ -226,3 +226,5 @@ TEST_CASE("a head's chunk is bounded by memory and by the rows there are", "[los
   CHECK(rows(roomy, 100, 100000) == 4096);
   CHECK(rows(roomy, 32768, 100000) == 2048);  // 256 MB
 }
+
+}  // namespace tinymoe_test::loss

@@ -3,7 +3,7 @@
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::moe {
 
 namespace {
 
@@ -192,3 +192,5 @@ TEST_CASE("a mixture and a dense layer name their tensors as the hub does", "[mo
   CHECK(tensor_names<Dense<Expert<Gelu, Hidden<F>, Bias>>::Layer<D>::Parameters<double>>() ==
         Names{"up_proj.weight", "down_proj.weight", "up_proj.bias", "down_proj.bias"});
 }
+
+}  // namespace tinymoe_test::moe

@@ -8,7 +8,7 @@
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::norm {
 
 namespace {
 
@@ -135,3 +135,5 @@ TEST_CASE("LayerNorm in float survives a mean much greater than the deviation", 
   expected.forward();
   CHECK(relative_error(trial.y.read(), expected.y.read()) < 1e-3);  // E[x²] − E[x]² in float would be off by 1
 }
+
+}  // namespace tinymoe_test::norm

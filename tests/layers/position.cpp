@@ -3,7 +3,7 @@
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::position {
 
 namespace {
 
@@ -166,3 +166,5 @@ TEST_CASE("rope on the CPU is exact at far positions", "[position][cpu]") {
   backend.launch(pass.rows(), kernels::Rotate<float, float>{x.view(), table.rope.at(backend, pass), d, -1.0f});
   CHECK(relative_error(x.read(), start) < 1e-6);
 }
+
+}  // namespace tinymoe_test::position

@@ -9,7 +9,7 @@
 #include "layers/router_trial.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::router {
 
 namespace {
 
@@ -193,3 +193,5 @@ TEST_CASE("the router on the CPU chooses as the oracle does", "[router][cpu]") {
   }
   CHECK(lowest);
 }
+
+}  // namespace tinymoe_test::router

@@ -2,7 +2,7 @@
 #include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/layers/moe.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::router_options {
 
 namespace {
 
@@ -70,3 +70,5 @@ TEST_CASE("every kind of router has the gradients of complex steps", "[router][g
   SECTION("expert choice") { check_router<Router<5, 2, ExpertChoice>>(); }
   SECTION("expert choice with a balance loss") { check_router<Router<5, 2, ExpertChoice, SwitchBalance>>(); }
 }
+
+}  // namespace tinymoe_test::router_options

@@ -5,7 +5,7 @@
 
 #include "layers/router_trial.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::router_values {
 
 namespace {
 
@@ -541,3 +541,5 @@ TEST_CASE("jitter multiplies each input by a uniform number around 1", "[router]
         4 * jitter * jitter * std::sqrt(4.0 / 45 / count));
   check_independent(factor, 1, variance);
 }
+
+}  // namespace tinymoe_test::router_values

@@ -13,6 +13,8 @@
 #include "tinymoe/text/batches.hpp"
 #include "tinymoe/text/stories/grammar.hpp"
 
+namespace tinymoe_test::settings {
+
 using namespace tinymoe;
 
 namespace {
@@ -131,3 +133,5 @@ TEST_CASE("a site of a user's own meets none of the library's", "[random]") {
   CHECK(mine == RandomSite::named("my router's noise"));
   CHECK(mine.number % 4096 == 0);  // room for the layers
 }
+
+}  // namespace tinymoe_test::settings

@@ -5,7 +5,7 @@
 #include "layers/router_trial.hpp"
 #include "tinymoe/layers/moe.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::training {
 
 namespace {
 
@@ -311,3 +311,5 @@ TEST_CASE("a balancing bias moves against the loads and decides the selection al
   CHECK(router.saved.router.routing.selected.data[0] == 0);
   CHECK(router.y.read()[0] == Approx(0.5));  // the gate is the score without the bias
 }
+
+}  // namespace tinymoe_test::training

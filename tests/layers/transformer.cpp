@@ -4,7 +4,7 @@
 
 #include "layers/model_trial.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::transformer {
 
 namespace {
 
@@ -304,3 +304,5 @@ TEST_CASE("a model has the sizes that its options give", "[transformer]") {
   Mixed::for_each_layer([&](auto group, Index i, Index number) { visited.push_back({Index{group}, i, number}); });
   CHECK(visited == std::vector<std::array<Index, 3>>{{0, 0, 0}, {1, 0, 1}, {1, 1, 2}});
 }
+
+}  // namespace tinymoe_test::transformer
