@@ -247,7 +247,9 @@ TEST_CASE("A model of llama2.c is saved with its tokenizer as a checkpoint", "[l
   const auto tokenizer = Tokenizer::load_llama2c(write_bytes(folder / "tokenizer.bin", tokens));
   Cpu backend(1);
   Model<Small<TiedHead>, Cpu> model(backend, Seed{2}), again(backend, Seed{3});
+  model.special_tokens().config = SpecialTokens{.begin = 4, .end = {5}};  // of another model, which was there before
   load_llama2c(write_bytes(folder / "model.bin", Written(true).bytes()), model);
+  CHECK(model.special_tokens() == ModelTokens{});
   save_model(folder / "checkpoint", model, tokenizer);
   load_model(folder / "checkpoint", again);
   CHECK(same_bits(weights_of(again), weights_of(model)));

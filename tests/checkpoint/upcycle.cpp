@@ -116,7 +116,9 @@ TEST_CASE("A mixture is upcycled from another backend and to a longer context", 
                              Layers<3, MoEBlock<RmsNorm, GroupedAttention, Router<4, 2>, Network>>>;
   Model<DenseLlama, Cpu> dense(cpu, Seed{3});
   Model<Longer, Reference<double>> mixture(reference, Seed{4});
+  dense.special_tokens().config = SpecialTokens{.begin = 1, .end = {2, 3}};
   upcycle(dense, mixture);
+  CHECK(mixture.special_tokens() == dense.special_tokens());
   const auto tokens = random_tokens(2 * 12, 19);
   const auto expected = logits_of(dense, tokens);
   const auto found = logits_of(mixture, tokens);

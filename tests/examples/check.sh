@@ -248,6 +248,10 @@ case $1 in
     "$sample" run --temperature 0 --tokens 20 --quiet | cmp - min.txt || fail "--min-p 1 is not the likeliest token"
     "$sample" run --typical 0.2 --tokens 20 --seed 5 --quiet >typical.txt
     "$sample" run --tokens 20 --seed 5 --quiet | cmp -s - typical.txt && fail "--typical changes nothing"
+    # Each token that config.json names ends a story, whatever the tokenizer's is.
+    cp -r run ended
+    sed -i "s/\"eos_token_id\": [0-9]*/\"eos_token_id\": [$(seq -s , 0 5000)]/" ended/config.json
+    [ "$("$sample" ended --prompt "The cat" --quiet)" = "The cat" ] || fail "a story goes on behind its end"
     expect_error "min-p must be" "$sample" run --min-p 1.5
     expect_error "typical must be" "$sample" run --typical 0
     expect_error "temperature must be" "$sample" run --temperature -1

@@ -44,7 +44,7 @@ inline tinymoe::Tokenizer small_tokenizer() {
   return tokenizer_of({{"t", "h"}, {"th", "e"}, {" ", "the"}, {"l", "o"}, {"lo", "w"}, {"e", "r"}, {"a", "a"}});
 }
 
-/// A tokenizer of Llama's kind: with tokens for the bytes and 269 tokens in all, or with 34 for small letters alone.
+/// A tokenizer of Llama's kind: with tokens for the bytes and 270 tokens in all, or with 34 for small letters alone.
 /// The last token is special: "<|im_end|>".
 inline tinymoe::Tokenizer llama_tokenizer(bool bytes) {
   std::vector<tinymoe::VocabularyEntry> names = {{"<unk>"}, {"<s>"}, {"</s>"}};

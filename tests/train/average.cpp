@@ -52,8 +52,11 @@ TEST_CASE("The average follows the weights by its formula", "[average]") {
   CHECK(trainer.state_bytes() == 4 * sizeof(float) * static_cast<std::size_t>(TinyModel::size));
 
   // A full checkpoint has both.
+  model.special_tokens().config = SpecialTokens{.begin = 1, .end = {2}};
   trainer.save(root / "full", tiny_tokenizer());
   CHECK(same_bits(average_in(root / "full"), found));
+  load_average(root / "full", loaded);
+  CHECK(loaded.special_tokens() == model.special_tokens());
   load_model(root / "full", loaded);
   CHECK(same_bits(weights_of(loaded), before));
 
