@@ -455,8 +455,10 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
     refuse(name, "eos_token_id", "[2, null]");
     refuse(name, "bos_token_id", "[1]");
   }
-  good.check<FileError>([](const auto& at) { write_bytes(at / "generation_config.json", "{"); },
-                        "generation_config.json");
+  for (const char* bytes : {"{", "[]", "2", ""}) {
+    good.check<FileError>([=](const auto& at) { write_bytes(at / "generation_config.json", bytes); },
+                          "generation_config.json");
+  }
 }
 
 TEST_CASE("Every fault of a checkpoint is named, and the model stays as it was", "[checkpoint]") {

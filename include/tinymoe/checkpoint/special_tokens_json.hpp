@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
@@ -21,6 +22,7 @@ namespace tinymoe::inline v0_1::detail {
 /// The special tokens of one file. A field that is null names none; a field that is absent, `absent`'s. An id may lie
 /// outside the vocabulary, as "pad_token_id" −1 of some files of the hub does. Throws FileError for other values.
 inline SpecialTokens read_special_tokens(const Json& file, const std::string& name, SpecialTokens absent) {
+  if (!file.is_object()) fail<FileError>(name, ": expected an object, found ", json_found(file));
   const auto read = [&](const char* key, std::optional<Token>& token) {
     if (!file.contains(key)) return;
     token.reset();
