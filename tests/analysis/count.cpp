@@ -14,7 +14,7 @@
 #include "tinymoe/presets.hpp"
 #include "tinymoe/train/trainer.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::count_tests {
 
 namespace {
 
@@ -209,3 +209,5 @@ TEST_CASE("Numbers are grouped by thousands, bytes are in MiB", "[count]") {
   CHECK(detail::mebibytes(Index{3} << 19) == "1.5 MiB");
   CHECK(detail::mebibytes(Index{100} << 20) == "100 MiB");
 }
+
+}  // namespace tinymoe_test::count_tests

@@ -11,7 +11,7 @@
 #include "tinymoe/train/trainer.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::every_router {
 
 namespace {
 
@@ -156,3 +156,5 @@ TEST_CASE("upcycling starts every router whose gates sum to one as the dense mod
   }
   CHECK(worst < 1e-5);
 }
+
+}  // namespace tinymoe_test::every_router

@@ -13,7 +13,7 @@
 #include "tinymoe/files/npy.hpp"
 #include "tinymoe/sample/session.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::inspect_tests {
 
 namespace {
 
@@ -139,3 +139,5 @@ TEST_CASE("Logits and loads go to .npy and back", "[inspect]") {
   CHECK((logits == found.logits));
   CHECK((load_npy<std::int32_t>(root / "load.npy") == found.routing[0].load));
 }
+
+}  // namespace tinymoe_test::inspect_tests

@@ -13,6 +13,8 @@
 #include "tinymoe/sample/session.hpp"
 #include "tinymoe/train/trainer.hpp"
 
+namespace tinymoe_test::capabilities {
+
 using namespace tinymoe;
 
 namespace {
@@ -239,3 +241,5 @@ TEST_CASE("repeated work is recorded anew when its key changes", "[capabilities]
   CHECK(backend.recordings == 3);
   CHECK(backend.longest == 3);
 }
+
+}  // namespace tinymoe_test::capabilities

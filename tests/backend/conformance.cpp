@@ -6,7 +6,7 @@
 #include "backend/backends.hpp"
 #include "tinymoe/backend/rows.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::conformance {
 
 namespace {
 
@@ -130,7 +130,7 @@ TEST_CASE("grouped products meet each expert's rows with its matrix", "[conforma
     Oracle w(experts * o, i, numbers.take(experts * o * i)), bias(experts, o, numbers.take(experts * o));
     const auto start = numbers.take(experts * o * i), bias_start = numbers.take(experts * o);
     INFO("experts " << experts << ", rows " << n << ", inputs " << i << ", outputs " << o);
-    const Index gap = i == 72 ? wide : ::gap;
+    const Index gap = i == 72 ? wide : conformance::gap;
 
     Reference<double> oracle;
     auto begins = offsets;
@@ -314,7 +314,7 @@ struct AttentionCase {
   }
 
   template <class B>
-  void run(B& backend, Index gap = ::gap) {
+  void run(B& backend, Index gap = conformance::gap) {
     using T = typename B::Scalar;
     Guarded<B, T> in(backend, rows(), width(), gap), out(backend, rows(), queries(), gap);
     Guarded<B, T> gradient(backend, rows(), queries(), gap), into(backend, rows(), width(), gap);
@@ -485,3 +485,5 @@ TEST_CASE("too much memory is a DeviceError that names the size", "[conformance]
     check_holds("the message has the size", message.find("1152921504606846976") != std::string::npos);
   });
 }
+
+}  // namespace tinymoe_test::conformance

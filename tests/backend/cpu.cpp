@@ -5,6 +5,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::cpu {
+
 using namespace tinymoe;
 
 namespace {
@@ -58,3 +60,5 @@ TEST_CASE("a group on the CPU has one lane, sums and finds the maximum", "[cpu]"
   // By real part: an imaginary step does not change the maximum.
   CHECK(group.max(2, [](Index i) { return std::complex<double>(double(i), 9 - 9 * double(i)); }) == 1.0);
 }
+
+}  // namespace tinymoe_test::cpu

@@ -4,6 +4,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::dropout {
+
 using namespace tinymoe;
 
 TEST_CASE("dropout's factor of one element is the one that its row has", "[dropout]") {
@@ -27,3 +29,5 @@ TEST_CASE("dropout's factor of one element is the one that its row has", "[dropo
   CHECK(same);
   CHECK(double(zeros) / double(elements) == Approx(0.3).margin(0.03));
 }
+
+}  // namespace tinymoe_test::dropout

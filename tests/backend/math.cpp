@@ -6,6 +6,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::math {
+
 using namespace tinymoe;
 using Complex = std::complex<double>;
 
@@ -114,3 +116,5 @@ TEST_CASE("comparisons look at the real part", "[math]") {
   STATIC_REQUIRE(std::is_same_v<Compute<bfloat16>, float>);
   STATIC_REQUIRE(std::is_same_v<Compute<const Complex>, Complex>);
 }
+
+}  // namespace tinymoe_test::math

@@ -11,7 +11,7 @@
 #include "train/callbacks.hpp"
 #include "train/descent.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::checkpoint {
 
 namespace {
 
@@ -538,3 +538,5 @@ TEST_CASE("Saving and loading a model alone round-trips, over an older one too",
   CHECK_FALSE(same_bits(weights_of(loaded), weights_of(first)));
   CHECK(entries_in(root.path()) == 1);
 }
+
+}  // namespace tinymoe_test::checkpoint

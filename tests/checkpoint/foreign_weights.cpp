@@ -78,7 +78,7 @@ struct tinymoe::WeightFormat<foreign::Int8Rows> {
   }
 };
 
-using namespace tinymoe_test;
+namespace tinymoe_test::foreign_weights {
 
 namespace {
 
@@ -189,3 +189,5 @@ TEST_CASE("a backend with kernels for few tokens decodes a foreign weight format
   CHECK(generate(model, tiny_tokenizer(), "the cat", options) ==
         generate(same_model, tiny_tokenizer(), "the cat", options));
 }
+
+}  // namespace tinymoe_test::foreign_weights

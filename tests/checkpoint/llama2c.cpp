@@ -12,7 +12,7 @@
 #include "tinymoe/text/tokenizer.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::llama2c {
 
 namespace {
 
@@ -278,3 +278,5 @@ TEST_CASE("A trained model of llama2.c generates llama2.c's greedy text", "[llam
   encoded.insert(encoded.begin(), tokenizer.end_of_story());
   CHECK(story.ids == encoded);
 }
+
+}  // namespace tinymoe_test::llama2c

@@ -14,7 +14,7 @@
 #include "tinymoe/train/trainer.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::named_model {
 
 namespace {
 
@@ -88,3 +88,5 @@ TEST_CASE("a named dense model comes from llama2.c, and becomes a named mixture"
     REQUIRE(found.data()[i] == Approx(expected.data()[i]).margin(1e-5));
   }
 }
+
+}  // namespace tinymoe_test::named_model

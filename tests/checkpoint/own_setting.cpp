@@ -11,7 +11,7 @@
 #include "train/own_router.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::own_setting {
 
 namespace {
 
@@ -52,3 +52,5 @@ TEST_CASE("a setting of one's own acts, is checked, saved and loaded", "[setting
       },
       "first_share");
 }
+
+}  // namespace tinymoe_test::own_setting

@@ -10,7 +10,7 @@
 #include "tinymoe/train/trainer.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::upcycle_tests {
 
 namespace {
 
@@ -232,3 +232,5 @@ TEST_CASE("A trained model of llama2.c becomes a mixture that keeps learning, an
   const double apart = greatest_difference(one, other);
   CHECK(apart > 1e-3);
 }
+
+}  // namespace tinymoe_test::upcycle_tests

@@ -7,6 +7,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::bfloat16_tests {
+
 using namespace tinymoe;
 
 TEST_CASE("bfloat16 keeps every one of its values", "[bfloat16]") {
@@ -79,3 +81,5 @@ TEST_CASE("Every half-precision number converts as its definition says", "[bfloa
   CHECK(same);
   static_assert(detail::float_from_half(0x3c00) == 1.0f && detail::float_from_half(0xc000) == -2.0f);
 }
+
+}  // namespace tinymoe_test::bfloat16_tests

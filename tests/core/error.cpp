@@ -8,6 +8,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::error {
+
 namespace {
 
 template <class... Parts>
@@ -44,3 +46,5 @@ TEST_CASE("an exception's sentence is its pieces, as a stream would write them",
   check_number(std::numeric_limits<double>::infinity());
   check_number(std::numeric_limits<double>::quiet_NaN());
 }
+
+}  // namespace tinymoe_test::error

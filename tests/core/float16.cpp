@@ -7,6 +7,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::float16_tests {
+
 using namespace tinymoe;
 
 namespace {
@@ -55,3 +57,5 @@ TEST_CASE("A value too large for float16 becomes infinite, and a NaN stays one",
   CHECK(float16(1e-40f).bits == 0);
   CHECK(float16(-1e-40f).bits == 0x8000);
 }
+
+}  // namespace tinymoe_test::float16_tests

@@ -6,6 +6,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::memory {
+
 using namespace tinymoe;
 
 namespace {
@@ -190,3 +192,5 @@ TEST_CASE("a PerRow gives as many of the first rows as the caller asks for", "[m
   CHECK(planned(0).size() == 0);
   CHECK(PerRow<float>()(5).empty());  // an inference plan left it out
 }
+
+}  // namespace tinymoe_test::memory

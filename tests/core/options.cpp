@@ -2,6 +2,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::options {
+
 using namespace tinymoe;
 
 namespace {
@@ -54,3 +56,5 @@ TEST_CASE("two options in one place are noticed", "[options]") {
   STATIC_REQUIRE_FALSE(Known::each_once<Heads<8>, Window<3>, FourHeads>);
   STATIC_REQUIRE_FALSE(Known::each_once<Bias, NoBias>);
 }
+
+}  // namespace tinymoe_test::options

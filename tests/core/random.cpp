@@ -9,6 +9,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::random {
+
 using namespace tinymoe;
 
 using Words = std::array<std::uint32_t, 4>;
@@ -113,3 +115,5 @@ TEST_CASE("Whole numbers stay below their bound and reach every value", "[random
     }
   }
 }
+
+}  // namespace tinymoe_test::random

@@ -5,6 +5,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::tensor {
+
 using namespace tinymoe;
 
 TEST_CASE("a view finds its elements, row by row", "[tensor]") {
@@ -96,3 +98,5 @@ TEST_CASE("a bank steps from expert to expert", "[tensor]") {
   CHECK(bank[1].rows == 2);
   CHECK(bank[1].cols == 3);
 }
+
+}  // namespace tinymoe_test::tensor

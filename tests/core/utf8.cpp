@@ -6,6 +6,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::utf8 {
+
 using namespace tinymoe;
 using namespace tinymoe::detail;
 
@@ -36,3 +38,5 @@ TEST_CASE("Every code point survives UTF-8", "[unicode]") {
   }
   CHECK(wrong == 0);
 }
+
+}  // namespace tinymoe_test::utf8

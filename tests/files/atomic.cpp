@@ -10,6 +10,8 @@
 #include "files/bytes.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 
+namespace tinymoe_test::atomic {
+
 using namespace tinymoe;
 
 TEST_CASE("A file is written in pieces of any size", "[atomic]") {
@@ -140,3 +142,5 @@ TEST_CASE("A partial file that a crash leaves is removed later", "[atomic]") {
   CHECK(read_bytes(path) == "new");
   CHECK(entries_in(folder.path()) == 2);  // the partial file of a running process stays
 }
+
+}  // namespace tinymoe_test::atomic

@@ -10,6 +10,8 @@
 
 #include "files/bytes.hpp"
 
+namespace tinymoe_test::atomic_folder {
+
 using namespace tinymoe;
 
 namespace {
@@ -181,3 +183,5 @@ TEST_CASE("Names are exchanged in one step where the system can", "[atomic]") {
   CHECK(load(root / "other") == "1");
   CHECK_FALSE(detail::exchange_names(root / "one", root / "missing"));
 }
+
+}  // namespace tinymoe_test::atomic_folder

@@ -9,6 +9,8 @@
 
 #include "files/bytes.hpp"
 
+namespace tinymoe_test::json {
+
 using namespace tinymoe;
 
 TEST_CASE("JSON files are read", "[json]") {
@@ -184,3 +186,5 @@ TEST_CASE("Strictly JSON, and nothing else, is read", "[json]") {
   CHECK(accepts(many + "\"a\":0}"));
   check_message<FileError>([&] { parse_json(many + "\"17\":0}", "text"); }, "text", "the key \"17\" twice");
 }
+
+}  // namespace tinymoe_test::json

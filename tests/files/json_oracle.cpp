@@ -12,6 +12,8 @@
 #include "support/catch.hpp"
 #include "tinymoe/files/json.hpp"
 
+namespace tinymoe_test::json_oracle {
+
 using namespace tinymoe;
 
 namespace {
@@ -179,3 +181,5 @@ TEST_CASE("JSON with changed bytes is read or refused as nlohmann's library does
   CHECK(read > 2'000);
   CHECK(read < 38'000);
 }
+
+}  // namespace tinymoe_test::json_oracle

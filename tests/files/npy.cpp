@@ -12,6 +12,8 @@
 #include <xtensor/xnpy.hpp>
 #endif
 
+namespace tinymoe_test::npy {
+
 using namespace tinymoe;
 
 namespace {
@@ -131,3 +133,5 @@ TEST_CASE("Hostile .npy files are refused by name", "[npy]") {
   write_bytes(path, npy_of("{'descr': '|b1', 'fortran_order': False, 'shape': (8,)}", "\1\1\1\1\1\1\1\2"));
   check_message<FileError>([&] { load_npy<bool>(path); }, path.string(), "not bool");
 }
+
+}  // namespace tinymoe_test::npy

@@ -10,6 +10,8 @@
 #include "files/bytes.hpp"
 #include "tinymoe/files/atomic.hpp"
 
+namespace tinymoe_test::safetensors {
+
 using namespace tinymoe;
 
 namespace {
@@ -332,3 +334,5 @@ TEST_CASE("Stored types know their names and sizes", "[safetensors]") {
   static_assert(stored_type_of<std::int64_t>() == StoredType::int64 && stored_type_of<char8_t>() == StoredType::uint8);
   static_assert(stored_type_bytes(StoredType::float64) == 8 && stored_type_bytes(StoredType::boolean) == 1);
 }
+
+}  // namespace tinymoe_test::safetensors

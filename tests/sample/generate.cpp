@@ -10,7 +10,7 @@
 #include "tinymoe/analysis/inspect.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::generate_tests {
 
 namespace {
 
@@ -420,3 +420,5 @@ TEST_CASE("A generator refuses wrong options and a tokenizer that is too large",
   const Model<TinyOf<259>, Cpu> small(backend, Seed{3});
   check_message<MismatchError>([&] { Generator(small, tiny_tokenizer()); }, "260", "259");
 }
+
+}  // namespace tinymoe_test::generate_tests

@@ -9,6 +9,8 @@
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 
+namespace tinymoe_test::sampler {
+
 using namespace tinymoe;
 
 namespace {
@@ -241,3 +243,5 @@ TEST_CASE("Options outside their range are named", "[sampler]") {
   check_message<OptionError>(make({.tokens = -1}), "tokens", "-1");
   CHECK_NOTHROW(make({.temperature = 0, .top_k = 0, .top_p = 1, .tokens = 0})());
 }
+
+}  // namespace tinymoe_test::sampler

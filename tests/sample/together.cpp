@@ -11,7 +11,7 @@
 #include "tinymoe/text/tokenizer.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::together {
 
 namespace {
 
@@ -303,3 +303,5 @@ TEST_CASE("Any type with the four functions of StoryTokenizer works", "[together
   CHECK(std::all_of(story.text.begin(), story.text.end(), [](char c) { return c >= 'a' && c <= 'z'; }));
   CHECK(generate(model, letters, "cab", {.temperature = 1, .tokens = 20}) == story.text);
 }
+
+}  // namespace tinymoe_test::together

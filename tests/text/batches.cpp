@@ -10,6 +10,8 @@
 #include "tinymoe/text/evaluation_windows.hpp"
 #include "tinymoe/text/padded_batches.hpp"
 
+namespace tinymoe_test::batches {
+
 using namespace tinymoe;
 using Tokens = std::vector<Token>;
 
@@ -282,3 +284,5 @@ TEST_CASE("Padded batches of encoded stories have the tokens that generation rea
     CHECK(filled.inputs[static_cast<std::size_t>(8 * row)] == tokenizer.end_of_story());
   }
 }
+
+}  // namespace tinymoe_test::batches

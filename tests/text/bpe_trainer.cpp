@@ -9,6 +9,8 @@
 #include "text/samples.hpp"
 #include "tinymoe/text/corpus.hpp"
 
+namespace tinymoe_test::bpe_trainer {
+
 using namespace tinymoe;
 
 namespace {
@@ -143,3 +145,5 @@ TEST_CASE("Real stories fill a vocabulary of 2048", "[bpe_trainer]") {
   });
   CHECK(static_cast<double>(bytes) / static_cast<double>(tokens) > 3.5);
 }
+
+}  // namespace tinymoe_test::bpe_trainer

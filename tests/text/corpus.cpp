@@ -7,6 +7,8 @@
 #include "support/data.hpp"
 #include "text/samples.hpp"
 
+namespace tinymoe_test::corpus {
+
 using namespace tinymoe;
 using Stories = std::vector<std::string>;
 
@@ -108,3 +110,5 @@ TEST_CASE("Lists and functions are sources of stories", "[corpus]") {
   CHECK(blocks == 5);
   CHECK(count == 50);
 }
+
+}  // namespace tinymoe_test::corpus

@@ -7,6 +7,8 @@
 #include "tinymoe/text/bpe_trainer.hpp"
 #include "tinymoe/text/corpus.hpp"
 
+namespace tinymoe_test::known_stories {
+
 using namespace tinymoe;
 
 namespace {
@@ -47,3 +49,5 @@ TEST_CASE("A vocabulary of characters gets spaces for other white space, and onl
     if (!tokenizer.knows(story)) FAIL(story);
   }
 }
+
+}  // namespace tinymoe_test::known_stories

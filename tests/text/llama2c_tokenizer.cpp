@@ -10,6 +10,8 @@
 #include "text/samples.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
+namespace tinymoe_test::llama2c_tokenizer {
+
 using namespace tinymoe;
 
 namespace {
@@ -385,3 +387,5 @@ TEST_CASE("The characters of a trained llama2.c model's tokenizer.bin", "[llama2
   tokenizer.save(folder / "tokenizer.json");
   CHECK(Tokenizer::load(folder / "tokenizer.json") == tokenizer);
 }
+
+}  // namespace tinymoe_test::llama2c_tokenizer

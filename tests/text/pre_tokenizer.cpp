@@ -8,6 +8,8 @@
 #include "support/catch.hpp"
 #include "text/samples.hpp"
 
+namespace tinymoe_test::pre_tokenizer {
+
 using namespace tinymoe;
 using namespace tinymoe::detail;
 using Pieces = std::vector<std::string>;
@@ -76,3 +78,5 @@ TEST_CASE("Pieces of any bytes are the text again", "[pre_tokenizer]") {
     REQUIRE(again == text);
   }
 }
+
+}  // namespace tinymoe_test::pre_tokenizer

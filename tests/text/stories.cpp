@@ -10,6 +10,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::stories {
+
 using namespace tinymoe;
 
 namespace {
@@ -215,3 +217,5 @@ TEST_CASE("a story holds some ninety bits of choice") {
   CHECK(bits / 1000 < 130);
   CHECK(bits / bytes < 0.2);
 }
+
+}  // namespace tinymoe_test::stories

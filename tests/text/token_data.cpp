@@ -16,6 +16,8 @@
 #include "tinymoe/text/bpe_trainer.hpp"
 #include "tinymoe/text/data_split.hpp"
 
+namespace tinymoe_test::token_data {
+
 using namespace tinymoe;
 using Tokens = std::vector<Token>;
 
@@ -444,3 +446,5 @@ TEST_CASE("The counts of real stories are right", "[token_data]") {
   corpus.for_each_story([&](std::string_view story) { bytes += std::ssize(story); });
   CHECK(data.text_bytes() == bytes);
 }
+
+}  // namespace tinymoe_test::token_data

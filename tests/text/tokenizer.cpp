@@ -12,6 +12,8 @@
 #include "tinymoe/text/known_stories.hpp"
 #include "tinymoe/text/token_data.hpp"
 
+namespace tinymoe_test::tokenizer {
+
 using namespace tinymoe;
 using Tokens = std::vector<Token>;
 
@@ -347,3 +349,5 @@ TEST_CASE("GPT-2 encodes as the published tokenizer does", "[tokenizer]") {
     CHECK(gpt2.decode(expected) == given);
   }
 }
+
+}  // namespace tinymoe_test::tokenizer

@@ -10,6 +10,8 @@
 #include "text/samples.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
+namespace tinymoe_test::tokenizer_file {
+
 using namespace tinymoe;
 using Oracle = nlohmann::json;
 
@@ -215,3 +217,5 @@ TEST_CASE("A tokenizer that cannot be written is an error", "[tokenizer]") {
   CHECK(contains(message_if_any<FileError>([] { small_tokenizer().save("/nonexistent-folder/tokenizer.json"); }),
                  "/nonexistent-folder/tokenizer.json"));
 }
+
+}  // namespace tinymoe_test::tokenizer_file

@@ -14,7 +14,7 @@
 #include "train/lagging.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::ahead {
 
 namespace {
 
@@ -298,3 +298,5 @@ TEST_CASE("Data that is damaged during a run ends it at the step that needs the 
   CHECK(next.step() == trainer.step());
   CHECK(same_bits(weights_of(restored), weights_of(model)));
 }
+
+}  // namespace tinymoe_test::ahead

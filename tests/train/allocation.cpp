@@ -109,7 +109,7 @@ void* mmap(void* address, std::size_t size, int protection, int flags, int file,
 }
 #endif
 
-using namespace tinymoe_test;
+namespace tinymoe_test::allocation {
 
 namespace {
 
@@ -219,3 +219,5 @@ TEST_CASE("A step of a run allocates nothing, with its batches, its observers an
     CHECK(counting_steps.counts.maps == 0);
   }
 }
+
+}  // namespace tinymoe_test::allocation

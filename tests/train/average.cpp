@@ -7,7 +7,7 @@
 #include "tinymoe/train/trainer.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::average {
 
 namespace {
 
@@ -116,3 +116,5 @@ TEST_CASE("A resumed run goes on with its average to the bit", "[average]") {
   CHECK_FALSE(std::filesystem::exists(root / "plain/average.safetensors"));
   check_message<FileError>([&] { average_in(root / "plain"); }, "average.safetensors");
 }
+
+}  // namespace tinymoe_test::average

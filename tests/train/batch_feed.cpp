@@ -8,7 +8,7 @@
 #include "train/lagging.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::batch_feed {
 
 namespace {
 
@@ -97,3 +97,5 @@ TEST_CASE("After forget, slots upload the tokens that they are given", "[feed]")
   CHECK(on_host(backend, ahead.inputs) == first);
   CHECK(ahead.slot != third.slot);
 }
+
+}  // namespace tinymoe_test::batch_feed

@@ -7,7 +7,7 @@
 #include "train/csv_rows.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::best {
 
 namespace {
 
@@ -308,3 +308,5 @@ TEST_CASE("Settings outside their ranges are refused before the first step", "[t
   model.settings() = {};
   CHECK(trainer.fit(tiny_data(), {.batch = 2, .time = 16, .steps = 1}).step == 1);
 }
+
+}  // namespace tinymoe_test::best

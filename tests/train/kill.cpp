@@ -13,7 +13,7 @@
 #include "train/csv_rows.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::kill {
 
 namespace {
 
@@ -106,3 +106,5 @@ TEST_CASE("Kills at random moments do not change the final bits", "[checkpoint]"
   CHECK(rows() == 1 + 16 + 4);
   CHECK(rows_without_times(root / "killed.csv") == rows_without_times(root / "whole.csv"));
 }
+
+}  // namespace tinymoe_test::kill

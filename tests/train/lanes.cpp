@@ -5,7 +5,7 @@
 #include "tinymoe/train/trainer.hpp"
 #include "train/optimizer_trial.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::lanes {
 
 namespace {
 
@@ -64,3 +64,5 @@ TEST_CASE("A step of each optimizer by several lanes is that of one", "[lanes]")
   CHECK(weights_after(many, Lion{}, 3) == weights_after(one, Lion{}, 3));
   CHECK(greatest_difference(weights_after(many, Muon{}, 3), weights_after(one, Muon{}, 3)) < 1e-9);
 }
+
+}  // namespace tinymoe_test::lanes

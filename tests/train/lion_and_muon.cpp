@@ -10,7 +10,7 @@
 #include "tinymoe/backend/reference.hpp"
 #include "train/optimizer_trial.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::lion_and_muon {
 
 namespace {
 
@@ -231,3 +231,5 @@ TEST_CASE("Which tensors are matrices of blocks", "[optimizer]") {
   CHECK_FALSE(is_block_matrix({.rows = 4, .cols = 1, .part = Part::expert}));
   CHECK_FALSE(is_block_matrix({.rows = 4, .cols = 4, .part = Part::expert, .is_vector = true}));
 }
+
+}  // namespace tinymoe_test::lion_and_muon

@@ -14,7 +14,7 @@
 #include "train/callbacks.hpp"
 #include "train/descent.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::loss_scale {
 
 namespace {
 
@@ -302,3 +302,5 @@ TEST_CASE("The scale is stored in checkpoints, and other types ignore it", "[los
     check_message<FileError>([&] { step(std::type_identity<Cpu>{}); }, "trainer.json", "loss_scale", "power of two");
   }
 }
+
+}  // namespace tinymoe_test::loss_scale

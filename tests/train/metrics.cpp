@@ -7,6 +7,8 @@
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 
+namespace tinymoe_test::metrics {
+
 using namespace tinymoe;
 
 namespace {
@@ -169,3 +171,5 @@ TEST_CASE("Metrics that cannot be written are an error that names the file", "[m
   const FileSizeLimit limit(header.size() + 10);
   check_message<FileError>([&] { file.on_step(report(1), {}); }, "metrics.csv", "cannot be written");
 }
+
+}  // namespace tinymoe_test::metrics

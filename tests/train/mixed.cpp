@@ -11,7 +11,7 @@
 #include "train/callbacks.hpp"
 #include "train/optimizer_trial.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::mixed {
 
 namespace {
 
@@ -198,3 +198,5 @@ TEST_CASE("What a model in mixed precision writes is near what its masters would
   CHECK(brain_loss == Approx(loss).margin(0.02));
   CHECK(half_loss == Approx(loss).margin(0.003));
 }
+
+}  // namespace tinymoe_test::mixed

@@ -13,7 +13,7 @@
 #include "train/callbacks.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::observers {
 
 namespace {
 
@@ -214,3 +214,5 @@ TEST_CASE("A slow observer costs no training seconds and no checkpoint", "[obser
   CHECK(report.tokens_per_second > 32 / 0.1);
   CHECK(saved == std::vector<Index>{1, 2, 3, 4, 5});  // the clock of checkpoints goes on
 }
+
+}  // namespace tinymoe_test::observers

@@ -10,7 +10,7 @@
 #include "tinymoe/core/bfloat16.hpp"
 #include "train/descent.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::optimizer {
 
 namespace {
 
@@ -167,3 +167,5 @@ TEST_CASE("Chunks cover every tensor once and cross none", "[optimizer]") {
   }
   CHECK(covered == expected);
 }
+
+}  // namespace tinymoe_test::optimizer

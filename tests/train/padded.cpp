@@ -10,7 +10,7 @@
 #include "train/callbacks.hpp"
 #include "train/descent.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::padded {
 
 namespace {
 
@@ -286,3 +286,5 @@ TEST_CASE("A balancing bias is updated after a step, is in no optimizer's chunks
     CHECK(same_bits(weights_of(other), weights_of(model)));
   }
 }
+
+}  // namespace tinymoe_test::padded

@@ -13,7 +13,7 @@
 #include "train/callbacks.hpp"
 #include "train/tiny.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::ranks {
 
 namespace {
 
@@ -305,3 +305,5 @@ TEST_CASE("A balance loss over the step is refused on several ranks", "[ranks]")
   model.settings().set(setting::balance_over_step = true);
   check_message<OptionError>([&] { trainer.begin_step(tokens, tokens, 2, 16); }, "balance_over_step");
 }
+
+}  // namespace tinymoe_test::ranks

@@ -4,6 +4,8 @@
 
 #include "support/catch.hpp"
 
+namespace tinymoe_test::schedule {
+
 using namespace tinymoe;
 
 TEST_CASE("Schedules have the values computed by hand", "[schedule]") {
@@ -93,3 +95,5 @@ TEST_CASE("A schedule chosen at run time is the one that it holds", "[schedule]"
   any = OneCycle{};
   CHECK(any({0, 0}) == OneCycle{}({0, 0}));
 }
+
+}  // namespace tinymoe_test::schedule

@@ -16,7 +16,7 @@
 #include "train/callbacks.hpp"
 #include "train/descent.hpp"
 
-using namespace tinymoe_test;
+namespace tinymoe_test::trainer {
 
 namespace {
 
@@ -579,3 +579,5 @@ TEST_CASE("An architecture may change its weights after a step", "[trainer]") {
   CHECK(Moving::steps == std::vector<Index>{0, 1});
   CHECK(Moving::loads == std::vector<Index>(4, 64));  // of the last micro-batch
 }
+
+}  // namespace tinymoe_test::trainer
