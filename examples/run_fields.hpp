@@ -139,7 +139,7 @@ void fields_from_json(const tinymoe::Json& json, const std::string& file, A& a) 
       if (!value.take(name)) tinymoe::fail<tinymoe::FileError>(file, ": there is no ", key, " called ", name);
     } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
       value = tinymoe::json_field_or<bool>(json, key, file, value);
-    } else if (!json[key].is_null()) {
+    } else if (!json[key].is_null() && !(json[key] == value)) {  // a default may be no value to give: a sequence of 0
       value = tinymoe::json_field<std::remove_reference_t<T>>(json, key, file, range);
     }
   });

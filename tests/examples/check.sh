@@ -53,6 +53,25 @@ case $1 in
       cmp whole/$file parts/$file || fail "$file differs"
     done
     [ "$(wc -l <whole.csv)" = "$(($(wc -l <parts.csv) - 1))" ] || fail "the metrics lack rows"  # one more evaluation
+    # A finished run that is resumed evaluates again, and its metrics have each row once.
+    cp whole.csv once.csv
+    for _ in 1 2; do
+      expect "$train" --embedded 300 --resume whole
+      grep -q 'validation after step 10' output.txt || fail "was not evaluated"
+    done
+    cmp whole.csv once.csv || fail "rows are there twice: $(cat whole.csv)"
+    # Stories have the same bits per byte held out and as a file of their own. An edit is seen, whatever the file's time.
+    for i in {1..40}; do echo "Tom had $i pets.<|endoftext|>"; done >all.txt
+    head -n 38 all.txt >some.txt
+    tail -n 2 all.txt | sed 's/$/\r/' >rest.txt
+    bits() {
+      expect "$train" --preset pocket --tokenizer whole/tokenizer.json --steps 1 --sequence 16 --overwrite --out texts "$@"
+      grep 'validation after' output.txt
+    }
+    [ "$(bits --data all.txt)" = "$(bits --data some.txt --validation rest.txt)" ] || fail "other bits per byte"
+    cp -p all.txt time.txt
+    edited=$(sed 's/Tom had 40/Ann had 40/' all.txt) && echo "$edited" >all.txt && touch -r time.txt all.txt
+    [ "$(bits --data all.txt)" != "$(bits --data some.txt --validation rest.txt)" ] || fail "the old text's tokens were used"
     # A folder may be named, and what it holds need not be said again; from the best one the run goes on as well.
     cp -r whole named
     expect "$train" --embedded 300 --batch 4 --steps 12 --schedule constant --resume named
