@@ -22,7 +22,7 @@
 /// (`Pass::router_loss_scale`). z is a mean over tokens, so its figure and its gradient are those of one batch, however
 /// the step is cut. A balance loss is no mean over tokens but a product or quotient of such means. Its figure in a
 /// report is that of all tokens of the step, however they are cut (`balance_of`). Its gradient is that of each
-/// micro-batch's own f and P, because f of the whole step is known only after the last backward. It is the gradient of
+/// micro-batch's own f and P, because f of the whole step is known only after the last forward. It is the gradient of
 /// one batch where the micro-batches have the same f (where they have the same sums, for CvBalance), and comes near it
 /// as they grow.
 ///
