@@ -235,7 +235,7 @@ void decode(Run& run, W& watched, Index streams, bool early) {
 template <class Arch, class W>
 void optimizer(Run& run, W& watched) {
   using M = Model<Arch, W>;
-  bench::OptimizerPass<W> pass(watched, M::size, chunks_of<typename M::Weights>());
+  bench::OptimizerPass<W> pass(watched, M::size, detail::chunks_of<typename M::Weights>());
   pass.norm();
   const double step = bench::median_milliseconds(watched, [&] { pass.step(); });
   const double norm = bench::median_milliseconds(watched, [&] { pass.norm(); });

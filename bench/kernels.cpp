@@ -43,7 +43,7 @@ class Matrix {
     view_ = {memory_.as<float>().data, rows, cols};
     const RandomStream stream(Seed{static_cast<std::uint64_t>(rows * 7919 + cols)}, 0, RandomSite{});
     for (Index i = 0; i < view_.size(); i += 4) {
-      const auto words = random_words(stream, static_cast<std::uint64_t>(i));
+      const auto words = detail::random_words(stream, static_cast<std::uint64_t>(i));
       for (Index j = i; j < std::min(i + 4, view_.size()); ++j) {
         view_.data[j] = (float(words[static_cast<std::size_t>(j - i)]) * 0x1p-32f - 0.5f) * 0.25f;
       }

@@ -109,7 +109,7 @@ void report_recompute(Cpu& cpu, const Arguments& arguments) {
 
 void report_optimizer(Cpu& cpu, double step_seconds, int tries) {
   using Weights = Model<Arch, Cpu>::Weights;
-  bench::OptimizerPass<Cpu> pass(cpu, Model<Arch, Cpu>::size, chunks_of<Weights>());
+  bench::OptimizerPass<Cpu> pass(cpu, Model<Arch, Cpu>::size, detail::chunks_of<Weights>());
   std::vector<double> norms, steps;
   for (int i = 0; i <= tries; ++i) {
     const double norm = programs::seconds_of([&] { pass.norm(); }), step = programs::seconds_of([&] { pass.step(); });

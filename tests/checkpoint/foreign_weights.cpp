@@ -55,7 +55,7 @@ struct tinymoe::WeightFormat<foreign::Int8Rows> {
   static constexpr bool plain = false;
 
   static constexpr std::size_t bytes(Index rows, Index cols) {
-    return round_up(static_cast<std::size_t>(rows) * View::row_bytes(cols), memory_alignment);
+    return detail::round_up(static_cast<std::size_t>(rows) * View::row_bytes(cols), memory_alignment);
   }
   static Pointer pointer(std::byte* address) { return address; }
   static View view(Pointer data, Index rows, Index cols) { return {data, rows, cols}; }

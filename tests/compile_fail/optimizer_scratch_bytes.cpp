@@ -21,4 +21,4 @@ struct Mine {
 #endif
 };
 
-std::size_t used(Reference<float>& backend) { return optimizer_scratch(Mine{}, backend, {}); }
+std::size_t used(Reference<float>& backend) { return detail::optimizer_scratch(Mine{}, backend, {}); }

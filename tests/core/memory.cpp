@@ -48,10 +48,10 @@ struct Block {
 }  // namespace
 
 TEST_CASE("sizes round up to lines", "[memory]") {
-  STATIC_REQUIRE(round_up(0, 64) == 0);
-  STATIC_REQUIRE(round_up(1, 64) == 64);
-  STATIC_REQUIRE(round_up(64, 64) == 64);
-  STATIC_REQUIRE(round_up(65, 64) == 128);
+  STATIC_REQUIRE(detail::round_up(0, 64) == 0);
+  STATIC_REQUIRE(detail::round_up(1, 64) == 64);
+  STATIC_REQUIRE(detail::round_up(64, 64) == 64);
+  STATIC_REQUIRE(detail::round_up(65, 64) == 128);
 }
 
 TEST_CASE("a plan for training keeps what backward reads and shares scratch", "[memory]") {

@@ -28,13 +28,14 @@ TEST_CASE("Philox gives the known answers", "[random]") {
 
 TEST_CASE("A stream depends on seed, step, site and index alone", "[random]") {
   const RandomStream stream(Seed{7}, 3, RandomSite::in_layers(3), 2);
-  CHECK(random_words(stream, (std::uint64_t{5} << 32) + 4) == detail::philox({4, 5, 3, (3u << 20) + 2}, 7));
+  CHECK(detail::random_words(stream, (std::uint64_t{5} << 32) + 4) == detail::philox({4, 5, 3, (3u << 20) + 2}, 7));
   std::set<Words> seen;
   for (std::uint64_t seed = 0; seed < 4; ++seed) {
     for (std::uint32_t step = 0; step < 4; ++step) {
       for (std::uint32_t part = 0; part < 4; ++part) {
         for (std::uint64_t index = 0; index < 4; ++index) {
-          seen.insert(random_words(RandomStream(Seed{seed << 31}, step, RandomSite::in_layers(3), part), index << 30));
+          seen.insert(
+              detail::random_words(RandomStream(Seed{seed << 31}, step, RandomSite::in_layers(3), part), index << 30));
         }
       }
     }
@@ -102,7 +103,7 @@ TEST_CASE("Whole numbers stay below their bound and reach every value", "[random
   for (const std::uint64_t bound :
        {std::uint64_t{1} << 32, (std::uint64_t{1} << 32) + 1, std::uint64_t{1} << 63, UINT64_MAX - 1, UINT64_MAX}) {
     for (std::uint64_t index = 0; index < 1000; ++index) {
-      const auto words = random_words(stream, index);
+      const auto words = detail::random_words(stream, index);
       const std::uint64_t value = random_below(stream, index, bound);
       REQUIRE(value < bound);
 #if defined(__SIZEOF_INT128__)

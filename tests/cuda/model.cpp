@@ -98,14 +98,14 @@ TEMPLATE_TEST_CASE("gradients on a Cuda are the oracle's", "[cuda]", Modern, Cla
   const auto gradients = [](auto& backend) {
     using B = std::remove_cvref_t<decltype(backend)>;
     Model<TestType, B> model(backend, Seed{5});
-    Passes passes(model);
+    detail::Passes passes(model);
     passes.plan(3, 16, false);
     const Memory memory = backend.allocate(static_cast<std::size_t>(model.size) * sizeof(typename B::Master));
     typename TestType::template Parameters<typename B::Master> bound;
     bind_parameters(bound, memory.template as<typename B::Master>().data);
     Pass pass{.batch = 3, .time = 16, .training = true, .seed = Seed{3}};
     passes.tally().clear();
-    TokenSlots<B> slots(backend, 48);
+    detail::TokenSlots<B> slots(backend, 48);
     passes.train(pass, slots.take(0, 0, random_tokens(48, 260), random_tokens(48, 260, 2)), 1.0 / 48, bound);
     std::vector<typename B::Master> found(static_cast<std::size_t>(model.size));
     backend.copy_to_host(found.data(), memory.bytes(), memory.size());

@@ -17,7 +17,7 @@ namespace {
 
 std::vector<std::string> merge_results(const Tokenizer& tokenizer) {
   std::vector<std::string> results;
-  for (const Merge& merge : parts_of(tokenizer).merges) {
+  for (const detail::Merge& merge : parts_of(tokenizer).merges) {
     results.push_back(std::string(tokenizer.bytes(merge.left)) + "+" + std::string(tokenizer.bytes(merge.right)));
   }
   return results;

@@ -16,7 +16,7 @@
 
 /// The 256 bytes, one token for each pair of texts, in order, and "<|endoftext|>".
 inline tinymoe::Tokenizer tokenizer_of(const std::vector<std::pair<std::string, std::string>>& merges) {
-  tinymoe::TokenizerParts parts;
+  tinymoe::detail::TokenizerParts parts;
   for (const unsigned char byte : tinymoe::detail::byte_alphabet.in_order) {
     parts.vocabulary.push_back({std::string(1, static_cast<char>(byte)), false});
   }
@@ -35,7 +35,7 @@ inline tinymoe::Tokenizer tokenizer_of(const std::vector<std::pair<std::string, 
 }
 
 /// The parts of a byte-level tokenizer.
-inline const tinymoe::TokenizerParts& parts_of(const tinymoe::Tokenizer& tokenizer) {
+inline const tinymoe::detail::TokenizerParts& parts_of(const tinymoe::Tokenizer& tokenizer) {
   return tokenizer.as<tinymoe::ByteLevelBpe>()->parts();
 }
 

@@ -26,7 +26,7 @@ Tokens merge_by_definition(const Tokenizer& tokenizer, Tokens tokens) {
     std::size_t best = merges.size(), at = 0;
     for (std::size_t i = 0; i + 1 < tokens.size(); ++i) {
       for (std::size_t rank = 0; rank < best; ++rank) {
-        if (merges[rank] == Merge{tokens[i], tokens[i + 1]}) best = rank, at = i;
+        if (merges[rank] == detail::Merge{tokens[i], tokens[i + 1]}) best = rank, at = i;
       }
     }
     if (best == merges.size()) return tokens;

@@ -76,7 +76,7 @@ TEST_CASE("The average follows the weights by its formula", "[average]") {
 TEST_CASE("An exception while the average replaces the weights restores them", "[average]") {
   Cpu backend(1);
   TinyModel model(backend, Seed{5});
-  WeightAverage average(model);
+  detail::WeightAverage average(model);
   average.start(0.9);
   model.masters().data[3] = 42;
   average.update();

@@ -80,7 +80,7 @@ TEST_CASE("A micro-batch that a slot holds is not uploaded again", "[feed]") {
 
 TEST_CASE("After forget, slots upload the tokens that they are given", "[feed]") {
   Lagging backend;
-  TokenSlots<Lagging> slots(backend, 4);
+  detail::TokenSlots<Lagging> slots(backend, 4);
   const std::vector<Token> first = {1, 2, 3, 4}, second = {5, 6, 7, -1};
   CHECK(on_host(backend, slots.take(0, 0, first, first).inputs) == first);
   CHECK(on_host(backend, slots.take(0, 0, second, second).inputs) == first);  // known by its numbers

@@ -211,7 +211,7 @@ TEST_CASE("An optimizer chosen at run time is the one that it holds", "[optimize
     CHECK(any.name == name);
     CHECK(any.moments == optimizer.moments);
     CHECK(any.lr == optimizer.lr);
-    CHECK(optimizer_name(any) == optimizer_name(optimizer));
+    CHECK(detail::optimizer_name(any) == detail::optimizer_name(optimizer));
     CHECK(same_bits(weights_after(cpu, any, 2), weights_after(cpu, optimizer, 2)));
   };
   check(AdamW{.lr = 0.1, .beta1 = 0.7}, "adamw");
@@ -223,13 +223,13 @@ TEST_CASE("Which tensors are matrices of blocks", "[optimizer]") {
   std::size_t i = 0;
   for (const Segment& segment : segments<Tiny::Parameters<float>>()) {
     INFO(tensors()[i].name);
-    CHECK(is_block_matrix(segment) == (has(tensors()[i], "self_attn") || has(tensors()[i], "experts")));
+    CHECK(detail::is_block_matrix(segment) == (has(tensors()[i], "self_attn") || has(tensors()[i], "experts")));
     ++i;
   }
   CHECK(i == tensors().size());
-  CHECK_FALSE(is_block_matrix({.rows = 4, .cols = 4, .part = Part::attention, .trained = false}));
-  CHECK_FALSE(is_block_matrix({.rows = 4, .cols = 1, .part = Part::expert}));
-  CHECK_FALSE(is_block_matrix({.rows = 4, .cols = 4, .part = Part::expert, .is_vector = true}));
+  CHECK_FALSE(detail::is_block_matrix({.rows = 4, .cols = 4, .part = Part::attention, .trained = false}));
+  CHECK_FALSE(detail::is_block_matrix({.rows = 4, .cols = 1, .part = Part::expert}));
+  CHECK_FALSE(detail::is_block_matrix({.rows = 4, .cols = 4, .part = Part::expert, .is_vector = true}));
 }
 
 }  // namespace tinymoe_test::lion_and_muon

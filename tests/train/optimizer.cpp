@@ -146,7 +146,7 @@ TEST_CASE("The gradients' norm and the factor that clips it", "[optimizer]") {
 
 TEST_CASE("Chunks cover every tensor once and cross none", "[optimizer]") {
   using P = TinyOf<2500>::Parameters<float>;  // the vocabulary's matrices are larger than a chunk
-  const auto chunks = chunks_of<P>();
+  const auto chunks = detail::chunks_of<P>();
   std::vector<int> covered(static_cast<std::size_t>(buffer_size<P>()));
   bool split = false;
   for (const Chunk& chunk : chunks) {

@@ -21,14 +21,14 @@ class OptimizerTrial {
   static constexpr auto tensors = segments<P>();
 
   OptimizerTrial(B& backend, O optimizer) : backend_(&backend), optimizer_(optimizer) {
-    const auto chunks = chunks_of<P>();
+    const auto chunks = detail::chunks_of<P>();
     for (Index i = 0; i < 2 + optimizer.moments; ++i) {
       rows_.push_back(backend.allocate(static_cast<std::size_t>(size) * sizeof(M)));
     }
     chunks_ = backend.allocate(chunks.size() * sizeof(Chunk));
     backend.copy_to_device(chunks_.bytes(), chunks.data(), chunks.size() * sizeof(Chunk));
     clip_ = backend.allocate(2 * sizeof(M));
-    scratch_ = backend.allocate(optimizer_scratch(optimizer, backend, tensors));
+    scratch_ = backend.allocate(detail::optimizer_scratch(optimizer, backend, tensors));
     at_.weights = row(0), at_.gradients = row(1);
     for (Index i = 0; i < optimizer.moments; ++i) at_.moments.push_back(row(static_cast<std::size_t>(2 + i)));
     at_.chunks = {chunks_.template as<Chunk>().data, 1, std::ssize(chunks)};
@@ -107,7 +107,7 @@ std::vector<NamedTensor> named_tensors() {
   Index offset = 0;
   P::for_each(Path{}, [&](const ParameterInfo& info) {
     Index row = 0;
-    for (const NamedRows& rows : info.names) {
+    for (const detail::NamedRows& rows : info.names) {
       if (rows.rows == 0) continue;
       tensors.push_back({info.path.text() + "." + std::string(rows.name), offset + row * info.cols, rows.rows,
                          info.cols, info.is_vector});

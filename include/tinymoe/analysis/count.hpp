@@ -63,7 +63,7 @@ constexpr Count count() {
     const bool looked_up = info.part == Part::embedding || info.part == Part::position;
     if (info.is_vector || looked_up) return;
     products += active;
-    for (const NamedRows& rows : info.names) {
+    for (const detail::NamedRows& rows : info.names) {
       if (rows.name == "noise.weight") noise += rows.rows * info.cols;
     }
   });

@@ -45,8 +45,8 @@ inline void print_count(std::ostream& out, const Count& counted) {
   };
   out << "  " << std::left << std::setw(14) << "parameters" << std::right << std::setw(15) << "total" << std::setw(15)
       << "active" << '\n';
-  for (std::size_t part = 0; part < part_names.size(); ++part) {
-    if (counted.parts[part] > 0) row(part_names[part], counted.parts[part], counted.active_parts[part]);
+  for (std::size_t part = 0; part < detail::part_names.size(); ++part) {
+    if (counted.parts[part] > 0) row(detail::part_names[part], counted.parts[part], counted.active_parts[part]);
   }
   row("all", counted.total, counted.active);
   const auto fact = [&](std::string_view name, const std::string& value) {

@@ -38,7 +38,7 @@ struct Dropout {
   /// The same for loops, with `factors` made once from this rate.
   template <class M>
   TINYMOE_EVERYWHERE TINYMOE_INLINE M factor(Index row, Index width, Index i, const Factors<M>& factors) const {
-    const auto words = random_words(stream, first_quad(row, width) + static_cast<std::uint64_t>(i / 4));
+    const auto words = detail::random_words(stream, first_quad(row, width) + static_cast<std::uint64_t>(i / 4));
     const Index j = i % 4;  // chosen without an index: words stay in registers
     const std::uint32_t word = j < 2 ? (j == 0 ? words[0] : words[1]) : (j == 2 ? words[2] : words[3]);
     return factors(word);
@@ -54,7 +54,7 @@ struct Dropout {
     const RandomStream numbers = stream;
     const Index low = first / 4, count = (last + 3) / 4 - low;
     group.each(count, [=](Index quad) {
-      const auto words = random_words(numbers, base + static_cast<std::uint64_t>(low + quad));
+      const auto words = detail::random_words(numbers, base + static_cast<std::uint64_t>(low + quad));
       for (Index j = 0; j < 4; ++j) {
         const Index i = 4 * (low + quad) + j;
         if (i >= first && i < last) f(i, factors(words[static_cast<std::size_t>(j)]));

@@ -41,6 +41,8 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// Two sums that are formed at once.
 template <class T>
 struct Two {
@@ -53,6 +55,8 @@ struct Two {
     return {first + other.first, second + other.second};
   }
 };
+
+}  // namespace detail
 
 /// An array that `each` or `sum` only writes to.
 template <class T>

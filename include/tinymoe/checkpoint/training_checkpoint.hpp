@@ -28,6 +28,8 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// What training keeps besides the weights, in buffers of the weights' layout.
 template <class Master>
 struct TrainingBuffers {
@@ -35,16 +37,12 @@ struct TrainingBuffers {
   View<Master> average = {};               // of the weights; empty: none
 };
 
-namespace detail {
-
 /// The prefixes of the moments' tensors on disk, one for each moment.
 inline std::vector<std::string> moment_names(Index moments) {
   std::vector<std::string> names;
   for (Index i = 1; i <= moments; ++i) names.push_back("moment" + std::to_string(i) + ".");
   return names;
 }
-
-}  // namespace detail
 
 /// Writes a full checkpoint: model, tokenizer, buffers and state. The old folder stays until the new one is whole.
 /// model.safetensors has the masters. Throws FileError.
@@ -112,6 +110,8 @@ class TrainingCheckpoint {
   Safetensors moments_;
   std::optional<Safetensors> average_;
 };
+
+}  // namespace detail
 
 /// Replaces a model's weights by the moving average in a full checkpoint, and its settings and special tokens by the
 /// checkpoint's. Throws

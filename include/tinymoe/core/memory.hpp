@@ -15,9 +15,13 @@ namespace tinymoe::inline v0_1 {
 /// Every tensor starts at a multiple of this many bytes: a cache line, and the widest vector of a CPU.
 inline constexpr std::size_t memory_alignment = 64;
 
+namespace detail {
+
 constexpr std::size_t round_up(std::size_t size, std::size_t multiple) {
   return (size + multiple - 1) / multiple * multiple;
 }
+
+}  // namespace detail
 
 /// A block of a backend's memory, freed by that backend when the object goes.
 class Memory {
@@ -142,7 +146,7 @@ class Plan {
   View<T> take(std::size_t& used, std::size_t base, Index rows, Index cols) {
     assert(rows >= 0 && cols >= 0);
     const std::size_t offset = used;
-    used += round_up(static_cast<std::size_t>(rows * cols) * sizeof(T), memory_alignment);
+    used += detail::round_up(static_cast<std::size_t>(rows * cols) * sizeof(T), memory_alignment);
     if (block_ == nullptr) return {nullptr, rows, cols};
     return {reinterpret_cast<T*>(block_ + base + offset), rows, cols};
   }

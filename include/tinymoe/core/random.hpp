@@ -67,8 +67,6 @@ TINYMOE_EVERYWHERE constexpr std::array<std::uint32_t, 4> philox(std::array<std:
   return counter;
 }
 
-}  // namespace detail
-
 /// The four random words number `index` of a stream.
 TINYMOE_EVERYWHERE constexpr std::array<std::uint32_t, 4> random_words(RandomStream stream, std::uint64_t index) {
   return detail::philox(
@@ -76,14 +74,16 @@ TINYMOE_EVERYWHERE constexpr std::array<std::uint32_t, 4> random_words(RandomStr
       stream.seed);
 }
 
+}  // namespace detail
+
 /// Uniform in [0, 1), with 24 random bits.
 TINYMOE_EVERYWHERE constexpr float random_uniform(RandomStream stream, std::uint64_t index) {
-  return static_cast<float>(random_words(stream, index)[0] >> 8) * 0x1p-24f;
+  return static_cast<float>(detail::random_words(stream, index)[0] >> 8) * 0x1p-24f;
 }
 
 /// A whole number in [0, bound), bound > 0; the bias is below bound / 2^64.
 TINYMOE_EVERYWHERE constexpr std::uint64_t random_below(RandomStream stream, std::uint64_t index, std::uint64_t bound) {
-  const auto words = random_words(stream, index);
+  const auto words = detail::random_words(stream, index);
   const std::uint64_t high = words[0], low = words[1];
   // The upper 64 bits of (high·2^32 + low)·bound, without 128-bit arithmetic.
   const std::uint64_t bound_high = bound >> 32, bound_low = bound & 0xffffffffu;
@@ -93,7 +93,7 @@ TINYMOE_EVERYWHERE constexpr std::uint64_t random_below(RandomStream stream, std
 
 /// Standard normal, by Box and Muller.
 TINYMOE_EVERYWHERE inline double random_normal(RandomStream stream, std::uint64_t index) {
-  const auto words = random_words(stream, index);
+  const auto words = detail::random_words(stream, index);
   const double radius_uniform = (words[0] + 1.0) * 0x1p-32, angle_uniform = words[1] * 0x1p-32;
   return std::sqrt(-2.0 * std::log(radius_uniform)) * std::cos(6.283185307179586 * angle_uniform);
 }

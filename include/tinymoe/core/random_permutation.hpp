@@ -33,7 +33,7 @@ class RandomPermutation {
     const std::uint64_t mask = (std::uint64_t{1} << half_bits_) - 1;
     std::uint64_t left = value >> half_bits_, right = value & mask;
     for (std::uint64_t round = 0; round < 6; ++round) {
-      const auto words = random_words(stream_, (round << 56) | right);
+      const auto words = detail::random_words(stream_, (round << 56) | right);
       left = std::exchange(right, (left ^ words[0] ^ (std::uint64_t{words[1]} << 32)) & mask);
     }
     return (left << half_bits_) | right;

@@ -250,7 +250,7 @@ void upload(Context& context, void* to, const void* from, std::size_t bytes) {
   };
   auto place = std::find_if(context.staging.begin(), context.staging.end(), place_is_free);
   if (place == context.staging.end()) {
-    context.staging.push_back({Pinned(round_up(bytes, 4096)), Event()});
+    context.staging.push_back({Pinned(detail::round_up(bytes, 4096)), Event()});
     place = context.staging.end() - 1;
   }
   std::copy_n(static_cast<const std::byte*>(from), bytes, static_cast<std::byte*>(place->memory.data));

@@ -159,7 +159,7 @@ struct LaneGroup {
     return shuffle_xor(value, mask);
   }
   template <class T>
-  __device__ static Two<T> exchange(Two<T> value, int mask) {
+  __device__ static detail::Two<T> exchange(detail::Two<T> value, int mask) {
     return {shuffle_xor(value.first, mask), shuffle_xor(value.second, mask)};
   }
 

@@ -101,7 +101,7 @@ void sort_by_expert(Context& context, View<const std::int32_t> selected, Dispatc
     check(cub::DeviceRadixSort::SortPairs(nullptr, temporary, none, none, none, none, static_cast<int>(count), 0, bits,
                                           context.stream),
           "planning a sort");
-    const std::size_t row = round_up(static_cast<std::size_t>(count) * sizeof(std::int32_t), 256);
+    const std::size_t row = detail::round_up(static_cast<std::size_t>(count) * sizeof(std::int32_t), 256);
     auto* block = static_cast<std::byte*>(context.scratch(4 * row + temporary));
     const auto array = [&](std::size_t number) { return reinterpret_cast<std::int32_t*>(block + number * row); };
     check(start(make_keys, dim3(blocks_of(count)), dim3(256), 0, context.stream, selected,

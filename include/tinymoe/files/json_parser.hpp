@@ -20,10 +20,10 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// How deeply objects and arrays may nest in a file; a real tokenizer.json or config.json has fewer than ten levels.
 inline constexpr int json_depth_limit = 64;
-
-namespace detail {
 
 /// Parses one text. It recurses once for each level of nesting, of which there are at most `depth_limit`.
 class JsonParser {
@@ -253,7 +253,7 @@ class JsonParser {
 /// The value of a JSON text; `name` says in errors where the text came from.
 /// Throws FileError for text that is cut or corrupt (with the byte, counted from 1), nested deeper than `depth_limit`,
 /// has a number beyond a double's, or gives a key of an object twice.
-inline Json parse_json(std::string_view text, const std::string& name, int depth_limit = json_depth_limit) {
+inline Json parse_json(std::string_view text, const std::string& name, int depth_limit = detail::json_depth_limit) {
   return detail::JsonParser(text, name, depth_limit).parse();
 }
 

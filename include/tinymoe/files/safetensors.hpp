@@ -27,12 +27,16 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// A tensor in a safetensors file: its bytes live as long as the Safetensors object, at any alignment.
 struct StoredTensorView {
   StoredType type = StoredType::float32;
   std::vector<Index> shape;
   std::span<const std::byte> bytes;
 };
+
+}  // namespace detail
 
 /// How `Safetensors::read` treats numbers.
 struct ReadOptions {
@@ -77,7 +81,7 @@ class Safetensors {
   const std::filesystem::path& path() const { return file_.path(); }
 
   /// A tensor's type, shape and bytes. Throws MismatchError if the file has none of this name.
-  const StoredTensorView& info(std::string_view tensor) const {
+  const detail::StoredTensorView& info(std::string_view tensor) const {
     const auto found = tensors_.find(tensor);
     if (found == tensors_.end()) fail<MismatchError>(name(), ": tensor ", tensor, " is missing");
     return found->second;
@@ -114,9 +118,9 @@ class Safetensors {
     }
   }
 
-  StoredTensorView read_tensor(const std::string& key, const Json& value) const {
+  detail::StoredTensorView read_tensor(const std::string& key, const Json& value) const {
     const std::string where = name() + ": tensor " + key;
-    StoredTensorView tensor;
+    detail::StoredTensorView tensor;
     const auto type_name = json_field<std::string>(value, "dtype", where);
     const auto type = stored_type_named(type_name);
     if (!type) fail<FileError>(where, ": unknown dtype ", type_name);
@@ -195,7 +199,7 @@ class Safetensors {
 
   MappedFile file_;
   std::span<const std::byte> data_;  // what follows the header
-  std::map<std::string, StoredTensorView, std::less<>> tensors_;
+  std::map<std::string, detail::StoredTensorView, std::less<>> tensors_;
   std::vector<std::string> names_;
   Metadata metadata_;
 };

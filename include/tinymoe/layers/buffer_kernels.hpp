@@ -31,7 +31,7 @@ struct InitialNormal {
     const double scale = deviation;
     const RandomStream numbers = stream;
     group.each((count + 1) / 2, [=](Index i) {
-      const auto words = random_words(numbers, base + static_cast<std::uint64_t>(i));
+      const auto words = detail::random_words(numbers, base + static_cast<std::uint64_t>(i));
       const double radius = scale * std::sqrt(-2.0 * std::log((words[0] + 1.0) * 0x1p-32));
       const double angle = words[1] * (0x1p-32 * 6.283185307179586);
       to[2 * i] = T(static_cast<float>(radius * std::cos(angle)));

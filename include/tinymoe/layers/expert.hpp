@@ -83,15 +83,15 @@ struct Expert {
       static constexpr void for_each(const Path& path, Part part, F&& f, P&... p) {
         // The names of Mixtral's experts, and of Llama's dense layer.
         const bool dense = part == Part::feed_forward;
-        const NamedRows gate{dense ? "gate_proj.weight" : "w1.weight", hidden};
-        const NamedRows up{dense ? "up_proj.weight" : "w3.weight", hidden};
-        const NamedRows gate_bias{dense ? "gate_proj.bias" : "w1.bias", hidden};
-        const NamedRows up_bias{dense ? "up_proj.bias" : "w3.bias", hidden};
+        const detail::NamedRows gate{dense ? "gate_proj.weight" : "w1.weight", hidden};
+        const detail::NamedRows up{dense ? "up_proj.weight" : "w3.weight", hidden};
+        const detail::NamedRows gate_bias{dense ? "gate_proj.bias" : "w1.bias", hidden};
+        const detail::NamedRows up_bias{dense ? "up_proj.bias" : "w3.bias", hidden};
         const std::string_view down = dense ? "down_proj" : "w2";
         if constexpr (Activation::gated) {
           f(ParameterInfo::stacked(path, {gate, up, {}}, D, part, Initial::fan_in), p.input...);
         } else {
-          f(ParameterInfo::stacked(path, {dense ? NamedRows{"up_proj.weight", hidden} : gate, {}, {}}, D, part,
+          f(ParameterInfo::stacked(path, {dense ? detail::NamedRows{"up_proj.weight", hidden} : gate, {}, {}}, D, part,
                                    Initial::fan_in),
             p.input...);
         }
@@ -101,8 +101,8 @@ struct Expert {
           if constexpr (Activation::gated) {
             f(ParameterInfo::vectors(path, {gate_bias, up_bias, {}}, part, Initial::zeros), p.input_bias...);
           } else {
-            f(ParameterInfo::vectors(path, {dense ? NamedRows{"up_proj.bias", hidden} : gate_bias, {}, {}}, part,
-                                     Initial::zeros),
+            f(ParameterInfo::vectors(path, {dense ? detail::NamedRows{"up_proj.bias", hidden} : gate_bias, {}, {}},
+                                     part, Initial::zeros),
               p.input_bias...);
           }
           f(ParameterInfo::vector(path, down == "w2" ? "w2.bias" : "down_proj.bias", D, part, Initial::zeros),

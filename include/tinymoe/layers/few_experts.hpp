@@ -33,9 +33,9 @@ struct FewExpertInputs {
     const T* added = bias.empty() ? nullptr : bias[e].data + f;
     M value;
     if constexpr (Activation::gated) {
-      const auto both = [](T g, T u, T v) { return Two<M>{M(g) * M(v), M(u) * M(v)}; };
+      const auto both = [](T g, T u, T v) { return detail::Two<M>{M(g) * M(v), M(u) * M(v)}; };
       auto h = group.sum(x.cols, both, gate, weight[e].row(width + f), in);
-      if (added != nullptr) h += Two<M>{M(added[0]), M(added[width])};
+      if (added != nullptr) h += detail::Two<M>{M(added[0]), M(added[width])};
       value = Activation::value(h.first, h.second);
     } else {
       const auto dot = [](T g, T v) { return M(g) * M(v); };

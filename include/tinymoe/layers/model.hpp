@@ -104,7 +104,7 @@ class Model {
   }
 
   void initialise(View<Master> masters, Seed seed) {
-    for_each_placed<Weights>([&](const ParameterInfo& info, Index offset) {
+    detail::for_each_placed<Weights>([&](const ParameterInfo& info, Index offset) {
       Master* data = masters.data + offset;
       const double fan_in = 1.0 / std::sqrt(static_cast<double>(info.cols));
       switch (info.initial) {
@@ -127,7 +127,7 @@ class Model {
   void encode(View<Master> masters) {
     std::vector<Master> values;
     std::vector<std::byte> stored;
-    for_each_placed<Weights>(
+    detail::for_each_placed<Weights>(
         [&]<class Tensor>(const ParameterInfo& info, Index offset, Tensor& tensor) {
           using Format = typename Tensor::Format;
           values.resize(static_cast<std::size_t>(info.size()));

@@ -40,13 +40,11 @@ struct Path {
   }
 };
 
+namespace detail {
+
 /// The parts by name, in the order of `Part`.
 inline constexpr std::array<std::string_view, 8> part_names = {"embedding", "position", "norm",         "attention",
                                                                "router",    "expert",   "feed-forward", "head"};
-
-/// How a tensor starts. `fan_in`: normal with deviation 1/sqrt(inputs). `residual`: the same, divided by
-/// sqrt(2 · layers), for products whose results are added to the residual stream (Radford et al. 2019).
-enum class Initial { zeros, ones, fan_in, residual };
 
 /// Rows of a stored tensor that have a name of their own on disk.
 struct NamedRows {
@@ -54,10 +52,16 @@ struct NamedRows {
   Index rows = 0;
 };
 
+}  // namespace detail
+
+/// How a tensor starts. `fan_in`: normal with deviation 1/sqrt(inputs). `residual`: the same, divided by
+/// sqrt(2 · layers), for products whose results are added to the residual stream (Radford et al. 2019).
+enum class Initial { zeros, ones, fan_in, residual };
+
 /// The description of a tensor that a visitor gets.
 struct ParameterInfo {
   const Path& path;
-  std::array<NamedRows, 3> names;  // of the tensor's rows, from the first to the last
+  std::array<detail::NamedRows, 3> names;  // of the tensor's rows, from the first to the last
   Index cols;
   bool is_vector;  // one-dimensional on disk
   Part part;
@@ -68,20 +72,21 @@ struct ParameterInfo {
   /// A matrix [rows, cols]; it decays.
   static constexpr ParameterInfo matrix(const Path& path, std::string_view name, Index rows, Index cols, Part part,
                                         Initial initial) {
-    return {path, {NamedRows{name, rows}}, cols, false, part, initial, true};
+    return {path, {detail::NamedRows{name, rows}}, cols, false, part, initial, true};
   }
   /// A vector [size]: a gain or a bias; it does not decay.
   static constexpr ParameterInfo vector(const Path& path, std::string_view name, Index size, Part part,
                                         Initial initial) {
-    return {path, {NamedRows{name, 1}}, size, true, part, initial, false};
+    return {path, {detail::NamedRows{name, 1}}, size, true, part, initial, false};
   }
   /// Several named vectors, one after another: the biases of a stacked matrix.
-  static constexpr ParameterInfo vectors(const Path& path, std::array<NamedRows, 3> names, Part part, Initial initial) {
+  static constexpr ParameterInfo vectors(const Path& path, std::array<detail::NamedRows, 3> names, Part part,
+                                         Initial initial) {
     return {path, names, 1, true, part, initial, false};
   }
   /// Matrices of the same width, stacked by rows so that one product computes them all.
-  static constexpr ParameterInfo stacked(const Path& path, std::array<NamedRows, 3> names, Index cols, Part part,
-                                         Initial initial) {
+  static constexpr ParameterInfo stacked(const Path& path, std::array<detail::NamedRows, 3> names, Index cols,
+                                         Part part, Initial initial) {
     return {path, names, cols, false, part, initial, true};
   }
 
@@ -115,6 +120,8 @@ struct Segment {
   constexpr Index size() const { return rows * cols; }
 };
 
+namespace detail {
+
 /// f(info, the tensor's first element in a buffer, the tensors of `p`...) for each tensor of `P`, in order. Returns the
 /// elements of a buffer that holds all of them, alignment included. Every walk over a buffer goes by this.
 template <class P, class F, class... Q>
@@ -142,10 +149,12 @@ constexpr void for_each_segment(F&& f) {
   });
 }
 
+}  // namespace detail
+
 /// The elements of a buffer that holds all of `P`'s tensors, alignment included.
 template <class P>
 constexpr Index buffer_size() {
-  return for_each_placed<P>([](const ParameterInfo&, Index) {});
+  return detail::for_each_placed<P>([](const ParameterInfo&, Index) {});
 }
 
 namespace detail {
@@ -177,11 +186,11 @@ constexpr std::size_t buffer_bytes() {
 /// Points the tensors of `p` at their places in a buffer of `buffer_bytes<P>()` bytes.
 template <class P>
 void bind_parameters(P& p, void* buffer) {
-  detail::for_each_stored(p, [&]<class Tensor>([[maybe_unused]] const ParameterInfo& info, Tensor& tensor,
-                                                std::size_t offset) {
-    assert(info.size() == tensor.size());
-    tensor.data = Tensor::Format::pointer(static_cast<std::byte*>(buffer) + offset);
-  });
+  detail::for_each_stored(
+      p, [&]<class Tensor>([[maybe_unused]] const ParameterInfo& info, Tensor& tensor, std::size_t offset) {
+        assert(info.size() == tensor.size());
+        tensor.data = Tensor::Format::pointer(static_cast<std::byte*>(buffer) + offset);
+      });
 }
 
 /// The places of all tensors of `P` as they are named on disk, in order; known at compile time.
@@ -189,12 +198,13 @@ template <class P>
 constexpr auto segments() {
   constexpr std::size_t count = [] {
     std::size_t n = 0;
-    for_each_segment<P>([&](const ParameterInfo&, std::string_view, const Segment&) { ++n; });
+    detail::for_each_segment<P>([&](const ParameterInfo&, std::string_view, const Segment&) { ++n; });
     return n;
   }();
   std::array<Segment, count> result{};
   std::size_t n = 0;
-  for_each_segment<P>([&](const ParameterInfo&, std::string_view, const Segment& place) { result[n++] = place; });
+  detail::for_each_segment<P>(
+      [&](const ParameterInfo&, std::string_view, const Segment& place) { result[n++] = place; });
   return result;
 }
 

@@ -97,7 +97,7 @@ class Sampler {
     if (options_.typical_p < 1) total = keep_typical(total);
     const double reached = keep_mass(options_.top_p * total);
     const RandomStream stream(options_.seed, options_.story, random_site::sampling);
-    const auto words = random_words(stream, static_cast<std::uint64_t>(position));
+    const auto words = detail::random_words(stream, static_cast<std::uint64_t>(position));
     double point = (words[0] + words[1] * 0x1p-32) * 0x1p-32 * reached;
     for (const auto& candidate : candidates_) {
       if (point < candidate.weight) return candidate.token;

@@ -114,12 +114,12 @@ class Session {
   }
 
   /// Whether a sequence may be longer than the context.
-  static constexpr bool unlimited = SessionCaches<Architecture, B>::unlimited;
+  static constexpr bool unlimited = detail::SessionCaches<Architecture, B>::unlimited;
   /// Max tokens of one pass.
-  static constexpr Index chunk = SessionCaches<Architecture, B>::chunk;
+  static constexpr Index chunk = detail::SessionCaches<Architecture, B>::chunk;
 
  private:
-  using Caches = typename SessionCaches<Architecture, B>::Caches;
+  using Caches = typename detail::SessionCaches<Architecture, B>::Caches;
   static constexpr auto vocab = static_cast<std::size_t>(Architecture::vocab);
 
   struct Sequence {
@@ -266,7 +266,7 @@ class Session {
   const ModelType* model_;
   std::vector<Sequence> sequences_;
   Activations<Architecture, B> activations_;
-  SessionCaches<Architecture, B> caches_;
+  detail::SessionCaches<Architecture, B> caches_;
   Memory inputs_, logits_;
   std::optional<ExpertTrace<Architecture, B>> trace_;
   std::vector<Scalar> host_logits_;

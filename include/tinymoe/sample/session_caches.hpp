@@ -19,6 +19,8 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// Caches of several sequences, planned for an architecture.
 template <class Arch, Backend B>
 class SessionCaches {
@@ -101,5 +103,7 @@ class SessionCaches {
   Memory memory_, scratch_;
   Caches caches_;
 };
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

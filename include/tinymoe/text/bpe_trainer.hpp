@@ -222,7 +222,7 @@ Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {
                     training.vocabulary);
   }
   detail::PairStatistics statistics(detail::count_pieces(stories, detail::thread_count(training.threads)));
-  TokenizerParts parts;
+  detail::TokenizerParts parts;
   detail::PieceTable known;
   const auto add_token = [&](std::string bytes) {
     const auto [number, fresh] = known.insert(bytes);

@@ -16,13 +16,13 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// Two neighbouring tokens that become one.
 struct Merge {
   Token left = 0, right = 0;
   friend bool operator==(const Merge&, const Merge&) = default;
 };
-
-namespace detail {
 
 /// Two tokens as one word, for hash tables and comparisons: ordered by left, then by right.
 constexpr std::uint64_t pair_key(Token left, Token right) {

@@ -26,11 +26,11 @@ class AnyOptimizer {
   template <class O>
   requires(!std::same_as<O, AnyOptimizer> && Optimizer<O, B>)
       AnyOptimizer(O optimizer)  // NOLINT: implicit, as every optimizer is one
-      : name(optimizer_name(optimizer)), moments(optimizer.moments), lr(optimizer.lr) {
+      : name(detail::optimizer_name(optimizer)), moments(optimizer.moments), lr(optimizer.lr) {
     detail::check_if_it_can(optimizer);
     step_ = [optimizer](B& backend, const OptimizerStep<B>& at) { optimizer.step(backend, at); };
     scratch_ = [optimizer](B& backend, std::span<const Segment> segments) {
-      return optimizer_scratch(optimizer, backend, segments);
+      return detail::optimizer_scratch(optimizer, backend, segments);
     };
   }
 

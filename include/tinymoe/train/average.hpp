@@ -59,6 +59,8 @@ struct Exchange {
 
 }  // namespace kernels
 
+namespace detail {
+
 /// The average of one model's weights; off until `start`.
 template <class ModelType>
 class WeightAverage {
@@ -138,5 +140,7 @@ class WeightAverage {
   double decay_ = 0;
   Index count_ = 0;
 };
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

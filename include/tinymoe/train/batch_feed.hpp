@@ -58,7 +58,7 @@ class BatchFeed {
   }
 
   /// The batch of step `step`, valid until the next call. Throws what the data throws.
-  StepBatch<B> next(Index step) {
+  detail::StepBatch<B> next(Index step) {
     if (current_.step != step) {
       fill(next_, step);  // does nothing if the batch was prefetched
       std::swap(current_, next_);
@@ -79,7 +79,7 @@ class BatchFeed {
   }
 
   /// The batch that `next` returned last; zeros before the first call.
-  StepBatch<B> current() {
+  detail::StepBatch<B> current() {
     return {current_.inputs, current_.targets, options_.batch, options_.time, current_.step, &slots_};
   }
 
@@ -118,7 +118,7 @@ class BatchFeed {
 
   FeedOptions options_;
   Source source_;
-  TokenSlots<B> slots_;
+  detail::TokenSlots<B> slots_;
   HostBatch current_, next_;  // of the step under way, and of the one after it
 };
 

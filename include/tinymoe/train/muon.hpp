@@ -175,7 +175,7 @@ struct Muon {
     for (const Segment& segment : at.segments) {
       if (!segment.trained) continue;
       const Index chunks = chunk_count(segment);
-      if (is_block_matrix(segment)) step_matrix(backend, at, segment, squares, chunks, scratch);
+      if (detail::is_block_matrix(segment)) step_matrix(backend, at, segment, squares, chunks, scratch);
       squares += chunks;
     }
   }
@@ -199,7 +199,7 @@ struct Muon {
       Index chunks = 0, largest = 0, square = 0;
       for (const Segment& segment : segments) {
         chunks += segment.trained ? chunk_count(segment) : 0;
-        if (!is_block_matrix(segment)) continue;
+        if (!detail::is_block_matrix(segment)) continue;
         const Index r = std::min(segment.rows, segment.cols);
         largest = std::max(largest, segment.size()), square = std::max(square, r * r);
       }
@@ -210,7 +210,7 @@ struct Muon {
     template <class E>
     E* take(std::byte* block, Index count) {
       const std::size_t offset =
-          std::exchange(bytes, bytes + round_up(static_cast<std::size_t>(count) * sizeof(E), memory_alignment));
+          std::exchange(bytes, bytes + detail::round_up(static_cast<std::size_t>(count) * sizeof(E), memory_alignment));
       return block == nullptr ? nullptr : reinterpret_cast<E*>(block + offset);
     }
   };

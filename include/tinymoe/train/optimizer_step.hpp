@@ -30,6 +30,8 @@ struct Chunk {
   std::int32_t matrix = 0;  // whether `is_block_matrix` holds for its tensor
 };
 
+namespace detail {
+
 /// Whether a tensor is a matrix inside a block: of attention, an expert or a dense network. Embeddings, the head,
 /// routers, norms and biases are not.
 constexpr bool is_block_matrix(const Segment& segment) {
@@ -52,6 +54,8 @@ std::vector<Chunk> chunks_of() {
   }
   return chunks;
 }
+
+}  // namespace detail
 
 namespace kernels {
 
@@ -135,6 +139,8 @@ concept ScratchOptimizer = requires(const O optimizer, B& backend, std::span<con
   { optimizer.scratch_bytes(backend, segments) } -> std::convertible_to<std::size_t>;
 };
 
+namespace detail {
+
 /// The name by which checkpoints know an optimizer: its `name`, or the compiler's for a user's type without one.
 template <class O>
 std::string optimizer_name(const O& optimizer) {
@@ -160,5 +166,7 @@ std::size_t optimizer_scratch(const O& optimizer, B& backend, std::span<const Se
     return 0;
   }
 }
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

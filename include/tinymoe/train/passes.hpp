@@ -24,6 +24,8 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// The passes of one model. `plan` allocates memory for a shape; the passes allocate nothing.
 template <class ModelType>
 class Passes {
@@ -138,5 +140,7 @@ class Passes {
   Tally<BackendType> tally_;
   std::array<detail::Repeated<BackendType, Told>, 2> repeated_;  // by the slot
 };
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

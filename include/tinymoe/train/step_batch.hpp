@@ -13,6 +13,8 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// The batch of one rank in one step: the tokens on the host, and the slots that bring them to the backend.
 template <Backend B>
 struct StepBatch {
@@ -29,8 +31,6 @@ struct StepBatch {
     return slots->take(step, i, detail::row_of(inputs, i, size), detail::row_of(targets, i, size));
   }
 };
-
-namespace detail {
 
 /// Counts of a step's tokens, of one rank or of all. Both are whole numbers.
 struct StepTotals {

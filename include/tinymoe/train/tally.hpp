@@ -63,6 +63,8 @@ struct AddResults {
 
 }  // namespace kernels
 
+namespace detail {
+
 /// The sums over the passes since `clear`, in one block of the backend's memory:
 ///
 ///     norm, clip factor (2 of M) | cross-entropy (1), of each mixture balance and z (2) and sums (2E), double |
@@ -184,5 +186,7 @@ class Tally {
   std::vector<BalanceKind> kinds_;  // of each mixture
   ExpertLoads loads_;
 };
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

@@ -16,6 +16,8 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// The tokens of one pass, on the backend.
 struct MicroBatch {
   View<const Token> inputs, targets;  // (1, N)
@@ -84,5 +86,7 @@ class TokenSlots {
   Index taken_ = 0;     // the slot that passes read
   bool ahead_ = false;  // whether the other slot holds a micro-batch that was sent ahead
 };
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

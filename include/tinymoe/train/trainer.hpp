@@ -100,7 +100,7 @@ class Trainer {
         average_(model) {
     detail::check_if_it_can(schedule_);
     bind_parameters(masters_, model.masters().data);
-    state_.optimizer = optimizer_name(update_.optimizer());
+    state_.optimizer = detail::optimizer_name(update_.optimizer());
     state_.moments = update_.moment_count();
     check_ranks();
   }
@@ -158,7 +158,7 @@ class Trainer {
   }
 
   /// The same with tokens that may have been uploaded already. A step that was begun and not finished is given up.
-  void begin_step(const StepBatch<BackendType>& tokens, const StepOptions& options = {}) {
+  void begin_step(const detail::StepBatch<BackendType>& tokens, const StepOptions& options = {}) {
     give_up_step();
     check_ranks();
     options.check();
@@ -184,7 +184,7 @@ class Trainer {
     try {
       for (Index i = 0; i < tokens.micro_batches(); ++i) {
         step_.pass.micro_batch = i * communicator_.size() + communicator_.rank();
-        const MicroBatch micro_batch = tokens.micro_batch(i);
+        const detail::MicroBatch micro_batch = tokens.micro_batch(i);
         const auto real_tokens = static_cast<double>(step_.pass.rows() - micro_batch.pads);
         step_.pass.router_loss_scale = loss_scale * real_tokens / totals.tokens;
         passes_.train(step_.pass, micro_batch, loss_scale / totals.scored, update_.gradients());
@@ -269,7 +269,7 @@ class Trainer {
 
   /// The loss of a batch's first micro-batch with the current weights, in nats, summed over its targets; it may be
   /// infinite or NaN. It is local to this rank. A step under way is given up.
-  double loss_of(const StepBatch<BackendType>& tokens) {
+  double loss_of(const detail::StepBatch<BackendType>& tokens) {
     give_up_step();
     passes_.plan(tokens.batch, tokens.time, passes_.recompute());
     auto& tally = passes_.tally();
@@ -290,7 +290,7 @@ class Trainer {
   /// Writes model, tokenizer and training state, and replaces an old folder atomically. Throws FileError.
   void save(const std::filesystem::path& path, const Tokenizer& tokenizer) {
     state_.average = average_.decay(), state_.averages = average_.count();
-    save_training(path, *model_, tokenizer, state_, buffers());
+    detail::save_training(path, *model_, tokenizer, state_, buffers());
     saved_ = {path, state_.step};
   }
 
@@ -303,7 +303,7 @@ class Trainer {
   /// FileError, also for a folder without training state, and MismatchError for another architecture or optimizer; then
   /// the trainer and its model are unchanged.
   void resume(const std::filesystem::path& path) {
-    const TrainingCheckpoint<Architecture, BackendType> checkpoint(path, state_.optimizer, state_.moments);
+    const detail::TrainingCheckpoint<Architecture, BackendType> checkpoint(path, state_.optimizer, state_.moments);
     give_up_step();
     checkpoint.load(*model_);
     state_ = checkpoint.state();
@@ -332,7 +332,7 @@ class Trainer {
                           " tokens, more than the model's vocabulary of ", Architecture::vocab);
     }
   }
-  static void check_time(Index time) { Passes<ModelType>::check_time(time); }
+  static void check_time(Index time) { detail::Passes<ModelType>::check_time(time); }
 
  private:
   /// What the second half of a step needs from the first.
@@ -375,7 +375,7 @@ class Trainer {
   void combine_gradients() { communicator_.sum(model_->backend(), update_.gradient_buffer()); }
 
   /// Empty slots for the tokens of evaluations and of `train_step`. A BatchFeed has slots of its own.
-  TokenSlots<BackendType>& own_slots(Index size) {
+  detail::TokenSlots<BackendType>& own_slots(Index size) {
     if (!slots_ || slots_->size() != size) slots_.emplace(model_->backend(), size);
     slots_->forget();
     return *slots_;
@@ -400,7 +400,7 @@ class Trainer {
   }
 
   /// The arrays of a full checkpoint besides the weights.
-  TrainingBuffers<Master> buffers() const { return {update_.moments(), average_.buffer()}; }
+  detail::TrainingBuffers<Master> buffers() const { return {update_.moments(), average_.buffer()}; }
 
   /// Updates what no gradient moves: a router's balancing bias or thresholds.
   void after_step(const Pass& pass) {
@@ -410,11 +410,11 @@ class Trainer {
   ModelType* model_;
   S schedule_;
   C communicator_;
-  Passes<ModelType> passes_;
-  Update<ModelType, O> update_;
-  WeightAverage<ModelType> average_;
+  detail::Passes<ModelType> passes_;
+  detail::Update<ModelType, O> update_;
+  detail::WeightAverage<ModelType> average_;
   typename Architecture::template Parameters<Master> masters_;  // views of the model's master weights
-  std::optional<TokenSlots<BackendType>> slots_;
+  std::optional<detail::TokenSlots<BackendType>> slots_;
   TrainingState state_;
   StepUnderWay step_;
   bool step_under_way_ = false;  // its gradients are not zero

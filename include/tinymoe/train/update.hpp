@@ -18,6 +18,8 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// Gradients and optimizer state of one model. The constructor allocates all memory.
 template <class ModelType, Optimizer<typename ModelType::BackendType> O>
 class Update {
@@ -97,5 +99,7 @@ class Update {
   Memory chunks_, squares_, scratch_;
   OptimizerStep<BackendType> step_;
 };
+
+}  // namespace detail
 
 }  // namespace tinymoe::inline v0_1

@@ -34,9 +34,9 @@ class ByteLevelBpe final : public TokenizerKind {
  public:
   /// Checks the parts: each of the 256 bytes is a token, no two tokens are equal, each merge is of two ordinary tokens
   /// and makes a third, no pair merges twice, and "<|endoftext|>" is a special token. Throws TextError.
-  explicit ByteLevelBpe(TokenizerParts parts);
+  explicit ByteLevelBpe(detail::TokenizerParts parts);
 
-  const TokenizerParts& parts() const { return parts_; }
+  const detail::TokenizerParts& parts() const { return parts_; }
 
   std::span<const VocabularyEntry> vocabulary() const override { return parts_.vocabulary; }
   Token end_of_story() const override { return end_of_story_; }
@@ -68,7 +68,7 @@ class ByteLevelBpe final : public TokenizerKind {
   void add_vocabulary(detail::PieceTable& names, detail::Fnv1a& hash);
   void add_merges(const detail::PieceTable& names, detail::Fnv1a& hash);
 
-  TokenizerParts parts_;
+  detail::TokenizerParts parts_;
   std::array<Token, 256> byte_tokens_{};
   detail::MergeTable merges_;
   Token end_of_story_ = -1;
@@ -128,7 +128,8 @@ class ByteLevelBpe::Encoder final : public TextEncoder {
 
 inline std::unique_ptr<TextEncoder> ByteLevelBpe::encoder() const { return std::make_unique<Encoder>(*this); }
 
-inline ByteLevelBpe::ByteLevelBpe(TokenizerParts parts) : parts_(std::move(parts)), merges_(parts_.merges.size()) {
+inline ByteLevelBpe::ByteLevelBpe(detail::TokenizerParts parts)
+    : parts_(std::move(parts)), merges_(parts_.merges.size()) {
   detail::PieceTable names;
   detail::Fnv1a hash;
   add_vocabulary(names, hash);
@@ -167,7 +168,7 @@ inline void ByteLevelBpe::add_merges(const detail::PieceTable& names, detail::Fn
   const auto& vocabulary = parts_.vocabulary;
   const auto entry = [&](Token token) -> const VocabularyEntry& { return vocabulary[static_cast<std::size_t>(token)]; };
   for (std::size_t rank = 0; rank < parts_.merges.size(); ++rank) {
-    const Merge& merge = parts_.merges[rank];
+    const detail::Merge& merge = parts_.merges[rank];
     for (const Token part : {merge.left, merge.right}) {
       if (part < 0 || static_cast<std::size_t>(part) >= vocabulary.size() || entry(part).special) {
         fail<TextError>("merge ", rank, ": expected an ordinary token of the vocabulary, found ", part);

@@ -24,6 +24,8 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
 /// What a byte-level BPE is made of: a token's number is its place in `vocabulary`, a merge's rank its place in
 /// `merges`.
 struct TokenizerParts {
@@ -31,8 +33,6 @@ struct TokenizerParts {
   std::vector<Merge> merges;
   friend bool operator==(const TokenizerParts&, const TokenizerParts&) = default;
 };
-
-namespace detail {
 
 /// A token as it is written in a file: a special one by its name, another in the byte alphabet.
 inline std::string spelled(const VocabularyEntry& entry) { return entry.special ? entry.bytes : spelled(entry.bytes); }

@@ -38,7 +38,7 @@ inline constexpr std::size_t llama2c_size_limit = std::size_t{4} << 20;
 
 /// A merge with its rank, which all merges of equal score share, and its result.
 struct RankedMerge {
-  Merge pair;
+  detail::Merge pair;
   std::uint32_t rank = 0;
   Token result = 0;
   friend bool operator==(const RankedMerge&, const RankedMerge&) = default;

@@ -36,7 +36,7 @@ class Dice {
   std::uint32_t below(std::size_t bound) {
     assert(bound > 0);
     if (used_ == 4) {
-      words_ = random_words(RandomStream(seed_, block_++, random_site::stories), index_);
+      words_ = detail::random_words(RandomStream(seed_, block_++, random_site::stories), index_);
       used_ = 0;
     }
     outcomes_ *= static_cast<double>(bound);
