@@ -115,7 +115,10 @@ consteval void check_blocks() {
   if constexpr (To::is_mixture) {
     static_assert(DenseExpertKind<Y>, "tinymoe::upcycle: the experts must also be able to be a DenseBlock's network");
     using R = typename To::Router;
-    if constexpr (requires { R::gates_sum_to_one; }) {
+    static_assert(
+        GateSumRouter<R> || !requires { R::gates_sum_to_one; },
+        "tinymoe: a router's `gates_sum_to_one` must be a bool");
+    if constexpr (GateSumRouter<R>) {
       static_assert(R::gates_sum_to_one,
                     "tinymoe::upcycle: the router's gates must sum to one to start as the dense model; take "
                     "NormalisedGates");

@@ -7,7 +7,7 @@
 /// |---|---|---|
 /// | norm | NormKind | AddingNorm, ResidualNorm |
 /// | attention | AttentionKind | CachingAttention |
-/// | router | RouterKind | CapacityRouter, MovingRouter, BoundedRouter, DecodingRouter; `active`, `gates_sum_to_one` |
+/// | router | RouterKind | CapacityRouter, MovingRouter, BoundedRouter, DecodingRouter, CountingRouter, GateSumRouter |
 /// | experts | ExpertKind | DenseExpertKind, DecodingExperts |
 /// | block | BlockKind | |
 ///
@@ -36,6 +36,18 @@
 #include "tinymoe/layers/routing.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+/// A router with fewer experts for a token, on average, than `choices`: `active` says how many. Optional.
+template <class R>
+concept CountingRouter = requires {
+  { R::active } -> std::convertible_to<Index>;
+};
+/// A router that says whether a token's gates sum to one. Where it is false, a dense model cannot become the mixture
+/// (checkpoint/upcycle.hpp). Optional.
+template <class R>
+concept GateSumRouter = requires {
+  { R::gates_sum_to_one } -> std::convertible_to<bool>;
+};
 
 namespace detail {
 
@@ -252,9 +264,10 @@ constexpr Index max_pairs(Index tokens) {
 /// The experts of a token, for counting: the router's `active` if it has one, otherwise `choices`.
 template <class Router>
 constexpr Index active_experts() {
-  if constexpr (requires { Router::active; }) {
-    static_assert(std::convertible_to<decltype(Router::active), Index>,
-                  "tinymoe: a router's `active` must be a number of experts");
+  static_assert(
+      CountingRouter<Router> || !requires { Router::active; },
+      "tinymoe: a router's `active` must be a number of experts");
+  if constexpr (CountingRouter<Router>) {
     return Router::active;
   } else {
     return Router::choices;
@@ -291,8 +304,7 @@ template <class A, Index D>
 concept CachingAttention = AttentionKind<A> && detail::CachingAttentionLayer<typename A::template Layer<D>>;
 
 /// A router of a mixture; `Router<E, K>` is the model for one's own. `choices` is the number of columns of what it
-/// selects. If a token has fewer experts than that on average, `active` says how many. `gates_sum_to_one` says whether
-/// a token's gates sum to one; where it is false, a dense model cannot become the mixture (checkpoint/upcycle.hpp).
+/// selects.
 template <class R>
 concept RouterKind = requires {
   { R::experts } -> std::convertible_to<Index>;

@@ -179,6 +179,11 @@ template <class P>
 concept NamesSettings = requires {
   P::settings;
 };
+/// A part made of parts, whose settings it adds.
+template <class P>
+concept CombinesSettings = requires(SettingList& list) {
+  P::add_settings(list);
+};
 
 /// Adds the settings of a part, if it has some: those that it lists, or those of its own parts.
 template <class P>
@@ -186,7 +191,7 @@ constexpr void add_settings(SettingList& list) {
   static_assert(HasSettings<P> || !NamesSettings<P>,
                 "tinymoe: a part's `settings` must be an array of pointers to Setting");
   if constexpr (HasSettings<P>) list.add(P::settings);
-  if constexpr (requires { P::add_settings(list); }) P::add_settings(list);
+  if constexpr (CombinesSettings<P>) P::add_settings(list);
 }
 
 }  // namespace detail

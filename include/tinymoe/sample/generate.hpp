@@ -27,14 +27,23 @@
 namespace tinymoe::inline v0_1 {
 
 /// A tokenizer for generation. A story starts after `end_of_story` and ends with it, where the model's files do not
-/// name other tokens. If there is `decode_after`, as `Tokenizer` has it, it gives the text of tokens; else `bytes`
-/// does.
+/// name other tokens. The text of a token is its `bytes`, unless the tokenizer is a StreamingTokenizer.
 template <class T>
 concept StoryTokenizer = requires(const T& tokenizer, std::string_view text, Token token) {
   { tokenizer.encode(text) } -> std::convertible_to<std::vector<Token>>;
   { tokenizer.bytes(token) } -> std::convertible_to<std::string_view>;
   { tokenizer.vocabulary_size() } -> std::convertible_to<Index>;
   { tokenizer.end_of_story() } -> std::convertible_to<Token>;
+};
+/// A tokenizer whose `decode_after(before, tokens)` gives the text that `tokens` add to that of `before`. Optional.
+template <class T>
+concept StreamingTokenizer = StoryTokenizer<T> && requires(const T& tokenizer, std::span<const Token> tokens) {
+  { tokenizer.decode_after(tokens, tokens) } -> std::convertible_to<std::string>;
+};
+/// A tokenizer that may put a token of its own before each text, whatever a model's config.json says. Optional.
+template <class T>
+concept BeginningTokenizer = StoryTokenizer<T> && requires(const T& tokenizer) {
+  { tokenizer.begin_of_text() } -> std::convertible_to<std::optional<Token>>;
 };
 
 /// A generated story. Its text is the prompt, followed by what the tokenizer's `decode` gives for the generated tokens
@@ -216,7 +225,7 @@ class Generator {
 
   /// The text that a token adds to a story.
   std::string text_after(const std::vector<Token>& ids, Token token) const {
-    if constexpr (requires { tokenizer_->decode_after(std::span(ids), std::span(&token, 1)); }) {
+    if constexpr (StreamingTokenizer<TokenizerType>) {
       return tokenizer_->decode_after(std::span(ids), std::span(&token, 1));
     } else {
       return std::string(tokenizer_->bytes(token));
@@ -225,7 +234,7 @@ class Generator {
 
   void find_special_tokens() {
     std::optional<Token> begin;
-    if constexpr (requires { tokenizer_->begin_of_text(); }) begin = tokenizer_->begin_of_text();
+    if constexpr (BeginningTokenizer<TokenizerType>) begin = tokenizer_->begin_of_text();
     special_ = session_.model().special_tokens().with(begin, tokenizer_->end_of_story());
     if (*special_.begin < 0 || *special_.begin >= tokenizer_->vocabulary_size()) {
       fail<MismatchError>("the model's \"bos_token_id\" is ", *special_.begin, "; the tokenizer has ",
