@@ -146,6 +146,20 @@ using Mixed = Transformer<
 using Plain = Transformer<Vocab<40>, Context<16>, Width<16>,
                           Layers<2, DenseBlock<RmsNorm, Attention<Heads<4>>, Expert<SwiGlu, Hidden<8>, Bias>>>>;
 
+/// A user's attention that draws random numbers, without a setting that says so.
+struct DrawingAttention : Attention<Heads<4>> {
+  template <Index D>
+  struct Layer : Attention<Heads<4>>::Layer<D> {
+    template <class B, class P, class S>
+    static void forward(B& backend, const Pass& pass, const P& p, Input<B> x, Output<B> y, S& saved) {
+      if (pass.training) static_cast<void>(pass.random(RandomSite::named("a user's noise")));
+      Attention<Heads<4>>::Layer<D>::forward(backend, pass, p, x, y, saved);
+    }
+  };
+};
+using Drawing = Transformer<Vocab<40>, Context<16>, Width<16>,
+                            Layers<2, DenseBlock<RmsNorm, DrawingAttention, Expert<SwiGlu, Hidden<8>, Bias>>>>;
+
 /// The losses of steps of training, and the logits of tokens that were read, together and one by one.
 template <class Arch, class B>
 std::vector<float> results(B& backend) {
@@ -207,6 +221,14 @@ TEST_CASE("each optional capability is used, with the same results", "[capabilit
     CHECK(results<Plain>(backend) == results<Plain>(bare));
     CHECK(backend.recordings == 3);  // two slots of tokens, and decoding
     CHECK(backend.longest == 3);
+  }
+  SECTION("no recordings of training steps that draw random numbers") {
+    Recorder backend;
+    Model<Drawing, Recorder> model(backend, Seed{7});
+    Trainer trainer(model, AdamW{});
+    const std::vector<Token> tokens(32, 3);
+    for (int step = 0; step < 4; ++step) trainer.train_step(tokens, tokens, 2, 16);
+    CHECK(backend.longest <= 1);  // the first step runs as it is, whatever follows
   }
   SECTION("fused mixtures of few tokens") {
     FewTokens backend;

@@ -32,6 +32,7 @@ struct Pass {
   bool losses = true;          // routers write losses and loads; false in decoding, where there is no backward
   View<const Token> tokens{};  // (1, N): a negative one is a pad, which no expert sees; empty: no pads
   Index pads = 0;              // how many there are
+  bool* drew = nullptr;        // set by `random`: the step draws numbers, so that no backend may record it
 
   /// The first position of each sequence, (1, B), where they differ; empty: `first_position` for all.
   View<const std::int32_t> positions{};
@@ -41,10 +42,14 @@ struct Pass {
   /// Whether it is the first micro-batch of its step on this rank.
   constexpr bool first_of_step() const { return micro_batch < ranks; }
   /// The random numbers of one use in this layer and step.
-  constexpr RandomStream random(RandomSite site) const { return {seed, step, site, static_cast<std::uint32_t>(layer)}; }
+  constexpr RandomStream random(RandomSite site) const {
+    if (drew != nullptr) *drew = true;
+    return {seed, step, site, static_cast<std::uint32_t>(layer)};
+  }
   /// The dropout of one use in this layer, of `count` rows in each micro-batch; inactive outside training.
   constexpr Dropout dropout(RandomSite site, double rate, Index count) const {
-    return {random(site), static_cast<std::uint64_t>(micro_batch * count), training ? rate : 0};
+    if (!training || rate <= 0) return {};
+    return {random(site), static_cast<std::uint64_t>(micro_batch * count), rate};
   }
 };
 

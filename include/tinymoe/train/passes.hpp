@@ -56,7 +56,7 @@ class Passes {
       return;
     }
     auto& backend = model_->backend();
-    ready_ = false;
+    ready_ = false, drew_ = false;
     activations_.reset();  // frees the old block before the new one is allocated
     planned_ = {.batch = batch, .time = time, .settings = settings, .recompute = recompute, .training = true};
     activations_.emplace(backend, Plan::Purpose::training, planned_);
@@ -88,6 +88,7 @@ class Passes {
   void train(Pass& pass, const MicroBatch& tokens, double scale, Gradients& gradients) {
     auto& backend = model_->backend();
     tell(pass, tokens);
+    pass.drew = &drew_;
     repeat(pass, tokens, scale, gradients, [&] {
       Architecture::forward(backend, pass, model_->weights(), tokens.inputs, saved());
       Architecture::loss_and_backward(backend, pass, model_->weights(), tokens.inputs, tokens.targets, scale, saved(),
@@ -117,10 +118,13 @@ class Passes {
   }
 
   /// Runs `work` on this micro-batch, recorded where every step runs the same operations. That excludes mixtures, whose
-  /// products depend on the loads, and random numbers, which depend on the step.
+  /// products depend on the loads, and random numbers, which depend on the step. The first call of `repeated_` runs the
+  /// work without a recording, so that a part which draws without a setting that says so is known by then.
   template <class Work>
   void repeat(const Pass& pass, const MicroBatch& tokens, double scale, const Gradients& gradients, Work&& work) {
-    if (Architecture::has_mixtures || draws_numbers<Architecture>(planned_.settings) || pass.pads > 0) return work();
+    if (Architecture::has_mixtures || draws_numbers<Architecture>(planned_.settings) || drew_ || pass.pads > 0) {
+      return work();
+    }
     const Told told{tokens.inputs.data, scale, &gradients};
     repeated_[static_cast<std::size_t>(tokens.slot)](model_->backend(), told, work);
   }
@@ -136,6 +140,7 @@ class Passes {
   ModelType* model_;
   Pass planned_;
   bool ready_ = false;  // there is memory for what is planned
+  bool drew_ = false;   // a part has drawn random numbers in a pass of this plan
   std::optional<Activations<Architecture, BackendType>> activations_;
   Tally<BackendType> tally_;
   std::array<detail::Repeated<BackendType, Told>, 2> repeated_;  // by the slot
