@@ -146,10 +146,11 @@ class Chat {
     if (terminal_) std::printf("Write how a story begins. /help lists the commands, Ctrl-C stops a story.\n");
     while (true) {
       if (terminal_) std::printf("> ");
-      std::fflush(stdout);
+      programs::flush_output();
       interrupted = 0;
       std::string line;
       if (!std::getline(std::cin, line)) {
+        if (interrupted == 0 && std::ferror(stdin) != 0) fail<FileError>("the standard input cannot be read");
         if (interrupted == 0) break;
         std::clearerr(stdin);  // Ctrl-C at the prompt drops the line
         std::cin.clear();
@@ -285,8 +286,7 @@ class Chat {
                                     const auto shown = text.substr(std::min(hidden, text.size()));
                                     hidden -= text.size() - shown.size();
                                     std::fwrite(shown.data(), 1, shown.size(), stdout);
-                                    std::fflush(stdout);
-                                    return interrupted == 0;
+                                    return std::fflush(stdout) == 0 && interrupted == 0;
                                   })
                            .front());
     const auto ended = Clock::now();

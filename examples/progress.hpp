@@ -8,6 +8,8 @@
 
 #include <unistd.h>
 
+#include "programs/interruption.hpp"
+
 namespace examples {
 
 /// 75 as "1:15".
@@ -32,7 +34,7 @@ class Progress : public tinymoe::Observer {
     const double left = at.fraction > 0 && at.fraction < 1 ? at.seconds / at.fraction - at.seconds : 0;
     std::printf("%sstep %td  loss %.3f  %.0f tokens/s%s  %s left%s", terminal_ ? "\r" : "", at.step, smooth_, speed_,
                 usage(at.load_variation, loads).c_str(), clock_time(left).c_str(), terminal_ ? "\033[K" : "\n");
-    std::fflush(stdout);
+    programs::flush_progress();
     open_ = terminal_;
   }
 
@@ -40,7 +42,7 @@ class Progress : public tinymoe::Observer {
     end();
     std::printf("validation after step %td: loss %.4f, %.4f bits per byte%s\n", at.step, evaluation.loss,
                 evaluation.bits_per_byte, usage(evaluation.load_variation(), evaluation.loads).c_str());
-    std::fflush(stdout);
+    programs::flush_progress();
   }
 
   void on_end(const tinymoe::StepReport& /*last*/, const tinymoe::EndReport& /*end*/) override { end(); }
@@ -57,7 +59,7 @@ class Progress : public tinymoe::Observer {
     end();
     std::printf("step %td is tried again: its gradients were too large for float16; the loss is now scaled by %.0f\n",
                 at.step + 1, at.loss_scale / 2);
-    std::fflush(stdout);
+    programs::flush_progress();
   }
 
   /// How evenly experts are used: the deviation of their loads, and the min and max load over all mixtures as shares of

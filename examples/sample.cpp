@@ -56,13 +56,14 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
     Index number = first;
     for (const auto& story : storyteller.write(batch.first(std::min<std::size_t>(at_once, batch.size())), options,
                                                [&](Index, std::string_view text) {
-                                                 if (alone) std::cout << text << std::flush;
+                                                 if (alone) std::cout << text, programs::flush_output();
                                                  return true;
                                                })) {
       if (!alone) {
         std::cout << (number > 0 ? "\n" : "") << "--- story " << number + 1 << " ---\n" << story.text;
       }
-      std::cout << std::endl;
+      std::cout << '\n';
+      programs::flush_output();
       ++number;
       tokens += story.tokens;
     }

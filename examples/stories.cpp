@@ -9,6 +9,7 @@
 #include <tinymoe/text/text.hpp>
 #include <utility>
 
+#include "programs/interruption.hpp"
 #include "programs/numbers.hpp"
 
 namespace examples {
@@ -22,7 +23,7 @@ template <StorySource Source>
 Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index vocabulary, int threads) {
   if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
   std::printf("learning a tokenizer of %td tokens\n", vocabulary);
-  std::fflush(stdout);
+  programs::flush_progress();
   auto tokenizer = train_tokenizer(source, {.vocabulary = vocabulary, .threads = threads, .or_fewer = true});
   if (tokenizer.vocabulary_size() < vocabulary) {
     std::printf("the text fills %td of them; the model's other tokens stay unused\n", tokenizer.vocabulary_size());
@@ -50,7 +51,7 @@ Stories from_files(const StoryOptions& options, Index vocabulary, const path& to
   auto tokenizer = tinymoe::detail::naming_file(
       options.data.string(), [&] { return tokenizer_for(options, TextCorpus(options.data), vocabulary, threads); });
   std::printf("reading %s\n", options.data.c_str());
-  std::fflush(stdout);
+  programs::flush_progress();
   std::error_code reason;
   std::filesystem::create_directories(token_folder, reason);
   if (reason) {
@@ -96,7 +97,7 @@ Stories load_stories(const StoryOptions& options, Index vocabulary, const path& 
   stories.validation = first_stories(stories.validation, stories.tokenizer, options.validation_tokens);
   std::printf("%td tokens to train on, %td to validate; %.2f bytes a token\n", stories.training.size(),
               stories.validation.size(), double(stories.validation.text_bytes()) / double(stories.validation.size()));
-  std::fflush(stdout);
+  programs::flush_progress();
   return stories;
 }
 

@@ -72,7 +72,7 @@ class Table {
     flush();
     std::printf("%-14s %10s %10s %14s %9s %8s %13s %8s\n", "variant", "parameters", "active", "FLOPs a token",
                 "tokens/s", "steps", "bits per byte", "load");
-    std::fflush(stdout);
+    programs::flush_output();
   }
 
   void add(const std::string& name, const Result& result) {
@@ -81,13 +81,13 @@ class Table {
     std::printf("%-14s %9.2fM %9.2fM %13.2fM %9.0f %8td %13.4f %+6.0f %%\n", name.c_str(), double(cost.total) / 1e6,
                 double(cost.active) / 1e6, double(cost.flops_forward) / 1e6, speed, last.step, evaluation.bits_per_byte,
                 100 * evaluation.load_variation());
-    std::fflush(stdout);
     char row[320];
     std::snprintf(row, sizeof row, "%s,%td,%td,%td,%.1f,%td,%td,%.6f,%.6f,%.4f\n", name.c_str(), cost.total,
                   cost.active, cost.flops_forward, speed, last.step, last.tokens, evaluation.loss,
                   evaluation.bits_per_byte, evaluation.load_variation());
     file_ << row;
     flush();
+    programs::flush_output();
   }
 
  private:

@@ -10,6 +10,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <cstdio>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -32,7 +33,11 @@ struct Arguments {
 
 /// All of a file, or of the standard input if it is called "-".
 std::string read_text(const std::string& path) {
-  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  if (path == "-") {
+    std::string text(std::istreambuf_iterator<char>(std::cin), {});
+    if (std::ferror(stdin) != 0) fail<FileError>("the standard input cannot be read");
+    return text;
+  }
   return std::string(MappedFile(path).text());
 }
 
@@ -121,8 +126,5 @@ int main(int argc, char** argv) {
   decoding->callback([&] { decode(arguments); });
 
   // The work is done by the subcommands' callbacks.
-  return programs::run(app, argc, argv, [] {
-    std::cout.flush();
-    if (!std::cout) fail<FileError>("the standard output cannot be written");
-  });
+  return programs::run(app, argc, argv, [] {});
 }

@@ -12,7 +12,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -28,6 +27,7 @@
 
 #include "compiled_architectures.hpp"
 #include "programs.hpp"
+#include "programs/interruption.hpp"
 #include "programs/main.hpp"
 #include "progress.hpp"
 #include "run_fields.hpp"
@@ -39,8 +39,6 @@ namespace {
 using namespace tinymoe;
 using examples::Recipe;
 using std::filesystem::path;
-
-volatile std::sig_atomic_t interrupted = 0;
 
 struct Arguments {
   std::string preset = "story";
@@ -186,7 +184,9 @@ void train(const Arguments& arguments) {
   examples::Device device = examples::open_device<Arch>(arguments.device, arguments.preset);
   std::printf("preset %s\ndevice %s\n", arguments.preset.c_str(), examples::about(device).c_str());
   print_count(std::cout, count<Arch>());
-  std::cout.flush();
+  programs::catch_end_of_pipe();
+  programs::flush_progress();
+  if (!programs::interrupted()) programs::flush_output();  // before any work
   check_out(arguments);
   const examples::Stories stories =
       examples::load_stories(arguments.stories, Arch::vocab, beside(arguments.out, "-data"), arguments.device.threads);
@@ -223,16 +223,15 @@ void train(const Arguments& arguments) {
   RunFiles files(arguments.out, options.metrics, arguments.overwrite && !arguments.resume);
   examples::Progress progress;
   options.observers = {&files, &progress};
-  options.stop = [] { return interrupted != 0; };
-  // The first signal ends the run with a checkpoint, a second one at once.
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  action.sa_flags = static_cast<int>(SA_RESETHAND);
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  options.stop = programs::interrupted;
+  programs::catch_interruptions();
   const StepReport last =
       examples::on<Arch>(device, [&](auto& backend) -> StepReport { return examples::train<Arch>(backend, run); });
-  if (interrupted != 0) std::printf("interrupted; --resume goes on from step %td\n", last.step);
+  if (programs::interrupted()) {
+    programs::flush_progress();
+    programs::print_to_error_if_cut();
+    std::printf("interrupted by %s; --resume goes on from step %td\n", programs::interruption(), last.step);
+  }
   std::printf("trained on %td tokens in %s; checkpoint: %s", last.tokens, examples::clock_time(last.seconds).c_str(),
               options.checkpoint.c_str());
   for (const auto& [what, folder] : {std::pair("the best", options.best), {"for use", options.best_weights}}) {

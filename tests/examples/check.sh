@@ -117,7 +117,7 @@ case $1 in
     pocket_job --minutes 5 --out run >log.txt &
     job=$!
     for _ in $(seq 100); do
-      grep -q '^step' log.txt && break
+      grep -qs '^step' log.txt && break
       sleep 0.1
     done
     kill -INT $job
@@ -125,6 +125,105 @@ case $1 in
     grep -q 'interrupted' log.txt || fail "nothing was said of the interruption"
     grep -q 'run-best' log.txt && fail "tells of a best checkpoint that is not there: $(tail -n 1 log.txt)"
     "$sample" run --tokens 5 --quiet >/dev/null || fail "no checkpoint"
+    ;;
+  signals)
+    # What terminals and schedulers send, and a reader of the output who goes, end a run as Ctrl-C does.
+    started() {
+      for _ in $(seq 100); do
+        grep -qs '^step' log.txt && break
+        sleep 0.1
+      done
+    }
+    for signal in HUP QUIT TERM USR1 USR2 ALRM XCPU PIPE XFSZ; do
+      rm -f log.txt
+      pocket_job --minutes 5 --out run --overwrite >log.txt 2>&1 &
+      job=$!
+      started
+      kill -$signal $job
+      wait $job || fail "a run that $signal interrupted is no failure: $(tail -n 1 log.txt)"
+      grep -q "interrupted by SIG$signal; --resume goes on from step" log.txt || fail "$signal: $(tail -n 2 log.txt)"
+      [ -f run/trainer.json ] || fail "$signal: no checkpoint"
+      rm -r run*
+    done
+    pocket --minutes 5 --out run 2>error.txt | head -n 1 >log.txt || fail "a reader who goes is no failure: $(cat error.txt)"
+    grep -q "interrupted by SIGPIPE" error.txt && [ -f run/trainer.json ] || fail "the pipe's end: $(cat error.txt)"
+    rm -r run*
+    (
+      trap '' PIPE
+      pocket --minutes 5 --out run 2>error.txt | head -n 1 >log.txt || fail "a reader who goes is no failure"
+      grep -q "interrupted by SIGPIPE" error.txt && [ -f run/trainer.json ] || fail "the pipe's end: $(cat error.txt)"
+    )
+    rm -r run*
+    # The program timeout signals twice at once. A second signal that a person sends ends the run; nohup's is no signal.
+    # (The run without a checkpoint is killed by the third, so that nothing is left.)
+    timeout -s TERM 2 "$train" --preset pocket --embedded 300 --batch 4 --minutes 5 --out run >log.txt 2>&1 || true
+    [ -f run/trainer.json ] || fail "timeout: $(tail -n 2 log.txt)"
+    rm -r run*
+    exec_slow() { exec "$train" --preset pocket --embedded 300 --batch 64 --accumulation 1000 --minutes 5 --out slow; }
+    exec_slow >slow.txt 2>&1 &
+    job=$!
+    sleep 1
+    kill -TERM $job
+    sleep 0.3
+    kill -TERM $job
+    status=0
+    wait $job || status=$?
+    [ $status = 143 ] || fail "a second signal did not end the run at once: $status: $(tail -n 1 slow.txt)"
+    (
+      trap '' HUP
+      rm log.txt
+      pocket_job --steps 300 --out run >log.txt 2>&1 &
+      job=$!
+      started
+      kill -HUP $job
+      wait $job || fail "$(tail -n 1 log.txt)"
+    )
+    grep -q interrupted log.txt && fail "HUP is not ignored any more: $(tail -n 2 log.txt)"
+    "$train" --list | head -n 1 >/dev/null || [ "${PIPESTATUS[0]}" = 141 ] || fail "a list that nobody reads to its end"
+    ;;
+  outputs)
+    # Output that cannot be written is an error of every program, and no other file takes its place.
+    pocket --steps 2 --out run >log.txt
+    printf 'Once.\n<|endoftext|>\nUpon.\n<|endoftext|>\n' >stories.txt
+    unwritable() {
+      local status=0
+      "$@" >/dev/full 2>error.txt </dev/null || status=$?
+      [ $status = 1 ] && grep -q 'the standard output cannot be written: No space' error.txt ||
+        fail "$* to a full device: $status: $(cat error.txt)"
+      status=0
+      "$@" >&- 2>error.txt </dev/null || status=$?
+      [ $status = 1 ] && grep -q 'the standard output cannot be written: Bad file' error.txt ||
+        fail "$* to a closed output: $status: $(cat error.txt)"
+    }
+    for program in "$train" "$sample" "$chat" "$tokenize" "$upcycle" "$sweep"; do unwritable "$program" --help; done
+    unwritable "$train" --list
+    unwritable pocket --steps 3 --out other
+    [ -z "$(ls -d other* 2>/dev/null)" ] || fail "was not refused before any work: $(ls -d other*)"
+    unwritable "$sample" run --tokens 5
+    unwritable "$sample" run --stories 2 --tokens 5
+    unwritable "$tokenize" encode run/tokenizer.json stories.txt
+    told() { printf '/tokens 5\nOnce\n' | "$chat" run; }
+    unwritable told
+    # Without a standard input a conversation ends; what cannot be read is an error. Without the standard error there are
+    # no messages, and no file has them instead.
+    "$chat" run <&- >log.txt 2>&1 || fail "chat without an input: $(cat log.txt)"
+    expect_error "the standard input cannot be read" "$chat" run </
+    expect_error "the standard input cannot be read" "$tokenize" encode run/tokenizer.json </
+    pocket --steps 2 --out silent >log.txt 2>&- <&- || fail "training without an input and messages"
+    cmp run/model.safetensors silent/model.safetensors || fail "closed streams changed what was written"
+    "$sample" run --tokens 5 2>&- >log.txt || fail "sample without messages"
+    # A limit on files stops no more than what does not fit; the environment may be odd or empty.
+    (
+      ulimit -f 300
+      expect_error "File too large" pocket --steps 4 --out limited
+      ulimit -n 3
+      "$sample" run --tokens 1 >log.txt 2>error.txt && fail "sample opened its files without numbers for them"
+      grep -q 'Too many open files' error.txt || fail "few files: $(cat error.txt)"
+    )
+    for threads in 0 -1 100000 odd; do
+      OMP_NUM_THREADS=$threads "$sample" run --tokens 1 --quiet >log.txt 2>&1 || fail "$threads threads: $(cat log.txt)"
+    done
+    env -i COLUMNS=-5 TERM=odd TMPDIR=/nowhere "$sample" run --tokens 1 --quiet >log.txt || fail "an odd environment"
     ;;
   best)
     # The checkpoint of the lowest validation loss, with and without training state.
@@ -458,7 +557,6 @@ case $1 in
     pocket --steps 2 --schedule constant --out run >log.txt
     cp -r run before
     (
-      trap '' XFSZ
       ulimit -f 200
       expect_error "model.safetensors" pocket --steps 4 --schedule constant --out run --resume --metrics other.csv
     )

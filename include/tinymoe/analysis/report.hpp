@@ -6,12 +6,12 @@
 #include <iomanip>
 #include <iterator>
 #include <ostream>
-#include <sstream>
 #include <string>
 #include <string_view>
 
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/core/bfloat16.hpp"
+#include "tinymoe/core/number_text.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/layers/parameters.hpp"
 
@@ -29,10 +29,7 @@ inline std::string grouped(Index number) {
 }
 
 inline std::string mebibytes(Index bytes) {
-  std::ostringstream text;
-  text << std::fixed << std::setprecision(bytes < (Index{100} << 20) ? 1 : 0) << static_cast<double>(bytes) / 1048576.0
-       << " MiB";
-  return text.str();
+  return fixed_text(static_cast<double>(bytes) / 1048576.0, bytes < (Index{100} << 20) ? 1 : 0) + " MiB";
 }
 
 }  // namespace detail

@@ -18,7 +18,6 @@
 #include <initializer_list>
 #include <map>
 #include <span>
-#include <sstream>
 #include <string>
 #include <tuple>
 #include <type_traits>
@@ -49,11 +48,10 @@ struct Llama2cHeader {
 
   /// The type of an architecture that can load the file, as source text.
   std::string type() const {
-    std::ostringstream text;
-    text << "Transformer<Vocab<" << vocab << ">, Context<" << context << ">, Width<" << width << ">, "
-         << (tied ? "TiedHead" : "UntiedHead") << ", Layers<" << layers << ", DenseBlock<RmsNorm, Attention<Heads<"
-         << heads << ">, KvHeads<" << kv_heads << ">, Rope>, Expert<SwiGlu, Hidden<" << hidden << ">>>>>";
-    return text.str();
+    return detail::sentence_of({"Transformer<Vocab<", vocab, ">, Context<", context, ">, Width<", width, ">, ",
+                                tied ? "TiedHead" : "UntiedHead", ", Layers<", layers,
+                                ", DenseBlock<RmsNorm, Attention<Heads<", heads, ">, KvHeads<", kv_heads,
+                                ">, Rope>, Expert<SwiGlu, Hidden<", hidden, ">>>>>"});
   }
 };
 
@@ -212,9 +210,9 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B, W>& mod
   const MappedFile file(model_bin);
   const Llama2cHeader found = detail::read_llama2c_header(file);
   if (found != expected) {
-    std::ostringstream differences;
+    std::string differences;
     const auto compare = [&](const char* field, auto is, auto should) {
-      if (is != should) differences << field << ' ' << is << " where the type has " << should << "; ";
+      if (is != should) differences += detail::sentence_of({field, " ", is, " where the type has ", should, "; "});
     };
     compare("width", found.width, expected.width);
     compare("hidden", found.hidden, expected.hidden);
@@ -224,7 +222,7 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B, W>& mod
     compare("vocabulary", found.vocab, expected.vocab);
     compare("context", found.context, expected.context);
     compare("a tied head", found.tied ? "yes" : "no", expected.tied ? "yes" : "no");
-    fail<MismatchError>(model_bin.string(), ": has ", differences.str(), "it is a ", found.type());
+    fail<MismatchError>(model_bin.string(), ": has ", differences, "it is a ", found.type());
   }
 
   const auto places = detail::llama2c_places(found);

@@ -11,7 +11,6 @@
 #include <optional>
 #include <set>
 #include <span>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -41,11 +40,9 @@ namespace detail {
 
 /// `[6, 256]`, for messages and headers.
 inline std::string shape_text(std::span<const Index> shape) {
-  std::ostringstream text;
-  text << '[';
-  for (std::size_t i = 0; i < shape.size(); ++i) text << (i == 0 ? "" : ", ") << shape[i];
-  text << ']';
-  return text.str();
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+  return text + "]";
 }
 
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // bytes; the format's own

@@ -3,13 +3,14 @@
 /// The metrics of a run as a CSV file.
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <ios>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,6 +20,7 @@
 
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_text.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/train/observer.hpp"
@@ -49,25 +51,24 @@ class MetricsFile : public Observer {
   /// Throws FileError if the row cannot be written.
   void on_step(const StepReport& at, const ExpertLoads& /*loads*/) override {
     if (at.skipped) return;
-    char row[320];
-    std::snprintf(row, sizeof row, "%td,%td,%.3f,%.6f,%.6g,%.5g,%.1f,%.5f,%.5f,%.4f,,\n", at.step, at.tokens,
-                  at.seconds, at.loss, at.learning_rate, at.gradient_norm, at.tokens_per_second, at.balance_loss,
-                  at.z_loss, at.load_variation);
+    using detail::fixed_text, detail::general_text;
     replaced_.reset();
-    append(row);
+    append({at.step, at.tokens, fixed_text(at.seconds, 3), fixed_text(at.loss, 6), general_text(at.learning_rate, 6),
+            general_text(at.gradient_norm, 5), fixed_text(at.tokens_per_second, 1), fixed_text(at.balance_loss, 5),
+            fixed_text(at.z_loss, 5), fixed_text(at.load_variation, 4), "", ""});
   }
 
   /// Throws FileError if the row cannot be written.
   void on_evaluation(const StepReport& at, const EvaluationReport& evaluation) override {
-    char row[320];
-    std::snprintf(row, sizeof row, "%td,%td,%.3f,,,,,,,%.4f,%.6f,%.5f\n", at.step, at.tokens, at.seconds,
-                  evaluation.load_variation(), evaluation.loss, evaluation.bits_per_byte);
+    using detail::fixed_text;
     if (const auto old = std::exchange(replaced_, {}); old && old->step == at.step) {
       std::error_code reason;
       std::filesystem::resize_file(path_, old->offset, reason);
       if (reason) fail<FileError>(path_.string(), ": the metrics cannot be written: ", reason.message());
     }
-    append(row);
+    append({at.step, at.tokens, fixed_text(at.seconds, 3), "", "", "", "", "", "",
+            fixed_text(evaluation.load_variation(), 4), fixed_text(evaluation.loss, 6),
+            fixed_text(evaluation.bits_per_byte, 5)});
   }
 
  private:
@@ -120,7 +121,9 @@ class MetricsFile : public Observer {
       if (!numbered) {
         rows.back().text += line + "\n";
       } else if (is_whole(line, ended)) {
-        rows.push_back({std::strtoll(line.c_str(), nullptr, 10), !line.ends_with(",,"), line + "\n"});
+        Index number = std::numeric_limits<Index>::max();  // where it does not fit: after all steps
+        std::from_chars(line.data(), line.data() + line.size(), number);
+        rows.push_back({number, !line.ends_with(",,"), line + "\n"});
       }
     }
     std::erase_if(rows, [&](const Row& row) { return row.step > step; });
@@ -144,10 +147,11 @@ class MetricsFile : public Observer {
                                          std::vector<Row> rows) {
     for (const Row& row : rows) {
       if (run.step == 0 || row.step != run.step || row.evaluation) continue;
-      const char* at = row.text.c_str() + row.text.find(',') + 1;
-      char* end = nullptr;
-      const long long tokens = std::strtoll(at, &end, 10);
-      const double seconds = *end == ',' ? std::strtod(end + 1, nullptr) : 0;
+      const char *begin = row.text.data() + row.text.find(',') + 1, *end = row.text.data() + row.text.size();
+      Index tokens = 0;
+      double seconds = 0;
+      const char* comma = std::from_chars(begin, end, tokens).ptr;
+      if (*comma == ',') std::from_chars(comma + 1, end, seconds);
       if (tokens == run.tokens && std::abs(seconds - run.seconds) < 0.002) continue;
       fail<FileError>(path.string(), ": holds the metrics of another run, with ", tokens, " tokens in ", seconds,
                       " seconds at step ", run.step, " instead of ", run.tokens, " in ", run.seconds,
@@ -156,8 +160,14 @@ class MetricsFile : public Observer {
     return rows;
   }
 
-  void append(const char* row) {
-    file_ << row << std::flush;
+  /// A row of these fields.
+  void append(std::initializer_list<detail::SentencePiece> fields) {
+    std::string row;
+    for (const detail::SentencePiece& field : fields) {
+      if (!row.empty()) row += ',';
+      field.append_to(row);
+    }
+    file_ << row + "\n" << std::flush;
     check();
   }
 

@@ -1,0 +1,109 @@
+#pragma once
+/// @file
+/// Signals that end a run early, with its checkpoint.
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <iostream>
+#include <utility>
+
+#include "programs/main.hpp"
+
+namespace programs {
+
+namespace detail {
+
+inline volatile std::sig_atomic_t interrupted_by = 0;  // the first signal
+inline std::atomic<std::int64_t> asked_at = -1;        // when a person or a scheduler first asked, in milliseconds
+static_assert(std::atomic<std::int64_t>::is_always_lock_free, "a signal handler uses it");
+
+/// A second INT, TERM or QUIT ends the program at once. One in the same tenth of a second is the first one again: the
+/// program `timeout`, for example, signals a process and then its group. The other signals may come often: a terminal
+/// that closes sends HUP twice, and the kernel XCPU every second.
+inline void on_signal(int signal) {
+  const int kept = errno;
+  if (interrupted_by == 0) interrupted_by = signal;
+  if (signal == SIGINT || signal == SIGTERM || signal == SIGQUIT) {
+    const auto since = std::chrono::steady_clock::now().time_since_epoch();
+    const std::int64_t now = std::chrono::duration_cast<std::chrono::milliseconds>(since).count();
+    std::int64_t first = -1;
+    if (!asked_at.compare_exchange_strong(first, now) && now - first > 100) {
+      std::signal(signal, SIG_DFL);
+      ::raise(signal);
+    }
+  }
+  errno = kept;
+}
+
+/// What terminals, schedulers and the kernel send to end a program that may save first.
+inline constexpr std::array<std::pair<int, const char*>, 11> ending_signals = {{{SIGHUP, "SIGHUP"},
+                                                                                {SIGINT, "SIGINT"},
+                                                                                {SIGQUIT, "SIGQUIT"},
+                                                                                {SIGTERM, "SIGTERM"},
+                                                                                {SIGUSR1, "SIGUSR1"},
+                                                                                {SIGUSR2, "SIGUSR2"},
+                                                                                {SIGALRM, "SIGALRM"},
+                                                                                {SIGVTALRM, "SIGVTALRM"},
+                                                                                {SIGXCPU, "SIGXCPU"},
+                                                                                {SIGPIPE, "SIGPIPE"},
+                                                                                {SIGXFSZ, "SIGXFSZ"}}};
+
+}  // namespace detail
+
+/// From now on PIPE only asks the run to end: whoever stops reading the output, as `head` does, ends the run so.
+inline void catch_end_of_pipe() {
+  struct sigaction action {};
+  action.sa_handler = detail::on_signal;
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGPIPE, &action, nullptr);
+}
+
+/// From now on these signals only ask the run to end. One that the program was started to ignore, as nohup does with
+/// HUP, stays ignored; but INT and QUIT are taken, since a shell's script ignores them for each job in the background.
+/// PIPE and XFSZ are taken too: their writes fail in any case.
+inline void catch_interruptions() {
+  for (const auto& [signal, name] : detail::ending_signals) {
+    struct sigaction action {};
+    sigaction(signal, nullptr, &action);
+    const bool always = signal == SIGINT || signal == SIGQUIT || signal == SIGPIPE || signal == SIGXFSZ;
+    if (action.sa_handler == SIG_IGN && !always) continue;
+    action = {};
+    action.sa_handler = detail::on_signal;
+    action.sa_flags = SA_RESTART;
+    sigaction(signal, &action, nullptr);
+  }
+}
+
+/// Whether the run is asked to end.
+inline bool interrupted() { return detail::interrupted_by != 0; }
+
+/// The signal that asked first: "SIGTERM".
+inline const char* interruption() {
+  for (const auto& [signal, name] : detail::ending_signals) {
+    if (signal == detail::interrupted_by) return name;
+  }
+  return "a signal";
+}
+
+/// Writes a line of progress. Where nobody reads the output any more, the run is asked to end, as by PIPE, even if that
+/// signal is ignored. Other failures do not stop a run: they are told when it ends.
+inline void flush_progress() {
+  if (output_failure() == EPIPE && !interrupted()) detail::interrupted_by = SIGPIPE;
+}
+
+/// Where the standard output takes no more, what is printed from now on goes to the standard error.
+inline void print_to_error_if_cut() {
+  if (std::ferror(stdout) == 0 && std::cout) return;
+  ::dup2(STDERR_FILENO, STDOUT_FILENO);
+  std::clearerr(stdout);
+  std::cout.clear();
+}
+
+}  // namespace programs
