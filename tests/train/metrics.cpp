@@ -2,10 +2,16 @@
 
 #include "tinymoe/train/metrics.hpp"
 
+#include <clocale>
+#include <cstdlib>
+#include <locale>
 #include <sstream>
 
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
+#include "tinymoe/analysis/report.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/files/safetensors_writer.hpp"
 
 namespace tinymoe_test::metrics {
 
@@ -35,7 +41,69 @@ std::string row(Index step) {
          ",1.500,2.500000,0.001,0.75,2000.0,1.25000,0.50000,0.1250,,\n";
 }
 
+/// While it lives, the program is in Germany: C's functions write 0,5 where the system has that locale or can make it,
+/// and streams write 1.234,5.
+class Germany {
+ public:
+  explicit Germany(const std::filesystem::path& folder) : before_(std::locale::global(Numbers::locale())) {
+    if (std::setlocale(LC_ALL, "de_DE.UTF-8") != nullptr) return;
+    const std::string make = "localedef -i de_DE -f UTF-8 " + (folder / "de_DE.UTF-8").string() + " >/dev/null 2>&1";
+    if (std::system(make.c_str()) != 0) return;
+    setenv("LOCPATH", folder.c_str(), 1);
+    std::setlocale(LC_ALL, "de_DE.UTF-8");
+    unsetenv("LOCPATH");
+  }
+  Germany(const Germany&) = delete;
+  ~Germany() {
+    std::locale::global(before_);
+    std::setlocale(LC_ALL, "C");
+  }
+
+ private:
+  struct Numbers : std::numpunct<char> {
+    static std::locale locale() { return {std::locale::classic(), new Numbers}; }
+    char do_decimal_point() const override { return ','; }
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  std::locale before_;
+};
+
+/// What is written to files and told in messages, one after another.
+std::string all_that_is_written(const std::filesystem::path& folder) {
+  std::filesystem::create_directory(folder);
+  const EvaluationReport evaluation{.loss = 1.5, .bits_per_byte = 0.625, .tokens = 9};
+  {
+    MetricsFile file(folder / "metrics.csv", 0);
+    file.on_step(report(1234), {});
+    file.on_evaluation(report(1234), evaluation);
+  }
+  const TrainingState state{.step = 1234, .tokens = 123400, .seconds = 1.5};
+  MetricsFile(folder / "metrics.csv", state).on_step(report(1235), {});  // the old rows are read
+  write_file_atomically(folder / "numbers.safetensors", [](FileWriter& file) {
+    SafetensorsWriter writer(file, {{.name = "w", .shape = {2048}}});
+    writer.append<float>("w", std::vector<float>(2048, 0.5f));
+    writer.finish();
+  });
+  const Json json = {{"rate", 0.001}, {"steps", 1234567}, {"most", 1e300}};
+  const Json read = parse_json(json.dump(), "numbers");
+  const std::string sentence = tinymoe::detail::sentence_of({read["rate"].number(), " ", 1234567, " ", 1234.5});
+  return read_bytes(folder / "metrics.csv") + read_bytes(folder / "numbers.safetensors") + read.dump() + sentence +
+         tinymoe::detail::mebibytes(1536) + tinymoe::detail::mebibytes(Index{5} << 40);
+}
+
 }  // namespace
+
+TEST_CASE("What is written is the same in every locale", "[metrics]") {
+  const TemporaryFolder root;
+  const std::string plain = all_that_is_written(root / "plain");
+  CHECK(plain.find("[2048]") != std::string::npos);
+  const Germany germany(root.path());
+  std::ostringstream stream;
+  stream << 1234.5;
+  REQUIRE(stream.str() == "1.234,5");  // the locale is in force
+  CHECK(all_that_is_written(root / "german") == plain);
+}
 
 TEST_CASE("A CSV of metrics has a header and a row for each step and evaluation", "[metrics]") {
   const TemporaryFolder root;
