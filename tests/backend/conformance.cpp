@@ -345,11 +345,12 @@ TEST_CASE("attention and its gradients at awkward sizes", "[conformance]") {
     for (const Index window : {0, 1, 3, 1000}) {
       for (const Index t : {1, 33, 65, 130}) {
         for (const Index kv : {4, 2, 1}) {
-          // Few cases, for what the others leave out: long sequences of narrow heads, but for one, and windows past the
-          // end.
+          // Few cases, for what the others leave out: long sequences of narrow heads, of one key head or of a window of
+          // one, and windows past the end.
           if (window == 1000 && (kv == 2 || t == 65)) continue;
           if (d < 40 && t > 33 && !(window == 3 && kv == 2)) continue;
-          const Index batch = kv == 2 ? 3 : 1;
+          if (t == 130 && (kv == 1 || window == 1)) continue;
+          const Index batch = kv != 2 ? 1 : t == 130 ? 2 : 3;
           const double scale = 1 / std::sqrt(double(d));
           INFO("head_dim " << d << ", window " << window << ", time " << t << ", kv heads " << kv << ", batch "
                            << batch);
@@ -366,7 +367,7 @@ TEST_CASE("attention of wide heads, and of rows that are aligned for wide loads"
   for (const Index d : {8, 64, 72, 128, 160}) {
     for (const auto& [t, window, kv] : {std::tuple<Index, Index, Index>{70, 0, 1}, {131, 30, 2}}) {
       INFO("head_dim " << d << ", time " << t << ", window " << window);
-      AttentionCase attention({2, t, 2, kv, d, window, 1 / std::sqrt(double(d))}, numbers);
+      AttentionCase attention({t == 70 ? 2 : 1, t, 2, kv, d, window, 1 / std::sqrt(double(d))}, numbers);
       for_each_backend([&](auto& backend) { attention.run(backend, wide); });
       if (d == 128) for_each_backend([&](auto& backend) { attention.run(backend); });
     }
@@ -377,7 +378,7 @@ TEST_CASE("attention with a window at a tile's edge", "[conformance]") {
   Numbers numbers(7);
   for (const Index window : {63, 64, 65, 127, 128, 129}) {
     INFO("window " << window);
-    AttentionCase attention({1, 200, 2, 1, 5, window, 0.4}, numbers);
+    AttentionCase attention({1, 140, 2, 1, 5, window, 0.4}, numbers);
     for_each_backend([&](auto& backend) { attention.run(backend); });
   }
 }

@@ -7,4 +7,4 @@ using Tested = WithAttention<Attention<Heads<4>, Rope>>;
 using Tested = WithAttention<Attention<Rope>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithAttention<Attention<Heads<4>, KvHeads<4>>>;
 using Tested = WithAttention<Attention<Heads<4>, KvHeads<8>>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

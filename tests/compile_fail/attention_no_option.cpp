@@ -7,4 +7,4 @@ using Tested = WithAttention<Attention<Heads<4>>>;
 using Tested = WithAttention<Attention<Heads<4>, int>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithAttention<Attention<Heads<4>, NoPosition, HeadDim<7>>>;
 using Tested = WithAttention<Attention<Heads<4>, Rope, HeadDim<7>>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

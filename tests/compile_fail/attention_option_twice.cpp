@@ -7,4 +7,4 @@ using Tested = WithAttention<Attention<Heads<4>, NoPosition>>;
 using Tested = WithAttention<Attention<Heads<4>, Rope, NoPosition>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

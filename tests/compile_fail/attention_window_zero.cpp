@@ -7,4 +7,4 @@ using Tested = WithAttention<Attention<Heads<4>, SlidingWindow<1>>>;
 using Tested = WithAttention<Attention<Heads<4>, SlidingWindow<0>>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithBlock<RmsNorm, GoodAttention, GoodRouter, GoodExpert, Shared<
 using Tested = WithBlock<RmsNorm, GoodAttention, GoodRouter, GoodExpert, Bias>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithBlock<RmsNorm, GoodAttention, GoodRouter, GoodExpert>;
 using Tested = WithBlock<RmsNorm, GoodAttention, GoodRouter, GoodRouter>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -1,5 +1,6 @@
-# One case: cmake -D file=… -P check.cmake -- COMPILER FLAGS…. With FIXED defined the file must compile, without
-# it the compiler's first error must be the sentence, or name the kind, that the file's first line expects.
+# One case: cmake -D file=… [-D mended=ON] -P check.cmake -- COMPILER FLAGS…. With FIXED defined the file must compile,
+# which is seen elsewhere if `mended`; without it the compiler's first error must be the sentence, or name the kind, that
+# the file's first line expects.
 
 file(READ ${file} text)
 if(NOT text MATCHES "^// expected (sentence|kind): ([^\n]+)\n")
@@ -23,18 +24,24 @@ macro(compile)
                   OUTPUT_VARIABLE output ERROR_VARIABLE output RESULT_VARIABLE result)
 endmacro()
 
-compile(-D FIXED)
-if(NOT result EQUAL 0)
-  message(FATAL_ERROR "the mended program does not compile:\n${output}")
+if(NOT mended)
+  compile(-D FIXED)
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "the mended program does not compile:\n${output}")
+  endif()
 endif()
-compile()
+if("${what}" STREQUAL "sentence")
+  compile(-Wfatal-errors)  # only the first counts
+else()
+  compile()
+endif()
 if(result EQUAL 0)
   message(FATAL_ERROR "this compiles; expected: ${expected}")
 endif()
-if(NOT output MATCHES "[^\n]*: error: ([^\n]*)")
+if(NOT output MATCHES "[^\n]*: (fatal )?error: ([^\n]*)")
   message(FATAL_ERROR "there is no error:\n${output}")
 endif()
-set(first "${CMAKE_MATCH_1}")
+set(first "${CMAKE_MATCH_2}")
 if("${what}" STREQUAL "sentence")
   # g++: static assertion failed: SENTENCE; clang++ 14: static_assert failed due to requirement '…' "SENTENCE", or
   # static_assert failed "SENTENCE"

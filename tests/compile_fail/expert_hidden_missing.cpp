@@ -7,4 +7,4 @@ using Tested = WithExpert<Expert<SwiGlu, Hidden<64>>>;
 using Tested = WithExpert<Expert<SwiGlu>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithExpert<Expert<Hidden<64>, Relu>>;
 using Tested = WithExpert<Expert<Hidden<64>, Gelu, Relu>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithExpert<Expert<Hidden<64>>>;
 using Tested = WithExpert<Expert<Hidden<64>, Heads<4>>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = Transformer<Vocab<64>, Context<16>, Width<32>, GoodLayers, FinalN
 using Tested = Transformer<Vocab<64>, Context<16>, Width<32>, GoodLayers, FinalNorm<GoodExpert>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -12,4 +12,4 @@ using Tested = Transformer<Vocab<64>, Context<16>, Width<32>, Layers<2, GoodLaye
 using Tested = Transformer<Vocab<64>, Context<16>, Width<32>, Layers<2, Junk>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<8, 2, ExpertChoice, Jitter>>;
 using Tested = WithRouter<Router<8, 2, ExpertChoice, Capacity<5, 4>>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

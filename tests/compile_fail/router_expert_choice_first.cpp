@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<8, 2, ExpertChoice, SwitchBalance>>;
 using Tested = WithRouter<Router<8, 2, ExpertChoice, GShardBalance>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<8, 8>>;
 using Tested = WithRouter<Router<8, 9>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<8, 2, Capacity<5, 4>>>;
 using Tested = WithRouter<Router<8, 2, Capacity<0, 4>>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<8, 2>>;
 using Tested = WithRouter<Router<8, 0>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<2, 2>>;
 using Tested = WithRouter<Router<0, 2>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<8, 2, NoisyTopK, CvBalance>>;
 using Tested = WithRouter<Router<8, 2, NoisyTopK, CvBalance, DynamicTopK>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

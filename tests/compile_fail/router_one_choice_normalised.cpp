@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<8, 1, ScoreGates>>;
 using Tested = WithRouter<Router<8, 1, NormalisedGates>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

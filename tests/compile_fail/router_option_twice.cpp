@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<8, 2, SoftmaxScores>>;
 using Tested = WithRouter<Router<8, 2, SoftmaxScores, SigmoidScores>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

@@ -7,4 +7,4 @@ using Tested = WithRouter<Router<8, 2, Bias>>;
 using Tested = WithRouter<Router<8, 2, Heads<2>>>;
 #endif
 
-template void use<Tested>();
+static_assert(instantiated<Tested>);

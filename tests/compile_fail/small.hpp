@@ -9,6 +9,8 @@ void use() {
   tinymoe::Reference<float> device;
   const tinymoe::Model<Architecture, tinymoe::Reference<float>> model(device);
 }
+template <class Architecture>
+inline constexpr bool instantiated = &use<Architecture> != nullptr;
 
 using namespace tinymoe;
 

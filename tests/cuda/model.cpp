@@ -142,7 +142,7 @@ TEMPLATE_TEST_CASE("five steps on a Cuda follow the CPU's", "[cuda]", Modern, Cl
   Cuda exact;
   CudaBfloat16 brain;
   CudaFloat16 half;
-  for (Index steps = 1; steps <= 5; ++steps) {
+  for (const Index steps : {1, 2, 5}) {
     INFO("steps " << steps);
     const OneStep expected = one_step<TestType>(cpu, 0, false, steps);
     check_near(one_step<TestType>(exact, 0, false, steps), expected, 1e-4);
