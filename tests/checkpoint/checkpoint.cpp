@@ -2,6 +2,7 @@
 
 #include "tinymoe/checkpoint/checkpoint.hpp"
 
+#include <functional>
 #include <map>
 #include <set>
 
@@ -16,6 +17,12 @@ namespace tinymoe_test::checkpoint {
 namespace {
 
 using TinyModel = Model<Tiny, Cpu>;
+
+/// The shape of the folders of the hub.
+template <class Head>
+using OfHub = Transformer<
+    Vocab<512>, Context<64>, Width<16>, Head,
+    Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, KvHeads<1>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<16>>>>>;
 
 FitOptions options_for(const std::filesystem::path& path, Index steps, Index accumulation = 1) {
   return {.batch = 2,
@@ -47,9 +54,10 @@ struct Values {
   std::vector<Index> shape;
   std::vector<float> values;
 };
+using Tensors = std::map<std::string, Values>;
 template <class F>
 void rewrite(const std::filesystem::path& path, F&& f) {
-  std::map<std::string, Values> tensors;
+  Tensors tensors;
   {
     const Safetensors file(path);
     for (const auto& name : file.names()) {
@@ -461,6 +469,65 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
   }
 }
 
+TEST_CASE("Tensors that follow from others are left out where they agree", "[checkpoint]") {
+  const TemporaryFolder root;
+  Cpu backend(1);
+  const Model<OfHub<TiedHead>, Cpu> model(backend, Seed{5});
+  Model<OfHub<TiedHead>, Cpu> read(backend, Seed{6});
+  const std::string embedding = "model.embed_tokens.weight", head = "lm_head.weight", layer = "model.layers.0.",
+                    frequencies = layer + "self_attn.rotary_emb.inv_freq", norm = "model.norm.weight";
+  const auto spoil = [&](const std::function<void(Tensors&)>& f) {
+    save_model(root / "model", model, tiny_tokenizer());
+    rewrite(root / "model" / "model.safetensors", f);
+  };
+  const auto loads = [&](const std::function<void(Tensors&)>& f) {
+    spoil(f);
+    read.replace([](auto masters) { std::fill(masters.data, masters.data + masters.size(), 0.0f); });
+    load_model(root / "model", read);
+    CHECK(same_bits(weights_of(read), weights_of(model)));
+  };
+  const auto refuses = [&](const std::function<void(Tensors&)>& f, const auto&... parts) {
+    spoil(f);
+    check_message<MismatchError>([&] { load_model(root / "model", read); }, "model.safetensors", parts...);
+    CHECK(same_bits(weights_of(read), weights_of(model)));
+  };
+  loads([&](Tensors& t) { t[head] = t[embedding]; });
+  loads([&](Tensors& t) { t[head] = t[embedding], t.erase(embedding); });        // as safetensors keeps one of two
+  loads([&](Tensors& t) { t[frequencies] = {{4}, {1, 0.1f, 0.01f, 0.001f}}; });  // 10000^(−2i/8)
+  loads([&](Tensors& t) {                                                        // a MixtralModel's, which has no head
+    Tensors shorter;
+    for (auto& [name, tensor] : t) shorter[name.substr(6)] = tensor;
+    t = shorter;
+  });
+  refuses([&](Tensors& t) { (t[head] = t[embedding]).values[7] += 1; }, head, "differs from " + embedding, "ties");
+  refuses([&](Tensors& t) { t[head] = {{1, 16}, std::vector<float>(16)}; }, head, "[512, 16]", "[1, 16]");
+  refuses(
+      [&](Tensors& t) {
+        t[frequencies] = {{4}, {1, 0.1f, 0.01f, 0.002f}};
+      },
+      frequencies, "0.002", "rope_theta 10000");
+  refuses([&](Tensors& t) { t["lm_head.bias"] = {{512}, std::vector<float>(512)}; }, "lm_head.bias", "does not belong");
+  refuses([&](Tensors& t) { t["a"] = t["b"] = {{1}, {0}}; }, "tensor a does not belong", "(and 1 more)");
+  refuses([&](Tensors& t) { t.erase(norm); }, norm + " is missing;", "save the model again");
+  refuses([&](Tensors& t) { t["norm.weight"] = t[norm]; }, "norm.weight does not belong");
+  refuses([&](Tensors& t) { t["model." + norm] = t[norm], t.erase(norm); }, "the file has model." + norm);
+  refuses(
+      [&](Tensors& t) {
+        Tensors longer;
+        for (auto& [name, tensor] : t) longer["model." + name] = tensor;
+        t = longer;
+      },
+      "(and 20 more)", "the file has model.model.", "rename it");
+  refuses(
+      [&](Tensors& t) {
+        std::erase_if(t, [](auto& one) { return one.first.find("experts") != std::string::npos; });
+        t[layer + "mlp.experts.gate_up_proj"] = {{4, 32, 16}, std::vector<float>(4 * 32 * 16)};
+      },
+      "experts.0.w1.weight is missing (and 11 more)", "save_original_format=True");
+  const std::string gate = layer + "block_sparse_moe.gate.weight";
+  refuses([&](Tensors& t) { t[gate].shape = {16, 4}; }, gate, "[4, 16]", "[16, 4]", "transposed");
+}
+
 TEST_CASE("Every fault of a checkpoint is named, and the model stays as it was", "[checkpoint]") {
   const Spoiled good;
   const auto remove = [](const char* name) { return [=](const auto& at) { std::filesystem::remove(at / name); }; };
@@ -537,6 +604,23 @@ TEST_CASE("Saving and loading a model alone round-trips, over an older one too",
   CHECK(same_bits(weights_of(loaded), weights_of(second)));
   CHECK_FALSE(same_bits(weights_of(loaded), weights_of(first)));
   CHECK(entries_in(root.path()) == 1);
+}
+
+TEST_CASE("Folders that transformers saved load with the values that it reads", "[checkpoint]") {
+  const std::filesystem::path folders = TINYMOE_SOURCE_DIR "/../shared/faults";
+  if (!std::filesystem::exists(folders / "hub_f32")) skip("there are no folders of the hub");
+  Cpu backend(1);
+  Model<OfHub<UntiedHead>, Cpu> model(backend), plain(backend);
+  load_model(folders / "hub_f32", plain);
+  for (const char* folder : {"hub_f32", "hub_saved_by_v5", "hub_no_theta", "hub_no_tie", "hub_rope_null"}) {
+    INFO(folder);
+    load_model(folders / folder, model);
+    CHECK(model.settings()[setting::rope_theta] == 1e6);
+    CHECK(same_bits(weights_of(model), weights_of(plain)));
+  }
+  Model<OfHub<TiedHead>, Cpu> tied(backend);
+  load_model(folders / "hub_tied_both", tied);
+  check_message<MismatchError>([&] { load_model(folders / "hub_tied_both", model); }, "tie_word_embeddings is true");
 }
 
 }  // namespace tinymoe_test::checkpoint

@@ -16,6 +16,7 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/config.hpp"
 #include "tinymoe/checkpoint/special_tokens_json.hpp"
+#include "tinymoe/checkpoint/tensor_names.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
@@ -26,6 +27,7 @@
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/position.hpp"
 #include "tinymoe/layers/settings.hpp"
 #include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/tokenizer.hpp"
@@ -33,13 +35,6 @@
 namespace tinymoe::inline v0_1 {
 
 namespace detail {
-
-/// A tensor on disk: some rows of one of the model's tensors.
-struct DiskTensor {
-  std::string name;
-  std::vector<Index> shape;
-  Index offset, size;  // in the model's buffer
-};
 
 /// All tensors of `Parameters` as on disk, in the buffer's order.
 template <class Parameters>
@@ -81,26 +76,19 @@ void write_tensors(B& backend, FileWriter& file, const std::vector<std::string>&
   writer.finish();
 }
 
-/// Throws unless a file holds the tensors of `Parameters` once for each prefix, whole and finite, and no others.
+/// Throws unless a file holds the tensors of `Parameters` for each prefix, whole and finite, and no others.
+/// Returns their names in the file.
 template <class Parameters, class M>
-void check_tensors(const Safetensors& file, const std::vector<std::string>& prefixes) {
+std::vector<std::string> check_tensors(const Safetensors& file, const std::vector<std::string>& prefixes) {
   const auto tensors = disk_tensors<Parameters>();
-  std::vector<std::string> known;
   std::vector<M> values;
-  for (const auto& prefix : prefixes) {
-    for (const auto& tensor : tensors) known.push_back(prefix + tensor.name);
-  }
-  for (const auto& name : file.names()) {
-    if (file.names().size() == known.size()) break;  // as many as expected: a wrong one shows below as a missing one
-    if (std::find(known.begin(), known.end(), name) == known.end()) {
-      fail<MismatchError>(file.path().string(), ": tensor ", name, " does not belong to this model");
-    }
-  }
-  for (std::size_t i = 0; i < known.size(); ++i) {
+  auto names = names_in_file(file, tensors, prefixes);
+  for (std::size_t i = 0; i < names.size(); ++i) {
     const auto& tensor = tensors[i % tensors.size()];
     values.resize(static_cast<std::size_t>(tensor.size));
-    file.read(known[i], tensor.shape, std::span<M>(values));
+    file.read(names[i], tensor.shape, std::span<M>(values));
   }
+  return names;
 }
 
 /// Reads buffers as `write_tensors` wrote them. Nothing is changed unless all of the file is right.
@@ -108,13 +96,14 @@ template <class Parameters, Backend B>
 void read_tensors(B& backend, const Safetensors& file, const std::vector<std::string>& prefixes,
                   const std::vector<View<typename B::Master>>& buffers) {
   using M = typename B::Master;
-  check_tensors<Parameters, M>(file, prefixes);
+  const auto names = check_tensors<Parameters, M>(file, prefixes);
   std::vector<M> values;
-  for (std::size_t b = 0; b < buffers.size(); ++b) {
+  auto name = names.begin();
+  for (const auto& buffer : buffers) {
     for (const auto& tensor : disk_tensors<Parameters>()) {
       values.resize(static_cast<std::size_t>(tensor.size));
-      file.read(prefixes[b] + tensor.name, tensor.shape, std::span<M>(values));
-      backend.copy_to_device(buffers[b].data + tensor.offset, values.data(), values.size() * sizeof(M));
+      file.read(*name++, tensor.shape, std::span<M>(values));
+      backend.copy_to_device(buffer.data + tensor.offset, values.data(), values.size() * sizeof(M));
     }
   }
 }
@@ -155,6 +144,7 @@ void load_model(const std::filesystem::path& path, Model<Arch, B, W>& model) {
   const Settings settings = read_config<Arch>(folder / "config.json");
   const ModelTokens special_tokens = detail::read_model_tokens(folder);
   const Safetensors file(folder / "model.safetensors");
+  detail::check_rotary_frequencies(file, settings[setting::rope_theta]);
   model.replace([&](View<typename B::Master> masters) {
     detail::read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), file, {""}, {masters});
   });

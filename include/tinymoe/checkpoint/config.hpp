@@ -6,12 +6,12 @@
 #include <cstddef>
 #include <filesystem>
 #include <string>
-#include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <typeinfo>
 #include <utility>
 
+#include "tinymoe/checkpoint/config_fields.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/options.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -219,73 +219,13 @@ Json config_json(const Settings& settings, Token end_of_story) {
   return file;
 }
 
-namespace detail {
-
-/// The settings in a config.json; one that it does not have is the default.
-inline Settings read_settings(const Json& file, const std::string& name, const SettingList& known) {
-  Settings settings;
-  const auto read = [&](const Json& from, const Setting& setting, std::string_view key) {
-    if (setting.range == SettingRange::flag) {
-      settings.set(setting = json_field_or<bool>(from, key, name, settings[setting] != 0));
-    } else {
-      settings.set(setting = json_field_or<double>(from, key, name, settings[setting]));
-    }
-  };
-  for (const Setting* setting : known) {
-    if (!setting->hub.empty()) {
-      if (file.contains("rope_parameters")) read(file["rope_parameters"], *setting, setting->hub);  // newer files
-      read(file, *setting, setting->hub);
-    } else if (file.contains("tinymoe_settings")) {
-      read(file["tinymoe_settings"], *setting, setting->name);
-    }
-  }
-  try {
-    settings.check();
-  } catch (const OptionError& error) {
-    fail<FileError>(name, ": ", error.what());
-  }
-  return settings;
-}
-
-/// Throws MismatchError if a file from the hub asks for something that tinymoe does not compute.
-inline void check_foreign(const Json& file, const std::string& name) {
-  const auto refuse = [&](const Json& found, const char* key, const char* known) {
-    fail<MismatchError>(name, ": ", key, " is ", found.dump(), "; tinymoe knows ", known);
-  };
-  if (file.contains("hidden_act") && file["hidden_act"] != "silu") refuse(file["hidden_act"], "hidden_act", "\"silu\"");
-  if (!file["rope_scaling"].is_null()) refuse(file["rope_scaling"], "rope_scaling", "none");
-  if (const Json* type = file["rope_parameters"].find("rope_type"); type != nullptr && *type != "default") {
-    refuse(*type, "rope_parameters.rope_type", "\"default\"");
-  }
-}
-
-}  // namespace detail
-
 /// Checks that a config.json describes `Arch` and returns its settings.
 /// Throws FileError for a file that cannot be read, MismatchError naming the file and the first field that differs.
 template <class Arch>
 Settings read_config(const std::filesystem::path& path) {
   const Json file = read_json(path, std::size_t{1} << 20);
-  const Json expected = config_json<Arch>({}, 0);
-  const auto check = [&](const Json& found, const Json& wanted, const std::string& where) {
-    if (found == wanted) return;
-    fail<MismatchError>(path.string(), ": ", where, " is ", found.dump(), "; this program's model has ", wanted.dump());
-  };
   const std::string name = path.string();
-  if (file.contains("tinymoe")) {
-    const Json& found = file["tinymoe"];
-    for (const auto& [key, wanted] : expected["tinymoe"].members()) {
-      check(json_member(found, key, name), wanted, "the architecture's \"" + key + "\"");
-    }
-  } else {
-    // A file from elsewhere: the fields of the hub.
-    detail::check_foreign(file, name);
-    for (const char* key :
-         {"model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads",
-          "num_key_value_heads", "num_local_experts", "num_experts_per_tok", "tie_word_embeddings", "sliding_window"}) {
-      if (expected.contains(key)) check(file[key], expected[key], key);
-    }
-  }
+  detail::check_config_fields(file, config_json<Arch>({}, 0), name);
   return detail::read_settings(file, name, detail::stored_settings<Arch>());
 }
 

@@ -203,6 +203,9 @@ class JsonParser {
     const std::size_t from = at_;
     const bool negative = take('-');
     const std::size_t digits = at_;
+    if (next() == 'N' || next() == 'I') {  // as Python writes NaN and Infinity
+      fail<FileError>(name_, ": JSON has a number that is not finite at byte ", from + 1, "; write a finite one");
+    }
     if (!take('0') && skip_digits() == 0) corrupt(negative ? "a digit" : "a value");
     std::int64_t magnitude = text_[digits] == '0' ? 0 : static_cast<std::int64_t>(at_ - digits);  // of the first digit
     bool whole = true;

@@ -175,8 +175,10 @@ class Safetensors {
   void read_as(std::string_view tensor, std::span<const Index> shape, std::span<T> out, ReadOptions options) const {
     const auto& found = info(tensor);
     if (!std::equal(shape.begin(), shape.end(), found.shape.begin(), found.shape.end())) {
+      const bool transposed = std::equal(shape.rbegin(), shape.rend(), found.shape.begin(), found.shape.end());
       fail<MismatchError>(name(), ": tensor ", tensor, ": expected the shape ", detail::shape_text(shape), ", found ",
-                          detail::shape_text(found.shape));
+                          detail::shape_text(found.shape),
+                          transposed ? "; it is transposed, so transpose it back" : "");
     }
     if (found.bytes.size() / stored_type_bytes(found.type) != out.size()) {
       fail<ShapeError>(name(), ": tensor ", tensor, ": the shape ", detail::shape_text(shape),
@@ -187,7 +189,7 @@ class Safetensors {
     });
     if (!converted) {
       fail<MismatchError>(name(), ": tensor ", tensor, ": expected floating-point numbers, found ",
-                          stored_type_name(found.type));
+                          stored_type_name(found.type), "; save it as F32, F16 or BF16");
     }
     if (!options.finite) return;
     const auto index = detail::first_not_finite(std::span<const T>(out));

@@ -1,0 +1,136 @@
+#pragma once
+/// @file
+/// Where a model's tensors lie in a file of weights: under their own names, or under those that other programs give
+/// them. Tensors that follow from others are left out where they agree with them.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/files/stored_type.hpp"
+
+namespace tinymoe::inline v0_1::detail {
+
+/// A tensor on disk: some rows of one of the model's tensors.
+struct DiskTensor {
+  std::string name;
+  std::vector<Index> shape;
+  Index offset, size;  // in the model's buffer
+};
+
+inline constexpr std::string_view embedding_name = "model.embed_tokens.weight", head_name = "lm_head.weight";
+
+/// Buffers of older files, which follow from rope_theta.
+inline bool is_rotary_frequency(std::string_view name) {
+  return name.ends_with("rotary_emb.inv_freq") || name.ends_with("rotary_emb.original_inv_freq");
+}
+
+/// The name of a tensor of the model in a file; empty if the file does not have it. A file of a MixtralModel, which has
+/// no head, has names without "model."; safetensors may keep a tied embedding under the head's name alone.
+inline std::string name_in_file(const Safetensors& file, const std::string& tensor, bool tied) {
+  constexpr std::string_view base = "model.";
+  if (file.contains(tensor)) return tensor;
+  const bool headless = std::none_of(file.names().begin(), file.names().end(),
+                                     [&](const std::string& name) { return name.starts_with(base); });
+  if (headless && tensor.starts_with(base) && file.contains(std::string_view(tensor).substr(base.size()))) {
+    return tensor.substr(base.size());
+  }
+  if (tied && tensor == embedding_name && file.contains(head_name)) return std::string(head_name);
+  return {};
+}
+
+/// What may have become of a tensor that is missing, by the names that are left over.
+inline std::string advice_for_missing(const std::string& missing, const std::vector<std::string>& left) {
+  for (const std::string& name : left) {
+    if (name.ends_with("experts.gate_up_proj")) {
+      return "; " + name + " has its experts in one tensor: save it in transformers 5 with save_original_format=True";
+    }
+    if (name.ends_with(".qweight") || name.ends_with(".weight_scale") || name.ends_with(".weight_scale_inv") ||
+        name.ends_with(".absmax") || name.ends_with(".SCB")) {
+      return "; " + name + " is of quantized weights: save them in float32, float16 or bfloat16";
+    }
+    if (name.ends_with(missing) || missing.ends_with("." + name)) return "; the file has " + name + ": rename it";
+  }
+  if (missing == head_name) return "; if the head is the embedding, set \"tie_word_embeddings\" to true in config.json";
+  if (!left.empty()) return "; the file has " + left[0] + " instead: is it of another model?";
+  return "; save the model again with all of its tensors";
+}
+
+/// Throws MismatchError unless the head that a file stores beside a tied embedding is the embedding.
+inline void check_tied_head(const Safetensors& file, const std::string& embedding, const DiskTensor& tensor) {
+  const auto size = static_cast<std::size_t>(tensor.size);
+  std::vector<double> one(size), other(size);
+  file.read(embedding, tensor.shape, std::span(one));
+  file.read(head_name, tensor.shape, std::span(other));
+  if (one == other) return;
+  fail<MismatchError>(file.path().string(), ": tensor ", head_name, " differs from ", embedding,
+                      ", and this model ties the two: use a program whose model has an UntiedHead, or remove ",
+                      head_name, " from the file");
+}
+
+/// The names in a file of `tensors` with each of `prefixes`. Throws MismatchError if one is missing, or the file has
+/// others that do not follow from these.
+inline std::vector<std::string> names_in_file(const Safetensors& file, const std::vector<DiskTensor>& tensors,
+                                              const std::vector<std::string>& prefixes) {
+  const DiskTensor* embedding = nullptr;
+  bool tied = true;
+  for (const auto& tensor : tensors) {
+    if (tensor.name == embedding_name) embedding = &tensor;
+    if (tensor.name == head_name) tied = false;
+  }
+  std::vector<std::string> names, missing, left;
+  for (const auto& prefix : prefixes) {
+    for (const auto& tensor : tensors) {
+      names.push_back(name_in_file(file, prefix + tensor.name, tied));
+      if (names.back().empty()) missing.push_back(prefix + tensor.name);
+    }
+  }
+  std::vector<std::string> used = names;
+  std::sort(used.begin(), used.end());
+  for (const auto& name : file.names()) {
+    if (!std::binary_search(used.begin(), used.end(), name) && !is_rotary_frequency(name)) left.push_back(name);
+  }
+  const auto more = [](std::size_t count) {
+    return count > 1 ? " (and " + std::to_string(count - 1) + " more)" : std::string();
+  };
+  if (!missing.empty()) {
+    fail<MismatchError>(file.path().string(), ": tensor ", missing[0], " is missing", more(missing.size()),
+                        advice_for_missing(missing[0], left));
+  }
+  if (tied && embedding != nullptr && std::erase(left, head_name) > 0) {
+    check_tied_head(file, name_in_file(file, embedding->name, tied), *embedding);
+  }
+  if (!left.empty()) {
+    fail<MismatchError>(file.path().string(), ": tensor ", left[0], " does not belong to this model", more(left.size()),
+                        "; use a program whose model has it, or remove it from the file");
+  }
+  return names;
+}
+
+/// Throws MismatchError if a file has frequencies of rotary positions that are not those of `theta`.
+inline void check_rotary_frequencies(const Safetensors& file, double theta) {
+  for (const auto& name : file.names()) {
+    if (!is_rotary_frequency(name)) continue;
+    const StoredTensorView& tensor = file.info(name);
+    std::vector<double> values(tensor.bytes.size() / stored_type_bytes(tensor.type));
+    file.read(name, tensor.shape, std::span(values));
+    const bool half = stored_type_bytes(tensor.type) == 2;
+    const double relative = half ? 0x1p-7 : 1e-4, absolute = half ? 0x1p-23 : 0;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      const double wanted = std::pow(theta, -static_cast<double>(i) / static_cast<double>(values.size()));
+      if (std::abs(values[i] - wanted) <= relative * wanted + absolute) continue;
+      fail<MismatchError>(file.path().string(), ": tensor ", name, " has ", values[i], " at ", i,
+                          ", which is not of the rope_theta ", theta,
+                          " of config.json; correct rope_theta, or remove the tensor");
+    }
+  }
+}
+
+}  // namespace tinymoe::inline v0_1::detail

@@ -1,0 +1,149 @@
+// config.json against what transformers' MixtralConfig makes of the same fields: tinymoe agrees with it, or refuses.
+
+#include "tinymoe/checkpoint/config.hpp"
+
+#include <string>
+
+#include "files/bytes.hpp"
+#include "train/tiny.hpp"
+
+namespace tinymoe_test::config {
+
+namespace {
+
+/// All that MixtralConfig has by default.
+using Mixtral8x7B = Transformer<
+    Vocab<32000>, Context<131072>, Width<4096>,
+    Layers<32, MoEBlock<RmsNorm, Attention<Heads<32>, KvHeads<8>, Rope>, Router<8, 2>, Expert<SwiGlu, Hidden<14336>>>>>;
+/// That of ../shared/faults, with as many key heads as heads.
+using Small =
+    Transformer<Vocab<512>, Context<64>, Width<16>,
+                Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<16>>>>>;
+
+template <class Arch>
+Settings settings_in(const std::string& text) {
+  const TemporaryFolder folder;
+  return read_config<Arch>(write_bytes(folder / "config.json", text));
+}
+
+std::string changed(Json file, const Json& fields) {
+  for (const auto& [key, value] : fields.members()) file[key] = value;
+  return file.dump();
+}
+
+}  // namespace
+
+TEST_CASE("A config.json means what transformers takes it for, or is refused", "[config]") {
+  const Json table = read_json(TINYMOE_SOURCE_DIR "/tests/checkpoint/mixtral_config.json");
+  const struct {
+    const char* name;
+    const Setting& setting;
+  } settings[] = {{"rope_theta", setting::rope_theta},
+                  {"rms_norm_eps", setting::norm_epsilon},
+                  {"attention_dropout", setting::attention_dropout},
+                  {"router_aux_loss_coef", setting::balance_weight}};
+  const Json& plain = table["cases"].items()[0]["transformers 5"];  // of a file without a field
+  for (const Json& one : table["cases"].items()) {
+    const std::string text = changed({{"model_type", "mixtral"}}, one["fields"]);
+    CAPTURE(text);
+    if (!one["loads"].boolean()) {
+      try {
+        settings_in<Mixtral8x7B>(text);
+        FAIL_CHECK("was read");
+      } catch (const Error& error) {
+        const std::string message = error.what(), &field = one["fields"].members()[0].key;
+        CAPTURE(message);
+        CHECK(message.find("config.json") != std::string::npos);
+        CHECK(message.find(field) != std::string::npos);
+        CHECK(message.size() < 400);
+      }
+      continue;
+    }
+    const Settings read = settings_in<Mixtral8x7B>(text);
+    bool agrees = false;
+    for (const char* version : {"transformers 4", "transformers 5"}) {
+      const Json& values = one[version];
+      bool same = values.is_object();
+      for (const auto& [name, setting] : settings) {
+        same = same && read[setting] == (values.contains(name) ? values[name] : plain[name]).number();
+      }
+      agrees = agrees || same;
+    }
+    CHECK(agrees);
+  }
+}
+
+TEST_CASE("Null heads and dimensions follow from others, and errors name what is wrong", "[config]") {
+  const Json small = {{"model_type", "mixtral"}, {"vocab_size", 512},
+                      {"hidden_size", 16},       {"intermediate_size", 16},
+                      {"num_hidden_layers", 1},  {"num_attention_heads", 2},
+                      {"num_local_experts", 4},  {"num_key_value_heads", nullptr}};
+  CHECK(settings_in<Small>(small.dump())[setting::rope_theta] == 1e6);
+  CHECK(settings_in<Small>(changed(small, {{"head_dim", nullptr}, {"max_position_embeddings", 64}})) ==
+        settings_in<Small>(small.dump()));
+  const auto refuse = [&]<class E>(std::type_identity<E>, const Json& fields, const auto&... parts) {
+    check_message<E>([&] { settings_in<Small>(changed(small, fields)); }, "config.json", parts...);
+  };
+  constexpr std::type_identity<MismatchError> mismatch;
+  constexpr std::type_identity<FileError> file_error;
+  refuse(mismatch, {{"head_dim", 16}}, "head_dim is 16", "8");
+  refuse(mismatch, {{"max_position_embeddings", 63}}, "63", "context of 64", "shorter");
+  refuse(file_error, {{"vocab_size", 512.0}}, "\"vocab_size\" is 512.0", "not a whole number");
+  refuse(mismatch, {{"rope_parameters", {{"rope_type", "yarn"}}}}, "rope_parameters.rope_type", "yarn", "default");
+  refuse(mismatch, {{"rope_theta", nullptr}}, "\"rope_theta\" is null");
+  refuse(file_error, {{"rms_norm_eps", -1.0}}, "\"rms_norm_eps\"", "above 0", "-1");
+  refuse(mismatch, {{"quantization_config", {{"quant_method", "gptq"}}}}, "quantization_config", "gptq");
+
+  // Python's json writes NaN and takes the last of equal keys.
+  const auto refuse_text = [&](const std::string& fields, const auto&... parts) {
+    const std::string text = small.dump();
+    check_message<FileError>([&] { settings_in<Small>(text.substr(0, text.size() - 1) + fields); }, parts...);
+  };
+  refuse_text(R"(,"rms_norm_eps":NaN})", "not finite", "byte");
+  refuse_text(R"(,"rope_theta":-Infinity})", "not finite");
+  refuse_text(R"(,"rope_theta":1e999})", "overflow");
+  refuse_text(R"(,"vocab_size":512})", "vocab_size", "twice");
+  check_message<MismatchError>([] { settings_in<Small>("[]"); }, "model_type");
+}
+
+TEST_CASE("A config.json of tinymoe's agrees with itself", "[config]") {
+  using Dense =
+      Transformer<Vocab<260>, Context<16>, Width<16>,
+                  Layers<1, DenseBlock<LayerNorm, Attention<Heads<4>, Rope, Bias>, Expert<Gelu, Hidden<24>>>>>;
+  const Json mixtral = config_json<Tiny>({setting::rope_theta = 500, setting::z_weight = 0.25}, 3);
+  const auto read = [&](const Json& fields) { return settings_in<Tiny>(changed(mixtral, fields)); };
+  CHECK(read(Json::object()) == Settings{setting::rope_theta = 500, setting::z_weight = 0.25});
+  // As transformers 5 writes it again.
+  Json again = mixtral;
+  for (const char* field : {"rope_theta", "torch_dtype", "architectures", "output_router_logits"}) again.erase(field);
+  again["rope_parameters"] = {{"rope_theta", 500.0}, {"rope_type", "default"}};
+  again["head_dim"] = nullptr;
+  again["dtype"] = "float32";
+  CHECK(settings_in<Tiny>(again.dump()) == read(Json::object()));
+
+  check_message<MismatchError>([&] { read({{"hidden_size", 32}}); }, "hidden_size is 32", "16");
+  check_message<MismatchError>([&] { read({{"tie_word_embeddings", true}}); }, "tie_word_embeddings");
+  check_message<MismatchError>([&] { read({{"attention_bias", true}}); }, "attention_bias");
+  check_message<MismatchError>([&] { read({{"rope_theta", nullptr}}); }, "rope_theta", "null");
+  check_message<FileError>([&] { read({{"router_z_loss_coef", nullptr}}); }, "router_z_loss_coef");
+  Json less = mixtral;
+  less.erase("rope_theta");
+  check_message<MismatchError>([&] { settings_in<Tiny>(less.dump()); }, "rope_theta", "missing", "1000000", "10000");
+  Json more = mixtral;
+  more["tinymoe"]["later"] = 1;
+  check_message<MismatchError>([&] { settings_in<Tiny>(more.dump()); }, "later", "newer tinymoe");
+  less = mixtral;
+  for (const char* field : {"hidden_size", "num_local_experts", "rms_norm_eps", "attention_dropout"}) less.erase(field);
+  CHECK(settings_in<Tiny>(less.dump()) == read(Json::object()));  // "tinymoe" says it, or both have one default
+
+  const Json dense = config_json<Dense>({setting::rope_theta = 500}, 3);
+  CHECK(settings_in<Dense>(dense.dump()) == Settings{setting::rope_theta = 500});
+  less = dense;
+  less.erase("rope_theta");
+  CHECK(settings_in<Dense>(less.dump()) == Settings{});  // only tinymoe reads it
+  less = dense;
+  less.erase("tinymoe");
+  check_message<MismatchError>([&] { settings_in<Dense>(less.dump()); }, "\"tinymoe\" is missing", "no Mixtral");
+}
+
+}  // namespace tinymoe_test::config
