@@ -1,10 +1,10 @@
 #pragma once
 /// @file
 /// The hub's fields of config.json, in one table: what each means where it is absent, null, or has a value. The
-/// meanings are those of transformers' MixtralConfig, of 4.46 and of 5. Where those two differ, or tinymoe cannot
-/// compute what a field asks for, reading throws; a field never gets another value in silence. Fields that are not in
-/// the table are ignored, as transformers does. special_tokens_json.hpp reads bos_token_id, eos_token_id and
-/// pad_token_id.
+/// meanings are those of transformers' MixtralConfig, of 4.46 or of 5, which knows more spellings. What neither of them
+/// reads, or tinymoe cannot compute, is an error: a field never gets another value in silence. Fields that are not in
+/// the table are ignored, as by transformers. special_tokens_json.hpp reads bos_token_id, eos_token_id and
+/// pad_token_id. The table and what reads it stand together, so the file is long.
 
 #include <cstdint>
 #include <iterator>
