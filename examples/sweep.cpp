@@ -64,8 +64,6 @@ class Table {
  public:
   /// Replaces the file.
   explicit Table(const path& csv) : path_(csv) {
-    std::error_code ignored;
-    if (csv.has_parent_path()) std::filesystem::create_directories(csv.parent_path(), ignored);
     file_.open(csv, std::ios::trunc);
     file_ << "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
              "validation_bits_per_byte,load_variation\n";
@@ -125,6 +123,8 @@ void sweep(const Arguments& arguments) {
   if (!arguments.overwrite && std::filesystem::is_regular_file(arguments.csv)) {
     fail<FileError>(arguments.csv.string(), ": is there already; give --overwrite to replace it, or another --csv");
   }
+  expect_writable(arguments.csv);
+  const WriteLock lock = lock_file(arguments.csv);
   examples::Device device = examples::open_device<examples::VariantAt<0>>(arguments.device, "sweep");
   std::printf("device %s\n", examples::about(device).c_str());
   const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.device.threads);

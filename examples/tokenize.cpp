@@ -106,7 +106,10 @@ int main(int argc, char** argv) {
   programs::add_number(*train, "--threads", arguments.training.threads, "Threads, 0 for all cores",
                        whole(0, tinymoe::detail::max_threads));
   train->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
-  train->callback([&] { save(train_tokenizer(TextCorpus(arguments.text), arguments.training), arguments.out); });
+  train->callback([&] {
+    expect_writable(arguments.out);  // before the text is read
+    save(train_tokenizer(TextCorpus(arguments.text), arguments.training), arguments.out);
+  });
 
   auto* from_gpt2 = app.add_subcommand("import", "Write GPT-2's vocab.json and merges.txt as tokenizer.json");
   from_gpt2->add_option("--vocab", arguments.vocab, "vocab.json")->required();

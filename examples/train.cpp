@@ -31,6 +31,7 @@
 #include "programs/main.hpp"
 #include "progress.hpp"
 #include "run_fields.hpp"
+#include "run_paths.hpp"
 #include "setting_options.hpp"
 #include "stories.hpp"
 
@@ -54,41 +55,27 @@ struct Arguments {
   path resume_from, benchmark_of, from;
 };
 
-/// OUT with a suffix. Files of a run lie beside its folder, because the folder is replaced as a whole.
-path beside(const path& out, const char* what) {
-  path result = out.has_filename() ? out : out.parent_path();
-  result += what;
-  return result;
-}
-
 /// Throws FileError if training would replace the model of another run.
-void check_out(const Arguments& arguments) {
-  const auto holds = [](const path& folder, const char* file) { return std::filesystem::exists(folder / file); };
-  const auto& out = arguments.out;
-  const path best = beside(out, "-best"), best_weights = beside(out, "-best-weights");
-  for (const path& folder : {out, best}) {
-    if (!holds(folder, "trainer.json") && (holds(folder, "model.safetensors") || holds(folder, "config.json"))) {
+void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
+  std::error_code ignored;
+  const auto holds = [&](const path& folder, const char* file) {
+    return std::filesystem::exists(folder / file, ignored);
+  };
+  for (const path& folder : {paths.out, paths.best}) {
+    if (holds(folder, "model.safetensors") && !holds(folder, "trainer.json")) {
       fail<FileError>(folder.string(), ": holds a model without training state, which training would replace; give ",
                       "another --out");
     }
   }
-  std::error_code ignored;
-  if (arguments.overwrite || (arguments.resume && std::filesystem::equivalent(arguments.resume_from, out, ignored))) {
+  if (arguments.overwrite ||
+      (arguments.resume && std::filesystem::equivalent(arguments.resume_from, paths.out, ignored))) {
     return;
   }
-  for (const path& folder : {out, best, best_weights}) {
+  for (const path& folder : {paths.out, paths.best, paths.best_weights}) {
     if (!holds(folder, "model.safetensors")) continue;
     fail<FileError>(
         folder.string(),
         ": holds a checkpoint; give --resume to go on from it, --overwrite to replace it, or another --out");
-  }
-}
-
-/// Removes the best checkpoints of a run that is replaced: the new run has none before its first evaluation.
-void remove_best(const path& out) {
-  for (const char* what : {"-best", "-best-weights"}) {
-    const path folder = beside(out, what);
-    if (std::filesystem::exists(folder / "model.safetensors")) std::filesystem::remove_all(folder);
   }
 }
 
@@ -141,7 +128,8 @@ void take_up(Arguments& a, const path& checkpoint) {
 /// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh; experts count from
 /// 0, mixtures from 1. Without loads, as of a dense model, those of an old run are removed.
 void write_loads(const path& metrics, const ExpertLoads& loads) {
-  const path file = beside(path(metrics).replace_extension(), "-loads.csv");
+  path file = path(metrics).replace_extension();
+  file += "-loads.csv";
   if (loads.empty()) {
     std::error_code ignored;
     std::filesystem::remove(file, ignored);
@@ -162,20 +150,20 @@ void write_loads(const path& metrics, const ExpertLoads& loads) {
 /// The files of a run that `fit` does not write.
 class RunFiles : public Observer {
  public:
-  RunFiles(path out, path metrics, bool replaces)
-      : out_(std::move(out)), metrics_(std::move(metrics)), replaces_(replaces) {}
+  /// `replaces`: the run replaces an older one, whose best checkpoints and loads go.
+  RunFiles(examples::RunPaths paths, bool replaces) : paths_(std::move(paths)), replaces_(replaces) {}
 
   void on_step(const StepReport& /*report*/, const ExpertLoads& /*loads*/) override {
     if (!std::exchange(replaces_, false)) return;  // old files are removed only after the first step
-    remove_best(out_);
-    write_loads(metrics_, {});
+    for (const path& folder : {paths_.best, paths_.best_weights}) remove_checkpoint(folder);
+    write_loads(paths_.metrics, {});
   }
   void on_evaluation(const StepReport& /*last*/, const EvaluationReport& evaluation) override {
-    write_loads(metrics_, evaluation.loads);
+    write_loads(paths_.metrics, evaluation.loads);
   }
 
  private:
-  path out_, metrics_;
+  examples::RunPaths paths_;
   bool replaces_;
 };
 
@@ -187,9 +175,16 @@ void train(const Arguments& arguments) {
   programs::catch_end_of_pipe();
   programs::flush_progress();
   if (!programs::interrupted()) programs::flush_output();  // before any work
-  check_out(arguments);
+  examples::RunPaths paths(arguments.out);
+  if (!arguments.metrics.empty()) paths.metrics = arguments.metrics;
+  // Before the text is read, which may take minutes: a folder that cannot be written, or that another run writes to.
+  const FolderLock lock(paths.out, tinymoe::detail::checkpoint_files, WriteUse::ahead);
+  check_out(arguments, paths);
+  if (!lock.supported()) {
+    std::printf("%s: this file system has no locks; start no second run in it\n", paths.out.c_str());
+  }
   const examples::Stories stories =
-      examples::load_stories(arguments.stories, Arch::vocab, beside(arguments.out, "-data"), arguments.device.threads);
+      examples::load_stories(arguments.stories, Arch::vocab, paths.tokens, arguments.device.threads);
 
   const Recipe& recipe = arguments.recipe;
   examples::TrainRun run{.settings = recipe.settings,
@@ -210,17 +205,16 @@ void train(const Arguments& arguments) {
                                      .validation = &stories.validation,
                                      .checkpoint_every = arguments.checkpoint_every,
                                      .checkpoint_minutes = arguments.checkpoint_minutes,
-                                     .checkpoint = arguments.out,
-                                     .best = beside(arguments.out, "-best"),
-                                     .best_weights = beside(arguments.out, "-best-weights"),
+                                     .checkpoint = paths.out,
+                                     .best = paths.best,
+                                     .best_weights = paths.best_weights,
                                      .tokenizer = &stories.tokenizer,
-                                     .metrics = arguments.metrics,
+                                     .metrics = paths.metrics,
                                      .recipe = to_json(arguments, device)},
                          .resume = arguments.resume_from,
                          .weights = arguments.from};
   auto& options = run.options;
-  if (options.metrics.empty()) options.metrics = beside(arguments.out, ".csv");
-  RunFiles files(arguments.out, options.metrics, arguments.overwrite && !arguments.resume);
+  RunFiles files(paths, arguments.overwrite && !arguments.resume);
   examples::Progress progress;
   options.observers = {&files, &progress};
   options.stop = programs::interrupted;
@@ -294,6 +288,7 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
     a.out = a.resume_from.has_filename() ? a.resume_from : a.resume_from.parent_path();
     // Resuming from the best checkpoint of a run continues the run, in the run's folder.
     const std::string name = a.out.filename().string();
+    if (name == "best" && examples::RunPaths(a.out.parent_path()).best == a.out) a.out = a.out.parent_path();
     if (name.size() > 5 && name.ends_with("-best")) a.out.replace_filename(name.substr(0, name.size() - 5));
   }
   const auto take_recipe = [&](auto named) {
@@ -346,7 +341,9 @@ void add_options(CLI::App& app, Arguments& a) {
       ->capture_default_str();
   app.add_flag("--list", a.list, "print the presets and end");
   examples::add_story_options(app, a.stories);
-  app.add_option("--out", a.out, "folder of the checkpoint; the best ones go to OUT-best and OUT-best-weights")
+  app.add_option(
+         "--out", a.out,
+         "folder of the checkpoint; the best ones go to OUT-best and OUT-best-weights, or into OUT if that is a volume")
       ->capture_default_str();
   app.add_option("--metrics", a.metrics, "CSV of the run; default: OUT.csv");
   examples::add_device_options(app, a.device);

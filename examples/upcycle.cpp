@@ -96,6 +96,8 @@ void run(const P& pair, const Arguments& a, const Tokenizer& tokenizer, Load&& l
     fail<MismatchError>("the tokenizer has ", tokenizer.vocabulary_size(), " tokens, the model a vocabulary of ",
                         From::vocab);
   }
+  const FolderLock lock(a.out, tinymoe::detail::checkpoint_files,
+                        WriteUse::ahead);  // before the work: can it be written?
   Cpu device(a.threads);
   Model<From, Cpu> dense(device);
   load(dense);
@@ -170,8 +172,9 @@ int main(int argument_count, char** values) {
   return programs::run(app, argument_count, values, [&] {
     a.options.seed = Seed{a.seed};
     if (a.llama2c.empty() == a.dense.empty()) fail<OptionError>("give --llama2c or --dense");
-    if (std::filesystem::exists(a.out) && !a.overwrite) {
-      fail<OptionError>(a.out.string(), " exists; give --overwrite to replace it");
+    std::error_code ignored;
+    if (std::filesystem::exists(a.out / "model.safetensors", ignored) && !a.overwrite) {
+      fail<OptionError>(a.out.string(), ": holds a checkpoint; give --overwrite to replace it");
     }
     a.dense.empty() ? from_llama2c(a) : from_checkpoint(a);
   });

@@ -1,6 +1,8 @@
 #include "tinymoe/backend/cpu.hpp"
 
 #include <atomic>
+#include <cstddef>
+#include <string>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -59,6 +61,25 @@ TEST_CASE("a group on the CPU has one lane, sums and finds the maximum", "[cpu]"
   CHECK(group.max(1, [](Index) { return -7.0; }) == -7.0);
   // By real part: an imaginary step does not change the maximum.
   CHECK(group.max(2, [](Index i) { return std::complex<double>(double(i), 9 - 9 * double(i)); }) == 1.0);
+}
+
+TEST_CASE("Memory that the machine does not have is refused before it is used", "[cpu]") {
+  const Cpu device(1);
+  const std::size_t available = detail::host_memory();
+  REQUIRE(available > std::size_t{64} << 20);
+  if (available > std::size_t{1} << 50) skip("the system does not tell its memory");
+  const auto message = [&](std::size_t bytes) -> std::string {
+    try {
+      const Memory memory = device.allocate(bytes);
+    } catch (const DeviceError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  CHECK(message(available + 1).find("MiB in all") != std::string::npos);
+  const Memory most = device.allocate(available / 4 * 3);  // promised, not used
+  CHECK(message(available / 2).find("MiB are in use") != std::string::npos);
+  CHECK(message(std::size_t{1} << 60).find("out of memory") != std::string::npos);
 }
 
 }  // namespace tinymoe_test::cpu

@@ -95,6 +95,52 @@ case $1 in
       expect_error "${option%% *} cannot be given with --resume" pocket --steps 14 --out named --resume $option
     done
     ;;
+  places)
+    # Where a run may write: a link, the current folder, a folder with other things in it. A second run is refused.
+    mkdir volume here && ln -s volume/run link
+    expect pocket --steps 2 --out link
+    [ -L link ] && [ -f volume/run/model.safetensors ] && [ -d volume/run-best ] || fail "not through the link: $(find .)"
+    (cd here && mkdir mine && expect pocket --steps 2 --out . && expect pocket --steps 4 --resume .)
+    [ -f here/model.safetensors ] && [ -d here/mine ] && [ -f here-best/model.safetensors ] || fail "not here: $(find .)"
+    pocket_job --minutes 5 --checkpoint-every 1 --out run >log.txt &
+    job=$!
+    for _ in $(seq 100); do
+      [ ! -f run/model.safetensors ] || break
+      sleep 0.1
+    done
+    for other in run run/ ./here/../run; do
+      expect_error "another run writes to it (process $job" pocket --steps 2 --out $other --overwrite
+    done
+    expect_error "run.csv: another run writes to it" pocket --steps 2 --out other --metrics run.csv
+    mkdir run/.ipynb_checkpoints && echo mine >run/notes.json
+    kill -INT $job
+    wait $job || fail "what appears in the folder ends the run: $(tail -n 1 log.txt)"
+    [ -d run/.ipynb_checkpoints ] && [ -f run/notes.json ] || fail "what appears in the folder is lost"
+    [ -z "$(find . -name '*.lock' -o -name '*.partial*' -o -name '.tinymoe*')" ] || fail "leaves $(find . -name '.*')"
+    # Mistakes are told before the first step.
+    mkdir project && echo mine >project/config.json && touch file
+    expect_error "holds a config.json without model.safetensors" pocket --steps 2 --out project
+    expect_error "expected a folder or none, found a file" pocket --steps 2 --out file
+    expect_error "cannot be made: Not a directory" pocket --steps 2 --out file/run
+    expect_error "expected a folder or none, found a file" pocket --steps 2 --out new --metrics file/run.csv
+    expect_error "File name too long" pocket --steps 2 --out "$(printf 'x%.0s' $(seq 254))"
+    expect_error "/: is no folder for a model" pocket --steps 2 --out /
+    expect_error "is a link to itself" "$train" --preset pocket --steps 2 --out "$(ln -s loop loop && echo loop)"
+    [ "$(cat project/config.json)" = mine ] && [ ! -e new ] || fail "a mistake wrote something"
+    ;;
+  volume)
+    # A mount point: all that a run writes lies in it.
+    unshare -m true 2>/dev/null || { echo "SKIPPED: this process may not mount" && exit 0; }
+    mkdir volume
+    cat >in_volume.sh <<END
+      mount -t tmpfs none volume && "$train" --preset pocket --embedded 300 --batch 4 --steps 3 --out volume &&
+        "$train" --embedded 300 --batch 4 --steps 6 --resume volume/best --overwrite && cd volume &&
+        "$sample" . --tokens 3 --quiet && ls -A . best && ls -A .. && ls -A .. | wc -l
+END
+    expect unshare -m bash in_volume.sh
+    grep -q 'checkpoint: volume, the best: volume/best, .* metrics: volume/metrics.csv' output.txt || fail "$(cat output.txt)"
+    [ "$(tail -n 1 output.txt)" = 3 ] || fail "writes outside of the volume: $(cat output.txt)"
+    ;;
   kill)
     # Killed at random moments and resumed, a run ends where an undisturbed one does.
     pocket --steps 120 --schedule constant --checkpoint-every 3 --out whole >log.txt
@@ -105,8 +151,9 @@ case $1 in
       sleep "0.$((RANDOM % 8 + 1))"
       kill -9 $job 2>/dev/null || true
       wait $job 2>/dev/null || true
-      [ ! -d killed ] || resume=(--resume)
-      [ ! -d killed ] || "$sample" killed --tokens 1 --quiet >log.txt || fail "the checkpoint of round $round is not whole"
+      [ -f killed/model.safetensors ] || [ -d killed/.tinymoe.new ] || continue
+      resume=(--resume)
+      "$sample" killed --tokens 1 --quiet >log.txt || fail "the checkpoint of round $round is not whole"
     done
     pocket --steps 120 --schedule constant --checkpoint-every 3 --out killed "${resume[@]}" >log.txt
     cmp whole/model.safetensors killed/model.safetensors || fail "the weights differ"

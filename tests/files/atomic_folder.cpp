@@ -1,12 +1,15 @@
 #include "tinymoe/files/atomic_folder.hpp"
 
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "files/bytes.hpp"
 
@@ -21,8 +24,10 @@ void fill(AtomicFolder& folder, const std::string& text) {
   folder.write("config.json", [&](FileWriter& file) { file.write(text); });
 }
 
+constexpr std::string_view owned[] = {"model.safetensors", "config.json", "optimizer.safetensors"};
+
 void save(const std::filesystem::path& path, const std::string& text) {
-  AtomicFolder folder(path);
+  AtomicFolder folder(path, owned);
   fill(folder, text);
   folder.commit();
 }
@@ -44,7 +49,7 @@ TEST_CASE("A folder appears whole", "[atomic]") {
   {
     AtomicFolder folder(path);
     fill(folder, "new");
-    CHECK_FALSE(std::filesystem::exists(path));
+    CHECK_FALSE(std::filesystem::exists(path / "config.json"));
     CHECK(std::filesystem::exists(folder / "config.json"));
     folder.commit();
     CHECK_THROWS_AS(folder.commit(), FileError);
@@ -52,7 +57,12 @@ TEST_CASE("A folder appears whole", "[atomic]") {
   CHECK(load(path) == "new");
   save(path.string() + "/", "slash");
   CHECK(load(path.string() + "/") == "slash");
-  CHECK(entries_in(root / "runs") == 1);
+  CHECK(entries_in(path) == 2);
+  {
+    AtomicFolder never(root / "never");
+    fill(never, "never");
+  }
+  CHECK(entries_in(root.path()) == 1);
 }
 
 TEST_CASE("A folder is replaced whole, and left alone without commit", "[atomic]") {
@@ -61,13 +71,15 @@ TEST_CASE("A folder is replaced whole, and left alone without commit", "[atomic]
   save(path, "old");
   write_bytes(path / "optimizer.safetensors", "old moments");
   write_bytes(path / "notes.txt", "dear diary");
+  write_bytes(path / "results.json", "{}");
+  std::filesystem::create_directory(path / ".ipynb_checkpoints");
   {
-    AtomicFolder folder(path);
+    AtomicFolder folder(path, owned);
     fill(folder, "never");
   }
   CHECK(load(path) == "old");
   {
-    AtomicFolder folder(path);
+    AtomicFolder folder(path, owned);
     fill(folder, "new");
     CHECK(load(path) == "old");
     folder.commit();
@@ -75,19 +87,81 @@ TEST_CASE("A folder is replaced whole, and left alone without commit", "[atomic]
   CHECK(load(path) == "new");
   CHECK_FALSE(std::filesystem::exists(path / "optimizer.safetensors"));
   CHECK(read_bytes(path / "notes.txt") == "dear diary");
-  CHECK(entries_in(root.path()) == 1);
+  CHECK(entries_in(path) == 5);
 }
 
-TEST_CASE("A mistyped path deletes nothing", "[atomic]") {
+TEST_CASE("A mistyped path replaces nothing", "[atomic]") {
   const TemporaryFolder root;
   const auto project = root / "project";
   std::filesystem::create_directories(project / "source");
-  check_message<FileError>([&] { AtomicFolder{project}; }, project.string(), "source");
+  write_bytes(project / "config.json", "mine");
+  check_message<FileError>([&] { AtomicFolder(project, owned); }, project.string(), "config.json without model");
+  CHECK(read_bytes(project / "config.json") == "mine");
+  CHECK(entries_in(project) == 2);
   const auto file = write_bytes(root / "file", "text");
   check_message<FileError>([&] { AtomicFolder{file}; }, file.string(), "found a file");
-  check_message<FileError>([&] { AtomicFolder{file / "checkpoint"}; }, file.string());
+  check_message<FileError>([&] { AtomicFolder{file / "checkpoint"}; }, (file / "checkpoint").string(),
+                           "Not a directory");
+  check_message<FileError>([&] { AtomicFolder{""}; }, "expected the path of a folder");
+  check_message<FileError>([&] { AtomicFolder{"/"}; }, "no folder for a model");
   check_message<FileError>([&] { resolve_folder(file); }, file.string(), "found a file");
-  CHECK(entries_in(root.path()) == 2);
+  std::filesystem::create_directories(root / "odd/model.safetensors");
+  check_message<FileError>([&] { AtomicFolder(root / "odd", owned); }, "not a file");
+  CHECK(entries_in(root.path()) == 3);
+}
+
+TEST_CASE("A folder may be a link, dangling or not, or the current folder", "[atomic]") {
+  const TemporaryFolder root;
+  std::filesystem::create_directory(root / "volume");
+  std::filesystem::create_directory_symlink("volume/run", root / "relative");
+  std::filesystem::create_directory_symlink(root / "relative", root / "twice");
+  save(root / "twice", "1");
+  CHECK(std::filesystem::is_symlink(root / "twice"));
+  CHECK(load(root / "volume/run") == "1");
+  CHECK(load(root / "relative") == "1");
+  save(root / "relative/", "2");
+  CHECK(load(root / "twice") == "2");
+  std::filesystem::create_directory_symlink("loop", root / "loop");
+  check_message<FileError>([&] { save(root / "loop", "3"); }, (root / "loop").string(), "link to itself");
+  const auto before = std::filesystem::current_path();
+  std::filesystem::current_path(root / "volume/run");
+  save(".", "4");
+  save("../run/.", "5");
+  std::filesystem::current_path(before);
+  CHECK(load(root / "volume/run") == "5");
+  CHECK(entries_in(root / "volume/run") == 2);
+}
+
+TEST_CASE("A folder may be a mount point", "[atomic]") {
+  const TemporaryFolder root;
+  const auto volume = root / "volume";
+  std::filesystem::create_directory(volume);
+  const pid_t child = fork();  // a mount is seen by this process alone, and goes with it
+  if (child == 0) {
+    const bool mounted = unshare(CLONE_NEWNS) == 0 && mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                         mount("none", volume.c_str(), "tmpfs", 0, nullptr) == 0;
+    if (!mounted) _exit(77);
+    try {
+      save(volume, "old");
+      save(volume, "new");
+      const bool right = load(volume) == "new" && entries_in(volume) == 2 && detail::is_mount_point(volume) &&
+                         !detail::is_mount_point(root.path());
+      write_bytes(root / "file", "text");
+      write_bytes(root / "other", "text");
+      const bool bound = mount((root / "file").c_str(), (root / "other").c_str(), nullptr, MS_BIND, nullptr) == 0;
+      const bool refused = message_of<FileError>([&] {
+                             write_file_atomically(root / "other", [](FileWriter&) {});
+                           }).find("mount point") != std::string::npos;
+      _exit(right && bound && refused ? 0 : 1);
+    } catch (...) {
+      _exit(2);
+    }
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) skip("this process may not mount");
+  CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("A full disk leaves the previous folder", "[atomic]") {
@@ -101,13 +175,14 @@ TEST_CASE("A full disk leaves the previous folder", "[atomic]") {
   CHECK(message.find("model.safetensors") != std::string::npos);
   CHECK(message.find("needs 300000 bytes") != std::string::npos);
   CHECK(load(path) == "old");
-  CHECK(entries_in(root.path()) == 1);
+  CHECK(entries_in(path) == 2);
 }
 
-TEST_CASE("A run that is killed while writing leaves the previous folder", "[atomic]") {
+TEST_CASE("A run that is killed while writing leaves the previous files", "[atomic]") {
   const TemporaryFolder root;
   const auto path = root / "checkpoint";
   save(path, "old");
+  std::filesystem::create_directory(root / "checkpoint.partial-1");  // of a version that wrote beside the folder
   const pid_t child = fork();
   if (child == 0) {
     AtomicFolder folder(path);
@@ -118,11 +193,13 @@ TEST_CASE("A run that is killed while writing leaves the previous folder", "[ato
   REQUIRE(waitpid(child, &status, 0) == child);
   REQUIRE(WIFSIGNALED(status));
   CHECK(load(path) == "old");
-  CHECK(entries_in(root.path()) == 2);  // with the partial
-  AtomicFolder living(path);            // another run's commit leaves it alone
+  CHECK(entries_in(path) == 4);  // with the partial and the lock
+  AtomicFolder living(path);
+  CHECK(entries_in(path) == 4);  // with its own
+  CHECK(entries_in(root.path()) == 1);
   save(path, "newer");
   CHECK(load(path) == "newer");
-  CHECK(entries_in(root.path()) == 2);
+  CHECK(entries_in(path) == 4);
   CHECK(std::filesystem::exists(living.path()));
 }
 
@@ -144,44 +221,54 @@ TEST_CASE("A run that is killed at any moment leaves a whole folder", "[atomic]"
   CHECK(seen.size() > 1);
   save(path, "last");
   CHECK(load(path) == "last");
-  CHECK(entries_in(root.path()) == 1);
+  CHECK(entries_in(path) == 2);
 }
 
-TEST_CASE("Replacing by renames alone keeps a good folder at every step", "[atomic]") {
+TEST_CASE("A replacement that a crash cut is whole, and ended by the next writer", "[atomic]") {
   const TemporaryFolder root;
-  const auto path = root / "checkpoint", partial = root / "partial";
+  const auto path = root / "checkpoint", fresh = path / ".tinymoe.new";
   save(path, "old");
-  save(partial, "new");
-  SECTION("when all goes well") {
-    std::filesystem::create_directory(root / "checkpoint.old");  // left by an older replacement
-    detail::replace_by_renames(partial, path);
-    CHECK(load(path) == "new");
-  }
-  SECTION("when the second rename fails") {
-    const auto lost = root / "lost";
-    check_message<FileError>([&] { detail::replace_by_renames(lost, path); }, path.string(), "cannot be replaced");
-    CHECK(load(path) == "old");
-    std::filesystem::remove_all(partial);
-  }
-  SECTION("when the run ends between the renames") {
-    std::filesystem::rename(path, root / "checkpoint.old");
-    CHECK(resolve_folder(path) == root / "checkpoint.old");
-    CHECK(load(path) == "old");
-    std::filesystem::remove_all(partial);
-    save(path, "next");
-    CHECK(load(path) == "next");
-  }
-  CHECK(entries_in(root.path()) == 1);
+  write_bytes(path / "optimizer.safetensors", "old moments");
+  save(root / "other", "new");
+  std::filesystem::rename(root / "other", fresh);
+  const bool one_is_placed = GENERATE(false, true);
+  if (one_is_placed) detail::place_file(fresh / "config.json", path / "config.json");
+  write_bytes(path / ".tinymoe.lock", "");  // nobody holds it
+  CHECK(resolve_folder(path) == fresh);
+  CHECK(load(path) == "new");
+  { const FolderLock lock(path, owned); }
+  CHECK(resolve_folder(path) == path);
+  CHECK(load(path) == "new");
+  CHECK(entries_in(path) == 2);
 }
 
-TEST_CASE("Names are exchanged in one step where the system can", "[atomic]") {
+TEST_CASE("A second run in a folder is refused while the first lives", "[atomic]") {
   const TemporaryFolder root;
-  save(root / "one", "1");
-  save(root / "other", "2");
-  if (!detail::exchange_names(root / "one", root / "other")) skip("this file system cannot exchange names");
-  CHECK(load(root / "one") == "2");
-  CHECK(load(root / "other") == "1");
-  CHECK_FALSE(detail::exchange_names(root / "one", root / "missing"));
+  const auto path = root / "run";
+  std::filesystem::create_directory_symlink("run", root / "link");
+  int ready[2], end[2];
+  REQUIRE((pipe(ready) == 0 && pipe(end) == 0));
+  const pid_t child = fork();
+  if (child == 0) {
+    const FolderLock lock(path, {}, WriteUse::run);
+    char byte = 0;
+    static_cast<void>(!write(ready[1], "x", 1));
+    static_cast<void>(!read(end[0], &byte, 1));
+    kill(getpid(), SIGKILL);
+  }
+  char byte = 0;
+  REQUIRE(read(ready[0], &byte, 1) == 1);
+  check_message<FileError>([&] { FolderLock(path, {}, WriteUse::run); }, path.string(), "another run",
+                           "process " + std::to_string(child));
+  check_message<FileError>([&] { FolderLock(root / "link", {}, WriteUse::run); }, "link", "another run");
+  REQUIRE(write(end[1], "x", 1) == 1);
+  REQUIRE(waitpid(child, nullptr, 0) == child);
+  for (const int one : {ready[0], ready[1], end[0], end[1]}) close(one);
+
+  const FolderLock lock(path, {}, WriteUse::run);  // the lock of the dead run is no obstacle
+  check_message<FileError>([&] { FolderLock(root / "link", {}, WriteUse::run); }, "in this process");
+  save(path, "by the run itself");
+  CHECK(load(path) == "by the run itself");
 }
 
 }  // namespace tinymoe_test::atomic_folder

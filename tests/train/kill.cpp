@@ -21,7 +21,8 @@ void train(const std::filesystem::path& path, const std::filesystem::path& metri
   Cpu backend(1);
   Model<Tiny, Cpu> model(backend, Seed{5});
   Trainer trainer(model, AdamW{.lr = 1e-2}, WarmupCosine{.warmup = 2});
-  if (std::filesystem::exists(path) || std::filesystem::exists(path.string() + ".old")) trainer.resume(path);
+  const bool saved = std::filesystem::exists(path) && std::filesystem::exists(resolve_folder(path) / "trainer.json");
+  if (saved) trainer.resume(path);
   trainer.fit(tiny_data(), {.batch = 2,
                             .time = 16,
                             .steps = 16,

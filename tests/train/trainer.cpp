@@ -349,6 +349,15 @@ TEST_CASE("Contradictory options are refused before the first step", "[trainer]"
   check_message<TrainingError>(fit(TokenData::from_tokens(few, 260), {.steps = 1}), "17 tokens", "found 16");
   check_message<MismatchError>(fit(TokenData::from_tokens(few, 261), {.steps = 1}), "261", "vocabulary of 260");
   check_message<FileError>(fit(tiny_data(), {.steps = 1, .metrics = "/dev/null/all.csv"}), "/dev/null/all.csv");
+  const auto foreign = TokenData::from_tokens(random_tokens(40, 260), 261);
+  check_message<MismatchError>(fit(tiny_data(), {.steps = 1, .validation = &foreign}), "261", "vocabulary of 260");
+  const auto one = TokenData::from_tokens(random_tokens(1, 260), 260);
+  check_message<TrainingError>(fit(tiny_data(), {.steps = 1, .validation = &one}), "2 tokens", "found 1");
+  const auto large = tokenizer_of({{"t", "h"}, {"th", "e"}, {" ", "the"}, {"a", "t"}});
+  const TemporaryFolder folder;
+  check_message<MismatchError>(fit(tiny_data(), {.steps = 1, .checkpoint = folder / "run", .tokenizer = &large}), "261",
+                               "vocabulary of 260");
+  CHECK(entries_in(folder.path()) == 0);
   CHECK(trainer.step() == 0);
   CHECK(same_bits(weights_of(model), before));
 }

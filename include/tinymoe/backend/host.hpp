@@ -2,8 +2,6 @@
 /// @file
 /// What backends of the host share: memory, copies and the sort by expert.
 
-#include <sys/mman.h>
-
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +9,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/host_memory.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -23,17 +22,7 @@ class HostBackend {
  public:
   /// Zeroed memory, in huge pages if the system has them. Each step reads a model's weights from end to end, and with
   /// small pages address translation would take much of that time. Throws DeviceError if there is not enough.
-  Memory allocate(std::size_t bytes) const {
-    if (bytes == 0) return {};
-    void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (address == MAP_FAILED) {
-      fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB)");
-    }
-#ifdef MADV_HUGEPAGE
-    ::madvise(address, bytes, MADV_HUGEPAGE);
-#endif
-    return {address, bytes, [](void* block, std::size_t size) { ::munmap(block, size); }};
-  }
+  Memory allocate(std::size_t bytes) const { return bytes == 0 ? Memory() : allocate_host_memory(bytes); }
 
   void copy_to_device(void* to, const void* from, std::size_t bytes) const { copy(to, from, bytes); }
   void copy_to_host(void* to, const void* from, std::size_t bytes) const { copy(to, from, bytes); }

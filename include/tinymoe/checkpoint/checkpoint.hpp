@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// Checkpoints: a folder with model.safetensors, config.json and tokenizer.json, as the hub lays out a model, and with
-/// optimizer.safetensors and trainer.json where training goes on from it. The folder is replaced as a whole or not at
+/// optimizer.safetensors and trainer.json where training goes on from it. Its files are replaced together or not at
 /// all.
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -108,6 +109,11 @@ void read_tensors(B& backend, const Safetensors& file, const std::vector<std::st
   }
 }
 
+/// The files of a checkpoint, the first of which each has.
+inline constexpr std::string_view checkpoint_files[] = {"model.safetensors",  "config.json",  "generation_config.json",
+                                                        "tokenizer.json",     "trainer.json", "optimizer.safetensors",
+                                                        "average.safetensors"};
+
 /// Writes the model's part of a checkpoint into `folder`: model.safetensors, config.json, tokenizer.json.
 template <class Arch, Backend B, class W>
 void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
@@ -130,9 +136,18 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
 /// else the tokenizer's. Throws FileError; the folder's old content is intact then.
 template <class Arch, Backend B, class W>
 void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
-  AtomicFolder folder(path);
+  AtomicFolder folder(path, detail::checkpoint_files);
   detail::write_model(folder, model, tokenizer);
   folder.commit();
+}
+
+/// Removes a checkpoint's files from a folder, and the folder if nothing else is in it. A folder without a checkpoint
+/// stays as it is.
+inline void remove_checkpoint(const std::filesystem::path& folder) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(folder / detail::checkpoint_files[0], ignored)) return;
+  for (const std::string_view name : detail::checkpoint_files) std::filesystem::remove(folder / name, ignored);
+  std::filesystem::remove(folder, ignored);
 }
 
 /// Replaces a model's weights, settings and special tokens by those of a checkpoint or of a Mixtral from the hub in

@@ -50,7 +50,7 @@ template <class Arch, Backend B, class W>
 void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer,
                    const TrainingState& state, const TrainingBuffers<typename B::Master>& buffers) {
   using Masters = typename Arch::template Parameters<typename B::Master>;
-  AtomicFolder folder(path);
+  AtomicFolder folder(path, detail::checkpoint_files);
   detail::write_model(folder, model, tokenizer);
   folder.write("optimizer.safetensors", [&](FileWriter& file) {
     detail::write_tensors<Masters>(model.backend(), file, detail::moment_names(std::ssize(buffers.moments)),

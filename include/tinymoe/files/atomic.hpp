@@ -3,19 +3,17 @@
 /// Writing that a crash cannot spoil: a file or a folder appears whole under its name, or the old one stays.
 
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,20 +22,11 @@
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/files/write_lock.hpp"
 
 namespace tinymoe::inline v0_1 {
 
 namespace detail {
-
-/// Closes a file descriptor at the end of its scope and ignores errors: only for those whose close cannot lose data.
-struct Descriptor {
-  int number = -1;
-  explicit Descriptor(int opened) : number(opened) {}
-  Descriptor(const Descriptor&) = delete;
-  ~Descriptor() {
-    if (number >= 0) ::close(number);
-  }
-};
 
 /// Waits until a file or the entries of a folder are on the disk.
 inline void synchronise(int descriptor, const std::filesystem::path& path) {
@@ -51,61 +40,6 @@ inline void synchronise_path(const std::filesystem::path& path) {
   const Descriptor opened(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (opened.number < 0) fail<FileError>(path.string(), ": cannot be opened: ", std::strerror(errno));
   synchronise(opened.number, path);
-}
-
-inline std::filesystem::path folder_of(const std::filesystem::path& path) {
-  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
-}
-
-/// The entries of a folder.
-inline std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> entries;
-  std::error_code reason;
-  for (std::filesystem::directory_iterator entry(folder, reason), end; !reason && entry != end;
-       entry.increment(reason)) {
-    entries.push_back(entry->path());
-  }
-  if (reason) fail<FileError>(folder.string(), ": cannot be listed: ", reason.message());
-  return entries;
-}
-
-/// The name that a rename should replace: without a trailing slash, and what a symbolic link points to.
-inline std::filesystem::path rename_target(const std::filesystem::path& path) {
-  std::filesystem::path target = path.has_filename() ? path : path.parent_path();
-  std::error_code ignored;
-  if (std::filesystem::is_symlink(target, ignored) || target.filename() == "." || target.filename() == "..") {
-    target = std::filesystem::weakly_canonical(target, ignored);
-  }
-  if (!target.has_filename()) fail<FileError>(path.string(), ": expected the path of a file or folder");
-  return target;
-}
-
-/// `NAME.partial-<pid>`, then `NAME.partial-<pid>-<attempt>`.
-inline std::filesystem::path partial_name(const std::filesystem::path& path, int attempt) {
-  std::string name = path.string() + ".partial-" + std::to_string(::getpid());
-  if (attempt > 0) name.append("-").append(std::to_string(attempt));
-  return name;
-}
-
-/// Whether `path` is a leftover partial file or folder: its process has ended, and nobody holds its lock if it is a
-/// folder. The lock protects a run in another container, whose process numbers mean nothing here.
-inline bool is_stale_partial(const std::filesystem::path& path, std::string_view prefix) {
-  const std::string name = path.filename().string();
-  if (!name.starts_with(prefix)) return false;
-  int process = 0;
-  const auto parsed = std::from_chars(name.data() + prefix.size(), name.data() + name.size(), process);
-  if (parsed.ec != std::errc() || process <= 0 || (::kill(process, 0) == 0 || errno != ESRCH)) return false;
-  const Descriptor opened(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
-  return opened.number < 0 || ::flock(opened.number, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
-}
-
-/// Removes the partial files and folders that killed runs left beside `path`.
-inline void remove_stale_partials(const std::filesystem::path& path) {
-  const std::string prefix = path.filename().string() + ".partial-";
-  std::error_code ignored;
-  for (const auto& entry : entries_of(folder_of(path))) {
-    if (is_stale_partial(entry, prefix)) std::filesystem::remove_all(entry, ignored);
-  }
 }
 
 }  // namespace detail
@@ -190,32 +124,78 @@ class FileWriter {
   std::uint64_t size_ = 0, expected_ = 0;
 };
 
-/// Writes a file under a temporary name beside `path`, lets `writer(FileWriter&)` fill it, waits until it is on the
-/// disk and renames it: `path` is the old file or the new one at any moment, and the old one after an exception.
-/// Throws FileError if it cannot be written; what `writer` throws goes through.
-template <std::invocable<FileWriter&> Writer>
-void write_file_atomically(const std::filesystem::path& path, Writer&& writer) {
-  const auto target = detail::rename_target(path);
-  std::error_code ignored;
-  if (std::filesystem::exists(target, ignored) && !std::filesystem::is_regular_file(target, ignored)) {
-    fail<FileError>(path.string(), ": expected a regular file or none");
+namespace detail {
+
+/// A file under a temporary name beside its target, locked while it is written, so that others can tell it from one
+/// that a killed process left.
+class PartialFile {
+ public:
+  /// Throws FileError if the target cannot be replaced by a file: it is no regular file or cannot be renamed to.
+  explicit PartialFile(const std::filesystem::path& path) : target_(write_target(path)) {
+    if (!target_.has_filename()) fail<FileError>(path.string(), ": expected the path of a file");
+    std::error_code ignored;
+    if (std::filesystem::exists(target_, ignored) && !std::filesystem::is_regular_file(target_, ignored)) {
+      fail<FileError>(path.string(), ": expected a regular file or none");
+    }
+    if (is_mount_point(target_)) {
+      fail<FileError>(path.string(), ": is a mount point, which no file can replace; mount the folder around it");
+    }
+    do {
+      partial_ = target_.string() + ".partial-" + std::to_string(::getpid()) + "-" + std::to_string(++attempts_);
+    } while (!open());
   }
-  int attempt = 0;
-  while (std::filesystem::exists(detail::partial_name(target, attempt), ignored)) ++attempt;
-  const auto partial = detail::partial_name(target, attempt);
-  FileWriter file(partial, true);
-  try {
-    std::forward<Writer>(writer)(file);
-    if (!file.finished()) file.finish();
-    if (::rename(partial.c_str(), target.c_str()) != 0) {
+  PartialFile(const PartialFile&) = delete;
+  ~PartialFile() {
+    if (!partial_.empty()) ::unlink(partial_.c_str());
+  }
+
+  FileWriter& writer() { return *writer_; }
+
+  void put_in_place(const std::filesystem::path& path) {
+    if (!writer_->finished()) writer_->finish();
+    if (::rename(partial_.c_str(), target_.c_str()) != 0) {
       fail<FileError>(path.string(), ": cannot be replaced: ", std::strerror(errno));
     }
-  } catch (...) {
-    ::unlink(partial.c_str());
-    throw;
+    partial_.clear();
+    synchronise_path(folder_of(target_));
+    remove_left_partials(target_);
   }
-  detail::synchronise_path(detail::folder_of(target));
-  detail::remove_stale_partials(target);
+
+ private:
+  /// False if the name is taken, or was until a moment ago.
+  bool open() {
+    std::error_code ignored;
+    if (std::filesystem::exists(std::filesystem::symlink_status(partial_, ignored))) return false;
+    writer_.emplace(partial_, true);
+    lock_.emplace(::open(partial_.c_str(), O_RDONLY | O_CLOEXEC));
+    // A process that clears the folder may hold it for a moment, and will remove it.
+    return lock_->number >= 0 && try_lock(lock_->number) != LockResult::held && is_named(lock_->number, partial_);
+  }
+
+  std::filesystem::path target_, partial_;
+  int attempts_ = 0;
+  std::optional<FileWriter> writer_;
+  std::optional<Descriptor> lock_;
+};
+
+}  // namespace detail
+
+/// Writes a file under a temporary name beside `path`, lets `writer(FileWriter&)` fill it, waits until it is on the
+/// disk and renames it: `path` is the old file or the new one at any moment, and the old one after an exception. Of a
+/// symbolic link, the file that it points to is replaced. Throws FileError if it cannot be written; what `writer`
+/// throws goes through.
+template <std::invocable<FileWriter&> Writer>
+void write_file_atomically(const std::filesystem::path& path, Writer&& writer) {
+  detail::PartialFile file(path);
+  std::forward<Writer>(writer)(file.writer());
+  file.put_in_place(path);
+}
+
+/// Throws FileError if `write_file_atomically` could not write `path`, for a program that works long before it writes.
+/// Makes the folders above it.
+inline void expect_writable(const std::filesystem::path& path) {
+  detail::make_folder(detail::folder_of(detail::write_target(path)), path);
+  const detail::PartialFile probe(path);
 }
 
 }  // namespace tinymoe::inline v0_1

@@ -1,113 +1,208 @@
 #pragma once
 /// @file
-/// A folder of files, such as a checkpoint, that is replaced as a whole or not at all.
+/// A folder of files, such as a checkpoint, whose files are replaced together or not at all.
+///
+/// The folder itself stays: it may be a mount point (a container's volume), a symbolic link's target or the current
+/// folder, and hold other files and folders, which nobody touches. New files are written in FOLDER/.tinymoe.partial-N.
+/// When all are on the disk, it is renamed to FOLDER/.tinymoe.new; from here on the new files count. Then each
+/// is linked into FOLDER over the old one, and .tinymoe.new goes. After a crash between the two, `resolve_folder` gives
+/// .tinymoe.new, and the next process that writes ends the work.
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <concepts>
 #include <cstring>
 #include <filesystem>
+#include <span>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/write_lock.hpp"
 
 namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
-/// `NAME.old`: it holds the last good folder during a replacement if the file system cannot exchange two names.
-inline std::filesystem::path old_name(const std::filesystem::path& path) { return path.string() + ".old"; }
+inline constexpr const char* folder_lock_name = ".tinymoe.lock";
+inline constexpr const char* new_files_name = ".tinymoe.new";
+inline constexpr const char* partial_files_prefix = ".tinymoe.partial-";
 
-inline void rename_folder(const std::filesystem::path& from, const std::filesystem::path& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) {
-    fail<FileError>(to.string(), ": ", from.string(), " cannot be renamed to it: ", std::strerror(errno));
+/// A folder that is removed again if it was made and nothing was put in it.
+class MadeFolder {
+ public:
+  MadeFolder(std::filesystem::path folder, const std::filesystem::path& name)
+      : folder_(std::move(folder)), made_(make_folder(folder_, name)) {}
+  MadeFolder(const MadeFolder&) = delete;
+  ~MadeFolder() {
+    if (made_) ::rmdir(folder_.c_str());  // only if it is empty
   }
-}
 
-/// Exchanges two names in one step; false where the system or the file system cannot.
-inline bool exchange_names(const std::filesystem::path& one, const std::filesystem::path& other) {
-#if defined(SYS_renameat2)
-  constexpr unsigned rename_exchange = 2;  // linux/fs.h
-  return ::syscall(SYS_renameat2, AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), rename_exchange) == 0;
-#else
-  static_cast<void>(one), static_cast<void>(other);
-  return false;
-#endif
-}
+ private:
+  std::filesystem::path folder_;
+  bool made_;
+};
 
-/// Replaces a folder by renames alone: between the two, `NAME.old` is the good one.
-inline void replace_by_renames(const std::filesystem::path& partial, const std::filesystem::path& target) {
-  const auto old = old_name(target);
-  std::error_code ignored;
-  std::filesystem::remove_all(old, ignored);  // the folder itself stands, so this is from an older replacement
-  rename_folder(target, old);
-  if (::rename(partial.c_str(), target.c_str()) != 0) {
+/// Gives `file` a second name, which may be taken by a file; by a copy where the file system has no links.
+inline void place_file(const std::filesystem::path& file, const std::filesystem::path& to) {
+  struct stat source {};
+  struct stat found {};
+  if (::stat(file.c_str(), &source) != 0) fail<FileError>(file.string(), ": cannot be read: ", std::strerror(errno));
+  if (::lstat(to.c_str(), &found) == 0 && same_file(source, found)) return;  // placed before a crash
+  const auto partial = folder_of(to) / (partial_files_prefix + to.filename().string());
+  ::unlink(partial.c_str());
+  if (::link(file.c_str(), partial.c_str()) != 0) {
+    std::error_code reason;
+    std::filesystem::copy_file(file, partial, reason);
+    if (reason) fail<FileError>(to.string(), ": cannot be written: ", reason.message());
+    synchronise_path(partial);
+  }
+  if (::rename(partial.c_str(), to.c_str()) != 0) {
     const int reason = errno;
-    ::rename(old.c_str(), target.c_str());
-    fail<FileError>(target.string(), ": cannot be replaced: ", std::strerror(reason));
+    ::unlink(partial.c_str());
+    fail<FileError>(to.string(), ": cannot be replaced: ", std::strerror(reason));
   }
-  synchronise_path(folder_of(target));
-  std::filesystem::remove_all(old, ignored);
 }
 
-/// Whether a file of the old folder is not ours to delete: notes, a README, a licence.
-inline bool is_foreign(const std::filesystem::path& file) {
-  return file.extension() != ".safetensors" && file.extension() != ".json" &&
-         file.filename().string().find(".partial-") == std::string::npos;
+/// Puts the files of FOLDER/.tinymoe.new in place and removes those of `owned` that it lacks. It can be repeated after
+/// a crash at any moment.
+inline void place_new_files(const std::filesystem::path& folder, std::span<const std::string_view> owned) {
+  const auto fresh = folder / new_files_name;
+  for (const auto& file : entries_of(fresh)) place_file(file, folder / file.filename());
+  for (const std::string_view name : owned) {
+    struct stat found {};
+    if (::lstat((fresh / name).c_str(), &found) != 0) ::unlink((folder / name).c_str());
+  }
+  synchronise_path(folder);
+  // Renamed first: what is being removed must not be taken for a whole folder.
+  std::filesystem::path gone;
+  for (int n = 0;; ++n) {
+    gone = folder / (std::string(partial_files_prefix) + "old" + std::to_string(n));
+    if (::rename(fresh.c_str(), gone.c_str()) == 0) break;
+    if (errno != EEXIST && errno != ENOTEMPTY) {
+      fail<FileError>(fresh.string(), ": cannot be renamed: ", std::strerror(errno));
+    }
+  }
+  std::error_code ignored;
+  std::filesystem::remove_all(gone, ignored);
 }
 
 }  // namespace detail
 
-/// The folder to load from: `path`. It is `path.old` after a crash in the middle of a replacement, if the file system
-/// cannot exchange two names. Throws FileError if there is neither.
+/// The folder to load from: `path`, or `path/.tinymoe.new` after a crash in the middle of a replacement. Waits while
+/// another process is putting new files in place. Throws FileError if there is no such folder.
 inline std::filesystem::path resolve_folder(const std::filesystem::path& path) {
   const auto named = path.has_filename() ? path : path.parent_path();
   std::error_code ignored;
-  if (std::filesystem::is_directory(named, ignored)) return named;
-  if (std::filesystem::exists(named, ignored)) fail<FileError>(path.string(), ": expected a folder, found a file");
-  if (std::filesystem::is_directory(detail::old_name(named), ignored)) return detail::old_name(named);
-  fail<FileError>(path.string(), ": there is no such folder");
+  if (!std::filesystem::is_directory(named, ignored)) {
+    if (std::filesystem::exists(named, ignored)) fail<FileError>(path.string(), ": expected a folder, found a file");
+    fail<FileError>(path.string(), ": there is no such folder");
+  }
+  const auto fresh = named / detail::new_files_name;
+  for (int wait = 0; wait < 500 && std::filesystem::is_directory(fresh, ignored); ++wait) {
+    if (detail::is_left(named / detail::folder_lock_name)) return fresh;
+    ::usleep(10'000);
+  }
+  return std::filesystem::is_directory(fresh, ignored) ? fresh : named;
 }
 
-/// A folder written under `NAME.partial-<pid>`; `commit` syncs it and puts it in the place of NAME.
+/// A folder that this process may write to, and no other meanwhile: see WriteLock. It is made if it is missing, and
+/// what a killed process left in it is brought to an end or removed.
+///
+///     const FolderLock lock("runs/story", {}, WriteUse::run);
+///
+class FolderLock {
+ public:
+  /// `owned` are names of files that belong together, such as a checkpoint's; the first is always among them. Throws
+  /// FileError if the folder cannot be written, if another process writes to it, and if it holds one of the other names
+  /// without the first: that file is somebody else's.
+  explicit FolderLock(const std::filesystem::path& path, std::span<const std::string_view> owned = {},
+                      WriteUse use = WriteUse::once)
+      : folder_(target_of(path)),
+        made_(folder_, path),
+        lock_(folder_ / detail::folder_lock_name, path, use, use == WriteUse::once ? patience : 0) {
+    if (!lock_.first()) return;
+    check_owned(path, owned);
+    struct stat found {};
+    if (::lstat((folder_ / detail::new_files_name).c_str(), &found) == 0) detail::place_new_files(folder_, owned);
+    if (!lock_.supported()) return;
+    std::error_code ignored;
+    for (const auto& entry : detail::entries_of(folder_)) {
+      if (!entry.filename().string().starts_with(detail::partial_files_prefix)) continue;
+      std::filesystem::remove_all(entry, ignored);
+    }
+    if (folder_.has_filename()) detail::remove_left_partials(folder_);  // of versions that wrote beside the folder
+  }
+
+  const std::filesystem::path& folder() const { return folder_; }
+  /// Whether the file system has locks. Without them a second run is not refused.
+  bool supported() const { return lock_.supported(); }
+
+ private:
+  static constexpr int patience = 5000;  // ms; a checkpoint of another process is written in less
+
+  /// Absolute: the program may change its folder.
+  static std::filesystem::path target_of(const std::filesystem::path& path) {
+    if (path.empty()) fail<FileError>("expected the path of a folder to write to, found none");
+    auto target = std::filesystem::absolute(detail::write_target(path));
+    if (target == target.root_path()) fail<FileError>(path.string(), ": is no folder for a model; give one in it");
+    return target;
+  }
+
+  void check_owned(const std::filesystem::path& path, std::span<const std::string_view> owned) const {
+    std::error_code ignored;
+    for (const std::string_view name : owned) {
+      const auto status = std::filesystem::status(folder_ / name, ignored);
+      if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+        fail<FileError>(path.string(), ": holds a ", name, " that is not a file; give another folder");
+      }
+    }
+    if (owned.empty() || std::filesystem::exists(folder_ / owned.front(), ignored)) return;
+    for (const std::string_view name : owned) {
+      if (!std::filesystem::exists(folder_ / name, ignored)) continue;
+      fail<FileError>(path.string(), ": holds a ", name, " without ", owned.front(),
+                      ", which is not replaced; give another folder");
+    }
+  }
+
+  std::filesystem::path folder_;
+  detail::MadeFolder made_;  // after the lock in destruction
+  WriteLock lock_;
+};
+
+/// New files for a folder; `commit` puts all of them in place of the old ones.
 ///
 ///     AtomicFolder folder("checkpoint");
 ///     folder.write("config.json", [&](FileWriter& file) { file.write(text); });
 ///     folder.commit();
 ///
-/// At any moment, a crash included, `resolve_folder(NAME)` is the whole old folder or the whole new one. Files of the
-/// old one that are not .json or .safetensors (notes, a README) are kept. A folder that holds folders is refused: a
-/// mistyped path must not delete a project. Without `commit` the destructor removes the partial folder; those of killed
-/// runs go at the next commit. Throws FileError that names the path and the reason.
+/// At any moment, a crash included, `resolve_folder(NAME)` has all the old files or all the new ones. Without `commit`
+/// the destructor removes the new ones. Other processes cannot write to the folder meanwhile. Throws FileError that
+/// names the path and the reason.
 class AtomicFolder {
  public:
-  /// Makes the partial folder, and the folders above it if they are missing.
-  explicit AtomicFolder(const std::filesystem::path& destination) : target_(detail::rename_target(destination)) {
-    std::error_code reason;
-    std::filesystem::create_directories(detail::folder_of(target_), reason);
-    check_target();
-    for (int attempt = 0;; ++attempt) {
-      partial_ = detail::partial_name(target_, attempt);
+  /// Makes the folder, and those above it, if they are missing. For `owned`, see FolderLock; those that are not written
+  /// are removed by `commit`.
+  explicit AtomicFolder(const std::filesystem::path& path, std::span<const std::string_view> owned = {})
+      : lock_(path, owned), owned_(owned) {
+    for (int n = 0;; ++n) {
+      partial_ = lock_.folder() / (detail::partial_files_prefix + std::to_string(n));
       if (::mkdir(partial_.c_str(), 0777) == 0) break;
-      if (errno != EEXIST) fail<FileError>(partial_.string(), ": cannot be created: ", std::strerror(errno));
+      if (errno != EEXIST) fail<FileError>(path.string(), ": cannot be written: ", std::strerror(errno));
     }
-    lock_ = ::open(partial_.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECTORY);
-    if (lock_ >= 0) static_cast<void>(::flock(lock_, LOCK_EX | LOCK_NB));  // without locks the pid protects it
   }
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
   ~AtomicFolder() {
     std::error_code ignored;
     if (!committed_) std::filesystem::remove_all(partial_, ignored);
-    if (lock_ >= 0) ::close(lock_);
   }
 
   /// Where the files are until `commit`.
@@ -122,55 +217,27 @@ class AtomicFolder {
     if (!file.finished()) file.finish();
   }
 
-  /// Puts the folder in its place. Call it once.
+  /// Puts the files in their place. Call it once.
   void commit() {
-    if (committed_) fail<FileError>(target_.string(), ": was committed before");
-    check_target();
-    std::error_code ignored;
-    const bool replaces = std::filesystem::exists(target_, ignored);
-    if (replaces) keep_foreign_files();
+    const auto& folder = lock_.folder();
+    if (committed_) fail<FileError>(folder.string(), ": was committed before");
     for (const auto& entry : detail::entries_of(partial_)) detail::synchronise_path(entry);
     detail::synchronise_path(partial_);
-    if (!replaces) {
-      detail::rename_folder(partial_, target_);
-    } else if (!detail::exchange_names(partial_, target_)) {
-      detail::replace_by_renames(partial_, target_);
+    std::error_code ignored;
+    const auto fresh = folder / detail::new_files_name;
+    if (std::filesystem::exists(fresh, ignored)) detail::place_new_files(folder, owned_);  // a commit that failed
+    if (::rename(partial_.c_str(), fresh.c_str()) != 0) {
+      fail<FileError>(folder.string(), ": cannot be replaced: ", std::strerror(errno));
     }
     committed_ = true;
-    detail::synchronise_path(detail::folder_of(target_));
-    std::filesystem::remove_all(partial_, ignored);  // after an exchange, the old folder
-    std::filesystem::remove_all(detail::old_name(target_), ignored);
-    detail::remove_stale_partials(target_);
+    detail::synchronise_path(folder);
+    detail::place_new_files(folder, owned_);
   }
 
  private:
-  void check_target() const {
-    std::error_code ignored;
-    if (!std::filesystem::exists(target_, ignored)) return;
-    if (!std::filesystem::is_directory(target_, ignored)) {
-      fail<FileError>(target_.string(), ": expected a folder or none, found a file");
-    }
-    for (const auto& entry : detail::entries_of(target_)) {
-      if (std::filesystem::is_directory(std::filesystem::symlink_status(entry, ignored))) {
-        fail<FileError>(target_.string(), ": holds the folder ", entry.filename().string(),
-                        "; only a folder of files can be replaced");
-      }
-    }
-  }
-
-  void keep_foreign_files() const {
-    for (const auto& entry : detail::entries_of(target_)) {
-      const auto kept = partial_ / entry.filename();
-      std::error_code reason;
-      if (!detail::is_foreign(entry) || std::filesystem::exists(kept, reason)) continue;
-      std::filesystem::create_hard_link(entry, kept, reason);
-      if (reason) std::filesystem::copy(entry, kept, std::filesystem::copy_options::copy_symlinks, reason);
-      if (reason) fail<FileError>(entry.string(), ": cannot be kept: ", reason.message());
-    }
-  }
-
-  std::filesystem::path target_, partial_;
-  int lock_ = -1;
+  FolderLock lock_;
+  std::span<const std::string_view> owned_;
+  std::filesystem::path partial_;
   bool committed_ = false;
 };
 

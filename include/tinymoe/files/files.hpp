@@ -7,7 +7,8 @@
 /// | mapped_file.hpp | a file as read-only memory |
 /// | json.hpp | JSON with limits, and its fields with errors that name them |
 /// | atomic.hpp | a file that appears whole or not at all |
-/// | atomic_folder.hpp | a folder, such as a checkpoint, that is replaced whole or not at all |
+/// | atomic_folder.hpp | a folder, such as a checkpoint, whose files are replaced together or not at all |
+/// | write_lock.hpp | locks on what a process writes |
 /// | stored_type.hpp | the element types of weight files |
 /// | safetensors_writer.hpp, safetensors.hpp | weights, as the Hugging Face hub has them |
 ///
@@ -25,3 +26,4 @@
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"
+#include "tinymoe/files/write_lock.hpp"

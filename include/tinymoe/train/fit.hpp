@@ -7,18 +7,22 @@
 #include <cmath>
 #include <exception>
 #include <filesystem>
+#include <list>
 #include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
 
+#include "tinymoe/checkpoint/checkpoint.hpp"
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/files/write_lock.hpp"
 #include "tinymoe/text/batching.hpp"
 #include "tinymoe/text/data_order.hpp"
+#include "tinymoe/text/evaluation_windows.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/train/batch_feed.hpp"
 #include "tinymoe/train/fit_options.hpp"
@@ -77,6 +81,11 @@ class Run {
     check(options);
     TrainerType::check_data(data);
     TrainerType::check_time(time_);
+    if (options.validation != nullptr) {
+      TrainerType::check_data(*options.validation);
+      const EvaluationWindows windows(*options.validation, options.batch, time_);
+    }
+    if (options.tokenizer != nullptr) TrainerType::check_tokenizer(*options.tokenizer);
     const auto& communicator = trainer.communicator();
     const Index rank = communicator.rank(), ranks = communicator.size();
     const TrainingState& state = trainer.state();
@@ -89,8 +98,7 @@ class Run {
     }
     writes_ = rank == 0;
     for (const auto& path : {options.checkpoint, options.best, options.best_weights}) {
-      if (writes_ && !path.empty())
-        const AtomicFolder probe(path);  // finds a folder that cannot be written before the first step
+      if (writes_ && !path.empty()) folders_.emplace_back(path, checkpoint_files, WriteUse::run);
     }
     const bool padded = options.batching == Batching::padded;
     feed_.emplace(trainer.model().backend(), data,
@@ -273,6 +281,7 @@ class Run {
   const FitOptions options_;
   Index time_;
   Observers observers_;
+  std::list<FolderLock> folders_;
   std::optional<MetricsFile> metrics_;
   std::optional<BatchFeed<typename TrainerType::BackendType>> feed_;
   StepReport report_;

@@ -2,9 +2,10 @@
 /// @file
 /// How a model is trained by `Trainer::fit`.
 
-#include <algorithm>
+#include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <system_error>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
@@ -12,6 +13,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/write_lock.hpp"
 #include "tinymoe/text/batching.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"
@@ -36,9 +38,10 @@ struct FitOptions {
   Index evaluate_every = 0;  // steps; 0: only at the end
   const TokenData* validation = nullptr;
   /// When to write the latest checkpoint during the run (it is always written at the end).
-  Index checkpoint_every = 500;             // steps; 0: not by steps
-  double checkpoint_minutes = 10;           // since the last one; 0: not by time
-  std::filesystem::path checkpoint = {};    // the folder of the latest, to resume from; empty: none
+  Index checkpoint_every = 500;    // steps; 0: not by steps
+  double checkpoint_minutes = 10;  // since the last one; 0: not by time
+  /// Folders to write to. The run makes and locks them before the first step. Other files in them stay as they are.
+  std::filesystem::path checkpoint = {};    // the latest, to resume from; empty: none
   std::filesystem::path best = {};          // a full checkpoint, at each new lowest validation loss
   std::filesystem::path best_weights = {};  // the same without training state; of the average where there is one
   const Tokenizer* tokenizer = nullptr;     // is saved in checkpoints, which need one
@@ -51,14 +54,15 @@ struct FitOptions {
 
 namespace detail {
 
-/// Whether `inner` is the folder `outer` or inside it, however the paths are spelled.
-inline bool contains(const std::filesystem::path& outer, const std::filesystem::path& inner) {
+/// Whether two paths are of one folder, however they are spelled; it need not exist.
+inline bool same_folder(const std::filesystem::path& one, const std::filesystem::path& other) {
   const auto plain = [](const std::filesystem::path& path) {
-    const auto whole = std::filesystem::weakly_canonical(std::filesystem::absolute(path) / "");
-    return whole.has_filename() ? whole : whole.parent_path();
+    std::error_code unreadable;
+    const auto whole = std::filesystem::absolute(write_target(path));
+    const auto canonical = std::filesystem::weakly_canonical(whole, unreadable);
+    return unreadable ? whole.lexically_normal() : canonical;
   };
-  const auto folder = plain(outer), other = plain(inner);
-  return std::mismatch(folder.begin(), folder.end(), other.begin(), other.end()).first == folder.end();
+  return plain(one) == plain(other);
 }
 
 /// Throws TrainingError or OptionError for options that contradict each other or are out of range.
@@ -84,11 +88,11 @@ inline void check(const FitOptions& o) {
       fail<TrainingError>(path.string(), ": the best checkpoint needs validation data");
     }
   }
-  for (const auto* outer : {&o.checkpoint, &o.best, &o.best_weights}) {
-    for (const auto* inner : {&o.checkpoint, &o.best, &o.best_weights}) {
-      if (outer == inner || outer->empty() || inner->empty() || !contains(*outer, *inner)) continue;
-      fail<TrainingError>(inner->string(),
-                          ": the latest, the best and the best weights need a folder each, none within another");
+  const std::filesystem::path* folders[] = {&o.checkpoint, &o.best, &o.best_weights};
+  for (std::size_t i = 0; i < 3; ++i) {
+    for (std::size_t j = i + 1; j < 3; ++j) {
+      if (folders[i]->empty() || folders[j]->empty() || !same_folder(*folders[i], *folders[j])) continue;
+      fail<TrainingError>(folders[j]->string(), ": the latest, the best and the best weights need a folder each");
     }
   }
   if (o.batching == Batching::padded && o.tokenizer == nullptr) {

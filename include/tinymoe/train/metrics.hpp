@@ -23,12 +23,14 @@
 #include "tinymoe/core/number_text.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/write_lock.hpp"
 #include "tinymoe/train/observer.hpp"
 #include "tinymoe/train/reports.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// A CSV file with a row for each step (not for skipped ones) and each evaluation. Each row is flushed at once.
+/// A CSV file with a row for each step (not for skipped ones) and each evaluation. Each row is flushed at once. Another
+/// run cannot write to the file meanwhile.
 class MetricsFile : public Observer {
  public:
   static constexpr const char* header =
@@ -84,9 +86,7 @@ class MetricsFile : public Observer {
   };
 
   MetricsFile(const std::filesystem::path& path, const std::vector<Row>& kept, Index resumed_step)
-      : path_(std::filesystem::absolute(path)) {
-    std::error_code ignored;
-    if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), ignored);
+      : path_(std::filesystem::absolute(path)), lock_(lock_file(path)) {
     write_file_atomically(path, [&](FileWriter& file) {
       for (const Row& row : kept) {
         if (row.evaluation && row.step == resumed_step) replaced_ = {row.step, file.size()};
@@ -176,6 +176,7 @@ class MetricsFile : public Observer {
   }
 
   std::filesystem::path path_;  // absolute: the program may change its folder
+  WriteLock lock_;
   std::ofstream file_;
   std::optional<OldEvaluation> replaced_;  // until the first new row
 };

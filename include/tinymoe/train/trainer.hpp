@@ -287,7 +287,7 @@ class Trainer {
     return detail::Run<Trainer>(*this, data, options)();
   }
 
-  /// Writes model, tokenizer and training state, and replaces an old folder atomically. Throws FileError.
+  /// Writes model, tokenizer and training state, and replaces an old checkpoint atomically. Throws FileError.
   void save(const std::filesystem::path& path, const Tokenizer& tokenizer) {
     state_.average = average_.decay(), state_.averages = average_.count();
     detail::save_training(path, *model_, tokenizer, state_, buffers());
@@ -329,6 +329,13 @@ class Trainer {
   static void check_data(const TokenData& data) {
     if (data.vocabulary_size() > Architecture::vocab) {
       fail<MismatchError>("the data's tokenizer has ", data.vocabulary_size(),
+                          " tokens, more than the model's vocabulary of ", Architecture::vocab);
+    }
+  }
+  /// Throws MismatchError for a tokenizer with more tokens than the model, which no program could load beside it.
+  static void check_tokenizer(const Tokenizer& tokenizer) {
+    if (tokenizer.vocabulary_size() > Architecture::vocab) {
+      fail<MismatchError>("the tokenizer has ", tokenizer.vocabulary_size(),
                           " tokens, more than the model's vocabulary of ", Architecture::vocab);
     }
   }

@@ -1,0 +1,46 @@
+#pragma once
+// Where the files of a run lie, given its folder.
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+#include <system_error>
+
+#include "tinymoe/files/write_lock.hpp"
+
+namespace examples {
+
+/// The names that `train --out OUT` writes to. OUT is the latest checkpoint. The others lie beside it, as OUT-best; but
+/// in it, as OUT/best, where beside it would be another file system than OUT's (OUT is a container's volume) or a
+/// folder that cannot be written.
+struct RunPaths {
+  std::filesystem::path out, best, best_weights, metrics, tokens;
+
+  explicit RunPaths(const std::filesystem::path& folder) : out(folder.has_filename() ? folder : folder.parent_path()) {
+    std::error_code ignored;
+    if (out.filename() == "." || out.filename() == "..") out = std::filesystem::weakly_canonical(out, ignored);
+    const auto target = tinymoe::detail::write_target(out);
+    for (const auto& name : {out, target}) {
+      if (!is_beside(name, target)) continue;
+      const auto with = [&](const char* suffix) { return std::filesystem::path(name.string() + suffix); };
+      best = with("-best"), best_weights = with("-best-weights"), metrics = with(".csv"), tokens = with("-data");
+      return;
+    }
+    best = out / "best", best_weights = out / "best-weights", metrics = out / "metrics.csv", tokens = out / "data";
+  }
+
+ private:
+  /// Whether the folder around `name` is a place for the files of a run in `target`.
+  static bool is_beside(const std::filesystem::path& name, const std::filesystem::path& target) {
+    struct stat around {};
+    struct stat itself {};
+    if (::stat(target.c_str(), &itself) != 0) return name == target;  // it will be made there
+    const auto folder = tinymoe::detail::folder_of(name);
+    return !tinymoe::detail::is_mount_point(target) && ::stat(folder.c_str(), &around) == 0 &&
+           around.st_dev == itself.st_dev && ::access(folder.c_str(), W_OK) == 0;
+  }
+};
+
+}  // namespace examples

@@ -1,0 +1,269 @@
+#pragma once
+/// @file
+/// Locks on what a process writes. The operating system gives a lock back when its process ends, however it ends, so a
+/// lock that nobody holds is a dead process's, whatever its number was and in whichever container it ran.
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <list>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+/// What a lock is held for: one replacement, which waits for another process's; a run, which is refused at once where
+/// another one writes, in this process too; or a run that will take the lock itself, `ahead` of it.
+enum class WriteUse { once, ahead, run };
+
+namespace detail {
+
+/// Closes a file descriptor at the end of its scope and ignores errors: only for those whose close cannot lose data.
+struct Descriptor {
+  int number = -1;
+  explicit Descriptor(int opened) : number(opened) {}
+  Descriptor(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number >= 0) ::close(number);
+  }
+};
+
+inline std::filesystem::path folder_of(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+
+/// The name that is written to: without a trailing slash, and what a symbolic link points to, which need not exist.
+inline std::filesystem::path write_target(const std::filesystem::path& path) {
+  std::filesystem::path target = path.has_filename() ? path : path.parent_path();
+  std::error_code unreadable;
+  for (int links = 0; std::filesystem::is_symlink(target, unreadable); ++links) {
+    if (links == 40) fail<FileError>(path.string(), ": is a link to itself; give another path");
+    target = target.parent_path() / std::filesystem::read_symlink(target, unreadable);
+    if (!target.has_filename()) target = target.parent_path();
+  }
+  return target;
+}
+
+/// Whether two descriptions are of one file.
+inline bool same_file(const struct stat& one, const struct stat& other) {
+  return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/// Makes a folder and those above it. Throws FileError that calls it `name`. True if the folder is new.
+inline bool make_folder(const std::filesystem::path& folder, const std::filesystem::path& name) {
+  if (folder.empty()) fail<FileError>(name.string(), ": expected the path of a folder, found none");
+  if (::mkdir(folder.c_str(), 0777) == 0) return true;
+  if (errno == ENOENT && folder.has_parent_path() && folder.parent_path() != folder) {
+    make_folder(folder.parent_path(), name);
+    if (::mkdir(folder.c_str(), 0777) == 0) return true;
+  }
+  const int reason = errno;
+  struct stat found {};
+  const bool exists = ::stat(folder.c_str(), &found) == 0;
+  if (exists && S_ISDIR(found.st_mode)) return false;
+  if (exists) fail<FileError>(name.string(), ": expected a folder or none, found a file: ", folder.string());
+  fail<FileError>(name.string(), ": the folder ", folder.string(), " cannot be made: ", std::strerror(reason));
+}
+
+/// Whether something is mounted at a path, such as a container's volume: it cannot be renamed or replaced.
+inline bool is_mount_point(const std::filesystem::path& path) {
+#if defined(STATX_ATTR_MOUNT_ROOT)
+  struct statx found {};
+  if (::statx(AT_FDCWD, path.c_str(), 0, 0, &found) == 0 && (found.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0) {
+    return (found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+  }
+#endif
+  struct stat itself {};
+  struct stat above {};
+  return ::stat(path.c_str(), &itself) == 0 && ::stat((path / "..").c_str(), &above) == 0 &&
+         (itself.st_dev != above.st_dev || itself.st_ino == above.st_ino);
+}
+
+/// Whether an open file is still the one of that name: it may have been removed while its lock was waited for.
+inline bool is_named(int descriptor, const std::filesystem::path& path) {
+  struct stat opened {};
+  struct stat named {};
+  return ::fstat(descriptor, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && same_file(opened, named);
+}
+
+enum class LockResult { taken, held, unsupported };
+
+inline LockResult try_lock(int descriptor) {
+  while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EWOULDBLOCK) return LockResult::held;
+    if (errno != EINTR) return LockResult::unsupported;
+  }
+  return LockResult::taken;
+}
+
+/// Whether no process holds the lock of a file or folder. False where the file system has no locks: nobody knows.
+inline bool is_left(const std::filesystem::path& path) {
+  const Descriptor opened(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+  return opened.number >= 0 && try_lock(opened.number) == LockResult::taken && is_named(opened.number, path);
+}
+
+/// The entries of a folder.
+inline std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> entries;
+  std::error_code reason;
+  for (std::filesystem::directory_iterator entry(folder, reason), end; !reason && entry != end;
+       entry.increment(reason)) {
+    entries.push_back(entry->path());
+  }
+  if (reason) fail<FileError>(folder.string(), ": cannot be listed: ", reason.message());
+  return entries;
+}
+
+/// Removes what killed processes left beside `path`: `NAME.partial-…`.
+inline void remove_left_partials(const std::filesystem::path& path) {
+  const std::string prefix = path.filename().string() + ".partial-";
+  std::error_code ignored;
+  for (const auto& entry : entries_of(folder_of(path))) {
+    if (entry.filename().string().starts_with(prefix) && is_left(entry)) std::filesystem::remove_all(entry, ignored);
+  }
+}
+
+/// One locked name of this process. Its file has the lock; a folder's file is in it, another's beside it.
+struct HeldLock {
+  struct stat folder {};
+  std::filesystem::path file;
+  int descriptor = -1;
+  int holders = 1;
+  bool run = false;
+};
+
+struct HeldLocks {
+  std::mutex mutex;
+  std::list<HeldLock> list;
+};
+
+inline HeldLocks& held_locks() {
+  static HeldLocks locks;
+  return locks;
+}
+
+/// Who holds a lock, for a message: the first line of its file.
+inline std::string holder_of(const std::filesystem::path& file) {
+  char text[256];
+  const Descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+  const auto size = opened.number < 0 ? 0 : ::read(opened.number, text, sizeof text);
+  std::string_view line(text, size > 0 ? static_cast<std::size_t>(size) : 0);
+  line = line.substr(0, line.find('\n'));
+  return line.empty() ? "" : " (" + std::string(line) + ")";
+}
+
+inline void name_holder(int descriptor) {
+  char host[128] = "?";
+  ::gethostname(host, sizeof host - 1);
+  const std::string text = "process " + std::to_string(::getpid()) + " on host " + host + "\n";
+  // Only a message needs it.
+  if (::ftruncate(descriptor, 0) == 0) static_cast<void>(!::write(descriptor, text.data(), text.size()));
+}
+
+}  // namespace detail
+
+/// A lock on a folder or file that this process writes to, held until destruction. Other processes that use this class
+/// are refused or wait meanwhile. Within a process it can be taken again, but by one run only.
+///
+/// The lock is a file: `FOLDER/.tinymoe.lock` or `.FILE.lock` beside the file. It is removed at the end; one that a
+/// killed process left is no obstacle. On a file system without locks nothing is held, and `supported()` is false.
+class WriteLock {
+ public:
+  /// Waits at most `patience` milliseconds for another process. Throws FileError if that is not enough, if the file
+  /// cannot be made, and at once for a second run of this process. `name` is what messages call it.
+  WriteLock(const std::filesystem::path& file, const std::filesystem::path& name, WriteUse use, int patience)
+      : use_(use) {
+    constexpr int pause = 20;
+    while (!take(file, name)) {
+      if (patience <= 0) refuse(name, detail::holder_of(file));
+      ::usleep(pause * 1000);
+      patience -= pause;
+    }
+  }
+  WriteLock(WriteLock&& other) noexcept
+      : held_(std::exchange(other.held_, nullptr)),
+        use_(other.use_),
+        first_(other.first_),
+        supported_(other.supported_) {}
+  WriteLock(const WriteLock&) = delete;
+  WriteLock& operator=(const WriteLock&) = delete;
+  ~WriteLock() {
+    if (held_ == nullptr) return;
+    auto& locks = detail::held_locks();
+    const std::lock_guard guard(locks.mutex);
+    if (use_ == WriteUse::run) held_->run = false;
+    if (--held_->holders > 0) return;
+    ::unlink(held_->file.c_str());
+    ::close(held_->descriptor);
+    locks.list.remove_if([this](const detail::HeldLock& one) { return &one == held_; });
+  }
+
+  /// Whether this process held the name by no other object when this one took it.
+  bool first() const { return first_; }
+  /// Whether the file system has locks.
+  bool supported() const { return supported_; }
+
+ private:
+  /// Takes the lock; false if another process holds it.
+  bool take(const std::filesystem::path& file, const std::filesystem::path& name) {
+    auto& locks = detail::held_locks();
+    const std::lock_guard guard(locks.mutex);
+    struct stat folder {};
+    if (::stat(detail::folder_of(file).c_str(), &folder) != 0) {
+      fail<FileError>(name.string(), ": cannot be written: ", std::strerror(errno));
+    }
+    for (auto& one : locks.list) {
+      if (!detail::same_file(one.folder, folder) || one.file.filename() != file.filename()) continue;
+      if (use_ == WriteUse::run && one.run) refuse(name, " (in this process)");
+      one.run = one.run || use_ == WriteUse::run;
+      ++one.holders;
+      held_ = &one, first_ = false;
+      return true;
+    }
+    while (true) {
+      const int opened = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+      if (opened < 0) fail<FileError>(name.string(), ": cannot be written: ", std::strerror(errno));
+      const auto result = detail::try_lock(opened);
+      if (result == detail::LockResult::held) {
+        ::close(opened);
+        return false;
+      }
+      if (!detail::is_named(opened, file)) {  // its last holder has just removed it
+        ::close(opened);
+        continue;
+      }
+      supported_ = result == detail::LockResult::taken;
+      detail::name_holder(opened);
+      held_ = &locks.list.emplace_back(detail::HeldLock{folder, file, opened, 1, use_ == WriteUse::run});
+      return true;
+    }
+  }
+
+  [[noreturn]] static void refuse(const std::filesystem::path& name, const std::string& holder) {
+    fail<FileError>(name.string(), ": another run writes to it", holder, "; wait until it ends, or give another path");
+  }
+
+  detail::HeldLock* held_ = nullptr;
+  WriteUse use_ = WriteUse::once;
+  bool first_ = true, supported_ = true;
+};
+
+/// A lock on a file for the length of a run. Makes the folders above it. Throws FileError, as WriteLock.
+inline WriteLock lock_file(const std::filesystem::path& path) {
+  const auto target = detail::write_target(path), folder = detail::folder_of(target);
+  detail::make_folder(folder, path);
+  return {folder / ("." + target.filename().string() + ".lock"), path, WriteUse::run, 0};
+}
+
+}  // namespace tinymoe::inline v0_1
