@@ -10,8 +10,10 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "files/bytes.hpp"
+#include "tinymoe/files/mapped_file.hpp"
 
 namespace tinymoe_test::atomic_folder {
 
@@ -222,6 +224,33 @@ TEST_CASE("A run that is killed at any moment leaves a whole folder", "[atomic]"
   save(path, "last");
   CHECK(load(path) == "last");
   CHECK(entries_in(path) == 2);
+}
+
+TEST_CASE("Files that are opened together are of one replacement", "[atomic]") {
+  const TemporaryFolder root;
+  const auto path = root / "checkpoint";
+  save(path, "first");
+  const pid_t child = fork();
+  if (child == 0) {
+    for (int step = 0;; ++step) save(path, std::to_string(step));
+  }
+  std::set<std::string> seen;
+  int torn = 0;
+  for (int reading = 0; reading < 400 && torn == 0; ++reading) {
+    const auto [model, config] = detail::open_together(path, owned[0], [](const std::filesystem::path& folder) {
+      auto one = read_bytes(folder / "model.safetensors");
+      usleep(200);  // longer than between two renames
+      return std::pair(std::move(one), read_bytes(folder / "config.json"));
+    });
+    torn += model != config ? 1 : 0;
+    seen.insert(model);
+  }
+  kill(child, SIGKILL);
+  REQUIRE(waitpid(child, nullptr, 0) == child);
+  CHECK(torn == 0);
+  CHECK(seen.size() > 1);
+  const auto missing = [&](const std::filesystem::path& folder) { return MappedFile(folder / "missing").size(); };
+  check_message<FileError>([&] { detail::open_together(path, owned[0], missing); }, "missing", "cannot be opened");
 }
 
 TEST_CASE("A replacement that a crash cut is whole, and ended by the next writer", "[atomic]") {

@@ -150,21 +150,45 @@ inline void remove_checkpoint(const std::filesystem::path& folder) {
   std::filesystem::remove(folder, ignored);
 }
 
+namespace detail {
+
+/// The files of a model that loading reads, open.
+template <class Arch>
+struct ModelFiles {
+  Settings settings;
+  ModelTokens special_tokens;
+  Safetensors weights;
+
+  ModelFiles(const std::filesystem::path& folder, const char* weights_file)
+      : settings(read_config<Arch>(folder / "config.json")),
+        special_tokens(read_model_tokens(folder)),
+        weights(folder / weights_file) {}
+
+  /// The files of one save, though a run may be saving another.
+  static ModelFiles open(const std::filesystem::path& path, const char* weights_file = "model.safetensors") {
+    return open_together(path, checkpoint_files[0],
+                         [&](const std::filesystem::path& folder) { return ModelFiles(folder, weights_file); });
+  }
+
+  template <Backend B, class W>
+  void load(Model<Arch, B, W>& model) const {
+    check_rotary_frequencies(weights, settings[setting::rope_theta]);
+    model.replace([&](View<typename B::Master> masters) {
+      read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), weights, {""}, {masters});
+    });
+    model.settings() = settings;
+    model.special_tokens() = special_tokens;
+  }
+};
+
+}  // namespace detail
+
 /// Replaces a model's weights, settings and special tokens by those of a checkpoint or of a Mixtral from the hub in
 /// float32 or half precision. Throws FileError for files that are missing, cut, corrupt or not finite, MismatchError
 /// for another architecture; the model is unchanged then.
 template <class Arch, Backend B, class W>
 void load_model(const std::filesystem::path& path, Model<Arch, B, W>& model) {
-  const auto folder = resolve_folder(path);
-  const Settings settings = read_config<Arch>(folder / "config.json");
-  const ModelTokens special_tokens = detail::read_model_tokens(folder);
-  const Safetensors file(folder / "model.safetensors");
-  detail::check_rotary_frequencies(file, settings[setting::rope_theta]);
-  model.replace([&](View<typename B::Master> masters) {
-    detail::read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), file, {""}, {masters});
-  });
-  model.settings() = settings;
-  model.special_tokens() = special_tokens;
+  detail::ModelFiles<Arch>::open(path).load(model);
 }
 
 /// The tokenizer of a checkpoint, which must not have more tokens than the architecture's vocabulary.

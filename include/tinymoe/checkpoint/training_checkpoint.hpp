@@ -75,58 +75,62 @@ class TrainingCheckpoint {
   /// Throws FileError for a folder that is no full checkpoint, and MismatchError if it is of another optimizer or
   /// number of moments, or its buffers do not fit the architecture.
   TrainingCheckpoint(const std::filesystem::path& path, const std::string& optimizer, Index moments)
-      : folder_(resolve_folder(path)), state_(detail::read_state(folder_)), moments_(moments_file(optimizer, moments)) {
-    detail::check_tensors<Masters, Master>(moments_, detail::moment_names(moments));
-    if (state_.average <= 0) return;
-    average_.emplace(folder_ / "average.safetensors");
-    detail::check_tensors<Masters, Master>(*average_, {""});
+      : files_(open_together(path, detail::checkpoint_files[0], [&](const std::filesystem::path& folder) {
+          return Files(folder, optimizer, moments);
+        })) {
+    detail::check_tensors<Masters, Master>(files_.moments, detail::moment_names(moments));
+    if (files_.average) detail::check_tensors<Masters, Master>(*files_.average, {""});
   }
 
-  const TrainingState& state() const { return state_; }
+  const TrainingState& state() const { return files_.state; }
 
   /// Replaces the model's weights and settings. Throws as load_model; nothing is changed then.
   template <class W>
   void load(Model<Arch, B, W>& model) const {
-    load_model(folder_, model);
+    files_.model.load(model);
   }
   /// Fills the buffers; `average` is read where the checkpoint has one.
   void load(B& backend, const TrainingBuffers<Master>& buffers) const {
-    detail::read_tensors<Masters>(backend, moments_, detail::moment_names(std::ssize(buffers.moments)),
+    detail::read_tensors<Masters>(backend, files_.moments, detail::moment_names(std::ssize(buffers.moments)),
                                   buffers.moments);
-    if (average_) detail::read_tensors<Masters>(backend, *average_, {""}, {buffers.average});
+    if (files_.average) detail::read_tensors<Masters>(backend, *files_.average, {""}, {buffers.average});
   }
 
  private:
-  Safetensors moments_file(const std::string& optimizer, Index moments) const {
-    if (state_.optimizer != optimizer || state_.moments != moments) {
-      fail<MismatchError>((folder_ / "trainer.json").string(), ": is of the optimizer ", state_.optimizer, " with ",
-                          state_.moments, " moments; expected ", optimizer, " with ", moments);
+  /// All of one save.
+  struct Files {
+    TrainingState state;
+    Safetensors moments;
+    std::optional<Safetensors> average;
+    detail::ModelFiles<Arch> model;
+
+    Files(const std::filesystem::path& folder, const std::string& optimizer, Index moment_count)
+        : state(state_of(folder, optimizer, moment_count)),
+          moments(folder / "optimizer.safetensors"),
+          model(folder, "model.safetensors") {
+      if (state.average > 0) average.emplace(folder / "average.safetensors");
     }
-    return Safetensors(folder_ / "optimizer.safetensors");
+  };
+
+  static TrainingState state_of(const std::filesystem::path& folder, const std::string& optimizer, Index moments) {
+    TrainingState state = detail::read_state(folder);
+    if (state.optimizer != optimizer || state.moments != moments) {
+      fail<MismatchError>((folder / "trainer.json").string(), ": is of the optimizer ", state.optimizer, " with ",
+                          state.moments, " moments; expected ", optimizer, " with ", moments);
+    }
+    return state;
   }
 
-  std::filesystem::path folder_;
-  TrainingState state_;
-  Safetensors moments_;
-  std::optional<Safetensors> average_;
+  Files files_;
 };
 
 }  // namespace detail
 
 /// Replaces a model's weights by the moving average in a full checkpoint, and its settings and special tokens by the
-/// checkpoint's. Throws
-/// as `load_model`, and FileError for a checkpoint without an average.
+/// checkpoint's. Throws as `load_model`, and FileError for a checkpoint without an average.
 template <class Arch, Backend B, class W>
 void load_average(const std::filesystem::path& path, Model<Arch, B, W>& model) {
-  const auto folder = resolve_folder(path);
-  const Settings settings = read_config<Arch>(folder / "config.json");
-  const ModelTokens special_tokens = detail::read_model_tokens(folder);
-  const Safetensors file(folder / "average.safetensors");
-  model.replace([&](View<typename B::Master> masters) {
-    detail::read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), file, {""}, {masters});
-  });
-  model.settings() = settings;
-  model.special_tokens() = special_tokens;
+  detail::ModelFiles<Arch>::open(path, "average.safetensors").load(model);
 }
 
 }  // namespace tinymoe::inline v0_1

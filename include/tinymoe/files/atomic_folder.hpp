@@ -35,6 +35,26 @@ inline constexpr const char* folder_lock_name = ".tinymoe.lock";
 inline constexpr const char* new_files_name = ".tinymoe.new";
 inline constexpr const char* partial_files_prefix = ".tinymoe.partial-";
 
+/// Which file had a name: zeros if none did.
+struct FileIdentity {
+  ::dev_t device = 0;
+  ::ino_t number = 0;
+  ::time_t seconds = 0;  // a number may be used again, but then for a later file
+  long nanoseconds = 0;
+
+  explicit FileIdentity(const std::filesystem::path& path) {
+    struct stat found {};
+    if (::stat(path.c_str(), &found) != 0) return;
+    device = found.st_dev, number = found.st_ino;
+#if defined(__APPLE__)
+    seconds = found.st_mtimespec.tv_sec, nanoseconds = found.st_mtimespec.tv_nsec;
+#else
+    seconds = found.st_mtim.tv_sec, nanoseconds = found.st_mtim.tv_nsec;
+#endif
+  }
+  bool operator==(const FileIdentity&) const = default;
+};
+
 /// A folder that is removed again if it was made and nothing was put in it.
 class MadeFolder {
  public:
@@ -106,12 +126,38 @@ inline std::filesystem::path resolve_folder(const std::filesystem::path& path) {
     fail<FileError>(path.string(), ": there is no such folder");
   }
   const auto fresh = named / detail::new_files_name;
-  for (int wait = 0; wait < 500 && std::filesystem::is_directory(fresh, ignored); ++wait) {
-    if (detail::is_left(named / detail::folder_lock_name)) return fresh;
-    ::usleep(10'000);
+  for (int wait = 0; wait < 5000 && std::filesystem::is_directory(fresh, ignored); ++wait) {
+    if (detail::is_left(named / detail::folder_lock_name)) break;
+    ::usleep(1000);
   }
   return std::filesystem::is_directory(fresh, ignored) ? fresh : named;
 }
+
+namespace detail {
+
+/// Opens files of a folder such that all are of one replacement: `open(folder)`, and again if another process has put
+/// new files in place meanwhile. `file` is one that each replacement writes. What `open` returns must not read by name
+/// later. Throws what `resolve_folder` and `open` throw.
+template <std::invocable<const std::filesystem::path&> Open>
+auto open_together(const std::filesystem::path& path, std::string_view file, Open&& open) {
+  // In this order: a replacement that began before the folder was looked at has ended by then, and one that begins
+  // later is found by its file or by its folder of new files.
+  constexpr int attempts = 100;
+  const auto named = write_target(path) / file;
+  for (int attempt = 1;; ++attempt) {
+    const FileIdentity before(named);
+    const auto folder = resolve_folder(path);
+    const auto changed = [&] { return resolve_folder(path) != folder || FileIdentity(named) != before; };
+    try {
+      auto opened = open(folder);
+      if (attempt == attempts || !changed()) return opened;
+    } catch (const Error&) {
+      if (attempt == attempts || !changed()) throw;
+    }
+  }
+}
+
+}  // namespace detail
 
 /// A folder that this process may write to, and no other meanwhile: see WriteLock. It is made if it is missing, and
 /// what a killed process left in it is brought to an end or removed.
