@@ -1,6 +1,7 @@
 #pragma once
 // Where the files of a run lie, given its folder.
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,8 +14,8 @@
 namespace examples {
 
 /// The names that `train --out OUT` writes to. OUT is the latest checkpoint. The others lie beside it, as OUT-best; but
-/// in it, as OUT/best, where beside it would be another file system than OUT's (OUT is a container's volume) or a
-/// folder that cannot be written.
+/// in it, as OUT/best, where beside it would be another mount than OUT's (OUT is a container's volume) or a folder that
+/// cannot be written.
 struct RunPaths {
   std::filesystem::path out, best, best_weights, metrics, tokens;
 
@@ -34,12 +35,27 @@ struct RunPaths {
  private:
   /// Whether the folder around `name` is a place for the files of a run in `target`.
   static bool is_beside(const std::filesystem::path& name, const std::filesystem::path& target) {
-    struct stat around {};
     struct stat itself {};
     if (::stat(target.c_str(), &itself) != 0) return name == target;  // it will be made there
     const auto folder = tinymoe::detail::folder_of(name);
-    return !tinymoe::detail::is_mount_point(target) && ::stat(folder.c_str(), &around) == 0 &&
-           around.st_dev == itself.st_dev && ::access(folder.c_str(), W_OK) == 0;
+    return !tinymoe::detail::is_mount_point(target) && same_mount(folder, target) &&
+           ::access(folder.c_str(), W_OK) == 0;
+  }
+
+  static bool same_mount(const std::filesystem::path& one, const std::filesystem::path& other) {
+#if defined(STATX_MNT_ID)  // two bind mounts may be of one device
+    struct statx first {};
+    struct statx second {};
+    if (::statx(AT_FDCWD, one.c_str(), 0, STATX_MNT_ID, &first) == 0 &&
+        ::statx(AT_FDCWD, other.c_str(), 0, STATX_MNT_ID, &second) == 0 &&
+        (first.stx_mask & second.stx_mask & STATX_MNT_ID) != 0) {
+      return first.stx_mnt_id == second.stx_mnt_id;
+    }
+#endif
+    struct stat first_device {};
+    struct stat second_device {};
+    return ::stat(one.c_str(), &first_device) == 0 && ::stat(other.c_str(), &second_device) == 0 &&
+           first_device.st_dev == second_device.st_dev;
   }
 };
 

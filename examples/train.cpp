@@ -125,11 +125,15 @@ void take_up(Arguments& a, const path& checkpoint) {
   }
 }
 
+path loads_file(path metrics) {
+  metrics.replace_extension() += "-loads.csv";
+  return metrics;
+}
+
 /// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh; experts count from
 /// 0, mixtures from 1. Without loads, as of a dense model, those of an old run are removed.
 void write_loads(const path& metrics, const ExpertLoads& loads) {
-  path file = path(metrics).replace_extension();
-  file += "-loads.csv";
+  const path file = loads_file(metrics);
   if (loads.empty()) {
     std::error_code ignored;
     std::filesystem::remove(file, ignored);
@@ -151,7 +155,9 @@ void write_loads(const path& metrics, const ExpertLoads& loads) {
 class RunFiles : public Observer {
  public:
   /// `replaces`: the run replaces an older one, whose best checkpoints and loads go.
-  RunFiles(examples::RunPaths paths, bool replaces) : paths_(std::move(paths)), replaces_(replaces) {}
+  RunFiles(examples::RunPaths paths, bool replaces) : paths_(std::move(paths)), replaces_(replaces) {
+    expect_writable(loads_file(paths_.metrics));
+  }
 
   void on_step(const StepReport& /*report*/, const ExpertLoads& /*loads*/) override {
     if (!std::exchange(replaces_, false)) return;  // old files are removed only after the first step
@@ -183,8 +189,13 @@ void train(const Arguments& arguments) {
   if (!lock.supported()) {
     std::printf("%s: this file system has no locks; start no second run in it\n", paths.out.c_str());
   }
-  const examples::Stories stories =
-      examples::load_stories(arguments.stories, Arch::vocab, paths.tokens, arguments.device.threads);
+  examples::StoryOptions texts = arguments.stories;
+  // Not before the lock: it puts files in place that a killed run had not.
+  if (const path& checkpoint = arguments.resume ? arguments.resume_from : arguments.from;
+      !checkpoint.empty() && texts.tokenizer.empty()) {
+    texts.tokenizer = resolve_folder(checkpoint) / "tokenizer.json";
+  }
+  const examples::Stories stories = examples::load_stories(texts, Arch::vocab, paths.tokens, arguments.device.threads);
 
   const Recipe& recipe = arguments.recipe;
   examples::TrainRun run{.settings = recipe.settings,
@@ -324,16 +335,13 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
     if (!given("--weight-decay")) a.recipe.decay *= 5;
     if (!given("--beta2")) a.recipe.beta2 = 0.99;
   }
-  if (!a.from.empty() && a.stories.tokenizer.empty()) {
-    a.stories.tokenizer = resolve_folder(a.from) / "tokenizer.json";
-  }
   if (!a.resume) return;
   auto kept = settings;
   kept.push_back("--tokenizer");
   for (const std::string& name : kept) {
     if (given(name)) fail<OptionError>(name, " cannot be given with --resume: a run keeps that of its checkpoint");
   }
-  a.stories.tokenizer = resolve_folder(a.resume_from) / "tokenizer.json";
+  a.stories.tokenizer.clear();  // the checkpoint's
 }
 
 void add_options(CLI::App& app, Arguments& a) {

@@ -2,10 +2,14 @@
 
 #include <atomic>
 #include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/data.hpp"
 
 namespace tinymoe_test::cpu {
 
@@ -80,6 +84,36 @@ TEST_CASE("Memory that the machine does not have is refused before it is used", 
   const Memory most = device.allocate(available / 4 * 3);  // promised, not used
   CHECK(message(available / 2).find("MiB are in use") != std::string::npos);
   CHECK(message(std::size_t{1} << 60).find("out of memory") != std::string::npos);
+}
+
+TEST_CASE("A control group's memory is the least of its own and of those around it", "[cpu]") {
+  const TemporaryFolder system;
+  const auto file = [&](const std::string& name, const std::string& text) {
+    std::filesystem::create_directories((system / name).parent_path());
+    std::ofstream(system / name) << text;
+  };
+  const auto found = [&] { return detail::host_memory(system.path().string()) >> 10; };
+  CHECK(found() == std::numeric_limits<std::size_t>::max() >> 10);
+  file("proc/meminfo", "MemTotal:        8000 kB\nMemFree: 1 kB\nSwapTotal:       1000 kB\n");
+  CHECK(found() == 9000);
+  SECTION("of version 2") {
+    file("proc/self/cgroup", "0::/jobs/run\n");
+    file("sys/fs/cgroup/jobs/run/memory.max", "max\n");
+    CHECK(found() == 9000);
+    file("sys/fs/cgroup/jobs/memory.max", std::to_string(3000 << 10));
+    CHECK(found() == 4000);  // with the swap
+    file("sys/fs/cgroup/jobs/memory.swap.max", "0\n");
+    CHECK(found() == 3000);
+    file("sys/fs/cgroup/memory.max", std::to_string(1500 << 10));
+    CHECK(found() == 2500);
+  }
+  SECTION("of version 1") {
+    file("proc/self/cgroup", "7:pids:/\n4:memory:/jobs\n0::/\n");
+    file("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", std::to_string(3000 << 10));
+    CHECK(found() == 4000);
+    file("sys/fs/cgroup/memory/jobs/memory.memsw.limit_in_bytes", std::to_string(3100 << 10));
+    CHECK(found() == 3100);
+  }
 }
 
 }  // namespace tinymoe_test::cpu

@@ -102,6 +102,10 @@ case $1 in
     [ -L link ] && [ -f volume/run/model.safetensors ] && [ -d volume/run-best ] || fail "not through the link: $(find .)"
     (cd here && mkdir mine && expect pocket --steps 2 --out . && expect pocket --steps 4 --resume .)
     [ -f here/model.safetensors ] && [ -d here/mine ] && [ -f here-best/model.safetensors ] || fail "not here: $(find .)"
+    # As a run leaves it that is killed while its first checkpoint is put in place.
+    mkdir here/.tinymoe.new && cp here/*.* here/.tinymoe.new && rm here/model.safetensors here/tokenizer.json
+    expect pocket --steps 6 --resume here
+    [ -f here/tokenizer.json ] && [ ! -e here/.tinymoe.new ] || fail "not brought to an end: $(find here)"
     pocket_job --minutes 5 --checkpoint-every 1 --out run >log.txt &
     job=$!
     for _ in $(seq 100); do
@@ -123,6 +127,8 @@ case $1 in
     expect_error "expected a folder or none, found a file" pocket --steps 2 --out file
     expect_error "cannot be made: Not a directory" pocket --steps 2 --out file/run
     expect_error "expected a folder or none, found a file" pocket --steps 2 --out new --metrics file/run.csv
+    mkdir new-loads.csv
+    expect_error "new-loads.csv: expected a regular file" pocket --steps 2 --out new
     expect_error "File name too long" pocket --steps 2 --out "$(printf 'x%.0s' $(seq 254))"
     expect_error "/: is no folder for a model" pocket --steps 2 --out /
     expect_error "is a link to itself" "$train" --preset pocket --steps 2 --out "$(ln -s loop loop && echo loop)"
@@ -138,6 +144,13 @@ case $1 in
         "$sample" . --tokens 3 --quiet && ls -A . best && ls -A .. && ls -A .. | wc -l
 END
     expect unshare -m bash in_volume.sh
+    cp output.txt in_volume.txt
+    # A link into a mount of the same device: the best ones go where the link goes.
+    mkdir source bound && ln -s bound/run link
+    expect unshare -m bash -c "mount --bind source bound && mkdir bound/run && \"$train\" --preset pocket --embedded 300 \\
+      --batch 4 --steps 3 --out link"
+    [ -d source/run-best ] && [ -f source/run.csv ] && [ ! -e link-best ] || fail "beside the link: $(find .)"
+    mv in_volume.txt output.txt
     grep -q 'checkpoint: volume, the best: volume/best, .* metrics: volume/metrics.csv' output.txt || fail "$(cat output.txt)"
     [ "$(tail -n 1 output.txt)" = 3 ] || fail "writes outside of the volume: $(cat output.txt)"
     ;;

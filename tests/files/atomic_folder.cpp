@@ -260,9 +260,10 @@ TEST_CASE("A replacement that a crash cut is whole, and ended by the next writer
   write_bytes(path / "optimizer.safetensors", "old moments");
   save(root / "other", "new");
   std::filesystem::rename(root / "other", fresh);
-  const bool one_is_placed = GENERATE(false, true);
-  if (one_is_placed) detail::place_file(fresh / "config.json", path / "config.json");
-  write_bytes(path / ".tinymoe.lock", "");  // nobody holds it
+  const int placed = GENERATE(0, 1, 2);
+  if (placed > 0) detail::place_file(fresh / "config.json", path / "config.json");
+  if (placed > 1) std::filesystem::remove(path / "model.safetensors");  // it was the first replacement of all
+  write_bytes(path / ".tinymoe.lock", "");                              // nobody holds it
   CHECK(resolve_folder(path) == fresh);
   CHECK(load(path) == "new");
   { const FolderLock lock(path, owned); }

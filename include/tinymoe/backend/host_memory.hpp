@@ -14,38 +14,74 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <string>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
-/// The number after `label` in a small file of the system, or after nothing; the largest number if there is none.
-inline std::size_t number_in(const char* path, const char* label) {
-  constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
-  const int file = ::open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return none;
+/// A small file of the system; empty if it cannot be read.
+inline std::string system_file(const std::string& path) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return {};
   char text[4096];
-  const auto size = ::read(file, text, sizeof text - 1);
+  const auto size = ::read(file, text, sizeof text);
   ::close(file);
-  if (size <= 0) return none;
-  text[size] = '\0';
-  const char* found = std::strstr(text, label);
-  if (found == nullptr) return none;
-  found += std::strlen(label);
-  char* end = nullptr;
-  const auto number = std::strtoull(found, &end, 10);
-  return end == found ? none : static_cast<std::size_t>(number);  // "max": no limit
+  return {text, size > 0 ? static_cast<std::size_t>(size) : 0};
 }
 
-/// Bytes that all processes of this machine, or of this container, can have at most: memory and swap.
-inline std::size_t host_memory() {
+/// The number after `label` in a small file of the system, or after nothing; the largest number if there is none.
+inline std::size_t number_in(const std::string& path, const char* label) {
   constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
-  std::size_t bytes = none;
-  const std::size_t memory = number_in("/proc/meminfo", "MemTotal:"), swap = number_in("/proc/meminfo", "SwapTotal:");
-  if (memory != none) bytes = (memory + (swap == none ? 0 : swap)) * 1024;
-  bytes = std::min(bytes, number_in("/sys/fs/cgroup/memory.max", ""));
-  return std::min(bytes, number_in("/sys/fs/cgroup/memory/memory.limit_in_bytes", ""));
+  const std::string text = system_file(path);
+  const auto found = text.find(label);
+  if (found == std::string::npos) return none;
+  const char* begin = text.c_str() + found + std::strlen(label);
+  char* end = nullptr;
+  const auto number = std::strtoull(begin, &end, 10);
+  return end == begin ? none : static_cast<std::size_t>(number);  // "max": no limit
+}
+
+inline std::size_t sum_or_none(std::size_t one, std::size_t other) {
+  constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+  return one > none - other ? none : one + other;
+}
+
+/// The control group of this process in a line of /proc/self/cgroup: what follows `label`, as "0::".
+inline std::string control_group(const std::string& file, const char* label) {
+  const std::string text = system_file(file);
+  const auto found = text.find(label);
+  if (found == std::string::npos) return "/";
+  const auto begin = found + std::strlen(label);
+  return text.substr(begin, text.find('\n', begin) - begin);
+}
+
+/// Bytes that the processes of this machine, or of this process's control group (a container, a job of a scheduler) and
+/// of those around it, can have at most: memory and swap. `system` is for tests.
+inline std::size_t host_memory(const std::string& system = "") {
+  constexpr std::size_t none = std::numeric_limits<std::size_t>::max(), kibibyte = 1024;
+  const auto number = [&](const std::string& path, const char* label) { return number_in(system + path, label); };
+  const std::size_t memory = number("/proc/meminfo", "MemTotal:");
+  std::size_t swap = number("/proc/meminfo", "SwapTotal:");
+  swap = swap == none ? 0 : swap * kibibyte;
+  std::size_t bytes = memory == none ? none : memory * kibibyte + swap;
+  const auto each_group = [&](const std::string& root, std::string group, auto&& limit) {
+    while (true) {
+      bytes = std::min(bytes, limit(root + (group == "/" ? "" : group)));
+      if (group.size() <= 1) return;
+      group.resize(std::max<std::size_t>(1, group.rfind('/')));
+    }
+  };
+  const std::string groups = system + "/proc/self/cgroup";
+  each_group("/sys/fs/cgroup", control_group(groups, "0::"), [&](const std::string& folder) {
+    return sum_or_none(number(folder + "/memory.max", ""), std::min(swap, number(folder + "/memory.swap.max", "")));
+  });
+  each_group("/sys/fs/cgroup/memory", control_group(groups, ":memory:"), [&](const std::string& folder) {  // version 1
+    return std::min(sum_or_none(number(folder + "/memory.limit_in_bytes", ""), swap),
+                    number(folder + "/memory.memsw.limit_in_bytes", ""));
+  });
+  return bytes;
 }
 
 /// Zeroed memory of the host, in huge pages if the system has them. Throws DeviceError if there is not enough: what is

@@ -75,9 +75,8 @@ class TrainingCheckpoint {
   /// Throws FileError for a folder that is no full checkpoint, and MismatchError if it is of another optimizer or
   /// number of moments, or its buffers do not fit the architecture.
   TrainingCheckpoint(const std::filesystem::path& path, const std::string& optimizer, Index moments)
-      : files_(open_together(path, detail::checkpoint_files[0], [&](const std::filesystem::path& folder) {
-          return Files(folder, optimizer, moments);
-        })) {
+      : files_(open_together(path, detail::checkpoint_files[0],
+                             [&](const std::filesystem::path& folder) { return Files(folder, optimizer, moments); })) {
     detail::check_tensors<Masters, Master>(files_.moments, detail::moment_names(moments));
     if (files_.average) detail::check_tensors<Masters, Master>(*files_.average, {""});
   }

@@ -38,6 +38,7 @@ inline void synchronise(int descriptor, const std::filesystem::path& path) {
 
 inline void synchronise_path(const std::filesystem::path& path) {
   const Descriptor opened(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (opened.number < 0 && errno == EACCES) return;  // one may write to a folder, and not read it
   if (opened.number < 0) fail<FileError>(path.string(), ": cannot be opened: ", std::strerror(errno));
   synchronise(opened.number, path);
 }

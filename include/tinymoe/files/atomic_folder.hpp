@@ -173,11 +173,12 @@ class FolderLock {
                       WriteUse use = WriteUse::once)
       : folder_(target_of(path)),
         made_(folder_, path),
-        lock_(folder_ / detail::folder_lock_name, path, use, use == WriteUse::once ? patience : 0) {
+        lock_(folder_ / detail::folder_lock_name, path, use, use == WriteUse::once ? patience : glance) {
     if (!lock_.first()) return;
-    check_owned(path, owned);
     struct stat found {};
+    // First: of a first replacement, a crash may have left a part of the files in place.
     if (::lstat((folder_ / detail::new_files_name).c_str(), &found) == 0) detail::place_new_files(folder_, owned);
+    check_owned(path, owned);
     if (!lock_.supported()) return;
     std::error_code ignored;
     for (const auto& entry : detail::entries_of(folder_)) {
@@ -193,6 +194,7 @@ class FolderLock {
 
  private:
   static constexpr int patience = 5000;  // ms; a checkpoint of another process is written in less
+  static constexpr int glance = 100;     // ms; resolve_folder holds a lock for a moment to see whether it is held
 
   /// Absolute: the program may change its folder.
   static std::filesystem::path target_of(const std::filesystem::path& path) {

@@ -125,12 +125,14 @@ inline std::vector<std::filesystem::path> entries_of(const std::filesystem::path
   return entries;
 }
 
-/// Removes what killed processes left beside `path`: `NAME.partial-…`.
+/// Removes what killed processes left beside `path`: `NAME.partial-…`. A folder that cannot be listed stays as it is.
 inline void remove_left_partials(const std::filesystem::path& path) {
   const std::string prefix = path.filename().string() + ".partial-";
-  std::error_code ignored;
-  for (const auto& entry : entries_of(folder_of(path))) {
-    if (entry.filename().string().starts_with(prefix) && is_left(entry)) std::filesystem::remove_all(entry, ignored);
+  std::error_code ignored, unreadable;
+  for (std::filesystem::directory_iterator entry(folder_of(path), unreadable), end; !unreadable && entry != end;
+       entry.increment(unreadable)) {
+    const auto& one = entry->path();
+    if (one.filename().string().starts_with(prefix) && is_left(one)) std::filesystem::remove_all(one, ignored);
   }
 }
 
