@@ -417,16 +417,19 @@ TEST_CASE("Workers pass on exceptions and keep the order", "[token_data]") {
   std::vector<int> finished;
   const auto run = [&](int bad) {
     finished.clear();
-    detail::OrderedWorkers<int> workers(
-        3,
-        [&] {
-          return [bad](int& block) {
-            if (block == bad) throw TextError("block " + std::to_string(block));
-            block *= 10;
-          };
-        },
-        [&](int& block) { finished.push_back(block); });
-    for (int i = 0; i < 100; ++i) workers.push(i);
+    const auto make_work = [&]() -> detail::OrderedWorkers::Work {
+      return [bad](detail::StoryBlock& block) {
+        if (block.stories.size() == bad) throw TextError("block " + std::to_string(bad));
+        block.result.resize(static_cast<std::size_t>(10 * block.stories.size()));
+      };
+    };
+    detail::OrderedWorkers workers(
+        3, make_work, [&](detail::StoryBlock& block) { finished.push_back(static_cast<int>(block.result.size())); });
+    StoryList stories;
+    for (int i = 0; i < 100; ++i) {
+      workers.push(stories);  // block i has i stories
+      stories.add("");
+    }
     workers.drain();
   };
   run(-1);

@@ -45,8 +45,10 @@ class Cpu : public detail::HostBackend {
 
   template <RowKernel Kernel>
   void launch(Index rows, const Kernel& kernel) const {
-#pragma omp parallel for schedule(static) num_threads(threads_) if (rows > 1)
-    for (Index row = 0; row < rows; ++row) kernel(SerialGroup{}, row);
+    share_rows(rows, &kernel, [](const void* of, Index first, Index end) {
+      const Kernel& run = *static_cast<const Kernel*>(of);
+      for (Index row = first; row < end; ++row) run(SerialGroup{}, row);
+    });
   }
 
   /// Threads share the rows of y, or its columns where there are few rows; one to four rows are dot products, which
@@ -167,6 +169,22 @@ class Cpu : public detail::HostBackend {
     const Index unit = size >= 32 * threads_ ? 16 : 1, units = (size + unit - 1) / unit;
     const Index first = std::min(size, units * thread / threads_ * unit);
     return {first, std::min(size, units * (thread + 1) / threads_ * unit) - first};
+  }
+
+  /// run(kernel, first, end) for each thread's share of the rows. It is no template, so that a kernel costs a program no
+  /// parallel region of its own to compile.
+  void share_rows(Index rows, const void* kernel, void (*run)(const void* kernel, Index first, Index end)) const {
+#ifdef _OPENMP
+    if (rows > 1 && threads_ > 1) {
+#pragma omp parallel num_threads(threads_)
+      {
+        const Index thread = omp_get_thread_num(), threads = omp_get_num_threads();
+        run(kernel, rows * thread / threads, rows * (thread + 1) / threads);
+      }
+      return;
+    }
+#endif
+    run(kernel, 0, rows);
   }
 
   template <class F>

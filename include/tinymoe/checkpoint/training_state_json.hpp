@@ -53,7 +53,7 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
   const auto path = folder / "trainer.json";
   const std::string name = path.string();
   if (!std::filesystem::exists(path) && std::filesystem::exists(folder / "model.safetensors")) {
-    fail<FileError>(folder.string(), ": holds weights only and no training state (trainer.json is missing), so that ",
+    fail<FileError>(folder, ": holds weights only and no training state (trainer.json is missing), so that ",
                     "no run can be resumed from it; load_model starts a new one with its weights");
   }
   const Json file = read_json(path, std::size_t{1} << 20);

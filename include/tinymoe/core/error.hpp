@@ -4,7 +4,9 @@
 
 #include <charconv>
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <initializer_list>
 #include <iterator>
 #include <stdexcept>
@@ -66,52 +68,59 @@ class DeviceError : public Error {
 
 namespace detail {
 
-/// A piece of a sentence: a text or a number. A real number gets six significant digits. It only notes what it was
-/// given, since one is made wherever something can fail, and that costs each program compile time.
+/// A piece of a sentence: a text, a path or a number. A real number gets six significant digits. It only notes what it
+/// was given, in two words, since one is made wherever something can fail, and that costs each program compile time.
 class SentencePiece {
  public:
-  SentencePiece(std::string_view text) : text_(text) {}
-  SentencePiece(const char* text) : text_(text) {}
-  SentencePiece(const std::string& text) : text_(text) {}
-  SentencePiece(char character) : kind_(Kind::character), natural_(static_cast<unsigned char>(character)) {}
-  SentencePiece(std::floating_point auto number) : kind_(Kind::real), real_(static_cast<double>(number)) {}
-  SentencePiece(std::signed_integral auto number) : kind_(Kind::whole), whole_(number) {}
-  SentencePiece(std::unsigned_integral auto number) : kind_(Kind::natural), natural_(number) {}
+  SentencePiece(std::string_view text) : text_(text.data()), size_(static_cast<std::ptrdiff_t>(text.size())) {}
+  SentencePiece(const char* text) : text_(text), size_(c_string) {}
+  SentencePiece(const std::string& text) : SentencePiece(std::string_view(text)) {}
+  SentencePiece(const std::filesystem::path& path) : path_(&path), size_(path_name) {}
+  SentencePiece(char one) : natural_(static_cast<unsigned char>(one)), size_(character) {}
+  SentencePiece(std::floating_point auto number) : real_(static_cast<double>(number)), size_(real) {}
+  SentencePiece(std::signed_integral auto number) : whole_(number), size_(whole) {}
+  SentencePiece(std::unsigned_integral auto number) : natural_(number), size_(natural) {}
 
   void append_to(std::string& sentence) const {
     char digits[32];
     const auto until = [&](std::to_chars_result end) { sentence.append(digits, end.ptr); };
-    switch (kind_) {
-      case Kind::text:
+    switch (size_) {
+      case c_string:
         sentence += text_;
         break;
-      case Kind::character:
+      case path_name:
+        sentence += path_->string();
+        break;
+      case character:
         sentence += static_cast<char>(natural_);
         break;
-      case Kind::whole:
+      case whole:
         until(std::to_chars(digits, std::end(digits), whole_));
         break;
-      case Kind::natural:
+      case natural:
         until(std::to_chars(digits, std::end(digits), natural_));
         break;
-      case Kind::real:
+      case real:
         until(std::to_chars(digits, std::end(digits), real_, std::chars_format::general, 6));
         break;
+      default:
+        sentence.append(text_, static_cast<std::size_t>(size_));
     }
   }
 
  private:
-  enum class Kind { text, character, whole, natural, real };
-  Kind kind_ = Kind::text;
-  std::string_view text_{};
+  enum Kind : std::ptrdiff_t { c_string = -6, path_name, character, whole, natural, real };
   union {
-    std::int64_t whole_ = 0;
+    const char* text_;
+    const std::filesystem::path* path_;
+    std::int64_t whole_;
     std::uint64_t natural_;
     double real_;
   };
+  std::ptrdiff_t size_;  // of a text, or a `Kind`
 };
 
-inline std::string sentence_of(std::initializer_list<SentencePiece> pieces) {
+[[gnu::noinline, gnu::cold]] inline std::string sentence_of(std::initializer_list<SentencePiece> pieces) {
   std::string sentence;
   for (const SentencePiece& piece : pieces) piece.append_to(sentence);
   return sentence;
@@ -125,8 +134,8 @@ template <class E>
 
 }  // namespace detail
 
-/// Throws `E` with one sentence made of the arguments, which are texts and numbers:
-/// `fail<FileError>(path.string(), ": expected ", 8, " bytes")`.
+/// Throws `E` with one sentence made of the arguments, which are texts, paths and numbers:
+/// `fail<FileError>(path, ": expected ", 8, " bytes")`.
 template <class E, class... Parts>
 [[noreturn]] TINYMOE_INLINE void fail(const Parts&... parts) {
   detail::throw_sentence<E>({detail::SentencePiece(parts)...});

@@ -34,7 +34,7 @@ struct NumberRange {
   }
 
   /// What it asks for, in words: "a number above 0".
-  std::string expected() const {
+  [[gnu::noinline, gnu::cold]] std::string expected() const {
     if (least == 0 && most == 1) {
       if (whole) return "0 or 1";
       if (!above && !below) return "between 0 and 1";
@@ -48,7 +48,7 @@ struct NumberRange {
   }
 
   /// " must be a number above 0, found nan": the end of a sentence that begins with the option's name.
-  std::string refusal(double number) const {
+  [[gnu::noinline, gnu::cold]] std::string refusal(double number) const {
     std::string sentence = " must be " + expected() + ", found " + text_of(number);
     if (!whole && contains(number)) sentence += ", which is " + text_of(static_cast<float>(number)) + " as a float";
     return sentence;

@@ -22,7 +22,7 @@ namespace tinymoe::inline v0_1 {
 inline Json read_json(const std::filesystem::path& path, std::size_t size_limit = std::size_t{256} << 20) {
   const MappedFile file(path);
   if (file.size() > size_limit) {
-    fail<FileError>(path.string(), ": expected a JSON file of at most ", size_limit, " bytes, found ", file.size());
+    fail<FileError>(path, ": expected a JSON file of at most ", size_limit, " bytes, found ", file.size());
   }
   return parse_json(file.text(), path.string());
 }

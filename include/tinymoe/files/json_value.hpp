@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// A JSON value and how it is written. Templates are avoided, because each unit of a program would compile them.
+/// A JSON value and how it is written. Templates are avoided, because each unit of a program would compile them. It is
+/// above 300 lines because it is one class.
 
 #include <algorithm>
 #include <concepts>
@@ -8,12 +9,14 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/files/json_piece.hpp"
 #include "tinymoe/files/json_writer.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -48,8 +51,8 @@ class Json {
   Json(std::string value) : kind_(Kind::string) { data_.string = new std::string(std::move(value)); }
   Json(std::string_view value) : Json(std::string(value)) {}
   Json(const char* value) : Json(std::string(value)) {}
-  Json(std::initializer_list<Json> values);
-  static Json array(std::initializer_list<Json> values = {});
+  Json(std::initializer_list<detail::JsonPiece> values);
+  static Json array(std::initializer_list<detail::JsonPiece> values = {});
   static Json object();
 
   Json(const Json& other);
@@ -99,7 +102,8 @@ class Json {
   void erase(std::string_view key);
   /// The number of items or members; 0 for other kinds.
   std::size_t size() const;
-  /// Sorts the members of all objects in it by their keys.
+  /// Sorts the members of all objects in it by their keys. For objects of hundreds of members at most: the time grows
+  /// with the square of their number.
   void sort_keys();
 
   /// The value as JSON: in one line, or with a line for each part, indented by `indent` spaces a level. A real number
@@ -122,6 +126,10 @@ class Json {
     Object* object;
   };
 
+  friend class detail::JsonPiece;
+  static Json of_pieces(std::span<const detail::JsonPiece> pieces);
+  static Json array_of(std::span<const detail::JsonPiece> pieces);
+
   void expect(bool is, const char* kind) const {
     if (!is) fail<MismatchError>("JSON: expected ", kind, ", found ", this->kind());
   }
@@ -138,25 +146,54 @@ struct Json::Member {
   Json value;
 };
 
-inline Json::Json(std::initializer_list<Json> values) : Json(array(values)) {
-  const bool pairs = std::all_of(values.begin(), values.end(), [](const Json& value) {
-    return value.is_array() && value.size() == 2 && value.items()[0].is_string();
-  });
-  if (!pairs) return;
-  Json made = object();
-  for (Json& pair : *data_.array) {
-    Array& items = *pair.data_.array;
-    made.append(std::move(*items[0].data_.string), std::move(items[1]));
+inline Json detail::JsonPiece::value() const {
+  switch (kind_) {
+    case Kind::boolean:
+      return Json(natural_ != 0);
+    case Kind::whole:
+      return Json(whole_);
+    case Kind::natural:
+      return Json(natural_);
+    case Kind::real:
+      return Json(real_);
+    case Kind::c_string:
+      return Json(text_);
+    case Kind::text:
+      return Json(std::string_view(text_, size_));
+    case Kind::value:
+      return Json(*value_);
+    case Kind::list:
+      return Json::of_pieces({list_, size_});
+    case Kind::null:
+      break;
   }
-  *this = std::move(made);
+  return Json();
 }
 
-inline Json Json::array(std::initializer_list<Json> values) {
+inline Json::Json(std::initializer_list<detail::JsonPiece> values) : Json(of_pieces(values)) {}
+
+inline Json Json::of_pieces(std::span<const detail::JsonPiece> pieces) {
+  Json made = array_of(pieces);
+  for (const Json& value : *made.data_.array) {
+    if (!value.is_array() || value.size() != 2 || !value.items()[0].is_string()) return made;
+  }
+  Json pairs = object();
+  for (Json& pair : *made.data_.array) {
+    Array& items = *pair.data_.array;
+    pairs.append(std::move(*items[0].data_.string), std::move(items[1]));
+  }
+  return pairs;
+}
+
+inline Json Json::array_of(std::span<const detail::JsonPiece> pieces) {
   Json made;
-  made.data_.array = new Array(values);
+  made.data_.array = new Array();
   made.kind_ = Kind::array;
+  for (const detail::JsonPiece& piece : pieces) made.data_.array->push_back(piece.value());
   return made;
 }
+
+inline Json Json::array(std::initializer_list<detail::JsonPiece> values) { return array_of(values); }
 
 inline Json Json::object() {
   Json made;
@@ -237,8 +274,13 @@ inline void Json::sort_keys() {
     for (Json& item : *data_.array) item.sort_keys();
   } else if (is_object()) {
     for (Member& member : *data_.object) member.value.sort_keys();
-    std::sort(data_.object->begin(), data_.object->end(),
-              [](const Member& a, const Member& b) { return a.key < b.key; });
+    Object& members = *data_.object;
+    for (std::size_t i = 1; i < members.size(); ++i) {
+      for (std::size_t at = i; at > 0 && members[at].key < members[at - 1].key; --at) {
+        members[at].key.swap(members[at - 1].key);
+        std::swap(members[at].value, members[at - 1].value);
+      }
+    }
   }
 }
 
@@ -253,10 +295,11 @@ inline bool Json::equals(const Json& other) const {
   if (is_string()) return *data_.string == *other.data_.string;
   if (is_array()) return *data_.array == *other.data_.array;
   if (!is_object() || size() != other.size()) return size() == other.size();
-  return std::all_of(data_.object->begin(), data_.object->end(), [&](const Member& member) {
+  for (const Member& member : *data_.object) {
     const Json* found = other.find(member.key);
-    return found != nullptr && *found == member.value;
-  });
+    if (found == nullptr || *found != member.value) return false;
+  }
+  return true;
 }
 
 inline std::string Json::dump(int indent) const {

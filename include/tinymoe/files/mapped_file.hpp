@@ -25,19 +25,19 @@ class MappedFile {
  public:
   explicit MappedFile(const std::filesystem::path& path) : path_(path) {
     const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe must not block
-    if (file < 0) fail<FileError>(path.string(), ": cannot be opened: ", std::strerror(errno));
+    if (file < 0) fail<FileError>(path, ": cannot be opened: ", std::strerror(errno));
     struct stat status {};
     const bool known = ::fstat(file, &status) == 0;
     if (!known || !S_ISREG(status.st_mode)) {
       ::close(file);
-      fail<FileError>(path.string(), ": expected a regular file");
+      fail<FileError>(path, ": expected a regular file");
     }
     size_ = static_cast<std::size_t>(status.st_size);
     if (size_ != 0) {
       void* address = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
       const int reason = errno;
       ::close(file);
-      if (address == MAP_FAILED) fail<FileError>(path.string(), ": cannot be mapped: ", std::strerror(reason));
+      if (address == MAP_FAILED) fail<FileError>(path, ": cannot be mapped: ", std::strerror(reason));
       data_ = static_cast<const std::byte*>(address);
     } else {
       ::close(file);

@@ -167,7 +167,7 @@ xt::xarray<T> load_npy(const std::filesystem::path& path) {
   std::span<const std::byte> data;
   const auto header = detail::read_npy_header(file, data);
   const std::string expected = detail::npy_type<T>();
-  if (header.type != expected) fail<FileError>(path.string(), ": expected numbers ", expected, ", found ", header.type);
+  if (header.type != expected) fail<FileError>(path, ": expected numbers ", expected, ", found ", header.type);
   std::size_t count = 1;
   bool fits = header.shape.size() <= 64;
   for (const std::size_t extent : header.shape) {
@@ -175,11 +175,11 @@ xt::xarray<T> load_npy(const std::filesystem::path& path) {
     count *= fits ? extent : 1;
   }
   if (!fits || count * sizeof(T) != data.size()) {
-    fail<FileError>(path.string(), ": the shape does not fit the ", data.size(), " bytes of data");
+    fail<FileError>(path, ": the shape does not fit the ", data.size(), " bytes of data");
   }
   if constexpr (std::is_same_v<T, bool>) {
     for (const std::byte value : data) {
-      if (std::to_integer<int>(value) > 1) fail<FileError>(path.string(), ": holds bytes that are not bool");
+      if (std::to_integer<int>(value) > 1) fail<FileError>(path, ": holds bytes that are not bool");
     }
   }
   const auto filled = [&](auto array) {
@@ -204,7 +204,7 @@ void save_npy(const std::filesystem::path& path, const xt::xexpression<E>& expre
   std::string header = "{'descr': '" + detail::npy_type<T>() + "', 'fortran_order': False, 'shape': (" + shape + "), }";
   header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 10 - 1, ' ');  // data begin at a multiple of 64
   header += '\n';
-  if (header.size() > UINT16_MAX) fail<FileError>(path.string(), ": too many dimensions for .npy");
+  if (header.size() > UINT16_MAX) fail<FileError>(path, ": too many dimensions for .npy");
   write_file_atomically(path, [&](FileWriter& file) {
     file.write(detail::npy_magic);
     const auto length = static_cast<std::uint16_t>(header.size());

@@ -39,10 +39,17 @@ struct StoredTensor {
 namespace detail {
 
 /// `[6, 256]`, for messages and headers.
+<<<<<<< HEAD
 inline std::string shape_text(std::span<const Index> shape) {
   std::string text = "[";
   for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
   return text + "]";
+=======
+inline std::string shape_text(std::span<const Index> shape, const char* comma = ", ") {
+  std::string text = "[";
+  for (const Index extent : shape) text.append(text.size() > 1 ? comma : "").append(std::to_string(extent));
+  return text.append("]");
+>>>>>>> 0ab33db (Compile less: sentences and JSON lists of views, one class of workers, kernels without parallel regions of their own)
 }
 
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // bytes; the format's own
@@ -76,32 +83,27 @@ class SafetensorsWriter {
   /// Writes the header; the tensors follow in the order given here.
   SafetensorsWriter(FileWriter& file, std::vector<StoredTensor> tensors, const Metadata& metadata = {})
       : file_(file), tensors_(std::move(tensors)) {
+    check_names();
     std::string header = "{";
     if (!metadata.empty()) {
       Json written = Json::object();
       for (const auto& [key, value] : metadata) written.append(key, value);
       header.append("\"__metadata__\":").append(json_text(written));
     }
-    std::set<std::string_view> names;
     std::uint64_t offset = 0;
     for (const auto& tensor : tensors_) {
-      if (tensor.name == "__metadata__" || !names.insert(tensor.name).second) {
-        fail<FileError>(where(tensor.name), "the name is reserved or given twice");
-      }
       const auto bytes = detail::tensor_bytes(tensor.type, tensor.shape);
       if (!bytes) fail<FileError>(where(tensor.name), "the shape ", detail::shape_text(tensor.shape), " is impossible");
       bytes_.push_back(*bytes);
-      Json shape = Json::array();
-      for (const Index extent : tensor.shape) shape.push_back(extent);
       header.append(header.size() > 1 ? "," : "").append(json_text(tensor.name)).append(":{\"dtype\":\"");
-      header.append(stored_type_name(tensor.type)).append("\",\"shape\":").append(json_text(shape));
-      header.append(",\"data_offsets\":").append(json_text({offset, offset + *bytes})).append("}");
-      offset += *bytes;
+      header.append(stored_type_name(tensor.type)).append("\",\"shape\":").append(detail::shape_text(tensor.shape, ","));
+      header.append(",\"data_offsets\":[").append(std::to_string(offset)).append(",");
+      header.append(std::to_string(offset += *bytes)).append("]}");
     }
     header += "}";
     header.resize((header.size() + 7) / 8 * 8, ' ');
     if (header.size() > detail::safetensors_header_limit) {
-      fail<FileError>(file_.path().string(), ": the header would have ", header.size(), " bytes, the format allows ",
+      fail<FileError>(file_.path(), ": the header would have ", header.size(), " bytes, the format allows ",
                       detail::safetensors_header_limit);
     }
     file_.expect(sizeof(std::uint64_t) + header.size() + offset);
@@ -148,14 +150,23 @@ class SafetensorsWriter {
 
  private:
   std::string where(std::string_view tensor) const {
-    return file_.path().string() + ": tensor " + std::string(tensor) + ": ";
+    return detail::sentence_of({file_.path(), ": tensor ", tensor, ": "});
+  }
+
+  void check_names() const {
+    std::set<std::string_view> names;
+    for (const StoredTensor& tensor : tensors_) {
+      if (tensor.name == "__metadata__" || !names.insert(tensor.name).second) {
+        fail<FileError>(where(tensor.name), "the name is reserved or given twice");
+      }
+    }
   }
 
   std::string json_text(const Json& value) const {
     try {
       return value.dump();
     } catch (const TextError&) {
-      fail<FileError>(file_.path().string(), ": a tensor's name or the metadata is not UTF-8 text");
+      fail<FileError>(file_.path(), ": a tensor's name or the metadata is not UTF-8 text");
     }
   }
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -130,15 +131,15 @@ class Generator {
     options.check();
     find_special_tokens();
     std::vector<Story> stories(prompts.size());
-    std::vector<Writer> writers;
+    std::vector<std::unique_ptr<Writer>> writers;
     // All sequences are free here, even after an exception in an earlier call.
     auto free = free_;
     const std::uint32_t first_story = options.story;
     for (std::size_t next = 0; next < prompts.size() || !writers.empty();) {
       while (next < prompts.size() && !free.empty()) {
         options.story = first_story + static_cast<std::uint32_t>(next);
-        writers.push_back({static_cast<Index>(next), free.back(), Sampler(options)});
-        if (begin(writers.back(), prompts[next], stories[next], options, on_text)) {
+        writers.push_back(std::make_unique<Writer>(Writer{static_cast<Index>(next), free.back(), Sampler(options)}));
+        if (begin(*writers.back(), prompts[next], stories[next], options, on_text)) {
           free.pop_back();
         } else {
           writers.pop_back();
@@ -169,24 +170,28 @@ class Generator {
 
   /// Generates one token of each story, and removes stories that have ended.
   template <class OnText>
-  void step(std::vector<Writer>& writers, std::vector<Story>& stories, const SampleOptions& options, OnText& on_text,
+  void step(std::vector<std::unique_ptr<Writer>>& writers, std::vector<Story>& stories, const SampleOptions& options, OnText& on_text,
             std::vector<Index>& free) {
     sequences_.clear();
     tokens_.clear();
     for (const auto& writer : writers) {
-      sequences_.push_back(writer.sequence);
-      tokens_.push_back(stories[static_cast<std::size_t>(writer.number)].ids.back());
+      sequences_.push_back(writer->sequence);
+      tokens_.push_back(stories[static_cast<std::size_t>(writer->number)].ids.back());
     }
     const auto logits = session_.step(sequences_, tokens_);
-    Index row = 0;
-    std::erase_if(writers, [&](Writer& writer) {
+    std::size_t left = 0;
+    for (std::size_t row = 0; row < writers.size(); ++row) {
+      Writer& writer = *writers[row];
       auto& story = stories[static_cast<std::size_t>(writer.number)];
-      trace(story, row, 1);
-      const auto own = logits.subspan(static_cast<std::size_t>(row++ * ModelType::Architecture::vocab));
-      if (add_token(writer, own, story, options, on_text)) return false;
-      free.push_back(writer.sequence);
-      return true;
-    });
+      trace(story, static_cast<Index>(row), 1);
+      const auto own = logits.subspan(row * static_cast<std::size_t>(ModelType::Architecture::vocab));
+      if (add_token(writer, own, story, options, on_text)) {
+        std::swap(writers[left++], writers[row]);
+      } else {
+        free.push_back(writer.sequence);
+      }
+    }
+    writers.resize(left);
   }
 
   /// Draws the next token from the logits; false if the story has ended.

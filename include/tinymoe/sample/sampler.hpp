@@ -61,8 +61,8 @@ class Sampler {
   /// Marks `token` as seen, for the repetition penalty.
   void saw(Token token) {
     const auto at = static_cast<std::size_t>(token);
-    if (at >= seen_.size()) seen_.resize(at + 1, false);
-    seen_[at] = true;
+    if (at >= seen_.size()) seen_.resize(at + 1, 0);
+    seen_[at] = 1;
   }
 
   /// The token for `position`. A NaN logit gets probability 0. Throws TextError without a finite logit.
@@ -72,7 +72,7 @@ class Sampler {
     for (std::size_t v = 0; v < scores_.size(); ++v) {
       float& score = scores_[v];
       if (std::isnan(score)) score = -std::numeric_limits<float>::infinity();
-      if (v < seen_.size() && seen_[v]) score = score > 0 ? score / penalty : score * penalty;
+      if (v < seen_.size() && seen_[v] != 0) score = score > 0 ? score / penalty : score * penalty;
     }
     const auto best = std::max_element(scores_.begin(), scores_.end());
     if (best == scores_.end() || *best == -std::numeric_limits<float>::infinity()) {
@@ -156,11 +156,8 @@ class Sampler {
     for (; kept < distances_.size() && (kept == 0 || reached < options_.typical_p * total); ++kept) {
       reached += candidates_[distances_[kept].second].weight;
     }
-    // The most likely first again.
-    std::sort(distances_.begin(), distances_.begin() + static_cast<Index>(kept),
-              [](const auto& a, const auto& b) { return a.second < b.second; });
-    for (std::size_t i = 0; i < kept; ++i) candidates_[i] = candidates_[distances_[i].second];
-    candidates_.resize(kept);
+    for (std::size_t i = kept; i < distances_.size(); ++i) candidates_[distances_[i].second].weight = 0;
+    std::erase_if(candidates_, [](const Candidate& candidate) { return candidate.weight == 0; });
     return reached;
   }
 
@@ -180,7 +177,7 @@ class Sampler {
   }
 
   SampleOptions options_;
-  std::vector<bool> seen_;
+  std::vector<char> seen_;  // of each token so far; not bits, which cost each program more to compile
   std::vector<float> scores_;
   std::vector<Candidate> candidates_;
   std::vector<std::pair<double, std::size_t>> distances_;

@@ -86,14 +86,13 @@ class PieceCounts {
 template <StorySource Stories>
 PieceCounts count_pieces(const Stories& stories, int threads) {
   std::vector<std::unique_ptr<PieceCounts>> counts;
-  OrderedWorkers<StoryList> workers(
-      threads,
-      [&] {
-        auto* own = counts.emplace_back(std::make_unique<PieceCounts>()).get();
-        return
-            [own](StoryList& block) { block.for_each_story([&](std::string_view story) { own->add_story(story); }); };
-      },
-      [](StoryList&) {});
+  const auto make_work = [&]() -> OrderedWorkers::Work {
+    auto* own = counts.emplace_back(std::make_unique<PieceCounts>()).get();
+    return [own](StoryBlock& block) {
+      block.stories.for_each_story([&](std::string_view story) { own->add_story(story); });
+    };
+  };
+  OrderedWorkers workers(threads, make_work, [](StoryBlock&) {});
   for_each_block(stories, [&](StoryList&& block) { workers.push(std::move(block)); });
   workers.drain();
   for (std::size_t i = 1; i < counts.size(); ++i) counts[0]->add_all(*counts[i]);

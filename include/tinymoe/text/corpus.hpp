@@ -43,7 +43,7 @@ class TextCorpus {
     const detail::Descriptor file(open());
     struct stat status {};
     if (::fstat(file.number, &status) != 0 || !S_ISREG(status.st_mode)) {
-      fail<FileError>(path_.string(), ": expected a text file");
+      fail<FileError>(path_, ": expected a text file");
     }
   }
 
@@ -85,7 +85,7 @@ class TextCorpus {
  private:
   int open() const {
     const int file = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (file < 0) fail<FileError>(path_.string(), ": cannot be opened: ", std::strerror(errno));
+    if (file < 0) fail<FileError>(path_, ": cannot be opened: ", std::strerror(errno));
     return file;
   }
 
@@ -97,7 +97,7 @@ class TextCorpus {
     do {
       count = ::read(file, buffer.data() + size, chunk_);
     } while (count < 0 && errno == EINTR);
-    if (count < 0) fail<FileError>(path_.string(), ": cannot be read: ", std::strerror(errno));
+    if (count < 0) fail<FileError>(path_, ": cannot be read: ", std::strerror(errno));
     buffer.resize(size + static_cast<std::size_t>(count));
     return count > 0;
   }
@@ -127,7 +127,7 @@ class TextCorpus {
     const std::size_t first = std::min(story.find_first_not_of(detail::white_space), story.size());
     story = story.substr(first, story.find_last_not_of(detail::white_space) + 1 - first);
     if (const std::size_t wrong = find_invalid_utf8(story); wrong != std::string_view::npos) {
-      fail<FileError>(path_.string(), ": expected UTF-8 text, found another byte at offset ", offset + first + wrong);
+      fail<FileError>(path_, ": expected UTF-8 text, found another byte at offset ", offset + first + wrong);
     }
     if (!story.empty()) f(story);
   }

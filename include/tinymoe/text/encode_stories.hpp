@@ -31,35 +31,31 @@ struct EncodedStories {
 template <StorySource Stories, class Sink>
 EncodedStories encode_stories(const Stories& stories, const Tokenizer& tokenizer, std::size_t token_bytes, int threads,
                               Sink&& sink) {
-  struct Block {
-    StoryList stories;
-    std::vector<std::byte> tokens;
-  };
   EncodedStories encoded;
-  const auto make_work = [&] {
+  const auto make_work = [&]() -> OrderedWorkers::Work {
     return [encoder = std::make_shared<Encoder>(tokenizer), end = tokenizer.end_of_story(), token_bytes,
-            tokens = std::vector<Token>()](Block& block) mutable {
+            tokens = std::vector<Token>()](StoryBlock& block) mutable {
       tokens.clear();
       block.stories.for_each_story([&](std::string_view story) {
         encoder->encode(story, tokens);
         tokens.push_back(end);
       });
-      block.tokens.resize(tokens.size() * token_bytes);
+      block.result.resize(tokens.size() * token_bytes);
       for (std::size_t i = 0; i < tokens.size(); ++i) {
-        std::memcpy(block.tokens.data() + i * token_bytes, &tokens[i], token_bytes);  // the lower bytes come first
+        std::memcpy(block.result.data() + i * token_bytes, &tokens[i], token_bytes);  // the lower bytes come first
       }
     };
   };
-  const auto finish = [&](Block& block) {
+  const auto finish = [&](StoryBlock& block) {
     auto& counts = encoded.counts;
-    counts.tokens += block.tokens.size() / token_bytes;
+    counts.tokens += block.result.size() / token_bytes;
     counts.text_bytes += block.stories.bytes();
     counts.stories += static_cast<std::uint64_t>(block.stories.size());
     block.stories.for_each_story([&](std::string_view story) { append_size(encoded.sizes, story.size()); });
-    sink(std::span<const std::byte>(block.tokens));
+    sink(std::span<const std::byte>(block.result));
   };
-  OrderedWorkers<Block> workers(thread_count(threads), make_work, finish);
-  for_each_block(stories, [&](StoryList&& block) { workers.push({std::move(block), {}}); });
+  OrderedWorkers workers(thread_count(threads), make_work, finish);
+  for_each_block(stories, [&](StoryList&& block) { workers.push(std::move(block)); });
   workers.drain();
   if (encoded.counts.stories == 0) fail<TextError>("expected at least one story, found none");
   encoded.counts.size_bytes = encoded.sizes.size();

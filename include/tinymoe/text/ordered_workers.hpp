@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tinymoe/core/number_range.hpp"
+#include "tinymoe/text/story_source.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -26,19 +27,23 @@ inline int thread_count(int threads) {
   return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
+/// Stories, and what a thread makes of them.
+struct StoryBlock {
+  StoryList stories;
+  std::vector<std::byte> result = {};
+};
+
 /// `push` gives a block to one of the threads. `finish` gets the finished blocks on the thread that pushes, in the
 /// order of `push`. At most two blocks a thread are alive. What a worker throws, `push` or `drain` throws.
-template <class Block>
 class OrderedWorkers {
  public:
-  using Work = std::function<void(Block&)>;
+  using Work = std::function<void(StoryBlock&)>;
 
   /// `make_work()` is called once for each thread, here, and its result is called by that thread only.
-  template <class MakeWork>
-  OrderedWorkers(int threads, MakeWork&& make_work, Work finish)
+  OrderedWorkers(int threads, const std::function<Work()>& make_work, Work finish)
       : finish_(std::move(finish)), limit_(2 * static_cast<std::size_t>(threads)) {
     try {
-      for (int i = 0; i < threads; ++i) threads_.emplace_back([this, work = Work(make_work())] { run(work); });
+      for (int i = 0; i < threads; ++i) threads_.emplace_back([this, work = make_work()] { run(work); });
     } catch (...) {
       stop();
       throw;
@@ -48,9 +53,9 @@ class OrderedWorkers {
   OrderedWorkers& operator=(const OrderedWorkers&) = delete;
   ~OrderedWorkers() { stop(); }
 
-  void push(Block block) {
+  void push(StoryList stories) {
     if (in_flight_.size() >= limit_) finish_oldest();
-    in_flight_.push_back(std::make_unique<Slot>(std::move(block)));
+    in_flight_.push_back(std::make_unique<Slot>(std::move(stories)));
     {
       const std::lock_guard lock(mutex_);
       waiting_.push_back(in_flight_.back().get());
@@ -65,8 +70,8 @@ class OrderedWorkers {
 
  private:
   struct Slot {
-    explicit Slot(Block given) : block(std::move(given)) {}
-    Block block;
+    explicit Slot(StoryList stories) : block{std::move(stories)} {}
+    StoryBlock block;
     bool done = false;
     std::exception_ptr error;
   };

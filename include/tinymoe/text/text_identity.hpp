@@ -34,10 +34,10 @@ struct TextIdentity {
 inline TextIdentity identify_text(const std::filesystem::path& path, std::size_t longest_story) {
   // A mapped file that another process shortens would end the program.
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.number < 0) fail<FileError>(path.string(), ": cannot be opened: ", std::strerror(errno));
+  if (file.number < 0) fail<FileError>(path, ": cannot be opened: ", std::strerror(errno));
   struct stat status {};
   if (::fstat(file.number, &status) != 0 || !S_ISREG(status.st_mode)) {
-    fail<FileError>(path.string(), ": expected a text file");
+    fail<FileError>(path, ": expected a text file");
   }
   std::vector<std::byte> buffer(std::size_t{1} << 20);
   TextIdentity identity{.longest_story = longest_story};
@@ -45,7 +45,7 @@ inline TextIdentity identify_text(const std::filesystem::path& path, std::size_t
   for (;;) {
     const ssize_t count = ::read(file.number, buffer.data(), buffer.size());
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail<FileError>(path.string(), ": cannot be read: ", std::strerror(errno));
+    if (count < 0) fail<FileError>(path, ": cannot be read: ", std::strerror(errno));
     if (count == 0) break;
     const auto piece = std::span(buffer).first(static_cast<std::size_t>(count));
     hash.bytes(piece);

@@ -38,10 +38,10 @@ class TokenData {
     auto file = std::make_shared<const MappedFile>(token_file);
     detail::TokenFileView view;
     if (const auto wrong = detail::read_token_file(file->bytes(), view); !wrong.empty()) {
-      fail<FileError>(token_file.string(), ": ", wrong);
+      fail<FileError>(token_file, ": ", wrong);
     }
     if (view.header.fingerprint != tokenizer.fingerprint()) {
-      fail<MismatchError>(token_file.string(), ": was encoded by another tokenizer");
+      fail<MismatchError>(token_file, ": was encoded by another tokenizer");
     }
     return TokenData(std::move(file), view, token_file.string());
   }
@@ -65,10 +65,10 @@ class TokenData {
     if (detail::identify_text(text, options.longest_story) != identity) {
       std::error_code ignored;
       std::filesystem::remove(token_file, ignored);
-      fail<FileError>(text.string(), ": was changed while it was being encoded");
+      fail<FileError>(text, ": was changed while it was being encoded");
     }
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
-    fail<FileError>(token_file.string(), ": was replaced by another process; give each run a token file of its own");
+    fail<FileError>(token_file, ": was replaced by another process; give each run a token file of its own");
   }
 
   /// Encodes stories into a token file, whatever is in it. Throws FileError if the file cannot be written, TextError if
@@ -219,7 +219,7 @@ class TokenData {
     if (!std::filesystem::exists(token_file)) return std::nullopt;
     auto file = std::make_shared<const MappedFile>(token_file);
     if (!detail::is_token_file(file->bytes()) && !detail::is_cut_token_file(file->bytes())) {
-      fail<FileError>(token_file.string(),
+      fail<FileError>(token_file,
                       ": expected a tinymoe token file or none, and will not replace another file");
     }
     detail::TokenFileView view;

@@ -16,6 +16,7 @@
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/json_writer.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/merge_table.hpp"
@@ -104,13 +105,13 @@ inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json,
                                       const std::filesystem::path& merges_txt) {
   NumberedTokens tokens(vocab_json.string());
   const Json root = read_json(vocab_json, tokenizer_size_limit);
-  if (!root.is_object()) fail<FileError>(vocab_json.string(), ": expected an object, found ", json_found(root));
+  if (!root.is_object()) fail<FileError>(vocab_json, ": expected an object, found ", json_found(root));
   tokens.add_vocabulary(root);
   TokenizerParts parts{unspelled_vocabulary(tokens), {}};
 
   const MappedFile file(merges_txt);
   if (file.size() > tokenizer_size_limit) {
-    fail<FileError>(merges_txt.string(), ": expected at most ", tokenizer_size_limit, " bytes, found ", file.size());
+    fail<FileError>(merges_txt, ": expected at most ", tokenizer_size_limit, " bytes, found ", file.size());
   }
   std::string_view rest = file.text();
   for (bool first = true; !rest.empty(); first = false) {
@@ -121,7 +122,7 @@ inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json,
     try {
       parts.merges.push_back(merge_of_line(tokens, line));
     } catch (const FileError& error) {  // it names the vocabulary
-      fail<FileError>(merges_txt.string(), ", merge ", parts.merges.size(), ": ", error.what());
+      fail<FileError>(merges_txt, ", merge ", parts.merges.size(), ": ", error.what());
     }
   }
   return parts;
@@ -129,22 +130,23 @@ inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json,
 
 /// Writes tokenizer.json, so that a crash leaves the old file or the new one. Throws FileError if it cannot be written.
 inline void write_byte_level_json(const std::filesystem::path& path, const TokenizerParts& parts) {
-  const auto quote = [](const std::string& text) { return Json(text).dump(); };
-  std::vector<std::string> names;
   std::string added, vocabulary, merges;
+  const auto name_of = [&](Token token) { return spelled(parts.vocabulary[static_cast<std::size_t>(token)]); };
   for (std::size_t id = 0; id < parts.vocabulary.size(); ++id) {
     const auto& entry = parts.vocabulary[id];
-    names.push_back(spelled(entry));
-    vocabulary += (id == 0 ? "\n      " : ",\n      ") + quote(names.back()) + ": " + std::to_string(id);
+    const std::string number = std::to_string(id);
+    vocabulary.append(id == 0 ? "\n      " : ",\n      ");
+    append_json(vocabulary, spelled(entry));
+    vocabulary.append(": ").append(number);
     if (!entry.special) continue;
-    added +=
-        (added.empty() ? "\n    {\"id\": " : ",\n    {\"id\": ") + std::to_string(id) +
-        ", \"content\": " + quote(entry.bytes) +
-        ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}";
+    added.append(added.empty() ? "\n    {\"id\": " : ",\n    {\"id\": ").append(number).append(", \"content\": ");
+    append_json(added, entry.bytes);
+    added.append(
+        ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}");
   }
-  const auto name_of = [&](Token token) -> const std::string& { return names[static_cast<std::size_t>(token)]; };
   for (const Merge& merge : parts.merges) {
-    merges += (merges.empty() ? "\n      " : ",\n      ") + quote(name_of(merge.left) + ' ' + name_of(merge.right));
+    merges.append(merges.empty() ? "\n      " : ",\n      ");
+    append_json(merges, name_of(merge.left).append(" ").append(name_of(merge.right)));
   }
   write_file_atomically(path, [&](FileWriter& file) {
     file.write(R"({

@@ -57,14 +57,20 @@ inline const Plot& tell_story(Scene& scene, Dice& dice, std::string& text) {
   return plot;
 }
 
+/// Overwrites `text` with story number `index`. Returns how many equally likely stories it was one of.
+[[gnu::noinline]] inline double tell_story(Seed seed, std::uint64_t index, std::string& text) {
+  Scene scene;
+  Dice dice(seed, index);
+  tell_story(scene, dice, text);
+  return dice.outcomes();
+}
+
 }  // namespace detail
 
 /// Story number `index`: 80 to 220 words of printable ASCII, each paragraph a line, with no line break at the end.
 inline std::string make_story(Seed seed, std::uint64_t index) {
   std::string text;
-  detail::Scene scene;
-  detail::Dice dice(seed, index);
-  detail::tell_story(scene, dice, text);
+  detail::tell_story(seed, index, text);
   return text;
 }
 
@@ -72,10 +78,7 @@ inline std::string make_story(Seed seed, std::uint64_t index) {
 /// of the corpus's entropy per story: a model that knew the grammar would need no more to predict it.
 inline double story_bits(Seed seed, std::uint64_t index) {
   std::string text;
-  detail::Scene scene;
-  detail::Dice dice(seed, index);
-  detail::tell_story(scene, dice, text);
-  return std::log2(dice.outcomes());
+  return std::log2(detail::tell_story(seed, index, text));
 }
 
 /// `count` stories from number `first` on, as a source. Sources with disjoint ranges or different seeds share no story;
@@ -90,9 +93,7 @@ struct EmbeddedStories {
   void for_each_story(F&& f) const {
     std::string story;
     for (std::uint64_t i = 0; i < count; ++i) {
-      detail::Scene scene;
-      detail::Dice dice(seed, first + i);
-      detail::tell_story(scene, dice, story);
+      detail::tell_story(seed, first + i, story);
       f(std::string_view(story));
     }
   }
