@@ -44,11 +44,13 @@ class Cpu : public detail::HostBackend {
   int threads() const { return threads_; }
 
   template <RowKernel Kernel>
-  void launch(Index rows, const Kernel& kernel) const {
-    share_rows(rows, &kernel, [](const void* of, Index first, Index end) {
-      const Kernel& run = *static_cast<const Kernel*>(of);
-      for (Index row = first; row < end; ++row) run(SerialGroup{}, row);
-    });
+  [[gnu::noinline]] void launch(Index rows, const Kernel& kernel) const {
+    const auto run = [this, rows, &kernel](Index thread) {
+      const Index end = rows * (thread + 1) / threads_;
+      for (Index row = rows * thread / threads_; row < end; ++row) kernel(SerialGroup{}, row);
+    };
+    if (rows > 1) return in_parallel(run);
+    if (rows == 1) kernel(SerialGroup{}, 0);
   }
 
   /// Threads share the rows of y, or its columns where there are few rows; one to four rows are dot products, which
@@ -171,32 +173,23 @@ class Cpu : public detail::HostBackend {
     return {first, std::min(size, units * (thread + 1) / threads_ * unit) - first};
   }
 
-  /// run(kernel, first, end) for each thread's share of the rows. It is no template, so that a kernel costs a program no
-  /// parallel region of its own to compile.
-  void share_rows(Index rows, const void* kernel, void (*run)(const void* kernel, Index first, Index end)) const {
-#ifdef _OPENMP
-    if (rows > 1 && threads_ > 1) {
-#pragma omp parallel num_threads(threads_)
-      {
-        const Index thread = omp_get_thread_num(), threads = omp_get_num_threads();
-        run(kernel, rows * thread / threads, rows * (thread + 1) / threads);
-      }
-      return;
-    }
-#endif
-    run(kernel, 0, rows);
-  }
-
-  template <class F>
-  void in_parallel(F&& f) const {
+  /// run(f, thread) on each thread. It is no template, so that a kernel has no parallel region of its own, which each
+  /// program would compile.
+  [[gnu::noinline]] void on_threads(const void* f, void (*run)(const void* f, Index thread)) const {
 #ifdef _OPENMP
     if (threads_ > 1) {
 #pragma omp parallel num_threads(threads_)
-      for (Index thread = omp_get_thread_num(); thread < threads_; thread += omp_get_num_threads()) f(thread);
+      for (Index thread = omp_get_thread_num(); thread < threads_; thread += omp_get_num_threads()) run(f, thread);
       return;
     }
 #endif
-    f(Index{0});
+    run(f, 0);
+  }
+
+  /// f(thread) on each thread.
+  template <class F>
+  void in_parallel(const F& f) const {
+    on_threads(&f, [](const void* of, Index thread) { (*static_cast<const F*>(of))(thread); });
   }
 
   detail::Packing& packing(Index thread) { return packing_[static_cast<std::size_t>(thread)]; }

@@ -42,10 +42,7 @@ template <class Parameters>
 std::vector<DiskTensor> disk_tensors() {
   std::vector<DiskTensor> tensors;
   for_each_segment<Parameters>([&](const ParameterInfo& info, std::string_view name, const Segment& place) {
-    const std::string prefix = info.path.text();
-    auto shape = info.is_vector ? std::vector<Index>{place.size()} : std::vector<Index>{place.rows, place.cols};
-    tensors.push_back(
-        {(prefix.empty() ? "" : prefix + ".") + std::string(name), std::move(shape), place.offset, place.size()});
+    add_disk_tensor(tensors, info, name, place);
   });
   return tensors;
 }
@@ -198,7 +195,7 @@ Tokenizer load_tokenizer(const std::filesystem::path& path) {
   const auto folder = resolve_folder(path);
   auto tokenizer = Tokenizer::load(folder / "tokenizer.json");
   if (tokenizer.vocabulary_size() > Arch::vocab) {
-    fail<MismatchError>((folder / "tokenizer.json").string(), ": has ", tokenizer.vocabulary_size(),
+    fail<MismatchError>(folder / "tokenizer.json", ": has ", tokenizer.vocabulary_size(),
                         " tokens; this program's model has a vocabulary of ", Arch::vocab);
   }
   return tokenizer;

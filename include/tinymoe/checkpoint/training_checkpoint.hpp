@@ -40,7 +40,7 @@ struct TrainingBuffers {
 /// The prefixes of the moments' tensors on disk, one for each moment.
 inline std::vector<std::string> moment_names(Index moments) {
   std::vector<std::string> names;
-  for (Index i = 1; i <= moments; ++i) names.push_back("moment" + std::to_string(i) + ".");
+  for (Index i = 1; i <= moments; ++i) names.push_back(sentence_of({"moment", i, "."}));
   return names;
 }
 

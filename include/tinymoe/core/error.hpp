@@ -120,7 +120,7 @@ class SentencePiece {
   std::ptrdiff_t size_;  // of a text, or a `Kind`
 };
 
-[[gnu::noinline, gnu::cold]] inline std::string sentence_of(std::initializer_list<SentencePiece> pieces) {
+[[gnu::noinline]] inline std::string sentence_of(std::initializer_list<SentencePiece> pieces) {
   std::string sentence;
   for (const SentencePiece& piece : pieces) piece.append_to(sentence);
   return sentence;

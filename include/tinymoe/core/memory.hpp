@@ -145,10 +145,13 @@ class Plan {
   template <class T>
   View<T> take(std::size_t& used, std::size_t base, Index rows, Index cols) {
     assert(rows >= 0 && cols >= 0);
+    const auto elements = static_cast<std::size_t>(rows * cols);
+    return {reinterpret_cast<T*>(take_bytes(used, base, elements * sizeof(T))), rows, cols};
+  }
+  [[gnu::noinline]] std::byte* take_bytes(std::size_t& used, std::size_t base, std::size_t bytes) const {
     const std::size_t offset = used;
-    used += detail::round_up(static_cast<std::size_t>(rows * cols) * sizeof(T), memory_alignment);
-    if (block_ == nullptr) return {nullptr, rows, cols};
-    return {reinterpret_cast<T*>(block_ + base + offset), rows, cols};
+    used += detail::round_up(bytes, memory_alignment);
+    return block_ == nullptr ? nullptr : block_ + base + offset;
   }
 
   Purpose purpose_;

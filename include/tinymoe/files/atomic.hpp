@@ -113,7 +113,7 @@ class FileWriter {
     const auto space = std::filesystem::space(detail::folder_of(path_), unknown);
     std::string available;
     if ((reason == ENOSPC || reason == EDQUOT) && !unknown) {
-      available = "; the file system has " + std::to_string(space.available) + " free";
+      available = detail::sentence_of({"; the file system has ", space.available, " free"});
     }
     fail<FileError>(path_, ": cannot be written: ", std::strerror(reason), " (needs ",
                     std::max(size_, expected_), " bytes", available, ")");

@@ -39,17 +39,10 @@ struct StoredTensor {
 namespace detail {
 
 /// `[6, 256]`, for messages and headers.
-<<<<<<< HEAD
-inline std::string shape_text(std::span<const Index> shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
-  return text + "]";
-=======
 inline std::string shape_text(std::span<const Index> shape, const char* comma = ", ") {
   std::string text = "[";
-  for (const Index extent : shape) text.append(text.size() > 1 ? comma : "").append(std::to_string(extent));
+  for (const Index extent : shape) text += sentence_of({text.size() > 1 ? comma : "", extent});
   return text.append("]");
->>>>>>> 0ab33db (Compile less: sentences and JSON lists of views, one class of workers, kernels without parallel regions of their own)
 }
 
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // bytes; the format's own
@@ -95,10 +88,11 @@ class SafetensorsWriter {
       const auto bytes = detail::tensor_bytes(tensor.type, tensor.shape);
       if (!bytes) fail<FileError>(where(tensor.name), "the shape ", detail::shape_text(tensor.shape), " is impossible");
       bytes_.push_back(*bytes);
-      header.append(header.size() > 1 ? "," : "").append(json_text(tensor.name)).append(":{\"dtype\":\"");
-      header.append(stored_type_name(tensor.type)).append("\",\"shape\":").append(detail::shape_text(tensor.shape, ","));
-      header.append(",\"data_offsets\":[").append(std::to_string(offset)).append(",");
-      header.append(std::to_string(offset += *bytes)).append("]}");
+      header += detail::sentence_of({header.size() > 1 ? "," : "", json_text(tensor.name), ":{\"dtype\":\"",
+                                     stored_type_name(tensor.type), "\",\"shape\":",
+                                     detail::shape_text(tensor.shape, ","), ",\"data_offsets\":[", offset, ",",
+                                     offset + *bytes, "]}"});
+      offset += *bytes;
     }
     header += "}";
     header.resize((header.size() + 7) / 8 * 8, ' ');

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 
+#include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/weights.hpp"
 
@@ -35,7 +36,7 @@ struct Path {
     if (name.empty()) return prefix;
     if (!prefix.empty()) prefix += '.';
     prefix += name;
-    if (number >= 0) prefix += '.' + std::to_string(number);
+    if (number >= 0) prefix += detail::sentence_of({".", number});
     return prefix;
   }
 };

@@ -85,7 +85,7 @@ class Settings {
     for (const SettingValue& value : values) set(value);
   }
 
-  constexpr double operator[](const Setting& setting) const {
+  [[gnu::noinline]] constexpr double operator[](const Setting& setting) const {
     const std::size_t at = find(setting);
     return at < size_ ? values_[at].value : setting.initial;
   }
@@ -127,7 +127,7 @@ class Settings {
 
  private:
   /// The index of a setting, which is found by its name; `size_` if it has its default.
-  constexpr std::size_t find(const Setting& setting) const {
+  [[gnu::noinline]] constexpr std::size_t find(const Setting& setting) const {
     std::size_t at = 0;
     while (at < size_ && values_[at].setting->name != setting.name) ++at;
     return at;

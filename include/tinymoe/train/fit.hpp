@@ -270,7 +270,7 @@ class Run {
       }
     }
     const auto& saved = trainer_.saved();
-    const auto last = saved.step >= 0 ? saved.path.string() + " (step " + std::to_string(saved.step) + ")" : "none yet";
+    const auto last = saved.step >= 0 ? sentence_of({saved.path, " (step ", saved.step, ")"}) : "none yet";
     error = with_note<FileError, TextError, ShapeError, MismatchError, OptionError, TrainingError, DeviceError>(
         error, "; the last good checkpoint: " + last);
     tell_end({.how = EndReport::How::error, .message = message_of(error), .error = error});

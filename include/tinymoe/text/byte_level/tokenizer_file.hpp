@@ -16,7 +16,6 @@
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
-#include "tinymoe/files/json_writer.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/merge_table.hpp"
@@ -134,19 +133,15 @@ inline void write_byte_level_json(const std::filesystem::path& path, const Token
   const auto name_of = [&](Token token) { return spelled(parts.vocabulary[static_cast<std::size_t>(token)]); };
   for (std::size_t id = 0; id < parts.vocabulary.size(); ++id) {
     const auto& entry = parts.vocabulary[id];
-    const std::string number = std::to_string(id);
-    vocabulary.append(id == 0 ? "\n      " : ",\n      ");
-    append_json(vocabulary, spelled(entry));
-    vocabulary.append(": ").append(number);
+    vocabulary += sentence_of({id == 0 ? "\n      " : ",\n      ", Json(spelled(entry)).dump(), ": ", id});
     if (!entry.special) continue;
-    added.append(added.empty() ? "\n    {\"id\": " : ",\n    {\"id\": ").append(number).append(", \"content\": ");
-    append_json(added, entry.bytes);
-    added.append(
-        ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, \"special\": true}");
+    added += sentence_of({added.empty() ? "" : ",", "\n    {\"id\": ", id, ", \"content\": ", Json(entry.bytes).dump(),
+                          ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, ",
+                          "\"special\": true}"});
   }
   for (const Merge& merge : parts.merges) {
     merges.append(merges.empty() ? "\n      " : ",\n      ");
-    append_json(merges, name_of(merge.left).append(" ").append(name_of(merge.right)));
+    merges += Json(name_of(merge.left).append(" ").append(name_of(merge.right))).dump();
   }
   write_file_atomically(path, [&](FileWriter& file) {
     file.write(R"({
