@@ -39,7 +39,7 @@ namespace detail {
 
 /// All tensors of `Parameters` as on disk, in the buffer's order.
 template <class Parameters>
-std::vector<DiskTensor> disk_tensors() {
+[[gnu::cold]] std::vector<DiskTensor> disk_tensors() {
   std::vector<DiskTensor> tensors;
   for_each_segment<Parameters>([&](const ParameterInfo& info, std::string_view name, const Segment& place) {
     add_disk_tensor(tensors, info, name, place);
@@ -52,7 +52,7 @@ inline constexpr Index transfer_block = Index{1} << 18;
 
 /// Writes buffers that all have the layout of `Parameters`; `prefixes` tells their tensors apart.
 template <class Parameters, Backend B>
-void write_tensors(B& backend, FileWriter& file, const std::vector<std::string>& prefixes,
+[[gnu::cold]] void write_tensors(B& backend, FileWriter& file, const std::vector<std::string>& prefixes,
                    const std::vector<View<typename B::Master>>& buffers, const Metadata& metadata) {
   using M = typename B::Master;
   const auto tensors = disk_tensors<Parameters>();
@@ -113,7 +113,7 @@ inline constexpr std::string_view checkpoint_files[] = {"model.safetensors",  "c
 
 /// Writes the model's part of a checkpoint into `folder`: model.safetensors, config.json, tokenizer.json.
 template <class Arch, Backend B, class W>
-void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
+[[gnu::cold]] void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
   static_assert(Model<Arch, B, W>::has_masters,
                 "tinymoe::save_model: a model without masters has rounded weights only; save the model that it was "
                 "read from");

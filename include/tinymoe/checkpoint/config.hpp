@@ -47,11 +47,11 @@ std::string part_name() {
 
 template <class K>
 struct Describe {
-  static Json text() { return {{"type", part_name<K>()}}; }
+  [[gnu::cold]] static Json text() { return {{"type", part_name<K>()}}; }
 };
 template <class... Options>
 struct Describe<Attention<Options...>> {
-  static Json text() {
+  [[gnu::cold]] static Json text() {
     using A = Attention<Options...>;
     using Position = typename A::Position;
     return {{"type", "attention"},
@@ -67,7 +67,7 @@ struct Describe<Attention<Options...>> {
 };
 template <Index E, Index K, class... Options>
 struct Describe<Router<E, K, Options...>> {
-  static Json text() {
+  [[gnu::cold]] static Json text() {
     using R = Router<E, K, Options...>;
     Json capacity = nullptr;
     if constexpr (R::has_capacity) {
@@ -81,15 +81,15 @@ struct Describe<Router<E, K, Options...>> {
 };
 template <class X>
 struct Describe<Shared<X>> {
-  static Json text() { return Describe<X>::text(); }
+  [[gnu::cold]] static Json text() { return Describe<X>::text(); }
 };
 template <>
 struct Describe<NoShared> {
-  static Json text() { return nullptr; }
+  [[gnu::cold]] static Json text() { return nullptr; }
 };
 template <class... Options>
 struct Describe<Expert<Options...>> {
-  static Json text() {
+  [[gnu::cold]] static Json text() {
     using X = Expert<Options...>;
     return {{"type", "feed_forward"},
             {"activation", part_name<typename X::Activation>()},
@@ -99,7 +99,7 @@ struct Describe<Expert<Options...>> {
 };
 
 template <class K>
-Json describe_block() {
+[[gnu::cold]] Json describe_block() {
   Json block = {{"norm", Describe<typename K::Norm>::text()},
                 {"attention", Describe<typename K::AttentionType>::text()},
                 {"expert", Describe<typename K::Expert>::text()}};
@@ -113,7 +113,7 @@ Json describe_block() {
 }
 
 template <class Group>
-Json describe_group() {
+[[gnu::cold]] Json describe_group() {
   auto block = describe_block<typename Group::Block>();
   block["count"] = Group::count;
   return block;
@@ -155,7 +155,7 @@ constexpr SettingList stored_settings() {
 
 /// The architecture in full: every option that changes a shape or a formula.
 template <class Arch>
-Json describe() {
+[[gnu::cold]] Json describe() {
   Json layers = Json::array();
   [&]<std::size_t... g>(std::index_sequence<g...>) {
     (layers.push_back(detail::describe_group<std::tuple_element_t<g, typename Arch::Groups>>()), ...);
@@ -182,7 +182,7 @@ constexpr bool is_mixtral() {
 
 /// config.json's content.
 template <class Arch>
-Json config_json(const Settings& settings, Token end_of_story) {
+[[gnu::cold]] Json config_json(const Settings& settings, Token end_of_story) {
   Json file = {{"architectures", {is_mixtral<Arch>() ? "MixtralForCausalLM" : "TinymoeForCausalLM"}},
                {"model_type", is_mixtral<Arch>() ? "mixtral" : "tinymoe"},
                {"torch_dtype", "float32"},

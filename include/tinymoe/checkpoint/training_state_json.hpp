@@ -22,7 +22,7 @@ namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
-inline Json to_json(const TrainingState& state) {
+[[gnu::cold]] inline Json to_json(const TrainingState& state) {
   Json file = {{"version", 2},
                {"optimizer", state.optimizer},
                {"moments", state.moments},

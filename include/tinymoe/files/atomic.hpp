@@ -108,7 +108,7 @@ class FileWriter {
     }
   }
 
-  [[noreturn]] void report(int reason) const {
+  [[noreturn, gnu::cold]] void report(int reason) const {
     std::error_code unknown;
     const auto space = std::filesystem::space(detail::folder_of(path_), unknown);
     std::string available;

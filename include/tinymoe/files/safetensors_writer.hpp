@@ -39,7 +39,7 @@ struct StoredTensor {
 namespace detail {
 
 /// `[6, 256]`, for messages and headers.
-inline std::string shape_text(std::span<const Index> shape, const char* comma = ", ") {
+[[gnu::cold]] inline std::string shape_text(std::span<const Index> shape, const char* comma = ", ") {
   std::string text = "[";
   for (const Index extent : shape) text += sentence_of({text.size() > 1 ? comma : "", extent});
   return text.append("]");
@@ -74,7 +74,7 @@ inline std::optional<std::uint64_t> tensor_bytes(StoredType type, std::span<cons
 class SafetensorsWriter {
  public:
   /// Writes the header; the tensors follow in the order given here.
-  SafetensorsWriter(FileWriter& file, std::vector<StoredTensor> tensors, const Metadata& metadata = {})
+  [[gnu::cold]] SafetensorsWriter(FileWriter& file, std::vector<StoredTensor> tensors, const Metadata& metadata = {})
       : file_(file), tensors_(std::move(tensors)) {
     check_names();
     std::string header = "{";
@@ -147,7 +147,7 @@ class SafetensorsWriter {
     return detail::sentence_of({file_.path(), ": tensor ", tensor, ": "});
   }
 
-  void check_names() const {
+  [[gnu::cold]] void check_names() const {
     std::set<std::string_view> names;
     for (const StoredTensor& tensor : tensors_) {
       if (tensor.name == "__metadata__" || !names.insert(tensor.name).second) {

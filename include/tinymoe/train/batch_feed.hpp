@@ -91,7 +91,7 @@ class BatchFeed {
     std::vector<Token> inputs, targets;
   };
 
-  static Source source(const TokenData& data, const FeedOptions& o) {
+  [[gnu::cold]] static Source source(const TokenData& data, const FeedOptions& o) {
     o.check();
     if (o.batching == Batching::packed) return Batches(data, o.batch, o.time, o.seed);
     return PaddedBatches(data, o.end_of_story, o.batch, o.time, o.seed);

@@ -66,7 +66,7 @@ inline bool same_folder(const std::filesystem::path& one, const std::filesystem:
 }
 
 /// Throws TrainingError or OptionError for options that contradict each other or are out of range.
-inline void check(const FitOptions& o) {
+[[gnu::cold]] inline void check(const FitOptions& o) {
   using namespace range;
   check_options("FitOptions", {{"batch", o.batch, whole(1, 1 << 24)},
                                {"time", o.time, whole(0, 1 << 24)},

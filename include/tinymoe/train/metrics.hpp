@@ -95,7 +95,7 @@ class MetricsFile : public Observer {
   }
 
   /// The header, as a first row of step −1, and the rows of an old file up to `step`, by steps.
-  static Rows rows_up_to(const std::filesystem::path& path, Index step) {
+  [[gnu::cold]] static Rows rows_up_to(const std::filesystem::path& path, Index step) {
     Rows rows;
     std::string dropped, *last = &(rows[Place(-1, false)] = std::string(header) + "\n");
     std::error_code ignored;

@@ -42,7 +42,7 @@ constexpr bool is_block_matrix(const Segment& segment) {
 
 /// The chunks of a model's trained tensors, in order; a tensor of n elements has ceil(n / Chunk::largest) of them.
 template <class Parameters>
-std::vector<Chunk> chunks_of() {
+[[gnu::cold]] std::vector<Chunk> chunks_of() {
   std::vector<Chunk> chunks;
   for (const Segment& segment : segments<Parameters>()) {
     if (!segment.trained) continue;

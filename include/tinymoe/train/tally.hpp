@@ -76,7 +76,7 @@ class Tally {
 
   /// Sets where the passes leave their results: each token's cross-entropy, and the routing of the mixtures in order.
   /// Throws DeviceError without memory.
-  void bind(B& backend, View<const Master> losses, const std::vector<Routing<Master>>& mixtures) {
+  [[gnu::cold]] void bind(B& backend, View<const Master> losses, const std::vector<Routing<Master>>& mixtures) {
     backend_ = &backend, losses_ = losses;
     Index loads = 0;
     for (const auto& routing : mixtures) loads += routing.loads.cols;

@@ -32,7 +32,7 @@ class Update {
 
   /// The model must outlive it. Throws OptionError for options that the optimizer's `check` refuses, DeviceError
   /// without memory.
-  Update(ModelType& model, O optimizer) : model_(&model), optimizer_(std::move(optimizer)) {
+  [[gnu::cold]] Update(ModelType& model, O optimizer) : model_(&model), optimizer_(std::move(optimizer)) {
     detail::check_if_it_can(optimizer_);
     auto& backend = model.backend();
     constexpr auto bytes = static_cast<std::size_t>(ModelType::size) * sizeof(Master);

@@ -128,7 +128,7 @@ inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json,
 }
 
 /// Writes tokenizer.json, so that a crash leaves the old file or the new one. Throws FileError if it cannot be written.
-inline void write_byte_level_json(const std::filesystem::path& path, const TokenizerParts& parts) {
+[[gnu::cold]] inline void write_byte_level_json(const std::filesystem::path& path, const TokenizerParts& parts) {
   std::string added, vocabulary, merges;
   const auto name_of = [&](Token token) { return spelled(parts.vocabulary[static_cast<std::size_t>(token)]); };
   for (std::size_t id = 0; id < parts.vocabulary.size(); ++id) {
