@@ -39,10 +39,13 @@ namespace detail {
 
 /// All tensors of `Parameters` as on disk, in the buffer's order.
 template <class Parameters>
-[[gnu::cold]] std::vector<DiskTensor> disk_tensors() {
+std::vector<DiskTensor> disk_tensors() {
   std::vector<DiskTensor> tensors;
   for_each_segment<Parameters>([&](const ParameterInfo& info, std::string_view name, const Segment& place) {
-    add_disk_tensor(tensors, info, name, place);
+    const std::string prefix = info.path.text();
+    auto shape = info.is_vector ? std::vector<Index>{place.size()} : std::vector<Index>{place.rows, place.cols};
+    tensors.push_back(
+        {(prefix.empty() ? "" : prefix + ".") + std::string(name), std::move(shape), place.offset, place.size()});
   });
   return tensors;
 }
@@ -52,7 +55,7 @@ inline constexpr Index transfer_block = Index{1} << 18;
 
 /// Writes buffers that all have the layout of `Parameters`; `prefixes` tells their tensors apart.
 template <class Parameters, Backend B>
-[[gnu::cold]] void write_tensors(B& backend, FileWriter& file, const std::vector<std::string>& prefixes,
+void write_tensors(B& backend, FileWriter& file, const std::vector<std::string>& prefixes,
                    const std::vector<View<typename B::Master>>& buffers, const Metadata& metadata) {
   using M = typename B::Master;
   const auto tensors = disk_tensors<Parameters>();
@@ -113,7 +116,7 @@ inline constexpr std::string_view checkpoint_files[] = {"model.safetensors",  "c
 
 /// Writes the model's part of a checkpoint into `folder`: model.safetensors, config.json, tokenizer.json.
 template <class Arch, Backend B, class W>
-[[gnu::cold]] void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
+void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
   static_assert(Model<Arch, B, W>::has_masters,
                 "tinymoe::save_model: a model without masters has rounded weights only; save the model that it was "
                 "read from");
@@ -195,7 +198,7 @@ Tokenizer load_tokenizer(const std::filesystem::path& path) {
   const auto folder = resolve_folder(path);
   auto tokenizer = Tokenizer::load(folder / "tokenizer.json");
   if (tokenizer.vocabulary_size() > Arch::vocab) {
-    fail<MismatchError>(folder / "tokenizer.json", ": has ", tokenizer.vocabulary_size(),
+    fail<MismatchError>((folder / "tokenizer.json").string(), ": has ", tokenizer.vocabulary_size(),
                         " tokens; this program's model has a vocabulary of ", Arch::vocab);
   }
   return tokenizer;

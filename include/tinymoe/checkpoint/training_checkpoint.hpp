@@ -38,16 +38,16 @@ struct TrainingBuffers {
 };
 
 /// The prefixes of the moments' tensors on disk, one for each moment.
-[[gnu::cold]] inline std::vector<std::string> moment_names(Index moments) {
+inline std::vector<std::string> moment_names(Index moments) {
   std::vector<std::string> names;
-  for (Index i = 1; i <= moments; ++i) names.push_back(sentence_of({"moment", i, "."}));
+  for (Index i = 1; i <= moments; ++i) names.push_back("moment" + std::to_string(i) + ".");
   return names;
 }
 
 /// Writes a full checkpoint: model, tokenizer, buffers and state. The old folder stays until the new one is whole.
 /// model.safetensors has the masters. Throws FileError.
 template <class Arch, Backend B, class W>
-[[gnu::cold]] void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer,
+void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer,
                    const TrainingState& state, const TrainingBuffers<typename B::Master>& buffers) {
   using Masters = typename Arch::template Parameters<typename B::Master>;
   AtomicFolder folder(path, detail::checkpoint_files);

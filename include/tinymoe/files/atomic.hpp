@@ -32,7 +32,7 @@ namespace detail {
 inline void synchronise(int descriptor, const std::filesystem::path& path) {
   // EINVAL and ENOTSUP: devices and file systems that have nothing to wait for.
   if (::fsync(descriptor) != 0 && errno != EINVAL && errno != ENOTSUP) {
-    fail<FileError>(path, ": cannot be written to disk: ", std::strerror(errno));
+    fail<FileError>(path.string(), ": cannot be written to disk: ", std::strerror(errno));
   }
 }
 
@@ -53,7 +53,7 @@ class FileWriter {
   explicit FileWriter(std::filesystem::path path, bool exclusive = false) : path_(std::move(path)) {
     const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (exclusive ? O_EXCL : O_TRUNC);
     descriptor_ = ::open(path_.c_str(), flags, 0666);
-    if (descriptor_ < 0) fail<FileError>(path_, ": cannot be created: ", std::strerror(errno));
+    if (descriptor_ < 0) fail<FileError>(path_.string(), ": cannot be created: ", std::strerror(errno));
     buffer_.reserve(buffer_size);
   }
   FileWriter(const FileWriter&) = delete;
@@ -81,7 +81,7 @@ class FileWriter {
     flush();
     detail::synchronise(descriptor_, path_);
     if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) {
-      fail<FileError>(path_, ": cannot be closed: ", std::strerror(errno));
+      fail<FileError>(path_.string(), ": cannot be closed: ", std::strerror(errno));
     }
   }
 
@@ -98,7 +98,7 @@ class FileWriter {
   }
 
   void write_through(std::span<const std::byte> bytes) {
-    if (!bytes.empty() && descriptor_ < 0) fail<FileError>(path_, ": written to after it was finished");
+    if (!bytes.empty() && descriptor_ < 0) fail<FileError>(path_.string(), ": written to after it was finished");
     while (!bytes.empty()) {
       // Linux writes at most 2 GiB at a time, macOS refuses more.
       const auto written = ::write(descriptor_, bytes.data(), std::min(bytes.size(), std::size_t{1} << 30));
@@ -108,14 +108,14 @@ class FileWriter {
     }
   }
 
-  [[noreturn, gnu::cold]] void report(int reason) const {
+  [[noreturn]] void report(int reason) const {
     std::error_code unknown;
     const auto space = std::filesystem::space(detail::folder_of(path_), unknown);
     std::string available;
     if ((reason == ENOSPC || reason == EDQUOT) && !unknown) {
-      available = detail::sentence_of({"; the file system has ", space.available, " free"});
+      available = "; the file system has " + std::to_string(space.available) + " free";
     }
-    fail<FileError>(path_, ": cannot be written: ", std::strerror(reason), " (needs ",
+    fail<FileError>(path_.string(), ": cannot be written: ", std::strerror(reason), " (needs ",
                     std::max(size_, expected_), " bytes", available, ")");
   }
 

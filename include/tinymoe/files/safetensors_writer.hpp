@@ -88,10 +88,10 @@ class SafetensorsWriter {
       const auto bytes = detail::tensor_bytes(tensor.type, tensor.shape);
       if (!bytes) fail<FileError>(where(tensor.name), "the shape ", detail::shape_text(tensor.shape), " is impossible");
       bytes_.push_back(*bytes);
-      header += detail::sentence_of({header.size() > 1 ? "," : "", json_text(tensor.name), ":{\"dtype\":\"",
-                                     stored_type_name(tensor.type), "\",\"shape\":",
-                                     detail::shape_text(tensor.shape, ","), ",\"data_offsets\":[", offset, ",",
-                                     offset + *bytes, "]}"});
+      header +=
+          detail::sentence_of({header.size() > 1 ? "," : "", json_text(tensor.name), ":{\"dtype\":\"",
+                               stored_type_name(tensor.type), "\",\"shape\":", detail::shape_text(tensor.shape, ","),
+                               ",\"data_offsets\":[", offset, ",", offset + *bytes, "]}"});
       offset += *bytes;
     }
     header += "}";

@@ -170,8 +170,8 @@ class Generator {
 
   /// Generates one token of each story, and removes stories that have ended.
   template <class OnText>
-  void step(std::vector<std::unique_ptr<Writer>>& writers, std::vector<Story>& stories, const SampleOptions& options, OnText& on_text,
-            std::vector<Index>& free) {
+  void step(std::vector<std::unique_ptr<Writer>>& writers, std::vector<Story>& stories, const SampleOptions& options,
+            OnText& on_text, std::vector<Index>& free) {
     sequences_.clear();
     tokens_.clear();
     for (const auto& writer : writers) {

@@ -219,8 +219,7 @@ class TokenData {
     if (!std::filesystem::exists(token_file)) return std::nullopt;
     auto file = std::make_shared<const MappedFile>(token_file);
     if (!detail::is_token_file(file->bytes()) && !detail::is_cut_token_file(file->bytes())) {
-      fail<FileError>(token_file,
-                      ": expected a tinymoe token file or none, and will not replace another file");
+      fail<FileError>(token_file, ": expected a tinymoe token file or none, and will not replace another file");
     }
     detail::TokenFileView view;
     const bool whole = detail::read_token_file(file->bytes(), view).empty();

@@ -73,7 +73,7 @@ template <class TrainerType>
 class Run {
  public:
   /// Checks the options, data and folders, and allocates memory, before the first step. Throws as `fit` does.
-  [[gnu::cold]] Run(TrainerType& trainer, const TokenData& data, const FitOptions& options)
+  Run(TrainerType& trainer, const TokenData& data, const FitOptions& options)
       : trainer_(trainer),
         options_(options),
         time_(options.time > 0 ? options.time : TrainerType::Architecture::context),
@@ -201,7 +201,7 @@ class Run {
   }
 
   /// The checkpoints of the lowest loss so far.
-  [[gnu::cold]] void save_best(double loss) {
+  void save_best(double loss) {
     const double last_loss = trainer_.state().best_loss;
     const Index last_step = trainer_.state().best_step;
     trainer_.set_best(loss, trainer_.step());
@@ -223,7 +223,7 @@ class Run {
   }
 
   /// Writes the latest checkpoint, unless the one on disk is of this step and stores the best loss.
-  [[gnu::cold]] void save_latest() {
+  void save_latest() {
     const Index step = trainer_.step();
     if (options_.checkpoint.empty() || !writes_) return;
     since_saved_ = {};
@@ -261,7 +261,7 @@ class Run {
 
   /// Ends the run with `error`, or with what an observer threw before. The weights may still be good, as after a full
   /// disk or an error of an observer: then they are saved.
-  [[noreturn, gnu::cold]] void end_with(std::exception_ptr error) {
+  [[noreturn]] void end_with(std::exception_ptr error) {
     if (observers_.error()) error = observers_.error();
     if (trainer_.step() != first_) {
       try {
@@ -270,7 +270,7 @@ class Run {
       }
     }
     const auto& saved = trainer_.saved();
-    const auto last = saved.step >= 0 ? sentence_of({saved.path, " (step ", saved.step, ")"}) : "none yet";
+    const auto last = saved.step >= 0 ? saved.path.string() + " (step " + std::to_string(saved.step) + ")" : "none yet";
     error = with_note<FileError, TextError, ShapeError, MismatchError, OptionError, TrainingError, DeviceError>(
         error, "; the last good checkpoint: " + last);
     tell_end({.how = EndReport::How::error, .message = message_of(error), .error = error});

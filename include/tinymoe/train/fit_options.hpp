@@ -66,7 +66,7 @@ inline bool same_folder(const std::filesystem::path& one, const std::filesystem:
 }
 
 /// Throws TrainingError or OptionError for options that contradict each other or are out of range.
-[[gnu::cold]] inline void check(const FitOptions& o) {
+inline void check(const FitOptions& o) {
   using namespace range;
   check_options("FitOptions", {{"batch", o.batch, whole(1, 1 << 24)},
                                {"time", o.time, whole(0, 1 << 24)},
@@ -79,13 +79,13 @@ inline bool same_folder(const std::filesystem::path& one, const std::filesystem:
                                {"checkpoint_every", o.checkpoint_every, whole(0)},
                                {"checkpoint_minutes", o.checkpoint_minutes, from_0}});
   if (o.steps == 0 && o.minutes == 0) fail<TrainingError>("a run needs a number of steps or of minutes");
-  for (const auto* path : {&o.checkpoint, &o.best, &o.best_weights}) {
-    if (!path->empty() && o.tokenizer == nullptr)
-      fail<TrainingError>(*path, ": a checkpoint needs the tokenizer");
+  for (const auto& path : {o.checkpoint, o.best, o.best_weights}) {
+    if (!path.empty() && o.tokenizer == nullptr)
+      fail<TrainingError>(path.string(), ": a checkpoint needs the tokenizer");
   }
-  for (const auto* path : {&o.best, &o.best_weights}) {
-    if (!path->empty() && o.validation == nullptr) {
-      fail<TrainingError>(*path, ": the best checkpoint needs validation data");
+  for (const auto& path : {o.best, o.best_weights}) {
+    if (!path.empty() && o.validation == nullptr) {
+      fail<TrainingError>(path.string(), ": the best checkpoint needs validation data");
     }
   }
   const std::filesystem::path* folders[] = {&o.checkpoint, &o.best, &o.best_weights};

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
@@ -65,7 +66,7 @@ class MetricsFile : public Observer {
     if (const auto old = std::exchange(replaced_, {}); old && old->step == at.step) {
       std::error_code reason;
       std::filesystem::resize_file(path_, old->offset, reason);
-      if (reason) fail<FileError>(path_, ": the metrics cannot be written: ", reason.message());
+      if (reason) fail<FileError>(path_.string(), ": the metrics cannot be written: ", reason.message());
     }
     append({at.step, at.tokens, fixed_text(at.seconds, 3), "", "", "", "", "", "",
             fixed_text(evaluation.load_variation(), 4), fixed_text(evaluation.loss, 6),
@@ -73,10 +74,12 @@ class MetricsFile : public Observer {
   }
 
  private:
-  /// The step of a row, and whether it is that of an evaluation.
-  using Place = std::pair<Index, bool>;
-  /// Rows in their order, each with what stands between it and the next one.
-  using Rows = std::map<Place, std::string>;
+  /// A row of a step or of an evaluation, and what stands between it and the next one.
+  struct Row {
+    Index step = 0;
+    bool evaluation = false;
+    std::string text = {};
+  };
   struct OldEvaluation {
     Index step = 0;
     std::uintmax_t offset = 0;  // of its row, the last one, in the file
@@ -85,9 +88,9 @@ class MetricsFile : public Observer {
   MetricsFile(const std::filesystem::path& path, const std::vector<Row>& kept, Index resumed_step)
       : path_(std::filesystem::absolute(path)), lock_(lock_file(path)) {
     write_file_atomically(path, [&](FileWriter& file) {
-      for (const auto& [place, text] : kept) {
-        if (place == Place(resumed_step, true)) replaced_ = {resumed_step, file.size()};
-        file.write(text);
+      for (const Row& row : kept) {
+        if (row.evaluation && row.step == resumed_step) replaced_ = {row.step, file.size()};
+        file.write(row.text);
       }
     });
     file_.open(path, std::ios::app);
@@ -95,9 +98,8 @@ class MetricsFile : public Observer {
   }
 
   /// The header, as a first row of step −1, and the rows of an old file up to `step`, by steps.
-  [[gnu::cold]] static Rows rows_up_to(const std::filesystem::path& path, Index step) {
-    Rows rows;
-    std::string dropped, *last = &(rows[Place(-1, false)] = std::string(header) + "\n");
+  static std::vector<Row> rows_up_to(const std::filesystem::path& path, Index step) {
+    std::vector<Row> rows = {{.step = -1, .text = std::string(header) + "\n"}};
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) return rows;
     std::ifstream old(path, std::ios::binary);
@@ -107,7 +109,7 @@ class MetricsFile : public Observer {
     if (line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);                    // a spreadsheet writes that, and CRLF
     if (line.ends_with('\r')) line.pop_back();
     if (line != header && !cut) {
-      fail<FileError>(path,
+      fail<FileError>(path.string(),
                       ": expected metrics that begin with \"step,tokens,seconds\", or no file, and will ",
                       "not replace another one");
     }
@@ -117,13 +119,20 @@ class MetricsFile : public Observer {
       if (line.empty()) continue;
       const bool numbered = line[0] >= '0' && line[0] <= '9';
       if (!numbered) {
-        last->append(line).append("\n");
+        rows.back().text += line + "\n";
       } else if (is_whole(line, ended)) {
         Index number = std::numeric_limits<Index>::max();  // where it does not fit: after all steps
         std::from_chars(line.data(), line.data() + line.size(), number);
         rows.push_back({number, !line.ends_with(",,"), line + "\n"});
       }
     }
+    std::erase_if(rows, [&](const Row& row) { return row.step > step; });
+    const auto place = [](const Row& row) { return std::pair(row.step, row.evaluation); };
+    std::ranges::stable_sort(rows, {}, place);
+    // Of rows with the same place the last one stays.
+    const auto repeated =
+        std::unique(rows.rbegin(), rows.rend(), [&](const Row& a, const Row& b) { return place(a) == place(b); });
+    rows.erase(rows.begin(), repeated.base());
     return rows;
   }
 
@@ -163,7 +172,7 @@ class MetricsFile : public Observer {
   }
 
   void check() {
-    if (!file_) fail<FileError>(path_, ": the metrics cannot be written");
+    if (!file_) fail<FileError>(path_.string(), ": the metrics cannot be written");
   }
 
   std::filesystem::path path_;  // absolute: the program may change its folder
