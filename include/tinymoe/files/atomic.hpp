@@ -195,7 +195,11 @@ void write_file_atomically(const std::filesystem::path& path, Writer&& writer) {
 /// Throws FileError if `write_file_atomically` could not write `path`, for a program that works long before it writes.
 /// Makes the folders above it.
 inline void expect_writable(const std::filesystem::path& path) {
-  detail::make_folder(detail::folder_of(detail::write_target(path)), path);
+  const auto folder = detail::folder_of(detail::write_target(path));
+  detail::make_folder(folder, path);
+  if (::access(folder.c_str(), W_OK | X_OK) != 0) {
+    fail<FileError>(path.string(), ": cannot be written: ", std::strerror(errno), "; give another path");
+  }
   const detail::PartialFile probe(path);
 }
 

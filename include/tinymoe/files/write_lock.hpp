@@ -73,7 +73,8 @@ inline bool make_folder(const std::filesystem::path& folder, const std::filesyst
   const bool exists = ::stat(folder.c_str(), &found) == 0;
   if (exists && S_ISDIR(found.st_mode)) return false;
   if (exists) fail<FileError>(name.string(), ": expected a folder or none, found a file: ", folder.string());
-  fail<FileError>(name.string(), ": the folder ", folder.string(), " cannot be made: ", std::strerror(reason));
+  fail<FileError>(name.string(), ": the folder ", folder.string(), " cannot be made: ", std::strerror(reason),
+                  "; give another path");
 }
 
 /// Whether something is mounted at a path, such as a container's volume: it cannot be renamed or replaced.
@@ -223,7 +224,7 @@ class WriteLock {
     const std::lock_guard guard(locks.mutex);
     struct stat folder {};
     if (::stat(detail::folder_of(file).c_str(), &folder) != 0) {
-      fail<FileError>(name.string(), ": cannot be written: ", std::strerror(errno));
+      refuse_to_write(name);
     }
     for (auto& one : locks.list) {
       if (!detail::same_file(one.folder, folder) || one.file.filename() != file.filename()) continue;
@@ -235,7 +236,7 @@ class WriteLock {
     }
     while (true) {
       const int opened = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-      if (opened < 0) fail<FileError>(name.string(), ": cannot be written: ", std::strerror(errno));
+      if (opened < 0) refuse_to_write(name);
       const auto result = detail::try_lock(opened);
       if (result == detail::LockResult::held) {
         ::close(opened);
@@ -250,6 +251,10 @@ class WriteLock {
       held_ = &locks.list.emplace_back(detail::HeldLock{folder, file, opened, 1, use_ == WriteUse::run});
       return true;
     }
+  }
+
+  [[noreturn]] static void refuse_to_write(const std::filesystem::path& name) {
+    fail<FileError>(name.string(), ": cannot be written: ", std::strerror(errno), "; give another path");
   }
 
   [[noreturn]] static void refuse(const std::filesystem::path& name, const std::string& holder) {
