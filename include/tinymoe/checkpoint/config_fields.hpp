@@ -4,7 +4,8 @@
 /// meanings are those of transformers' MixtralConfig, of 4.46 or of 5, which knows more spellings. What neither of them
 /// reads, or tinymoe cannot compute, is an error: a field never gets another value in silence. Fields that are not in
 /// the table are ignored, as by transformers. special_tokens_json.hpp reads bos_token_id, eos_token_id and
-/// pad_token_id. The table and what reads it stand together, so the file is long.
+/// pad_token_id.
+/// Over 300 lines: the table and what reads it stand together.
 
 #include <cstdint>
 #include <iterator>

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// A JSON value and how it is written. Templates are avoided, because each unit of a program would compile them. It is
-/// above 300 lines because it is one class.
+/// A JSON value and how it is written. Templates are avoided, because each unit of a program would compile them.
+/// Over 300 lines: it is one class.
 
 #include <algorithm>
 #include <concepts>
