@@ -30,6 +30,7 @@ LOADS = [
         ("router_aux_loss_coef", 0.02), ("router_aux_loss_coef", 0), ("router_jitter_noise", 0.0),
         ("output_router_logits", True), ("initializer_range", 0.5), ("use_cache", False), ("torch_dtype", "bfloat16"),
         ("torch_dtype", None), ("dtype", "float16"), ("architectures", ["MixtralForCausalLM"]), ("architectures", None),
+        ("architectures", ["MixtralModel"]), ("is_causal", True),
         ("quantization_config", None), ("attention_bias", False), ("mlp_bias", None), ("pruned_heads", {}),
         ("transformers_version", "4.99"), ("temperature", 0.5), ("something", {"else": [1, None]}),
         ("rope_theta", 10000), ("rope_theta", 5e5), ("rope_parameters", None), ("rope_parameters", {}),
@@ -40,6 +41,11 @@ LOADS = [
     {"rope_theta": None, "rope_parameters": {"rope_theta": 777.0}},
     {"rope_theta": 777, "rope_parameters": {"rope_type": "default", "rope_theta": 777.0}},
     {"rope_theta": 777.0, "rope_parameters": {"rope_type": "default"}, "rope_scaling": None},
+    {"rope_theta": 777.0, "rope_scaling": {"rope_type": "default"}},
+    {"rope_theta": 777.0, "rope_parameters": {"rope_theta": 777.0}, "rope_scaling": {"type": "default"}},
+    {"rope_parameters": {"rope_theta": 777.0}, "rope_scaling": {}},
+    {"rope_parameters": {"rope_theta": 777.0}, "rope_scaling": {"rope_theta": 777}},
+    {"rope_parameters": {"rope_theta": 1e6}, "rope_scaling": {"factor": None}},
 ]
 REFUSED = [
     *({name: value} for name in WHOLE for value in [None, 7, -1, 0, 2.0, "8", True, [8], 10**30]),
@@ -62,10 +68,17 @@ REFUSED = [
         {"type": "linear", "factor": 2.0}, {"rope_type": "llama3", "factor": 8.0}, {"factor": 2.0}, [1], "linear"]),
     {"rope_theta": 5.0, "rope_parameters": {"rope_type": "default", "rope_theta": 7.0}},
     {"rope_parameters": {"rope_theta": 5.0}, "rope_scaling": {"rope_type": "default", "rope_theta": 7.0}},
+    *({"rope_parameters": {"rope_theta": 777.0}, "rope_scaling": value} for value in [
+        {"rope_type": "default"}, {"type": "default"}, {"factor": None}]),
+    {"rope_parameters": {"rope_type": "default"}, "rope_scaling": {"rope_theta": 777.0}},
+    {"rope_theta": 5.0, "rope_parameters": {"rope_theta": 777.0}, "rope_scaling": {"rope_type": "default"}},
+    {"rope_theta": None, "rope_parameters": {"rope_theta": 777.0}, "rope_scaling": {"rope_type": "default"}},
+    *({"is_causal": value} for value in [False, None, 0, "true"]),
     *({name: value} for name, value in [
         ("router_jitter_noise", 0.1), ("attention_dropout", 1.0), ("model_type", None), ("model_type", "mistral"),
         ("model_type", "tinymoe"), ("torch_dtype", "int8"), ("torch_dtype", 2), ("dtype", "torch.float32"),
-        ("architectures", ["MixtralForSequenceClassification"]), ("quantization_config", {"quant_method": "gptq"}),
+        ("architectures", ["MixtralForSequenceClassification"]), ("architectures", "MixtralModel"),
+        ("quantization_config", {"quant_method": "gptq"}),
         ("attention_bias", True), ("mlp_bias", True), ("partial_rotary_factor", 0.5), ("norm_topk_prob", False),
         ("pruned_heads", {"0": [1]}), ("per_layer_config", {"0": {"hidden_act": "gelu"}}),
         ("layer_types", ["sliding_attention"]), ("auto_map", {"AutoModelForCausalLM": "mine.Model"}),

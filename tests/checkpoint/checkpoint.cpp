@@ -3,6 +3,7 @@
 #include "tinymoe/checkpoint/checkpoint.hpp"
 
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <set>
 
@@ -422,6 +423,7 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
     if (!generation.is_null()) {
       const Json again = read_json(root / "saved" / "generation_config.json");
       for (const char* field : fields) CHECK(again[field] == generation[field]);
+      for (const auto& [field, value] : generation.members()) CHECK(again[field] == value);
     }
     TinyModel other(backend, Seed{10});
     load_model(root / "saved", other);
@@ -436,6 +438,31 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
   check({{"eos_token_id", 50256}, {"pad_token_id", -1}}, nullptr, {.begin = 1, .end = {50256}, .pad = -1});
   check({{"eos_token_id", 2}, {"pad_token_id", 7}}, {{"eos_token_id", {2, 4}}}, {.begin = 1, .end = {2, 4}});
   check({{"eos_token_id", 2}}, {{"bos_token_id", 6}, {"temperature", 0.5}}, {.begin = 6});
+  check({{"eos_token_id", 2}},
+        {{"do_sample", true}, {"eos_token_id", 4}, {"stop_strings", {"é", "\n"}}, {"top_k", nullptr}},
+        {.begin = 1, .end = {4}});
+
+  // A Mixtral of tinymoe's means what transformers reads, too. Another model's file is tinymoe's alone.
+  const auto without = [&](std::initializer_list<const char*> absent) {
+    const auto path = good.copy();
+    edit_json(path / "config.json", [&](auto& file) {
+      for (const char* field : absent) file.erase(field);
+    });
+    load_model(path, model);
+    return model.special_tokens().config;
+  };
+  CHECK(without({"eos_token_id"}) == SpecialTokens{.begin = end, .end = {2}});
+  CHECK(without({"bos_token_id"}) == SpecialTokens{.begin = 1, .end = {end}});
+  CHECK(without({"bos_token_id", "eos_token_id"}) == SpecialTokens{.begin = 1, .end = {2}});
+  const auto of_another = [&](const Json& config) {
+    Json file = config;
+    file["model_type"] = "tinymoe", file["tinymoe"] = Json::object();
+    write_bytes(root / "config.json", file.dump());
+    return tinymoe::detail::read_model_tokens(root.path()).config;
+  };
+  CHECK_FALSE(of_another(Json::object()));
+  CHECK(of_another({{"eos_token_id", 3}}) == SpecialTokens{.end = {3}});
+  check_message<FileError>([&] { of_another({{"bos_token_id", 3}}); }, "\"eos_token_id\" is missing", "bos_token_id");
 
   // A model that learns stories ends them as they do, in the files of its run too.
   model.special_tokens() = {.config = SpecialTokens{.begin = 1, .end = {2}}, .generation = SpecialTokens{}};
@@ -494,11 +521,19 @@ TEST_CASE("Tensors that follow from others are left out where they agree", "[che
   loads([&](Tensors& t) { t[head] = t[embedding]; });
   loads([&](Tensors& t) { t[head] = t[embedding], t.erase(embedding); });        // as safetensors keeps one of two
   loads([&](Tensors& t) { t[frequencies] = {{4}, {1, 0.1f, 0.01f, 0.001f}}; });  // 10000^(−2i/8)
-  loads([&](Tensors& t) {                                                        // a MixtralModel's, which has no head
+  const auto without_head = [&](Tensors& t) {                                    // a MixtralModel's
     Tensors shorter;
     for (auto& [name, tensor] : t) shorter[name.substr(6)] = tensor;
     t = shorter;
-  });
+    edit_json(root / "model" / "config.json",
+              [](auto& file) { file["architectures"] = Json::array({"MixtralModel"}); });
+  };
+  loads(without_head);
+  edit_json(root / "model" / "config.json",
+            [](auto& file) { file.erase("tinymoe"), file["tie_word_embeddings"] = false; });
+  Model<OfHub<UntiedHead>, Cpu> untied(backend, Seed{7});
+  check_message<MismatchError>([&] { load_model(root / "model", untied); }, head + " is missing",
+                               "the model with its head", "tie_word_embeddings");
   refuses([&](Tensors& t) { (t[head] = t[embedding]).values[7] += 1; }, head, "differs from " + embedding, "ties");
   refuses([&](Tensors& t) { t[head] = {{1, 16}, std::vector<float>(16)}; }, head, "[512, 16]", "[1, 16]");
   refuses(

@@ -85,6 +85,7 @@ inline constexpr ConfigField config_fields[] = {
     {"decoder_sparse_step",     FieldUse::fixed,        FieldKind::any,        "1", "1"},
     {"first_k_dense_replace",   FieldUse::fixed,        FieldKind::any,        "0", "0"},
     {"moe_layer_freq",          FieldUse::fixed,        FieldKind::any,        "1", "1"},
+    {"is_causal",               FieldUse::fixed,        FieldKind::any,        "true"},  // null is false in 5
     {"is_encoder_decoder",      FieldUse::fixed,        FieldKind::any,        "false", "false"},
     {"add_cross_attention",     FieldUse::fixed,        FieldKind::any,        "false", "false"},
     {"attention_bias",          FieldUse::fixed,        FieldKind::any,        "false", "false"},
@@ -166,6 +167,10 @@ inline Json meaning_of(const Json& file, const ConfigField& field, const std::st
   const Json* found = file.find(field.name);
   if (found != nullptr && !found->is_null()) {
     if (field.name == "hidden_act" && *found == "swish") return "silu";
+    // The same model without its head, which tensor_names.hpp asks for where it is not the embedding.
+    if (field.name == "architectures" && *found == Json::array({"MixtralModel"})) {
+      return Json::array({"MixtralForCausalLM"});
+    }
     return *found;
   }
   const std::string_view text = found != nullptr ? field.null : field.absent;
@@ -182,40 +187,46 @@ inline Json meaning_of(const Json& file, const ConfigField& field, const std::st
   return parse_json(text, std::string(field.name));
 }
 
-/// The value of rope_theta: in a file of transformers 5 it may stand in "rope_parameters" (or "rope_scaling"), whose
-/// other members must be those of plain rotary positions. Null where no place has it, and where the places differ an
-/// error.
+/// The value of rope_theta: in a file of transformers 5 it may stand in "rope_parameters" or "rope_scaling", whose
+/// other members must be those of plain rotary positions. To transformers 5 a "rope_scaling" with members hides all of
+/// "rope_parameters", and the one that counts has the file's "rope_theta", or else the default, where it names none.
+/// Null where no place names it; an error where what the places mean differs.
 inline Json rope_theta_of(const Json& file, const std::string& name) {
-  Json theta = file["rope_theta"];
-  const char* first = "rope_theta";
+  constexpr std::string_view key = "rope_theta";
+  Json theta = file[key];
+  const Json unnamed = file.contains(key) ? Json(theta) : parse_json(config_field(key)->absent, std::string(key));
+  bool named = !theta.is_null();
+  std::string first = R"(in "rope_theta")";
   for (const char* place : {"rope_parameters", "rope_scaling"}) {
     const Json& parameters = file[place];
     if (parameters.is_null()) continue;
     if (!parameters.is_object()) {
       fail<FileError>(name, ": \"", place, "\" is ", shown(parameters), ", which is no object; correct the file");
     }
-    for (const auto& [key, value] : parameters.members()) {
+    for (const auto& [member, value] : parameters.members()) {
       bool known = value.is_null();
-      if (key == "rope_type" || key == "type") known = value == "default";
-      if (key == "rope_theta") known = value.is_number() && value.number() > 0;
-      if (key == "partial_rotary_factor") known = known || value == 1;
+      if (member == "rope_type" || member == "type") known = value == "default";
+      if (member == key) known = value.is_number() && value.number() > 0;
+      if (member == "partial_rotary_factor") known = known || value == 1;
       if (!known) {
         fail<MismatchError>(
-            name, ": ", place, ".", key, " is ", shown(value),
+            name, ": ", place, ".", member, " is ", shown(value),
             "; tinymoe computes rotary positions of the type \"default\" alone, with a rope_theta above 0");
       }
     }
-    const Json* inner = parameters.find("rope_theta");
-    if (inner == nullptr) continue;
-    if (!theta.is_null() && theta != *inner) {
-      fail<MismatchError>(name, ": rope_theta is ", shown(theta), " in \"", first, "\" and ", shown(*inner), " in \"",
-                          place,
-                          "\", of which versions of transformers take one or the other; leave the right one alone");
+    if (parameters.size() == 0) continue;
+    const Json* inner = parameters.find(key);
+    const Json& meant = inner != nullptr ? *inner : unnamed;
+    const std::string where = (inner != nullptr ? "in \"" : "by default in \"") + std::string(place) + "\"";
+    if (!theta.is_null() && theta != meant) {
+      fail<MismatchError>(name, ": rope_theta is ", shown(theta), " ", first, " and ", shown(meant), " ", where,
+                          ", of which versions of transformers take one or the other; leave the right one alone");
     }
-    theta = *inner;
-    first = place;
+    named = named || inner != nullptr;
+    theta = meant;
+    first = where;
   }
-  return theta;
+  return named ? theta : Json();
 }
 
 /// Checks the field "tinymoe" of a file, which describes an architecture in full.

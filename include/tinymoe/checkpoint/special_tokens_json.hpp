@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "tinymoe/core/error.hpp"
@@ -14,6 +15,7 @@
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_parser.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/special_tokens.hpp"
 
@@ -55,31 +57,40 @@ inline void write_special_tokens(Json& file, const SpecialTokens& tokens) {
   file["pad_token_id"] = number(tokens.pad);
 }
 
-/// Puts the special tokens of a model into its config.json, and writes its generation_config.json where it had one.
+/// Puts the special tokens of a model into its config.json, and writes its generation_config.json where it had one,
+/// with the fields that tinymoe does not read.
 inline void write_model_tokens(AtomicFolder& folder, const ModelTokens& tokens, Json& config) {
   if (tokens.config) write_special_tokens(config, *tokens.config);
   if (!tokens.generation) return;
-  Json generation;
+  constexpr const char* name = "generation_config.json";
+  Json generation =
+      tokens.generation_fields.empty() ? Json::object() : parse_json(tokens.generation_fields, std::string(name));
   write_special_tokens(generation, *tokens.generation);
-  folder.write("generation_config.json", [&](FileWriter& file) { file.write(generation.dump(2) + "\n"); });
+  folder.write(name, [&](FileWriter& file) { file.write(generation.dump(2) + "\n"); });
 }
 
-/// The special tokens of a model's folder. What a config.json from elsewhere leaves out is MixtralConfig's: 1 begins a
-/// text and 2 ends it. A generation_config.json counts as a whole: what it leaves out, it does not name. Throws
+/// The special tokens of a model's folder. What the config.json of a Mixtral leaves out is MixtralConfig's: 1 begins a
+/// text and 2 ends it. Another model's is tinymoe's alone: one that leaves out both names no token, and the tokenizer's
+/// end of a story decides. A generation_config.json counts as a whole: what it leaves out, it does not name. Throws
 /// FileError.
 inline ModelTokens read_model_tokens(const std::filesystem::path& folder) {
   constexpr std::size_t size_limit = std::size_t{1} << 20;
   ModelTokens tokens;
   const auto config = folder / "config.json", generation = folder / "generation_config.json";
   const Json file = read_json(config, size_limit);
-  const bool ours = file.contains("tinymoe");
-  if (!ours) {
+  if (!file.contains("tinymoe") || file["model_type"] == "mixtral") {
     tokens.config = read_special_tokens(file, config.string(), {.begin = 1, .end = {2}});
   } else if (file.contains("eos_token_id")) {
     tokens.config = read_special_tokens(file, config.string(), {});
+  } else if (file.contains("bos_token_id")) {
+    fail<FileError>(config.string(),
+                    ": \"eos_token_id\" is missing beside \"bos_token_id\"; write the token that ends a text, or null");
   }
   if (std::filesystem::exists(generation)) {
-    tokens.generation = read_special_tokens(read_json(generation, size_limit), generation.string(), {});
+    Json fields = read_json(generation, size_limit);
+    tokens.generation = read_special_tokens(fields, generation.string(), {});
+    for (const std::string_view key : {"bos_token_id", "eos_token_id", "pad_token_id"}) fields.erase(key);
+    if (fields.size() > 0) tokens.generation_fields = fields.dump();
   }
   return tokens;
 }

@@ -58,7 +58,10 @@ inline std::string advice_for_missing(const std::string& missing, const std::vec
     }
     if (name.ends_with(missing) || missing.ends_with("." + name)) return "; the file has " + name + ": rename it";
   }
-  if (missing == head_name) return "; if the head is the embedding, set \"tie_word_embeddings\" to true in config.json";
+  if (missing == head_name) {
+    return "; save the model with its head, or set \"tie_word_embeddings\" to true in config.json if the head is the "
+           "embedding";
+  }
   if (!left.empty()) return "; the file has " + left[0] + " instead: is it of another model?";
   return "; save the model again with all of its tensors";
 }

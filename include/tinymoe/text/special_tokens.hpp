@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "tinymoe/core/platform.hpp"
@@ -26,10 +27,16 @@ struct SpecialTokens {
 struct ModelTokens {
   std::optional<SpecialTokens> config = {};      // of config.json
   std::optional<SpecialTokens> generation = {};  // of generation_config.json; where there is one, it decides
+  std::string generation_fields = {};  // its other fields, as JSON: nothing here reads them; saving writes them again
 
-  /// Those of the texts that are written with a tokenizer. The files decide which tokens end a text. It begins with the
-  /// token that the tokenizer puts before each text, if there is one; else with the files'; else, as in training, with
-  /// the end of the story before.
+  /// Those of the texts that are written with a tokenizer. Of each, the first that there is:
+  ///
+  ///     begin   the tokenizer's `begin_of_text` | generation's, config's          | the tokenizer's `end_of_story`
+  ///     end     generation's, if it is there    | config's, if it is there        | the tokenizer's `end_of_story`
+  ///     pad     generation's, if it is there    | config's, if it is there        | none
+  ///
+  /// A file that is there may name no end: then no token ends a text. In training the end of the story before stands
+  /// where a text begins.
   SpecialTokens with(std::optional<Token> begin_of_text, Token end_of_story) const {
     SpecialTokens tokens{.begin = begin_of_text, .end = {end_of_story}};
     for (const auto& file : {generation, config}) {

@@ -104,8 +104,8 @@ class Tokenizer {
   Index vocabulary_size() const { return std::ssize(vocabulary_); }
   /// The token that ends each story.
   Token end_of_story() const { return kind_->end_of_story(); }
-  /// The token that this kind puts before each text, whatever a model's config.json says: "<s>" of Llama's kind. None:
-  /// that decides.
+  /// The token that this kind puts before each text, whatever a model's config.json says: "<s>" of Llama's kind.
+  /// Without one, config.json's "bos_token_id" begins a text (`ModelTokens::with`).
   std::optional<Token> begin_of_text() const { return kind_->begin_of_text(); }
   /// A hash of vocabulary and merges that is the same on every machine and in every version.
   std::uint64_t fingerprint() const { return kind_->fingerprint(); }

@@ -44,7 +44,8 @@ class TokenizerKind {
   virtual std::span<const VocabularyEntry> vocabulary() const = 0;
   /// The token that ends each story.
   virtual Token end_of_story() const = 0;
-  /// The token that the kind puts before each text, whatever a model's config.json says; none: that decides.
+  /// The token that the kind puts before each text, whatever a model's config.json says. Without one, config.json's
+  /// "bos_token_id" begins a text (`ModelTokens::with`).
   virtual std::optional<Token> begin_of_text() const { return std::nullopt; }
   /// A hash of all that decides how texts are encoded, the same on every machine and in every version: token files keep
   /// it.
