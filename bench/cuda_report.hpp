@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <string>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "support.hpp"
+#include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json.hpp"
 #include "watched.hpp"
 
@@ -27,7 +27,10 @@ struct CudaLimits {
 
 class CudaReport {
  public:
-  explicit CudaReport(std::filesystem::path file) : file_(std::move(file)) {}
+  /// Throws FileError if the file cannot be written, as each part does.
+  explicit CudaReport(std::filesystem::path file) : file_(std::move(file)) {
+    if (!file_.empty()) tinymoe::expect_writable(file_);
+  }
 
   template <class Value>
   void set(const std::string& key, const Value& value) {
@@ -121,7 +124,8 @@ class CudaReport {
     write();
   }
   void write() const {
-    if (!file_.empty()) std::ofstream(file_) << json_.dump(2) << '\n';
+    if (file_.empty()) return;
+    tinymoe::write_file_atomically(file_, [&](tinymoe::FileWriter& file) { file.write(json_.dump(2) + "\n"); });
   }
 
   std::filesystem::path file_;

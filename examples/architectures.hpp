@@ -121,13 +121,21 @@ void with_architecture(const std::string& name, F&& f) {
   if (!found) tinymoe::fail<tinymoe::OptionError>("there is no preset \"", name, "\"; there are ", names());
 }
 
+/// f(folder) for the files of a checkpoint, all of one save, though a run may be saving another.
+template <class F>
+auto of_one_save(const std::filesystem::path& checkpoint, F&& f) {
+  return tinymoe::detail::open_together(checkpoint, tinymoe::detail::checkpoint_files[0], f);
+}
+
 /// f(named architecture) for the architecture of a checkpoint. Throws FileError for a checkpoint that cannot be read,
 /// MismatchError if it has another architecture.
 template <class F>
 void with_architecture_of(const std::filesystem::path& checkpoint, F&& f) {
-  const auto path = tinymoe::resolve_folder(checkpoint) / "config.json";
-  const auto file = tinymoe::read_json(path, std::size_t{1} << 20);
-  const auto& found_in_file = tinymoe::json_member(file, "tinymoe", path.string());
+  std::string name;
+  const auto found_in_file = of_one_save(checkpoint, [&](const std::filesystem::path& folder) {
+    name = (folder / "config.json").string();
+    return tinymoe::Json(tinymoe::json_member(tinymoe::read_json(name, std::size_t{1} << 20), "tinymoe", name));
+  });
   bool found = false;
   std::apply(
       [&](auto... named) {
@@ -141,7 +149,7 @@ void with_architecture_of(const std::filesystem::path& checkpoint, F&& f) {
       },
       architectures);
   if (!found) {
-    tinymoe::fail<tinymoe::MismatchError>(path.string(), ": is of an architecture that this program was not compiled ",
+    tinymoe::fail<tinymoe::MismatchError>(name, ": is of an architecture that this program was not compiled ",
                                           "for; it knows ", names());
   }
 }

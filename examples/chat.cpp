@@ -15,9 +15,10 @@
 #include <filesystem>
 #include <iostream>
 #include <numeric>
-#include <sstream>
 #include <string>
 #include <string_view>
+#include <tinymoe/core/number_text.hpp>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -225,9 +226,13 @@ class Chat {
 
   void show_settings() {
     examples::for_each_setting(options_, [](auto setting) {
-      std::ostringstream value;
-      value << setting.field;
-      std::printf("%-12.*s %s\n", int(setting.name.size()), setting.name.data(), value.str().c_str());
+      std::string value;
+      if constexpr (std::is_floating_point_v<std::remove_reference_t<decltype(setting.field)>>) {
+        value = tinymoe::detail::general_text(setting.field, 6);
+      } else {
+        value = std::to_string(setting.field);
+      }
+      std::printf("%-12.*s %s\n", int(setting.name.size()), setting.name.data(), value.c_str());
     });
     std::printf("%-12s %s\n%-12s %s\n", "experts", experts_ ? "on" : "off", "stats", stats_ ? "on" : "off");
   }

@@ -23,8 +23,11 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
   if (!run.weights.empty()) {
     load_model(run.weights, model);
     model.settings() = run.settings;  // the run's, not the file's
-    const auto tokenizer = resolve_folder(run.weights) / "tokenizer.json";
-    if (std::filesystem::exists(tokenizer) && Tokenizer::load(tokenizer) != *run.options.tokenizer) {
+    const auto other_tokenizer = [&](const std::filesystem::path& folder) {
+      const auto file = folder / "tokenizer.json";
+      return std::filesystem::exists(file) && Tokenizer::load(file) != *run.options.tokenizer;
+    };
+    if (tinymoe::detail::open_together(run.weights, tinymoe::detail::checkpoint_files[0], other_tokenizer)) {
       model.special_tokens() = {};  // they are numbers of the other vocabulary
     }
     std::printf("starting with the weights of %s\n", run.weights.c_str());

@@ -9,6 +9,7 @@
 #include <string>
 #include <system_error>
 
+#include "tinymoe/core/error.hpp"
 #include "tinymoe/files/write_lock.hpp"
 
 namespace examples {
@@ -19,9 +20,16 @@ namespace examples {
 struct RunPaths {
   std::filesystem::path out, best, best_weights, metrics, tokens;
 
+  /// Throws FileError for a "." that is not there.
   explicit RunPaths(const std::filesystem::path& folder) : out(folder.has_filename() ? folder : folder.parent_path()) {
-    std::error_code ignored;
-    if (out.filename() == "." || out.filename() == "..") out = std::filesystem::weakly_canonical(out, ignored);
+    if (out.filename() == "." || out.filename() == "..") {
+      std::error_code reason;  // the current folder may have been removed
+      out = std::filesystem::weakly_canonical(out, reason);
+      if (reason) {
+        tinymoe::fail<tinymoe::FileError>(folder.string(), ": cannot be found: ", reason.message(),
+                                          "; give another path");
+      }
+    }
     const auto target = tinymoe::detail::write_target(out);
     for (const auto& name : {out, target}) {
       if (!is_beside(name, target)) continue;

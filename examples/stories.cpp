@@ -6,6 +6,9 @@
 #include <filesystem>
 #include <string_view>
 #include <system_error>
+#include <tinymoe/checkpoint/checkpoint.hpp>
+#include <tinymoe/files/atomic.hpp>
+#include <tinymoe/files/atomic_folder.hpp>
 #include <tinymoe/text/text.hpp>
 #include <utility>
 
@@ -22,6 +25,11 @@ namespace {
 template <StorySource Source>
 Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index vocabulary, int threads) {
   if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
+  if (!options.checkpoint.empty()) {  // of one save, though a run may be saving another
+    return tinymoe::detail::open_together(
+        options.checkpoint, tinymoe::detail::checkpoint_files[0],
+        [](const path& folder) { return Tokenizer::load(folder / "tokenizer.json"); });
+  }
   std::printf("learning a tokenizer of %td tokens\n", vocabulary);
   programs::flush_progress();
   auto tokenizer = train_tokenizer(source, {.vocabulary = vocabulary, .threads = threads, .or_fewer = true});
@@ -46,23 +54,29 @@ TokenData encode_file(const path& text, const Tokenizer& tokenizer, const path& 
   return data;
 }
 
+/// Before a text is read. A file that is there may be what is needed, in a folder that cannot be written.
+void expect_made_or_writable(const path& token_file) {
+  std::error_code ignored;
+  if (!std::filesystem::is_regular_file(token_file, ignored)) expect_writable(token_file);
+}
+
 /// Texts from files; without a validation text, the last stories of the training text are held out.
 Stories from_files(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
+  const path folder = tinymoe::detail::write_target(token_folder);
+  const tinymoe::detail::MadeFolder made(folder, token_folder);  // goes again if a mistake leaves it empty
+  const path training_file = folder / "training.tokens", validation_file = folder / "validation.tokens";
+  expect_made_or_writable(training_file);
+  if (!options.validation.empty()) expect_made_or_writable(validation_file);
   auto tokenizer = tinymoe::detail::naming_file(
       options.data.string(), [&] { return tokenizer_for(options, TextCorpus(options.data), vocabulary, threads); });
   std::printf("reading %s\n", options.data.c_str());
   programs::flush_progress();
-  std::error_code reason;
-  std::filesystem::create_directories(token_folder, reason);
-  if (reason) {
-    fail<FileError>(token_folder.string(), ": the folder for encoded stories cannot be made: ", reason.message());
-  }
-  auto training = encode_file(options.data, tokenizer, token_folder / "training.tokens", threads);
+  auto training = encode_file(options.data, tokenizer, training_file, threads);
   if (options.validation.empty()) {
     auto split = hold_out(training, tokenizer);
     return {std::move(tokenizer), std::move(split.training), std::move(split.validation)};
   }
-  auto validation = encode_file(options.validation, tokenizer, token_folder / "validation.tokens", threads);
+  auto validation = encode_file(options.validation, tokenizer, validation_file, threads);
   return {tokenizer, std::move(training), std::move(validation)};
 }
 

@@ -10,10 +10,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <ostream>
 #include <string>
 #include <system_error>
+#include <tinymoe/core/number_text.hpp>
+#include <tinymoe/files/atomic.hpp>
 #include <tuple>
 #include <vector>
 
@@ -64,10 +64,9 @@ class Table {
  public:
   /// Replaces the file.
   explicit Table(const path& csv) : path_(csv) {
-    file_.open(csv, std::ios::trunc);
-    file_ << "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
-             "validation_bits_per_byte,load_variation\n";
-    flush();
+    add_line(
+        "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
+        "validation_bits_per_byte,load_variation\n");
     std::printf("%-14s %10s %10s %14s %9s %8s %13s %8s\n", "variant", "parameters", "active", "FLOPs a token",
                 "tokens/s", "steps", "bits per byte", "load");
     programs::flush_output();
@@ -79,23 +78,27 @@ class Table {
     std::printf("%-14s %9.2fM %9.2fM %13.2fM %9.0f %8td %13.4f %+6.0f %%\n", name.c_str(), double(cost.total) / 1e6,
                 double(cost.active) / 1e6, double(cost.flops_forward) / 1e6, speed, last.step, evaluation.bits_per_byte,
                 100 * evaluation.load_variation());
-    char row[320];
-    std::snprintf(row, sizeof row, "%s,%td,%td,%td,%.1f,%td,%td,%.6f,%.6f,%.4f\n", name.c_str(), cost.total,
-                  cost.active, cost.flops_forward, speed, last.step, last.tokens, evaluation.loss,
-                  evaluation.bits_per_byte, evaluation.load_variation());
-    file_ << row;
-    flush();
+    std::string row = name;
+    using tinymoe::detail::fixed_text;
+    for (const std::string& field :
+         {std::to_string(cost.total), std::to_string(cost.active), std::to_string(cost.flops_forward),
+          fixed_text(speed, 1), std::to_string(last.step), std::to_string(last.tokens), fixed_text(evaluation.loss, 6),
+          fixed_text(evaluation.bits_per_byte, 6), fixed_text(evaluation.load_variation(), 4)}) {
+      row += ',' + field;
+    }
+    add_line(row + '\n');
     programs::flush_output();
   }
 
  private:
-  void flush() {
-    file_ << std::flush;
-    if (!file_) fail<FileError>(path_.string(), ": the results cannot be written");
+  /// Writes the file again: it is small, and no moment has half a row.
+  void add_line(const std::string& line) {
+    text_ += line;
+    write_file_atomically(path_, [this](FileWriter& file) { file.write(text_); });
   }
 
   path path_;
-  std::ofstream file_;
+  std::string text_;
 };
 
 template <class Arch>

@@ -16,11 +16,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <numeric>
 #include <string>
 #include <system_error>
+#include <tinymoe/core/number_text.hpp>
+#include <tinymoe/files/atomic.hpp>
+#include <tinymoe/files/atomic_folder.hpp>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -125,9 +127,10 @@ void take_up(Arguments& a, const path& checkpoint) {
   }
 }
 
+/// run-loads.csv beside run.csv, and v1.2-loads.csv beside v1.2.
 path loads_file(path metrics) {
-  metrics.replace_extension() += "-loads.csv";
-  return metrics;
+  if (metrics.extension() == ".csv") metrics.replace_extension();
+  return metrics += "-loads.csv";
 }
 
 /// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh; experts count from
@@ -139,16 +142,16 @@ void write_loads(const path& metrics, const ExpertLoads& loads) {
     std::filesystem::remove(file, ignored);
     return;
   }
-  std::ofstream out(file, std::ios::trunc);
-  out << "mixture,expert,pairs,share_of_even\n";
+  std::string text = "mixture,expert,pairs,share_of_even\n";
   for (std::size_t m = 0; m < loads.size(); ++m) {
     const auto total = std::max<Index>(1, std::accumulate(loads[m].begin(), loads[m].end(), Index{0}));
     for (std::size_t e = 0; e < loads[m].size(); ++e) {
-      out << m + 1 << ',' << e << ',' << loads[m][e] << ','
-          << double(loads[m][e]) * double(loads[m].size()) / double(total) << '\n';
+      const double share = double(loads[m][e]) * double(loads[m].size()) / double(total);
+      text += std::to_string(m + 1) + ',' + std::to_string(e) + ',' + std::to_string(loads[m][e]) + ',' +
+              tinymoe::detail::general_text(share, 6) + '\n';
     }
   }
-  if (!out.flush()) fail<FileError>(file.string(), ": cannot be written");
+  write_file_atomically(file, [&](FileWriter& out) { out.write(text); });
 }
 
 /// The files of a run that `fit` does not write.
@@ -191,9 +194,8 @@ void train(const Arguments& arguments) {
   }
   examples::StoryOptions texts = arguments.stories;
   // Not before the lock: it puts files in place that a killed run had not.
-  if (const path& checkpoint = arguments.resume ? arguments.resume_from : arguments.from;
-      !checkpoint.empty() && texts.tokenizer.empty()) {
-    texts.tokenizer = resolve_folder(checkpoint) / "tokenizer.json";
+  if (const path& checkpoint = arguments.resume ? arguments.resume_from : arguments.from; texts.tokenizer.empty()) {
+    texts.checkpoint = checkpoint;
   }
   const examples::Stories stories = examples::load_stories(texts, Arch::vocab, paths.tokens, arguments.device.threads);
 
@@ -290,6 +292,20 @@ SettingList all_settings() {
   return list;
 }
 
+/// The run whose best checkpoint this is: resuming from it continues the run, in the run's folder. Empty if there is no
+/// such run: a folder may have any name.
+path run_of_best(const path& checkpoint) {
+  const std::string name = checkpoint.filename().string();
+  path run;
+  if (name == "best") run = checkpoint.parent_path();
+  if (name.size() > 5 && name.ends_with("-best"))
+    run = path(checkpoint).replace_filename(name.substr(0, name.size() - 5));
+  std::error_code ignored;
+  const bool is_run = !run.empty() && (std::filesystem::exists(run / "trainer.json", ignored) ||
+                                       std::filesystem::exists(run / tinymoe::detail::new_files_name, ignored));
+  return is_run && examples::RunPaths(run).best == checkpoint ? run : path();
+}
+
 /// Reads the command line again, with the defaults of the preset, of the weights, or of the run that goes on.
 /// Throws OptionError for options that contradict each other, CLI::ParseError for others.
 void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings, int count, char** values) {
@@ -297,10 +313,7 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
   if (a.resume && a.resume_from.empty()) a.resume_from = a.out;
   if (a.resume && !given("--out")) {
     a.out = a.resume_from.has_filename() ? a.resume_from : a.resume_from.parent_path();
-    // Resuming from the best checkpoint of a run continues the run, in the run's folder.
-    const std::string name = a.out.filename().string();
-    if (name == "best" && examples::RunPaths(a.out.parent_path()).best == a.out) a.out = a.out.parent_path();
-    if (name.size() > 5 && name.ends_with("-best")) a.out.replace_filename(name.substr(0, name.size() - 5));
+    if (const path run = run_of_best(a.out); !run.empty()) a.out = run;
   }
   const auto take_recipe = [&](auto named) {
     a.preset = named.name;
@@ -316,7 +329,8 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
   if (!a.from.empty()) {  // these settings are part of the function that the weights compute
     examples::with_architecture(a.preset, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;
-      const Settings of_weights = read_config<Arch>(resolve_folder(a.from) / "config.json");
+      const Settings of_weights =
+          examples::of_one_save(a.from, [](const path& folder) { return read_config<Arch>(folder / "config.json"); });
       for (const Setting* setting : settings_of<Arch>()) {
         if (setting->use == SettingUse::always) a.recipe.settings.set(*setting = of_weights[*setting]);
       }

@@ -138,16 +138,28 @@ void from_llama2c(const Arguments& a) {
       [&](auto pair) { run(pair, a, tokenizer, [&](auto& model) { load_llama2c(a.llama2c, model); }); });
 }
 
+/// open(folder) for the files of the dense checkpoint, all of one save, though a run may be saving another.
+template <class Open>
+auto open_dense(const Arguments& a, Open&& open) {
+  return tinymoe::detail::open_together(a.dense, tinymoe::detail::checkpoint_files[0], open);
+}
+
 void from_checkpoint(const Arguments& a) {
-  const path file = resolve_folder(a.dense) / "config.json";
-  const auto config = read_json(file, std::size_t{1} << 20);
-  const auto& described = json_member(config, "tinymoe", file.string());
+  std::string name;
+  const auto described = open_dense(a, [&](const path& folder) {
+    name = (folder / "config.json").string();
+    return Json(json_member(read_json(name, std::size_t{1} << 20), "tinymoe", name));
+  });
   choose(
-      a, file.string() + ": is of another architecture",
+      a, name + ": is of another architecture",
       [&](auto pair) { return described == describe<typename decltype(pair)::DenseArch>(); },
       [&](auto pair) {
-        const auto tokenizer = Tokenizer::load(resolve_folder(a.dense) / "tokenizer.json");
-        run(pair, a, tokenizer, [&](auto& model) { load_model(a.dense, model); });
+        using From = typename decltype(pair)::DenseArch;
+        const auto opened = open_dense(a, [](const path& folder) {
+          return std::pair(Tokenizer::load(folder / "tokenizer.json"),
+                           tinymoe::detail::ModelFiles<From>(folder, "model.safetensors"));
+        });
+        run(pair, a, opened.first, [&](auto& model) { opened.second.load(model); });
       });
 }
 

@@ -4,7 +4,6 @@
 
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -12,9 +11,9 @@
 #include <cstdint>
 #include <cstdio>
 #include <iostream>
-#include <utility>
 
 #include "programs/main.hpp"
+#include "programs/signals.hpp"
 
 namespace programs {
 
@@ -35,50 +34,27 @@ inline void on_signal(int signal) {
     const std::int64_t now = std::chrono::duration_cast<std::chrono::milliseconds>(since).count();
     std::int64_t first = -1;
     if (!asked_at.compare_exchange_strong(first, now) && now - first > 100) {
-      std::signal(signal, SIG_DFL);
-      ::raise(signal);
+      end_by(signal);
     }
   }
   errno = kept;
 }
 
-/// What terminals, schedulers and the kernel send to end a program that may save first.
-inline constexpr std::array<std::pair<int, const char*>, 11> ending_signals = {{{SIGHUP, "SIGHUP"},
-                                                                                {SIGINT, "SIGINT"},
-                                                                                {SIGQUIT, "SIGQUIT"},
-                                                                                {SIGTERM, "SIGTERM"},
-                                                                                {SIGUSR1, "SIGUSR1"},
-                                                                                {SIGUSR2, "SIGUSR2"},
-                                                                                {SIGALRM, "SIGALRM"},
-                                                                                {SIGVTALRM, "SIGVTALRM"},
-                                                                                {SIGXCPU, "SIGXCPU"},
-                                                                                {SIGPIPE, "SIGPIPE"},
-                                                                                {SIGXFSZ, "SIGXFSZ"}}};
-
 }  // namespace detail
 
 /// From now on PIPE only asks the run to end: whoever stops reading the output, as `head` does, ends the run so.
-inline void catch_end_of_pipe() {
-  struct sigaction action {};
-  action.sa_handler = detail::on_signal;
-  action.sa_flags = SA_RESTART;
-  sigaction(SIGPIPE, &action, nullptr);
-}
+inline void catch_end_of_pipe() { detail::set_handler(SIGPIPE, detail::on_signal); }
 
 /// From now on these signals only ask the run to end. One that the program was started to ignore, as nohup does with
 /// HUP, stays ignored; but INT and QUIT are taken, since a shell's script ignores them for each job in the background.
-/// PIPE and XFSZ are taken too: their writes fail in any case.
+/// PIPE and XFSZ are taken too: their writes fail in any case. One that a library has taken, as profilers take PROF,
+/// stays that library's.
 inline void catch_interruptions() {
-  for (const auto& [signal, name] : detail::ending_signals) {
-    struct sigaction action {};
-    sigaction(signal, nullptr, &action);
+  detail::for_each_ending_signal([](int signal) {
+    const auto handler = detail::handler_of(signal);
     const bool always = signal == SIGINT || signal == SIGQUIT || signal == SIGPIPE || signal == SIGXFSZ;
-    if (action.sa_handler == SIG_IGN && !always) continue;
-    action = {};
-    action.sa_handler = detail::on_signal;
-    action.sa_flags = SA_RESTART;
-    sigaction(signal, &action, nullptr);
-  }
+    if (always || handler == SIG_DFL || handler == detail::end_by) detail::set_handler(signal, detail::on_signal);
+  });
 }
 
 /// Whether the run is asked to end.
@@ -89,7 +65,7 @@ inline const char* interruption() {
   for (const auto& [signal, name] : detail::ending_signals) {
     if (signal == detail::interrupted_by) return name;
   }
-  return "a signal";
+  return "a real-time signal";
 }
 
 /// Writes a line of progress. Where nobody reads the output any more, the run is asked to end, as by PIPE, even if that

@@ -19,6 +19,8 @@
 #include <tinymoe/core/error.hpp>
 #include <type_traits>
 
+#include "programs/signals.hpp"
+
 namespace programs {
 
 /// Writes what was printed so far. Returns 0, or the reason (errno) why the standard output first took no more.
@@ -58,11 +60,12 @@ inline int print_error(const char* program, const char* sentence) {
 
 /// Parses the command line and calls `work()`, which may return the exit code. An exception becomes one line on the
 /// standard error, "train: …", and the exit code 1, and so does output that could not be written. A file that outgrows
-/// a limit on its size (ulimit -f) is an error of writing, not a signal.
+/// a limit on its size (ulimit -f) is an error of writing, not a signal. Signals end a container's process 1, too.
 template <class Work>
 int run(CLI::App& app, int count, char** values, Work&& work) {
   hold_standard_streams();
   std::signal(SIGXFSZ, SIG_IGN);
+  detail::end_at_signals_as_process_1();
   int status = 0;
   try {
     try {

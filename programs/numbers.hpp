@@ -10,34 +10,47 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <tinymoe/core/error.hpp>
 #include <tinymoe/core/number_range.hpp>
-#include <tinymoe/core/platform.hpp>
+#include <type_traits>
 
 namespace programs {
 
 using tinymoe::detail::NumberRange;
 namespace range = tinymoe::detail::range;
 
-/// Reads all of `text` as a number in decimal; false if it is none, or does not fit T.
+/// What a number of type T is read as. A float is read as a double, since NumberRange tells what it is as a float.
 template <class T>
-bool read_number(std::string_view text, T& number) {
+using ReadAs = std::conditional_t<std::floating_point<T>, double, T>;
+
+/// Reads all of `text` as a number in decimal. Else `invalid_argument`: it is none; `result_out_of_range`: it does not
+/// fit the type.
+template <class T>
+std::errc read_number(std::string_view text, T& number) {
   const char* end = text.data() + text.size();
   const auto [last, error] = std::from_chars(text.data(), end, number);
-  return error == std::errc() && last == end && !text.empty();
+  return last == end && !text.empty() ? error : std::errc::invalid_argument;
 }
 
-/// " must be a whole number of 0 or more, found "1e3"": the end of a sentence that begins with the option's name.
-inline std::string no_number(std::string_view text, const NumberRange& range) {
-  return " must be " + range.expected() + ", found \"" + std::string(text) + "\"";
+/// " must be a whole number of 0 or more, found "1e3"": the end of a sentence that begins with the option's name, for a
+/// text that is no number of type T.
+template <class T>
+std::string no_number(std::string_view text, const NumberRange& range, std::errc error) {
+  std::string sentence = " must be " + range.expected() + ", found \"" + std::string(text) + "\"";
+  if (error != std::errc::result_out_of_range) return sentence;
+  return sentence + ", which does not fit a " +
+         (std::integral<T> ? std::to_string(8 * sizeof(T)) + "-bit integer" : std::string("double"));
 }
 
 /// Sets `field` to the number in `text`. Throws tinymoe::OptionError that begins with `name`.
 template <class T>
 void take_number(std::string_view name, std::string_view text, T& field, const NumberRange& range) {
-  T number{};
-  if (!read_number(text, number)) tinymoe::fail<tinymoe::OptionError>(name, no_number(text, range));
+  ReadAs<T> number{};
+  if (const auto error = read_number(text, number); error != std::errc()) {
+    tinymoe::fail<tinymoe::OptionError>(name, no_number<T>(text, range, error));
+  }
   tinymoe::detail::check_option(name, static_cast<double>(number), range);
-  field = static_cast<T>(number + T{});  // a negative zero becomes 0
+  field = static_cast<T>(number + ReadAs<T>{});  // a negative zero becomes 0
 }
 
 /// Adds an option that calls f(number). A text that is no number, and a number outside the range, is an error that
@@ -46,12 +59,14 @@ template <class T, class F>
 CLI::Option* add_number_function(CLI::App& app, const std::string& name, const std::string& about,
                                  const NumberRange& range, F&& f) {
   const auto take = [name, range, f](const std::string& text) {
-    T number{};
-    if (!read_number(text, number)) throw CLI::ConversionError(name + no_number(text, range));
+    ReadAs<T> number{};
+    if (const auto error = read_number(text, number); error != std::errc()) {
+      throw CLI::ConversionError(name + no_number<T>(text, range, error));
+    }
     if (!range.allows(static_cast<double>(number))) {
       throw CLI::ValidationError(name + range.refusal(static_cast<double>(number)));
     }
-    f(static_cast<T>(number + T{}));  // a negative zero becomes 0
+    f(static_cast<T>(number + ReadAs<T>{}));  // a negative zero becomes 0
   };
   return app.add_option_function<std::string>(name, take, about)->type_name(std::integral<T> ? "INT" : "FLOAT");
 }

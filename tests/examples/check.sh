@@ -98,7 +98,8 @@ case $1 in
   places)
     # Where a run may write: a link, the current folder, a folder with other things in it. A second run is refused.
     mkdir volume here && ln -s volume/run link
-    expect pocket --steps 2 --out link
+    expect pocket --steps 2 --out link --metrics v1.2
+    [ -f v1.2 ] && [ -f v1.2-loads.csv ] || fail "not the metrics' name: $(ls)"
     [ -L link ] && [ -f volume/run/model.safetensors ] && [ -d volume/run-best ] || fail "not through the link: $(find .)"
     (cd here && mkdir mine && expect pocket --steps 2 --out . && expect pocket --steps 4 --resume .)
     [ -f here/model.safetensors ] && [ -d here/mine ] && [ -f here-best/model.safetensors ] || fail "not here: $(find .)"
@@ -106,6 +107,22 @@ case $1 in
     mkdir here/.tinymoe.new && cp here/*.* here/.tinymoe.new && rm here/model.safetensors here/tokenizer.json
     expect pocket --steps 6 --resume here
     [ -f here/tokenizer.json ] && [ ! -e here/.tinymoe.new ] || fail "not brought to an end: $(find here)"
+    # A run whose name ends as that of a best checkpoint is one of its own.
+    expect pocket --steps 2 --out second-best
+    expect pocket --steps 4 --resume second-best
+    grep -q 'checkpoint: second-best, the best: second-best-best,' output.txt || fail "another run: $(tail -n 1 output.txt)"
+    # The encoded texts go where a link points, and are a mistake before the text is read.
+    for i in {1..40}; do echo "Tom had $i pets.<|endoftext|>"; done >texts.txt
+    texts() { "$train" --preset pocket --tokenizer volume/run/tokenizer.json --data texts.txt --steps 1 --sequence 16 "$@"; }
+    ln -s volume/data texts-data && touch held-data
+    expect texts --out texts
+    [ -f volume/data/training.tokens ] || fail "not through the link: $(find . -name '*.tokens')"
+    expect_error "held-data: expected a folder or none, found a file" texts --out held
+    grep -q 'reading' output.txt && fail "was found after the text had been read"
+    expect_error "missing.txt" texts --data missing.txt --out missed
+    [ -z "$(ls -d missed* 2>/dev/null)" ] || fail "a mistake left $(ls -d missed*)"
+    said=$(mkdir gone && cd gone && rmdir ../gone && pocket --steps 1 --out . 2>&1) && fail "wrote to a folder that is gone"
+    [[ $said == *".: cannot be found: No such file or directory"* ]] || fail "another cause: $said"
     pocket_job --minutes 5 --checkpoint-every 1 --out run >log.txt &
     job=$!
     for _ in $(seq 100); do
@@ -194,14 +211,16 @@ END
         sleep 0.1
       done
     }
-    for signal in HUP QUIT TERM USR1 USR2 ALRM XCPU PIPE XFSZ; do
+    for signal in HUP QUIT TERM USR1 USR2 ALRM VTALRM PROF XCPU PIPE XFSZ IO PWR STKFLT RTMIN+3; do
+      name=SIG$signal
+      [[ $signal != RT* ]] || name="a real-time signal"
       rm -f log.txt
       pocket_job --minutes 5 --out run --overwrite >log.txt 2>&1 &
       job=$!
       started
       kill -$signal $job
       wait $job || fail "a run that $signal interrupted is no failure: $(tail -n 1 log.txt)"
-      grep -q "interrupted by SIG$signal; --resume goes on from step" log.txt || fail "$signal: $(tail -n 2 log.txt)"
+      grep -q "interrupted by $name; --resume goes on from step" log.txt || fail "$signal: $(tail -n 2 log.txt)"
       [ -f run/trainer.json ] || fail "$signal: no checkpoint"
       rm -r run*
     done
@@ -238,6 +257,35 @@ END
       wait $job || fail "$(tail -n 1 log.txt)"
     )
     grep -q interrupted log.txt && fail "HUP is not ignored any more: $(tail -n 2 log.txt)"
+    # Process 1, as in a container: the kernel drops signals that have no handler.
+    if unshare --pid --fork true 2>/dev/null && [ -r /proc/$$/task/$$/children ]; then
+      process_1() { exec unshare --pid --fork "$train" --preset pocket --minutes 1 --out one "$@"; }
+      # terminate_after LINE: ends what unshare runs, as soon as it has said the line.
+      terminate_after() {
+        for _ in $(seq 100); do
+          ! grep -qs "$1" one.txt || break
+          sleep 0.1
+        done
+        sleep 0.5
+        read -r child </proc/$job/task/$job/children
+        kill -TERM "$child"
+      }
+      ended_by_term() {
+        status=0
+        wait $job || status=$?
+        [ $status = 143 ] || fail "$1: $status: $(tail -n 1 one.txt)"
+      }
+      process_1 --embedded 100000000 >one.txt 2>&1 &
+      job=$!
+      terminate_after 'learning a tokenizer'
+      ended_by_term "process 1 was not ended before the first step"
+      process_1 --embedded 300 --batch 64 --accumulation 1000 >one.txt 2>&1 &
+      job=$!
+      terminate_after 'to validate'
+      sleep 0.3
+      kill -TERM "$child" || fail "process 1 did not save: $(tail -n 1 one.txt)"
+      ended_by_term "a second signal did not end process 1"
+    fi
     "$train" --list | head -n 1 >/dev/null || [ "${PIPESTATUS[0]}" = 141 ] || fail "a list that nobody reads to its end"
     ;;
   outputs)
@@ -403,6 +451,8 @@ END
     expect_error "missing.txt" "$sweep" --data missing.txt --steps 1 --csv results/sweep.csv --overwrite
     cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a mistake lost results"
     expect_error "cannot be written" "$sweep" --steps 1 --embedded 300 --only dense --csv /dev/full
+    said=$(ulimit -f 0 && "$sweep" --steps 1 --embedded 300 --only dense --csv full.csv 2>&1) && fail "results were lost"
+    [[ $said == *"full.csv"*"cannot be written: File too large"* ]] || fail "no cause: $said"
     ;;
   sample)
     pocket --steps 30 --out run >log.txt
@@ -657,6 +707,11 @@ END
     [ $options -ge 60 ] || fail "only $options options were tried"
     # What a checkpoint tells the run that goes on is asked in the same way.
     pocket --steps 1 --out run --overwrite >log.txt
+    # A float may be smaller than floats are; what fits no double or integer is told as such.
+    expect "$sample" run --temperature 1e-60 --tokens 3
+    expect_error 'found "1e-400", which does not fit a double' "$sample" run --temperature 1e-400
+    expect_error 'found 1e+60, which is inf as a float' "$sample" run --temperature 1e60
+    expect_error 'found "18446744073709551616", which does not fit a 64-bit integer' "$sample" run --seed 18446744073709551616
     sed -i 's/"learning_rate": [^,}]*/"learning_rate": -1/' run/trainer.json
     expect_error 'trainer.json: "learning_rate" must be a number above 0, found -1' pocket --steps 2 --resume run
     # Negative zero is 0.

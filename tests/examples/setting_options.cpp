@@ -57,4 +57,9 @@ TEST_CASE("Options set settings, and refuse values outside the range", "[setting
   CHECK_THROWS_AS(parsed({"--z-weight", "1001"}), CLI::ValidationError);
   CHECK_THROWS_AS(parsed({"--bias-rate", "1.5"}), CLI::ValidationError);
   CHECK_THROWS_AS(parsed({"--jitter", "much"}), CLI::ConversionError);
+  check_message<CLI::ConversionError>(
+      [] {
+        parsed({"--jitter", "1e-400"});
+      },
+      "--jitter", "found \"1e-400\", which does not fit a double");
 }

@@ -122,6 +122,14 @@ TEST_CASE("A CSV of metrics has a header and a row for each step and evaluation"
   for (std::string line; std::getline(lines, line);) CHECK(std::count(line.begin(), line.end(), ',') == 11);
 }
 
+TEST_CASE("A row that cannot be written is told with the reason", "[metrics]") {
+  const TemporaryFolder root;
+  MetricsFile file(root / "metrics.csv", 0);
+  const FileSizeLimit limit(header.size());
+  check_message<FileError>([&] { file.on_step(report(1), {}); },
+                           "metrics.csv: the metrics cannot be written: File too large");
+}
+
 TEST_CASE("A resumed CSV drops the rows that will be computed again", "[metrics]") {
   const TemporaryFolder root;
   const auto path = root / "metrics.csv";

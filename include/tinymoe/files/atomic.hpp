@@ -43,6 +43,18 @@ inline void synchronise_path(const std::filesystem::path& path) {
   synchronise(opened.number, path);
 }
 
+/// Writes all bytes. Returns 0, or the reason (errno) why not.
+inline int write_all(int descriptor, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    // Linux writes at most 2 GiB at a time, macOS refuses more.
+    const auto written = ::write(descriptor, bytes.data(), std::min(bytes.size(), std::size_t{1} << 30));
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return written < 0 ? errno : EIO;
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+  return 0;
+}
+
 }  // namespace detail
 
 /// A file that is written from its start, buffered, with every status checked.
@@ -99,13 +111,7 @@ class FileWriter {
 
   void write_through(std::span<const std::byte> bytes) {
     if (!bytes.empty() && descriptor_ < 0) fail<FileError>(path_.string(), ": written to after it was finished");
-    while (!bytes.empty()) {
-      // Linux writes at most 2 GiB at a time, macOS refuses more.
-      const auto written = ::write(descriptor_, bytes.data(), std::min(bytes.size(), std::size_t{1} << 30));
-      if (written < 0 && errno == EINTR) continue;
-      if (written <= 0) report(written < 0 ? errno : EIO);
-      bytes = bytes.subspan(static_cast<std::size_t>(written));
-    }
+    if (const int reason = detail::write_all(descriptor_, bytes); reason != 0) report(reason);
   }
 
   [[noreturn]] void report(int reason) const {

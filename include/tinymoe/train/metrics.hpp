@@ -2,16 +2,21 @@
 /// @file
 /// The metrics of a run as a CSV file.
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <initializer_list>
 #include <ios>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -93,8 +98,8 @@ class MetricsFile : public Observer {
         file.write(row.text);
       }
     });
-    file_.open(path, std::ios::app);
-    check();
+    file_.emplace(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+    check(file_->number < 0 ? errno : 0);
   }
 
   /// The header, as a first row of step −1, and the rows of an old file up to `step`, by steps.
@@ -167,17 +172,17 @@ class MetricsFile : public Observer {
       if (!row.empty()) row += ',';
       field.append_to(row);
     }
-    file_ << row + "\n" << std::flush;
-    check();
+    row += '\n';
+    check(detail::write_all(file_->number, std::as_bytes(std::span(row))));
   }
 
-  void check() {
-    if (!file_) fail<FileError>(path_.string(), ": the metrics cannot be written");
+  void check(int reason) const {
+    if (reason != 0) fail<FileError>(path_.string(), ": the metrics cannot be written: ", std::strerror(reason));
   }
 
   std::filesystem::path path_;  // absolute: the program may change its folder
   WriteLock lock_;
-  std::ofstream file_;
+  std::optional<detail::Descriptor> file_;
   std::optional<OldEvaluation> replaced_;  // until the first new row
 };
 
