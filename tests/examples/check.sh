@@ -113,13 +113,13 @@ case $1 in
     grep -q 'checkpoint: second-best, the best: second-best-best,' output.txt || fail "another run: $(tail -n 1 output.txt)"
     # The encoded texts go where a link points, and are a mistake before the text is read.
     for i in {1..40}; do echo "Tom had $i pets.<|endoftext|>"; done >texts.txt
-    texts() { "$train" --preset pocket --tokenizer volume/run/tokenizer.json --data texts.txt --steps 1 --sequence 16 "$@"; }
+    texts() { "$train" --preset pocket --tokenizer volume/run/tokenizer.json --steps 1 --sequence 16 --data "$@"; }
     ln -s volume/data texts-data && touch held-data
-    expect texts --out texts
+    expect texts texts.txt --out texts
     [ -f volume/data/training.tokens ] || fail "not through the link: $(find . -name '*.tokens')"
-    expect_error "held-data: expected a folder or none, found a file" texts --out held
+    expect_error "held-data: expected a folder or none, found a file" texts texts.txt --out held
     grep -q 'reading' output.txt && fail "was found after the text had been read"
-    expect_error "missing.txt" texts --data missing.txt --out missed
+    expect_error "missing.txt" texts missing.txt --out missed
     [ -z "$(ls -d missed* 2>/dev/null)" ] || fail "a mistake left $(ls -d missed*)"
     said=$(mkdir gone && cd gone && rmdir ../gone && pocket --steps 1 --out . 2>&1) && fail "wrote to a folder that is gone"
     [[ $said == *".: cannot be found: No such file or directory"* ]] || fail "another cause: $said"
@@ -267,15 +267,15 @@ END
           sleep 0.1
         done
         sleep 0.5
-        read -r child </proc/$job/task/$job/children
-        kill -TERM "$child"
+        read -r child </proc/$job/task/$job/children || true  # no end of line
+        kill -TERM $child
       }
       ended_by_term() {
         status=0
         wait $job || status=$?
         [ $status = 143 ] || fail "$1: $status: $(tail -n 1 one.txt)"
       }
-      process_1 --embedded 100000000 >one.txt 2>&1 &
+      process_1 --embedded 3000000 >one.txt 2>&1 &
       job=$!
       terminate_after 'learning a tokenizer'
       ended_by_term "process 1 was not ended before the first step"
@@ -283,7 +283,7 @@ END
       job=$!
       terminate_after 'to validate'
       sleep 0.3
-      kill -TERM "$child" || fail "process 1 did not save: $(tail -n 1 one.txt)"
+      kill -TERM $child || fail "process 1 did not save: $(tail -n 1 one.txt)"
       ended_by_term "a second signal did not end process 1"
     fi
     "$train" --list | head -n 1 >/dev/null || [ "${PIPESTATUS[0]}" = 141 ] || fail "a list that nobody reads to its end"
