@@ -450,7 +450,7 @@ END
     expect_error "missing.txt" "$sweep" --data missing.txt --steps 1
     expect_error "missing.txt" "$sweep" --data missing.txt --steps 1 --csv results/sweep.csv --overwrite
     cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a mistake lost results"
-    expect_error "cannot be written" "$sweep" --steps 1 --embedded 300 --only dense --csv /dev/full
+    expect_error "sweep: /dev/full: " "$sweep" --steps 1 --embedded 300 --only dense --csv /dev/full
     said=$(ulimit -f 0 && "$sweep" --steps 1 --embedded 300 --only dense --csv full.csv 2>&1) && fail "results were lost"
     [[ $said == *"full.csv"*"cannot be written: File too large"* ]] || fail "no cause: $said"
     ;;
