@@ -639,6 +639,20 @@ TEST_CASE("Saving and loading a model alone round-trips, over an older one too",
   CHECK(same_bits(weights_of(loaded), weights_of(second)));
   CHECK_FALSE(same_bits(weights_of(loaded), weights_of(first)));
   CHECK(entries_in(root.path()) == 1);
+
+  // Another program's generation_config.json stays; the special tokens that it names become the model's.
+  const auto generation = root / "model" / "generation_config.json";
+  for (const char* text : {"mine", "{}", "[]", "{\"temperature\": 0.5}"}) {
+    write_bytes(generation, text);
+    save_model(root / "model", second, tiny_tokenizer());
+    CHECK(read_bytes(generation) == text);
+  }
+  write_bytes(generation, "{\"temperature\": 0.5, \"eos_token_id\": 3}");
+  save_model(root / "model", second, tiny_tokenizer());
+  CHECK(read_json(generation)["temperature"] == Json(0.5));
+  load_model(root / "model", loaded);
+  CHECK(loaded.special_tokens().generation == loaded.special_tokens().config);
+  CHECK(entries_in(root / "model") == 4);
 }
 
 TEST_CASE("Folders that transformers saved load with the values that it reads", "[checkpoint]") {

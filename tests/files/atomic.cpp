@@ -3,9 +3,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <iterator>
 #include <stdexcept>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "files/bytes.hpp"
 #include "tinymoe/files/mapped_file.hpp"
@@ -127,7 +131,7 @@ TEST_CASE("A partial file that a crash leaves is removed later", "[atomic]") {
   const TemporaryFolder folder;
   const auto path = folder / "file";
   write_bytes(path, "old");
-  write_bytes(folder / "file.partial-1", "of a process whose number means nothing here");
+  write_bytes(folder / "file.partial-1-1", "of a process whose number means nothing here");
   detail::PartialFile living(path);
   const pid_t child = fork();
   if (child == 0) {
@@ -142,6 +146,88 @@ TEST_CASE("A partial file that a crash leaves is removed later", "[atomic]") {
   write_file_atomically(path, [](FileWriter& file) { file.write("new"); });
   CHECK(read_bytes(path) == "new");
   CHECK(entries_in(folder.path()) == 2);  // the partial file of a living process stays
+}
+
+TEST_CASE("What others named like a partial file stays", "[atomic]") {
+  const TemporaryFolder folder;
+  const char* const names[] = {"f.partial-",    "f.partial-old", "f.partial-1",    "f.partial-1-",   "f.partial--1",
+                               "f.partial-1-x", "f.partial-1 2", "xf.partial-1-2", "f.partial-1-2-3"};
+  for (const char* name : names) write_bytes(folder / name, "mine");
+  std::filesystem::create_directory(folder / "f.partial-1-2");
+  std::filesystem::create_symlink("f", folder / "f.partial-3-4");
+  write_file_atomically(folder / "f", [](FileWriter& file) { file.write("new"); });
+  for (const char* name : names) CHECK(read_bytes(folder / name) == "mine");
+  CHECK(entries_in(folder.path()) == std::size(names) + 3);
+}
+
+TEST_CASE("Threads may write one file", "[atomic]") {
+  const TemporaryFolder folder;
+  std::atomic<int> failed = 0;
+  std::vector<std::thread> threads;
+  for (const char letter : {'a', 'b', 'c', 'd'}) {
+    threads.emplace_back([&, letter] {
+      try {
+        for (int i = 0; i < 25; ++i) {
+          write_file_atomically(folder / "file", [&](FileWriter& file) { file.write(std::string(100, letter)); });
+        }
+      } catch (const Error&) {
+        ++failed;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(failed == 0);
+  const auto text = read_bytes(folder / "file");
+  CHECK(text == std::string(100, text.at(0)));
+  CHECK(entries_in(folder.path()) == 1);
+}
+
+TEST_CASE("A lock is given back where it was taken", "[atomic]") {
+  const TemporaryFolder root;
+  const auto before = std::filesystem::current_path();
+  std::filesystem::create_directory(root / "other");
+  write_bytes(root / "other/.run.csv.lock", "of another program");
+  std::filesystem::current_path(root.path());
+  {
+    const WriteLock lock = lock_file("run.csv");
+    CHECK(std::filesystem::exists(root / ".run.csv.lock"));
+    std::filesystem::current_path(root / "other");
+  }
+  std::filesystem::current_path(before);
+  CHECK_FALSE(std::filesystem::exists(root / ".run.csv.lock"));
+  CHECK(std::filesystem::exists(root / "other/.run.csv.lock"));
+}
+
+TEST_CASE("A lock that another user's killed process left is no obstacle", "[atomic]") {
+  if (geteuid() != 0) skip("this process may not change its user");
+  const TemporaryFolder root;
+  std::filesystem::permissions(root.path(), std::filesystem::perms::all);
+  write_bytes(root / ".run.csv.lock", "process 1 on host gone");
+  const auto other_user = [&] {
+    const pid_t child = fork();
+    if (child == 0) {
+      if (setgid(65534) != 0 || setuid(65534) != 0) _exit(3);
+      try {
+        const WriteLock lock = lock_file(root / "run.csv");
+        _exit(read_bytes(root / ".run.csv.lock").find("host gone") == std::string::npos ? 0 : 4);
+      } catch (const FileError& error) {
+        _exit(std::string(error.what()).find("another run writes to it") != std::string::npos ? 1 : 2);
+      }
+    }
+    int status = 0;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    return WEXITSTATUS(status);
+  };
+  {
+    const WriteLock living = lock_file(root / "run.csv");
+    CHECK(other_user() == 1);
+  }
+  write_bytes(root / ".run.csv.lock", "process 1 on host gone");
+  CHECK(other_user() == 0);
+  std::filesystem::remove(root / ".run.csv.lock");  // it is the other user's now
+  write_bytes(root / ".run.csv.lock", "process 1 on host gone");
+  std::filesystem::permissions(root / ".run.csv.lock", std::filesystem::perms::owner_all);
+  CHECK(other_user() == 2);
 }
 
 }  // namespace tinymoe_test::atomic

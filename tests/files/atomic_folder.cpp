@@ -6,11 +6,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "files/bytes.hpp"
 #include "tinymoe/files/mapped_file.hpp"
@@ -150,11 +154,15 @@ TEST_CASE("A folder may be a mount point", "[atomic]") {
                          !detail::is_mount_point(root.path());
       write_bytes(root / "file", "text");
       write_bytes(root / "other", "text");
-      const bool bound = mount((root / "file").c_str(), (root / "other").c_str(), nullptr, MS_BIND, nullptr) == 0;
+      bool bound = mount((root / "file").c_str(), (root / "other").c_str(), nullptr, MS_BIND, nullptr) == 0;
       const bool refused = message_of<FileError>([&] {
                              write_file_atomically(root / "other", [](FileWriter&) {});
                            }).find("mount point") != std::string::npos;
-      _exit(right && bound && refused ? 0 : 1);
+      const auto config = volume / "config.json";
+      bound = bound && mount((root / "file").c_str(), config.c_str(), nullptr, MS_BIND, nullptr) == 0;
+      const auto message = message_of<FileError>([&] { FolderLock(volume, owned, WriteUse::run); });
+      const bool early = message.find("config.json in it is a mount point") != std::string::npos;
+      _exit(right && bound && refused && early ? 0 : 1);
     } catch (...) {
       _exit(2);
     }
@@ -269,6 +277,55 @@ TEST_CASE("A replacement that a crash cut is whole, and ended by the next writer
   { const FolderLock lock(path, owned); }
   CHECK(resolve_folder(path) == path);
   CHECK(load(path) == "new");
+  CHECK(entries_in(path) == 2);
+}
+
+TEST_CASE("A folder that was copied in the middle of a replacement is read at once", "[atomic]") {
+  const TemporaryFolder root;
+  const auto path = root / "checkpoint";
+  save(path, "old");
+  save(path / ".tinymoe.new", "new");  // without a lock
+  const auto start = std::chrono::steady_clock::now();
+  CHECK(load(path) == "new");
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(2));
+}
+
+TEST_CASE("What others named like a partial folder stays", "[atomic]") {
+  const TemporaryFolder root;
+  for (const char* name : {"run.partial-backup", "run.partial-7", "run.partial-8", "run.partial-1-2"}) {
+    std::filesystem::create_directory(root / name);
+    write_bytes(root / name / (std::string(name).ends_with('8') ? "config.json" : "notes.txt"), "mine");
+  }
+  save(root / "run", "new");
+  CHECK_FALSE(std::filesystem::exists(root / "run.partial-8"));  // a killed process's, with owned files alone
+  for (const char* name : {"run.partial-backup", "run.partial-7", "run.partial-1-2"}) {
+    CHECK(read_bytes(root / name / "notes.txt") == "mine");
+  }
+}
+
+TEST_CASE("Threads that save to one folder take turns", "[atomic]") {
+  const TemporaryFolder root;
+  const auto path = root / "checkpoint";
+  std::atomic<int> failed = 0;
+  std::vector<std::thread> threads;
+  for (int thread = 0; thread < 4; ++thread) {
+    threads.emplace_back([&, thread] {
+      try {
+        for (int i = 0; i < 20; ++i) {
+          AtomicFolder folder(path, owned);
+          fill(folder, std::to_string(thread));
+          if (i % 2 == 0) folder.write("optimizer.safetensors", [&](FileWriter& file) { file.write("moments"); });
+          folder.commit();
+        }
+      } catch (const Error&) {
+        ++failed;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  CHECK(failed == 0);
+  CHECK(load(path).size() == 1);
+  CHECK_FALSE(std::filesystem::exists(path / "optimizer.safetensors"));
   CHECK(entries_in(path) == 2);
 }
 

@@ -23,6 +23,8 @@
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_value.hpp"
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"
@@ -114,6 +116,26 @@ inline constexpr std::string_view checkpoint_files[] = {"model.safetensors",  "c
                                                         "tokenizer.json",     "trainer.json", "optimizer.safetensors",
                                                         "average.safetensors"};
 
+/// Keeps a folder's generation_config.json over a save of a model without one: it may be another program's. Only the
+/// special tokens that it names become the model's, since loading prefers it.
+[[gnu::cold]] inline void keep_generation_config(AtomicFolder& folder, const SpecialTokens& tokens) {
+  const auto old = folder.target() / "generation_config.json", kept = folder / "generation_config.json";
+  std::error_code reason;
+  if (!std::filesystem::exists(old, reason)) return;
+  try {
+    Json file = read_json(old, std::size_t{1} << 20);
+    const bool names = file.contains("bos_token_id") || file.contains("eos_token_id") || file.contains("pad_token_id");
+    if (names && read_special_tokens(file, old.string(), {}) != tokens) {
+      write_special_tokens(file, tokens);
+      folder.write("generation_config.json", [&](FileWriter& to) { to.write(file.dump(2) + "\n"); });
+      return;
+    }
+  } catch (const Error&) {  // it is for another program, and stays as it is
+  }
+  std::filesystem::copy_file(old, kept, std::filesystem::copy_options::overwrite_existing, reason);
+  if (reason) fail<FileError>(old.string(), ": cannot be copied: ", reason.message());
+}
+
 /// Writes the model's part of a checkpoint into `folder`: model.safetensors, config.json, tokenizer.json.
 template <class Arch, Backend B, class W>
 void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
@@ -126,6 +148,10 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
   });
   Json config = config_json<Arch>(model.settings(), tokenizer.end_of_story());
   write_model_tokens(folder, model.special_tokens(), config);
+  if (!model.special_tokens().generation) {
+    const Token end = tokenizer.end_of_story();
+    keep_generation_config(folder, model.special_tokens().config.value_or(SpecialTokens{.begin = end, .end = {end}}));
+  }
   folder.write("config.json", [&](FileWriter& file) { file.write(config.dump(2) + "\n"); });
   tokenizer.save(folder / "tokenizer.json");
 }
@@ -133,7 +159,8 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
 }  // namespace detail
 
 /// Saves a model for use without its training state, with the special tokens of the files that it was read from, or
-/// else the tokenizer's. Throws FileError; the folder's old content is intact then.
+/// else the tokenizer's. A generation_config.json that the model has none of stays, with its special tokens set to the
+/// model's. Throws FileError; the folder's old content is intact then.
 template <class Arch, Backend B, class W>
 void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
   AtomicFolder folder(path, detail::checkpoint_files);
@@ -195,13 +222,14 @@ void load_model(const std::filesystem::path& path, Model<Arch, B, W>& model) {
 /// Throws FileError or TextError, and MismatchError where it has more.
 template <class Arch>
 Tokenizer load_tokenizer(const std::filesystem::path& path) {
-  const auto folder = resolve_folder(path);
-  auto tokenizer = Tokenizer::load(folder / "tokenizer.json");
-  if (tokenizer.vocabulary_size() > Arch::vocab) {
-    fail<MismatchError>((folder / "tokenizer.json").string(), ": has ", tokenizer.vocabulary_size(),
-                        " tokens; this program's model has a vocabulary of ", Arch::vocab);
-  }
-  return tokenizer;
+  return detail::open_together(path, detail::checkpoint_files[0], [](const std::filesystem::path& folder) {
+    auto tokenizer = Tokenizer::load(folder / "tokenizer.json");
+    if (tokenizer.vocabulary_size() > Arch::vocab) {
+      fail<MismatchError>((folder / "tokenizer.json").string(), ": has ", tokenizer.vocabulary_size(),
+                          " tokens; this program's model has a vocabulary of ", Arch::vocab);
+    }
+    return tokenizer;
+  });
 }
 
 }  // namespace tinymoe::inline v0_1

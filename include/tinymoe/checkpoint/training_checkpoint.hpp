@@ -44,8 +44,8 @@ inline std::vector<std::string> moment_names(Index moments) {
   return names;
 }
 
-/// Writes a full checkpoint: model, tokenizer, buffers and state. The old folder stays until the new one is whole.
-/// model.safetensors has the masters. Throws FileError.
+/// Writes a full checkpoint: model, tokenizer, buffers and state. The old files count until all new ones are on the
+/// disk; see AtomicFolder. model.safetensors has the masters. Throws FileError.
 template <class Arch, Backend B, class W>
 void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer,
                    const TrainingState& state, const TrainingBuffers<typename B::Master>& buffers) {

@@ -100,7 +100,8 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
 /// The FitOptions::recipe of the program that trained a checkpoint; null if it gave none. Throws FileError, and
 /// MismatchError for a checkpoint of another version.
 inline Json training_recipe(const std::filesystem::path& checkpoint) {
-  return detail::read_state(resolve_folder(checkpoint)).recipe;
+  return detail::open_together(checkpoint, "trainer.json",
+                               [](const std::filesystem::path& folder) { return detail::read_state(folder).recipe; });
 }
 
 }  // namespace tinymoe::inline v0_1

@@ -1,12 +1,14 @@
 #pragma once
 /// @file
-/// Writing that a crash cannot spoil: a file or a folder appears whole under its name, or the old one stays.
+/// Writing that a crash cannot spoil: a file appears whole under its name, or the old one stays. For the files of a
+/// folder see atomic_folder.hpp.
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
@@ -147,9 +149,11 @@ class PartialFile {
     if (is_mount_point(target_)) {
       fail<FileError>(path.string(), ": is a mount point, which no file can replace; mount the folder around it");
     }
-    do {
-      partial_ = target_.string() + ".partial-" + std::to_string(::getpid()) + "-" + std::to_string(++attempts_);
-    } while (!open());
+    constexpr int attempts = 100;
+    for (int attempt = 1; attempt <= attempts; ++attempt) {
+      if (open(attempt == attempts)) return;
+    }
+    fail<FileError>(path.string(), ": cannot be written: ", partial_.string(), " exists; remove it");
   }
   PartialFile(const PartialFile&) = delete;
   ~PartialFile() {
@@ -169,18 +173,23 @@ class PartialFile {
   }
 
  private:
-  /// False if the name is taken, or was until a moment ago.
-  bool open() {
+  /// False if the name is taken, or was until a moment ago. The `last` attempt does without a lock: the file system
+  /// may have none that can be trusted.
+  bool open(bool last) {
+    static std::atomic<unsigned> files = 0;  // threads must not take one name
+    partial_ = target_.string() + ".partial-" + std::to_string(::getpid()) + "-" + std::to_string(++files);
     std::error_code ignored;
     if (std::filesystem::exists(std::filesystem::symlink_status(partial_, ignored))) return false;
     writer_.emplace(partial_, true);
-    lock_.emplace(::open(partial_.c_str(), O_RDONLY | O_CLOEXEC));
+    lock_.emplace(open_to_lock(partial_));
     // A process that clears the folder may hold it for a moment, and will remove it.
-    return lock_->number >= 0 && try_lock(lock_->number) != LockResult::held && is_named(lock_->number, partial_);
+    const bool locked =
+        lock_->number >= 0 && try_lock(lock_->number) != LockResult::held && is_named(lock_->number, partial_);
+    if (!locked && !last) ::unlink(partial_.c_str());
+    return locked || last;
   }
 
   std::filesystem::path target_, partial_;
-  int attempts_ = 0;
   std::optional<FileWriter> writer_;
   std::optional<Descriptor> lock_;
 };

@@ -7,15 +7,18 @@
 /// When all are on the disk, it is renamed to FOLDER/.tinymoe.new; from here on the new files count. Then each
 /// is linked into FOLDER over the old one, and .tinymoe.new goes. After a crash between the two, `resolve_folder` gives
 /// .tinymoe.new, and the next process that writes ends the work.
+/// Over 300 lines: writing, clearing and reading are one protocol, which is understood together.
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <concepts>
 #include <cstring>
 #include <filesystem>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -114,6 +117,32 @@ inline void place_new_files(const std::filesystem::path& folder, std::span<const
   std::filesystem::remove_all(gone, ignored);
 }
 
+/// Held while a thread clears a folder or puts files in place. Global, since the threads of a process share its locks.
+inline std::mutex& replacing() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+/// Removes the folders that killed processes left beside `folder` when a save still wrote there: `NAME.partial-NUMBER`,
+/// with nothing in it but owned files.
+inline void remove_left_folders(const std::filesystem::path& folder, std::span<const std::string_view> owned) {
+  std::error_code ignored, unreadable;
+  for (std::filesystem::directory_iterator entry(folder_of(folder), unreadable), end; !unreadable && entry != end;
+       entry.increment(unreadable)) {
+    const auto& one = entry->path();
+    if (partial_numbers(one.filename().string(), folder.filename().string()) != 1 || entry->is_symlink(ignored) ||
+        !entry->is_directory(ignored) || !nobody_locks(one)) {
+      continue;
+    }
+    std::error_code unlisted;
+    bool ours = true;
+    for (std::filesystem::directory_iterator file(one, unlisted); !unlisted && file != end; file.increment(unlisted)) {
+      ours = ours && std::ranges::find(owned, file->path().filename().string()) != owned.end();
+    }
+    if (ours && !unlisted) std::filesystem::remove_all(one, ignored);
+  }
+}
+
 }  // namespace detail
 
 /// The folder to load from: `path`, or `path/.tinymoe.new` after a crash in the middle of a replacement. Waits while
@@ -127,7 +156,7 @@ inline std::filesystem::path resolve_folder(const std::filesystem::path& path) {
   }
   const auto fresh = named / detail::new_files_name;
   for (int wait = 0; wait < 5000 && std::filesystem::is_directory(fresh, ignored); ++wait) {
-    if (detail::is_left(named / detail::folder_lock_name)) break;
+    if (!detail::may_be_locked(named / detail::folder_lock_name)) break;
     ::usleep(1000);
   }
   return std::filesystem::is_directory(fresh, ignored) ? fresh : named;
@@ -174,18 +203,20 @@ class FolderLock {
       : folder_(target_of(path)),
         made_(folder_, path),
         lock_(folder_ / detail::folder_lock_name, path, use, use == WriteUse::once ? patience : glance) {
-    if (!lock_.first()) return;
+    const std::lock_guard guard(detail::replacing());
+    if (lock_.prepared()) return;
     struct stat found {};
     // First: of a first replacement, a crash may have left a part of the files in place.
     if (::lstat((folder_ / detail::new_files_name).c_str(), &found) == 0) detail::place_new_files(folder_, owned);
     check_owned(path, owned);
+    lock_.prepared() = true;
     if (!lock_.supported()) return;
     std::error_code ignored;
     for (const auto& entry : detail::entries_of(folder_)) {
       if (!entry.filename().string().starts_with(detail::partial_files_prefix)) continue;
       std::filesystem::remove_all(entry, ignored);
     }
-    if (folder_.has_filename()) detail::remove_left_partials(folder_);  // of versions that wrote beside the folder
+    detail::remove_left_folders(folder_, owned);
   }
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -199,7 +230,7 @@ class FolderLock {
   /// Absolute: the program may change its folder.
   static std::filesystem::path target_of(const std::filesystem::path& path) {
     if (path.empty()) fail<FileError>("expected the path of a folder to write to, found none");
-    auto target = std::filesystem::absolute(detail::write_target(path));
+    auto target = detail::absolute_target(path);
     if (target == target.root_path()) fail<FileError>(path.string(), ": is no folder for a model; give one in it");
     return target;
   }
@@ -210,6 +241,10 @@ class FolderLock {
       const auto status = std::filesystem::status(folder_ / name, ignored);
       if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
         fail<FileError>(path.string(), ": holds a ", name, " that is not a file; give another folder");
+      }
+      if (detail::is_mount_point(folder_ / name)) {
+        fail<FileError>(path.string(), ": ", name, " in it is a mount point, which no file can replace; mount the ",
+                        "folder instead");
       }
     }
     if (owned.empty() || std::filesystem::exists(folder_ / owned.front(), ignored)) return;
@@ -232,8 +267,8 @@ class FolderLock {
 ///     folder.commit();
 ///
 /// At any moment, a crash included, `resolve_folder(NAME)` has all the old files or all the new ones. Without `commit`
-/// the destructor removes the new ones. Other processes cannot write to the folder meanwhile. Throws FileError that
-/// names the path and the reason.
+/// the destructor removes the new ones. Other processes cannot write to the folder meanwhile; threads of this process
+/// can, and the files of the last `commit` stay. Throws FileError that names the path and the reason.
 class AtomicFolder {
  public:
   /// Makes the folder, and those above it, if they are missing. For `owned`, see FolderLock; those that are not written
@@ -253,6 +288,8 @@ class AtomicFolder {
     if (!committed_) std::filesystem::remove_all(partial_, ignored);
   }
 
+  /// Where the files are after `commit`.
+  const std::filesystem::path& target() const { return lock_.folder(); }
   /// Where the files are until `commit`.
   const std::filesystem::path& path() const { return partial_; }
   std::filesystem::path operator/(const std::string& name) const { return partial_ / name; }
@@ -271,6 +308,7 @@ class AtomicFolder {
     if (committed_) fail<FileError>(folder.string(), ": was committed before");
     for (const auto& entry : detail::entries_of(partial_)) detail::synchronise_path(entry);
     detail::synchronise_path(partial_);
+    const std::lock_guard guard(detail::replacing());
     std::error_code ignored;
     const auto fresh = folder / detail::new_files_name;
     if (std::filesystem::exists(fresh, ignored)) detail::place_new_files(folder, owned_);  // a commit that failed

@@ -2,13 +2,16 @@
 /// @file
 /// Locks on what a process writes. The operating system gives a lock back when its process ends, however it ends, so a
 /// lock that nobody holds is a dead process's, whatever its number was and in whichever container it ran.
+/// Over 300 lines: the lock and what each use of it asks of the file system are one protocol.
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <filesystem>
 #include <list>
@@ -23,8 +26,8 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// What a lock is held for: one replacement, which waits for another process's; a run, which is refused at once where
-/// another one writes, in this process too; or a run that will take the lock itself, `ahead` of it.
+/// What a lock is held for. `once`: one replacement; it waits for that of another process. `run`: a run; it is refused
+/// at once where another run writes, in this process too. `ahead`: a program holds it for a run that will start later.
 enum class WriteUse { once, ahead, run };
 
 namespace detail {
@@ -44,6 +47,7 @@ inline std::filesystem::path folder_of(const std::filesystem::path& path) {
 }
 
 /// The name that is written to: without a trailing slash, and what a symbolic link points to, which need not exist.
+/// Throws FileError for a link to itself.
 inline std::filesystem::path write_target(const std::filesystem::path& path) {
   std::filesystem::path target = path.has_filename() ? path : path.parent_path();
   std::error_code unreadable;
@@ -51,6 +55,17 @@ inline std::filesystem::path write_target(const std::filesystem::path& path) {
     if (links == 40) fail<FileError>(path.string(), ": is a link to itself; give another path");
     target = target.parent_path() / std::filesystem::read_symlink(target, unreadable);
     if (!target.has_filename()) target = target.parent_path();
+  }
+  return target;
+}
+
+/// The same as an absolute path, for what outlives a change of the current folder. Throws FileError.
+inline std::filesystem::path absolute_target(const std::filesystem::path& path) {
+  std::error_code reason;
+  auto target = std::filesystem::absolute(write_target(path), reason);
+  if (reason) {
+    fail<FileError>(path.string(), ": the current folder cannot be found: ", reason.message(),
+                    "; give an absolute path");
   }
   return target;
 }
@@ -108,10 +123,27 @@ inline LockResult try_lock(int descriptor) {
   return LockResult::taken;
 }
 
+/// Opens a file to lock it: for writing where one may, since NFS locks no other file.
+inline int open_to_lock(const std::filesystem::path& path) {
+  constexpr int flags = O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
+  const int opened = ::open(path.c_str(), O_RDWR | flags);
+  return opened >= 0 ? opened : ::open(path.c_str(), O_RDONLY | flags);
+}
+
 /// Whether no process holds the lock of a file or folder. False where the file system has no locks: nobody knows.
-inline bool is_left(const std::filesystem::path& path) {
-  const Descriptor opened(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
+inline bool nobody_locks(const std::filesystem::path& path) {
+  const Descriptor opened(open_to_lock(path));
   return opened.number >= 0 && try_lock(opened.number) == LockResult::taken && is_named(opened.number, path);
+}
+
+/// Whether it is worth waiting for a lock's holder: false if nobody holds it, if there is no such file, and where the
+/// file system has no locks.
+inline bool may_be_locked(const std::filesystem::path& path) {
+  const Descriptor opened(open_to_lock(path));
+  if (opened.number < 0) return errno != ENOENT;
+  const auto result = try_lock(opened.number);
+  // A lock whose holder has just removed it may have a successor.
+  return result == LockResult::held || (result == LockResult::taken && !is_named(opened.number, path));
 }
 
 /// The entries of a folder.
@@ -126,14 +158,31 @@ inline std::vector<std::filesystem::path> entries_of(const std::filesystem::path
   return entries;
 }
 
-/// Removes what killed processes left beside `path`: `NAME.partial-…`. A folder that cannot be listed stays as it is.
+/// How many numbers, with a dash between them, stand behind `NAME.partial-` in a file's name; 0: it is another name.
+inline int partial_numbers(std::string_view file, const std::string& name) {
+  const std::string prefix = name + ".partial-";
+  if (!file.starts_with(prefix)) return 0;
+  int numbers = 0;
+  for (file.remove_prefix(prefix.size());; file.remove_prefix(1)) {
+    const std::size_t digits = std::min(file.find_first_not_of("0123456789"), file.size());
+    if (digits == 0) return 0;
+    ++numbers;
+    file.remove_prefix(digits);
+    if (file.empty()) return numbers;
+    if (file[0] != '-') return 0;
+  }
+}
+
+/// Removes the files that killed processes left beside `path`: `NAME.partial-NUMBER-NUMBER`. Others are somebody
+/// else's. A folder that cannot be listed stays as it is.
 inline void remove_left_partials(const std::filesystem::path& path) {
-  const std::string prefix = path.filename().string() + ".partial-";
   std::error_code ignored, unreadable;
   for (std::filesystem::directory_iterator entry(folder_of(path), unreadable), end; !unreadable && entry != end;
        entry.increment(unreadable)) {
     const auto& one = entry->path();
-    if (one.filename().string().starts_with(prefix) && is_left(one)) std::filesystem::remove_all(one, ignored);
+    const bool partial = partial_numbers(one.filename().string(), path.filename().string()) == 2;
+    const auto type = std::filesystem::symlink_status(one, ignored).type();
+    if (partial && type == std::filesystem::file_type::regular && nobody_locks(one)) ::unlink(one.c_str());
   }
 }
 
@@ -144,6 +193,7 @@ struct HeldLock {
   int descriptor = -1;
   int holders = 1;
   bool run = false;
+  bool prepared = false;  // see WriteLock::prepared
 };
 
 struct HeldLocks {
@@ -151,6 +201,7 @@ struct HeldLocks {
   std::list<HeldLock> list;
 };
 
+/// Global, since the operating system's lock is held by a process, whichever of its objects took it.
 inline HeldLocks& held_locks() {
   static HeldLocks locks;
   return locks;
@@ -195,10 +246,7 @@ class WriteLock {
     }
   }
   WriteLock(WriteLock&& other) noexcept
-      : held_(std::exchange(other.held_, nullptr)),
-        use_(other.use_),
-        first_(other.first_),
-        supported_(other.supported_) {}
+      : held_(std::exchange(other.held_, nullptr)), use_(other.use_), supported_(other.supported_) {}
   WriteLock(const WriteLock&) = delete;
   WriteLock& operator=(const WriteLock&) = delete;
   ~WriteLock() {
@@ -212,8 +260,8 @@ class WriteLock {
     locks.list.remove_if([this](const detail::HeldLock& one) { return &one == held_; });
   }
 
-  /// Whether this process held the name by no other object when this one took it.
-  bool first() const { return first_; }
+  /// Set by the one of this process's holders that has cleared what killed processes left. Shared by all of them.
+  bool& prepared() { return held_->prepared; }
   /// Whether the file system has locks.
   bool supported() const { return supported_; }
 
@@ -231,26 +279,42 @@ class WriteLock {
       if (use_ == WriteUse::run && one.run) refuse(name, " (in this process)");
       one.run = one.run || use_ == WriteUse::run;
       ++one.holders;
-      held_ = &one, first_ = false;
+      held_ = &one;
       return true;
     }
-    while (true) {
-      const int opened = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+    for (int attempt = 1;; ++attempt) {
+      int opened = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+      const bool foreign = opened < 0 && errno == EACCES;
+      if (foreign) opened = open_foreign(file, name);
       if (opened < 0) refuse_to_write(name);
       const auto result = detail::try_lock(opened);
       if (result == detail::LockResult::held) {
         ::close(opened);
         return false;
       }
-      if (!detail::is_named(opened, file)) {  // its last holder has just removed it
+      // Its last holder has just removed it, or the file system gives a file other numbers each time.
+      const bool named = detail::is_named(opened, file);
+      const bool replace = foreign && named && ::unlink(file.c_str()) == 0;
+      if ((!named || replace) && attempt < attempts) {
         ::close(opened);
         continue;
       }
-      supported_ = result == detail::LockResult::taken;
+      supported_ = result == detail::LockResult::taken && named;
       detail::name_holder(opened);
       held_ = &locks.list.emplace_back(detail::HeldLock{folder, file, opened, 1, use_ == WriteUse::run});
       return true;
     }
+  }
+
+  /// Opens a lock's file that this user may not write to: a killed process of another user may have left it. Throws
+  /// FileError if it cannot be told whether its lock is held, or if nothing can be written beside it.
+  static int open_foreign(const std::filesystem::path& file, const std::filesystem::path& name) {
+    if (::access(detail::folder_of(file).c_str(), W_OK | X_OK) != 0) refuse_to_write(name);
+    const int opened = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (opened >= 0 && detail::try_lock(opened) != detail::LockResult::unsupported) return opened;
+    if (opened >= 0) ::close(opened);
+    fail<FileError>(name.string(), ": another user's ", file.string(),
+                    " cannot be opened; remove it if no run writes there, or give another path");
   }
 
   [[noreturn]] static void refuse_to_write(const std::filesystem::path& name) {
@@ -261,14 +325,16 @@ class WriteLock {
     fail<FileError>(name.string(), ": another run writes to it", holder, "; wait until it ends, or give another path");
   }
 
+  static constexpr int attempts = 100;
+
   detail::HeldLock* held_ = nullptr;
   WriteUse use_ = WriteUse::once;
-  bool first_ = true, supported_ = true;
+  bool supported_ = true;
 };
 
 /// A lock on a file for the length of a run. Makes the folders above it. Throws FileError, as WriteLock.
 inline WriteLock lock_file(const std::filesystem::path& path) {
-  const auto target = detail::write_target(path), folder = detail::folder_of(target);
+  const auto target = detail::absolute_target(path), folder = detail::folder_of(target);
   detail::make_folder(folder, path);
   return {folder / ("." + target.filename().string() + ".lock"), path, WriteUse::run, 0};
 }
