@@ -286,6 +286,7 @@ class WriteLock {
       int opened = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
       const bool foreign = opened < 0 && errno == EACCES;
       if (foreign) opened = open_foreign(file, name);
+      if (opened < 0 && foreign && attempt < attempts) continue;
       if (opened < 0) refuse_to_write(name);
       const auto result = detail::try_lock(opened);
       if (result == detail::LockResult::held) {
@@ -307,11 +308,13 @@ class WriteLock {
   }
 
   /// Opens a lock's file that this user may not write to: a killed process of another user may have left it. Throws
-  /// FileError if it cannot be told whether its lock is held, or if nothing can be written beside it.
+  /// FileError if it cannot be told whether its lock is held, or if nothing can be written beside it. Negative if it has
+  /// just been removed.
   static int open_foreign(const std::filesystem::path& file, const std::filesystem::path& name) {
     if (::access(detail::folder_of(file).c_str(), W_OK | X_OK) != 0) refuse_to_write(name);
     const int opened = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (opened >= 0 && detail::try_lock(opened) != detail::LockResult::unsupported) return opened;
+    if (opened < 0 && errno == ENOENT) return opened;
     if (opened >= 0) ::close(opened);
     fail<FileError>(name.string(), ": another user's ", file.string(),
                     " cannot be opened; remove it if no run writes there, or give another path");
