@@ -170,10 +170,16 @@ class RunFiles : public Observer {
   void on_evaluation(const StepReport& /*last*/, const EvaluationReport& evaluation) override {
     write_loads(paths_.metrics, evaluation.loads);
   }
+  void on_end(const StepReport& /*last*/, const EndReport& end) override {
+    stopped_ = end.how == EndReport::How::stopped;
+  }
+
+  /// Whether the run was stopped; an interruption in the last evaluation finds nothing more to stop.
+  bool stopped() const { return stopped_; }
 
  private:
   examples::RunPaths paths_;
-  bool replaces_;
+  bool replaces_, stopped_ = false;
 };
 
 template <class Arch>
@@ -237,6 +243,8 @@ void train(const Arguments& arguments) {
   if (programs::interrupted()) {
     programs::flush_progress();
     programs::print_to_error_if_cut();
+  }
+  if (files.stopped()) {
     std::printf("interrupted by %s; --resume goes on from step %td\n", programs::interruption(), last.step);
   }
   std::printf("trained on %td tokens in %s; checkpoint: %s", last.tokens, examples::clock_time(last.seconds).c_str(),

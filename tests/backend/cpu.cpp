@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
 
@@ -84,6 +85,14 @@ TEST_CASE("Memory that the machine does not have is refused before it is used", 
   const Memory most = device.allocate(available / 4 * 3);  // promised, not used
   CHECK(message(available / 2).find("MiB are in use") != std::string::npos);
   CHECK(message(std::size_t{1} << 60).find("out of memory") != std::string::npos);
+  if (!MemoryLimit::works) return;
+  // A limit of this process is the cause, not the machine's memory.
+  const MemoryLimit limit(std::size_t{16} << 20);
+  const std::string limited = message(std::size_t{48} << 20);
+  INFO(limited);
+  CHECK(limited.find("this process is limited to") != std::string::npos);
+  CHECK(limited.find("ulimit -v") != std::string::npos);
+  CHECK(limited.find("in all") == std::string::npos);
 }
 
 TEST_CASE("A control group's memory is the least of its own and of those around it", "[cpu]") {
@@ -112,6 +121,8 @@ TEST_CASE("A control group's memory is the least of its own and of those around 
     file("sys/fs/cgroup/memory/jobs/memory.limit_in_bytes", std::to_string(3000 << 10));
     CHECK(found() == 4000);
     file("sys/fs/cgroup/memory/jobs/memory.memsw.limit_in_bytes", std::to_string(3100 << 10));
+    CHECK(found() == 3100);
+    file("proc/self/cgroup", "7:memory_like:/\n4:cpuset,memory,pids:/jobs\n0::/\n");  // mounted together
     CHECK(found() == 3100);
   }
 }

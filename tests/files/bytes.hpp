@@ -2,6 +2,7 @@
 // Raw files for the tests of hostile input, and the message of an exception.
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <concepts>
 #include <csignal>
@@ -76,5 +77,36 @@ class FileSizeLimit {
 
  private:
   void (*handler_)(int);
+  rlimit before_{};
+};
+
+/// While it lives, the process gets at most so many more bytes of memory than it has.
+class MemoryLimit {
+ public:
+  /// Whether it can be used: a sanitizer's own memory is limited, too, and it ends the program without.
+  static constexpr bool works =
+#if !defined(__linux__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+      false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+      false;
+#else
+      true;
+#endif
+#else
+      true;
+#endif
+
+  explicit MemoryLimit(std::size_t more) {
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    getrlimit(RLIMIT_AS, &before_);
+    const rlimit limit{pages * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) + more, before_.rlim_max};
+    setrlimit(RLIMIT_AS, &limit);
+  }
+  MemoryLimit(const MemoryLimit&) = delete;
+  ~MemoryLimit() { setrlimit(RLIMIT_AS, &before_); }
+
+ private:
   rlimit before_{};
 };

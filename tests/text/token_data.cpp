@@ -7,7 +7,10 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <future>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <vector>
 
 #include "support/catch.hpp"
@@ -280,6 +283,10 @@ TEST_CASE("Stories have the same bytes whether they are held out or a file of th
         CHECK(validation.text_bytes() == given.text_bytes());
         CHECK(validation.stories() == 1);
         CHECK(training.size() == source.size() - given.size());
+        CHECK(training.text_bytes() == source.text_bytes() - given.text_bytes());
+        CHECK(training.stories() == source.stories() - 1);
+        CHECK(source.first(source.size()).text_bytes() == source.text_bytes());
+        CHECK(training.tokenizer_fingerprint() == tokenizer.fingerprint());
         // Parts of parts.
         const auto more = hold_out(source, tokenizer, 1, given.size() + 2).validation;
         CHECK(more.stories() == 2);
@@ -292,7 +299,9 @@ TEST_CASE("Stories have the same bytes whether they are held out or a file of th
     }
     // Tokens alone have the bytes of what they decode to.
     const auto tokens = expected_tokens(tokenizer, {"the lower", "aaa", "low"});
-    const auto held_out = hold_out(TokenData::from_tokens(tokens, 300), tokenizer, 0.01).validation;
+    const auto [rest, held_out] = hold_out(TokenData::from_tokens(tokens, 300), tokenizer, 0.01);
+    CHECK(rest.text_bytes() == 9 + 3);
+    CHECK_FALSE(rest.tokenizer_fingerprint());
     CHECK(held_out.text_bytes() == 3);
     CHECK(held_out.stories() == 1);
     CHECK_THROWS_AS(held_out.stories_between(1, held_out.size(), tokenizer), ShapeError);
@@ -437,6 +446,37 @@ TEST_CASE("Workers pass on exceptions and keep the order", "[token_data]") {
   for (int i = 0; i < 100; ++i) CHECK(finished[i] == 10 * i);
   CHECK(message_if_any<TextError>([&] { run(57); }) == "block 57");
   CHECK(finished.size() == 57);
+}
+
+TEST_CASE("Fewer threads than were asked for do the work; none is an error with a sentence", "[token_data]") {
+  if (!MemoryLimit::works) skip("this process cannot limit its memory");
+  std::vector<std::size_t> sizes;
+  const auto make_work = []() -> detail::OrderedWorkers::Work {
+    return [](detail::StoryBlock& block) { block.result.resize(block.stories.bytes()); };
+  };
+  const auto run = [&](int threads) {
+    detail::OrderedWorkers workers(threads, make_work,
+                                   [&](detail::StoryBlock& block) { sizes.push_back(block.result.size()); });
+    for (const char* story : {"one", "three", "a", "seventy"}) workers.push({story});
+    workers.drain();
+  };
+  std::promise<void> end;
+  const auto ended = end.get_future().share();
+  std::vector<std::thread> others;
+  {
+    const MemoryLimit limit(std::size_t{40} << 20);  // stacks of 8 MiB
+    run(64);
+    CHECK(sizes == std::vector<std::size_t>{3, 5, 1, 7});
+    try {
+      others.reserve(64);
+      while (others.size() < 64) others.emplace_back([ended] { ended.wait(); });
+    } catch (const std::system_error&) {  // no further thread can be started
+    }
+    CHECK(others.size() < 64);
+    check_message<DeviceError>([&] { run(2); }, "no thread can be started", "ulimit -u");
+  }
+  end.set_value();
+  for (auto& other : others) other.join();
 }
 
 TEST_CASE("The counts of real stories are right", "[token_data]") {

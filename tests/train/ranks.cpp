@@ -230,6 +230,27 @@ TEST_CASE("Ranks save one checkpoint, which another number of ranks can resume",
   CHECK_THROWS_AS(fit_on_two(two, root / "run"), MismatchError);
 }
 
+TEST_CASE("A run that one rank cannot begin ends on all, and leaves the model as it was", "[ranks]") {
+  const TemporaryFolder root;
+  write_bytes(root / "file", "mine");
+  std::vector<FitOptions> wrong(2, options_for(1, Batching::packed));
+  wrong[0].checkpoint = root / "file";  // found before the run is planned
+  wrong[1].metrics = root / "file";     // and after it
+  for (const FitOptions& options : wrong) {
+    std::vector<std::string> messages(2);
+    on_ranks(2, [&](const Threads& communicator) {
+      try {
+        fit(options, communicator);
+      } catch (const Error& error) {
+        messages[static_cast<std::size_t>(communicator.rank())] = error.what();
+      }
+    });
+    CHECK(messages[0].find("file: ") != std::string::npos);
+    CHECK(messages[1] == "another process of this run cannot begin it; see its message");
+  }
+  CHECK(read_bytes(root / "file") == "mine");
+}
+
 TEST_CASE("A step by hand may have other numbers of tokens on each rank", "[ranks]") {
   auto tokens = random_tokens(96, 260);
   auto targets = random_tokens(96, 260, 2);

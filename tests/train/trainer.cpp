@@ -2,7 +2,10 @@
 
 #include "tinymoe/train/trainer.hpp"
 
+#include <cstdint>
+#include <cstdio>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include "files/bytes.hpp"
@@ -202,6 +205,21 @@ void check_range(const char* name, Field O::*field, std::vector<double> right, s
   }
 }
 
+/// 260 tokens of llama2.c, of which the last is one that a tokenizer.json cannot say.
+Tokenizer unsaved_tokenizer() {
+  std::vector<std::string> names = {"<unk>", "\n<s>\n", "\n</s>\n"};
+  for (int byte = 0; byte < 256; ++byte) {
+    char name[8];
+    std::snprintf(name, sizeof name, "<0x%02X>", static_cast<unsigned>(byte));
+    names.push_back(name);
+  }
+  names.push_back("\xff\xfe");
+  std::string bytes = bytes_of(std::int32_t{16});
+  for (const auto& name : names) bytes += bytes_of(0.0f) + bytes_of(static_cast<std::int32_t>(name.size())) + name;
+  const TemporaryFolder folder;
+  return Tokenizer::load_llama2c(write_bytes(folder / "tokenizer.bin", bytes));
+}
+
 /// FitOptions as a struct with a `check()` of a run of one step.
 struct Fit : FitOptions {
   Fit() { minutes = 1; }
@@ -357,6 +375,40 @@ TEST_CASE("Contradictory options are refused before the first step", "[trainer]"
   const TemporaryFolder folder;
   check_message<MismatchError>(fit(tiny_data(), {.steps = 1, .checkpoint = folder / "run", .tokenizer = &large}), "261",
                                "vocabulary of 260");
+  // The model has room for the tokens of all, but they are of two vocabularies.
+  const auto smaller = TokenData::from_tokens(random_tokens(40, 200), 200);
+  check_message<MismatchError>(fit(tiny_data(), {.steps = 1, .validation = &smaller}), "validation data", "200", "260");
+  check_message<MismatchError>(fit(smaller, {.steps = 1, .tokenizer = &tiny_tokenizer()}), "the tokenizer", "260",
+                               "200");
+  const auto alike = tokenizer_of({{"t", "h"}, {"th", "e"}, {"a", "t"}});
+  const StoryList stories = {"the cat sat on the mat", "the dog sat on the log"};
+  const auto own = TokenData::encode(stories, tiny_tokenizer()), of_other = TokenData::encode(stories, alike);
+  check_message<MismatchError>(fit(own, {.batch = 1, .steps = 1, .validation = &of_other}), "validation data",
+                               "another vocabulary");
+  check_message<MismatchError>(fit(of_other, {.batch = 1, .steps = 1, .tokenizer = &tiny_tokenizer()}), "the tokenizer",
+                               "another vocabulary");
+  // A save would fail, after all steps.
+  const Tokenizer unsaved = unsaved_tokenizer();
+  check_message<TextError>(fit(tiny_data(), {.steps = 1, .checkpoint = folder / "run", .tokenizer = &unsaved}),
+                           "token 259 is not UTF-8", "cannot be saved in a checkpoint");
+  check_message<TextError>(
+      fit(tiny_data(),
+          {.steps = 1, .checkpoint = folder / "run", .tokenizer = &tiny_tokenizer(), .recipe = Json("\xff")}),
+      "FitOptions::recipe", "UTF-8");
+  for (const char* name : {"trainer.json", "model.safetensors", "../run/config.json"}) {
+    check_message<TrainingError>(fit(tiny_data(), {.steps = 1,
+                                                   .checkpoint = folder / "run",
+                                                   .tokenizer = &tiny_tokenizer(),
+                                                   .metrics = folder / "run" / name}),
+                                 name, "checkpoint's file");
+  }
+  // The model learns a new end of texts only once a run begins.
+  model.special_tokens().config = SpecialTokens{.end = {7}};
+  write_bytes(folder / "notes", "mine");
+  check_message<FileError>(fit(tiny_data(), {.steps = 1, .tokenizer = &tiny_tokenizer(), .metrics = folder / "notes"}),
+                           "notes", "replace");
+  CHECK(model.special_tokens().config->end == std::vector<Token>{7});
+  std::filesystem::remove(folder / "notes");
   CHECK(entries_in(folder.path()) == 0);
   CHECK(trainer.step() == 0);
   CHECK(same_bits(weights_of(model), before));
@@ -390,6 +442,22 @@ TEST_CASE("A run ends by steps, by minutes and by `stop`", "[trainer]") {
     CHECK(report.step > 0);
     CHECK(report.seconds >= 0.03);
     CHECK(report.fraction >= 1);
+  }
+  {  // asked for during an evaluation: no step follows it; after the last one, the budget is spent
+    for (const Index at : {3, 6}) {
+      Trainer trainer(model);
+      bool stop = false;
+      Callbacks watch;
+      watch.evaluation = [&](const StepReport& last, const auto&) { stop = last.step == at; };
+      const auto report = trainer.fit(tiny_data(), {.batch = 1,
+                                                    .time = 8,
+                                                    .steps = 6,
+                                                    .evaluate_every = 3,
+                                                    .validation = &tiny_data(),
+                                                    .observers = {&watch},
+                                                    .stop = [&] { return stop; }});
+      CHECK(report.step == at);
+    }
   }
   {
     Trainer trainer(model);

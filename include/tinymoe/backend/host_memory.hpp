@@ -5,16 +5,19 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <string>
+#include <string_view>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
@@ -48,13 +51,20 @@ inline std::size_t sum_or_none(std::size_t one, std::size_t other) {
   return one > none - other ? none : one + other;
 }
 
-/// The control group of this process in a line of /proc/self/cgroup: what follows `label`, as "0::".
-inline std::string control_group(const std::string& file, const char* label) {
+/// The control group of this process for a controller of version 1, or with "" that of version 2. A line of
+/// /proc/self/cgroup is "number:controllers:group": "4:cpuset,memory:/jobs", "0::/jobs".
+inline std::string control_group(const std::string& file, std::string_view controller) {
   const std::string text = system_file(file);
-  const auto found = text.find(label);
-  if (found == std::string::npos) return "/";
-  const auto begin = found + std::strlen(label);
-  return text.substr(begin, text.find('\n', begin) - begin);
+  for (std::size_t at = 0; at < text.size();) {
+    const std::string_view line = std::string_view(text).substr(at, text.find('\n', at) - at);
+    at += line.size() + 1;
+    const auto first = line.find(':'), second = line.find(':', first + 1);
+    if (first == line.npos || second == line.npos) continue;
+    const auto listed = "," + std::string(line.substr(first + 1, second - first - 1)) + ",";
+    if (listed.find("," + std::string(controller) + ",") == listed.npos) continue;
+    return std::string(line.substr(second + 1));
+  }
+  return "/";
 }
 
 /// Bytes that the processes of this machine, or of this process's control group (a container, a job of a scheduler) and
@@ -74,32 +84,50 @@ inline std::size_t host_memory(const std::string& system = "") {
     }
   };
   const std::string groups = system + "/proc/self/cgroup";
-  each_group("/sys/fs/cgroup", control_group(groups, "0::"), [&](const std::string& folder) {
+  each_group("/sys/fs/cgroup", control_group(groups, ""), [&](const std::string& folder) {
     return sum_or_none(number(folder + "/memory.max", ""), std::min(swap, number(folder + "/memory.swap.max", "")));
   });
-  each_group("/sys/fs/cgroup/memory", control_group(groups, ":memory:"), [&](const std::string& folder) {  // version 1
+  each_group("/sys/fs/cgroup/memory", control_group(groups, "memory"), [&](const std::string& folder) {  // version 1
     return std::min(sum_or_none(number(folder + "/memory.limit_in_bytes", ""), swap),
                     number(folder + "/memory.memsw.limit_in_bytes", ""));
   });
   return bytes;
 }
 
+/// Why the system refused memory with `reason`: the least limit of this process, or else the system's own words.
+inline std::string refusal_of_memory(int reason) {
+  struct Limit {
+    int kind;
+    const char* command;
+  };
+  rlim_t least = RLIM_INFINITY;
+  const char* command = nullptr;
+  for (const Limit limit : {Limit{RLIMIT_AS, "ulimit -v"}, Limit{RLIMIT_DATA, "ulimit -d"}}) {
+    rlimit found{};
+    if (::getrlimit(limit.kind, &found) != 0 || found.rlim_cur == RLIM_INFINITY || found.rlim_cur >= least) continue;
+    least = found.rlim_cur, command = limit.command;
+  }
+  if (command == nullptr) return std::string("the system gives no more (") + std::strerror(reason) + ")";
+  return "this process is limited to " + std::to_string(least >> 20) + " MiB (" + command + ")";
+}
+
 /// Zeroed memory of the host, in huge pages if the system has them. Throws DeviceError if there is not enough: what is
-/// asked for and what was, together, are more than the machine or the container has.
+/// asked for and what was, together, are more than the machine or the container has, or than this process may have.
 inline Memory allocate_host_memory(std::size_t bytes) {
   static std::atomic<std::size_t> in_use = 0;
-  const auto refuse = [&](std::size_t available) {
+  const auto refuse = [&](const std::string& why) {
     fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB), ", in_use >> 20,
-                      " MiB are in use and there are ", available >> 20,
-                      " MiB in all; a smaller batch, shorter sequences or recomputation need less");
+                      " MiB are in use and ", why, "; a smaller batch, shorter sequences or recomputation need less");
   };
   constexpr std::size_t worth_asking = std::size_t{64} << 20;
   if (bytes >= worth_asking) {
     const std::size_t available = host_memory(), used = in_use;
-    if (bytes > available || used > available - bytes) refuse(available);
+    if (bytes > available || used > available - bytes) {
+      refuse("there are " + std::to_string(available >> 20) + " MiB in all");
+    }
   }
   void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (address == MAP_FAILED) refuse(host_memory());
+  if (address == MAP_FAILED) refuse(refusal_of_memory(errno));
 #ifdef MADV_HUGEPAGE
   ::madvise(address, bytes, MADV_HUGEPAGE);
 #endif

@@ -80,8 +80,8 @@ class Generator {
 
   /// Continues `prompt`, which may be empty: the model then starts a new story. `on_text(string_view)` is called with
   /// the prompt and then with each new piece of text, in whole UTF-8 characters; all pieces together are the story's
-  /// text. If it returns false, the story stops. Throws OptionError, TextError, and MismatchError if the files' first
-  /// token is not the tokenizer's.
+  /// text. If it returns false, the story stops. Throws OptionError, TextError, and MismatchError if the files'
+  /// "bos_token_id" is outside the tokenizer's vocabulary.
   template <class OnText>
   Story write(std::string_view prompt, const SampleOptions& options, OnText&& on_text) {
     const std::string_view prompts[] = {prompt};

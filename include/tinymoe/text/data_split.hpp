@@ -29,9 +29,9 @@ struct SplitData {
 };
 
 /// Holds out the last stories for validation: about `fraction` of the tokens, at most `limit` unless a story crosses
-/// it. `tokenizer` is the one that encoded the data. The held out stories have the bytes per token of a file of their
-/// own. Throws OptionError for a fraction that is not between 0 and 1 or a negative limit, TrainingError if the data
-/// has only one story.
+/// it. `tokenizer` is the one that encoded the data. Stories and bytes of both parts are counted, as if each were a
+/// file of its own. Throws OptionError for a fraction that is not between 0 and 1 or a negative limit, TrainingError if
+/// the data has only one story.
 inline SplitData hold_out(const TokenData& data, const Tokenizer& tokenizer, double fraction = 0.05,
                           Index limit = 500000) {
   detail::check_options(
@@ -39,7 +39,7 @@ inline SplitData hold_out(const TokenData& data, const Tokenizer& tokenizer, dou
   Index first = data.size() - std::min(limit, static_cast<Index>(fraction * static_cast<double>(data.size())));
   while (first > 0 && (first == data.size() || data[first - 1] != tokenizer.end_of_story())) --first;
   if (first == 0) fail<TrainingError>("expected two stories or more, of which the last can be held out for validation");
-  return {data.first(first), data.stories_between(first, data.size() - first, tokenizer)};
+  return {data.stories_between(0, first, tokenizer), data.stories_between(first, data.size() - first, tokenizer)};
 }
 
 }  // namespace tinymoe::inline v0_1

@@ -11,10 +11,12 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "tinymoe/core/error.hpp"
 #include "tinymoe/core/number_range.hpp"
 #include "tinymoe/text/story_source.hpp"
 
@@ -39,15 +41,21 @@ class OrderedWorkers {
  public:
   using Work = std::function<void(StoryBlock&)>;
 
-  /// `make_work()` is called once for each thread, here, and its result is called by that thread only.
-  OrderedWorkers(int threads, const std::function<Work()>& make_work, Work finish)
-      : finish_(std::move(finish)), limit_(2 * static_cast<std::size_t>(threads)) {
+  /// `make_work()` is called once for each thread, here, and its result is called by that thread only. Where the system
+  /// starts fewer threads, those do the work. Throws DeviceError if it starts none.
+  OrderedWorkers(int threads, const std::function<Work()>& make_work, Work finish) : finish_(std::move(finish)) {
     try {
       for (int i = 0; i < threads; ++i) threads_.emplace_back([this, work = make_work()] { run(work); });
+    } catch (const std::system_error& error) {
+      if (threads_.empty()) {
+        fail<DeviceError>("no thread can be started: ", error.code().message(),
+                          "; end other programs, or raise the limits on processes and memory (ulimit -u, ulimit -v)");
+      }
     } catch (...) {
       stop();
       throw;
     }
+    limit_ = 2 * threads_.size();
   }
   OrderedWorkers(const OrderedWorkers&) = delete;
   OrderedWorkers& operator=(const OrderedWorkers&) = delete;

@@ -113,14 +113,18 @@ class TokenData {
     view.counts.text_bytes = static_cast<std::uint64_t>(text_bytes);
     view.counts.stories = static_cast<std::uint64_t>(stories);
     view.tokens = *bytes;
-    return TokenData(std::move(bytes), view, "token data in memory");
+    TokenData data(std::move(bytes), view, "token data in memory");
+    data.tokenizer_fingerprint_.reset();
+    return data;
   }
 
-  /// The first `count` tokens, which share this object's storage. Their stories and bytes are not counted.
-  /// Throws ShapeError if there are not so many.
+  /// The first `count` tokens, which share this object's storage. Unless they are all, their stories and bytes are not
+  /// counted, and an evaluation has no bits per byte: for whole stories use `stories_between`. Throws ShapeError if
+  /// there are not so many.
   TokenData first(Index count) const {
     if (count < 0 || count > size_) fail<ShapeError>(name_, ": expected ", size_, " tokens or less, found ", count);
     TokenData part = *this;
+    if (count == size_) return part;
     part.size_ = count;
     part.text_bytes_ = part.stories_ = 0;
     part.sizes_ = {};
@@ -160,6 +164,8 @@ class TokenData {
   Index stories() const { return stories_; }
   /// Size of the vocabulary; tokens are below it.
   Index vocabulary_size() const { return vocabulary_; }
+  /// The fingerprint of the tokenizer that encoded the stories; none for `from_tokens`.
+  std::optional<std::uint64_t> tokenizer_fingerprint() const { return tokenizer_fingerprint_; }
 
   /// The token at `i` in [0, size()). Throws FileError if the file holds one outside the vocabulary.
   Token operator[](Index i) const {
@@ -191,6 +197,7 @@ class TokenData {
         text_bytes_(static_cast<Index>(view.counts.text_bytes)),
         stories_(static_cast<Index>(view.counts.stories)),
         vocabulary_(static_cast<Index>(view.header.vocabulary)),
+        tokenizer_fingerprint_(view.header.fingerprint),
         name_(std::move(name)) {}
 
   /// Writes a token file; `identity` is what `reuse` compares.
@@ -270,6 +277,7 @@ class TokenData {
   std::span<const std::byte> sizes_;  // of the stories' texts; empty: not known
   std::size_t token_bytes_ = 2;
   Index size_ = 0, text_bytes_ = 0, stories_ = 0, vocabulary_ = 0;
+  std::optional<std::uint64_t> tokenizer_fingerprint_;
   std::string name_;
 };
 

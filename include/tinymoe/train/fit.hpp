@@ -1,6 +1,7 @@
 #pragma once
 /// @file
 /// A run: training step by step until the budget is spent, with evaluations, checkpoints and observers on the way.
+/// Over 300 lines: it is one class, the order of whose calls is what it is about.
 
 #include <algorithm>
 #include <chrono>
@@ -11,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <system_error>
 #include <type_traits>
 
 #include "tinymoe/checkpoint/checkpoint.hpp"
@@ -72,12 +74,67 @@ class Stopwatch {
 template <class TrainerType>
 class Run {
  public:
-  /// Checks the options, data and folders, and allocates memory, before the first step. Throws as `fit` does.
+  /// Checks the options, data and folders, and allocates memory, before the first step. Throws as `fit` does; then the
+  /// model is unchanged. Where one rank throws, all do.
   Run(TrainerType& trainer, const TokenData& data, const FitOptions& options)
       : trainer_(trainer),
         options_(options),
         time_(options.time > 0 ? options.time : TrainerType::Architecture::context),
         observers_(options.observers) {
+    on_all_ranks([&] { prepare(data); });
+    // Replaces the file of an old run: after everything else that may throw.
+    on_all_ranks([&] {
+      if (!options.metrics.empty() && writes_) observers_.add_first(metrics_.emplace(options.metrics, trainer.state()));
+    });
+    if (options.tokenizer != nullptr) trainer.model().special_tokens().add_end(options.tokenizer->end_of_story());
+  }
+
+  StepReport operator()() {
+    try {
+      // A run that was stopped at a step with an evaluation makes it now.
+      if (first_ > 0 && spent() < 1 && evaluation_is_due() && trainer_.state().evaluated_step < first_) evaluate();
+      while (!stopped_ && spent() < 1) {
+        take_step();
+        tell([&](Observer& one) { one.on_step(report_, loads_); });
+        observers_.rethrow();
+        stopped_ = agreed_to_stop();
+        if (stopped_ || report_.skipped) continue;  // a skipped step has changed nothing
+        if (evaluation_is_due()) {
+          evaluate();
+          stopped_ = spent() < 1 && agreed_to_stop();  // it may take long
+        }
+        if (checkpoint_is_due() && spent() < 1) save_latest();  // the last checkpoint follows the last evaluation
+      }
+      if (!stopped_) evaluate();  // before the last checkpoint, which stores the best loss
+      save_latest();
+    } catch (...) {
+      end_with(std::current_exception());
+    }
+    tell_end({.how = stopped_ ? EndReport::How::stopped : EndReport::How::budget});
+    observers_.rethrow();
+    return report_;
+  }
+
+ private:
+  /// f(), after which the ranks agree on the outcome, so that none waits for one that has thrown.
+  template <class F>
+  void on_all_ranks(F&& f) {
+    std::exception_ptr error;
+    try {
+      f();
+    } catch (...) {
+      error = std::current_exception();
+    }
+    double failures = error ? 1 : 0;
+    trainer_.communicator().sum(std::span(&failures, 1));
+    if (error) std::rethrow_exception(error);
+    if (failures > 0) fail<TrainingError>("another process of this run cannot begin it; see its message");
+  }
+
+  /// All of the constructor but for what outlasts a failure: the metrics file and the model.
+  void prepare(const TokenData& data) {
+    TrainerType& trainer = trainer_;
+    const FitOptions& options = options_;
     check(options);
     TrainerType::check_data(data);
     TrainerType::check_time(time_);
@@ -86,6 +143,7 @@ class Run {
       const EvaluationWindows windows(*options.validation, options.batch, time_);
     }
     if (options.tokenizer != nullptr) TrainerType::check_tokenizer(*options.tokenizer);
+    check_vocabularies(data, options);
     const auto& communicator = trainer.communicator();
     const Index rank = communicator.rank(), ranks = communicator.size();
     const TrainingState& state = trainer.state();
@@ -100,6 +158,7 @@ class Run {
     for (const auto& path : {options.checkpoint, options.best, options.best_weights}) {
       if (writes_ && !path.empty()) folders_.emplace_back(path, checkpoint_files, WriteUse::run);
     }
+    if (!folders_.empty()) check_saving(folders_.front().folder());
     const bool padded = options.batching == Batching::padded;
     feed_.emplace(trainer.model().backend(), data,
                   FeedOptions{.batch = options.batch,
@@ -110,41 +169,36 @@ class Run {
                               .seed = options.seed,
                               .rank = rank,
                               .ranks = ranks});
-    if (options.tokenizer != nullptr) trainer.model().special_tokens().add_end(options.tokenizer->end_of_story());
     trainer.plan(options.batch, time_, options.recompute);
     trainer.average(options.average);
     trainer.set_data_order(order);
     if (!options.recipe.is_null()) trainer.set_recipe(options.recipe);
     report_.step = first_ = state.step, report_.tokens = state.tokens, report_.seconds = state.seconds;
-    if (!options.metrics.empty() && writes_) {  // replaces the file of an old run: after everything that may throw
-      observers_.add_first(metrics_.emplace(options.metrics, state));
-    }
   }
 
-  StepReport operator()() {
+  /// Throws what the first save would throw, after steps that would then be lost, for a tokenizer or a recipe that
+  /// cannot be written.
+  void check_saving(const std::filesystem::path& folder) const {
     try {
-      // A run that was stopped at a step with an evaluation makes it now.
-      if (first_ > 0 && spent() < 1 && evaluation_is_due() && trainer_.state().evaluated_step < first_) evaluate();
-      while (!stopped_ && spent() < 1) {
-        take_step();
-        tell([&](Observer& one) { one.on_step(report_, loads_); });
-        observers_.rethrow();
-        stopped_ = agreed_to_stop();
-        if (stopped_ || report_.skipped) continue;  // a skipped step has changed nothing
-        if (evaluation_is_due()) evaluate();
-        if (checkpoint_is_due() && spent() < 1) save_latest();  // the last checkpoint follows the last evaluation
-      }
-      if (!stopped_) evaluate();  // before the last checkpoint, which stores the best loss
-      save_latest();
-    } catch (...) {
-      end_with(std::current_exception());
+      static_cast<void>(options_.recipe.dump());
+    } catch (const TextError& error) {
+      fail<TextError>("FitOptions::recipe cannot be saved in a checkpoint: ", error.what());
     }
-    tell_end({.how = stopped_ ? EndReport::How::stopped : EndReport::How::budget});
-    observers_.rethrow();
-    return report_;
+    const auto file = folder / (std::string(partial_files_prefix) + "tokenizer");  // cleared if this process is killed
+    std::exception_ptr error;
+    try {
+      options_.tokenizer->save(file);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    std::error_code ignored;
+    std::filesystem::remove(file, ignored);
+    if (error) {
+      std::rethrow_exception(
+          with_note<TextError>(error, "; the tokenizer cannot be saved in a checkpoint, so give another one"));
+    }
   }
 
- private:
   /// One optimizer step, timed. While the device works on it, the host prepares the next batch.
   void take_step() {
     const Stopwatch watch;

@@ -3,11 +3,15 @@
 /// How a model is trained by `Trainer::fit`.
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
+#include "tinymoe/checkpoint/checkpoint.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -49,13 +53,14 @@ struct FitOptions {
   Json recipe = nullptr;                    // is saved in checkpoints as it is, for the program that resumes the run
 
   std::vector<Observer*> observers = {};  // called in this order; not owned
-  std::function<bool()> stop = {};        // called after each step; true ends the run early, with a checkpoint
+  std::function<bool()> stop = {};        // true ends the run early, with a checkpoint; called after
+                                          // each step and evaluation, which are not cut short
 };
 
 namespace detail {
 
-/// Whether two paths are of one folder, however they are spelled; it need not exist.
-inline bool same_folder(const std::filesystem::path& one, const std::filesystem::path& other) {
+/// Whether two paths are of one folder or file, however they are spelled; it need not exist.
+inline bool same_place(const std::filesystem::path& one, const std::filesystem::path& other) {
   const auto plain = [](const std::filesystem::path& path) {
     std::error_code unreadable;
     const auto whole = std::filesystem::absolute(write_target(path));
@@ -91,8 +96,14 @@ inline void check(const FitOptions& o) {
   const std::filesystem::path* folders[] = {&o.checkpoint, &o.best, &o.best_weights};
   for (std::size_t i = 0; i < 3; ++i) {
     for (std::size_t j = i + 1; j < 3; ++j) {
-      if (folders[i]->empty() || folders[j]->empty() || !same_folder(*folders[i], *folders[j])) continue;
+      if (folders[i]->empty() || folders[j]->empty() || !same_place(*folders[i], *folders[j])) continue;
       fail<TrainingError>(folders[j]->string(), ": the latest, the best and the best weights need a folder each");
+    }
+  }
+  for (const auto* folder : folders) {
+    for (const std::string_view name : checkpoint_files) {
+      if (o.metrics.empty() || folder->empty() || !same_place(o.metrics, *folder / name)) continue;
+      fail<TrainingError>(o.metrics.string(), ": the metrics have the name of a checkpoint's file; give another one");
     }
   }
   if (o.batching == Batching::padded && o.tokenizer == nullptr) {
@@ -101,6 +112,24 @@ inline void check(const FitOptions& o) {
   for (const Observer* observer : o.observers) {
     if (observer == nullptr) fail<OptionError>("an observer is a null pointer");
   }
+}
+
+/// Throws MismatchError unless one tokenizer, that of the checkpoints, encoded training and validation data.
+inline void check_vocabularies(const TokenData& data, const FitOptions& o) {
+  const auto expect = [&](const char* name, Index size, std::optional<std::uint64_t> fingerprint) {
+    if (size != data.vocabulary_size()) {
+      fail<MismatchError>(name, " has a vocabulary of ", size, " tokens, the training data one of ",
+                          data.vocabulary_size(), "; encode all data with the run's tokenizer");
+    }
+    if (fingerprint && data.tokenizer_fingerprint() && *fingerprint != *data.tokenizer_fingerprint()) {
+      fail<MismatchError>(name, " has another vocabulary than the training data, of as many tokens; encode all data ",
+                          "with the run's tokenizer");
+    }
+  };
+  if (o.validation != nullptr) {
+    expect("the validation data", o.validation->vocabulary_size(), o.validation->tokenizer_fingerprint());
+  }
+  if (o.tokenizer != nullptr) expect("the tokenizer", o.tokenizer->vocabulary_size(), o.tokenizer->fingerprint());
 }
 
 }  // namespace detail

@@ -281,7 +281,8 @@ class Trainer {
 
   /// Trains until the budget is spent or `stop` returns true, and returns the last step's report. With a validation set
   /// the run ends with an evaluation, with a checkpoint folder it ends with a checkpoint. Throws what train_step, the
-  /// data and the checkpoint throw; the message names the last good checkpoint. A checkpoint on disk is always
+  /// data and the checkpoint throw, also before the first step, and MismatchError if training data, validation data and
+  /// tokenizer have different vocabularies; the message names the last good checkpoint. A checkpoint on disk is always
   /// complete.
   StepReport fit(const TokenData& data, const FitOptions& options) {
     return detail::Run<Trainer>(*this, data, options)();
@@ -324,8 +325,7 @@ class Trainer {
   std::size_t state_bytes() const { return update_.bytes() + average_.bytes(); }
   std::size_t activation_bytes() const { return passes_.bytes(); }
 
-  /// Throws MismatchError for data with a larger vocabulary than the model's; ShapeError for sequences longer than its
-  /// context.
+  /// Throws MismatchError for data with a larger vocabulary than the model's.
   static void check_data(const TokenData& data) {
     if (data.vocabulary_size() > Architecture::vocab) {
       fail<MismatchError>("the data's tokenizer has ", data.vocabulary_size(),
