@@ -167,13 +167,13 @@ class MetricsFile : public Observer {
 
   /// A row of these fields.
   void append(std::initializer_list<detail::SentencePiece> fields) {
-    std::string row;
+    row_.clear();
     for (const detail::SentencePiece& field : fields) {
-      if (!row.empty()) row += ',';
-      field.append_to(row);
+      if (!row_.empty()) row_ += ',';
+      field.append_to(row_);
     }
-    row += '\n';
-    check(detail::write_all(file_->number, std::as_bytes(std::span(row))));
+    row_ += '\n';
+    check(detail::write_all(file_->number, std::as_bytes(std::span(row_))));
   }
 
   void check(int reason) const {
@@ -183,7 +183,8 @@ class MetricsFile : public Observer {
   std::filesystem::path path_;  // absolute: the program may change its folder
   WriteLock lock_;
   std::optional<detail::Descriptor> file_;
-  std::optional<OldEvaluation> replaced_;  // until the first new row
+  std::string row_ = std::string(512, ' ');  // longer than a row, so that a step allocates nothing
+  std::optional<OldEvaluation> replaced_;    // until the first new row
 };
 
 }  // namespace tinymoe::inline v0_1
