@@ -3,7 +3,6 @@
 /// Where a model's tensors lie in a file of weights: under their own names, or under those that other programs give
 /// them. Tensors that follow from others are left out where they agree with them.
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <span>
@@ -95,10 +94,17 @@ inline std::vector<std::string> names_in_file(const Safetensors& file, const std
       if (names.back().empty()) missing.push_back(prefix + tensor.name);
     }
   }
-  std::vector<std::string> used = names;
-  std::sort(used.begin(), used.end());
+  // A loop, not a sort of the library's, which every program would compile. Files list the names in some order of ours
+  // mostly, so each search begins behind the last find.
+  std::size_t next = 0;
   for (const auto& name : file.names()) {
-    if (!std::binary_search(used.begin(), used.end(), name) && !is_rotary_frequency(name)) left.push_back(name);
+    std::size_t tried = 0;
+    while (tried < names.size() && names[(next + tried) % names.size()] != name) ++tried;
+    if (tried < names.size()) {
+      next = (next + tried + 1) % names.size();
+    } else if (!is_rotary_frequency(name)) {
+      left.push_back(name);
+    }
   }
   const auto more = [](std::size_t count) {
     return count > 1 ? " (and " + std::to_string(count - 1) + " more)" : std::string();

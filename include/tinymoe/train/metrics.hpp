@@ -4,10 +4,10 @@
 
 #include <fcntl.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -118,33 +118,46 @@ class MetricsFile : public Observer {
                       ": expected metrics that begin with \"step,tokens,seconds\", or no file, and will ",
                       "not replace another one");
     }
+    Row* last = &rows.front();  // that was read; null where it is dropped
     while (step > 0 && std::getline(old, line)) {
       const bool ended = !old.eof();
       if (line.ends_with('\r')) line.pop_back();
       if (line.empty()) continue;
       const bool numbered = line[0] >= '0' && line[0] <= '9';
       if (!numbered) {
-        rows.back().text += line + "\n";
+        if (last != nullptr) last->text += line + "\n";
       } else if (is_whole(line, ended)) {
         Index number = std::numeric_limits<Index>::max();  // where it does not fit: after all steps
         std::from_chars(line.data(), line.data() + line.size(), number);
-        rows.push_back({number, !line.ends_with(",,"), line + "\n"});
+        last = number > step ? nullptr : put(rows, {number, !line.ends_with(",,"), line + "\n"});
       }
     }
-    std::erase_if(rows, [&](const Row& row) { return row.step > step; });
-    const auto place = [](const Row& row) { return std::pair(row.step, row.evaluation); };
-    std::ranges::stable_sort(rows, {}, place);
-    // Of rows with the same place the last one stays.
-    const auto repeated =
-        std::unique(rows.rbegin(), rows.rend(), [&](const Row& a, const Row& b) { return place(a) == place(b); });
-    rows.erase(rows.begin(), repeated.base());
     return rows;
+  }
+
+  /// Puts a row in its place, instead of an earlier one of the same step or evaluation. A loop, not an algorithm of the
+  /// library's, which every program would compile.
+  static Row* put(std::vector<Row>& rows, Row row) {
+    std::size_t place = rows.size();
+    const auto is_before = [](const Row& one, const Row& other) {
+      return one.step != other.step ? one.step < other.step : !one.evaluation && other.evaluation;
+    };
+    while (is_before(row, rows[place - 1])) --place;  // the header is before all
+    Row& before = rows[place - 1];
+    if (!is_before(before, row)) {
+      before.text = std::move(row.text);
+      return &before;
+    }
+    rows.insert(rows.begin() + static_cast<std::ptrdiff_t>(place), std::move(row));
+    return &rows[place];
   }
 
   /// Whether a row is as it was written. Without an end of line a killed run may have cut it, but not where the two
   /// empty fields of a step or the five decimals of an evaluation stand.
   static bool is_whole(std::string_view row, bool ended) {
-    if (std::ranges::count(row, ',') != 11) return false;
+    int commas = 0;
+    for (const char c : row) commas += c == ',';
+    if (commas != 11) return false;
     return ended || row.ends_with(",,") || (row.size() > 6 && row[row.size() - 6] == '.');
   }
 
