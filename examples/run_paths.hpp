@@ -10,7 +10,7 @@
 #include <system_error>
 
 #include "tinymoe/core/error.hpp"
-#include "tinymoe/files/write_lock.hpp"
+#include "tinymoe/files/paths.hpp"
 
 namespace examples {
 

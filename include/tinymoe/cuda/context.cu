@@ -1,5 +1,6 @@
 /// @file
 /// The device, its memory, copies, and recordings of work.
+/// Over 300 lines: they share one context, its streams and its events.
 
 #include <algorithm>
 #include <cstddef>

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/files/write_lock.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -28,6 +28,7 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/files/write_lock.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -8,6 +8,7 @@
 /// | json.hpp | JSON with limits, and its fields with errors that name them |
 /// | atomic.hpp | a file that appears whole or not at all |
 /// | atomic_folder.hpp | a folder, such as a checkpoint, whose files are replaced together or not at all |
+/// | paths.hpp | links, mount points and missing folders of a path that is written to |
 /// | write_lock.hpp | locks on what a process writes |
 /// | stored_type.hpp | the element types of weight files |
 /// | safetensors_writer.hpp, safetensors.hpp | weights, as the Hugging Face hub has them |
@@ -23,6 +24,7 @@
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/mapped_file.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"

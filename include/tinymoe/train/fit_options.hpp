@@ -17,7 +17,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/files/json_value.hpp"
-#include "tinymoe/files/write_lock.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/text/batching.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"

@@ -1,0 +1,105 @@
+#pragma once
+/// @file
+/// Names of files and folders that are written to: links, mount points, and folders that are still to be made.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+#include "tinymoe/core/error.hpp"
+
+namespace tinymoe::inline v0_1::detail {
+
+/// Closes a file descriptor at the end of its scope and ignores errors: only for those whose close cannot lose data.
+struct Descriptor {
+  int number = -1;
+  explicit Descriptor(int opened) : number(opened) {}
+  Descriptor(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (number >= 0) ::close(number);
+  }
+};
+
+inline std::filesystem::path folder_of(const std::filesystem::path& path) {
+  return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
+}
+
+/// The name that is written to: without a trailing slash, and what a symbolic link points to, which need not exist.
+/// Throws FileError for a link to itself.
+inline std::filesystem::path write_target(const std::filesystem::path& path) {
+  std::filesystem::path target = path.has_filename() ? path : path.parent_path();
+  std::error_code unreadable;
+  for (int links = 0; std::filesystem::is_symlink(target, unreadable); ++links) {
+    if (links == 40) fail<FileError>(path.string(), ": is a link to itself; give another path");
+    target = target.parent_path() / std::filesystem::read_symlink(target, unreadable);
+    if (!target.has_filename()) target = target.parent_path();
+  }
+  return target;
+}
+
+/// The same as an absolute path, for what outlives a change of the current folder. Throws FileError.
+inline std::filesystem::path absolute_target(const std::filesystem::path& path) {
+  std::error_code reason;
+  auto target = std::filesystem::absolute(write_target(path), reason);
+  if (reason) {
+    fail<FileError>(path.string(), ": the current folder cannot be found: ", reason.message(),
+                    "; give an absolute path");
+  }
+  return target;
+}
+
+/// Whether two descriptions are of one file.
+inline bool same_file(const struct stat& one, const struct stat& other) {
+  return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+/// Makes a folder and those above it. Throws FileError that calls it `name`. True if the folder is new.
+inline bool make_folder(const std::filesystem::path& folder, const std::filesystem::path& name) {
+  if (folder.empty()) fail<FileError>(name.string(), ": expected the path of a folder, found none");
+  if (::mkdir(folder.c_str(), 0777) == 0) return true;
+  if (errno == ENOENT && folder.has_parent_path() && folder.parent_path() != folder) {
+    make_folder(folder.parent_path(), name);
+    if (::mkdir(folder.c_str(), 0777) == 0) return true;
+  }
+  const int reason = errno;
+  struct stat found {};
+  const bool exists = ::stat(folder.c_str(), &found) == 0;
+  if (exists && S_ISDIR(found.st_mode)) return false;
+  if (exists) fail<FileError>(name.string(), ": expected a folder or none, found a file: ", folder.string());
+  fail<FileError>(name.string(), ": the folder ", folder.string(), " cannot be made: ", std::strerror(reason),
+                  "; give another path");
+}
+
+/// Whether something is mounted at a path, such as a container's volume: it cannot be renamed or replaced.
+inline bool is_mount_point(const std::filesystem::path& path) {
+#if defined(STATX_ATTR_MOUNT_ROOT)
+  struct statx found {};
+  if (::statx(AT_FDCWD, path.c_str(), 0, 0, &found) == 0 && (found.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0) {
+    return (found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+  }
+#endif
+  struct stat itself {};
+  struct stat above {};
+  return ::stat(path.c_str(), &itself) == 0 && ::stat((path / "..").c_str(), &above) == 0 &&
+         (itself.st_dev != above.st_dev || itself.st_ino == above.st_ino);
+}
+
+/// The entries of a folder.
+inline std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder) {
+  std::vector<std::filesystem::path> entries;
+  std::error_code reason;
+  for (std::filesystem::directory_iterator entry(folder, reason), end; !reason && entry != end;
+       entry.increment(reason)) {
+    entries.push_back(entry->path());
+  }
+  if (reason) fail<FileError>(folder.string(), ": cannot be listed: ", reason.message());
+  return entries;
+}
+
+}  // namespace tinymoe::inline v0_1::detail
