@@ -1,0 +1,141 @@
+#pragma once
+/// @file
+/// The instruction sets that the CPU's kernels are written for, and the one place that chooses among them at run time:
+/// an option of `Cpu`, else the environment variable TINYMOE_CPU, else the best that processor and system have.
+///
+/// A kernel of a wider set is a function with TINYMOE_TARGET_AVX2 or TINYMOE_TARGET_AVX512 before it, so one program
+/// without `-march` has all of them. They are defined where there are such sets: for GCC and Clang on x86-64.
+
+#include <cstdint>
+#include <cstdlib>
+#include <optional>
+#include <string_view>
+
+#include "tinymoe/core/error.hpp"
+
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(__CUDACC__)
+#define TINYMOE_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
+#if defined(__clang__)
+#define TINYMOE_TARGET_AVX512 \
+  __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512cd"), min_vector_width(512)))
+#else
+#define TINYMOE_TARGET_AVX512 \
+  __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,prefer-vector-width=512")))
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#endif
+
+namespace tinymoe::inline v0_1 {
+
+/// Instruction sets of a CPU, each with all of those before it. `baseline` is what the compiler was told to use, SSE2
+/// on x86-64 without `-march`. `avx2` has FMA and F16C, `avx512` has F, BW, DQ, VL and CD, `amx` has the bfloat16 and
+/// int8 tiles.
+enum class CpuInstructions { baseline, avx2, avx512, amx };
+
+namespace detail::cpu {
+
+/// What the compiler may use everywhere in this program: no kernel runs below it, and none is compiled for less.
+#if defined(TINYMOE_TARGET_AVX512) && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && \
+    defined(__AVX512VL__) && defined(__AVX512CD__)
+inline constexpr CpuInstructions compiled_for = CpuInstructions::avx512;
+#elif defined(TINYMOE_TARGET_AVX2) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+inline constexpr CpuInstructions compiled_for = CpuInstructions::avx2;
+#else
+inline constexpr CpuInstructions compiled_for = CpuInstructions::baseline;
+#endif
+
+/// The name for people.
+constexpr const char* name_of(CpuInstructions set) {
+  constexpr const char* names[] = {"baseline", "AVX2", "AVX-512", "AMX"};
+  return names[static_cast<int>(set)];
+}
+
+/// The word for TINYMOE_CPU.
+constexpr const char* word_of(CpuInstructions set) {
+  constexpr const char* words[] = {"baseline", "avx2", "avx512", "amx"};
+  return words[static_cast<int>(set)];
+}
+
+#if defined(TINYMOE_TARGET_AVX512)
+
+/// The registers a, b, c and d that CPUID fills; zeros for a leaf that the processor does not know.
+struct CpuId {
+  std::uint32_t a = 0, b = 0, c = 0, d = 0;
+  CpuId(std::uint32_t leaf, std::uint32_t subleaf) {
+    std::uint32_t last = 0;
+    asm("cpuid" : "=a"(last), "=b"(b), "=c"(c), "=d"(d) : "a"(0), "c"(0));
+    a = b = c = d = 0;
+    if (leaf <= last) asm("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(leaf), "c"(subleaf));
+  }
+};
+
+/// Whether the processor has AMX's tiles, bfloat16 and int8, and the system saves them and lets this process use them,
+/// which Linux wants to be asked for (Documentation/arch/x86/xstate.rst).
+inline bool can_use_amx() {
+#if defined(TINYMOE_AMX_EMULATOR)
+  return true;  // for tests: the tiles' instructions are replaced by functions
+#elif defined(__linux__)
+  constexpr std::uint32_t has_xgetbv = 1u << 27, instructions = 1u << 22 | 1u << 24 | 1u << 25, state = 3u << 17;
+  if ((CpuId(1, 0).c & has_xgetbv) == 0 || (CpuId(7, 0).d & instructions) != instructions) return false;
+  std::uint32_t low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  constexpr long request_permission = 0x1023, tile_data = 18;
+  return (low & state) == state && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+  return false;
+#endif
+}
+
+/// The best set that the processor has and the system supports. It asks once; the answer holds for the process.
+[[gnu::noinline]] inline CpuInstructions best() {
+  static const CpuInstructions found = [] {
+    __builtin_cpu_init();
+    constexpr std::uint32_t f16c = 1u << 29;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || (CpuId(1, 0).c & f16c) == 0) {
+      return CpuInstructions::baseline;
+    }
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl") ||
+        !__builtin_cpu_supports("avx512cd")) {
+      return CpuInstructions::avx2;
+    }
+    return can_use_amx() ? CpuInstructions::amx : CpuInstructions::avx512;
+  }();
+  return found;
+}
+
+#else
+inline CpuInstructions best() { return CpuInstructions::baseline; }
+#endif
+
+/// Whether kernels for the set can run here.
+inline bool usable(CpuInstructions set) { return set <= best(); }
+
+/// The set to use: `asked`, else what TINYMOE_CPU says, else the best one. Throws OptionError for another word, and for
+/// a set that cannot be used here.
+[[gnu::noinline, gnu::cold]] inline CpuInstructions chosen(std::optional<CpuInstructions> asked) {
+  std::string_view asker = "Cpu::instructions";
+  if (!asked) {
+    const char* variable = std::getenv("TINYMOE_CPU");
+    const std::string_view word = variable == nullptr ? "" : variable;
+    if (word.empty()) return best();
+    for (const auto set :
+         {CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512, CpuInstructions::amx}) {
+      if (word == word_of(set)) asked = set;
+    }
+    asker = "TINYMOE_CPU";
+    if (!asked) fail<OptionError>("TINYMOE_CPU must be baseline, avx2, avx512 or amx, found \"", word, "\"");
+  }
+  if (!usable(*asked)) {
+    fail<OptionError>(asker, " asks for ", name_of(*asked), ", which this processor or system lacks; ask for ",
+                      word_of(best()), " or less");
+  }
+  return *asked;
+}
+
+}  // namespace detail::cpu
+
+}  // namespace tinymoe::inline v0_1
