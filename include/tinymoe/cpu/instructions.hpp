@@ -6,6 +6,7 @@
 /// A kernel of a wider set is a function with TINYMOE_TARGET_AVX2 or TINYMOE_TARGET_AVX512 before it, so one program
 /// without `-march` has all of them. They are defined where there are such sets: for GCC and Clang on x86-64.
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
@@ -75,9 +76,7 @@ struct CpuId {
 /// Whether the processor has AMX's tiles, bfloat16 and int8, and the system saves them and lets this process use them,
 /// which Linux wants to be asked for (Documentation/arch/x86/xstate.rst).
 inline bool can_use_amx() {
-#if defined(TINYMOE_AMX_EMULATOR)
-  return true;  // for tests: the tiles' instructions are replaced by functions
-#elif defined(__linux__)
+#if defined(__linux__)
   constexpr std::uint32_t has_xgetbv = 1u << 27, instructions = 1u << 22 | 1u << 24 | 1u << 25, state = 3u << 17;
   if ((CpuId(1, 0).c & has_xgetbv) == 0 || (CpuId(7, 0).d & instructions) != instructions) return false;
   std::uint32_t low = 0, high = 0;
@@ -111,8 +110,14 @@ inline bool can_use_amx() {
 inline CpuInstructions best() { return CpuInstructions::baseline; }
 #endif
 
+/// For tests: whether a handler of SIGILL executes the instructions of AMX. Then `amx` can be asked for, but is not the
+/// best.
+inline std::atomic<bool> amx_is_emulated{false};
+
 /// Whether kernels for the set can run here.
-inline bool usable(CpuInstructions set) { return set <= best(); }
+inline bool usable(CpuInstructions set) {
+  return set <= best() || (set == CpuInstructions::amx && best() == CpuInstructions::avx512 && amx_is_emulated);
+}
 
 /// The set to use: `asked`, else what TINYMOE_CPU says, else the best one. Throws OptionError for another word, and for
 /// a set that cannot be used here.
