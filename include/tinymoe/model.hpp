@@ -9,7 +9,7 @@
 /// | core/       | errors, options, bfloat16, tensor views, planned memory, counter-based random numbers |
 /// | files/      | mapped files, crash-safe writing, JSON, safetensors, .npy                             |
 /// | text/       | byte-level BPE tokenizer, story corpus, token data, batches                           |
-/// | backend/    | concept Backend, row kernels, Reference<T> (the oracle), Cpu (Eigen, OpenMP)          |
+/// | backend/    | concept Backend, row kernels, Reference<T> (the oracle), Cpu, CpuBfloat16             |
 /// | layers/     | embedding, norm, attention, router, expert, mixture, block, transformer, loss, Model  |
 /// | checkpoint/ | config.json, weights and training state on disk, models of llama2.c, upcycling        |
 /// | train/      | optimizers, schedules, Trainer, the feed of batches, observers, metrics               |

@@ -34,6 +34,7 @@ void for_each_backend(Test&& test) {
   run("cpu, 1 thread", Cpu(1));
   run("cpu, 2 threads", Cpu(2));
   run("cpu, 3 threads", Cpu(3));
+  run("cpu, bfloat16", CpuBfloat16(2));
   run("reference in float", Reference<float>());
   run("reference in bfloat16", Reference<bfloat16, float>());
   run("reference in float16", Reference<float16, float>());

@@ -44,11 +44,7 @@ TEST_CASE("launch visits each row once, with any number of threads", "[cpu]") {
 
 TEST_CASE("a Cpu has the threads that it was given, or at least one", "[cpu]") {
   CHECK(Cpu().threads() >= 1);
-#ifdef _OPENMP
   CHECK(Cpu(3).threads() == 3);
-#else
-  CHECK(Cpu(3).threads() == 1);
-#endif
   CHECK(std::string(Cpu::name()) == "cpu");
 }
 

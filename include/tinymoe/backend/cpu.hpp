@@ -1,266 +1,300 @@
 #pragma once
 /// @file
-/// The CPU backend, float32: Eigen for matrix products, vectorised row kernels, OpenMP for threads.
+/// The CPU backend, in float32 and bfloat16: products, attention and row kernels for several instruction sets in one
+/// binary (cpu/), on threads of its own.
 ///
-/// The same inputs and number of threads give the same bits: work is cut by fixed rules and nothing is added
-/// atomically.
+/// The same inputs give the same bits for any number of threads: work is cut into tasks, each result is computed by one
+/// task, and nothing is added atomically. Threads take tasks as they come.
 
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
-#include <memory>
-
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include <optional>
+#include <type_traits>
+#include <vector>
 
 #include "tinymoe/backend/backend.hpp"
-#include "tinymoe/backend/cpu_attention.hpp"
 #include "tinymoe/backend/dispatch.hpp"
-#include "tinymoe/backend/gemm.hpp"
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/host.hpp"
+#include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/threads.hpp"
+#include "tinymoe/cpu/attention.hpp"
+#include "tinymoe/cpu/instructions.hpp"
+#include "tinymoe/cpu/launch.hpp"
+#include "tinymoe/cpu/products.hpp"
+#include "tinymoe/cpu/team.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// Runs models on the host's cores. One object serves one model at a time: its threads have scratch memory of their
-/// own.
-class Cpu : public detail::HostBackend {
+namespace detail {
+
+/// A single matrix where products expect a bank.
+template <class T>
+struct OneMatrix {
+  View<T> matrix;
+  View<T> operator[](Index) const { return matrix; }
+  bool empty() const { return matrix.empty(); }
+};
+
+}  // namespace detail
+
+/// Options of a CPU backend.
+struct CpuOptions {
+  int threads = 0;                                   // 0: as many as there are cores for this process
+  std::optional<CpuInstructions> instructions = {};  // empty: what TINYMOE_CPU says, or the best
+};
+
+/// Runs models on the host's cores, with activations of type T: float or bfloat16. Sums, gradients and the weights that
+/// are trained are float. One object serves one model at a time: its threads have scratch memory of their own.
+template <class T>
+class BasicCpu : public detail::HostBackend {
+  static_assert(std::is_same_v<T, float> || std::is_same_v<T, bfloat16>,
+                "tinymoe::BasicCpu: activations are float or bfloat16");
+
  public:
-  using Scalar = float;
+  using Scalar = T;
   using Master = float;
 
-  /// `threads` = 0 takes as many as OpenMP offers (OMP_NUM_THREADS, or the cores); without OpenMP there is one.
-  /// Throws OptionError for a number below 0 or above 4096.
-  explicit Cpu(int threads = 0) : threads_(threads > 0 && has_openmp ? threads : default_threads()) {
-    detail::check_options("Cpu", {{"threads", threads, detail::range::whole(0, detail::max_threads)}});
-    packing_ = std::make_unique<detail::Packing[]>(static_cast<std::size_t>(threads_));
+  /// `threads` = 0 takes as many as OMP_NUM_THREADS says, or the cores.
+  /// Throws OptionError for a number below 0 or above 4096, and for instructions that the processor does not have.
+  explicit BasicCpu(int threads = 0) : BasicCpu(CpuOptions{.threads = threads}) {}
+  explicit BasicCpu(const CpuOptions& options)
+      : team_(checked_threads(options.threads)),
+        set_(detail::cpu::chosen(options.instructions)),
+        tiles_(detail::cpu::tiles_of(set_)),
+        packs_(detail::cpu::packs_of<T>(set_)),
+        float_packs_(detail::cpu::packs_of<float>(set_)),
+        dots_(detail::cpu::dots_of<T, T>(set_)),
+        memory_(allocate(static_cast<std::size_t>(team_.threads()) * thread_floats * sizeof(float))) {
+    tasks_.reserve(1024);
   }
 
   static constexpr const char* name() { return "cpu"; }
-  int threads() const { return threads_; }
+  int threads() const { return team_.threads(); }
+  /// The instructions that its kernels use.
+  CpuInstructions instructions() const { return set_; }
 
   template <RowKernel Kernel>
   [[gnu::noinline]] void launch(Index rows, const Kernel& kernel) const {
-    const auto run = [this, rows, &kernel](Index thread) {
-      const Index end = rows * (thread + 1) / threads_;
-      for (Index row = rows * thread / threads_; row < end; ++row) kernel(SerialGroup{}, row);
-    };
-    if (rows > 1) return in_parallel(run);
-    if (rows == 1) kernel(SerialGroup{}, 0);
+    const Index pieces = std::min<Index>(rows, team_.threads() == 1 ? 1 : 4 * team_.threads());
+    team_.run(pieces, [&](Index piece, Index) {
+      detail::cpu::run_rows(set_, kernel, rows * piece / pieces, rows * (piece + 1) / pieces);
+    });
   }
 
-  /// Threads share the rows of y, or its columns where there are few rows; one to four rows are dot products, which
-  /// read the weights once at the memory's speed.
-  void matmul(View<const float> x, View<const float> w, View<const float> bias, View<float> y) {
+  void matmul(View<const T> x, View<const T> w, View<const T> bias, View<T> y) {
     assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows);
-    in_parallel([&](Index thread) {
-      if (x.rows <= max_gemv_rows) {
-        const auto [first, count] = share(w.rows, thread);
-        dot_products(x, w, bias, y, first, count);
-      } else if (x.rows >= many_rows * threads_) {
-        const auto [first, count] = share(x.rows, thread);
-        product(x.middle_rows(first, count), w, bias, y.middle_rows(first, count), thread);
-      } else {
-        const auto [first, count] = share(w.rows, thread);
-        product(x, w.middle_rows(first, count), bias.empty() ? bias : bias.middle_cols(first, count),
-                y.middle_cols(first, count), thread);
-      }
-    });
+    const detail::OneMatrix<const T> weights{w}, biases{bias};
+    forward(x, weights, biases, Dispatch::to_one(x.rows), y);
   }
 
-  void matmul_input(View<const float> dy, View<const float> w, View<float> dx, Write write) {
+  void matmul_input(View<const T> dy, View<const T> w, View<T> dx, Write write) {
     assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols);
-    in_parallel([&](Index thread) {
-      const auto [first, count] = share(dx.rows, thread);
-      input_gradient(dy.middle_rows(first, count), w, dx.middle_rows(first, count), write, thread);
-    });
+    input_gradient(dy, detail::OneMatrix<const T>{w}, Dispatch::to_one(dy.rows), dx, write);
   }
 
-  void matmul_weight(View<const float> dy, View<const float> x, View<float> dw) {
+  void matmul_weight(View<const T> dy, View<const T> x, View<float> dw) {
     assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols);
-    in_parallel([&](Index thread) { weight_gradient(dy, x, dw, thread); });
+    weight_gradient(dy, x, Dispatch::to_one(dy.rows), detail::OneMatrix<float>{dw});
   }
 
-  /// Threads share the sorted rows evenly, whichever experts they belong to.
-  void grouped_matmul(View<const float> x, Bank<const float> w, Bank<const float> bias, const Dispatch& dispatch,
-                      View<float> y) {
+  void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, const Dispatch& dispatch, View<T> y) {
     assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && dispatch.experts() == w.count);
-    const auto bias_of = [&](Index e) { return bias.empty() ? View<const float>{} : bias[e]; };
-    in_parallel([&](Index thread) {
-      const bool by_rows = x.rows > max_gemv_rows * threads_;
-      const auto [first, count] = by_rows ? share(x.rows, thread) : Share{0, x.rows};
-      for_each_expert(dispatch, first, count, [&](Index e, Index row, Index rows) {
-        const auto from = x.middle_rows(row, rows);
-        const auto to = y.middle_rows(row, rows);
-        if (by_rows) return product(from, w[e], bias_of(e), to, thread);
-        const auto [first_output, outputs] = share(w.rows, thread);
-        dot_products(from, w[e], bias_of(e), to, first_output, outputs);
-      });
-    });
+    forward(x, w, bias, dispatch, y);
   }
 
-  void grouped_matmul_input(View<const float> dy, Bank<const float> w, const Dispatch& dispatch, View<float> dx) {
+  void grouped_matmul_input(View<const T> dy, Bank<const T> w, const Dispatch& dispatch, View<T> dx) {
     assert(dy.cols == w.rows && dx.rows == dy.rows && dx.cols == w.cols && dispatch.experts() == w.count);
-    in_parallel([&](Index thread) {
-      const auto [first, count] = share(dx.rows, thread);
-      for_each_expert(dispatch, first, count, [&](Index e, Index row, Index rows) {
-        input_gradient(dy.middle_rows(row, rows), w[e], dx.middle_rows(row, rows), Write::overwrite, thread);
-      });
-    });
+    input_gradient(dy, w, dispatch, dx, Write::overwrite);
   }
 
-  /// Threads share the rows of every expert's gradient, so that an expert with many tokens keeps no thread waiting.
-  void grouped_matmul_weight(View<const float> dy, View<const float> x, const Dispatch& dispatch, Bank<float> dw) {
+  void grouped_matmul_weight(View<const T> dy, View<const T> x, const Dispatch& dispatch, Bank<float> dw) {
     assert(dy.rows == x.rows && dw.rows == dy.cols && dw.cols == x.cols && dispatch.experts() == dw.count);
-    in_parallel([&](Index thread) {
-      for_each_expert(dispatch, 0, x.rows, [&](Index e, Index row, Index rows) {
-        weight_gradient(dy.middle_rows(row, rows), x.middle_rows(row, rows), dw[e], thread);
-      });
-    });
+    weight_gradient(dy, x, dispatch, dw);
   }
 
   Index attention_scratch(const AttentionShape& shape) const {
-    return threads_ * detail::AttentionTiles::scratch(shape);
+    return threads() * detail::cpu::AttentionTiles<T>::scratch(shape) * Index{sizeof(float) / sizeof(T)};
   }
 
-  /// Threads share the heads of the sequences.
-  void attention_forward(const AttentionShape& shape, View<const float> q, View<const float> k, View<const float> v,
-                         View<float> y, View<float> log_sum, View<float> scratch) {
-    in_parallel([&](Index thread) {
-      const auto tiles = attention_tiles(shape, scratch, thread);
-      for (Index task = thread; task < shape.batch * shape.heads; task += threads_) {
-        tiles.forward(task, q, k, v, y, log_sum);
-      }
+  /// A task is a head of a sequence.
+  void attention_forward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v, View<T> y,
+                         View<float> log_sum, View<T> scratch) {
+    team_.run(shape.batch * shape.heads, [&](Index task, Index thread) {
+      attention_tiles(shape, scratch, thread).forward(task, q, k, v, y, log_sum);
     });
   }
 
-  /// Threads share the key-value heads of the sequences.
-  void attention_backward(const AttentionShape& shape, View<const float> q, View<const float> k, View<const float> v,
-                          View<const float> y, View<const float> log_sum, View<const float> dy, View<float> dq,
-                          View<float> dk, View<float> dv, View<float> scratch) {
-    in_parallel([&](Index thread) {
-      const auto tiles = attention_tiles(shape, scratch, thread);
-      for (Index task = thread; task < shape.batch * shape.kv_heads; task += threads_) {
-        tiles.backward(task, q, k, v, y, log_sum, dy, dq, dk, dv);
-      }
+  /// A task is a key-value head of a sequence.
+  void attention_backward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v,
+                          View<const T> y, View<const float> log_sum, View<const T> dy, View<T> dq, View<T> dk,
+                          View<T> dv, View<T> scratch) {
+    team_.run(shape.batch * shape.kv_heads, [&](Index task, Index thread) {
+      attention_tiles(shape, scratch, thread).backward(task, q, k, v, y, log_sum, dy, dq, dk, dv);
     });
   }
 
  private:
-#ifdef _OPENMP
-  static constexpr bool has_openmp = true;
-  /// What OMP_NUM_THREADS asks for may be far more than the system can start, which would end the process.
-  static int default_threads() { return std::min(omp_get_max_threads(), std::max(256, omp_get_num_procs())); }
-#else
-  static constexpr bool has_openmp = false;
-  static int default_threads() { return 1; }
-#endif
-  static constexpr SerialGroup group{};
-  static constexpr Index max_gemv_rows = 4;  // up to here a product reads weights at memory speed
-  static constexpr Index many_rows = 48;     // for each thread: from here they share rows, not columns
+  using Panels = detail::cpu::Panels;
+  static constexpr bool rounds = !std::is_same_v<T, float>;
+  static constexpr Index max_task_rows = 2 * Panels::max_rows;
+  static constexpr Index thread_floats = Panels::size + (rounds ? max_task_rows * Panels::max_cols : 0);
+  /// Up to so many rows are dot products.
+  static constexpr Index max_few_rows = 8;
 
-  struct Share {
-    Index first, count;
+  /// A block of one expert's result.
+  struct Task {
+    Index expert, row, rows, col, cols;
   };
-  /// The part of `size` that thread number `thread` takes, in multiples of 16 if that leaves no thread idle.
-  Share share(Index size, Index thread) const {
-    const Index unit = size >= 32 * threads_ ? 16 : 1, units = (size + unit - 1) / unit;
-    const Index first = std::min(size, units * thread / threads_ * unit);
-    return {first, std::min(size, units * (thread + 1) / threads_ * unit) - first};
+
+  Panels panels(Index thread) const { return Panels(memory_.template as<float>().data + thread * thread_floats); }
+
+  detail::cpu::AttentionTiles<T> attention_tiles(const AttentionShape& shape, View<T> scratch, Index thread) const {
+    auto* const floats = reinterpret_cast<float*>(scratch.data);
+    return {shape,
+            set_,
+            tiles_,
+            packs_,
+            float_packs_,
+            panels(thread),
+            floats + thread * detail::cpu::AttentionTiles<T>::scratch(shape)};
   }
 
-  /// run(f, thread) on each thread. It is no template, so that a kernel has no parallel region of its own, which each
-  /// program would compile.
-  [[gnu::noinline]] void on_threads(const void* f, void (*run)(const void* f, Index thread)) const {
-#ifdef _OPENMP
-    if (threads_ > 1) {
-#pragma omp parallel num_threads(threads_)
-      for (Index thread = omp_get_thread_num(); thread < threads_; thread += omp_get_num_threads()) run(f, thread);
-      return;
-    }
-#endif
-    run(f, 0);
-  }
-
-  /// f(thread) on each thread.
-  template <class F>
-  void in_parallel(const F& f) const {
-    on_threads(&f, [](const void* of, Index thread) { (*static_cast<const F*>(of))(thread); });
-  }
-
-  detail::Packing& packing(Index thread) { return packing_[static_cast<std::size_t>(thread)]; }
-
-  detail::AttentionTiles attention_tiles(const AttentionShape& shape, View<float> scratch, Index thread) {
-    return {shape, scratch.data + thread * detail::AttentionTiles::scratch(shape), packing(thread)};
-  }
-
-  /// y[:, first …] for `count` outputs, one dot product each; four rows of the weights stream side by side.
-  static void dot_products(View<const float> x, View<const float> w, View<const float> bias, View<float> y, Index first,
-                           Index count) {
-    const Index depth = x.cols, last = first + count;
-    for (Index o = first; o < last;) {
-      const Index together = last - o >= 4 ? 4 : 1;
-      for (Index n = 0; n < x.rows; ++n) {
-        const float* a = x.row(n);
-        if (together == 4) {
-          const float *w0 = w.row(o), *w1 = w.row(o + 1), *w2 = w.row(o + 2), *w3 = w.row(o + 3);
-          float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-#pragma omp simd reduction(+ : s0, s1, s2, s3)
-          for (Index i = 0; i < depth; ++i) {
-            s0 += a[i] * w0[i], s1 += a[i] * w1[i], s2 += a[i] * w2[i], s3 += a[i] * w3[i];
-          }
-          y(n, o) = s0, y(n, o + 1) = s1, y(n, o + 2) = s2, y(n, o + 3) = s3;
-        } else {
-          const float* w0 = w.row(o);
-          y(n, o) = group.sum(depth, [=](Index i) { return a[i] * w0[i]; });
-        }
-        if (!bias.empty()) {
-          for (Index j = o; j < o + together; ++j) y(n, j) += bias.data[j];
-        }
+  /// y = x wᵀ + bias for each expert's rows.
+  template <class Weights, class Biases>
+  void forward(View<const T> x, const Weights& w, const Biases& bias, const Dispatch& dispatch, View<T> y) {
+    tasks_.clear();
+    for_each_expert(dispatch, [&](Index e, Index row, Index rows) {
+      rows <= max_few_rows ? cut_outputs(e, row, rows, y.cols, x.cols) : cut(dispatch.rows, e, row, rows, y.cols);
+    });
+    run_tasks([&](const Task& at, Index thread) {
+      const View<const T> from = x.middle_rows(at.row, at.rows),
+                          added = bias.empty() ? View<const T>() : bias[at.expert];
+      const auto weights = w[at.expert];
+      if (at.rows <= max_few_rows) {
+        return detail::cpu::multiply_few_rows(dots_, from, View<const T>(weights), added,
+                                              y.middle_rows(at.row, at.rows), at.col, at.cols);
       }
-      o += together;
-    }
+      write(panels(thread), rows_of(from, packs_), rows_of(View<const T>(weights.middle_rows(at.col, at.cols)), packs_),
+            added.empty() ? added : added.middle_cols(at.col, at.cols), block(y, at), Write::overwrite, thread);
+    });
   }
 
-  void product(View<const float> x, View<const float> w, View<const float> bias, View<float> y, Index thread) {
-    if (bias.empty()) {
-      detail::fill_zero(y);
+  /// dx = dy w, or dx += dy w, for each expert's rows.
+  template <class Weights>
+  void input_gradient(View<const T> dy, const Weights& w, const Dispatch& dispatch, View<T> dx, Write how) {
+    tasks_.clear();
+    for_each_expert(dispatch, [&](Index e, Index row, Index rows) { cut(dispatch.rows, e, row, rows, dx.cols); });
+    run_tasks([&](const Task& at, Index thread) {
+      write(panels(thread), rows_of(dy.middle_rows(at.row, at.rows), packs_),
+            columns_of(View<const T>(w[at.expert].middle_cols(at.col, at.cols)), packs_), {}, block(dx, at), how,
+            thread);
+    });
+  }
+
+  /// dw += dyᵀ x for each expert's rows.
+  template <class Gradients>
+  void weight_gradient(View<const T> dy, View<const T> x, const Dispatch& dispatch, const Gradients& dw) {
+    tasks_.clear();
+    const ExpertRows rows = dispatch.expert_rows();
+    for_each_expert(dispatch, [&](Index e, Index, Index) { cut(dy.cols * dispatch.experts(), e, 0, dy.cols, x.cols); });
+    run_tasks([&](const Task& at, Index thread) {
+      const Index first = rows.first(at.expert), count = rows.end(at.expert) - first;
+      panels(thread).multiply(tiles_, columns_of(dy.middle_rows(first, count).middle_cols(at.row, at.rows), packs_),
+                              columns_of(x.middle_rows(first, count).middle_cols(at.col, at.cols), packs_),
+                              block(dw[at.expert], at), true);
+    });
+  }
+
+  /// c = a bᵀ + bias, or c += a bᵀ, rounded to T.
+  void write(const Panels& panels, const detail::cpu::Operand& a, const detail::cpu::Operand& b, View<const T> bias,
+             View<T> c, Write how, Index thread) const {
+    View<float> sums;
+    if constexpr (rounds) {
+      sums = View<float>(memory_.template as<float>().data + thread * thread_floats + Panels::size, c.rows, c.cols);
     } else {
-      for (Index n = 0; n < y.rows; ++n) std::copy_n(bias.data, y.cols, y.row(n));
+      sums = c;
     }
-    detail::gemm<detail::Use::plain, detail::Use::transposed>(1.0f, x, w, y, packing(thread));
+    const bool add = how == Write::accumulate || !bias.empty();
+    if (how == Write::accumulate ? rounds : !bias.empty()) {
+      for (Index n = 0; n < c.rows; ++n) {
+        const T* const from = how == Write::accumulate ? c.row(n) : bias.data;
+        std::transform(from, from + c.cols, sums.row(n), [](T value) { return static_cast<float>(value); });
+      }
+    }
+    panels.multiply(tiles_, a, b, sums, add);
+    if constexpr (rounds) detail::cpu::run_rows(set_, kernels::RoundRow<T>{sums, c}, 0, c.rows);
   }
 
-  void input_gradient(View<const float> dy, View<const float> w, View<float> dx, Write write, Index thread) {
-    if (write == Write::overwrite) detail::fill_zero(dx);
-    detail::gemm<detail::Use::plain, detail::Use::plain>(1.0f, dy, w, dx, packing(thread));
+  template <class E>
+  static View<E> block(View<E> c, const Task& at) {
+    return c.middle_rows(at.row, at.rows).middle_cols(at.col, at.cols);
   }
 
-  /// This thread's rows of dw.
-  void weight_gradient(View<const float> dy, View<const float> x, View<float> dw, Index thread) {
-    const auto [first, count] = share(dw.rows, thread);
-    detail::gemm<detail::Use::transposed, detail::Use::plain>(1.0f, dy.middle_cols(first, count), x,
-                                                              dw.middle_rows(first, count), packing(thread));
-  }
-
-  /// f(expert, first row, rows) for the part of each expert's rows that lies in [first, first + count).
+  /// f(expert, its first row, rows) for each expert that has rows.
   template <class F>
-  static void for_each_expert(const Dispatch& dispatch, Index first, Index count, F f) {
+  static void for_each_expert(const Dispatch& dispatch, F f) {
     const ExpertRows rows = dispatch.expert_rows();
     for (Index e = 0; e < dispatch.experts(); ++e) {
-      const Index low = std::max(rows.first(e), first), high = std::min(rows.end(e), first + count);
-      if (low < high) f(e, low, high - low);
+      if (rows.first(e) < rows.end(e)) f(e, rows.first(e), rows.end(e) - rows.first(e));
     }
   }
 
-  int threads_;
-  std::unique_ptr<detail::Packing[]> packing_;
+  /// Tasks for an expert's result of rows × cols: as large as packing pays, unless threads would have none. `all` rows
+  /// have the experts together.
+  void cut(Index all, Index expert, Index row, Index rows, Index cols) {
+    const Index wanted = 4 * threads();
+    Index high = max_task_rows, wide = Panels::max_cols;
+    const auto tasks = [&] { return pieces(all, high) * pieces(cols, wide); };
+    while (threads() > 1 && tasks() < wanted && wide > 128) wide /= 2;
+    while (threads() > 1 && tasks() < wanted && high > 84) high /= 2;
+    const Index height = even(rows, high, tiles_.rows), width = even(cols, wide, tiles_.cols);
+    for (Index c = 0; c < cols; c += width) {
+      for (Index r = 0; r < rows; r += height) {
+        tasks_.push_back({expert, row + r, std::min(height, rows - r), c, std::min(width, cols - c)});
+      }
+    }
+  }
+  /// Tasks for few rows: shares of the outputs, each with enough weights to be worth a thread's while.
+  void cut_outputs(Index expert, Index row, Index rows, Index cols, Index depth) {
+    constexpr Index worth = 16384;  // weights
+    const Index most = std::max<Index>(1, std::min(2 * Index{threads()}, cols * depth / worth));
+    const Index width = even(cols, pieces(cols, most), detail::cpu::one_row_outputs);
+    for (Index c = 0; c < cols; c += width) tasks_.push_back({expert, row, rows, c, std::min(width, cols - c)});
+  }
+  static Index pieces(Index size, Index most) { return (size + most - 1) / most; }
+  /// The size of equal pieces of at most `most`, in whole units.
+  static Index even(Index size, Index most, Index unit) {
+    const Index count = pieces(size, most), each = pieces(size, count);
+    return pieces(each, unit) * unit;
+  }
+
+  template <class F>
+  void run_tasks(const F& f) const {
+    team_.run(std::ssize(tasks_), [&](Index task, Index thread) { f(tasks_[static_cast<std::size_t>(task)], thread); });
+  }
+
+  static int checked_threads(int threads) {
+    detail::check_options("Cpu", {{"threads", threads, detail::range::whole(0, detail::max_threads)}});
+    return threads > 0 ? threads : detail::default_threads();
+  }
+
+  detail::cpu::Team team_;
+  CpuInstructions set_;
+  detail::cpu::Tiles tiles_;
+  detail::cpu::Packs<T> packs_;
+  detail::cpu::Packs<float> float_packs_;
+  detail::cpu::Dots<T, T> dots_;
+  Memory memory_;  // of the threads
+  std::vector<Task> tasks_;
 };
 
-static_assert(Backend<Cpu>);
+using Cpu = BasicCpu<float>;
+using CpuBfloat16 = BasicCpu<bfloat16>;
+static_assert(Backend<Cpu> && Backend<CpuBfloat16>);
 
 }  // namespace tinymoe::inline v0_1

@@ -1,0 +1,156 @@
+#pragma once
+/// @file
+/// Matrix products of one thread, in blocks that stay in its caches.
+///
+/// Both operands are packed as float panels, block by block, then a tile of the result at a time stays in registers.
+/// Packing converts from any type, so all types share the tiles. What a result's bits depend on are its depth and
+/// operands alone.
+
+#include <algorithm>
+#include <cassert>
+#include <cstddef>
+
+#include "tinymoe/core/memory.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/cpu/float_kernels.hpp"
+
+namespace tinymoe::inline v0_1::detail::cpu {
+
+/// One side of a product: lines of `depth` numbers, stored in any way that `pack` knows.
+struct Operand {
+  const void* data;
+  Index stride;  // as `pack` takes it
+  Index lines, depth;
+  /// to[k·width + j] = element first_k + k of line first + j, as Pack.
+  void (*pack)(const Operand& from, Index first, Index lines, Index first_k, Index depth, Index width, float* to);
+  const void* packs;  // the functions of the instruction set
+};
+
+/// The rows of a matrix as lines.
+template <class T>
+Operand rows_of(View<const T> a, const Packs<T>& packs) {
+  return {a.data,
+          a.stride,
+          a.rows,
+          a.cols,
+          [](const Operand& from, Index first, Index lines, Index k, Index depth, Index width, float* to) {
+            static_cast<const Packs<T>*>(from.packs)
+                ->rows(static_cast<const T*>(from.data) + first * from.stride + k, from.stride, lines, depth, width,
+                       to);
+          },
+          &packs};
+}
+/// The columns of a matrix as lines.
+template <class T>
+Operand columns_of(View<const T> a, const Packs<T>& packs) {
+  return {a.data,
+          a.stride,
+          a.cols,
+          a.rows,
+          [](const Operand& from, Index first, Index lines, Index k, Index depth, Index width, float* to) {
+            static_cast<const Packs<T>*>(from.packs)
+                ->columns(static_cast<const T*>(from.data) + k * from.stride + first, from.stride, lines, depth, width,
+                          to);
+          },
+          &packs};
+}
+
+/// The scratch of one thread's products.
+class Panels {
+ public:
+  /// Blocks of the two operands, which together leave half of a second-level cache of 2 MiB to the result. Rows and
+  /// columns are multiples of every set's tiles.
+  static constexpr Index max_rows = 168, max_cols = 512, max_depth = 512;
+  static constexpr Index left_size = max_rows * max_depth + 2 * pack_slack,
+                         right_size = max_cols * max_depth + 2 * pack_slack;
+  static constexpr Index size = left_size + right_size;
+
+  explicit Panels(float* memory) : left_(memory), right_(memory + left_size) {}
+
+  /// c = a bᵀ, or c += a bᵀ, where a's lines are the rows of c and b's lines its columns.
+  [[gnu::noinline]] void multiply(const Tiles& tiles, const Operand& a, const Operand& b, View<float> c,
+                                  bool add) const {
+    assert(a.depth == b.depth && c.rows == a.lines && c.cols == b.lines);
+    if (a.depth == 0 && !add) {
+      for (Index r = 0; r < c.rows; ++r) std::fill_n(c.row(r), c.cols, 0.0f);
+    }
+    for (Index col = 0; col < c.cols; col += max_cols) {
+      const Index cols = std::min(max_cols, c.cols - col);
+      for (Index k = 0; k < a.depth; k += max_depth) {
+        const Index depth = std::min(max_depth, a.depth - k);
+        for (Index j = 0; j < cols; j += tiles.cols) {
+          b.pack(b, col + j, std::min(tiles.cols, cols - j), k, depth, tiles.cols, right_ + j * depth);
+        }
+        for (Index row = 0; row < c.rows; row += max_rows) {
+          const Index rows = std::min(max_rows, c.rows - row);
+          for_each_tile(tiles, rows, [&](Index first, Index height, Index taken) {
+            a.pack(a, row + first, taken, k, depth, height, left_ + first * depth);
+          });
+          for_each_tile(tiles, rows, [&](Index first, Index height, Index taken) {
+            const auto tile = height == tiles.rows ? tiles.whole : tiles.half;
+            for (Index j = 0; j < cols; j += tiles.cols) {
+              const auto part =
+                  View<float>(c.row(row + first) + col + j, taken, std::min(tiles.cols, cols - j), c.stride);
+              write_tile(tile, tiles, height, depth, left_ + first * depth, right_ + j * depth, part, add || k > 0);
+            }
+          });
+        }
+      }
+    }
+  }
+
+ private:
+  /// f(first row, height of the tile, rows of it that there are).
+  template <class F>
+  static void for_each_tile(const Tiles& tiles, Index rows, F f) {
+    for (Index first = 0; first < rows;) {
+      const Index left = rows - first, height = left > tiles.half_rows ? tiles.rows : tiles.half_rows;
+      f(first, height, std::min(left, height));
+      first += height;
+    }
+  }
+
+  /// Tiles that reach over the edge of c are computed beside it.
+  static void write_tile(Tile tile, const Tiles& tiles, Index height, Index depth, const float* a, const float* b,
+                         View<float> c, bool add) {
+    if (c.rows == height && c.cols == tiles.cols) return tile(depth, a, b, c.data, c.stride, add);
+    alignas(64) float edge[16 * 32];
+    if (add) {
+      for (Index r = 0; r < c.rows; ++r) std::copy_n(c.row(r), c.cols, edge + r * tiles.cols);
+    }
+    tile(depth, a, b, edge, tiles.cols, add);
+    for (Index r = 0; r < c.rows; ++r) std::copy_n(edge + r * tiles.cols, c.cols, c.row(r));
+  }
+
+  float *left_, *right_;
+};
+
+/// y[:, first … first + count − 1] = x wᵀ + bias for few rows, rounded to T.
+template <class T, class W>
+[[gnu::noinline]] void multiply_few_rows(const Dots<T, W>& dots, View<const T> x, View<const W> w, View<const T> bias,
+                                         View<T> y, Index first, Index count) {
+  const bool square = x.rows >= square_outputs;
+  const Index height = square ? square_outputs : 1, width = square ? square_outputs : one_row_outputs;
+  const auto function = square ? dots.square : dots.one_row;
+  float sums[16];
+  // The last block overlaps the one before it. Where there are fewer outputs than a block has, each is a block of
+  // itself.
+  const bool narrow = count < width;
+  for (Index o = first; o < first + count; o += narrow ? 1 : width) {
+    const Index output = narrow ? o : std::min(o, first + count - width);
+    for (Index n = 0; n < x.rows; n += height) {
+      const Index row = std::min(n, x.rows - height);
+      function(x.cols, x.row(row), x.stride, w.row(output), narrow ? 0 : w.stride, sums);
+      for (Index r = 0; r < height; ++r) {
+        for (Index j = 0; j < (narrow ? 1 : width); ++j) {
+          float sum = sums[r * width + j];
+          if (!bias.empty()) sum += static_cast<float>(bias.data[output + j]);
+          y(row + r, output + j) = static_cast<T>(sum);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace tinymoe::inline v0_1::detail::cpu
