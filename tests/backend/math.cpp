@@ -1,5 +1,6 @@
 #include "tinymoe/backend/math.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <complex>
 #include <limits>
@@ -63,6 +64,28 @@ TEST_CASE("exponential in float does not fall between the pieces of its range", 
     previous = y;
   }
   CHECK(rises);
+}
+
+TEST_CASE("square_root in float is within 2e-7, and right at the ends of its range", "[math]") {
+  const auto error = [](float x) {
+    const double exact = std::sqrt(double(x));
+    return std::abs(square_root(x) - exact) / exact;
+  };
+  CHECK(worst(1.0f, 4.0f, 2'000'000, error) < 2e-7);
+  double largest = 0, of_subnormal = 0;
+  for (float x = std::numeric_limits<float>::min(); x < std::numeric_limits<float>::max() / 1.0011f; x *= 1.001f) {
+    largest = std::max(largest, error(x));
+  }
+  CHECK(largest < 2e-7);
+  CHECK(error(std::numeric_limits<float>::max()) < 2e-7);
+  for (float x = std::numeric_limits<float>::denorm_min(); x < std::numeric_limits<float>::min(); x *= 2) {
+    of_subnormal = std::max(of_subnormal, std::abs(square_root(x) - std::sqrt(double(x))));
+  }
+  CHECK(of_subnormal < 1e-19);
+  CHECK(square_root(0.0f) == 0.0f);
+  CHECK(square_root(infinity) == infinity);
+  CHECK(std::isnan(square_root(not_a_number)));
+  CHECK(square_root(2.0) == std::sqrt(2.0));
 }
 
 TEST_CASE("sigmoid in float is within 3e-7 and ends in 0 and 1", "[math]") {

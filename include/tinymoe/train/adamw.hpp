@@ -6,6 +6,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/group.hpp"
+#include "tinymoe/backend/math.hpp"
 #include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
@@ -39,7 +40,7 @@ struct AdamWStep {
       const M slope = gradient * scale, old_mean = first, old_square = second, old = weight;
       const M new_mean = b1 * old_mean + (M(1) - b1) * slope;
       const M new_square = b2 * old_square + (M(1) - b2) * slope * slope;
-      const M moved = keep * old - step * new_mean / (std::sqrt(new_square) * root + eps);
+      const M moved = keep * old - step * new_mean / (square_root(new_square) * root + eps);
       first = new_mean, second = new_square, gradient = M(0), weight = moved;
     };
     if (copy == nullptr) {
