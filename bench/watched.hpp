@@ -56,7 +56,7 @@ class Watched {
   const std::vector<double>& replays() const { return replays_; }
   B& backend() const { return *backend_; }
 
-  static constexpr const char* name() { return B::name(); }
+  const char* name() const { return backend_->name(); }
   tinymoe::Memory allocate(std::size_t bytes) { return backend_->allocate(bytes); }
   void copy_to_device(void* to, const void* from, std::size_t bytes) { backend_->copy_to_device(to, from, bytes); }
   void copy_to_host(void* to, const void* from, std::size_t bytes) { backend_->copy_to_host(to, from, bytes); }

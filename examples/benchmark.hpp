@@ -8,10 +8,10 @@
 #include <span>
 #include <string>
 #include <tinymoe/model.hpp>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
+#include "devices.hpp"
 #include "programs.hpp"
 #include "programs/measure.hpp"
 
@@ -45,7 +45,6 @@ template <class Arch, class B>
 void benchmark(B& device, const BenchmarkRun& run) {
   using namespace tinymoe;
   using ModelType = Model<Arch, B>;
-  constexpr bool on_host = std::is_same_v<B, Cpu>;
   ModelType model(device, Seed{1}, run.settings);
   if (!run.checkpoint.empty()) load_model(run.checkpoint, model);
   const Count cost = count<Arch>();
@@ -80,7 +79,7 @@ void benchmark(B& device, const BenchmarkRun& run) {
   }
   print_time("prefill of a prompt of " + std::to_string(prompt) + " tokens", programs::median(prefill), double(prompt));
   print_time("decode of a token", programs::median(decode), 1);
-  const Index peak_of_decoding = on_host ? programs::peak_memory() : 0;
+  const Index peak_of_decoding = is_cpu<B> ? programs::peak_memory() : 0;
 
   Trainer trainer(model, optimizer_for<B>(run.optimizer), AnySchedule(Constant{}));
   const Index time = run.time > 0 ? run.time : Arch::context, step = run.batch * time * run.accumulation;
@@ -107,7 +106,7 @@ void benchmark(B& device, const BenchmarkRun& run) {
              tinymoe::detail::mebibytes(static_cast<Index>(trainer.state_bytes())));
   print_fact("activations of a training step",
              tinymoe::detail::mebibytes(static_cast<Index>(trainer.activation_bytes())));
-  if (on_host) print_peak("peak of training, all in all", programs::peak_memory());
+  if (is_cpu<B>) print_peak("peak of training, all in all", programs::peak_memory());
 }
 
 }  // namespace examples

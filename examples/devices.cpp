@@ -31,15 +31,23 @@ bool has_gpu() { return false; }
 Device open_cuda(const std::string&) { fail<OptionError>("this program was built without CUDA"); }
 #endif
 
+/// bfloat16 where the processor has a unit for its products, as all GPUs have that run this; without one it would be no
+/// faster on the CPU.
+std::string default_precision(bool cuda) {
+  const bool fast = cuda || tinymoe::detail::cpu::chosen({}) == CpuInstructions::amx;
+  return fast ? "bfloat16" : "float32";
+}
+
 }  // namespace
 
 void add_device_options(CLI::App& app, DeviceOptions& options) {
   app.add_option("--device", options.device,
                  "cpu or cuda; default: cuda where this build has it for the preset and the machine has a GPU")
       ->check(CLI::IsMember({"cpu", "cuda"}));
-  app.add_option("--precision", options.precision,
-                 "float32, bfloat16 or float16, of activations and products; default: bfloat16 on cuda; the cpu has "
-                 "float32 alone")
+  app.add_option(
+         "--precision", options.precision,
+         "float32, bfloat16 or, on cuda, float16, of activations and products; default: bfloat16 on cuda and on "
+         "a cpu with AMX, else float32")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
   programs::add_number(app, "--threads", options.threads, "of the cpu; default: all cores",
                        programs::range::whole(0, tinymoe::detail::max_threads), false);
@@ -47,14 +55,19 @@ void add_device_options(CLI::App& app, DeviceOptions& options) {
 
 Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda) {
   const bool cuda = options.device.empty() ? on_cuda && has_gpu() : options.device == "cuda";
+  const std::string last = options.last_device == (cuda ? "cuda" : "cpu") ? options.last_precision : std::string();
+  const std::string precision = !options.precision.empty() ? options.precision
+                                : !last.empty()            ? last
+                                                           : default_precision(cuda);
   if (!cuda) {
-    if (!options.precision.empty() && options.precision != "float32") {
-      fail<OptionError>("--precision ", options.precision, " needs --device cuda: the cpu computes in float32");
+    if (precision != "float32" && precision != "bfloat16") {
+      fail<OptionError>("--precision ", precision, " needs --device cuda: the cpu computes in float32 or bfloat16");
     }
     if (!on_cpu) {
       fail<OptionError>("the preset ", preset, " was left out of this build; build without TINYMOE_EXAMPLE_PRESETS, ",
                         "or name it there");
     }
+    if (precision == "bfloat16") return CpuBfloat16(options.threads);
     return Cpu(options.threads);
   }
   if (!built_with_cuda) {
@@ -65,11 +78,11 @@ Device open_device(const DeviceOptions& options, std::string_view preset, bool o
     fail<OptionError>(preset, " was not compiled for cuda in this build; name it in CMake's ",
                       "TINYMOE_EXAMPLE_CUDA_PRESETS, or give --device cpu");
   }
-  return open_cuda(options.precision.empty() ? options.cuda_precision : options.precision);
+  return open_cuda(precision);
 }
 
 std::string kind_of(const Device& device) {
-  return std::visit([]<class B>(const B&) -> std::string { return B::name(); }, device);
+  return std::visit([]<class B>(const B&) -> std::string { return is_cpu<B> ? "cpu" : "cuda"; }, device);
 }
 
 std::string precision_of(const Device& device) {
@@ -84,14 +97,15 @@ std::string precision_of(const Device& device) {
 std::string about(const Device& device) {
   const std::string which = std::visit(
       []<class B>(const B& backend) -> std::string {
-        if constexpr (std::is_same_v<B, Cpu>) {
-          return std::to_string(backend.threads()) + (backend.threads() == 1 ? " thread" : " threads");
+        const std::string name = std::string(backend.name()) + ", ";
+        if constexpr (is_cpu<B>) {
+          return name + std::to_string(backend.threads()) + (backend.threads() == 1 ? " thread" : " threads");
         } else {
-          return backend.device().name;
+          return name + backend.device().name;
         }
       },
       device);
-  return kind_of(device) + ", " + which + ", " + precision_of(device);
+  return which + ", " + precision_of(device);
 }
 
 }  // namespace examples

@@ -18,19 +18,24 @@ class App;
 
 namespace examples {
 
-/// One of the backends that this build has. A number type is part of a backend's type, so a GPU is three of them.
+/// One of the backends that this build has. A number type is part of a backend's type, so the CPU is two of them and a
+/// GPU three.
 #ifdef TINYMOE_EXAMPLE_CUDA
-using Device = std::variant<tinymoe::Cpu, tinymoe::Cuda, tinymoe::CudaBfloat16, tinymoe::CudaFloat16>;
+using Device =
+    std::variant<tinymoe::Cpu, tinymoe::CpuBfloat16, tinymoe::Cuda, tinymoe::CudaBfloat16, tinymoe::CudaFloat16>;
 #else
-using Device = std::variant<tinymoe::Cpu>;
+using Device = std::variant<tinymoe::Cpu, tinymoe::CpuBfloat16>;
 #endif
+
+template <class B>
+inline constexpr bool is_cpu = std::is_same_v<B, tinymoe::Cpu> || std::is_same_v<B, tinymoe::CpuBfloat16>;
 
 /// Whether the functions of programs.hpp are compiled for an architecture on a backend. CMake says so in a header for
 /// each list: compiled_architectures.hpp, compiled_variants.hpp.
 template <class Arch, class B>
 inline constexpr bool compiled = false;
 
-/// All three CUDA backends are compiled for an architecture, or none.
+/// All backends of a device are compiled for an architecture, or none.
 template <class Arch>
 constexpr bool compiled_for_cuda() {
 #ifdef TINYMOE_EXAMPLE_CUDA
@@ -42,9 +47,10 @@ constexpr bool compiled_for_cuda() {
 
 /// The command line's options of the device.
 struct DeviceOptions {
-  std::string device, precision;            // empty: the best available
-  std::string cuda_precision = "bfloat16";  // if `precision` is empty; a resumed run has its own
-  int threads = 0;                          // of the CPU; 0: all cores
+  std::string device, precision;  // empty: the best available
+  // Of the run that is resumed. It keeps its precision, unless the command line gives one or it goes to another device.
+  std::string last_device, last_precision;
+  int threads = 0;  // of the CPU; 0: all cores
 };
 
 /// Adds --device, --precision and --threads.
@@ -62,7 +68,7 @@ Device open_device(const DeviceOptions& options, std::string_view preset) {
 /// "cpu" or "cuda", and "float32", "bfloat16" or "float16".
 std::string kind_of(const Device& device);
 std::string precision_of(const Device& device);
-/// "cpu, 2 threads, float32", "cuda, NVIDIA H100 80GB HBM3, bfloat16".
+/// "cpu, AVX-512, 2 threads, float32", "cuda, NVIDIA H100 80GB HBM3, bfloat16".
 std::string about(const Device& device);
 
 /// f(backend) for the backend of the device, which was opened for this architecture.

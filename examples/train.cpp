@@ -5,7 +5,7 @@
 //   train --preset sparse_moe --data stories.txt --steps 5000 --out runs/sparse_moe
 //   train --data stories.txt --from runs/upcycled --out runs/mixture
 //   train --benchmark runs/story
-//   train --data stories.txt --device cuda --precision float32
+//   train --data stories.txt --device cpu --precision bfloat16
 //
 // Without --data it trains on the library's embedded stories. A preset's defaults are the published values of its
 // architecture (rate, dropout, …); an option on the command line overrides them.
@@ -107,7 +107,7 @@ examples::AnyRule optimizer_of(const Recipe& recipe) {
   return AdamW{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
 }
 
-/// The recipe that checkpoints store and a resumed run continues. It has the precision on a GPU, but not the device.
+/// The recipe that checkpoints store and a resumed run continues, and the device and precision that it had.
 Json to_json(const Arguments& a, const examples::Device& device) {
   Json kept = examples::fields_to_json(a);
   kept["device"] = examples::kind_of(device);
@@ -122,9 +122,8 @@ void take_up(Arguments& a, const path& checkpoint) {
   if (kept.is_null()) return;
   const std::string name = (checkpoint / "trainer.json").string();
   examples::fields_from_json(kept, name, a);
-  if (json_field_or<std::string>(kept, "device", name, "") == "cuda") {
-    a.device.cuda_precision = json_field_or<std::string>(kept, "precision", name, a.device.cuda_precision);
-  }
+  a.device.last_device = json_field_or<std::string>(kept, "device", name, "");
+  a.device.last_precision = json_field_or<std::string>(kept, "precision", name, "");
 }
 
 /// run-loads.csv beside run.csv, and v1.2-loads.csv beside v1.2.

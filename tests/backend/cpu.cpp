@@ -45,7 +45,14 @@ TEST_CASE("launch visits each row once, with any number of threads", "[cpu]") {
 TEST_CASE("a Cpu has the threads that it was given, or at least one", "[cpu]") {
   CHECK(Cpu().threads() >= 1);
   CHECK(Cpu(3).threads() == 3);
-  CHECK(std::string(Cpu::name()) == "cpu");
+}
+
+TEST_CASE("a Cpu says which instructions it uses", "[cpu]") {
+  CHECK(std::string(Cpu(CpuOptions{.instructions = CpuInstructions::baseline}).name()) == "cpu, baseline");
+  const CpuInstructions best = detail::cpu::best();
+  const CpuBfloat16 cpu(CpuOptions{.instructions = best});
+  CHECK(cpu.name() == std::string("cpu, ") + detail::cpu::name_of(best));
+  CHECK(cpu.instructions() == best);
 }
 
 TEST_CASE("a group on the CPU has one lane, sums and finds the maximum", "[cpu]") {

@@ -446,6 +446,8 @@ END
     cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "results were lost"
     expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv --overwrite
     cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a second sweep found other losses"
+    expect "$sweep" --steps 2 --embedded 300 --only bias --csv results/bfloat16.csv --precision bfloat16
+    grep -q '^bias,' results/bfloat16.csv || fail "no bfloat16: $(cat output.txt)"
     expect_error "--only" "$sweep" --only nothing
     expect_error "missing.txt" "$sweep" --data missing.txt --steps 1
     expect_error "missing.txt" "$sweep" --data missing.txt --steps 1 --csv results/sweep.csv --overwrite
@@ -569,16 +571,41 @@ END
   device)
     # The cpu by itself and by name, and what is not there is one sentence.
     pocket --steps 2 --out itself >log.txt
-    grep -q '^device cpu, 2 threads, float32$' log.txt || fail "the device is not told: $(head -n 3 log.txt)"
-    pocket --steps 2 --device cpu --precision float32 --out named >log.txt
+    grep -Eq '^device cpu, (AMX, 2 threads, bfloat16|[^,]+, 2 threads, float32)$' log.txt ||
+      fail "the device is not told: $(head -n 3 log.txt)"
+    precision=$(sed -n 's/^device cpu, .*, //p' log.txt)
+    pocket --steps 2 --device cpu --precision "$precision" --out named >log.txt
     cmp itself/model.safetensors named/model.safetensors || fail "the cpu by name trains otherwise"
-    expect "$sample" named --tokens 5 --device cpu --precision float32
-    grep -q '^device cpu, 2 threads, float32$' output.txt || fail "sample does not tell the device: $(cat output.txt)"
-    expect "$train" --benchmark named --device cpu --precision float32
-    expect_error "the cpu computes in float32" pocket --steps 2 --precision bfloat16 --out other
-    expect_error "the cpu computes in float32" pocket --steps 2 --device cpu --precision float16 --out other
-    expect_error "the cpu computes in float32" "$sample" named --precision bfloat16
-    expect_error "the cpu computes in float32" "$chat" named --precision float16
+    expect env TINYMOE_CPU=baseline "$sample" named --tokens 5 --device cpu
+    grep -q '^device cpu, baseline, 2 threads, float32$' output.txt || fail "sample does not tell the device: $(cat output.txt)"
+    TINYMOE_CPU=mmx expect_error 'TINYMOE_CPU must be baseline, avx2, avx512 or amx, found "mmx"' "$sample" named
+    # Either precision trains, is measured, sampled and kept, and goes on in the other one.
+    for precision in float32 bfloat16; do
+      tells() { grep -Eq "^device cpu, [^,]+, 2 threads, $1\$" output.txt || fail "not in $1: $(cat output.txt)"; }
+      expect pocket --steps 4 --schedule constant --precision $precision --out $precision
+      tells $precision
+      cp -r $precision parts
+      expect "$train" --resume parts --embedded 300 --batch 4 --steps 6
+      tells $precision
+      expect pocket --steps 6 --schedule constant --precision $precision --out whole --overwrite
+      cmp whole/model.safetensors parts/model.safetensors || fail "a resumed run in $precision has other weights"
+      rm -r parts*
+      for other in float32 bfloat16; do
+        expect "$train" --resume $precision --embedded 300 --steps 6 --precision $other --out other --overwrite
+        tells $other
+        expect "$sample" other --tokens 5 --precision $other
+        tells $other
+        printf '/tokens 8\nOne day\n' | "$chat" other --precision $other >output.txt 2>&1 || fail "$(cat output.txt)"
+        tells $other
+      done
+    done
+    expect "$train" --benchmark whole --precision bfloat16 --batch 1 --sequence 32
+    tells bfloat16
+    ! cmp -s float32/model.safetensors bfloat16/model.safetensors || fail "the precisions train alike"
+    rm -r other*
+    for program in "pocket --steps 2 --out other" "$sample named" "$chat named"; do
+      expect_error "float16 needs --device cuda: the cpu computes in float32 or bfloat16" $program --precision float16
+    done
     expect_error "--device" pocket --steps 2 --device gpu --out other
     expect_error "--precision" pocket --steps 2 --precision float64 --out other
     [ -z "$(ls -d other* 2>/dev/null)" ] || fail "a mistake wrote $(ls -d other*)"

@@ -74,7 +74,7 @@ concept Backend = requires(B& backend, View<typename B::Scalar> y, View<const ty
   backend.attention_forward(shape, x, x, x, y, dw, y);
   // Overwrites dq, dk and dv, from dy and the results of forward.
   backend.attention_backward(shape, x, x, x, x, View<const typename B::Master>(dw), x, y, y, y, y);
-  { B::name() } -> std::convertible_to<const char*>;
+  { backend.name() } -> std::convertible_to<const char*>;
 }
 &&detail::optional_members_are_right<B>;
 

@@ -73,9 +73,9 @@ class BasicCpu : public detail::HostBackend {
     tasks_.reserve(1024);
   }
 
-  static constexpr const char* name() { return "cpu"; }
+  /// "cpu, AVX-512": the instructions that its kernels use.
+  const char* name() const { return detail::cpu::cpu_name_of(set_); }
   int threads() const { return team_.threads(); }
-  /// The instructions that its kernels use.
   CpuInstructions instructions() const { return set_; }
 
   template <RowKernel Kernel>

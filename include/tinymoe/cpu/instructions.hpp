@@ -48,11 +48,13 @@ inline constexpr CpuInstructions compiled_for = CpuInstructions::avx2;
 inline constexpr CpuInstructions compiled_for = CpuInstructions::baseline;
 #endif
 
-/// The name for people.
-constexpr const char* name_of(CpuInstructions set) {
-  constexpr const char* names[] = {"baseline", "AVX2", "AVX-512", "AMX"};
+/// The name of a CPU that uses the set.
+constexpr const char* cpu_name_of(CpuInstructions set) {
+  constexpr const char* names[] = {"cpu, baseline", "cpu, AVX2", "cpu, AVX-512", "cpu, AMX"};
   return names[static_cast<int>(set)];
 }
+/// The set's name alone.
+constexpr const char* name_of(CpuInstructions set) { return cpu_name_of(set) + 5; }
 
 /// The word for TINYMOE_CPU.
 constexpr const char* word_of(CpuInstructions set) {
