@@ -30,7 +30,6 @@ class TinymoeConan(ConanFile):
         cmake_layout(self)
 
     def requirements(self):
-        self.requires("eigen/3.4.0", transitive_headers=True)
         self.requires("xtensor/0.25.0", transitive_headers=True)
 
     def validate(self):

@@ -68,17 +68,7 @@ int main(int, char** arguments) {
 END
 "${CXX:-c++}" -O1 -o "$folder/measure" "$folder/measure.cpp"
 
-# Where the libraries are, as CMake would find them.
 flags=(-std=c++20 -I "$here/../include")
-for package in eigen3 xtensor; do
-  if command -v pkg-config >/dev/null && pkg-config --exists "$package" 2>/dev/null; then
-    read -ra found <<<"$(pkg-config --cflags "$package")"
-    flags+=("${found[@]}")
-  fi
-done
-for folder_of_eigen in /usr/include/eigen3 /usr/local/include/eigen3 /opt/homebrew/include/eigen3; do
-  if [ -d "$folder_of_eigen" ]; then flags+=(-isystem "$folder_of_eigen"); fi
-done
 
 measure() {
   local figure=$1 compiler=$2 best='' one

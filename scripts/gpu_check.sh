@@ -18,7 +18,7 @@ earlier call for the same build stay in the report, so that stages may be run on
 and ends well. It fails if the build, a test or a measurement failed.
 
   --packages DIR         take the libraries from DIR, which --pack made: no network is needed. DIR may also hold their
-                         sources, in folders named eigen3, xtl, xtensor, nlohmann_json, cli11, catch2 and benchmark
+                         sources, in folders named xtl, xtensor, nlohmann_json, cli11, catch2 and benchmark
   --output FILE          the report, in Markdown (default: docs/benchmarks/NAME-OF-THE-DEVICE.md); figures in JSON beside
   --build FOLDER         where to build (default: build-gpu); full logs lie in FOLDER/gpu_check
   --only STAGE           only this stage; may be given several times
@@ -75,7 +75,7 @@ make_pack() {
   local xtl=xtl-dev
   if ! apt-cache show $xtl >/dev/null 2>&1; then xtl=libxtl-dev; fi
   # Where apt cannot fetch as its own user it says so and fetches as this one.
-  (cd "$downloads" && apt-get -qq download catch2 libeigen3-dev libxtensor-dev $xtl nlohmann-json3-dev libcli11-dev \
+  (cd "$downloads" && apt-get -qq download catch2 libxtensor-dev $xtl nlohmann-json3-dev libcli11-dev \
     libbenchmark-dev libbenchmark1debian 2>&1 | { grep -v '^W: Download is performed unsandboxed' || true; }) >&2
   local package
   for package in "$downloads"/*.deb; do dpkg -x "$package" "$pack"; done
@@ -89,8 +89,7 @@ make_pack() {
       "$pack"/tools/share/cmake-*/Help
     chmod +x "$pack"/tools/bin/*
   fi
-  rm -rf "$downloads" "$pack"/usr/share/{doc,man,lintian,pkgconfig} "$pack"/usr/include/eigen3/unsupported \
-    "$pack"/usr/share/Catch2
+  rm -rf "$downloads" "$pack"/usr/share/{doc,man,lintian,pkgconfig,Catch2}
   say "$pack: $(du -sm "$pack" | cut -f1) MiB; copy it to the machine with the GPU, for --packages"
 }
 if [ -n "$pack" ]; then
@@ -171,7 +170,7 @@ if wanted configure; then
   if command -v ninja >/dev/null && [ ! -f "$build/CMakeCache.txt" ]; then arguments+=(-G Ninja); fi
   if [ -n "$packages" ]; then
     arguments+=("-DCMAKE_PREFIX_PATH=$packages/usr;$packages")
-    for library in eigen3 xtl xtensor nlohmann_json cli11 catch2 benchmark; do
+    for library in xtl xtensor nlohmann_json cli11 catch2 benchmark; do
       if [ -d "$packages/$library" ]; then
         arguments+=("-DFETCHCONTENT_SOURCE_DIR_${library^^}=$packages/$library")
       fi
