@@ -22,10 +22,13 @@ struct Operand {
   const void* data;
   Index stride;  // as `pack` takes it
   Index lines, depth;
-  /// to[k·width + j] = element first_k + k of line first + j, as Pack.
+  /// Packs elements first_k … of lines first …, as Pack.
   void (*pack)(const Operand& from, Index first, Index lines, Index first_k, Index depth, Index width, float* to);
-  const void* packs;  // the functions of the instruction set
+  const void* packs;     // the functions of the instruction set
+  Index most_lines = 0;  // that `pack` takes at once; a panel at least
 };
+
+inline constexpr Index any_lines = Index{1} << 30;
 
 /// The rows of a matrix as lines.
 template <class T>
@@ -39,7 +42,8 @@ Operand rows_of(View<const T> a, const Packs<T>& packs) {
                 ->rows(static_cast<const T*>(from.data) + first * from.stride + k, from.stride, lines, depth, width,
                        to);
           },
-          &packs};
+          &packs,
+          any_lines};
 }
 /// The columns of a matrix as lines.
 template <class T>
@@ -53,7 +57,8 @@ Operand columns_of(View<const T> a, const Packs<T>& packs) {
                 ->columns(static_cast<const T*>(from.data) + k * from.stride + first, from.stride, lines, depth, width,
                           to);
           },
-          &packs};
+          &packs,
+          any_lines};
 }
 
 /// The scratch of one thread's products.
@@ -79,14 +84,16 @@ class Panels {
       const Index cols = std::min(max_cols, c.cols - col);
       for (Index k = 0; k < a.depth; k += max_depth) {
         const Index depth = std::min(max_depth, a.depth - k);
-        for (Index j = 0; j < cols; j += tiles.cols) {
-          b.pack(b, col + j, std::min(tiles.cols, cols - j), k, depth, tiles.cols, right_ + j * depth);
+        const Index at_once = std::max(tiles.cols, b.most_lines / tiles.cols * tiles.cols);
+        for (Index j = 0; j < cols; j += at_once) {
+          b.pack(b, col + j, std::min(at_once, cols - j), k, depth, tiles.cols, right_ + j * depth);
         }
         for (Index row = 0; row < c.rows; row += max_rows) {
           const Index rows = std::min(max_rows, c.rows - row);
-          for_each_tile(tiles, rows, [&](Index first, Index height, Index taken) {
-            a.pack(a, row + first, taken, k, depth, height, left_ + first * depth);
-          });
+          // All tiles have the whole height, but for the last if that is half as high.
+          const Index rest = rows % tiles.rows, low = rest > 0 && rest <= tiles.half_rows ? rest : 0;
+          if (rows > low) a.pack(a, row, rows - low, k, depth, tiles.rows, left_);
+          if (low > 0) a.pack(a, row + rows - low, low, k, depth, tiles.half_rows, left_ + (rows - low) * depth);
           for_each_tile(tiles, rows, [&](Index first, Index height, Index taken) {
             const auto tile = height == tiles.rows ? tiles.whole : tiles.half;
             for (Index j = 0; j < cols; j += tiles.cols) {
