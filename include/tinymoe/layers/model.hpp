@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
@@ -123,26 +124,29 @@ class Model {
     });
   }
 
-  /// Stores the weights tensor by tensor, each in its format, through the host.
+  /// Stores the weights, each tensor in its format, through the host: all at once, when all are encoded.
   void encode(View<Master> masters) {
     std::vector<Master> values;
-    std::vector<std::byte> stored;
+    std::vector<std::byte> stored(copy_.size());
     detail::for_each_placed<Weights>(
         [&]<class Tensor>(const ParameterInfo& info, Index offset, Tensor& tensor) {
           using Format = typename Tensor::Format;
           values.resize(static_cast<std::size_t>(info.size()));
           backend_->copy_to_host(values.data(), masters.data + offset, values.size() * sizeof(Master));
-          stored.assign(Format::bytes(info.rows(), info.cols), std::byte{});
-          const View<const Master> from(values.data(), info.rows(), info.cols);
+          std::byte* to = stored.data() + (reinterpret_cast<const std::byte*>(tensor.data) - copy_.bytes());
           if constexpr (Format::plain) {
-            std::transform(values.begin(), values.end(), Format::pointer(stored.data()),
+            std::transform(values.begin(), values.end(), Format::pointer(to),
                            [](Master value) { return std::remove_pointer_t<typename Format::Pointer>(value); });
           } else {
-            Format::encode(from, stored.data());
+            try {
+              Format::encode(View<const Master>(values.data(), info.rows(), info.cols), to);
+            } catch (const OptionError& error) {
+              fail<OptionError>(info.name_of(info.names[0]), ": ", error.what());
+            }
           }
-          backend_->copy_to_device(static_cast<void*>(tensor.data), stored.data(), stored.size());
         },
         weights_);
+    backend_->copy_to_device(copy_.bytes(), stored.data(), stored.size());
   }
 
   void fill(Master* data, Index count, Master value) {

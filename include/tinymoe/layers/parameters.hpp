@@ -91,6 +91,13 @@ struct ParameterInfo {
     return {path, names, cols, false, part, initial, true};
   }
 
+  /// The name on disk of those of its rows that have a name of their own.
+  std::string name_of(const detail::NamedRows& named) const {
+    std::string text = path.text();
+    if (!text.empty()) text += '.';
+    return text.append(named.name);
+  }
+
   constexpr Index rows() const { return names[0].rows + names[1].rows + names[2].rows; }
   constexpr Index size() const { return rows() * cols; }
   /// How many of the elements a token uses: elements · active / of. Where that is no whole number, siblings differ by
