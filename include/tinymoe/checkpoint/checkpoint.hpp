@@ -17,6 +17,7 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/config.hpp"
 #include "tinymoe/checkpoint/special_tokens_json.hpp"
+#include "tinymoe/checkpoint/stored_weights.hpp"
 #include "tinymoe/checkpoint/tensor_names.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -43,11 +44,12 @@ namespace detail {
 template <class Parameters>
 std::vector<DiskTensor> disk_tensors() {
   std::vector<DiskTensor> tensors;
-  for_each_segment<Parameters>([&](const ParameterInfo& info, std::string_view name, const Segment& place) {
-    const std::string prefix = info.path.text();
-    auto shape = info.is_vector ? std::vector<Index>{place.size()} : std::vector<Index>{place.rows, place.cols};
-    tensors.push_back(
-        {(prefix.empty() ? "" : prefix + ".") + std::string(name), std::move(shape), place.offset, place.size()});
+  for_each_placed<Parameters>([&](const ParameterInfo& info, Index offset) {
+    for (const NamedRows& named : info.names) {
+      if (named.rows == 0) continue;
+      tensors.push_back(disk_tensor(info, named, info.cols, offset));
+      offset += named.rows * info.cols;
+    }
   });
   return tensors;
 }
@@ -139,14 +141,21 @@ inline constexpr std::string_view checkpoint_files[] = {"model.safetensors",  "c
 /// Writes the model's part of a checkpoint into `folder`: model.safetensors, config.json, tokenizer.json.
 template <class Arch, Backend B, class W>
 void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
-  static_assert(Model<Arch, B, W>::has_masters,
+  static_assert(Model<Arch, B, W>::has_masters || StoredFormat<W>,
                 "tinymoe::save_model: a model without masters has rounded weights only; save the model that it was "
                 "read from");
   using Weights = typename Model<Arch, B, W>::Weights;
-  folder.write("model.safetensors", [&](FileWriter& file) {
-    write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, {{"format", "pt"}});
-  });
   Json config = config_json<Arch>(model.settings(), tokenizer.end_of_story());
+  folder.write("model.safetensors", [&](FileWriter& file) {
+    const Metadata metadata = {{"format", "pt"}};
+    if constexpr (Model<Arch, B, W>::has_masters) {
+      write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, metadata);
+    } else {
+      write_stored(model.backend(), file, model.weights(), metadata);
+    }
+  });
+  if constexpr (StoredFormat<W>)
+    config[stored_weights_key] = stored_weights_json(weights_name<W>()), config.sort_keys();
   write_model_tokens(folder, model.special_tokens(), config);
   if (!model.special_tokens().generation) {
     const Token end = tokenizer.end_of_story();
@@ -158,9 +167,9 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
 
 }  // namespace detail
 
-/// Saves a model for use without its training state, with the special tokens of the files that it was read from, or
-/// else the tokenizer's. A generation_config.json that the model has none of stays, with its special tokens set to the
-/// model's. Throws FileError; the folder's old content is intact then.
+/// Saves a model for use without its training state, weights as they are stored, with the special tokens of the files
+/// that it was read from, or else the tokenizer's. A generation_config.json that the model has none of stays, with its
+/// special tokens set to the model's. Throws FileError; the folder's old content is intact then.
 template <class Arch, Backend B, class W>
 void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
   AtomicFolder folder(path, detail::checkpoint_files);
@@ -182,14 +191,12 @@ namespace detail {
 /// The files of a model that loading reads, open.
 template <class Arch>
 struct ModelFiles {
-  Settings settings;
+  ConfigFile<Arch> config;
   ModelTokens special_tokens;
   Safetensors weights;
 
   ModelFiles(const std::filesystem::path& folder, const char* weights_file)
-      : settings(read_config<Arch>(folder / "config.json")),
-        special_tokens(read_model_tokens(folder)),
-        weights(folder / weights_file) {}
+      : config(folder / "config.json"), special_tokens(read_model_tokens(folder)), weights(folder / weights_file) {}
 
   /// The files of one save, though a run may be saving another.
   static ModelFiles open(const std::filesystem::path& path, const char* weights_file = "model.safetensors") {
@@ -199,11 +206,16 @@ struct ModelFiles {
 
   template <Backend B, class W>
   void load(Model<Arch, B, W>& model) const {
-    check_rotary_frequencies(weights, settings[setting::rope_theta]);
-    model.replace([&](View<typename B::Master> masters) {
-      read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), weights, {""}, {masters});
-    });
-    model.settings() = settings;
+    check_rotary_frequencies(weights, config.settings[setting::rope_theta]);
+    if (config.weights.empty()) {
+      model.replace([&](View<typename B::Master> masters) {
+        read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), weights, {""}, {masters});
+      });
+    } else {
+      if (config.weights != weights_name<W>()) refuse_stored_weights(config.name, config.weights, weights_name<W>());
+      if constexpr (StoredFormat<W>) read_stored(model.backend(), weights, model.weights());
+    }
+    model.settings() = config.settings;
     model.special_tokens() = special_tokens;
   }
 };
@@ -211,8 +223,10 @@ struct ModelFiles {
 }  // namespace detail
 
 /// Replaces a model's weights, settings and special tokens by those of a checkpoint or of a Mixtral from the hub in
-/// float32 or half precision. Throws FileError for files that are missing, cut, corrupt or not finite, MismatchError
-/// for another architecture; the model is unchanged then.
+/// float32 or half precision. A model of weights such as Int4 rounds them, or reads a checkpoint of the same. Throws
+/// FileError for files that are missing, cut, corrupt or not finite, MismatchError for another architecture or for
+/// weights in a format that the model does not have, OptionError for weights that its format cannot hold; the model is
+/// unchanged then.
 template <class Arch, Backend B, class W>
 void load_model(const std::filesystem::path& path, Model<Arch, B, W>& model) {
   detail::ModelFiles<Arch>::open(path).load(model);

@@ -219,14 +219,32 @@ template <class Arch>
   return file;
 }
 
+namespace detail {
+
+/// A config.json that describes `Arch`. The constructor throws FileError for a file that cannot be read, MismatchError
+/// naming the file and the first field that differs.
+template <class Arch>
+struct ConfigFile {
+  std::string name;  // of the file
+  Settings settings;
+  std::string weights;  // the format that they are stored in; empty: numbers
+
+  explicit ConfigFile(const std::filesystem::path& path) : name(path.string()) {
+    Json file = read_json(path, std::size_t{1} << 20);
+    weights = stored_weights(file, name);
+    if (!weights.empty()) file.erase(stored_weights_key);  // no field of the hub's
+    check_config_fields(file, config_json<Arch>({}, 0), name);
+    settings = read_settings(file, name, stored_settings<Arch>());
+  }
+};
+
+}  // namespace detail
+
 /// Checks that a config.json describes `Arch` and returns its settings.
 /// Throws FileError for a file that cannot be read, MismatchError naming the file and the first field that differs.
 template <class Arch>
 Settings read_config(const std::filesystem::path& path) {
-  const Json file = read_json(path, std::size_t{1} << 20);
-  const std::string name = path.string();
-  detail::check_config_fields(file, config_json<Arch>({}, 0), name);
-  return detail::read_settings(file, name, detail::stored_settings<Arch>());
+  return detail::ConfigFile<Arch>(path).settings;
 }
 
 }  // namespace tinymoe::inline v0_1

@@ -328,4 +328,20 @@ inline Settings read_settings(const Json& file, const std::string& name, const S
   return settings;
 }
 
+/// Where a checkpoint says that its weights are no numbers but in a format of tinymoe's (stored_weights.hpp).
+inline constexpr std::string_view stored_weights_key = "quantization_config";
+
+/// What a config.json has for weights of this name.
+[[gnu::cold]] inline Json stored_weights_json(std::string_view name) {
+  return {{"quant_method", "tinymoe"}, {"weights", name}};
+}
+
+/// The name of the format that a checkpoint's weights are stored in; empty: numbers. Throws FileError for a
+/// "quantization_config" of tinymoe's without one.
+[[gnu::cold]] inline std::string stored_weights(const Json& config, const std::string& file) {
+  const Json* found = config.find(stored_weights_key);
+  if (found == nullptr || !found->is_object() || (*found)["quant_method"] != "tinymoe") return {};
+  return json_field<std::string>(*found, "weights", file + ": " + std::string(stored_weights_key));
+}
+
 }  // namespace tinymoe::inline v0_1::detail

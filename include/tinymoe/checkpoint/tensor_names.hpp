@@ -8,12 +8,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/safetensors.hpp"
 #include "tinymoe/files/stored_type.hpp"
+#include "tinymoe/layers/parameters.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -23,6 +25,13 @@ struct DiskTensor {
   std::vector<Index> shape;
   Index offset, size;  // in the model's buffer
 };
+
+/// The named rows of a tensor on disk, where a row has `width` elements.
+inline DiskTensor disk_tensor(const ParameterInfo& info, const NamedRows& named, Index width, Index offset) {
+  const Index size = named.rows * width;
+  auto shape = info.is_vector ? std::vector<Index>{size} : std::vector<Index>{named.rows, width};
+  return {info.name_of(named), std::move(shape), offset, size};
+}
 
 inline constexpr std::string_view embedding_name = "model.embed_tokens.weight", head_name = "lm_head.weight";
 

@@ -108,6 +108,16 @@ class Safetensors {
     read_as(tensor, std::span(shape.begin(), shape.size()), out, options);
   }
 
+  /// The bytes of a tensor stored as U8. Throws MismatchError if it is missing or has another shape or type.
+  std::span<const std::byte> bytes(std::string_view tensor, std::span<const Index> shape) const {
+    const auto& found = expect_shape(tensor, shape);
+    if (found.type != StoredType::uint8) {
+      fail<MismatchError>(name(), ": tensor ", tensor, ": expected the type U8, found ", stored_type_name(found.type),
+                          "; is it of other weights?");
+    }
+    return found.bytes;
+  }
+
  private:
   std::string name() const { return file_.path().string(); }
 
@@ -171,8 +181,7 @@ class Safetensors {
     }
   }
 
-  template <class T>
-  void read_as(std::string_view tensor, std::span<const Index> shape, std::span<T> out, ReadOptions options) const {
+  const detail::StoredTensorView& expect_shape(std::string_view tensor, std::span<const Index> shape) const {
     const auto& found = info(tensor);
     if (!std::equal(shape.begin(), shape.end(), found.shape.begin(), found.shape.end())) {
       const bool transposed = std::equal(shape.rbegin(), shape.rend(), found.shape.begin(), found.shape.end());
@@ -180,6 +189,12 @@ class Safetensors {
                           detail::shape_text(found.shape),
                           transposed ? "; it is transposed, so transpose it back" : "");
     }
+    return found;
+  }
+
+  template <class T>
+  void read_as(std::string_view tensor, std::span<const Index> shape, std::span<T> out, ReadOptions options) const {
+    const auto& found = expect_shape(tensor, shape);
     if (found.bytes.size() / stored_type_bytes(found.type) != out.size()) {
       fail<ShapeError>(name(), ": tensor ", tensor, ": the shape ", detail::shape_text(shape),
                        " does not fit room for ", out.size(), " numbers");
