@@ -27,6 +27,7 @@
 #include "tinymoe/text/evaluation_windows.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/train/batch_feed.hpp"
+#include "tinymoe/train/evaluation.hpp"
 #include "tinymoe/train/fit_options.hpp"
 #include "tinymoe/train/metrics.hpp"
 #include "tinymoe/train/observer.hpp"
@@ -136,10 +137,10 @@ class Run {
     TrainerType& trainer = trainer_;
     const FitOptions& options = options_;
     check(options);
-    TrainerType::check_data(data);
+    check_vocabulary<typename TrainerType::Architecture>(data);
     TrainerType::check_time(time_);
     if (options.validation != nullptr) {
-      TrainerType::check_data(*options.validation);
+      check_vocabulary<typename TrainerType::Architecture>(*options.validation);
       const EvaluationWindows windows(*options.validation, options.batch, time_);
     }
     if (options.tokenizer != nullptr) TrainerType::check_tokenizer(*options.tokenizer);

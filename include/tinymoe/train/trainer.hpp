@@ -45,6 +45,7 @@
 #include "tinymoe/train/adamw.hpp"
 #include "tinymoe/train/average.hpp"
 #include "tinymoe/train/communicator.hpp"
+#include "tinymoe/train/evaluation.hpp"
 #include "tinymoe/train/fit.hpp"
 #include "tinymoe/train/fit_options.hpp"
 #include "tinymoe/train/optimizer.hpp"
@@ -239,31 +240,15 @@ class Trainer {
   /// not fit, and TrainingError for a loss that is not finite.
   EvaluationReport evaluate(const TokenData& data, Index batch = 16, Index time = 0) {
     if (time == 0) time = Architecture::context;
-    check_data(data);
+    detail::check_vocabulary<Architecture>(data);
     const EvaluationWindows windows(data, batch, time);
     give_up_step();
     passes_.plan(batch, time, passes_.recompute());
     auto& slots = own_slots(batch * time);
-    std::vector<Token> inputs(static_cast<std::size_t>(batch * time)), targets(inputs.size());
     EvaluationReport report;
-    auto& tally = passes_.tally();
-    tally.clear();
-    average_.instead([&] {
-      for (Index i = communicator_.rank(); i < windows.batches(); i += communicator_.size()) {
-        windows.fill(i, inputs, targets);
-        passes_.evaluate(slots.take(0, i, inputs, targets));
-      }
-      tally.read();
-    });
-    tally.sum_over_ranks(communicator_);
-    tally.count_loads();
-    report.loads = tally.loads();
-    const double total = tally.cross_entropy();
-    report.tokens = windows.scored_tokens();
-    report.loss = total / static_cast<double>(report.tokens);
-    if (!std::isfinite(total)) fail<TrainingError>("step ", state_.step, ": the validation loss is ", report.loss);
-    if (data.text_bytes() > 0)
-      report.bits_per_byte = total / 0.6931471805599453 / static_cast<double>(data.text_bytes());
+    average_.instead([&] { report = detail::evaluate(passes_, slots, windows, data, communicator_); });
+    if (!std::isfinite(report.loss))
+      fail<TrainingError>("step ", state_.step, ": the validation loss is ", report.loss);
     return report;
   }
 
@@ -325,13 +310,6 @@ class Trainer {
   std::size_t state_bytes() const { return update_.bytes() + average_.bytes(); }
   std::size_t activation_bytes() const { return passes_.bytes(); }
 
-  /// Throws MismatchError for data with a larger vocabulary than the model's.
-  static void check_data(const TokenData& data) {
-    if (data.vocabulary_size() > Architecture::vocab) {
-      fail<MismatchError>("the data's tokenizer has ", data.vocabulary_size(),
-                          " tokens, more than the model's vocabulary of ", Architecture::vocab);
-    }
-  }
   /// Throws MismatchError for a tokenizer with more tokens than the model, which no program could load beside it.
   static void check_tokenizer(const Tokenizer& tokenizer) {
     if (tokenizer.vocabulary_size() > Architecture::vocab) {
