@@ -1,10 +1,12 @@
-// Decode and prefill of the yardstick model in float32: one stream, token by token, and a prompt at once.
+// Decode and prefill of the yardstick model in float32 and with integer weights: one stream, token by token, and a
+// prompt at once.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstddef>
 #include <cstdio>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "programs/main.hpp"
@@ -12,6 +14,7 @@
 #include "programs/numbers.hpp"
 #include "support.hpp"
 #include "tinymoe/analysis/count.hpp"
+#include "tinymoe/core/block_weights.hpp"
 #include "tinymoe/presets.hpp"
 #include "tinymoe/sample/session.hpp"
 
@@ -19,7 +22,6 @@ namespace {
 
 using namespace tinymoe;
 using Arch = presets::Yardstick;
-using ModelType = Model<Arch, Cpu>;
 
 struct Arguments {
   Index prompt = 16, tokens = 64, prefill = 256;
@@ -34,6 +36,7 @@ constexpr Index weights_per_token() {
 
 /// Seconds of each token. The tokens are random: a model that decodes greedily soon repeats itself, and finds the
 /// weights of the same experts in the cache.
+template <class ModelType>
 std::vector<double> decode(const ModelType& model, const Arguments& arguments) {
   Session<ModelType> session(model);
   const auto tokens = programs::random_tokens(arguments.prompt + arguments.tokens, Arch::vocab, 7);
@@ -50,6 +53,7 @@ std::vector<double> decode(const ModelType& model, const Arguments& arguments) {
 }
 
 /// Seconds of a prefill, with the logits of the last position.
+template <class ModelType>
 double prefill(const ModelType& model, const Arguments& arguments) {
   Session<ModelType> session(model);
   const auto tokens = programs::random_tokens(arguments.prefill, Arch::vocab, 8);
@@ -63,7 +67,7 @@ double prefill(const ModelType& model, const Arguments& arguments) {
 }
 
 /// Seconds of a prefill, with the logits of every position.
-double prefill_all_logits(const ModelType& model, const Arguments& arguments) {
+double prefill_all_logits(const Model<Arch, Cpu>& model, const Arguments& arguments) {
   auto& cpu = model.backend();
   const Pass pass{.batch = 1, .time = arguments.prefill, .settings = model.settings()};
   Activations<Arch, Cpu> saved(cpu, Plan::Purpose::training, pass);
@@ -81,9 +85,43 @@ double prefill_all_logits(const ModelType& model, const Arguments& arguments) {
   return programs::median(seconds);
 }
 
+/// FLOPs of a prefill with the logits of the last position.
+double prefill_flops(double length) {
+  return double(count<Arch>().flops_forward) * length - 2.0 * double(Arch::vocab * Arch::width) * (length - 1);
+}
+
+/// Bytes of the weights that one token is multiplied with: a model's, less those of the experts that it does not take.
+template <class W>
+double bytes_per_token() {
+  using Weights = typename Model<Arch, Cpu, W>::Weights;
+  constexpr auto cost = count<Arch>();
+  Weights weights{};
+  double bytes = 0;
+  tinymoe::detail::for_each_placed<Weights>(
+      [&]<class Tensor>(const ParameterInfo& info, Index, const Tensor&) {
+        const auto all = double(Tensor::Format::bytes(info.rows(), info.cols));
+        bytes += all * double(info.active_of(info.size())) / double(info.size());
+      },
+      weights);
+  static_assert(Arch::tied && cost.part(Part::position) == 0);
+  return bytes;
+}
+
+/// Decode and prefill with integer weights; `fma` and `read`: the machine's limits in FLOP/s and bytes/s.
+template <class W>
+void run_integers(Cpu& cpu, const Arguments& arguments, double fma, double read) {
+  const Model<Arch, Cpu, W> model(cpu, Seed{1});
+  const std::string name(WeightFormat<W>::name);
+  const double token = programs::median(decode(model, arguments)), prompt = prefill(model, arguments);
+  const auto length = double(arguments.prefill);
+  bench::print_row("decode, " + name + " weights, one stream", 1 / token, "tok/s", read / bytes_per_token<W>());
+  bench::print_row("prefill, " + name + " weights, last logits", length / prompt, "tok/s",
+                   fma / prefill_flops(length) * length);
+}
+
 void run(const Arguments& arguments) {
   Cpu cpu(arguments.threads);
-  const ModelType model(cpu, Seed{1});
+  const Model<Arch, Cpu> model(cpu, Seed{1});
   constexpr double bytes = double(weights_per_token()) * sizeof(float);
   std::printf("yardstick: %.1fM weights a token, %.0f MB; %d threads\n", double(weights_per_token()) / 1e6, bytes / 1e6,
               cpu.threads());
@@ -100,20 +138,21 @@ void run(const Arguments& arguments) {
               1e3 * token, 1e3 * total / double(tokens.size()), bytes / token / 1e9, limits.read / 1e9);
   bench::print_row("decode, float32, one stream", 1 / token, "tok/s", limits.read / bytes);
 
-  constexpr auto cost = count<Arch>();
-  const double length = double(arguments.prefill), head = 2.0 * double(Arch::vocab * Arch::width);
-  const double flops_all = double(cost.flops_forward) * length, flops = flops_all - head * (length - 1);
+  const auto length = double(arguments.prefill);
+  const double flops_all = double(count<Arch>().flops_forward) * length, flops = prefill_flops(length);
   std::printf("prefill of %.0f tokens: %.3f s, %.1f GFLOP/s; with all logits %.3f s, %.1f GFLOP/s; of %.1f\n", length,
               prompt, flops / prompt / 1e9, all, flops_all / all / 1e9, fma / 1e9);
   bench::print_row("prefill, float32, last logits", length / prompt, "tok/s", fma / flops * length);
   bench::print_row("prefill, float32, all logits", length / all, "tok/s", fma / flops_all * length);
+  run_integers<Int8>(cpu, arguments, fma, limits.read);
+  run_integers<Int4>(cpu, arguments, fma, limits.read);
 }
 
 }  // namespace
 
 int main(int count, char** values) {
   Arguments arguments;
-  CLI::App app("Decode and prefill of the yardstick model, float32.");
+  CLI::App app("Decode and prefill of the yardstick model, float32 and with integer weights.");
   using programs::range::whole;
   programs::add_number(app, "--prompt", arguments.prompt, "tokens before the first that is timed", whole(1));
   programs::add_number(app, "--tokens", arguments.tokens, "tokens to time", whole(1));

@@ -5,6 +5,8 @@
 ///
 /// The same inputs give the same bits for any number of threads: work is cut into tasks, each result is computed by one
 /// task, and nothing is added atomically. Threads take tasks as they come.
+///
+/// Over 300 lines: each operation stands beside how it is cut into tasks.
 
 #include <algorithm>
 #include <cassert>
@@ -18,11 +20,13 @@
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/backend/host.hpp"
 #include "tinymoe/core/bfloat16.hpp"
+#include "tinymoe/core/block_weights.hpp"
 #include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/core/threads.hpp"
 #include "tinymoe/cpu/attention.hpp"
+#include "tinymoe/cpu/block_products.hpp"
 #include "tinymoe/cpu/instructions.hpp"
 #include "tinymoe/cpu/launch.hpp"
 #include "tinymoe/cpu/products.hpp"
@@ -69,6 +73,7 @@ class BasicCpu : public detail::HostBackend {
         packs_(detail::cpu::packs_of<T>(set_)),
         float_packs_(detail::cpu::packs_of<float>(set_)),
         dots_(detail::cpu::dots_of<T, T>(set_)),
+        block_products_(set_),
         memory_(allocate(static_cast<std::size_t>(team_.threads()) * thread_floats * sizeof(float))) {
     tasks_.reserve(1024);
   }
@@ -105,6 +110,22 @@ class BasicCpu : public detail::HostBackend {
   void grouped_matmul(View<const T> x, Bank<const T> w, Bank<const T> bias, const Dispatch& dispatch, View<T> y) {
     assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && dispatch.experts() == w.count);
     forward(x, w, bias, dispatch, y);
+  }
+
+  /// The same with integer weights. On AVX512-VNNI activations are rounded to 8 bits, with a scale for 32 of them.
+  template <class Block>
+  requires std::is_same_v<T, float>
+  void matmul(View<const T> x, const detail::BlockView<Block>& w, View<const T> bias, View<T> y) {
+    assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows);
+    const detail::BlockBank<Block> one{w.data, 0, 1, w.rows, w.cols};
+    block_products_(team_, x, one, detail::OneMatrix<const T>{bias}, Dispatch::to_one(x.rows), y);
+  }
+  template <class Block>
+  requires std::is_same_v<T, float>
+  void grouped_matmul(View<const T> x, const detail::BlockBank<Block>& w, Bank<const T> bias, const Dispatch& dispatch,
+                      View<T> y) {
+    assert(x.cols == w.cols && y.rows == x.rows && y.cols == w.rows && dispatch.experts() == w.count);
+    block_products_(team_, x, w, bias, dispatch, y);
   }
 
   void grouped_matmul_input(View<const T> dy, Bank<const T> w, const Dispatch& dispatch, View<T> dx) {
@@ -289,6 +310,7 @@ class BasicCpu : public detail::HostBackend {
   detail::cpu::Packs<T> packs_;
   detail::cpu::Packs<float> float_packs_;
   detail::cpu::Dots<T, T> dots_;
+  detail::cpu::BlockProducts block_products_;
   Memory memory_;  // of the threads
   std::vector<Task> tasks_;
 };
@@ -296,5 +318,6 @@ class BasicCpu : public detail::HostBackend {
 using Cpu = BasicCpu<float>;
 using CpuBfloat16 = BasicCpu<bfloat16>;
 static_assert(Backend<Cpu> && Backend<CpuBfloat16>);
+static_assert(MultipliesBy<Cpu, Int8> && MultipliesBy<Cpu, Int4>);
 
 }  // namespace tinymoe::inline v0_1
