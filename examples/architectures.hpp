@@ -127,6 +127,14 @@ auto of_one_save(const std::filesystem::path& checkpoint, F&& f) {
   return tinymoe::detail::open_together(checkpoint, tinymoe::detail::checkpoint_files[0], f);
 }
 
+/// The format of a checkpoint's weights; empty: numbers. Throws FileError for a checkpoint that cannot be read.
+inline std::string stored_weights(const std::filesystem::path& checkpoint) {
+  return of_one_save(checkpoint, [](const std::filesystem::path& folder) {
+    const std::string name = (folder / "config.json").string();
+    return tinymoe::detail::stored_weights(tinymoe::read_json(name, std::size_t{1} << 20), name);
+  });
+}
+
 /// f(named architecture) for the architecture of a checkpoint. Throws FileError for a checkpoint that cannot be read,
 /// MismatchError if it has another architecture.
 template <class F>

@@ -324,17 +324,19 @@ int main(int count, char** values) {
   app.add_option("checkpoint", a.checkpoint, "folder that train wrote")->required();
   examples::add_sample_options(app, a.options);
   examples::add_device_options(app, a.device);
+  examples::add_weights_option(app, a.device);
   return programs::run(app, count, values, [&] {
     // Without SA_RESTART, so that Ctrl-C at the prompt is seen at once.
     struct sigaction action = {};
     action.sa_handler = [](int) { interrupted = 1; };
     sigaction(SIGINT, &action, nullptr);
+    if (a.device.weights.empty()) a.device.weights = examples::stored_weights(a.checkpoint);
     examples::with_architecture_of(a.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;
       examples::Device device = examples::open_device<Arch>(a.device, named.name);
-      std::fprintf(stderr, "device %s\n", examples::about(device).c_str());
+      std::fprintf(stderr, "device %s\n", examples::about(device, a.device).c_str());
       examples::on<Arch>(device, [&](auto& backend) -> void {
-        Chat(*examples::storyteller<Arch>(backend, a.checkpoint), a.options).run();
+        Chat(*examples::storyteller<Arch>(backend, a.checkpoint, a.device.weights), a.options).run();
       });
     });
   });

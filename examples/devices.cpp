@@ -53,12 +53,30 @@ void add_device_options(CLI::App& app, DeviceOptions& options) {
                        programs::range::whole(0, tinymoe::detail::max_threads), false);
 }
 
+void add_weights_option(CLI::App& app, DeviceOptions& options) {
+  app.add_option("--weights", options.weights,
+                 "int8 or int4: round the weights to 8 or 4 bits with a scale for 32 of them, on the cpu; default: as "
+                 "the checkpoint has them")
+      ->check(CLI::IsMember({"int8", "int4"}));
+}
+
 Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda) {
+  if (!options.weights.empty()) {
+    if (options.device == "cuda") {
+      fail<OptionError>("weights of ", options.weights, " need --device cpu: a GPU has no products for them");
+    }
+    if (!options.precision.empty() && options.precision != "float32") {
+      fail<OptionError>("weights of ", options.weights,
+                        " need --precision float32, which activations have beside them");
+    }
+    on_cuda = false;
+  }
   const bool cuda = options.device.empty() ? on_cuda && has_gpu() : options.device == "cuda";
   const std::string last = options.last_device == (cuda ? "cuda" : "cpu") ? options.last_precision : std::string();
-  const std::string precision = !options.precision.empty() ? options.precision
-                                : !last.empty()            ? last
-                                                           : default_precision(cuda);
+  const std::string precision = !options.weights.empty()     ? "float32"
+                                : !options.precision.empty() ? options.precision
+                                : !last.empty()              ? last
+                                                             : default_precision(cuda);
   if (!cuda) {
     if (precision != "float32" && precision != "bfloat16") {
       fail<OptionError>("--precision ", precision, " needs --device cuda: the cpu computes in float32 or bfloat16");
@@ -79,6 +97,10 @@ Device open_device(const DeviceOptions& options, std::string_view preset, bool o
                       "TINYMOE_EXAMPLE_CUDA_PRESETS, or give --device cpu");
   }
   return open_cuda(precision);
+}
+
+std::string about(const Device& device, const DeviceOptions& options) {
+  return about(device) + (options.weights.empty() ? "" : ", " + options.weights + " weights");
 }
 
 std::string kind_of(const Device& device) {

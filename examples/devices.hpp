@@ -50,11 +50,14 @@ struct DeviceOptions {
   std::string device, precision;  // empty: the best available
   // Of the run that is resumed. It keeps its precision, unless the command line gives one or it goes to another device.
   std::string last_device, last_precision;
-  int threads = 0;  // of the CPU; 0: all cores
+  int threads = 0;      // of the CPU; 0: all cores
+  std::string weights;  // "int8" or "int4", which only the CPU has; empty: as the checkpoint has them
 };
 
 /// Adds --device, --precision and --threads.
 void add_device_options(CLI::App& app, DeviceOptions& options);
+/// Adds --weights.
+void add_weights_option(CLI::App& app, DeviceOptions& options);
 
 /// Opens the device for a preset, or for `sweep`; `on_cpu` and `on_cuda`: whether it is compiled for them. Throws
 /// OptionError if this build or the device does not support the options, DeviceError without a GPU.
@@ -70,6 +73,8 @@ std::string kind_of(const Device& device);
 std::string precision_of(const Device& device);
 /// "cpu, AVX-512, 2 threads, float32", "cuda, NVIDIA H100 80GB HBM3, bfloat16".
 std::string about(const Device& device);
+/// The same and, where they are integers, the weights.
+std::string about(const Device& device, const DeviceOptions& options);
 
 /// f(backend) for the backend of the device, which was opened for this architecture.
 template <class Arch, class F>

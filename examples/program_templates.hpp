@@ -9,7 +9,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tinymoe/core/block_weights.hpp>
 #include <tinymoe/model.hpp>
+#include <type_traits>
 #include <vector>
 
 #include "programs.hpp"
@@ -40,8 +42,20 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
   return trainer.fit(*run.training, run.options);
 }
 
-/// The storyteller of an architecture.
-template <class Arch, class B>
+/// f(type_identity of the weights of this name) on a device.
+template <class B, class F>
+auto with_weights(const B&, std::string_view weights, F&& f) {
+  using tinymoe::Int4, tinymoe::Int8;
+  if constexpr (tinymoe::MultipliesBy<B, Int8> && tinymoe::MultipliesBy<B, Int4>) {
+    if (weights == tinymoe::WeightFormat<Int8>::name) return f(std::type_identity<Int8>{});
+    if (weights == tinymoe::WeightFormat<Int4>::name) return f(std::type_identity<Int4>{});
+  }
+  if (!weights.empty()) tinymoe::fail<tinymoe::OptionError>("this program has no weights of the format ", weights);
+  return f(std::type_identity<typename B::Scalar>{});
+}
+
+/// The storyteller of an architecture with weights of type W.
+template <class Arch, class B, class W>
 class StorytellerOf : public Storyteller {
  public:
   StorytellerOf(B& device, const std::filesystem::path& checkpoint) : model_(device) {
@@ -62,7 +76,7 @@ class StorytellerOf : public Storyteller {
   }
 
  private:
-  using ModelType = tinymoe::Model<Arch, B>;
+  using ModelType = tinymoe::Model<Arch, B, W>;
   using Generator = tinymoe::Generator<ModelType>;
 
   ModelType model_;
@@ -71,8 +85,25 @@ class StorytellerOf : public Storyteller {
 };
 
 template <class Arch, class B>
-std::unique_ptr<Storyteller> storyteller(B& device, const std::filesystem::path& checkpoint) {
-  return std::make_unique<StorytellerOf<Arch, B>>(device, checkpoint);
+std::unique_ptr<Storyteller> storyteller(B& device, const std::filesystem::path& checkpoint, std::string_view weights) {
+  return with_weights(device, weights, [&]<class W>(std::type_identity<W>) -> std::unique_ptr<Storyteller> {
+    return std::make_unique<StorytellerOf<Arch, B, W>>(device, checkpoint);
+  });
+}
+
+template <class Arch, class B>
+MeasuredModel convert(B& device, const std::filesystem::path& checkpoint, std::string_view weights,
+                      const tinymoe::TokenData* data, const std::filesystem::path& out) {
+  using namespace tinymoe;
+  return with_weights(device, weights, [&]<class W>(std::type_identity<W>) {
+    using ModelType = Model<Arch, B, W>;
+    ModelType model(device);
+    load_model(checkpoint, model);
+    MeasuredModel measured{.bytes = buffer_bytes<typename ModelType::Weights>()};
+    if (data != nullptr) measured.evaluation = evaluate(model, *data);
+    if (!out.empty()) save_model(out, model, load_tokenizer<Arch>(checkpoint));
+    return measured;
+  });
 }
 
 }  // namespace examples

@@ -3,9 +3,11 @@
 // benchmark.hpp, and compiled for each architecture and backend in separate units: all cores share the work, and a
 // program's main file compiles no model.
 
+#include <cstddef>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -71,8 +73,21 @@ class Storyteller {
                                             const std::function<bool(Index, std::string_view)>& on_text) = 0;
 };
 
-/// Loads a checkpoint to the device, and plans for one story. The device must outlive the storyteller.
+/// Loads a checkpoint to the device, and plans for one story. `weights`: the format that they get, "int8" or "int4";
+/// empty: numbers. The device must outlive the storyteller.
 template <class Arch, class B>
-std::unique_ptr<Storyteller> storyteller(B& device, const std::filesystem::path& checkpoint);
+std::unique_ptr<Storyteller> storyteller(B& device, const std::filesystem::path& checkpoint, std::string_view weights);
+
+/// A model's weights, and its loss where there is a text to measure it on.
+struct MeasuredModel {
+  std::size_t bytes = 0;
+  std::optional<tinymoe::EvaluationReport> evaluation = {};
+};
+
+/// Loads a checkpoint with weights of this format, measures the model, and saves it. No `data`: no loss; no `out`: it
+/// is not saved.
+template <class Arch, class B>
+MeasuredModel convert(B& device, const std::filesystem::path& checkpoint, std::string_view weights,
+                      const tinymoe::TokenData* data, const std::filesystem::path& out);
 
 }  // namespace examples

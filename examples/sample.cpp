@@ -85,14 +85,17 @@ int main(int count, char** values) {
   programs::add_number(app, "--stories", run.stories, "how many of each prompt", programs::range::whole(1, 1000000));
   examples::add_sample_options(app, run.options);
   examples::add_device_options(app, run.device);
+  examples::add_weights_option(app, run.device);
   app.add_flag("--quiet", run.quiet, "stories only, no device and speed");
   return programs::run(app, count, values, [&] {
+    if (run.device.weights.empty()) run.device.weights = examples::stored_weights(run.checkpoint);
     examples::with_architecture_of(run.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;
       examples::Device device = examples::open_device<Arch>(run.device, named.name);
-      if (!run.quiet) std::fprintf(stderr, "device %s\n", examples::about(device).c_str());
-      examples::on<Arch>(
-          device, [&](auto& backend) -> void { sample(*examples::storyteller<Arch>(backend, run.checkpoint), run); });
+      if (!run.quiet) std::fprintf(stderr, "device %s\n", examples::about(device, run.device).c_str());
+      examples::on<Arch>(device, [&](auto& backend) -> void {
+        sample(*examples::storyteller<Arch>(backend, run.checkpoint, run.device.weights), run);
+      });
     });
   });
 }
