@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <type_traits>
 #include <vector>
@@ -139,7 +140,9 @@ class BasicCpu : public detail::HostBackend {
   }
 
   Index attention_scratch(const AttentionShape& shape) const {
-    return threads() * detail::cpu::AttentionTiles<T>::scratch(shape) * Index{sizeof(float) / sizeof(T)};
+    const auto bytes =
+        static_cast<std::size_t>(threads() * detail::cpu::AttentionTiles<T>::scratch(shape)) * sizeof(float);
+    return static_cast<Index>((bytes + memory_alignment) / sizeof(T));  // it may begin anywhere
   }
 
   /// A task is a head of a sequence.
@@ -175,7 +178,8 @@ class BasicCpu : public detail::HostBackend {
   Panels panels(Index thread) const { return Panels(memory_.template as<float>().data + thread * thread_floats); }
 
   detail::cpu::AttentionTiles<T> attention_tiles(const AttentionShape& shape, View<T> scratch, Index thread) const {
-    auto* const floats = reinterpret_cast<float*>(scratch.data);
+    const auto address = reinterpret_cast<std::uintptr_t>(scratch.data);
+    auto* const floats = reinterpret_cast<float*>(detail::round_up(address, memory_alignment));
     return {shape,
             set_,
             tiles_,
