@@ -85,11 +85,8 @@ class BasicCpu : public detail::HostBackend {
   CpuInstructions instructions() const { return set_; }
 
   template <RowKernel Kernel>
-  [[gnu::noinline]] void launch(Index rows, const Kernel& kernel) const {
-    const Index pieces = std::min<Index>(rows, team_.threads() == 1 ? 1 : 4 * team_.threads());
-    team_.run(pieces, [&](Index piece, Index) {
-      detail::cpu::run_rows(set_, kernel, rows * piece / pieces, rows * (piece + 1) / pieces);
-    });
+  void launch(Index rows, const Kernel& kernel) const {
+    detail::cpu::launch_rows(team_, rows, &kernel, detail::cpu::row_runner<Kernel>(set_));
   }
 
   void matmul(View<const T> x, View<const T> w, View<const T> bias, View<T> y) {

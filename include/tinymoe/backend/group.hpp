@@ -149,7 +149,7 @@ struct AnyRowKernel {
 
 /// A functor over (group, row): what `Backend::launch` runs.
 ///
-/// It may also be a LongRowKernel or a SizedRowKernel.
+/// It may also be a LongRowKernel, a SizedRowKernel or a CompiledOnceKernel.
 template <class Kernel>
 concept RowKernel = std::copyable<Kernel> && requires(const Kernel kernel, SerialGroup group, Index row) {
   { kernel(group, row) } -> std::same_as<void>;
@@ -166,5 +166,11 @@ template <class Kernel>
 concept SizedRowKernel = requires(const Kernel kernel) {
   { kernel.row_elements() } -> std::same_as<Index>;
 };
+
+/// Optional: a kernel says by `static constexpr bool compiled_once = true` that wider vectors would not help it: its
+/// rows are a handful of elements, or logarithms and sines, or it runs once. A CPU then compiles it once, and not for
+/// each instruction set, which would cost every program compile time.
+template <class Kernel>
+concept CompiledOnceKernel = Kernel::compiled_once;
 
 }  // namespace tinymoe::inline v0_1

@@ -146,6 +146,7 @@ struct ChunkSum {
 /// total[c] += Σ partial[chunk, c] over the chunks: kernel row c.
 template <class M>
 struct ColumnTotals {
+  static constexpr bool compiled_once = true;
   View<const M> partial;  // (chunks, C)
   View<M> total;          // (1, C)
   template <class Group>
@@ -184,6 +185,7 @@ struct GroupedChunkSum {
 /// ColumnTotals for a bank: kernel row expert · C + c.
 template <class M>
 struct GroupedColumnTotals {
+  static constexpr bool compiled_once = true;
   View<const M> partial;  // (E · parts, C)
   ExpertRows of;
   Bank<M> total;  // E of (1, C)

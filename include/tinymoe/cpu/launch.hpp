@@ -1,17 +1,68 @@
 #pragma once
 /// @file
-/// How row kernels run on the CPU.
+/// How row kernels run on the CPU. One binary has each of them for several instruction sets: as the compiler was told
+/// to, for AVX2 and for AVX-512; what runs is chosen at run time. A kernel that would gain nothing is compiled once.
+
+#include <algorithm>
 
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/cpu/instructions.hpp"
+#include "tinymoe/cpu/team.hpp"
 
 namespace tinymoe::inline v0_1::detail::cpu {
 
+/// Runs the rows first … last − 1 of a kernel on this thread.
+using RunRows = void (*)(const void* kernel, Index first, Index last);
+
+// A kernel is compiled for other instructions where it is inlined into a function that has them: `flatten`. The loop is
+// in each of the three functions, because g++ 12 does not inline the kernel through a function that they would share.
+
+template <class Kernel>
+void rows_as_compiled(const void* kernel, Index first, Index last) {
+  const Kernel& run = *static_cast<const Kernel*>(kernel);
+  for (Index row = first; row < last; ++row) run(SerialGroup{}, row);
+}
+
+#if defined(TINYMOE_TARGET_AVX512)
+template <class Kernel>
+TINYMOE_TARGET_AVX2 __attribute__((flatten)) void rows_for_avx2(const void* kernel, Index first, Index last) {
+  const Kernel& run = *static_cast<const Kernel*>(kernel);
+  for (Index row = first; row < last; ++row) run(SerialGroup{}, row);
+}
+template <class Kernel>
+TINYMOE_TARGET_AVX512 __attribute__((flatten)) void rows_for_avx512(const void* kernel, Index first, Index last) {
+  const Kernel& run = *static_cast<const Kernel*>(kernel);
+  for (Index row = first; row < last; ++row) run(SerialGroup{}, row);
+}
+#endif
+
+/// The function that runs the kernel's rows by an instruction set. Nothing is compiled for less than `compiled_for`.
+template <class Kernel>
+RunRows row_runner([[maybe_unused]] CpuInstructions set) {
+#if defined(TINYMOE_TARGET_AVX512)
+  if constexpr (!CompiledOnceKernel<Kernel>) {
+    if constexpr (compiled_for < CpuInstructions::avx512) {
+      if (set >= CpuInstructions::avx512) return rows_for_avx512<Kernel>;
+    }
+    if constexpr (compiled_for < CpuInstructions::avx2) {
+      if (set >= CpuInstructions::avx2) return rows_for_avx2<Kernel>;
+    }
+  }
+#endif
+  return rows_as_compiled<Kernel>;
+}
+
 /// kernel(group, row) for rows first … last − 1, on this thread.
 template <class Kernel>
-void run_rows(CpuInstructions, const Kernel& kernel, Index first, Index last) {
-  for (Index row = first; row < last; ++row) kernel(SerialGroup{}, row);
+void run_rows(CpuInstructions set, const Kernel& kernel, Index first, Index last) {
+  row_runner<Kernel>(set)(&kernel, first, last);
+}
+
+/// All rows, on the team's threads. It is no template, so that a program has it once.
+[[gnu::noinline]] inline void launch_rows(const Team& team, Index rows, const void* kernel, RunRows run) {
+  const Index pieces = std::min<Index>(rows, team.threads() == 1 ? 1 : 4 * team.threads());
+  team.run(pieces, [=](Index piece, Index) { run(kernel, rows * piece / pieces, rows * (piece + 1) / pieces); });
 }
 
 }  // namespace tinymoe::inline v0_1::detail::cpu

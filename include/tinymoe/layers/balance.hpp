@@ -142,6 +142,7 @@ namespace kernels {
 /// The sums of each expert: kernel row e is expert e.
 template <class M>
 struct BalanceTotals {
+  static constexpr bool compiled_once = true;
   static constexpr bool long_rows = true;
   BalanceKind kind;
   Routing<M> routing;
@@ -202,6 +203,7 @@ struct BalanceTotals {
 /// The losses (1, 2) and their slopes; one kernel row.
 template <class M>
 struct BalanceLosses {
+  static constexpr bool compiled_once = true;
   static constexpr bool long_rows = true;
   BalanceKind kind;
   View<const M> log_sum;  // (1, N); empty for sigmoid scores, which have no z-loss
@@ -253,6 +255,7 @@ struct BalanceLosses {
 /// b_e += rate · sign(mean load − load_e); one kernel row.
 template <class T, class M>
 struct MoveBalanceBias {
+  static constexpr bool compiled_once = true;
   View<const std::int32_t> loads;
   View<M> master;
   View<T> copy;  // what layers read; may be the master

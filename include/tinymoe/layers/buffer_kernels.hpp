@@ -17,6 +17,7 @@ namespace kernels {
 /// One chunk of a tensor, standard normal times `deviation`; element i of the buffer is a pure function of (seed, i).
 template <class T>
 struct InitialNormal {
+  static constexpr bool compiled_once = true;
   static constexpr bool long_rows = true;
   static constexpr Index chunk = 4096;
   T* data;

@@ -73,6 +73,7 @@ struct CacheStore {
 /// Rotates the heads of q and k by their positions (position.hpp), in place, then does what CacheStore does.
 template <class T, class M>
 struct RotateIntoCache {
+  static constexpr bool compiled_once = true;
   View<T> turned;  // q and k: (N, (H + G)·d)
   CacheStore<T> store;
   Index head_dim;

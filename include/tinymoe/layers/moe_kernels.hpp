@@ -33,6 +33,7 @@ struct Gather {
 
 /// loads[e] = the pairs that expert e got; one kernel row.
 struct Loads {
+  static constexpr bool compiled_once = true;
   View<const std::int32_t> offsets;
   View<std::int32_t> loads;
   template <class Group>

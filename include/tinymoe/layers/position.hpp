@@ -96,6 +96,7 @@ struct RopeAngle {
 /// at positions of their own.
 template <class M>
 struct FillRopeTable {
+  static constexpr bool compiled_once = true;
   View<M> table;  // (T, d), or (N, d)
   Index first;
   double theta;

@@ -73,6 +73,7 @@ struct RouterRow {
 /// One token: its scores, and unless experts choose, its experts and gates.
 template <class T, class M>
 struct RouterForward {
+  static constexpr bool compiled_once = true;
   RouterRow<T, M> row;
   View<const T> offset;  // (1, E): what counts in the selection alone, a balancing bias or thresholds; or empty
   View<M> chance;        // (N, E): probability of being chosen for another draw of the expert's noise; or empty
@@ -192,6 +193,7 @@ struct RouterForward {
 /// One expert takes its `count` best tokens, the earlier first where scores are equal.
 template <class M>
 struct ExpertChooses {
+  static constexpr bool compiled_once = true;
   static constexpr bool long_rows = true;
   View<const Token> tokens;
   Routing<M> routing;
@@ -241,6 +243,7 @@ struct ExpertChooses {
 
 /// Sets the choices beyond an expert's capacity to −1. An expert's pairs are in the order of tokens.
 struct DropPairs {
+  static constexpr bool compiled_once = true;
   View<const std::int32_t> offsets, pairs;
   View<std::int32_t> sent;  // (N, K)
   Index capacity;
@@ -256,6 +259,7 @@ struct DropPairs {
 /// From dg (N, K) to the logits' gradient, the losses' parts included.
 template <class T, class M>
 struct RouterBackward {
+  static constexpr bool compiled_once = true;
   RouterRow<T, M> row;
   Routing<M> routing;
   View<const M> dgate, log_sum, slope, chance;
@@ -386,6 +390,7 @@ struct JitterRows {
 /// the first time by all of it.
 template <class T, class M>
 struct MoveThresholds {
+  static constexpr bool compiled_once = true;
   View<const M> least;
   View<M> master;
   View<T> copy;

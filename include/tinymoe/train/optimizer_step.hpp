@@ -79,6 +79,7 @@ struct SquaredSum {
 /// gradients found are `loss_scale` times too large: the norm is told without it, and the factor takes it away.
 template <class M>
 struct ClipScale {
+  static constexpr bool compiled_once = true;
   static constexpr bool long_rows = true;
   const M* partial;
   Index count;

@@ -38,6 +38,7 @@ struct MixtureResults {
 /// Adds the results of one pass. Row 0: the cross-entropy, total += Σ_n losses[n]. Row 1 + i: mixture i.
 template <class M>
 struct AddResults {
+  static constexpr bool compiled_once = true;
   static constexpr bool long_rows = true;
   View<const M> losses;  // (1, N)
   double* total;
