@@ -25,7 +25,7 @@
 namespace tinymoe::inline v0_1::detail {
 
 /// A small file of the system; empty if it cannot be read.
-inline std::string system_file(const std::string& path) {
+[[gnu::cold]] inline std::string system_file(const std::string& path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return {};
   char text[4096];
@@ -35,7 +35,7 @@ inline std::string system_file(const std::string& path) {
 }
 
 /// The number after `label` in a small file of the system, or after nothing; the largest number if there is none.
-inline std::size_t number_in(const std::string& path, const char* label) {
+[[gnu::cold]] inline std::size_t number_in(const std::string& path, const char* label) {
   constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
   const std::string text = system_file(path);
   const auto found = text.find(label);
@@ -46,14 +46,14 @@ inline std::size_t number_in(const std::string& path, const char* label) {
   return end == begin ? none : static_cast<std::size_t>(number);  // "max": no limit
 }
 
-inline std::size_t sum_or_none(std::size_t one, std::size_t other) {
+[[gnu::cold]] inline std::size_t sum_or_none(std::size_t one, std::size_t other) {
   constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
   return one > none - other ? none : one + other;
 }
 
 /// The control group of this process for a controller of version 1, or with "" that of version 2. A line of
 /// /proc/self/cgroup is "number:controllers:group": "4:cpuset,memory:/jobs", "0::/jobs".
-inline std::string control_group(const std::string& file, std::string_view controller) {
+[[gnu::cold]] inline std::string control_group(const std::string& file, std::string_view controller) {
   const std::string text = system_file(file);
   for (std::size_t at = 0; at < text.size();) {
     const std::string_view line = std::string_view(text).substr(at, text.find('\n', at) - at);
@@ -69,7 +69,7 @@ inline std::string control_group(const std::string& file, std::string_view contr
 
 /// Bytes that the processes of this machine, or of this process's control group (a container, a job of a scheduler) and
 /// of those around it, can have at most: memory and swap. `system` is for tests.
-inline std::size_t host_memory(const std::string& system = "") {
+[[gnu::cold]] inline std::size_t host_memory(const std::string& system = "") {
   constexpr std::size_t none = std::numeric_limits<std::size_t>::max(), kibibyte = 1024;
   const auto number = [&](const std::string& path, const char* label) { return number_in(system + path, label); };
   const std::size_t memory = number("/proc/meminfo", "MemTotal:");
@@ -95,7 +95,7 @@ inline std::size_t host_memory(const std::string& system = "") {
 }
 
 /// Why the system refused memory with `reason`: the least limit of this process, or else the system's own words.
-inline std::string refusal_of_memory(int reason) {
+[[gnu::cold]] inline std::string refusal_of_memory(int reason) {
   struct Limit {
     int kind;
     const char* command;
@@ -113,7 +113,7 @@ inline std::string refusal_of_memory(int reason) {
 
 /// Zeroed memory of the host, in huge pages if the system has them. Throws DeviceError if there is not enough: what is
 /// asked for and what was, together, are more than the machine or the container has, or than this process may have.
-inline Memory allocate_host_memory(std::size_t bytes) {
+[[gnu::cold]] inline Memory allocate_host_memory(std::size_t bytes) {
   static std::atomic<std::size_t> in_use = 0;
   const auto refuse = [&](const std::string& why) {
     fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB), ", in_use >> 20,

@@ -179,7 +179,7 @@ void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& mode
 
 /// Removes a checkpoint's files from a folder, and the folder if nothing else is in it. A folder without a checkpoint
 /// stays as it is.
-inline void remove_checkpoint(const std::filesystem::path& folder) {
+[[gnu::cold]] inline void remove_checkpoint(const std::filesystem::path& folder) {
   std::error_code ignored;
   if (!std::filesystem::exists(folder / detail::checkpoint_files[0], ignored)) return;
   for (const std::string_view name : detail::checkpoint_files) std::filesystem::remove(folder / name, ignored);
@@ -195,17 +195,17 @@ struct ModelFiles {
   ModelTokens special_tokens;
   Safetensors weights;
 
-  ModelFiles(const std::filesystem::path& folder, const char* weights_file)
+  [[gnu::cold]] ModelFiles(const std::filesystem::path& folder, const char* weights_file)
       : config(folder / "config.json"), special_tokens(read_model_tokens(folder)), weights(folder / weights_file) {}
 
   /// The files of one save, though a run may be saving another.
-  static ModelFiles open(const std::filesystem::path& path, const char* weights_file = "model.safetensors") {
+  [[gnu::cold]] static ModelFiles open(const std::filesystem::path& path, const char* weights_file = "model.safetensors") {
     return open_together(path, checkpoint_files[0],
                          [&](const std::filesystem::path& folder) { return ModelFiles(folder, weights_file); });
   }
 
   template <Backend B, class W>
-  void load(Model<Arch, B, W>& model) const {
+  [[gnu::cold]] void load(Model<Arch, B, W>& model) const {
     check_rotary_frequencies(weights, config.settings[setting::rope_theta]);
     if (config.weights.empty()) {
       model.replace([&](View<typename B::Master> masters) {

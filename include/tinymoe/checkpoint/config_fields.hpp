@@ -129,14 +129,14 @@ inline const ConfigField* config_field(std::string_view name) {
 }
 
 /// A value as a message shows it, in a few words.
-inline std::string shown(const Json& value) {
+[[gnu::cold]] inline std::string shown(const Json& value) {
   std::string text = value.dump();
   constexpr std::size_t many = 160;
   return text.size() <= many ? text : std::string(value.kind()) + " of " + std::to_string(text.size()) + " bytes";
 }
 
 /// Whether a value is of a kind. JSON has one kind of number: 16.0 is not whole, as for transformers.
-inline bool is_of_kind(const Json& value, FieldKind kind) {
+[[gnu::cold]] inline bool is_of_kind(const Json& value, FieldKind kind) {
   switch (kind) {
     case FieldKind::whole:
       return value.is_whole();
@@ -154,7 +154,7 @@ inline bool is_of_kind(const Json& value, FieldKind kind) {
   return true;
 }
 
-inline void check_kind(const Json& value, const ConfigField& field, const std::string& name) {
+[[gnu::cold]] inline void check_kind(const Json& value, const ConfigField& field, const std::string& name) {
   constexpr const char* kinds[] = {"a whole number",           "a number", "true or false", "a word",
                                    "a type of floating point", "a value"};
   if (is_of_kind(value, field.kind)) return;
@@ -163,7 +163,7 @@ inline void check_kind(const Json& value, const ConfigField& field, const std::s
 }
 
 /// What a field of a file says, or means where it is absent or null. Throws where it means nothing.
-inline Json meaning_of(const Json& file, const ConfigField& field, const std::string& name) {
+[[gnu::cold]] inline Json meaning_of(const Json& file, const ConfigField& field, const std::string& name) {
   const Json* found = file.find(field.name);
   if (found != nullptr && !found->is_null()) {
     if (field.name == "hidden_act" && *found == "swish") return "silu";
@@ -191,7 +191,7 @@ inline Json meaning_of(const Json& file, const ConfigField& field, const std::st
 /// other members must be those of plain rotary positions. To transformers 5 a "rope_scaling" with members hides all of
 /// "rope_parameters", and the one that counts has the file's "rope_theta", or else the default, where it names none.
 /// Null where no place names it; an error where what the places mean differs.
-inline Json rope_theta_of(const Json& file, const std::string& name) {
+[[gnu::cold]] inline Json rope_theta_of(const Json& file, const std::string& name) {
   constexpr std::string_view key = "rope_theta";
   Json theta = file[key];
   const Json unnamed = file.contains(key) ? Json(theta) : parse_json(config_field(key)->absent, std::string(key));
@@ -230,7 +230,7 @@ inline Json rope_theta_of(const Json& file, const std::string& name) {
 }
 
 /// Checks the field "tinymoe" of a file, which describes an architecture in full.
-inline void check_description(const Json& found, const Json& expected, const std::string& name) {
+[[gnu::cold]] inline void check_description(const Json& found, const Json& expected, const std::string& name) {
   for (const auto& [key, wanted] : expected.members()) {
     const Json& value = json_member(found, key, name);
     if (value == wanted) continue;
@@ -246,7 +246,7 @@ inline void check_description(const Json& found, const Json& expected, const std
 /// Checks the fields of a file against the config.json that the program's model would have. In a file of tinymoe's the
 /// field "tinymoe" says what is absent; what is there must agree.
 /// Throws MismatchError for another value, FileError for one of another kind.
-inline void check_config_fields(const Json& file, const Json& expected, const std::string& name) {
+[[gnu::cold]] inline void check_config_fields(const Json& file, const Json& expected, const std::string& name) {
   const bool ours = file.contains("tinymoe"), mixtral = expected["model_type"] == "mixtral";
   if (ours) check_description(file["tinymoe"], expected["tinymoe"], name);
   if (!ours && !mixtral) {
@@ -292,7 +292,7 @@ inline void check_config_fields(const Json& file, const Json& expected, const st
 }
 
 /// A setting's value in a file of the hub's form, or null where the file has none.
-inline Json setting_in(const Json& file, const Setting& setting, const std::string& name) {
+[[gnu::cold]] inline Json setting_in(const Json& file, const Setting& setting, const std::string& name) {
   const ConfigField* field = config_field(setting.hub);
   if (field == nullptr || field->use != FieldUse::setting) return file[setting.hub];
   const Json* found = file.find(field->name);
@@ -309,7 +309,7 @@ inline Json setting_in(const Json& file, const Setting& setting, const std::stri
 }
 
 /// The settings in a config.json. One that the table does not have is the default where it is absent.
-inline Settings read_settings(const Json& file, const std::string& name, const SettingList& known) {
+[[gnu::cold]] inline Settings read_settings(const Json& file, const std::string& name, const SettingList& known) {
   Settings settings;
   for (const Setting* setting : known) {
     const bool hub = !setting->hub.empty();

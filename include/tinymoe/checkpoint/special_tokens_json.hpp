@@ -23,7 +23,7 @@ namespace tinymoe::inline v0_1::detail {
 
 /// The special tokens of one file. A field that is null names none; a field that is absent, `absent`'s. An id may lie
 /// outside the vocabulary, as "pad_token_id" −1 of some files of the hub does. Throws FileError for other values.
-inline SpecialTokens read_special_tokens(const Json& file, const std::string& name, SpecialTokens absent) {
+[[gnu::cold]] inline SpecialTokens read_special_tokens(const Json& file, const std::string& name, SpecialTokens absent) {
   if (!file.is_object()) fail<FileError>(name, ": expected an object, found ", json_found(file));
   const auto read = [&](const char* key, std::optional<Token>& token) {
     if (!file.contains(key)) return;
@@ -45,7 +45,7 @@ inline SpecialTokens read_special_tokens(const Json& file, const std::string& na
 }
 
 /// Sets the three fields.
-inline void write_special_tokens(Json& file, const SpecialTokens& tokens) {
+[[gnu::cold]] inline void write_special_tokens(Json& file, const SpecialTokens& tokens) {
   const auto number = [](const std::optional<Token>& token) { return token ? Json(*token) : Json(); };
   Json end = tokens.end.empty() ? Json() : Json(tokens.end[0]);
   if (tokens.end.size() > 1) {
@@ -59,7 +59,7 @@ inline void write_special_tokens(Json& file, const SpecialTokens& tokens) {
 
 /// Puts the special tokens of a model into its config.json, and writes its generation_config.json where it had one,
 /// with the fields that tinymoe does not read.
-inline void write_model_tokens(AtomicFolder& folder, const ModelTokens& tokens, Json& config) {
+[[gnu::cold]] inline void write_model_tokens(AtomicFolder& folder, const ModelTokens& tokens, Json& config) {
   if (tokens.config) write_special_tokens(config, *tokens.config);
   if (!tokens.generation) return;
   constexpr const char* name = "generation_config.json";
@@ -73,7 +73,7 @@ inline void write_model_tokens(AtomicFolder& folder, const ModelTokens& tokens, 
 /// text and 2 ends it. Another model's is tinymoe's alone: one that leaves out both names no token, and the tokenizer's
 /// end of a story decides. A generation_config.json counts as a whole: what it leaves out, it does not name. Throws
 /// FileError.
-inline ModelTokens read_model_tokens(const std::filesystem::path& folder) {
+[[gnu::cold]] inline ModelTokens read_model_tokens(const std::filesystem::path& folder) {
   constexpr std::size_t size_limit = std::size_t{1} << 20;
   ModelTokens tokens;
   const auto config = folder / "config.json", generation = folder / "generation_config.json";

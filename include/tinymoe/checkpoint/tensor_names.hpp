@@ -27,7 +27,7 @@ struct DiskTensor {
 };
 
 /// The named rows of a tensor on disk, where a row has `width` elements.
-inline DiskTensor disk_tensor(const ParameterInfo& info, const NamedRows& named, Index width, Index offset) {
+[[gnu::cold]] inline DiskTensor disk_tensor(const ParameterInfo& info, const NamedRows& named, Index width, Index offset) {
   const Index size = named.rows * width;
   auto shape = info.is_vector ? std::vector<Index>{size} : std::vector<Index>{named.rows, width};
   return {info.name_of(named), std::move(shape), offset, size};
@@ -42,7 +42,7 @@ inline bool is_rotary_frequency(std::string_view name) {
 
 /// The name of a tensor of the model in a file; empty if the file does not have it. A file of a MixtralModel, which has
 /// no head, has names without "model."; safetensors may keep a tied embedding under the head's name alone.
-inline std::string name_in_file(const Safetensors& file, const std::string& tensor, bool tied) {
+[[gnu::cold]] inline std::string name_in_file(const Safetensors& file, const std::string& tensor, bool tied) {
   constexpr std::string_view base = "model.";
   if (file.contains(tensor)) return tensor;
   const bool headless = std::none_of(file.names().begin(), file.names().end(),
@@ -55,7 +55,7 @@ inline std::string name_in_file(const Safetensors& file, const std::string& tens
 }
 
 /// What may have become of a tensor that is missing, by the names that are left over.
-inline std::string advice_for_missing(const std::string& missing, const std::vector<std::string>& left) {
+[[gnu::cold]] inline std::string advice_for_missing(const std::string& missing, const std::vector<std::string>& left) {
   for (const std::string& name : left) {
     if (name.ends_with("experts.gate_up_proj")) {
       return "; " + name + " has its experts in one tensor: save it in transformers 5 with save_original_format=True";
@@ -75,7 +75,7 @@ inline std::string advice_for_missing(const std::string& missing, const std::vec
 }
 
 /// Throws MismatchError unless the head that a file stores beside a tied embedding is the embedding.
-inline void check_tied_head(const Safetensors& file, const std::string& embedding, const DiskTensor& tensor) {
+[[gnu::cold]] inline void check_tied_head(const Safetensors& file, const std::string& embedding, const DiskTensor& tensor) {
   const auto size = static_cast<std::size_t>(tensor.size);
   std::vector<double> one(size), other(size);
   file.read(embedding, tensor.shape, std::span(one));
@@ -88,7 +88,7 @@ inline void check_tied_head(const Safetensors& file, const std::string& embeddin
 
 /// The names in a file of `tensors` with each of `prefixes`. Throws MismatchError if one is missing, or the file has
 /// others that do not follow from these.
-inline std::vector<std::string> names_in_file(const Safetensors& file, const std::vector<DiskTensor>& tensors,
+[[gnu::cold]] inline std::vector<std::string> names_in_file(const Safetensors& file, const std::vector<DiskTensor>& tensors,
                                               const std::vector<std::string>& prefixes) {
   const DiskTensor* embedding = nullptr;
   bool tied = true;
@@ -133,7 +133,7 @@ inline std::vector<std::string> names_in_file(const Safetensors& file, const std
 }
 
 /// Throws MismatchError if a file has frequencies of rotary positions that are not those of `theta`.
-inline void check_rotary_frequencies(const Safetensors& file, double theta) {
+[[gnu::cold]] inline void check_rotary_frequencies(const Safetensors& file, double theta) {
   for (const auto& name : file.names()) {
     if (!is_rotary_frequency(name)) continue;
     const StoredTensorView& tensor = file.info(name);

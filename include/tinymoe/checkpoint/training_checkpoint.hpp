@@ -38,7 +38,7 @@ struct TrainingBuffers {
 };
 
 /// The prefixes of the moments' tensors on disk, one for each moment.
-inline std::vector<std::string> moment_names(Index moments) {
+[[gnu::cold]] inline std::vector<std::string> moment_names(Index moments) {
   std::vector<std::string> names;
   for (Index i = 1; i <= moments; ++i) names.push_back("moment" + std::to_string(i) + ".");
   return names;
@@ -74,7 +74,7 @@ class TrainingCheckpoint {
 
   /// Throws FileError for a folder that is no full checkpoint, and MismatchError if it is of another optimizer or
   /// number of moments, or its buffers do not fit the architecture.
-  TrainingCheckpoint(const std::filesystem::path& path, const std::string& optimizer, Index moments)
+  [[gnu::cold]] TrainingCheckpoint(const std::filesystem::path& path, const std::string& optimizer, Index moments)
       : files_(open_together(path, detail::checkpoint_files[0],
                              [&](const std::filesystem::path& folder) { return Files(folder, optimizer, moments); })) {
     detail::check_tensors<Masters, Master>(files_.moments, detail::moment_names(moments));
@@ -89,7 +89,7 @@ class TrainingCheckpoint {
     files_.model.load(model);
   }
   /// Fills the buffers; `average` is read where the checkpoint has one.
-  void load(B& backend, const TrainingBuffers<Master>& buffers) const {
+  [[gnu::cold]] void load(B& backend, const TrainingBuffers<Master>& buffers) const {
     detail::read_tensors<Masters>(backend, files_.moments, detail::moment_names(std::ssize(buffers.moments)),
                                   buffers.moments);
     if (files_.average) detail::read_tensors<Masters>(backend, *files_.average, {""}, {buffers.average});
@@ -111,7 +111,7 @@ class TrainingCheckpoint {
     }
   };
 
-  static TrainingState state_of(const std::filesystem::path& folder, const std::string& optimizer, Index moments) {
+  [[gnu::cold]] static TrainingState state_of(const std::filesystem::path& folder, const std::string& optimizer, Index moments) {
     TrainingState state = detail::read_state(folder);
     if (state.optimizer != optimizer || state.moments != moments) {
       fail<MismatchError>((folder / "trainer.json").string(), ": is of the optimizer ", state.optimizer, " with ",

@@ -49,7 +49,7 @@ namespace detail {
 }
 
 /// Reads the state in a checkpoint's folder. Throws FileError if it is missing or has impossible values.
-inline TrainingState read_state(const std::filesystem::path& folder) {
+[[gnu::cold]] inline TrainingState read_state(const std::filesystem::path& folder) {
   const auto path = folder / "trainer.json";
   const std::string name = path.string();
   if (!std::filesystem::exists(path) && std::filesystem::exists(folder / "model.safetensors")) {
@@ -99,7 +99,7 @@ inline TrainingState read_state(const std::filesystem::path& folder) {
 
 /// The FitOptions::recipe of the program that trained a checkpoint; null if it gave none. Throws FileError, and
 /// MismatchError for a checkpoint of another version.
-inline Json training_recipe(const std::filesystem::path& checkpoint) {
+[[gnu::cold]] inline Json training_recipe(const std::filesystem::path& checkpoint) {
   return detail::open_together(checkpoint, "trainer.json",
                                [](const std::filesystem::path& folder) { return detail::read_state(folder).recipe; });
 }

@@ -32,14 +32,14 @@ namespace tinymoe::inline v0_1 {
 namespace detail {
 
 /// Waits until a file or the entries of a folder are on the disk.
-inline void synchronise(int descriptor, const std::filesystem::path& path) {
+[[gnu::cold]] inline void synchronise(int descriptor, const std::filesystem::path& path) {
   // EINVAL and ENOTSUP: devices and file systems that have nothing to wait for.
   if (::fsync(descriptor) != 0 && errno != EINVAL && errno != ENOTSUP) {
     fail<FileError>(path.string(), ": cannot be written to disk: ", std::strerror(errno));
   }
 }
 
-inline void synchronise_path(const std::filesystem::path& path) {
+[[gnu::cold]] inline void synchronise_path(const std::filesystem::path& path) {
   const Descriptor opened(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (opened.number < 0 && errno == EACCES) return;  // one may write to a folder, and not read it
   if (opened.number < 0) fail<FileError>(path.string(), ": cannot be opened: ", std::strerror(errno));
@@ -47,7 +47,7 @@ inline void synchronise_path(const std::filesystem::path& path) {
 }
 
 /// Writes all bytes. Returns 0, or the reason (errno) why not.
-inline int write_all(int descriptor, std::span<const std::byte> bytes) {
+[[gnu::cold]] inline int write_all(int descriptor, std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     // Linux writes at most 2 GiB at a time, macOS refuses more.
     const auto written = ::write(descriptor, bytes.data(), std::min(bytes.size(), std::size_t{1} << 30));
@@ -65,7 +65,7 @@ inline int write_all(int descriptor, std::span<const std::byte> bytes) {
 class FileWriter {
  public:
   /// Creates the file or empties an existing one; with `exclusive`, an existing one is an error.
-  explicit FileWriter(std::filesystem::path path, bool exclusive = false) : path_(std::move(path)) {
+  [[gnu::cold]] explicit FileWriter(std::filesystem::path path, bool exclusive = false) : path_(std::move(path)) {
     const int flags = O_WRONLY | O_CREAT | O_CLOEXEC | (exclusive ? O_EXCL : O_TRUNC);
     descriptor_ = ::open(path_.c_str(), flags, 0666);
     if (descriptor_ < 0) fail<FileError>(path_.string(), ": cannot be created: ", std::strerror(errno));
@@ -92,7 +92,7 @@ class FileWriter {
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
 
   /// Waits until all is on the disk, and closes the file. Nothing can be written after it.
-  void finish() {
+  [[gnu::cold]] void finish() {
     flush();
     detail::synchronise(descriptor_, path_);
     if (::close(std::exchange(descriptor_, -1)) != 0 && errno != EINTR) {
@@ -107,7 +107,7 @@ class FileWriter {
  private:
   static constexpr std::size_t buffer_size = 1 << 16;
 
-  void flush() {
+  [[gnu::cold]] void flush() {
     write_through(buffer_);
     buffer_.clear();
   }
@@ -141,7 +141,7 @@ namespace detail {
 class PartialFile {
  public:
   /// Throws FileError if the target cannot be replaced by a file: it is no regular file or cannot be renamed to.
-  explicit PartialFile(const std::filesystem::path& path) : target_(write_target(path)) {
+  [[gnu::cold]] explicit PartialFile(const std::filesystem::path& path) : target_(write_target(path)) {
     if (!target_.has_filename()) fail<FileError>(path.string(), ": expected the path of a file");
     std::error_code ignored;
     if (std::filesystem::exists(target_, ignored) && !std::filesystem::is_regular_file(target_, ignored)) {
@@ -163,7 +163,7 @@ class PartialFile {
 
   FileWriter& writer() { return *writer_; }
 
-  void put_in_place(const std::filesystem::path& path) {
+  [[gnu::cold]] void put_in_place(const std::filesystem::path& path) {
     if (!writer_->finished()) writer_->finish();
     if (::rename(partial_.c_str(), target_.c_str()) != 0) {
       fail<FileError>(path.string(), ": cannot be replaced: ", std::strerror(errno));
@@ -176,7 +176,7 @@ class PartialFile {
  private:
   /// False if the name is taken, or was until a moment ago. The `last` attempt does without a lock: the file system
   /// may have none that can be trusted.
-  bool open(bool last) {
+  [[gnu::cold]] bool open(bool last) {
     static std::atomic<unsigned> files = 0;  // threads must not take one name
     partial_ = target_.string() + ".partial-" + std::to_string(::getpid()) + "-" + std::to_string(++files);
     std::error_code ignored;
@@ -210,7 +210,7 @@ void write_file_atomically(const std::filesystem::path& path, Writer&& writer) {
 
 /// Throws FileError if `write_file_atomically` could not write `path`, for a program that works long before it writes.
 /// Makes the folders above it.
-inline void expect_writable(const std::filesystem::path& path) {
+[[gnu::cold]] inline void expect_writable(const std::filesystem::path& path) {
   const auto folder = detail::folder_of(detail::write_target(path));
   detail::make_folder(folder, path);
   if (::access(folder.c_str(), W_OK | X_OK) != 0) {

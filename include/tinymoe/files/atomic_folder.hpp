@@ -46,7 +46,7 @@ struct FileIdentity {
   ::time_t seconds = 0;  // a number may be used again, but then for a later file
   long nanoseconds = 0;
 
-  explicit FileIdentity(const std::filesystem::path& path) {
+  [[gnu::cold]] explicit FileIdentity(const std::filesystem::path& path) {
     struct stat found {};
     if (::stat(path.c_str(), &found) != 0) return;
     device = found.st_dev, number = found.st_ino;
@@ -75,7 +75,7 @@ class MadeFolder {
 };
 
 /// Gives `file` a second name, which may be taken by a file; by a copy where the file system has no links.
-inline void place_file(const std::filesystem::path& file, const std::filesystem::path& to) {
+[[gnu::cold]] inline void place_file(const std::filesystem::path& file, const std::filesystem::path& to) {
   struct stat source {};
   struct stat found {};
   if (::stat(file.c_str(), &source) != 0) fail<FileError>(file.string(), ": cannot be read: ", std::strerror(errno));
@@ -97,7 +97,7 @@ inline void place_file(const std::filesystem::path& file, const std::filesystem:
 
 /// Puts the files of FOLDER/.tinymoe.new in place and removes those of `owned` that it lacks. It can be repeated after
 /// a crash at any moment.
-inline void place_new_files(const std::filesystem::path& folder, std::span<const std::string_view> owned) {
+[[gnu::cold]] inline void place_new_files(const std::filesystem::path& folder, std::span<const std::string_view> owned) {
   const auto fresh = folder / new_files_name;
   for (const auto& file : entries_of(fresh)) place_file(file, folder / file.filename());
   for (const std::string_view name : owned) {
@@ -119,14 +119,14 @@ inline void place_new_files(const std::filesystem::path& folder, std::span<const
 }
 
 /// Held while a thread clears a folder or puts files in place. Global, since the threads of a process share its locks.
-inline std::mutex& replacing() {
+[[gnu::cold]] inline std::mutex& replacing() {
   static std::mutex mutex;
   return mutex;
 }
 
 /// Removes the folders that killed processes left beside `folder` when a save still wrote there: `NAME.partial-NUMBER`,
 /// with nothing in it but owned files.
-inline void remove_left_folders(const std::filesystem::path& folder, std::span<const std::string_view> owned) {
+[[gnu::cold]] inline void remove_left_folders(const std::filesystem::path& folder, std::span<const std::string_view> owned) {
   std::error_code ignored, unreadable;
   for (std::filesystem::directory_iterator entry(folder_of(folder), unreadable), end; !unreadable && entry != end;
        entry.increment(unreadable)) {
@@ -148,7 +148,7 @@ inline void remove_left_folders(const std::filesystem::path& folder, std::span<c
 
 /// The folder to load from: `path`, or `path/.tinymoe.new` after a crash in the middle of a replacement. Waits while
 /// another process is putting new files in place. Throws FileError if there is no such folder.
-inline std::filesystem::path resolve_folder(const std::filesystem::path& path) {
+[[gnu::cold]] inline std::filesystem::path resolve_folder(const std::filesystem::path& path) {
   const auto named = path.has_filename() ? path : path.parent_path();
   std::error_code ignored;
   if (!std::filesystem::is_directory(named, ignored)) {
@@ -199,7 +199,7 @@ class FolderLock {
   /// `owned` are names of files that belong together, such as a checkpoint's; the first is always among them. Throws
   /// FileError if the folder cannot be written, if another process writes to it, and if it holds one of the other names
   /// without the first: that file is somebody else's.
-  explicit FolderLock(const std::filesystem::path& path, std::span<const std::string_view> owned = {},
+  [[gnu::cold]] explicit FolderLock(const std::filesystem::path& path, std::span<const std::string_view> owned = {},
                       WriteUse use = WriteUse::once)
       : folder_(target_of(path)),
         made_(folder_, path),
@@ -229,14 +229,14 @@ class FolderLock {
   static constexpr int glance = 100;     // ms; resolve_folder holds a lock for a moment to see whether it is held
 
   /// Absolute: the program may change its folder.
-  static std::filesystem::path target_of(const std::filesystem::path& path) {
+  [[gnu::cold]] static std::filesystem::path target_of(const std::filesystem::path& path) {
     if (path.empty()) fail<FileError>("expected the path of a folder to write to, found none");
     auto target = detail::absolute_target(path);
     if (target == target.root_path()) fail<FileError>(path.string(), ": is no folder for a model; give one in it");
     return target;
   }
 
-  void check_owned(const std::filesystem::path& path, std::span<const std::string_view> owned) const {
+  [[gnu::cold]] void check_owned(const std::filesystem::path& path, std::span<const std::string_view> owned) const {
     std::error_code ignored;
     for (const std::string_view name : owned) {
       const auto status = std::filesystem::status(folder_ / name, ignored);
@@ -274,7 +274,7 @@ class AtomicFolder {
  public:
   /// Makes the folder, and those above it, if they are missing. For `owned`, see FolderLock; those that are not written
   /// are removed by `commit`.
-  explicit AtomicFolder(const std::filesystem::path& path, std::span<const std::string_view> owned = {})
+  [[gnu::cold]] explicit AtomicFolder(const std::filesystem::path& path, std::span<const std::string_view> owned = {})
       : lock_(path, owned), owned_(owned) {
     for (int n = 0;; ++n) {
       partial_ = lock_.folder() / (detail::partial_files_prefix + std::to_string(n));
@@ -284,7 +284,7 @@ class AtomicFolder {
   }
   AtomicFolder(const AtomicFolder&) = delete;
   AtomicFolder& operator=(const AtomicFolder&) = delete;
-  ~AtomicFolder() {
+  [[gnu::cold]] ~AtomicFolder() {
     std::error_code ignored;
     if (!committed_) std::filesystem::remove_all(partial_, ignored);
   }
@@ -297,14 +297,14 @@ class AtomicFolder {
 
   /// Writes one file of the folder: `writer(FileWriter&)` fills it.
   template <std::invocable<FileWriter&> Writer>
-  void write(const std::string& name, Writer&& writer) {
+  [[gnu::cold]] void write(const std::string& name, Writer&& writer) {
     FileWriter file(partial_ / name);
     std::forward<Writer>(writer)(file);
     if (!file.finished()) file.finish();
   }
 
   /// Puts the files in their place. Call it once.
-  void commit() {
+  [[gnu::cold]] void commit() {
     const auto& folder = lock_.folder();
     if (committed_) fail<FileError>(folder.string(), ": was committed before");
     for (const auto& entry : detail::entries_of(partial_)) detail::synchronise_path(entry);

@@ -32,7 +32,7 @@ inline std::filesystem::path folder_of(const std::filesystem::path& path) {
 
 /// The name that is written to: without a trailing slash, and what a symbolic link points to, which need not exist.
 /// Throws FileError for a link to itself.
-inline std::filesystem::path write_target(const std::filesystem::path& path) {
+[[gnu::cold]] inline std::filesystem::path write_target(const std::filesystem::path& path) {
   std::filesystem::path target = path.has_filename() ? path : path.parent_path();
   std::error_code unreadable;
   for (int links = 0; std::filesystem::is_symlink(target, unreadable); ++links) {
@@ -44,7 +44,7 @@ inline std::filesystem::path write_target(const std::filesystem::path& path) {
 }
 
 /// The same as an absolute path, for what outlives a change of the current folder. Throws FileError.
-inline std::filesystem::path absolute_target(const std::filesystem::path& path) {
+[[gnu::cold]] inline std::filesystem::path absolute_target(const std::filesystem::path& path) {
   std::error_code reason;
   auto target = std::filesystem::absolute(write_target(path), reason);
   if (reason) {
@@ -60,7 +60,7 @@ inline bool same_file(const struct stat& one, const struct stat& other) {
 }
 
 /// Makes a folder and those above it. Throws FileError that calls it `name`. True if the folder is new.
-inline bool make_folder(const std::filesystem::path& folder, const std::filesystem::path& name) {
+[[gnu::cold]] inline bool make_folder(const std::filesystem::path& folder, const std::filesystem::path& name) {
   if (folder.empty()) fail<FileError>(name.string(), ": expected the path of a folder, found none");
   if (::mkdir(folder.c_str(), 0777) == 0) return true;
   if (errno == ENOENT && folder.has_parent_path() && folder.parent_path() != folder) {
@@ -77,7 +77,7 @@ inline bool make_folder(const std::filesystem::path& folder, const std::filesyst
 }
 
 /// Whether something is mounted at a path, such as a container's volume: it cannot be renamed or replaced.
-inline bool is_mount_point(const std::filesystem::path& path) {
+[[gnu::cold]] inline bool is_mount_point(const std::filesystem::path& path) {
 #if defined(STATX_ATTR_MOUNT_ROOT)
   struct statx found {};
   if (::statx(AT_FDCWD, path.c_str(), 0, 0, &found) == 0 && (found.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0) {
@@ -91,7 +91,7 @@ inline bool is_mount_point(const std::filesystem::path& path) {
 }
 
 /// The entries of a folder.
-inline std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder) {
+[[gnu::cold]] inline std::vector<std::filesystem::path> entries_of(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> entries;
   std::error_code reason;
   for (std::filesystem::directory_iterator entry(folder, reason), end; !reason && entry != end;

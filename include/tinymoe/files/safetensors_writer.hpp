@@ -48,7 +48,7 @@ namespace detail {
 inline constexpr std::uint64_t safetensors_header_limit = 100'000'000;  // bytes; the format's own
 
 /// The bytes of a tensor, or nothing if an extent is negative or the product does not fit.
-inline std::optional<std::uint64_t> tensor_bytes(StoredType type, std::span<const Index> shape) {
+[[gnu::cold]] inline std::optional<std::uint64_t> tensor_bytes(StoredType type, std::span<const Index> shape) {
   std::uint64_t bytes = stored_type_bytes(type);
   for (const Index extent : shape) {
     if (extent < 0) return std::nullopt;
@@ -137,7 +137,7 @@ class SafetensorsWriter {
   }
 
   /// Checks that every tensor is complete. The FileWriter closes the file.
-  void finish() const {
+  [[gnu::cold]] void finish() const {
     if (current_ == tensors_.size()) return;
     fail<FileError>(where(tensors_[current_].name), "has ", written_, " bytes of ", bytes_[current_]);
   }
@@ -156,7 +156,7 @@ class SafetensorsWriter {
     }
   }
 
-  std::string json_text(const Json& value) const {
+  [[gnu::cold]] std::string json_text(const Json& value) const {
     try {
       return value.dump();
     } catch (const TextError&) {

@@ -32,7 +32,7 @@ enum class WriteUse { once, ahead, run };
 namespace detail {
 
 /// Whether an open file is still the one of that name: it may have been removed while its lock was waited for.
-inline bool is_named(int descriptor, const std::filesystem::path& path) {
+[[gnu::cold]] inline bool is_named(int descriptor, const std::filesystem::path& path) {
   struct stat opened {};
   struct stat named {};
   return ::fstat(descriptor, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && same_file(opened, named);
@@ -40,7 +40,7 @@ inline bool is_named(int descriptor, const std::filesystem::path& path) {
 
 enum class LockResult { taken, held, unsupported };
 
-inline LockResult try_lock(int descriptor) {
+[[gnu::cold]] inline LockResult try_lock(int descriptor) {
   while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return LockResult::held;
     if (errno != EINTR) return LockResult::unsupported;
@@ -49,21 +49,21 @@ inline LockResult try_lock(int descriptor) {
 }
 
 /// Opens a file to lock it: for writing where one may, since NFS locks no other file.
-inline int open_to_lock(const std::filesystem::path& path) {
+[[gnu::cold]] inline int open_to_lock(const std::filesystem::path& path) {
   constexpr int flags = O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
   const int opened = ::open(path.c_str(), O_RDWR | flags);
   return opened >= 0 ? opened : ::open(path.c_str(), O_RDONLY | flags);
 }
 
 /// Whether no process holds the lock of a file or folder. False where the file system has no locks: nobody knows.
-inline bool nobody_locks(const std::filesystem::path& path) {
+[[gnu::cold]] inline bool nobody_locks(const std::filesystem::path& path) {
   const Descriptor opened(open_to_lock(path));
   return opened.number >= 0 && try_lock(opened.number) == LockResult::taken && is_named(opened.number, path);
 }
 
 /// Whether it is worth waiting for a lock's holder: false if nobody holds it, if there is no such file, and where the
 /// file system has no locks.
-inline bool may_be_locked(const std::filesystem::path& path) {
+[[gnu::cold]] inline bool may_be_locked(const std::filesystem::path& path) {
   const Descriptor opened(open_to_lock(path));
   if (opened.number < 0) return errno != ENOENT;
   const auto result = try_lock(opened.number);
@@ -72,7 +72,7 @@ inline bool may_be_locked(const std::filesystem::path& path) {
 }
 
 /// How many numbers, with a dash between them, stand behind `NAME.partial-` in a file's name; 0: it is another name.
-inline int partial_numbers(std::string_view file, const std::string& name) {
+[[gnu::cold]] inline int partial_numbers(std::string_view file, const std::string& name) {
   const std::string prefix = name + ".partial-";
   if (!file.starts_with(prefix)) return 0;
   int numbers = 0;
@@ -88,7 +88,7 @@ inline int partial_numbers(std::string_view file, const std::string& name) {
 
 /// Removes the files that killed processes left beside `path`: `NAME.partial-NUMBER-NUMBER`. Others are somebody
 /// else's. A folder that cannot be listed stays as it is.
-inline void remove_left_partials(const std::filesystem::path& path) {
+[[gnu::cold]] inline void remove_left_partials(const std::filesystem::path& path) {
   std::error_code ignored, unreadable;
   for (std::filesystem::directory_iterator entry(folder_of(path), unreadable), end; !unreadable && entry != end;
        entry.increment(unreadable)) {
@@ -115,13 +115,13 @@ struct HeldLocks {
 };
 
 /// Global, since the operating system's lock is held by a process, whichever of its objects took it.
-inline HeldLocks& held_locks() {
+[[gnu::cold]] inline HeldLocks& held_locks() {
   static HeldLocks locks;
   return locks;
 }
 
 /// Who holds a lock, for a message: the first line of its file.
-inline std::string holder_of(const std::filesystem::path& file) {
+[[gnu::cold]] inline std::string holder_of(const std::filesystem::path& file) {
   char text[256];
   const Descriptor opened(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW));
   const auto size = opened.number < 0 ? 0 : ::read(opened.number, text, sizeof text);
@@ -130,7 +130,7 @@ inline std::string holder_of(const std::filesystem::path& file) {
   return line.empty() ? "" : " (" + std::string(line) + ")";
 }
 
-inline void name_holder(int descriptor) {
+[[gnu::cold]] inline void name_holder(int descriptor) {
   char host[128] = "?";
   ::gethostname(host, sizeof host - 1);
   const std::string text = "process " + std::to_string(::getpid()) + " on host " + host + "\n";
@@ -149,7 +149,7 @@ class WriteLock {
  public:
   /// Waits at most `patience` milliseconds for another process. Throws FileError if that is not enough, if the file
   /// cannot be made, and at once for a second run of this process. `name` is what messages call it.
-  WriteLock(const std::filesystem::path& file, const std::filesystem::path& name, WriteUse use, int patience)
+  [[gnu::cold]] WriteLock(const std::filesystem::path& file, const std::filesystem::path& name, WriteUse use, int patience)
       : use_(use) {
     constexpr int pause = 20;
     while (!take(file, name)) {
@@ -162,7 +162,7 @@ class WriteLock {
       : held_(std::exchange(other.held_, nullptr)), use_(other.use_), supported_(other.supported_) {}
   WriteLock(const WriteLock&) = delete;
   WriteLock& operator=(const WriteLock&) = delete;
-  ~WriteLock() {
+  [[gnu::cold]] ~WriteLock() {
     if (held_ == nullptr) return;
     auto& locks = detail::held_locks();
     const std::lock_guard guard(locks.mutex);
@@ -180,7 +180,7 @@ class WriteLock {
 
  private:
   /// Takes the lock; false if another process holds it.
-  bool take(const std::filesystem::path& file, const std::filesystem::path& name) {
+  [[gnu::cold]] bool take(const std::filesystem::path& file, const std::filesystem::path& name) {
     auto& locks = detail::held_locks();
     const std::lock_guard guard(locks.mutex);
     struct stat folder {};
@@ -223,7 +223,7 @@ class WriteLock {
   /// Opens a lock's file that this user may not write to: a killed process of another user may have left it. Throws
   /// FileError if it cannot be told whether its lock is held, or if nothing can be written beside it. Negative if it has
   /// just been removed.
-  static int open_foreign(const std::filesystem::path& file, const std::filesystem::path& name) {
+  [[gnu::cold]] static int open_foreign(const std::filesystem::path& file, const std::filesystem::path& name) {
     if (::access(detail::folder_of(file).c_str(), W_OK | X_OK) != 0) refuse_to_write(name);
     const int opened = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (opened >= 0 && detail::try_lock(opened) != detail::LockResult::unsupported) return opened;
@@ -249,7 +249,7 @@ class WriteLock {
 };
 
 /// A lock on a file for the length of a run. Makes the folders above it. Throws FileError, as WriteLock.
-inline WriteLock lock_file(const std::filesystem::path& path) {
+[[gnu::cold]] inline WriteLock lock_file(const std::filesystem::path& path) {
   const auto target = detail::absolute_target(path), folder = detail::folder_of(target);
   detail::make_folder(folder, path);
   return {folder / ("." + target.filename().string() + ".lock"), path, WriteUse::run, 0};

@@ -37,7 +37,7 @@ struct ModelTokens {
   ///
   /// A file that is there may name no end: then no token ends a text. In training the end of the story before stands
   /// where a text begins.
-  SpecialTokens with(std::optional<Token> begin_of_text, Token end_of_story) const {
+  [[gnu::cold]] SpecialTokens with(std::optional<Token> begin_of_text, Token end_of_story) const {
     SpecialTokens tokens{.begin = begin_of_text, .end = {end_of_story}};
     for (const auto& file : {generation, config}) {
       if (file && !tokens.begin) tokens.begin = file->begin;
@@ -48,7 +48,7 @@ struct ModelTokens {
   }
 
   /// Lets `token` end texts too. A model that learns stories learns to end them so.
-  void add_end(Token token) {
+  [[gnu::cold]] void add_end(Token token) {
     for (auto* tokens : {&config, &generation}) {
       if (*tokens && !(*tokens)->ends(token)) (*tokens)->end.push_back(token);
     }

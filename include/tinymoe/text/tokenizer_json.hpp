@@ -24,7 +24,7 @@ namespace tinymoe::inline v0_1::detail {
 inline constexpr std::size_t tokenizer_size_limit = std::size_t{64} << 20;
 
 /// At most forty bytes of a hostile string, for an error.
-inline std::string in_quotes(std::string_view text) {
+[[gnu::cold]] inline std::string in_quotes(std::string_view text) {
   std::size_t length = std::min<std::size_t>(text.size(), 40);
   while (length > 0 && length < text.size() && continues_character(text[length])) --length;
   std::string quote = "\"";
@@ -43,7 +43,7 @@ class NumberedTokens {
 
   explicit NumberedTokens(std::string file) : file_(std::move(file)) {}
 
-  void add(std::string name, std::uint64_t id, bool special) {
+  [[gnu::cold]] void add(std::string name, std::uint64_t id, bool special) {
     const auto [found, fresh] = tokens_.try_emplace(std::move(name), Numbered{id, special});
     if (!fresh && found->second.id != id) {
       fail<FileError>(file_, ": token ", in_quotes(found->first), " has the two numbers ", found->second.id, " and ",
@@ -58,7 +58,7 @@ class NumberedTokens {
   }
 
   /// Adds "added_tokens", which must all be special, if there are any.
-  void add_special(const Json& root) {
+  [[gnu::cold]] void add_special(const Json& root) {
     const Json& found = root["added_tokens"];
     if (found.is_null()) return;
     if (!found.is_array()) fail<FileError>(file_, ": \"added_tokens\": expected an array, found ", json_found(found));
@@ -73,7 +73,7 @@ class NumberedTokens {
   }
 
   /// All tokens by number. The numbers must be 0 to one below the number of tokens, each once.
-  std::vector<Entry> in_order() const {
+  [[gnu::cold]] std::vector<Entry> in_order() const {
     std::vector<Entry> entries(tokens_.size());
     std::vector<bool> taken(tokens_.size());
     for (const auto& [name, token] : tokens_) {
@@ -106,7 +106,7 @@ class NumberedTokens {
 };
 
 /// Fails unless a member that would change the encoding is absent, null or one of the harmless values.
-inline void expect_absent(const Json& object, const char* key, const std::string& file,
+[[gnu::cold]] inline void expect_absent(const Json& object, const char* key, const std::string& file,
                           std::initializer_list<Json> harmless = {}) {
   const Json& found = object[key];
   if (found.is_null() || std::find(harmless.begin(), harmless.end(), found) != harmless.end()) return;

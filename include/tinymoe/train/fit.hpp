@@ -51,7 +51,7 @@ std::exception_ptr with_note(const std::exception_ptr& error, const std::string&
   return noted;
 }
 
-inline std::string message_of(const std::exception_ptr& error) {
+[[gnu::cold]] inline std::string message_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
   } catch (const std::exception& found) {
@@ -77,7 +77,7 @@ class Run {
  public:
   /// Checks the options, data and folders, and allocates memory, before the first step. Throws as `fit` does; then the
   /// model is unchanged. Where one rank throws, all do.
-  Run(TrainerType& trainer, const TokenData& data, const FitOptions& options)
+  [[gnu::cold]] Run(TrainerType& trainer, const TokenData& data, const FitOptions& options)
       : trainer_(trainer),
         options_(options),
         time_(options.time > 0 ? options.time : TrainerType::Architecture::context),
@@ -133,7 +133,7 @@ class Run {
   }
 
   /// All of the constructor but for what outlasts a failure: the metrics file and the model.
-  void prepare(const TokenData& data) {
+  [[gnu::cold]] void prepare(const TokenData& data) {
     TrainerType& trainer = trainer_;
     const FitOptions& options = options_;
     check(options);
@@ -179,7 +179,7 @@ class Run {
 
   /// Throws what the first save would throw, after steps that would then be lost, for a tokenizer or a recipe that
   /// cannot be written.
-  void check_saving(const std::filesystem::path& folder) const {
+  [[gnu::cold]] void check_saving(const std::filesystem::path& folder) const {
     try {
       static_cast<void>(options_.recipe.dump());
     } catch (const TextError& error) {
@@ -245,7 +245,7 @@ class Run {
     return options_.evaluate_every > 0 && trainer_.step() % options_.evaluate_every == 0;
   }
 
-  void evaluate() {
+  [[gnu::cold]] void evaluate() {
     if (options_.validation == nullptr || evaluated_ == trainer_.step()) return;
     evaluated_ = trainer_.step();
     trainer_.set_evaluated(evaluated_);
@@ -256,7 +256,7 @@ class Run {
   }
 
   /// The checkpoints of the lowest loss so far.
-  void save_best(double loss) {
+  [[gnu::cold]] void save_best(double loss) {
     const double last_loss = trainer_.state().best_loss;
     const Index last_step = trainer_.state().best_step;
     trainer_.set_best(loss, trainer_.step());
@@ -278,7 +278,7 @@ class Run {
   }
 
   /// Writes the latest checkpoint, unless the one on disk is of this step and stores the best loss.
-  void save_latest() {
+  [[gnu::cold]] void save_latest() {
     const Index step = trainer_.step();
     if (options_.checkpoint.empty() || !writes_) return;
     since_saved_ = {};
@@ -298,7 +298,7 @@ class Run {
 
   /// Calls save(path) and tells the observers.
   template <class Save>
-  void write(CheckpointReport::Kind kind, const std::filesystem::path& path, Save&& save) {
+  [[gnu::cold]] void write(CheckpointReport::Kind kind, const std::filesystem::path& path, Save&& save) {
     if (path.empty() || !writes_) return;
     const Stopwatch watch;
     save(path);

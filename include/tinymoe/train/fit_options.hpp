@@ -60,7 +60,7 @@ struct FitOptions {
 namespace detail {
 
 /// Whether two paths are of one folder or file, however they are spelled; it need not exist.
-inline bool same_place(const std::filesystem::path& one, const std::filesystem::path& other) {
+[[gnu::cold]] inline bool same_place(const std::filesystem::path& one, const std::filesystem::path& other) {
   const auto plain = [](const std::filesystem::path& path) {
     std::error_code unreadable;
     const auto whole = std::filesystem::absolute(write_target(path));
@@ -71,7 +71,7 @@ inline bool same_place(const std::filesystem::path& one, const std::filesystem::
 }
 
 /// Throws TrainingError or OptionError for options that contradict each other or are out of range.
-inline void check(const FitOptions& o) {
+[[gnu::cold]] inline void check(const FitOptions& o) {
   using namespace range;
   check_options("FitOptions", {{"batch", o.batch, whole(1, 1 << 24)},
                                {"time", o.time, whole(0, 1 << 24)},
@@ -115,7 +115,7 @@ inline void check(const FitOptions& o) {
 }
 
 /// Throws MismatchError unless one tokenizer, that of the checkpoints, encoded training and validation data.
-inline void check_vocabularies(const TokenData& data, const FitOptions& o) {
+[[gnu::cold]] inline void check_vocabularies(const TokenData& data, const FitOptions& o) {
   const auto expect = [&](const char* name, Index size, std::optional<std::uint64_t> fingerprint) {
     if (size != data.vocabulary_size()) {
       fail<MismatchError>(name, " has a vocabulary of ", size, " tokens, the training data one of ",

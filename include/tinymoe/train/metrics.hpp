@@ -52,7 +52,7 @@ class MetricsFile : public Observer {
 
   /// The same for a run in this state. Throws FileError, too, if the file is that of another run: its row of the last
   /// step has other tokens or another time.
-  MetricsFile(const std::filesystem::path& path, const TrainingState& run)
+  [[gnu::cold]] MetricsFile(const std::filesystem::path& path, const TrainingState& run)
       : MetricsFile(path, expect_rows_of(run, path, rows_up_to(path, run.step)), run.step) {}
 
   /// Throws FileError if the row cannot be written.
@@ -66,7 +66,7 @@ class MetricsFile : public Observer {
   }
 
   /// Throws FileError if the row cannot be written.
-  void on_evaluation(const StepReport& at, const EvaluationReport& evaluation) override {
+  [[gnu::cold]] void on_evaluation(const StepReport& at, const EvaluationReport& evaluation) override {
     using detail::fixed_text;
     if (const auto old = std::exchange(replaced_, {}); old && old->step == at.step) {
       std::error_code reason;
@@ -90,7 +90,7 @@ class MetricsFile : public Observer {
     std::uintmax_t offset = 0;  // of its row, the last one, in the file
   };
 
-  MetricsFile(const std::filesystem::path& path, const std::vector<Row>& kept, Index resumed_step)
+  [[gnu::cold]] MetricsFile(const std::filesystem::path& path, const std::vector<Row>& kept, Index resumed_step)
       : path_(std::filesystem::absolute(path)), lock_(lock_file(path)) {
     write_file_atomically(path, [&](FileWriter& file) {
       for (const Row& row : kept) {
@@ -103,7 +103,7 @@ class MetricsFile : public Observer {
   }
 
   /// The header, as a first row of step −1, and the rows of an old file up to `step`, by steps.
-  static std::vector<Row> rows_up_to(const std::filesystem::path& path, Index step) {
+  [[gnu::cold]] static std::vector<Row> rows_up_to(const std::filesystem::path& path, Index step) {
     std::vector<Row> rows = {{.step = -1, .text = std::string(header) + "\n"}};
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) return rows;
@@ -137,7 +137,7 @@ class MetricsFile : public Observer {
 
   /// Puts a row in its place, instead of an earlier one of the same step or evaluation. A loop, not an algorithm of the
   /// library's, which every program would compile.
-  static Row* put(std::vector<Row>& rows, Row row) {
+  [[gnu::cold]] static Row* put(std::vector<Row>& rows, Row row) {
     std::size_t place = rows.size();
     const auto is_before = [](const Row& one, const Row& other) {
       return one.step != other.step ? one.step < other.step : !one.evaluation && other.evaluation;
@@ -154,14 +154,14 @@ class MetricsFile : public Observer {
 
   /// Whether a row is as it was written. Without an end of line a killed run may have cut it, but not where the two
   /// empty fields of a step or the five decimals of an evaluation stand.
-  static bool is_whole(std::string_view row, bool ended) {
+  [[gnu::cold]] static bool is_whole(std::string_view row, bool ended) {
     int commas = 0;
     for (const char c : row) commas += c == ',';
     if (commas != 11) return false;
     return ended || row.ends_with(",,") || (row.size() > 6 && row[row.size() - 6] == '.');
   }
 
-  static std::vector<Row> expect_rows_of(const TrainingState& run, const std::filesystem::path& path,
+  [[gnu::cold]] static std::vector<Row> expect_rows_of(const TrainingState& run, const std::filesystem::path& path,
                                          std::vector<Row> rows) {
     for (const Row& row : rows) {
       if (run.step == 0 || row.step != run.step || row.evaluation) continue;

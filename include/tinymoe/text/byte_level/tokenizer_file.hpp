@@ -38,7 +38,7 @@ struct TokenizerParts {
 inline std::string spelled(const VocabularyEntry& entry) { return entry.special ? entry.bytes : spelled(entry.bytes); }
 
 /// The tokens of a file, of which all but the special ones are written in the byte alphabet.
-inline std::vector<VocabularyEntry> unspelled_vocabulary(const NumberedTokens& tokens) {
+[[gnu::cold]] inline std::vector<VocabularyEntry> unspelled_vocabulary(const NumberedTokens& tokens) {
   std::vector<VocabularyEntry> vocabulary;
   for (auto& [name, marked] : tokens.in_order()) {
     const bool special = marked || name == end_of_story_text;
@@ -53,7 +53,7 @@ inline std::vector<VocabularyEntry> unspelled_vocabulary(const NumberedTokens& t
 }
 
 /// A merge written as "left right".
-inline Merge merge_of_line(const NumberedTokens& tokens, std::string_view line) {
+[[gnu::cold]] inline Merge merge_of_line(const NumberedTokens& tokens, std::string_view line) {
   const std::size_t space = line.find(' ');
   if (space == std::string_view::npos || line.find(' ', space + 1) != std::string_view::npos) {
     fail<FileError>(tokens.file(), ": expected a merge of two tokens, \"left right\", found ", in_quotes(line));
@@ -63,7 +63,7 @@ inline Merge merge_of_line(const NumberedTokens& tokens, std::string_view line) 
 
 /// Reads tokenizer.json. Truncation, padding and the post-processor's templates are left to the caller of `encode`.
 /// Throws FileError for anything that cannot be read, or that tinymoe would encode in another way.
-inline TokenizerParts read_byte_level_json(const Json& root, const std::string& file) {
+[[gnu::cold]] inline TokenizerParts read_byte_level_json(const Json& root, const std::string& file) {
   const auto& model = json_member(root, "model", file);
   if (const auto type = json_field_or<std::string>(model, "type", file, "BPE"); type != "BPE") {
     fail<FileError>(file, ": expected a model of the type BPE, found ", in_quotes(type));
@@ -100,7 +100,7 @@ inline TokenizerParts read_byte_level_json(const Json& root, const std::string& 
 }
 
 /// Reads GPT-2's vocab.json and merges.txt. Throws FileError for anything that cannot be read.
-inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json,
+[[gnu::cold]] inline TokenizerParts read_gpt2_files(const std::filesystem::path& vocab_json,
                                       const std::filesystem::path& merges_txt) {
   NumberedTokens tokens(vocab_json.string());
   const Json root = read_json(vocab_json, tokenizer_size_limit);

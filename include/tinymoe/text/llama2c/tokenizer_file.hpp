@@ -45,7 +45,7 @@ struct RankedMerge {
 };
 
 /// The byte that a token spelled <0xHH> stands for.
-inline std::optional<char> llama2c_byte(std::string_view name) {
+[[gnu::cold]] inline std::optional<char> llama2c_byte(std::string_view name) {
   constexpr std::string_view digits = "0123456789ABCDEF";
   if (name.size() != 6 || !name.starts_with("<0x") || name[5] != '>') return std::nullopt;
   const std::size_t high = digits.find(name[3]), low = digits.find(name[4]);
@@ -58,7 +58,7 @@ class Llama2cVocabulary {
  public:
   /// From the names of tokens. Tokens 0 to 2 are special, marked so or not. Throws TextError unless tokens 1 and 2
   /// begin and end a text, and a space has a token.
-  explicit Llama2cVocabulary(std::vector<VocabularyEntry> names) : is_byte_(names.size()) {
+  [[gnu::cold]] explicit Llama2cVocabulary(std::vector<VocabularyEntry> names) : is_byte_(names.size()) {
     const std::array<const char*, 3> special = {nullptr, "<s>", "</s>"};
     for (const Token id : {llama2c_begin, llama2c_end}) {
       const auto at = static_cast<std::size_t>(id);
@@ -123,7 +123,7 @@ struct Llama2cParts {
   friend bool operator==(const Llama2cParts&, const Llama2cParts&) = default;
 };
 
-inline std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
+[[gnu::cold]] inline std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
   std::string result;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t found = std::min(text.find(from, at), text.size());
@@ -135,7 +135,7 @@ inline std::string replaced(std::string_view text, std::string_view from, std::s
 }
 
 /// The merges that the scores imply: every cut of a token into two tokens, those of the best token first.
-inline std::vector<RankedMerge> scored_merges(const Llama2cVocabulary& vocabulary, const std::vector<float>& scores) {
+[[gnu::cold]] inline std::vector<RankedMerge> scored_merges(const Llama2cVocabulary& vocabulary, const std::vector<float>& scores) {
   const auto score = [&](Token token) { return scores[static_cast<std::size_t>(token)]; };
   std::vector<Token> order;
   for (const Token token : vocabulary.ordinary()) {
@@ -157,7 +157,7 @@ inline std::vector<RankedMerge> scored_merges(const Llama2cVocabulary& vocabular
 }
 
 /// Reads tokenizer.bin. Throws FileError; TextError for tokens that make no vocabulary.
-inline Llama2cParts read_llama2c_bin(const std::filesystem::path& path) {
+[[gnu::cold]] inline Llama2cParts read_llama2c_bin(const std::filesystem::path& path) {
   const MappedFile file(path);
   const std::string name = path.string();
   std::string_view rest = file.text();

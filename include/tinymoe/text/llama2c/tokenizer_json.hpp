@@ -30,7 +30,7 @@ namespace tinymoe::inline v0_1::detail {
 inline constexpr std::string_view space_mark = "\xe2\x96\x81";  // U+2581
 
 /// How the hub's files say that a space comes before a text, and that a space is U+2581.
-inline Json llama2c_normalizer() {
+[[gnu::cold]] inline Json llama2c_normalizer() {
   return parse_json(R"({
     "normalizers": [
       {"prepend": "\u2581", "type": "Prepend"},
@@ -42,7 +42,7 @@ inline Json llama2c_normalizer() {
 }
 
 /// What each tokenizer.json of this kind has in common; null where they differ.
-inline Json llama2c_frame() {
+[[gnu::cold]] inline Json llama2c_frame() {
   return parse_json(R"({
     "version": "1.0",
     "truncation": null,
@@ -88,7 +88,7 @@ inline Json llama2c_frame() {
 /// Which merges have the same score as the one before and make another token, as Llama 2's runs of spaces do. The
 /// format puts merges in one order, so a reader that does not know this splits such runs in another way. Throws
 /// FileError.
-inline std::vector<bool> read_tied_merges(const Json& model, std::size_t merges, const std::string& file) {
+[[gnu::cold]] inline std::vector<bool> read_tied_merges(const Json& model, std::size_t merges, const std::string& file) {
   std::vector<bool> tied(merges);
   const Json& found = model["tied_merges"];
   if (found.is_null()) return tied;
@@ -105,7 +105,7 @@ inline std::vector<bool> read_tied_merges(const Json& model, std::size_t merges,
 inline bool is_llama2c_json(const Json& root) { return root["normalizer"] == llama2c_normalizer(); }
 
 /// The two halves of a merge, written as "left right" or ["left", "right"]; empty where it is neither.
-inline std::pair<std::string, std::string> halves_of_merge(const Json& merge) {
+[[gnu::cold]] inline std::pair<std::string, std::string> halves_of_merge(const Json& merge) {
   std::string left, right;
   if (is_pair_of_strings(merge)) {
     left = merge.items()[0].string(), right = merge.items()[1].string();
@@ -119,7 +119,7 @@ inline std::pair<std::string, std::string> halves_of_merge(const Json& merge) {
 
 /// Reads a tokenizer.json of which `is_llama2c_json` is true. Throws FileError for anything that cannot be read, or
 /// that would be encoded in another way; TextError for tokens that make no vocabulary.
-inline Llama2cParts read_llama2c_json(const Json& root, const std::string& file) {
+[[gnu::cold]] inline Llama2cParts read_llama2c_json(const Json& root, const std::string& file) {
   expect_absent(root, "pre_tokenizer", file);
   const auto& model = json_member(root, "model", file);
   if (const auto type = json_field<std::string>(model, "type", file); type != "BPE") {
@@ -164,7 +164,7 @@ inline Llama2cParts read_llama2c_json(const Json& root, const std::string& file)
 }
 
 /// A token as it is written in tokenizer.json. Throws TextError for one that cannot be.
-inline std::string llama2c_spelled(const Llama2cVocabulary& vocabulary, Token token) {
+[[gnu::cold]] inline std::string llama2c_spelled(const Llama2cVocabulary& vocabulary, Token token) {
   const std::string& piece = vocabulary[token];
   if (vocabulary.is_byte(token)) {
     constexpr char digits[] = "0123456789ABCDEF";
@@ -179,7 +179,7 @@ inline std::string llama2c_spelled(const Llama2cVocabulary& vocabulary, Token to
 }
 
 /// Writes tokenizer.json, so that a crash leaves the old file or the new one. Throws FileError, TextError.
-inline void write_llama2c_json(const std::filesystem::path& path, const Llama2cParts& parts) {
+[[gnu::cold]] inline void write_llama2c_json(const std::filesystem::path& path, const Llama2cParts& parts) {
   const auto& vocabulary = parts.vocabulary;
   Json tokens = Json::object(), added = Json::array(), merges = Json::array(), tied = Json::array();
   PieceTable names;  // an object is searched from its start
