@@ -33,8 +33,8 @@ Device open_cuda(const std::string&) { fail<OptionError>("this program was built
 
 /// bfloat16 where the processor has a unit for its products, as all GPUs have that run this; without one it would be no
 /// faster on the CPU.
-std::string default_precision(bool cuda) {
-  const bool fast = cuda || tinymoe::detail::cpu::chosen({}) == CpuInstructions::amx;
+std::string default_precision(bool cuda, bool narrow) {
+  const bool fast = cuda || (narrow && tinymoe::detail::cpu::chosen({}) == CpuInstructions::amx);
   return fast ? "bfloat16" : "float32";
 }
 
@@ -60,7 +60,7 @@ void add_weights_option(CLI::App& app, DeviceOptions& options) {
       ->check(CLI::IsMember({"int8", "int4"}));
 }
 
-Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda) {
+Device open_device(const DeviceOptions& options, std::string_view preset, CompiledFor compiled) {
   if (!options.weights.empty()) {
     if (options.device == "cuda") {
       fail<OptionError>("weights of ", options.weights, " need --device cpu: a GPU has no products for them");
@@ -69,21 +69,25 @@ Device open_device(const DeviceOptions& options, std::string_view preset, bool o
       fail<OptionError>("weights of ", options.weights,
                         " need --precision float32, which activations have beside them");
     }
-    on_cuda = false;
+    compiled.cuda = false;
   }
-  const bool cuda = options.device.empty() ? on_cuda && has_gpu() : options.device == "cuda";
+  const bool cuda = options.device.empty() ? compiled.cuda && has_gpu() : options.device == "cuda";
   const std::string last = options.last_device == (cuda ? "cuda" : "cpu") ? options.last_precision : std::string();
   const std::string precision = !options.weights.empty()     ? "float32"
                                 : !options.precision.empty() ? options.precision
                                 : !last.empty()              ? last
-                                                             : default_precision(cuda);
+                                                             : default_precision(cuda, compiled.narrow);
   if (!cuda) {
     if (precision != "float32" && precision != "bfloat16") {
       fail<OptionError>("--precision ", precision, " needs --device cuda: the cpu computes in float32 or bfloat16");
     }
-    if (!on_cpu) {
+    if (!compiled.cpu) {
       fail<OptionError>("the preset ", preset, " was left out of this build; build without TINYMOE_EXAMPLE_PRESETS, ",
                         "or name it there");
+    }
+    if (!compiled.narrow && (precision == "bfloat16" || !options.weights.empty())) {
+      fail<OptionError>(preset, " was compiled for float32 alone in this build; name it in CMake's ",
+                        "TINYMOE_EXAMPLE_NARROW_PRESETS for bfloat16 and integer weights");
     }
     if (precision == "bfloat16") return CpuBfloat16(options.threads);
     return Cpu(options.threads);
@@ -92,7 +96,7 @@ Device open_device(const DeviceOptions& options, std::string_view preset, bool o
     fail<OptionError>("this program was built without CUDA; build it with cmake -DTINYMOE_CUDA=ON, which says what ",
                       "is missing for that, or give --device cpu");
   }
-  if (!on_cuda) {
+  if (!compiled.cuda) {
     fail<OptionError>(preset, " was not compiled for cuda in this build; name it in CMake's ",
                       "TINYMOE_EXAMPLE_CUDA_PRESETS, or give --device cpu");
   }

@@ -45,6 +45,17 @@ constexpr bool compiled_for_cuda() {
 #endif
 }
 
+/// Whether an architecture is compiled for bfloat16 and for integer weights on the CPU.
+template <class Arch>
+constexpr bool compiled_for_narrow() {
+  return compiled<Arch, tinymoe::CpuBfloat16>;
+}
+
+/// What an architecture is compiled for.
+struct CompiledFor {
+  bool cpu, narrow, cuda;
+};
+
 /// The command line's options of the device.
 struct DeviceOptions {
   std::string device, precision;  // empty: the best available
@@ -59,13 +70,14 @@ void add_device_options(CLI::App& app, DeviceOptions& options);
 /// Adds --weights.
 void add_weights_option(CLI::App& app, DeviceOptions& options);
 
-/// Opens the device for a preset, or for `sweep`; `on_cpu` and `on_cuda`: whether it is compiled for them. Throws
-/// OptionError if this build or the device does not support the options, DeviceError without a GPU.
-Device open_device(const DeviceOptions& options, std::string_view preset, bool on_cpu, bool on_cuda);
+/// Opens the device for a preset, or for `sweep`. Throws OptionError if this build or the device does not support the
+/// options, DeviceError without a GPU.
+Device open_device(const DeviceOptions& options, std::string_view preset, CompiledFor compiled);
 
 template <class Arch>
 Device open_device(const DeviceOptions& options, std::string_view preset) {
-  return open_device(options, preset, compiled<Arch, tinymoe::Cpu>, compiled_for_cuda<Arch>());
+  return open_device(options, preset,
+                     {compiled<Arch, tinymoe::Cpu>, compiled_for_narrow<Arch>(), compiled_for_cuda<Arch>()});
 }
 
 /// "cpu" or "cuda", and "float32", "bfloat16" or "float16".

@@ -43,10 +43,10 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
 }
 
 /// f(type_identity of the weights of this name) on a device.
-template <class B, class F>
+template <class Arch, class B, class F>
 auto with_weights(const B&, std::string_view weights, F&& f) {
   using tinymoe::Int4, tinymoe::Int8;
-  if constexpr (tinymoe::MultipliesBy<B, Int8> && tinymoe::MultipliesBy<B, Int4>) {
+  if constexpr (compiled_for_narrow<Arch>() && tinymoe::MultipliesBy<B, Int8> && tinymoe::MultipliesBy<B, Int4>) {
     if (weights == tinymoe::WeightFormat<Int8>::name) return f(std::type_identity<Int8>{});
     if (weights == tinymoe::WeightFormat<Int4>::name) return f(std::type_identity<Int4>{});
   }
@@ -86,7 +86,7 @@ class StorytellerOf : public Storyteller {
 
 template <class Arch, class B>
 std::unique_ptr<Storyteller> storyteller(B& device, const std::filesystem::path& checkpoint, std::string_view weights) {
-  return with_weights(device, weights, [&]<class W>(std::type_identity<W>) -> std::unique_ptr<Storyteller> {
+  return with_weights<Arch>(device, weights, [&]<class W>(std::type_identity<W>) -> std::unique_ptr<Storyteller> {
     return std::make_unique<StorytellerOf<Arch, B, W>>(device, checkpoint);
   });
 }
@@ -95,7 +95,7 @@ template <class Arch, class B>
 MeasuredModel convert(B& device, const std::filesystem::path& checkpoint, std::string_view weights,
                       const tinymoe::TokenData* data, const std::filesystem::path& out) {
   using namespace tinymoe;
-  return with_weights(device, weights, [&]<class W>(std::type_identity<W>) {
+  return with_weights<Arch>(device, weights, [&]<class W>(std::type_identity<W>) {
     using ModelType = Model<Arch, B, W>;
     ModelType model(device);
     load_model(checkpoint, model);

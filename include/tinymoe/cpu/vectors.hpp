@@ -36,7 +36,7 @@ TINYMOE_INLINE void load(Floats<lanes>& to, const bfloat16* from) {
   using Words = typename VectorOf<std::uint32_t, lanes>::Type;
   const typename Halves::Type halves = *reinterpret_cast<const typename Halves::Anywhere*>(from);
   const Words words = __builtin_convertvector(halves, Words) << 16;
-  to = reinterpret_cast<const Floats<lanes>&>(words);
+  to = __builtin_bit_cast(Floats<lanes>, words);
 }
 template <int lanes>
 TINYMOE_INLINE void store(float* to, const Floats<lanes>& from) {
