@@ -22,6 +22,7 @@
 
 #include "cuda_limits.hpp"
 #include "cuda_report.hpp"
+#include "cuda_watched.hpp"
 #include "programs/main.hpp"
 #include "programs/measure.hpp"
 #include "programs/numbers.hpp"
@@ -61,13 +62,8 @@ const Sizes tiny{.copy = 1 << 20,
                  .decoded = 6,
                  .rows = {32}};
 
-using Brain = bench::Watched<CudaBfloat16>;
-using Float = bench::Watched<Cuda>;
-
-template <class W>
-constexpr const char* type_name() {
-  return std::is_same_v<typename W::Scalar, float> ? "float32" : "bfloat16";
-}
+using Brain = bench::WatchedCuda<CudaBfloat16>;
+using Float = bench::WatchedCuda<Cuda>;
 
 /// Shared by all parts.
 struct Run {
@@ -87,7 +83,7 @@ void measure_limits(Run& run) {
   run.limits.copy = bench::measure_copy(run.sizes.copy);
   run.report.figure("copy", "device-to-device copy, read and written", run.limits.copy / 1e9, "GB/s");
   const auto product = [&](auto& watched) {
-    const char* type = type_name<std::remove_cvref_t<decltype(watched)>>();
+    const char* type = bench::type_name<std::remove_cvref_t<decltype(watched)>>();
     const double rate = bench::measure_product(watched, run.sizes.product);
     run.limits.product[type] = rate;
     const std::string size = std::to_string(run.sizes.product);
@@ -97,23 +93,6 @@ void measure_limits(Run& run) {
   };
   product(run.brain);
   product(run.wide);
-}
-
-template <class Arch>
-bench::ProductNames names_of_products() {
-  using Block = typename Arch::template BlockLayer<0>;
-  using Attention = typename Block::AttentionLayer;
-  using Network = typename Block::NetworkLayer;
-  using One = typename Network::Experts::template One<float>;
-  using Gate = typename Network::Gate::template Parameters<float>;
-  using Mixture = typename std::tuple_element_t<0, typename Arch::Groups>::Block::Network;
-  constexpr Index width = Arch::width, experts = Mixture::experts;
-  return {{{1, Attention::qkv_width, width}, "qkv product,"},
-          {{1, width, Attention::query_width}, "attention output product,"},
-          {{1, decltype(Gate::weight)::rows, width}, "router product,"},
-          {{experts, decltype(One::input)::rows, width}, "expert input bank,"},
-          {{experts, width, decltype(One::output)::cols}, "expert output bank,"},
-          {{1, Arch::vocab, width}, "head product,"}};
 }
 
 /// Training steps of `tokens` tokens; the figure is stored under `key`. With `operations`, also a table of their
@@ -150,8 +129,9 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   }
   const double milliseconds = programs::median(found);
   constexpr auto cost = count<Arch>();
-  const double peak = run.product_limit(type_name<W>());
-  run.report.figure(key, std::string("train, ") + type_name<W>() + ", " + std::to_string(tokens) + " tokens a step",
+  const double peak = run.product_limit(bench::type_name<W>());
+  run.report.figure(key,
+                    std::string("train, ") + bench::type_name<W>() + ", " + std::to_string(tokens) + " tokens a step",
                     1e3 * double(tokens) / milliseconds, "tok/s", peak / double(cost.flops_trained), 0);
   run.report.time(key + "_step", "a step of it", milliseconds, "ms");
   run.report.time(key + "_host", "the host until all passes are launched", programs::median(handing), "ms");
@@ -159,11 +139,11 @@ void train(Run& run, W& watched, Index tokens, const std::string& key, bool oper
   const Index plain = watched.backend().plain_products() - plain_before;
   if (plain > 0) run.report.figure(key + "_plain", "products without an algorithm, in all steps", double(plain), "");
   if (!operations) return;
-  watched.watch(bench::Watch::operations, double(Model<Arch, W>::size), names_of_products<Arch>());
+  watched.watch(bench::Watch::operations, double(Model<Arch, W>::size), bench::names_of_products<Arch>());
   constexpr int watched_steps = 2;
   for (int i = 0; i < watched_steps; ++i) step();
   run.report.operations(
-      key, "The operations of a training step, " + std::to_string(tokens) + " tokens, " + type_name<W>() + ":",
+      key, "The operations of a training step, " + std::to_string(tokens) + " tokens, " + bench::type_name<W>() + ":",
       watched.operations(), watched_steps, milliseconds, run.limits.copy, peak);
   watched.watch(bench::Watch::nothing);
 }
@@ -214,7 +194,7 @@ void decode(Run& run, W& watched, Index streams, bool early) {
   const double bound = run.limits.copy > 0 ? bytes / run.limits.copy : 0;  // seconds
   const std::string key = "decode_" + std::to_string(streams) + (early ? "_early" : "");
   run.report.figure(key,
-                    std::string("decode, ") + type_name<W>() + ", " + std::to_string(streams) +
+                    std::string("decode, ") + bench::type_name<W>() + ", " + std::to_string(streams) +
                         (streams == 1 ? " stream" : " streams") + (early ? ", early starts" : ""),
                     1e3 * double(streams) / token, "tok/s", bound > 0 ? double(streams) / bound : 0, 0);
   run.report.time(key + "_step", "a step of it, on the host's clock", token, "ms", 1e3 * bound, 4);
@@ -222,13 +202,13 @@ void decode(Run& run, W& watched, Index streams, bool early) {
   run.report.time(key + "_host", "the rest: tokens there, logits back, and the host", token - device, "ms", 0, 4);
   if (streams > 1 || early) return;
   write(0, last / 2);
-  watched.watch(bench::Watch::operations, double(Model<Arch, W>::size), names_of_products<Arch>());
+  watched.watch(bench::Watch::operations, double(Model<Arch, W>::size), bench::names_of_products<Arch>());
   write(last / 2, last / 2 + watched_tokens);
   run.report.operations(
       key,
-      std::string("The operations of a token, ") + type_name<W>() +
+      std::string("The operations of a token, ") + bench::type_name<W>() +
           ", one stream; run again and again they find their weights in the cache, so that a share may pass 100 %:",
-      watched.operations(), double(watched_tokens), device, run.limits.copy, run.product_limit(type_name<W>()));
+      watched.operations(), double(watched_tokens), device, run.limits.copy, run.product_limit(bench::type_name<W>()));
   watched.watch(bench::Watch::nothing);
 }
 
@@ -241,7 +221,7 @@ void optimizer(Run& run, W& watched) {
   const double norm = bench::median_milliseconds(watched, [&] { pass.norm(); });
   const double size = double(pass.size()), copy = run.limits.copy;
   const auto limit = [&](double bytes) { return copy > 0 ? 1e3 * size * bytes / copy : 0; };
-  const std::string type = type_name<W>(), key = std::is_same_v<W, Brain> ? "adamw" : "adamw_float32";
+  const std::string type = bench::type_name<W>(), key = std::is_same_v<W, Brain> ? "adamw" : "adamw_float32";
   run.report.time(key, "AdamW, " + type + ", " + std::to_string(int(pass.step_bytes)) + " bytes a parameter", step,
                   "ms", limit(pass.step_bytes), 3);
   run.report.time(key + "_norm", "the norm of its gradients, 4 bytes a parameter", norm, "ms", limit(pass.norm_bytes),

@@ -12,10 +12,10 @@
 #include <utility>
 #include <vector>
 
+#include "roofline.hpp"
 #include "support.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json.hpp"
-#include "watched.hpp"
 
 namespace bench {
 
@@ -57,39 +57,23 @@ class CudaReport {
   void operations(const std::string& key, const std::string& title, const std::vector<Operation>& operations,
                   double steps, double step_milliseconds, double copy, double product) {
     start_table(title);
-    std::printf(
-        "| operation | calls | ms a call | ms of all | MB a call | GFLOP a call | limit, ms | bound by | share |\n");
-    std::printf("|---|---|---|---|---|---|---|---|---|\n");
-    tinymoe::Json rows = tinymoe::Json::array();
-    double total = 0, calls = 0, limits = 0;
-    for (const Operation& each : operations) {
-      const double count = double(each.calls) / steps, one = programs::median(each.milliseconds);
-      const double by_bytes = copy > 0 ? 1e3 * each.work.bytes / copy : 0;
-      const double by_products = product > 0 ? 1e3 * each.work.operations / product : 0;
-      const double limit = std::max(by_bytes, by_products);
-      const char* bound = limit == 0 ? "" : (by_products > by_bytes ? "products" : "memory");
-      total += count * one, calls += count, limits += count * limit;
-      std::printf("| %s | %.0f | %.4f | %.3f | %.2f | %.2f |", each.work.name.c_str(), count, one, count * one,
-                  each.work.bytes / 1e6, each.work.operations / 1e9);
-      limit > 0 ? std::printf(" %.4f | %s | %.0f %% |\n", limit, bound, one > 0 ? 100 * limit / one : 0.0)
-                : std::printf(" | | |\n");
-      rows.push_back({{"operation", each.work.name},
-                      {"calls", count},
-                      {"milliseconds", one},
-                      {"bytes", each.work.bytes},
-                      {"flops", each.work.operations},
-                      {"limit_milliseconds", limit}});
+    const auto rows = roofline(operations, steps, copy, product);
+    print_roofline(rows, step_milliseconds);
+    const RooflineTotal total(rows);
+    tinymoe::Json kept = tinymoe::Json::array();
+    for (const RooflineRow& each : rows) {
+      kept.push_back({{"operation", each.operation},
+                      {"calls", each.calls},
+                      {"milliseconds", each.milliseconds},
+                      {"bytes", each.bytes},
+                      {"flops", each.products},
+                      {"limit_milliseconds", each.limit}});
     }
-    std::printf("| all, one after another | %.0f | | %.3f | | | %.3f | | %.0f %% |\n", calls, total, limits,
-                total > 0 ? 100 * limits / total : 0.0);
-    std::printf("| the whole as it is | | | %.3f | | | %.3f | | %.0f %% |\n", step_milliseconds, limits,
-                step_milliseconds > 0 ? 100 * limits / step_milliseconds : 0.0);
-    std::fflush(stdout);
-    json_["operations"][key] = {{"rows", rows},
-                                {"sum_milliseconds", total},
+    json_["operations"][key] = {{"rows", kept},
+                                {"sum_milliseconds", total.milliseconds},
                                 {"step_milliseconds", step_milliseconds},
-                                {"limit_milliseconds", limits},
-                                {"calls", calls}};
+                                {"limit_milliseconds", total.limit},
+                                {"calls", total.calls}};
     write();
   }
 

@@ -33,6 +33,12 @@ inline void print_time_row(const std::string& figure, double measured, const cha
   print_row(figure, measured, unit, limit, decimals, true);
 }
 
+/// The type of a backend's activations, as figures name it.
+template <class B>
+constexpr const char* type_name() {
+  return std::is_same_v<typename B::Scalar, float> ? "float32" : "bfloat16";
+}
+
 /// The pass of AdamW over weights, gradients and moments, without a model. If layers read a narrower type, it writes
 /// their copy too.
 template <class B>

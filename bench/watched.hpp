@@ -1,19 +1,23 @@
 #pragma once
 /// @file
-/// A backend that forwards every call to a Cuda backend and, if asked, times each operation on the device. The table of
-/// operations therefore has the shapes and numbers of a real step, and follows every change of the model.
+/// A backend that forwards every call to the one inside and, if asked, times each operation. The table of operations
+/// therefore has the shapes and numbers of a real step, and follows every change of the model.
+///
+/// On a host, an operation is timed as it runs in the step, once, with the caches as the operation before left them. A
+/// device with a clock of its own runs it several times between two events.
 
 #include <algorithm>
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
-#include "tinymoe/backend/cuda.hpp"
+#include "programs/measure.hpp"
 #include "work.hpp"
 
 namespace bench {
@@ -28,20 +32,41 @@ struct Operation {
 /// The names of a model's products, by the matrices, rows and columns of their weights.
 using ProductNames = std::map<std::array<Index, 3>, std::string>;
 
+template <class Arch>
+ProductNames names_of_products() {
+  using Block = typename Arch::template BlockLayer<0>;
+  using Attention = typename Block::AttentionLayer;
+  using Network = typename Block::NetworkLayer;
+  using One = typename Network::Experts::template One<float>;
+  using Gate = typename Network::Gate::template Parameters<float>;
+  using Mixture = typename std::tuple_element_t<0, typename Arch::Groups>::Block::Network;
+  constexpr Index width = Arch::width, experts = Mixture::experts;
+  return {{{1, Attention::qkv_width, width}, "qkv product,"},
+          {{1, width, Attention::query_width}, "attention output product,"},
+          {{1, decltype(Gate::weight)::rows, width}, "router product,"},
+          {{experts, decltype(One::input)::rows, width}, "expert input bank,"},
+          {{experts, width, decltype(One::output)::cols}, "expert output bank,"},
+          {{1, Arch::vocab, width}, "head product,"}};
+}
+
 enum class Watch {
   nothing,
-  operations,  // each operation runs several times between two events
+  operations,  // each operation is timed
   replays      // a recorded graph is timed as a whole
 };
 
+/// A backend of a device that says how many milliseconds it took for the work that a function enqueues.
+template <class B>
+concept DeviceClock = requires(B& backend, void (&work)()) {
+  { backend.milliseconds(work) } -> std::same_as<double>;
+};
+
+/// Watches what every backend must do. For optional capabilities, derive from it (cuda_watched.hpp).
 template <class B>
 class Watched {
  public:
   using Scalar = typename B::Scalar;
   using Master = typename B::Master;
-  using Recording = typename B::Recording;
-  static constexpr std::size_t logit_bytes = B::logit_bytes;
-  static constexpr Index max_recorded_pairs = B::max_recorded_pairs, max_fused_pairs = B::max_fused_pairs;
 
   explicit Watched(B& backend) : backend_(&backend) {}
 
@@ -60,15 +85,8 @@ class Watched {
   tinymoe::Memory allocate(std::size_t bytes) { return backend_->allocate(bytes); }
   void copy_to_device(void* to, const void* from, std::size_t bytes) { backend_->copy_to_device(to, from, bytes); }
   void copy_to_host(void* to, const void* from, std::size_t bytes) { backend_->copy_to_host(to, from, bytes); }
-  void upload(void* to, const void* from, std::size_t bytes) { backend_->upload(to, from, bytes); }
-  void zero(void* to, std::size_t bytes) { backend_->zero(to, bytes); }
-  double milliseconds(const std::function<void()>& work) { return backend_->milliseconds(work); }
-
-  template <class F>
-  void replay(Recording& recording, F&& work) {
-    if (what_ == Watch::operations) return work();
-    if (what_ == Watch::nothing) return backend_->replay(recording, work);
-    replays_.push_back(backend_->milliseconds([&] { backend_->replay(recording, work); }));
+  void zero(void* to, std::size_t bytes) {
+    run([&] { return Work{"zero", double(bytes)}; }, [&] { backend_->zero(to, bytes); });
   }
 
   template <tinymoe::RowKernel Kernel>
@@ -128,20 +146,6 @@ class Watched {
         },
         [&] { backend_->sort_by_expert(selected, dispatch); });
   }
-  template <class Choose>
-  void route(View<const Scalar> x, View<const Scalar> w, View<const Scalar> bias, View<Scalar> logits,
-             const Choose& choose, View<const std::int32_t> selected, tinymoe::Dispatch& dispatch) {
-    run([&] { return product("logits, choices and sort", bytes_of(x) + bytes_of(w) + bytes_of(logits), x, w.rows); },
-        [&] { backend_->route(x, w, bias, logits, choose, selected, dispatch); });
-  }
-  template <class Rotate, class Attend>
-  bool rotate_and_attend(const Rotate& rotate, const Attend& attend) {
-    if (!backend_->rotate_and_attend(rotate, attend)) return false;  // nothing was done
-    if (what_ != Watch::operations) return true;
-    run([] { return Work{"turn, store and attend to the cache"}; },
-        [&] { backend_->rotate_and_attend(rotate, attend); });
-    return true;
-  }
 
   Index attention_scratch(const tinymoe::AttentionShape& shape) const { return backend_->attention_scratch(shape); }
   void attention_forward(const tinymoe::AttentionShape& shape, View<const Scalar> q, View<const Scalar> k,
@@ -165,7 +169,7 @@ class Watched {
         [&] { backend_->attention_backward(shape, q, k, v, y, log_sum, dy, dq, dk, dv, scratch); });
   }
 
- private:
+ protected:
   static Work product(std::string name, double bytes, View<const Scalar> left, Index cols) {
     return {std::move(name), bytes, 2.0 * double(left.size()) * double(cols)};
   }
@@ -182,25 +186,30 @@ class Watched {
   std::string name_of(Bank<T> weight) const {
     return name_of(weight.count, weight.rows, weight.cols);
   }
-  /// Runs `f`; several times if operations are watched. `changed` then has the values of a single run.
+  /// Runs `f`; on a device several times if operations are watched. `changed` then has the values of a single run.
   template <class Describe, class F>
   void run(Describe&& describe, F&& f, View<Scalar> changed = {}) {
     if (what_ != Watch::operations) return f();
-    copy(changed, true);
-    const double once = backend_->milliseconds(f);
-    const int times = static_cast<int>(std::clamp(1.0 / std::max(once, 1e-3), 2.0, 30.0));
-    const double all = backend_->milliseconds([&] {
-      for (int i = 0; i < times; ++i) f();
-    });
-    copy(changed, false);
-    if (!changed.empty()) f();
+    double milliseconds = 0;
+    if constexpr (DeviceClock<B>) {
+      copy(changed, true);
+      const double once = backend_->milliseconds(f);
+      const int times = static_cast<int>(std::clamp(1.0 / std::max(once, 1e-3), 2.0, 30.0));
+      milliseconds = backend_->milliseconds([&] {
+        for (int i = 0; i < times; ++i) f();
+      }) / times;
+      copy(changed, false);
+      if (!changed.empty()) f();
+    } else {
+      milliseconds = 1e3 * programs::seconds_of(f);
+    }
     Work work = describe();
     auto entry = std::find_if(operations_.begin(), operations_.end(),
                               [&](const Operation& each) { return each.work.name == work.name; });
     if (entry == operations_.end()) entry = operations_.insert(entry, Operation{});
     entry->work = std::move(work);
     ++entry->calls;
-    entry->milliseconds.push_back(all / times);
+    entry->milliseconds.push_back(milliseconds);
   }
 
   /// Saves `changed`, or restores it.
@@ -214,17 +223,13 @@ class Watched {
 
   B* backend_;
   Watch what_ = Watch::nothing;
+  std::vector<double> replays_;
+
+ private:
   double parameters_ = 0;
   ProductNames names_;
   std::vector<Operation> operations_;
-  std::vector<double> replays_;
   tinymoe::Memory kept_;
 };
-
-static_assert(tinymoe::Backend<Watched<tinymoe::Cuda>> && tinymoe::Backend<Watched<tinymoe::CudaBfloat16>>);
-// A watched backend must have the optional capabilities of the backend inside.
-static_assert(tinymoe::UploadingBackend<Watched<tinymoe::Cuda>> && tinymoe::RecordingBackend<Watched<tinymoe::Cuda>> &&
-              tinymoe::RoutingBackend<Watched<tinymoe::Cuda>> && tinymoe::LogitChunkBackend<Watched<tinymoe::Cuda>> &&
-              tinymoe::RotatingAttentionBackend<Watched<tinymoe::Cuda>>);
 
 }  // namespace bench

@@ -47,9 +47,8 @@ Work work_of(const Kernel&, Index) {
   char* name = abi::__cxa_demangle(typeid(Kernel).name(), nullptr, nullptr, nullptr);
   std::string text = name == nullptr ? "?" : name;
   std::free(name);
-  const std::string room = "tinymoe::kernels::";
-  if (text.starts_with(room)) text.erase(0, room.size());
-  return {text.substr(0, text.find('<'))};
+  text.resize(std::min(text.size(), text.find('<')));
+  return {text.substr(text.rfind(':') + 1)};
 }
 
 template <class T>
