@@ -18,8 +18,10 @@
 #include <utility>
 #include <vector>
 
+#include "matrix.hpp"
 #include "programs/measure.hpp"
 #include "support.hpp"
+#include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/presets.hpp"
 
 namespace {
@@ -35,28 +37,7 @@ struct Machine {
   bench::MemoryLimits memory;
 };
 
-/// A matrix of its own, filled with small numbers.
-class Matrix {
- public:
-  Matrix(Cpu& cpu, Index rows, Index cols)
-      : memory_(cpu.allocate(static_cast<std::size_t>(rows * cols) * sizeof(float))) {
-    view_ = {memory_.as<float>().data, rows, cols};
-    const RandomStream stream(Seed{static_cast<std::uint64_t>(rows * 7919 + cols)}, 0, RandomSite{});
-    for (Index i = 0; i < view_.size(); i += 4) {
-      const auto words = detail::random_words(stream, static_cast<std::uint64_t>(i));
-      for (Index j = i; j < std::min(i + 4, view_.size()); ++j) {
-        view_.data[j] = (float(words[static_cast<std::size_t>(j - i)]) * 0x1p-32f - 0.5f) * 0.25f;
-      }
-    }
-  }
-  operator View<float>() const { return view_; }
-  operator View<const float>() const { return view_; }
-  View<float> view() const { return view_; }
-
- private:
-  Memory memory_;
-  View<float> view_;
-};
+using Matrix = bench::Matrix<float>;
 
 /// Runs f() until Google Benchmark has enough; the seconds of one run.
 template <class F>
@@ -87,16 +68,16 @@ void add_product(Machine& machine, const std::string& name, Index rows, Index ou
   const std::string shape =
       name + "/" + std::to_string(rows) + "x" + std::to_string(outputs) + "x" + std::to_string(inputs);
   add(shape + "/forward", [=, &machine](State& state) {
-    const Matrix x(machine.cpu, rows, inputs), w(machine.cpu, outputs, inputs), y(machine.cpu, rows, outputs);
+    const Matrix x(rows, inputs), w(outputs, inputs), y(rows, outputs);
     time_operations(state, machine, operations, [&] { machine.cpu.matmul(x, w, {}, y); });
   });
   if (rows == 1) return;
   add(shape + "/input_gradient", [=, &machine](State& state) {
-    const Matrix dx(machine.cpu, rows, inputs), w(machine.cpu, outputs, inputs), dy(machine.cpu, rows, outputs);
+    const Matrix dx(rows, inputs), w(outputs, inputs), dy(rows, outputs);
     time_operations(state, machine, operations, [&] { machine.cpu.matmul_input(dy, w, dx, Write::overwrite); });
   });
   add(shape + "/weight_gradient", [=, &machine](State& state) {
-    const Matrix x(machine.cpu, rows, inputs), dw(machine.cpu, outputs, inputs), dy(machine.cpu, rows, outputs);
+    const Matrix x(rows, inputs), dw(outputs, inputs), dy(rows, outputs);
     time_operations(state, machine, operations, [&] { machine.cpu.matmul_weight(dy, x, dw); });
   });
 }
@@ -127,23 +108,21 @@ void add_grouped(Machine& machine, const std::string& name, Index experts, Index
     return Dispatch(View<std::int32_t>(all.data(), 1, std::ssize(all)), rows);
   };
   add(shape + "/forward", [=, &machine](State& state) {
-    const Matrix x(machine.cpu, rows, inputs), w(machine.cpu, experts * outputs, inputs), y(machine.cpu, rows, outputs);
+    const Matrix x(rows, inputs), w(experts * outputs, inputs), y(rows, outputs);
     auto ends = offsets;
     const Dispatch dispatch = sorted(ends);
     time_operations(state, machine, operations,
                     [&] { machine.cpu.grouped_matmul(x, reading(bank(w)), {}, dispatch, y); });
   });
   add(shape + "/input_gradient", [=, &machine](State& state) {
-    const Matrix dx(machine.cpu, rows, inputs), w(machine.cpu, experts * outputs, inputs),
-        dy(machine.cpu, rows, outputs);
+    const Matrix dx(rows, inputs), w(experts * outputs, inputs), dy(rows, outputs);
     auto ends = offsets;
     const Dispatch dispatch = sorted(ends);
     time_operations(state, machine, operations,
                     [&] { machine.cpu.grouped_matmul_input(dy, reading(bank(w)), dispatch, dx); });
   });
   add(shape + "/weight_gradient", [=, &machine](State& state) {
-    const Matrix x(machine.cpu, rows, inputs), dw(machine.cpu, experts * outputs, inputs),
-        dy(machine.cpu, rows, outputs);
+    const Matrix x(rows, inputs), dw(experts * outputs, inputs), dy(rows, outputs);
     auto ends = offsets;
     const Dispatch dispatch = sorted(ends);
     time_operations(state, machine, operations, [&] { machine.cpu.grouped_matmul_weight(dy, x, dispatch, bank(dw)); });
@@ -160,15 +139,14 @@ void add_attention(Machine& machine, const std::string& name, const AttentionSha
               keys = shape.kv_heads * shape.head_dim;
   add(name + "/attention/forward", [=, &machine](State& state) {
     auto& cpu = machine.cpu;
-    const Matrix q(cpu, rows, queries), k(cpu, rows, keys), v(cpu, rows, keys), y(cpu, rows, queries),
-        log_sum(cpu, rows, shape.heads), scratch(cpu, 1, cpu.attention_scratch(shape));
+    const Matrix q(rows, queries), k(rows, keys), v(rows, keys), y(rows, queries), log_sum(rows, shape.heads),
+        scratch(1, cpu.attention_scratch(shape));
     time_operations(state, machine, 2 * product, [&] { cpu.attention_forward(shape, q, k, v, y, log_sum, scratch); });
   });
   add(name + "/attention/backward", [=, &machine](State& state) {
     auto& cpu = machine.cpu;
-    const Matrix q(cpu, rows, queries), k(cpu, rows, keys), v(cpu, rows, keys), y(cpu, rows, queries),
-        log_sum(cpu, rows, shape.heads), scratch(cpu, 1, cpu.attention_scratch(shape)), dy(cpu, rows, queries),
-        dq(cpu, rows, queries), dk(cpu, rows, keys), dv(cpu, rows, keys);
+    const Matrix q(rows, queries), k(rows, keys), v(rows, keys), y(rows, queries), log_sum(rows, shape.heads),
+        scratch(1, cpu.attention_scratch(shape)), dy(rows, queries), dq(rows, queries), dk(rows, keys), dv(rows, keys);
     cpu.attention_forward(shape, q, k, v, y, log_sum, scratch);
     time_operations(state, machine, 5 * product,
                     [&] { cpu.attention_backward(shape, q, k, v, y, log_sum, dy, dq, dk, dv, scratch); });
@@ -221,29 +199,29 @@ auto shared(M... matrices) {
 void add_row_kernels(Machine& machine) {
   const Index width = presets::Yardstick::width, hidden = 1408, vocab = presets::Yardstick::vocab;
   add_rows(machine, "rms_norm/forward", 64, width, [](Cpu& cpu, Index rows, Index cols) {
-    const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, cols), Matrix(cpu, rows, cols), Matrix(cpu, 1, rows));
+    const auto m = shared(Matrix(rows, cols), Matrix(1, cols), Matrix(rows, cols), Matrix(1, rows));
     return [=, &cpu] {
       const auto& [x, gain, y, inverse] = *m;
       cpu.launch(rows, kernels::NormForward<float, float>{x, gain, {}, y, {}, inverse, 1e-5});
     };
   });
   add_rows(machine, "rms_norm/backward", 64, width, [](Cpu& cpu, Index rows, Index cols) {
-    const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, cols), Matrix(cpu, rows, cols),
-                          Matrix(cpu, rows, cols), Matrix(cpu, 1, rows), Matrix(cpu, rowwise::chunks(rows), cols));
+    const auto m = shared(Matrix(rows, cols), Matrix(1, cols), Matrix(rows, cols), Matrix(rows, cols), Matrix(1, rows),
+                          Matrix(rowwise::chunks(rows), cols));
     return [=, &cpu] {
       const auto& [x, gain, dy, dx, inverse, partial] = *m;
       cpu.launch(rowwise::chunks(rows), kernels::NormBackward<float, float>{x, gain, dy, {}, dx, {}, inverse, partial});
     };
   });
   add_rows(machine, "swiglu/forward", 32, hidden, [](Cpu& cpu, Index rows, Index cols) {
-    const auto m = shared(Matrix(cpu, rows, 2 * cols), Matrix(cpu, rows, cols));
+    const auto m = shared(Matrix(rows, 2 * cols), Matrix(rows, cols));
     return [=, &cpu] {
       const auto& [hidden, activated] = *m;
       cpu.launch(rows, kernels::ActivationForward<SwiGlu, float>{hidden, activated, {}});
     };
   });
   add_rows(machine, "swiglu/backward", 32, hidden, [](Cpu& cpu, Index rows, Index cols) {
-    const auto m = shared(Matrix(cpu, rows, 2 * cols), Matrix(cpu, rows, cols), Matrix(cpu, rows, 2 * cols));
+    const auto m = shared(Matrix(rows, 2 * cols), Matrix(rows, cols), Matrix(rows, 2 * cols));
     return [=, &cpu] {
       const auto& [hidden, dactivated, dhidden] = *m;
       cpu.launch(rows, kernels::ActivationBackward<SwiGlu, float>{hidden, dactivated, dhidden, {}});
@@ -252,7 +230,7 @@ void add_row_kernels(Machine& machine) {
   for (const bool gradient : {false, true}) {
     const char* name = gradient ? "softmax_cross_entropy_gradient" : "softmax_cross_entropy";
     add_rows(machine, name, 8, vocab, [=](Cpu& cpu, Index rows, Index cols) {
-      const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, 1, rows));
+      const auto m = shared(Matrix(rows, cols), Matrix(1, rows));
       const auto targets = std::make_shared<std::vector<Token>>(programs::random_tokens(rows, cols, 3));
       return [=, &cpu] {
         const auto& [logits, losses] = *m;
@@ -262,7 +240,7 @@ void add_row_kernels(Machine& machine) {
     });
   }
   add_rows(machine, "rope", 64, width, [](Cpu& cpu, Index rows, Index cols) {
-    const auto m = shared(Matrix(cpu, rows, cols), Matrix(cpu, rows, 64));
+    const auto m = shared(Matrix(rows, cols), Matrix(rows, 64));
     cpu.launch(rows, kernels::FillRopeTable<float>{std::get<1>(*m), 0, 10000});
     return [=, &cpu] {
       const auto& [x, table] = *m;
@@ -286,7 +264,7 @@ void add_row_kernels(Machine& machine) {
     routed->activations = cpu.allocate(measure.bytes());
     Plan place(Plan::Purpose::training, routed->activations.bytes(), measure);
     routed->saved.plan(place, routed->pass);
-    const auto x = shared(Matrix(cpu, rows, 512));
+    const auto x = shared(Matrix(rows, 512));
     return [=, &cpu] { Layer::forward(cpu, routed->pass, routed->parameters, std::get<0>(*x), routed->saved); };
   });
 }
@@ -310,7 +288,7 @@ int main(int count, char** values) {
   if (benchmark::ReportUnrecognizedArguments(count, values)) return 1;
   Machine machine;
   machine.fma = bench::measure_fma(machine.cpu.threads());
-  machine.memory = bench::measure_memory(machine.cpu);
+  machine.memory = bench::measure_memory(machine.cpu.threads());
   char limits[160];
   std::snprintf(limits, sizeof limits, "%d threads: %.1f GFLOP/s; read %.1f, triad %.1f, update %.1f GB/s",
                 machine.cpu.threads(), machine.fma / 1e9, machine.memory.read / 1e9, machine.memory.triad / 1e9,

@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <memory>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #include "programs/measure.hpp"
@@ -250,6 +251,22 @@ inline double measure_bfloat16([[maybe_unused]] int threads, double fma) {
 #endif
   return fma;
 }
+
+/// Both, each the best that was found in this process.
+struct ProductLimits {
+  double fma = 0, bfloat16 = 0;
+
+  /// Measures them, and keeps what is better.
+  void measure(int threads) {
+    fma = std::max(fma, measure_fma(threads));
+    bfloat16 = std::max(bfloat16, measure_bfloat16(threads, fma));
+  }
+  /// The limit of products of numbers of type T.
+  template <class T>
+  double of() const {
+    return std::is_same_v<T, float> ? fma : bfloat16;
+  }
+};
 
 /// Bytes a second of all threads together.
 struct MemoryLimits {

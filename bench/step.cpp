@@ -38,21 +38,6 @@ struct Steps {
   double loss = 0, peak = 0, state = 0, activations = 0;
 };
 
-/// Operations a second, of products whose operands are float32 and bfloat16.
-struct ProductLimits {
-  double fma = 0, bfloat16 = 0;
-
-  template <class B>
-  double of() const {
-    return std::is_same_v<typename B::Scalar, float> ? fma : bfloat16;
-  }
-  /// Measures them, and keeps what is better.
-  void measure(int threads) {
-    fma = std::max(fma, bench::measure_fma(threads));
-    bfloat16 = std::max(bfloat16, bench::measure_bfloat16(threads, fma));
-  }
-};
-
 /// Steps one after another, then as many whose operations `watched` times, if a roofline is asked for.
 template <class B>
 Steps train(bench::Watched<B>& watched, const Arguments& arguments) {
@@ -167,14 +152,14 @@ void run_training(B& cpu, const Arguments& arguments) {
   constexpr auto cost = count<Arch>();
   const std::string type = bench::type_name<B>();
   bench::Watched<B> watched(cpu);
-  ProductLimits limits;
+  bench::ProductLimits limits;
   limits.measure(cpu.threads());
   const Steps steps = train(watched, arguments);
   limits.measure(cpu.threads());
   const auto memory = bench::measure_memory(cpu.threads());
 
   const double tokens = double(arguments.batch * arguments.time), seconds = programs::median(steps.seconds);
-  const double peak = limits.of<B>();
+  const double peak = limits.of<typename B::Scalar>();
   const auto [fastest, slowest] = std::minmax_element(steps.seconds.begin(), steps.seconds.end());
   std::printf("%s: step %.3f s (%.3f to %.3f over %zu steps), last loss %.3f; %.1f GFLOP/s of %.1f\n", type.c_str(),
               seconds, *fastest, *slowest, steps.seconds.size(), steps.loss,
