@@ -1,12 +1,15 @@
-// Decode and prefill of the yardstick model in float32 and with integer weights: one stream, token by token, and a
-// prompt at once.
+// Decode and prefill of the yardstick model with each type of weights: one stream, token by token; a prompt at once;
+// many streams, by themselves and with all that writing stories takes.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdio>
+#include <numeric>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "programs/main.hpp"
@@ -14,8 +17,10 @@
 #include "programs/numbers.hpp"
 #include "support.hpp"
 #include "tinymoe/analysis/count.hpp"
+#include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/core/block_weights.hpp"
 #include "tinymoe/presets.hpp"
+#include "tinymoe/sample/generate.hpp"
 #include "tinymoe/sample/session.hpp"
 
 namespace {
@@ -24,29 +29,48 @@ using namespace tinymoe;
 using Arch = presets::Yardstick;
 
 struct Arguments {
-  Index prompt = 16, tokens = 64, prefill = 256;
+  Index prompt = 16, tokens = 64, prefill = 256, most_streams = 64;
   int repeats = 3, threads = 0;
 };
 
-/// Number of weights that one token is multiplied with, including the head's. The embedding's row is not counted.
-constexpr Index weights_per_token() {
-  constexpr auto cost = count<Arch>();
-  return cost.active - cost.part(Part::position) - (Arch::tied ? 0 : cost.part(Part::embedding));
+/// Bytes of the weights that `tokens` tokens are multiplied with together, if routers spread them evenly: those of
+/// every token, and the expected number of experts.
+template <class ModelType>
+double weight_bytes(Index tokens) {
+  using Weights = typename ModelType::Weights;
+  static_assert(Arch::tied, "the embedding is counted as the head that it is");
+  Weights weights{};
+  double bytes = 0;
+  detail::for_each_placed<Weights>(
+      [&]<class Tensor>(const ParameterInfo& info, Index, const Tensor&) {
+        const double unmet = 1 - double(info.active_of(info.size())) / double(info.size());
+        bytes += double(Tensor::Format::bytes(info.rows(), info.cols)) * (1 - std::pow(unmet, double(tokens)));
+      },
+      weights);
+  return bytes;
 }
 
-/// Seconds of each token. The tokens are random: a model that decodes greedily soon repeats itself, and finds the
-/// weights of the same experts in the cache.
+constexpr double head_flops = 2.0 * double(Arch::vocab * Arch::width);
+
+/// FLOPs of a prefill with the logits of the last position.
+double prefill_flops(double length) { return double(count<Arch>().flops_forward) * length - head_flops * (length - 1); }
+
+/// Seconds of each step of `streams` sequences. The tokens are random: a model that decodes greedily soon repeats
+/// itself, and finds the weights of the same experts in the cache.
 template <class ModelType>
-std::vector<double> decode(const ModelType& model, const Arguments& arguments) {
-  Session<ModelType> session(model);
-  const auto tokens = programs::random_tokens(arguments.prompt + arguments.tokens, Arch::vocab, 7);
+std::vector<double> decode(const ModelType& model, const Arguments& arguments, Index streams) {
+  Session<ModelType> session(model, {.sequences = streams});
+  std::vector<Index> all(static_cast<std::size_t>(streams));
+  std::iota(all.begin(), all.end(), Index{0});
+  const auto tokens = programs::random_tokens((arguments.prompt + arguments.tokens) * streams, Arch::vocab, 7);
   const auto prompt = static_cast<std::size_t>(arguments.prompt);
   std::vector<double> seconds;
-  for (int repeat = 0; repeat < arguments.repeats; ++repeat) {
+  for (int repeat = 0; repeat < (streams == 1 ? arguments.repeats : 1); ++repeat) {
     session.reset();
-    session.feed(std::span(tokens).first(prompt));
-    for (std::size_t i = prompt; i < tokens.size(); ++i) {
-      seconds.push_back(programs::seconds_of([&] { session.feed(std::span(tokens).subspan(i, 1)); }));
+    for (const Index i : all) session.feed(std::span(tokens).subspan(static_cast<std::size_t>(i) * prompt, prompt), i);
+    for (std::size_t at = prompt * all.size(); at < tokens.size(); at += all.size()) {
+      const auto next = std::span(tokens).subspan(at, all.size());
+      seconds.push_back(programs::seconds_of([&] { session.step(all, next); }));
     }
   }
   return seconds;
@@ -85,81 +109,95 @@ double prefill_all_logits(const Model<Arch, Cpu>& model, const Arguments& argume
   return programs::median(seconds);
 }
 
-/// FLOPs of a prefill with the logits of the last position.
-double prefill_flops(double length) {
-  return double(count<Arch>().flops_forward) * length - 2.0 * double(Arch::vocab * Arch::width) * (length - 1);
+/// Stands in for a tokenizer: a prompt is so many random tokens, and a token is a letter.
+struct Letters {
+  Index prompt;
+
+  std::vector<Token> encode(std::string_view text) const {
+    return programs::random_tokens(prompt, Arch::vocab, text.size());
+  }
+  std::string_view bytes(Token) const { return "a"; }
+  Index vocabulary_size() const { return Arch::vocab; }
+  Token end_of_story() const { return 0; }
+};
+
+/// Tokens a second of Generator::write for so many stories, with their prompts' reading and the sampling.
+template <class ModelType>
+double write(const ModelType& model, const Arguments& arguments, Index stories) {
+  const Letters letters{arguments.prompt};
+  Generator generator(model, letters, {.sequences = stories});
+  std::vector<std::string> prompts;
+  for (Index i = 0; i < stories; ++i) prompts.emplace_back(static_cast<std::size_t>(i + 1), 'a');
+  Index written = 0;
+  const double seconds = programs::seconds_of([&] {
+    for (const Story& story : generator.write(prompts, {.tokens = arguments.tokens})) written += story.tokens;
+  });
+  return double(written) / seconds;
 }
 
-/// Bytes of the weights that one token is multiplied with: a model's, less those of the experts that it does not take.
-template <class W>
-double bytes_per_token() {
-  using Weights = typename Model<Arch, Cpu, W>::Weights;
-  constexpr auto cost = count<Arch>();
-  Weights weights{};
-  double bytes = 0;
-  tinymoe::detail::for_each_placed<Weights>(
-      [&]<class Tensor>(const ParameterInfo& info, Index, const Tensor&) {
-        const auto all = double(Tensor::Format::bytes(info.rows(), info.cols));
-        bytes += all * double(info.active_of(info.size())) / double(info.size());
-      },
-      weights);
-  static_assert(Arch::tied && cost.part(Part::position) == 0);
-  return bytes;
-}
-
-/// Decode and prefill with integer weights; `fma` and `read`: the machine's limits in FLOP/s and bytes/s.
-template <class W>
-void run_integers(Cpu& cpu, const Arguments& arguments, double fma, double read) {
-  const Model<Arch, Cpu, W> model(cpu, Seed{1});
-  const std::string name(WeightFormat<W>::name);
-  const double token = programs::median(decode(model, arguments)), prompt = prefill(model, arguments);
+/// All rows of one type of weights; `peak`: the limit of its products in FLOP/s.
+template <class ModelType>
+void run_model(const ModelType& model, const Arguments& arguments, const std::string& type, double peak, double read) {
+  const auto seconds = decode(model, arguments, 1);
+  const double token = programs::median(seconds), bytes = weight_bytes<ModelType>(1);
+  std::printf("%s: %.0f MB of weights a token; median %.2f ms, mean %.2f; %.1f GB/s\n", type.c_str(), bytes / 1e6,
+              1e3 * token, 1e3 * std::accumulate(seconds.begin(), seconds.end(), 0.0) / double(seconds.size()),
+              bytes / token / 1e9);
+  bench::print_row("decode, " + type + ", one stream", 1 / token, "tok/s", read / bytes);
   const auto length = double(arguments.prefill);
-  bench::print_row("decode, " + name + " weights, one stream", 1 / token, "tok/s", read / bytes_per_token<W>());
-  bench::print_row("prefill, " + name + " weights, last logits", length / prompt, "tok/s",
-                   fma / prefill_flops(length) * length);
+  bench::print_row("prefill, " + type + ", last logits", length / prefill(model, arguments), "tok/s",
+                   peak / prefill_flops(length) * length, 0);
+  for (Index streams = 4; streams <= arguments.most_streams; streams *= 4) {
+    const double step = programs::median(decode(model, arguments, streams));
+    const double limit =
+        std::max(weight_bytes<ModelType>(streams) / read, double(streams) * double(count<Arch>().flops_forward) / peak);
+    bench::print_row("decode, " + type + ", " + std::to_string(streams) + " streams", double(streams) / step, "tok/s",
+                     double(streams) / limit, 0);
+  }
+  for (Index stories = 1; stories <= arguments.most_streams; stories *= 4) {
+    bench::print_row("write " + std::to_string(stories) + (stories == 1 ? " story, " : " stories, ") + type,
+                     write(model, arguments, stories), "tok/s", 0, 0);
+  }
 }
 
 void run(const Arguments& arguments) {
   Cpu cpu(arguments.threads);
-  const Model<Arch, Cpu> model(cpu, Seed{1});
-  constexpr double bytes = double(weights_per_token()) * sizeof(float);
-  std::printf("yardstick: %.1fM weights a token, %.0f MB; %d threads\n", double(weights_per_token()) / 1e6, bytes / 1e6,
-              cpu.threads());
-  double fma = bench::measure_fma(cpu.threads());
-  const auto tokens = decode(model, arguments);
-  const double prompt = prefill(model, arguments), all = prefill_all_logits(model, arguments);
-  fma = std::max(fma, bench::measure_fma(cpu.threads()));
-  const auto limits = bench::measure_memory(cpu);
-
-  const double token = programs::median(tokens);
-  double total = 0;
-  for (const double seconds : tokens) total += seconds;
-  std::printf("decode: median %.2f ms a token, mean %.2f; %.1f GB/s of weights; memory reads at %.1f GB/s\n",
-              1e3 * token, 1e3 * total / double(tokens.size()), bytes / token / 1e9, limits.read / 1e9);
-  bench::print_row("decode, float32, one stream", 1 / token, "tok/s", limits.read / bytes);
-
-  const auto length = double(arguments.prefill);
-  const double flops_all = double(count<Arch>().flops_forward) * length, flops = prefill_flops(length);
-  std::printf("prefill of %.0f tokens: %.3f s, %.1f GFLOP/s; with all logits %.3f s, %.1f GFLOP/s; of %.1f\n", length,
-              prompt, flops / prompt / 1e9, all, flops_all / all / 1e9, fma / 1e9);
-  bench::print_row("prefill, float32, last logits", length / prompt, "tok/s", fma / flops * length);
-  bench::print_row("prefill, float32, all logits", length / all, "tok/s", fma / flops_all * length);
-  run_integers<Int8>(cpu, arguments, fma, limits.read);
-  run_integers<Int4>(cpu, arguments, fma, limits.read);
+  bench::ProductLimits limits;
+  limits.measure(cpu.threads());
+  const double read = bench::measure_memory(cpu.threads()).read;
+  std::printf(
+      "yardstick on %s, %d threads; memory reads at %.1f GB/s, products %.1f GFLOP/s in float32, %.1f in bfloat16 "
+      "(%s), %.1f of bytes (%s)\n",
+      detail::cpu::name_of(cpu.instructions()), cpu.threads(), read / 1e9, limits.fma / 1e9, limits.bfloat16 / 1e9,
+      bench::bfloat16_unit(), limits.integers / 1e9, bench::integer_unit());
+  {
+    const Model<Arch, Cpu> model(cpu, Seed{1});
+    run_model(model, arguments, "float32", limits.fma, read);
+    const auto length = double(arguments.prefill);
+    bench::print_row("prefill, float32, all logits", length / prefill_all_logits(model, arguments), "tok/s",
+                     limits.fma / double(count<Arch>().flops_forward), 0);
+  }
+  {
+    CpuBfloat16 narrow(arguments.threads);
+    run_model(Model<Arch, CpuBfloat16>(narrow, Seed{1}), arguments, "bfloat16", limits.bfloat16, read);
+  }
+  run_model(Model<Arch, Cpu, Int8>(cpu, Seed{1}), arguments, "int8", limits.integers, read);
+  run_model(Model<Arch, Cpu, Int4>(cpu, Seed{1}), arguments, "int4", limits.integers, read);
 }
 
 }  // namespace
 
 int main(int count, char** values) {
   Arguments arguments;
-  CLI::App app("Decode and prefill of the yardstick model, float32 and with integer weights.");
+  CLI::App app("Decode and prefill of the yardstick model, with each type of weights.");
   using programs::range::whole;
   programs::add_number(app, "--prompt", arguments.prompt, "tokens before the first that is timed", whole(1));
   programs::add_number(app, "--tokens", arguments.tokens, "tokens to time", whole(1));
   programs::add_number(app, "--prefill", arguments.prefill, "tokens of the prompt",
                        whole(1, static_cast<double>(Arch::context)));
+  programs::add_number(app, "--streams", arguments.most_streams, "the most sequences at once", whole(1, 1024));
   programs::add_number(app, "--repeats", arguments.repeats, "of each", whole(1));
-  programs::add_number(app, "--threads", arguments.threads, "0: as many as OpenMP offers",
+  programs::add_number(app, "--threads", arguments.threads, "0: as many as OMP_NUM_THREADS says, or cores",
                        whole(0, tinymoe::detail::max_threads));
   return programs::run(app, count, values, [&] { run(arguments); });
 }

@@ -7,6 +7,7 @@
 /// each.
 /// - `bfloat16`: the matrix unit's products of tiles that it loads from the first-level cache (AMX). Without one,
 /// numbers become float32 and the limit is `fma`'s.
+/// - `integers`: products of bytes, added to sums of 32 bits (VNNI), where the processor has them.
 /// - `read`: the sum of a buffer; bytes read.
 /// - `triad`: a = b + s·c, as STREAM (McCalpin 1995); two reads and a write, without the reads that caches do for a
 /// write.
@@ -20,6 +21,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <thread>
 #include <type_traits>
@@ -31,6 +33,7 @@
 #include "tinymoe/cpu/amx_tiles.hpp"
 #include "tinymoe/cpu/instructions.hpp"
 #include "tinymoe/cpu/vectors.hpp"
+#include "tinymoe/cpu/vnni.hpp"
 
 namespace bench {
 
@@ -197,6 +200,24 @@ TINYMOE_TARGET_AMX inline void multiply_tiles(Index rounds, const std::byte* ope
 }
 #endif
 
+#ifdef TINYMOE_TARGET_VNNI
+/// `rounds` times 64 products of bytes in each chain.
+inline constexpr int byte_chains = 20;
+TINYMOE_TARGET_VNNI inline float multiply_bytes(Index rounds) {
+  using Words = cpu::VectorOf<std::int32_t, 16>::Type;
+  const Words factors = Words{} + 0x01010101;
+  Words sums[byte_chains] = {};
+  for (Index r = 0; r < rounds; ++r) {
+#pragma GCC unroll 20
+    for (int c = 0; c < byte_chains; ++c) asm("vpdpbusd %1, %1, %0" : "+v"(sums[c]) : "v"(factors));
+  }
+  Words total{};
+#pragma GCC unroll 20
+  for (int c = 0; c < byte_chains; ++c) total += sums[c];
+  return static_cast<float>(total[0]);
+}
+#endif
+
 /// Four times the last cache, but at least 1 GiB and at most 2 GiB or a quarter of the memory.
 inline Index buffer_bytes() {
   constexpr Index gib = Index{1} << 30;
@@ -252,14 +273,34 @@ inline double measure_bfloat16([[maybe_unused]] int threads, double fma) {
   return fma;
 }
 
-/// Both, each the best that was found in this process.
+/// How this machine multiplies integer weights.
+inline const char* integer_unit() {
+#ifdef TINYMOE_TARGET_VNNI
+  if (detail::cpu::can_use_vnni(detail::cpu::best())) return "VNNI";
+#endif
+  return "float32 multiply-adds";
+}
+/// Operations a second of products of bytes; `fma`: the limit where there is no VNNI.
+inline double measure_integers([[maybe_unused]] int threads, double fma) {
+#ifdef TINYMOE_TARGET_VNNI
+  if (detail::cpu::can_use_vnni(detail::cpu::best())) {
+    constexpr Index rounds = 1 << 18;
+    return best_rate(threads, 2.0 * 64 * detail::byte_chains * double(rounds),
+                     [&] { detail::keep(detail::multiply_bytes(rounds)); });
+  }
+#endif
+  return fma;
+}
+
+/// All of them, each the best that was found in this process.
 struct ProductLimits {
-  double fma = 0, bfloat16 = 0;
+  double fma = 0, bfloat16 = 0, integers = 0;
 
   /// Measures them, and keeps what is better.
   void measure(int threads) {
     fma = std::max(fma, measure_fma(threads));
     bfloat16 = std::max(bfloat16, measure_bfloat16(threads, fma));
+    integers = std::max(integers, measure_integers(threads, fma));
   }
   /// The limit of products of numbers of type T.
   template <class T>
