@@ -36,6 +36,11 @@ class Config:
         self.head_dim = self.width // self.heads
 
 
+def story():
+    """presets::Story."""
+    return Config(vocab=2048, width=128, layers=3, heads=4, kv_heads=2, experts=4, choices=2, hidden=256)
+
+
 class RmsNorm(nn.Module):
     def __init__(self, c):
         super().__init__()
