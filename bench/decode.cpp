@@ -168,8 +168,8 @@ void run(const Arguments& arguments) {
   std::printf(
       "yardstick on %s, %d threads; memory reads at %.1f GB/s, products %.1f GFLOP/s in float32, %.1f in bfloat16 "
       "(%s), %.1f of bytes (%s)\n",
-      detail::cpu::name_of(cpu.instructions()), cpu.threads(), read / 1e9, limits.fma / 1e9, limits.bfloat16 / 1e9,
-      bench::bfloat16_unit(), limits.integers / 1e9, bench::integer_unit());
+      cpu.name(), cpu.threads(), read / 1e9, limits.fma / 1e9, limits.bfloat16 / 1e9, bench::bfloat16_unit(),
+      limits.integers / 1e9, bench::integer_unit());
   {
     const Model<Arch, Cpu> model(cpu, Seed{1});
     run_model(model, arguments, "float32", limits.fma, read);

@@ -183,8 +183,8 @@ void run(const Arguments& arguments) {
   CpuBfloat16 narrow(arguments.threads);
   constexpr auto cost = count<Arch>();
   std::printf("yardstick: %.1fM parameters, %.0f MFLOP a trained token; %s, %d threads; %td x %td tokens a step\n",
-              double(cost.total) / 1e6, double(cost.flops_trained) / 1e6, detail::cpu::name_of(cpu.instructions()),
-              cpu.threads(), arguments.batch, arguments.time);
+              double(cost.total) / 1e6, double(cost.flops_trained) / 1e6, cpu.name(), cpu.threads(), arguments.batch,
+              arguments.time);
   std::printf("bfloat16 is multiplied by %s here\n", bench::bfloat16_unit());
   run_training(cpu, arguments);
   run_training(narrow, arguments);

@@ -50,8 +50,8 @@ void train(const Arguments& arguments) {
   constexpr auto cost = count<Arch>();
   const double median = programs::median(seconds), limit = limits.of<typename B::Scalar>();
   std::printf("%s on %s, compiled for %s: %zu steps, median %.2f ms, %.1f GFLOP/s of %.1f\n", bench::type_name<B>(),
-              detail::cpu::name_of(cpu.instructions()), detail::cpu::name_of(detail::cpu::compiled_for), seconds.size(),
-              1e3 * median, double(cost.flops_trained) * double(tokens) / median / 1e9, limit / 1e9);
+              cpu.name(), detail::cpu::name_of(detail::cpu::compiled_for), seconds.size(), 1e3 * median,
+              double(cost.flops_trained) * double(tokens) / median / 1e9, limit / 1e9);
   bench::print_row(std::string("train story, ") + bench::type_name<B>(), double(tokens) / median, "tok/s",
                    limit / double(cost.flops_trained), 0);
 }
