@@ -209,7 +209,7 @@ TINYMOE_TARGET_VNNI inline float multiply_bytes(Index rounds) {
   Words sums[byte_chains] = {};
   for (Index r = 0; r < rounds; ++r) {
 #pragma GCC unroll 20
-    for (int c = 0; c < byte_chains; ++c) asm("vpdpbusd %1, %1, %0" : "+v"(sums[c]) : "v"(factors));
+    for (int c = 0; c < byte_chains; ++c) asm volatile("vpdpbusd %1, %1, %0" : "+v"(sums[c]) : "v"(factors));
   }
   Words total{};
 #pragma GCC unroll 20
