@@ -11,6 +11,7 @@
 #include "programs/measure.hpp"
 #include "support.hpp"
 #include "tinymoe/analysis/inspect.hpp"
+#include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/files/npy.hpp"
 #include "tinymoe/model.hpp"
 

@@ -12,6 +12,7 @@
 #include "programs/measure.hpp"
 #include "programs/numbers.hpp"
 #include "support.hpp"
+#include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/presets.hpp"
 #include "tinymoe/text/text.hpp"
 #include "tinymoe/train/trainer.hpp"
@@ -111,7 +112,7 @@ int main(int count, char** values) {
   programs::add_number(app, "--batch", arguments.batch, "sequences of a step", whole(1, 1 << 20));
   programs::add_number(app, "--time", arguments.time, "tokens of a sequence; 0: the model's context", whole(0));
   programs::add_number(app, "--seed", arguments.seed, "of weights and data order", whole(0));
-  programs::add_number(app, "--threads", arguments.threads, "0: as many as OpenMP offers",
+  programs::add_number(app, "--threads", arguments.threads, "0: as many as OMP_NUM_THREADS says, or cores",
                        whole(0, tinymoe::detail::max_threads));
   return programs::run(app, count, values, [&] { run(arguments); });
 }
