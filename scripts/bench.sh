@@ -110,7 +110,13 @@ generator=()
 if command -v ninja >/dev/null && [ ! -f "$build/CMakeCache.txt" ]; then generator=(-G Ninja); fi
 cmake -S . -B "$build" "${generator[@]}" -DCMAKE_BUILD_TYPE=Release -DTINYMOE_BUILD_BENCH=ON -DTINYMOE_BUILD_TESTS=OFF \
   -DTINYMOE_BUILD_EXAMPLES=OFF >&2
-cmake --build "$build" >&2
+targets=()
+for part in ${only//,/ }; do
+  if [ "$part" != compile ]; then targets+=("bench_$part"); fi
+done
+if wanted story; then targets+=(bench_story_plain); fi
+if [ "$kernels" = yes ]; then targets+=(bench_kernels); fi
+if [ ${#targets[@]} -gt 0 ]; then cmake --build "$build" --target "${targets[@]}" >&2; fi
 
 rows=$(mktemp)
 peer_rows=$(mktemp)
