@@ -27,7 +27,7 @@ kernels=no
 minutes=5
 build='build-bench'
 peer=''
-only='step,decode,story,products,text,quality,compile'
+only='step,decode,story,neighbour,products,text,quality,compile'
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) quick=yes ;;
@@ -44,7 +44,7 @@ done
 
 for part in ${only//,/ }; do
   case $part in
-    step | decode | story | products | text | quality | compile) ;;
+    step | decode | story | neighbour | products | text | quality | compile) ;;
     *) echo "--only has no part $part" >&2; exit 2 ;;
   esac
 done
@@ -73,6 +73,8 @@ required() {
     'product, float32 1024x1536x512') echo '360 GFLOP/s, aim 400' ;;
     'product, bfloat16 256x2816x512 for each of 8 experts') echo '2000 GFLOP/s, aim 2800' ;;
     'training memory, bytes a parameter without activations') echo '16 bytes' ;;
+    'train story, float32, beside one busy process') echo '45 % of alone' ;;
+    'train story, float32, beside two busy processes') echo '30 % of alone' ;;
     'learn BPE 2048') echo '10 s' ;;
     'encode with BPE 2048') echo '2 s' ;;
     'bits per byte after 5 min of training') echo '1.05, aim 0.95' ;;
@@ -151,6 +153,7 @@ step=()
 decode=()
 story=()
 products=()
+neighbour=()
 text=()
 compile=()
 peer_arguments=()
@@ -159,6 +162,7 @@ if [ "$quick" = yes ]; then
   decode=(--tokens 4 --repeats 1 --streams 4)
   story=(--seconds 0.5)
   products=(--seconds 0.1)
+  neighbour=(--rounds 1 --seconds 1)
   text=(--repeats 1)
   compile=(--runs 1)
   peer_arguments=(--steps 1 --tokens 4 --repeats 1 --seconds 0.1)
@@ -171,6 +175,7 @@ if wanted story; then
   measure "$rows" "$build/bench/bench_story" "${story[@]}"
   plain_against_native
 fi
+if wanted neighbour; then measure "$rows" "$build/bench/bench_neighbour" "${neighbour[@]}"; fi
 if wanted products; then measure "$rows" "$build/bench/bench_products" "${products[@]}"; fi
 if [ -z "$training" ]; then
   say "No stories in $data: text and quality are left out"
