@@ -53,7 +53,7 @@ class TinymoeConan(ConanFile):
         copy(self, "LICENSE*", self.source_folder, str(Path(self.package_folder) / "licenses"))
 
     def package_info(self):
-        # The package that CMake installs, and no other: it asks the user's compiler for OpenMP.
+        # The package that CMake installs, and no other.
         self.cpp_info.set_property("cmake_find_mode", "none")
         self.cpp_info.builddirs = ["share/cmake/tinymoe"]
         self.cpp_info.bindirs = []

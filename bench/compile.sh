@@ -68,16 +68,14 @@ int main(int, char** arguments) {
 END
 "${CXX:-c++}" -O1 -o "$folder/measure" "$folder/measure.cpp"
 
-flags=(-std=c++20 -I "$here/../include")
+flags=(-std=c++20 -fopenmp-simd -pthread -I "$here/../include")
 
 measure() {
   local figure=$1 compiler=$2 best='' one
   shift 2
   if ! command -v "$compiler" >/dev/null; then return; fi
-  local openmp=()
-  if echo 'int main() {}' | "$compiler" -fopenmp -x c++ -o "$folder/probe" - 2>/dev/null; then openmp=(-fopenmp); fi
   for ((run = 0; run < runs; ++run)); do
-    if ! one=$("$folder/measure" "$compiler" "${flags[@]}" "${openmp[@]}" "$@" -o "$folder/program" "$program" \
+    if ! one=$("$folder/measure" "$compiler" "${flags[@]}" "$@" -o "$folder/program" "$program" \
       2>"$folder/errors"); then
       echo "$figure: does not compile" >&2
       { grep -m 3 'error' "$folder/errors" || tail -n 5 "$folder/errors"; } >&2

@@ -26,8 +26,7 @@ if(CMAKE_SCRIPT_MODE_FILE OR NOT COMMAND add_executable)
     string(REGEX REPLACE "([][,\\\\])" "\\\\\\1" specification "${name}")
     # Catch2 exits with the number of failed assertions and ctest takes 4 for a skipped test, so it stops at the third.
     add_test("${tinymoe_room}: ${name}" "${tinymoe_program}" "${specification}" --abortx 3)
-    set_tests_properties("${tinymoe_room}: ${name}" PROPERTIES LABELS "${tinymoe_room}" SKIP_RETURN_CODE 4 TIMEOUT 300
-                         ENVIRONMENT OMP_WAIT_POLICY=passive)
+    set_tests_properties("${tinymoe_room}: ${name}" PROPERTIES LABELS "${tinymoe_room}" SKIP_RETURN_CODE 4 TIMEOUT 300)
   endwhile()
   return()
 endif()

@@ -1,8 +1,7 @@
 # One check of using tinymoe from another project: cmake -D check=NAME -D folder=… -P check.cmake. It stops at the first
 # error.
 #   install       installs into a prefix, then moves it: an installed copy holds no path of this machine
-#   installed     a program that finds the moved copy is built and runs
-#   no_openmp     the same by a compiler without OpenMP
+#   installed     a program that finds the moved copy is built and runs, without OpenMP's library
 #   subdirectory  a program that adds the source folder is built and runs, and gets nothing but tinymoe::tinymoe
 #   version       another minor version is refused
 #   component     an unknown component is refused by name, unless it is optional
@@ -50,7 +49,7 @@ macro(refused sentence)
   endif()
 endmacro()
 
-if(options AND check MATCHES "^(installed|no_openmp|component|cuda|no_cuda)$")
+if(options AND check MATCHES "^(installed|component|cuda|no_cuda)$")
   message("SKIPPED: the libraries that an installed copy needs are not installed")
   return()
 endif()
@@ -78,12 +77,9 @@ if("${check}" STREQUAL "install")
 elseif("${check}" STREQUAL "installed")
   configure(-D CMAKE_PREFIX_PATH=${prefix} -D TINYMOE_ASKED=0.1)
   build_and_run()
-elseif("${check}" STREQUAL "no_openmp")
-  configure(-D CMAKE_PREFIX_PATH=${prefix} -D CMAKE_DISABLE_FIND_PACKAGE_OpenMP=ON)
-  build_and_run()
   file(READ ${work}/compile_commands.json commands)
-  if(commands MATCHES "-fopenmp")
-    message(FATAL_ERROR "OpenMP is not there, and yet a flag asks for it:\n${commands}")
+  if(NOT commands MATCHES "-fopenmp-simd" OR commands MATCHES "-fopenmp[^-]")
+    message(FATAL_ERROR "expected the pragmas of OpenMP that ask for vectors, and nothing else of it:\n${commands}")
   endif()
 elseif("${check}" STREQUAL "subdirectory")
   configure(-D TINYMOE_SOURCE=${source})

@@ -4,7 +4,7 @@
 set -euo pipefail
 train=$2/train sample=$2/sample tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle
 project=$(cd "$(dirname "$0")/../.." && pwd)
-export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=2
+export OMP_NUM_THREADS=2
 # The programs would take a GPU by themselves; the cases that are about one give it back.
 export CUDA_VISIBLE_DEVICES=
 folder=$(mktemp -d)

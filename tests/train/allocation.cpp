@@ -74,7 +74,7 @@ void operator delete[](void* p, std::align_val_t, const std::nothrow_t&) noexcep
 #include <sys/syscall.h>
 #include <unistd.h>
 
-// What C code and OpenMP call, passed on to glibc under its own names; mmap is how backends get memory.
+// What C code calls, passed on to glibc under its own names; mmap is how backends get memory.
 extern "C" {
 void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);

@@ -3,7 +3,6 @@
 /// Threads that work on blocks of text while one thread reads and writes. Memory is bounded, and the blocks keep their
 /// order.
 
-#include <algorithm>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -18,15 +17,16 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/number_range.hpp"
+#include "tinymoe/core/threads.hpp"
 #include "tinymoe/text/story_source.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
-/// The number of threads to use where the caller asked for `threads`; 0 asks for one per core.
-/// Throws OptionError for a number below 0 or above `max_threads`.
+/// The number of threads to use where the caller asked for `threads`; 0 asks for one for each core that the process may
+/// run on. Throws OptionError for a number below 0 or above `max_threads`.
 inline int thread_count(int threads) {
   check_option("the number of threads", threads, range::whole(0, max_threads));
-  return threads > 0 ? threads : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  return threads > 0 ? threads : available_cores();
 }
 
 /// Stories, and what a thread makes of them.
