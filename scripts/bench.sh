@@ -12,7 +12,7 @@ limit, PyTorch. All other output goes to standard error. Run it on an idle machi
 
   --quick          few repetitions, to check that everything works
   --build FOLDER   where to build (default: build-bench)
-  --only PARTS     some of step, decode, story, products, text, quality and compile, with commas between
+  --only PARTS     some of step, decode, story, neighbour, products, text, quality and compile, with commas between
   --kernels        also single operations (Google Benchmark), to standard error
   --minutes M      of training for the quality figure (default: 5; 0: leave it out)
   --peer PYTHON    also the same models in PyTorch, with this interpreter, for the last column
