@@ -76,21 +76,20 @@ namespace tinymoe::inline v0_1::detail {
   std::size_t swap = number("/proc/meminfo", "SwapTotal:");
   swap = swap == none ? 0 : swap * kibibyte;
   std::size_t bytes = memory == none ? none : memory * kibibyte + swap;
-  const auto each_group = [&](const std::string& root, std::string group, auto&& limit) {
+  const std::string groups = system + "/proc/self/cgroup";
+  for (const bool version_2 : {true, false}) {
+    const std::string root = version_2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+    std::string group = control_group(groups, version_2 ? "" : "memory");
     while (true) {
-      bytes = std::min(bytes, limit(root + (group == "/" ? "" : group)));
-      if (group.size() <= 1) return;
+      const std::string folder = root + (group == "/" ? "" : group);
+      bytes = std::min(bytes, version_2 ? sum_or_none(number(folder + "/memory.max", ""),
+                                                      std::min(swap, number(folder + "/memory.swap.max", "")))
+                                        : std::min(sum_or_none(number(folder + "/memory.limit_in_bytes", ""), swap),
+                                                   number(folder + "/memory.memsw.limit_in_bytes", "")));
+      if (group.size() <= 1) break;
       group.resize(std::max<std::size_t>(1, group.rfind('/')));
     }
-  };
-  const std::string groups = system + "/proc/self/cgroup";
-  each_group("/sys/fs/cgroup", control_group(groups, ""), [&](const std::string& folder) {
-    return sum_or_none(number(folder + "/memory.max", ""), std::min(swap, number(folder + "/memory.swap.max", "")));
-  });
-  each_group("/sys/fs/cgroup/memory", control_group(groups, "memory"), [&](const std::string& folder) {  // version 1
-    return std::min(sum_or_none(number(folder + "/memory.limit_in_bytes", ""), swap),
-                    number(folder + "/memory.memsw.limit_in_bytes", ""));
-  });
+  }
   return bytes;
 }
 

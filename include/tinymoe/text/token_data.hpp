@@ -3,6 +3,7 @@
 /// A data set: all stories as one row of tokens, each followed by the end of a story, in a mapped file or in memory.
 
 #include <algorithm>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -55,13 +56,13 @@ class TokenData {
   ///
   /// Throws FileError if the text cannot be read, is not UTF-8, has no story or changes meanwhile, if the token file
   /// cannot be written or is replaced by another process, or if `token_file` exists and is no token file.
+  template <std::same_as<TextCorpus> Corpus = TextCorpus>  // so that only programs that call it compile it
   static TokenData open_or_encode(const std::filesystem::path& text, const Tokenizer& tokenizer,
                                   const std::filesystem::path& token_file, int threads = 0) {
     const CorpusOptions options;
     const detail::TextIdentity identity = detail::identify_text(text, options.longest_story);
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
-    detail::naming_file(text.string(),
-                        [&] { write(TextCorpus(text, options), tokenizer, token_file, threads, identity); });
+    detail::naming_file(text.string(), [&] { write(Corpus(text, options), tokenizer, token_file, threads, identity); });
     if (detail::identify_text(text, options.longest_story) != identity) {
       std::error_code ignored;
       std::filesystem::remove(token_file, ignored);
