@@ -28,7 +28,7 @@ struct Decoder {
         memory.back().fill(not_a_number);
         *view = memory.back().view();
       }
-      most = std::max(most, cached_attention_scratch<T, M>(A::shape(Pass{}), chunk, batch * chunk, rows));
+      most = std::max(most, cached_attention_scratch(backend, A::shape(Pass{}), chunk, batch * chunk, rows));
     });
     scratch.emplace_back(backend, 1, most);
   }

@@ -11,6 +11,7 @@
 /// | FewTokenBackend | `max_fused_pairs`: mixtures of few pairs decode in few, larger kernels |
 /// | RoutingBackend | `route`, with that: a router's logits, choices and sort at once |
 /// | RotatingAttentionBackend | `rotate_and_attend`: rotation, store and attention to a cache at once |
+/// | CacheAttentionBackend | `attend_to_cache`: attention of many queries of one sequence to a KV cache |
 /// | LogitChunkBackend | `logit_bytes`: the head computes logits in chunks of at most so many bytes |
 ///
 /// A member with one of these names and another signature does not compile as a Backend. A misspelt name cannot be
@@ -28,6 +29,18 @@
 #include "tinymoe/core/tensor.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+struct AttentionShape;
+
+namespace detail {
+
+/// Stands for any softmax of a CacheAttentionBackend.
+struct AnyCacheSoftmax {
+  template <class M>
+  AnyRowKernel operator()(Index, View<M>) const;
+};
+
+}  // namespace detail
 
 /// Copies `bytes` from the host without waiting, in order with the operations before and after. `from` may be reused on
 /// return. Operations that were launched before do not see the copy.
@@ -73,6 +86,18 @@ concept RoutingBackend = FewTokenBackend<B> &&
 template <class B>
 concept RotatingAttentionBackend = requires(B& backend, detail::AnyRowKernel rotate, detail::AnyRowKernel attend) {
   { backend.rotate_and_attend(rotate, attend) } -> std::same_as<bool>;
+};
+
+/// Computes y = softmax(q kᵀ) v for each head of one sequence, as layers/cached_attention.hpp defines it: q and y
+/// (T, H·d) are of positions `first_position` …, key and value (C, G·d) are its part of the cache, of which only rows
+/// below first_position + T may be read. `softmax(t, logits)` is a kernel with the row i of which the logits
+/// (rows, keys) of query t + i against the first rows of the cache become probabilities. `scratch` has what
+/// `attention_scratch` asks for where the shape's time is C.
+template <class B>
+concept CacheAttentionBackend = requires(B& backend, const AttentionShape& shape, Index first_position,
+                                         View<const typename B::Scalar> x, View<typename B::Scalar> y,
+                                         detail::AnyCacheSoftmax softmax, View<typename B::Master> scratch) {
+  { backend.attend_to_cache(shape, first_position, x, x, x, y, softmax, scratch) } -> std::same_as<void>;
 };
 
 /// The head computes its logits in chunks of at most `logit_bytes` bytes and 4096 rows (layers/loss.hpp).
@@ -174,7 +199,7 @@ inline constexpr Index max_logit_rows = LogitChunkBackend<B> ? 4096 : 1024;
 /// whatever it is there. This tells a wrong member from a missing one.
 struct OptionalNames {
   static int upload, synchronise, Recording, replay, max_recorded_pairs, max_fused_pairs, route, rotate_and_attend,
-      logit_bytes;
+      attend_to_cache, logit_bytes;
 };
 template <class B>
 struct WithOptionalNames : B, OptionalNames {};
@@ -210,6 +235,10 @@ consteval bool check_optional_members() {
         requires { Names::rotate_and_attend; } || RotatingAttentionBackend<B>,
         "tinymoe: a backend's `rotate_and_attend` must be bool rotate_and_attend(rotate, attend) for any "
         "two kernels");
+    static_assert(
+        requires { Names::attend_to_cache; } || CacheAttentionBackend<B>,
+        "tinymoe: a backend's `attend_to_cache` must be void attend_to_cache(shape, first_position, q, key, value, y, "
+        "softmax, scratch) for any `softmax`");
     static_assert(
         requires { Names::logit_bytes; } || LogitChunkBackend<B>,
         "tinymoe: a backend's `logit_bytes` must be a constant of the class, a whole number of bytes");

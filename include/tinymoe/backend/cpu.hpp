@@ -146,7 +146,7 @@ class BasicCpu : public detail::HostBackend {
   void attention_forward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v, View<T> y,
                          View<float> log_sum, View<T> scratch) {
     team_.run(shape.batch * shape.heads, [&](Index task, Index thread) {
-      attention_tiles(shape, scratch, thread).forward(task, q, k, v, y, log_sum);
+      attention_tiles(shape, scratch.data, thread).forward(task, q, k, v, y, log_sum);
     });
   }
 
@@ -155,7 +155,23 @@ class BasicCpu : public detail::HostBackend {
                           View<const T> y, View<const float> log_sum, View<const T> dy, View<T> dq, View<T> dk,
                           View<T> dv, View<T> scratch) {
     team_.run(shape.batch * shape.kv_heads, [&](Index task, Index thread) {
-      attention_tiles(shape, scratch, thread).backward(task, q, k, v, y, log_sum, dy, dq, dk, dv);
+      attention_tiles(shape, scratch.data, thread).backward(task, q, k, v, y, log_sum, dy, dq, dk, dv);
+    });
+  }
+
+  /// A task is some queries of a head; the last ones see the most keys and come first.
+  template <class Softmax>
+  void attend_to_cache(const AttentionShape& shape, Index first_position, View<const T> q, View<const T> key,
+                       View<const T> value, View<T> y, const Softmax& softmax, View<float> scratch) {
+    constexpr Index height = detail::cpu::AttentionTile::most_queries;
+    AttentionShape of_cache = shape;
+    of_cache.time = key.rows;
+    const Index tiles = pieces(q.rows, height);
+    team_.run(tiles * shape.heads, [&](Index task, Index thread) {
+      const Index first = (tiles - 1 - task / shape.heads) * height;
+      const Index seen = std::min(key.rows, first_position + std::min(first + height, q.rows));
+      attention_tiles(of_cache, scratch.data, thread)
+          .to_cache(task % shape.heads, first, seen, q, key, value, y, softmax);
     });
   }
 
@@ -174,8 +190,8 @@ class BasicCpu : public detail::HostBackend {
 
   Panels panels(Index thread) const { return Panels(memory_.template as<float>().data + thread * thread_floats); }
 
-  detail::cpu::AttentionTiles<T> attention_tiles(const AttentionShape& shape, View<T> scratch, Index thread) const {
-    const auto address = reinterpret_cast<std::uintptr_t>(scratch.data);
+  detail::cpu::AttentionTiles<T> attention_tiles(const AttentionShape& shape, void* scratch, Index thread) const {
+    const auto address = reinterpret_cast<std::uintptr_t>(scratch);
     auto* const floats = reinterpret_cast<float*>(detail::round_up(address, memory_alignment));
     return {shape,
             set_,
@@ -320,5 +336,6 @@ using Cpu = BasicCpu<float>;
 using CpuBfloat16 = BasicCpu<bfloat16>;
 static_assert(Backend<Cpu> && Backend<CpuBfloat16>);
 static_assert(MultipliesBy<Cpu, Int8> && MultipliesBy<Cpu, Int4>);
+static_assert(CacheAttentionBackend<Cpu> && CacheAttentionBackend<CpuBfloat16>);
 
 }  // namespace tinymoe::inline v0_1

@@ -178,6 +178,19 @@ class AttentionTiles {
     });
   }
 
+  /// Queries `first` … of one head, up to `most_queries`, against the first `keys` rows of a cache, which has
+  /// `shape.time` of them. `softmax(first, logits)` is the kernel that makes probabilities of these queries' logits.
+  template <class Softmax>
+  void to_cache(Index number, Index first, Index keys, View<const T> q, View<const T> key, View<const T> value,
+                View<T> y, const Softmax& softmax) const {
+    const AttentionHead head(shape_, 0, number);
+    const AttentionTile at{first, std::min(tile, q.rows - first), 0, keys};
+    const View<float> logits(logits_, at.queries, keys);
+    multiply(rows(head.query(q, at)), rows(head.key(key, at)), logits, false);
+    run(at.queries, softmax(first, logits));
+    write(rows(View<const float>(logits)), columns(head.key(value, at)), head.query(y, at));
+  }
+
   /// Backward of one key-value head, number `task`, counted over all sequences: one thread sums its gradient.
   /// Recomputes each tile's probabilities from the log-sums.
   void backward(Index task, View<const T> q, View<const T> k, View<const T> v, View<const T> y,

@@ -170,46 +170,63 @@ namespace detail {
 /// From so many queries of one sequence on, matrix products are faster than a kernel row for each query and head.
 inline constexpr Index many_queries = 8;
 
-}  // namespace detail
-
-/// Elements of M that `cached_attention` needs as scratch where activations are T: for passes of one sequence of up to
-/// `longest` tokens, and of up to `widest` sequences of one token each.
-template <class T, class M>
-constexpr Index cached_attention_scratch(const AttentionShape& shape, Index longest, Index widest, Index capacity) {
-  constexpr bool products = std::is_same_v<T, M>;  // otherwise each query has a kernel row for each head
-  const Index single = products && longest > detail::many_queries ? detail::many_queries : longest;
-  const Index rows = single > widest ? single : widest;
-  const Index apart = rows * shape.heads * (capacity + shape.head_dim), together = products ? longest * capacity : 0;
-  return apart > together ? apart : together;
+/// Attention of one sequence's queries to its cache.
+template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
+void attend_by_products(B& backend, const AttentionShape& shape, Index first_position, Input<B> q,
+                        const KvCache<T>& cache, Output<B> out, MasterOutput<B> scratch) {
+  const auto softmax = [&](Index first, View<M> logits) {
+    return kernels::CachedSoftmax<M>{shape, first_position + first, cache.capacity, logits};
+  };
+  if constexpr (CacheAttentionBackend<B>) {
+    backend.attend_to_cache(shape, first_position, q, cache.key, cache.value, out, softmax, scratch);
+  } else {
+    // Rows in which no token of this sequence was stored must not be read: they may hold anything, and 0 · NaN is NaN.
+    const Index rows = std::min(cache.capacity, first_position + q.rows), d = shape.head_dim;
+    assert(scratch.size() >= q.rows * rows);
+    const View<M> p(scratch.data, q.rows, rows);
+    for (Index head = 0; head < shape.heads; ++head) {
+      const auto of_cache = [&](auto view) {
+        return view.middle_rows(0, rows).middle_cols(head / shape.group() * d, d);
+      };
+      backend.matmul(q.middle_cols(head * d, d), of_cache(cache.key), {}, p);
+      backend.launch(q.rows, softmax(0, p));
+      backend.matmul_input(p, of_cache(cache.value), out.middle_cols(head * d, d), Write::overwrite);
+    }
+  }
 }
 
-/// o (N, H·d) = attention of q to the cache, in which the pass's own keys and values are stored already. `scratch` has
-/// N·H·(C + d) elements. Where it is matrix products, (time, C) elements are enough: if activations are of type M and
-/// sequences of `many_queries` tokens or more start at one common position.
+}  // namespace detail
+
+/// Elements of `Master` that `cached_attention` needs as scratch: for passes of one sequence of up to `longest` tokens,
+/// and of up to `widest` sequences of one token each.
+template <Backend B>
+Index cached_attention_scratch(B& backend, AttentionShape shape, Index longest, Index widest, Index capacity) {
+  using T = typename B::Scalar;
+  using M = typename B::Master;
+  constexpr bool own = CacheAttentionBackend<B>, products = own || std::is_same_v<T, M>;
+  const Index single = products ? std::min(longest, detail::many_queries) : longest;
+  const Index apart = std::max(single, widest) * shape.heads * (capacity + shape.head_dim);
+  Index together = products ? longest * capacity : 0;
+  if constexpr (own) {
+    shape.time = capacity;
+    together = static_cast<Index>(backend.attention_scratch(shape)) * Index{sizeof(T)} / Index{sizeof(M)} + 1;
+  }
+  return std::max(apart, together);
+}
+
+/// o (N, H·d) = attention of q to the cache, in which the pass's own keys and values are stored already. Where
+/// sequences of `many_queries` tokens or more start at one common position it is matrix products, unless those would
+/// round the logits: products of T on a backend whose Master is another type, and that is no CacheAttentionBackend.
 template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
 void cached_attention(B& backend, const AttentionShape& shape, const Pass& pass, Input<B> q, const KvCache<T>& cache,
                       Output<B> out, MasterOutput<B> scratch) {
   const RowPositions positions(pass);
-  if constexpr (std::is_same_v<T, M>) {  // products would round the logits to T
+  if constexpr (CacheAttentionBackend<B> || std::is_same_v<T, M>) {
     if (pass.time >= detail::many_queries && pass.positions.empty() && cache.places.empty()) {
-      // Rows in which no token of this sequence was stored must not be read: they may hold anything, and 0 · NaN is
-      // NaN.
-      const Index rows = std::min(cache.capacity, pass.first_position + pass.time), d = shape.head_dim;
-      assert(scratch.size() >= pass.time * rows);
-      const View<M> p(scratch.data, pass.time, rows);
       for (Index b = 0; b < pass.batch; ++b) {
         const auto own = cache.part(b);
-        for (Index head = 0; head < shape.heads; ++head) {
-          const auto of_head = [&](auto view) {
-            return view.middle_rows(b * pass.time, pass.time).middle_cols(head * d, d);
-          };
-          const auto of_cache = [&](auto view) {
-            return view.middle_rows(0, rows).middle_cols(head / shape.group() * d, d);
-          };
-          backend.matmul(of_head(q), of_cache(own.key), {}, p);
-          backend.launch(pass.time, kernels::CachedSoftmax<M>{shape, pass.first_position, cache.capacity, p});
-          backend.matmul_input(p, of_cache(own.value), of_head(out), Write::overwrite);
-        }
+        const auto of_sequence = [&](auto view) { return view.middle_rows(b * pass.time, pass.time); };
+        detail::attend_by_products(backend, shape, pass.first_position, of_sequence(q), own, of_sequence(out), scratch);
       }
       return;
     }

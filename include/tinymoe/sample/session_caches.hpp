@@ -34,9 +34,7 @@ class SessionCaches {
     for_each_attention([&](auto layer, Index, Index capacity) {
       using A = typename decltype(layer)::type;
       elements += 2 * aligned_size(sequences * capacity * A::key_width);
-      const Index needed =
-          cached_attention_scratch<Scalar, typename B::Master>(A::shape(Pass{}), chunk, sequences, capacity);
-      scratch = std::max(scratch, needed);
+      scratch = std::max(scratch, cached_attention_scratch(backend, A::shape(Pass{}), chunk, sequences, capacity));
     });
     memory_ = backend.allocate(static_cast<std::size_t>(elements) * sizeof(Scalar));
     scratch_ = backend.allocate(static_cast<std::size_t>(scratch) * sizeof(typename B::Master));
@@ -81,7 +79,7 @@ class SessionCaches {
   /// Max tokens of one pass. More rows make faster products. But a cache with a window is longer by the rows of a pass,
   /// and should not be many times the window.
   static constexpr Index chunk = [] {
-    Index most = std::min<Index>(256, Arch::context);
+    Index most = std::min<Index>(512, Arch::context);
     Arch::for_each_layer([&](auto group, Index, Index) {
       using A = typename Arch::template BlockLayer<group>::AttentionLayer;
       const Index window = A::visible(Arch::context);
