@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "amx_emulator/emulator.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/backend/cpu.hpp"
 #ifdef TINYMOE_TEST_CUDA
@@ -35,6 +36,7 @@ void for_each_backend(Test&& test) {
   run("cpu, 2 threads", Cpu(2));
   run("cpu, 3 threads", Cpu(3));
   run("cpu, bfloat16", CpuBfloat16(2));
+  if (amx_runs()) run("cpu, bfloat16 on AMX", CpuBfloat16({.threads = 2, .instructions = CpuInstructions::amx}));
   run("reference in float", Reference<float>());
   run("reference in bfloat16", Reference<bfloat16, float>());
   run("reference in float16", Reference<float16, float>());

@@ -16,7 +16,9 @@ namespace {
 /// The sets that can run here, forced one after the other.
 std::vector<CpuInstructions> sets() {
   std::vector<CpuInstructions> found;
-  for (const auto set : {CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512}) {
+  amx_runs();  // on emulated tiles if need be
+  for (const auto set :
+       {CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512, CpuInstructions::amx}) {
     if (detail::cpu::usable(set)) found.push_back(set);
   }
   return found;

@@ -5,8 +5,6 @@
 ///
 /// The same inputs give the same bits for any number of threads: work is cut into tasks, each result is computed by one
 /// task, and nothing is added atomically. Threads take tasks as they come.
-///
-/// Over 300 lines: each operation stands beside how it is cut into tasks.
 
 #include <algorithm>
 #include <cassert>
@@ -14,7 +12,6 @@
 #include <cstdint>
 #include <optional>
 #include <type_traits>
-#include <vector>
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/dispatch.hpp"
@@ -26,11 +23,13 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/core/threads.hpp"
+#include "tinymoe/cpu/amx_products.hpp"
 #include "tinymoe/cpu/attention.hpp"
 #include "tinymoe/cpu/block_products.hpp"
 #include "tinymoe/cpu/instructions.hpp"
 #include "tinymoe/cpu/launch.hpp"
 #include "tinymoe/cpu/products.hpp"
+#include "tinymoe/cpu/tasks.hpp"
 #include "tinymoe/cpu/team.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -75,8 +74,9 @@ class BasicCpu : public detail::HostBackend {
         float_packs_(detail::cpu::packs_of<float>(set_)),
         dots_(detail::cpu::dots_of<T, T>(set_)),
         block_products_(set_),
-        memory_(allocate(static_cast<std::size_t>(team_.threads()) * thread_floats * sizeof(float))) {
-    tasks_.reserve(1024);
+        memory_(allocate(static_cast<std::size_t>(team_.threads()) * thread_floats * sizeof(float))),
+        tasks_(team_.threads()) {
+    if (has_amx_products && set_ == CpuInstructions::amx) on_amx_.emplace(team_.threads());
   }
 
   /// "cpu, AVX-512": the instructions that its kernels use.
@@ -177,16 +177,13 @@ class BasicCpu : public detail::HostBackend {
 
  private:
   using Panels = detail::cpu::Panels;
+  using Task = detail::cpu::Task;
   static constexpr bool rounds = !std::is_same_v<T, float>;
   static constexpr Index max_task_rows = 2 * Panels::max_rows;
   static constexpr Index thread_floats = Panels::size + (rounds ? max_task_rows * Panels::max_cols : 0);
   /// Up to so many rows are dot products.
   static constexpr Index max_few_rows = 8;
-
-  /// A block of one expert's result.
-  struct Task {
-    Index expert, row, rows, col, cols;
-  };
+  static constexpr bool has_amx_products = rounds && detail::cpu::amx::compiled;
 
   Panels panels(Index thread) const { return Panels(memory_.template as<float>().data + thread * thread_floats); }
 
@@ -205,11 +202,16 @@ class BasicCpu : public detail::HostBackend {
   /// y = x wᵀ + bias for each expert's rows.
   template <class Weights, class Biases>
   void forward(View<const T> x, const Weights& w, const Biases& bias, const Dispatch& dispatch, View<T> y) {
+    if constexpr (has_amx_products) {
+      if (on_amx_) return on_amx_->forward(team_, dots_, x, w, bias, dispatch, y);
+    }
     tasks_.clear();
-    for_each_expert(dispatch, [&](Index e, Index row, Index rows) {
-      rows <= max_few_rows ? cut_outputs(e, row, rows, y.cols, x.cols) : cut(dispatch.rows, e, row, rows, y.cols);
+    detail::cpu::for_each_expert(dispatch, [&](Index e, Index row, Index rows) {
+      const Task whole{e, row, rows, 0, y.cols};
+      if (rows <= max_few_rows) return tasks_.cut_outputs(whole, x.cols);
+      tasks_.cut(sizes(), dispatch.rows, whole);
     });
-    run_tasks([&](const Task& at, Index thread) {
+    tasks_.run(team_, [&](const Task& at, Index thread) {
       const View<const T> from = x.middle_rows(at.row, at.rows),
                           added = bias.empty() ? View<const T>() : bias[at.expert];
       const auto weights = w[at.expert];
@@ -225,9 +227,14 @@ class BasicCpu : public detail::HostBackend {
   /// dx = dy w, or dx += dy w, for each expert's rows.
   template <class Weights>
   void input_gradient(View<const T> dy, const Weights& w, const Dispatch& dispatch, View<T> dx, Write how) {
+    if constexpr (has_amx_products) {
+      if (on_amx_) return on_amx_->input_gradient(team_, dy, w, dispatch, dx, how == Write::accumulate);
+    }
     tasks_.clear();
-    for_each_expert(dispatch, [&](Index e, Index row, Index rows) { cut(dispatch.rows, e, row, rows, dx.cols); });
-    run_tasks([&](const Task& at, Index thread) {
+    detail::cpu::for_each_expert(dispatch, [&](Index e, Index row, Index rows) {
+      tasks_.cut(sizes(), dispatch.rows, {e, row, rows, 0, dx.cols});
+    });
+    tasks_.run(team_, [&](const Task& at, Index thread) {
       write(panels(thread), rows_of(dy.middle_rows(at.row, at.rows), packs_),
             columns_of(View<const T>(w[at.expert].middle_cols(at.col, at.cols)), packs_), {}, block(dx, at), how,
             thread);
@@ -237,10 +244,15 @@ class BasicCpu : public detail::HostBackend {
   /// dw += dyᵀ x for each expert's rows.
   template <class Gradients>
   void weight_gradient(View<const T> dy, View<const T> x, const Dispatch& dispatch, const Gradients& dw) {
+    if constexpr (has_amx_products) {
+      if (on_amx_) return on_amx_->weight_gradient(team_, dy, x, dispatch, dw);
+    }
     tasks_.clear();
     const ExpertRows rows = dispatch.expert_rows();
-    for_each_expert(dispatch, [&](Index e, Index, Index) { cut(dy.cols * dispatch.experts(), e, 0, dy.cols, x.cols); });
-    run_tasks([&](const Task& at, Index thread) {
+    detail::cpu::for_each_expert(dispatch, [&](Index e, Index, Index) {
+      tasks_.cut(sizes(), dy.cols * dispatch.experts(), {e, 0, dy.cols, 0, x.cols});
+    });
+    tasks_.run(team_, [&](const Task& at, Index thread) {
       const Index first = rows.first(at.expert), count = rows.end(at.expert) - first;
       panels(thread).multiply(tiles_, columns_of(dy.middle_rows(first, count).middle_cols(at.row, at.rows), packs_),
                               columns_of(x.middle_rows(first, count).middle_cols(at.col, at.cols), packs_),
@@ -268,53 +280,7 @@ class BasicCpu : public detail::HostBackend {
     if constexpr (rounds) detail::cpu::run_rows(set_, kernels::RoundRow<T>{sums, c}, 0, c.rows);
   }
 
-  template <class E>
-  static View<E> block(View<E> c, const Task& at) {
-    return c.middle_rows(at.row, at.rows).middle_cols(at.col, at.cols);
-  }
-
-  /// f(expert, its first row, rows) for each expert that has rows.
-  template <class F>
-  static void for_each_expert(const Dispatch& dispatch, F f) {
-    const ExpertRows rows = dispatch.expert_rows();
-    for (Index e = 0; e < dispatch.experts(); ++e) {
-      if (rows.first(e) < rows.end(e)) f(e, rows.first(e), rows.end(e) - rows.first(e));
-    }
-  }
-
-  /// Tasks for an expert's result of rows × cols: as large as packing pays, unless threads would have none. `all` rows
-  /// have the experts together.
-  void cut(Index all, Index expert, Index row, Index rows, Index cols) {
-    const Index wanted = 4 * threads();
-    Index high = max_task_rows, wide = Panels::max_cols;
-    const auto tasks = [&] { return pieces(all, high) * pieces(cols, wide); };
-    while (threads() > 1 && tasks() < wanted && wide > 128) wide /= 2;
-    while (threads() > 1 && tasks() < wanted && high > 84) high /= 2;
-    const Index height = even(rows, high, tiles_.rows), width = even(cols, wide, tiles_.cols);
-    for (Index c = 0; c < cols; c += width) {
-      for (Index r = 0; r < rows; r += height) {
-        tasks_.push_back({expert, row + r, std::min(height, rows - r), c, std::min(width, cols - c)});
-      }
-    }
-  }
-  /// Tasks for few rows: shares of the outputs, each with enough weights to be worth a thread's while.
-  void cut_outputs(Index expert, Index row, Index rows, Index cols, Index depth) {
-    constexpr Index worth = 16384;  // weights
-    const Index most = std::max<Index>(1, std::min(2 * Index{threads()}, cols * depth / worth));
-    const Index width = even(cols, pieces(cols, most), detail::cpu::one_row_outputs);
-    for (Index c = 0; c < cols; c += width) tasks_.push_back({expert, row, rows, c, std::min(width, cols - c)});
-  }
-  static Index pieces(Index size, Index most) { return (size + most - 1) / most; }
-  /// The size of equal pieces of at most `most`, in whole units.
-  static Index even(Index size, Index most, Index unit) {
-    const Index count = pieces(size, most), each = pieces(size, count);
-    return pieces(each, unit) * unit;
-  }
-
-  template <class F>
-  void run_tasks(const F& f) const {
-    team_.run(std::ssize(tasks_), [&](Index task, Index thread) { f(tasks_[static_cast<std::size_t>(task)], thread); });
-  }
+  detail::cpu::TaskSizes sizes() const { return {max_task_rows, Panels::max_cols, 84, 128, tiles_.rows, tiles_.cols}; }
 
   static int checked_threads(int threads) {
     detail::check_options("Cpu", {{"threads", threads, detail::range::whole(0, detail::max_threads)}});
@@ -329,7 +295,8 @@ class BasicCpu : public detail::HostBackend {
   detail::cpu::Dots<T, T> dots_;
   detail::cpu::BlockProducts block_products_;
   Memory memory_;  // of the threads
-  std::vector<Task> tasks_;
+  detail::cpu::Tasks tasks_;
+  std::optional<detail::cpu::AmxProducts> on_amx_;
 };
 
 using Cpu = BasicCpu<float>;

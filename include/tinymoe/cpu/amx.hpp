@@ -21,9 +21,14 @@
 #include "tinymoe/cpu/amx_pack.hpp"
 #include "tinymoe/cpu/amx_tiles.hpp"
 
-#if defined(TINYMOE_AMX)
-
 namespace tinymoe::inline v0_1::detail::cpu::amx {
+
+/// Whether this program has the products.
+#if defined(TINYMOE_AMX)
+inline constexpr bool compiled = true;
+#else
+inline constexpr bool compiled = false;
+#endif
 
 inline constexpr Index most_steps = 16;             // tiles of depth before the sums leave their registers
 inline constexpr Index most_rows = 512;             // at a time, in the products whose results are bfloat16
@@ -40,6 +45,12 @@ inline constexpr Index packed_at = sums_at + most_rows * most_columns * Index{si
 inline constexpr Index scratch_bytes = packed_at + packed_budget;
 static_assert(most_steps * tile_depth * most_columns * Index{sizeof(bfloat16)} <= packed_budget);
 
+}  // namespace tinymoe::inline v0_1::detail::cpu::amx
+
+#if defined(TINYMOE_AMX)
+
+namespace tinymoe::inline v0_1::detail::cpu::amx {
+
 constexpr Index pieces_of(Index size, Index most) { return (size + most - 1) / most; }
 /// The size of each piece but the last, for as few and as equal pieces as there can be.
 constexpr Index piece_of(Index size, Index most) { return pieces_of(size, pieces_of(size, most)); }
@@ -55,12 +66,21 @@ struct Waiting {
 
   /// Two blocks are used in turn where no sums wait for more depth: the one that is free.
   TINYMOE_INLINE Index free(std::byte* scratch) const { return sums == block_of_sums(scratch, 0).data ? 1 : 0; }
+
+  TINYMOE_TARGET_AMX void finish_transposed() {
+    if (sums != nullptr) write_transposed(sums, to);
+    sums = nullptr;
+  }
+  TINYMOE_TARGET_AMX void finish_groups(bool add) {
+    if (sums != nullptr) write_groups(sums, to, add);
+    sums = nullptr;
+  }
 };
 
-/// forward() for up to 32 outputs. `next_w` comes after them.
+/// forward() for up to 32 outputs. `next_w` comes after them. It may leave a block waiting.
 TINYMOE_TARGET_AMX inline void forward_outputs(const std::byte* packed_x, View<const bfloat16> w,
                                                View<const bfloat16> next_w, View<const bfloat16> bias, View<bfloat16> y,
-                                               std::byte* scratch) {
+                                               std::byte* scratch, Waiting& waiting) {
   const Index depth = w.cols, steps = steps_of(depth), each = piece_of(steps, most_steps);
   const Index panels = pieces_of(y.rows, block_side);
   Sums biases{nullptr, line};
@@ -71,7 +91,6 @@ TINYMOE_TARGET_AMX inline void forward_outputs(const std::byte* packed_x, View<c
     }
   }
   Ahead ahead(next_w.data, next_w.rows, depth * 2, next_w.stride * 2, steps * panels);
-  Waiting waiting;
   for (Index k = 0; k < steps; k += each) {
     const Index count = std::min(each, steps - k), first = k * tile_depth;
     const auto slice = w.middle_cols(first, std::min(count * tile_depth, depth - first));
@@ -88,11 +107,11 @@ TINYMOE_TARGET_AMX inline void forward_outputs(const std::byte* packed_x, View<c
         product(left, right, count, sums, line, sums, ahead);
       }
       if (k + count < steps) continue;
-      if (waiting.sums != nullptr) write_transposed(waiting.sums, waiting.to);
+      waiting.finish_transposed();
       waiting = {sums.data, to};
     }
   }
-  write_transposed(waiting.sums, waiting.to);
+  if (each < steps) waiting.finish_transposed();
 }
 
 /// y (N, O) = x (N, I) wᵀ + bias, with x from pack_rows, w (O, I), bias (1, O) or empty. It computes yᵀ = w xᵀ, so that
@@ -105,13 +124,15 @@ TINYMOE_TARGET_AMX inline void forward(const std::byte* packed_x, View<const bfl
   const Index most = std::clamp(rows_in_cache, block_side, most_rows);
   for (Index n = 0; n < y.rows; n += most) {
     const auto rows = y.middle_rows(n, std::min(most, y.rows - n));
+    Waiting waiting;
     for (Index o = 0; o < w.rows; o += block_side) {
       const Index outputs = std::min(block_side, w.rows - o);
       const Index next = o + outputs, next_outputs = std::min(block_side, w.rows - next);
       forward_outputs(packed_x + packed_rows_bytes(n, w.cols), w.middle_rows(o, outputs),
                       w.middle_rows(next, next_outputs), bias.empty() ? bias : bias.middle_cols(o, outputs),
-                      rows.middle_cols(o, outputs), scratch);
+                      rows.middle_cols(o, outputs), scratch, waiting);
     }
+    waiting.finish_transposed();
   }
 }
 
@@ -139,12 +160,12 @@ TINYMOE_TARGET_AMX inline void input_gradient_block(View<const bfloat16> dy, Vie
         const auto product = high ? multiply<2, 2> : multiply<1, 2>;
         product(left, right, count, k == 0 ? Sums{nullptr, 0} : sums, line, sums, ahead);
         if (k + count < steps) continue;
-        if (waiting.sums != nullptr) write_groups(waiting.sums, waiting.to, add);
+        waiting.finish_groups(add);
         waiting = {sums.data, dx.middle_rows(n, rows).middle_cols(column, std::min(block_side, dx.cols - column))};
       }
     }
   }
-  write_groups(waiting.sums, waiting.to, add);
+  waiting.finish_groups(add);
 }
 
 /// dx (N, I) = dy (N, O) w, or += that if `add`, with w (O, I). Tasks may cut the columns I; each interleaves its own
@@ -209,6 +230,20 @@ TINYMOE_TARGET_AMX inline void weight_gradient(View<const bfloat16> dy, const st
     }
   }
 }
+
+}  // namespace tinymoe::inline v0_1::detail::cpu::amx
+
+#else
+
+namespace tinymoe::inline v0_1::detail::cpu::amx {
+
+// Declared alone, for templates that do not come to call them where AMX cannot be used.
+void pack_rows(View<const bfloat16> x, std::byte* to);
+void pack_pairs(View<const bfloat16> x, std::byte* to);
+void forward(const std::byte* packed_x, View<const bfloat16> w, View<const bfloat16> bias, View<bfloat16> y,
+             std::byte* scratch);
+void input_gradient(View<const bfloat16> dy, View<const bfloat16> w, View<bfloat16> dx, bool add, std::byte* scratch);
+void weight_gradient(View<const bfloat16> dy, const std::byte* packed_x, View<float> dw, std::byte* scratch);
 
 }  // namespace tinymoe::inline v0_1::detail::cpu::amx
 

@@ -15,6 +15,20 @@
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cpu/amx_tiles.hpp"
 
+namespace tinymoe::inline v0_1::detail::cpu::amx {
+
+/// The memory of pack_rows.
+constexpr Index packed_rows_bytes(Index rows, Index depth) {
+  return (rows + tile_rows - 1) / tile_rows * steps_of(depth) * tile_bytes;
+}
+
+/// The memory of pack_pairs.
+constexpr Index packed_pairs_bytes(Index rows, Index cols) {
+  return (cols + block_side - 1) / block_side * steps_of(rows) * 2 * tile_bytes;
+}
+
+}  // namespace tinymoe::inline v0_1::detail::cpu::amx
+
 #if defined(TINYMOE_AMX)
 
 namespace tinymoe::inline v0_1::detail::cpu::amx {
@@ -96,11 +110,6 @@ TINYMOE_INLINE TINYMOE_TARGET_AMX void gather_groups(Halves& v) {
   v = Halves(__builtin_shufflevector(Pairs(v), Pairs(v), 0, 2, 4, 6, 1, 3, 5, 7));
 }
 
-/// The memory of pack_rows.
-constexpr Index packed_rows_bytes(Index rows, Index depth) {
-  return (rows + tile_rows - 1) / tile_rows * steps_of(depth) * tile_bytes;
-}
-
 /// xᵀ as a right operand: x's rows (N, I) are its columns. The last panel has one tile a step if that is enough. Rows
 /// from a multiple of 32 on lie at packed_rows_bytes(first, depth) and may be packed by themselves.
 TINYMOE_TARGET_AMX inline void pack_rows(View<const bfloat16> x, std::byte* to) {
@@ -129,11 +138,6 @@ TINYMOE_TARGET_AMX inline void pack_rows(View<const bfloat16> x, std::byte* to) 
 /// The order of the columns in a panel's two tiles: as they are, or 0–3, 8–11, 16–19, 24–27 in the first and the others
 /// in the second, which costs half as many instructions.
 enum class ColumnOrder { plain, by_groups };
-
-/// The memory of pack_pairs.
-constexpr Index packed_pairs_bytes(Index rows, Index cols) {
-  return (cols + block_side - 1) / block_side * steps_of(rows) * 2 * tile_bytes;
-}
 
 /// x (N, I) as a right operand of depth N. Columns from a multiple of 32 on lie at packed_pairs_bytes(rows, first) and
 /// may be packed by themselves.

@@ -19,14 +19,6 @@
 #endif
 #endif
 
-#if defined(TINYMOE_AMX)
-#define TINYMOE_AMX_SETS "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512bf16,amx-tile,amx-bf16"
-#if defined(__clang__)
-#define TINYMOE_TARGET_AMX __attribute__((target(TINYMOE_AMX_SETS), min_vector_width(512)))
-#else
-#define TINYMOE_TARGET_AMX __attribute__((target(TINYMOE_AMX_SETS ",prefer-vector-width=512")))
-#endif
-
 namespace tinymoe::inline v0_1::detail::cpu::amx {
 
 inline constexpr Index tile_rows = 16;
@@ -37,6 +29,18 @@ inline constexpr Index line = 64;                   // bytes: a row of a tile, a
 
 /// How many tiles cover a depth. Operands are padded with zeros up to the last one's end.
 constexpr Index steps_of(Index depth) { return (depth + tile_depth - 1) / tile_depth; }
+
+}  // namespace tinymoe::inline v0_1::detail::cpu::amx
+
+#if defined(TINYMOE_AMX)
+#define TINYMOE_AMX_SETS "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512bf16,amx-tile,amx-bf16"
+#if defined(__clang__)
+#define TINYMOE_TARGET_AMX __attribute__((target(TINYMOE_AMX_SETS), min_vector_width(512)))
+#else
+#define TINYMOE_TARGET_AMX __attribute__((target(TINYMOE_AMX_SETS ",prefer-vector-width=512")))
+#endif
+
+namespace tinymoe::inline v0_1::detail::cpu::amx {
 
 /// What a thread's tiles look like: the operand of ldtilecfg.
 struct alignas(64) TileShapes {

@@ -75,12 +75,14 @@ struct CpuId {
   }
 };
 
-/// Whether the processor has AMX's tiles, bfloat16 and int8, and the system saves them and lets this process use them,
-/// which Linux wants to be asked for (Documentation/arch/x86/xstate.rst).
+/// Whether the processor has AMX's tiles, bfloat16 and int8, and AVX512-BF16 beside them, and the system saves them and
+/// lets this process use them, which Linux wants to be asked for (Documentation/arch/x86/xstate.rst).
 inline bool can_use_amx() {
 #if defined(__linux__)
-  constexpr std::uint32_t has_xgetbv = 1u << 27, instructions = 1u << 22 | 1u << 24 | 1u << 25, state = 3u << 17;
+  constexpr std::uint32_t has_xgetbv = 1u << 27, has_bfloat16 = 1u << 5;
+  constexpr std::uint32_t instructions = 1u << 22 | 1u << 24 | 1u << 25, state = 3u << 17;
   if ((CpuId(1, 0).c & has_xgetbv) == 0 || (CpuId(7, 0).d & instructions) != instructions) return false;
+  if ((CpuId(7, 1).a & has_bfloat16) == 0) return false;
   std::uint32_t low = 0, high = 0;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   constexpr long request_permission = 0x1023, tile_data = 18;
