@@ -5,6 +5,8 @@
 ///
 /// The same inputs give the same bits for any number of threads: work is cut into tasks, each result is computed by one
 /// task, and nothing is added atomically. Threads take tasks as they come.
+///
+/// Over 300 lines: each operation stands beside how it is cut into tasks.
 
 #include <algorithm>
 #include <cassert>
