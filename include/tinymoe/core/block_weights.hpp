@@ -200,8 +200,7 @@ template <>
 struct WeightFormat<Int4> : detail::BlockFormat<detail::Q4Block> {
   static constexpr std::string_view name = "int4";
   template <Part part>
-  using Matrix = std::conditional_t<part == Part::router, float,
-                                    std::conditional_t<part == Part::embedding || part == Part::head, Int8, Int4>>;
+  using Matrix = std::conditional_t<part == Part::router, float, Int4>;
 };
 
 }  // namespace tinymoe::inline v0_1
