@@ -104,13 +104,13 @@ TEST_CASE("Cached greedy stories are those of full passes, within the context", 
 
 TEST_CASE("A prompt may be longer than a pass of the session", "[generate]") {
   Cpu backend(2);
-  using Long = Teller<300>;
-  STATIC_REQUIRE(Session<Model<Long, Cpu>>::chunk == 256);
+  using Long = Teller<560>;
+  STATIC_REQUIRE(Session<Model<Long, Cpu>>::chunk == 512);
   STATIC_REQUIRE(Session<Model<Teller<80, SlidingWindow<11>>, Cpu>>::chunk == 64);
   STATIC_REQUIRE(Session<Model<Teller<300, SlidingWindow<100>>, Cpu>>::chunk == 100);
   STATIC_REQUIRE(Session<Model<Teller<17>, Cpu>>::chunk == 17);
   const auto model = endless<Long>(backend);
-  check_greedy(model, model, 280, 12);
+  check_greedy(model, model, 540, 12);
 }
 
 TEST_CASE("With a sliding window, stories continue beyond window and context", "[generate]") {
