@@ -168,7 +168,7 @@ class BasicCpu : public detail::HostBackend {
     constexpr Index height = detail::cpu::AttentionTile::most_queries;
     AttentionShape of_cache = shape;
     of_cache.time = key.rows;
-    const Index tiles = pieces(q.rows, height);
+    const Index tiles = (q.rows + height - 1) / height;
     team_.run(tiles * shape.heads, [&](Index task, Index thread) {
       const Index first = (tiles - 1 - task / shape.heads) * height;
       const Index seen = std::min(key.rows, first_position + std::min(first + height, q.rows));
