@@ -3,6 +3,7 @@
 /// Products of few rows: dot products that read each weight once, straight from where it lies.
 
 #include <algorithm>
+#include <cstddef>
 
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/cpu/vectors.hpp"
@@ -17,12 +18,12 @@ template <int lanes, int rows, int outputs, class T, class W>
 TINYMOE_INLINE void dot_products_of(Index depth, const T* x, Index x_stride, const W* w, Index w_stride, float* y) {
   using V = Floats<lanes>;
   constexpr int sums = rows * outputs, groups = (sums + lanes - 1) / lanes;
-  V sum[groups * lanes];
+  V sum[std::size_t{groups * lanes}];
 #pragma GCC unroll 16
   for (int i = 0; i < groups * lanes; ++i) sum[i] = V{};
   const Index whole = depth / lanes * lanes;
   for (Index k = 0; k < whole; k += lanes) {
-    V left[rows];
+    V left[std::size_t{rows}];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) load<lanes>(left[r], x + r * x_stride + k);
 #pragma GCC unroll 8
@@ -34,10 +35,10 @@ TINYMOE_INLINE void dot_products_of(Index depth, const T* x, Index x_stride, con
     }
   }
   if (const Index rest = depth - whole; rest > 0) {
-    T padded_x[rows][lanes] = {};
+    T padded_x[std::size_t{rows}][std::size_t{lanes}] = {};
     for (int r = 0; r < rows; ++r) std::copy_n(x + r * x_stride + whole, rest, padded_x[r]);
     for (int o = 0; o < outputs; ++o) {
-      W padded_w[lanes] = {};
+      W padded_w[std::size_t{lanes}] = {};
       std::copy_n(w + o * w_stride + whole, rest, padded_w);
       V right;
       load<lanes>(right, padded_w);
@@ -54,7 +55,7 @@ TINYMOE_INLINE void dot_products_of(Index depth, const T* x, Index x_stride, con
     transpose<lanes>(square);
 #pragma GCC unroll 16
     for (int i = 1; i < lanes; ++i) square[0] += square[i];
-    float totals[lanes];
+    float totals[std::size_t{lanes}];
     store<lanes>(totals, square[0]);
     for (int i = 0; i < lanes && g * lanes + i < sums; ++i) y[g * lanes + i] = totals[i];
   }

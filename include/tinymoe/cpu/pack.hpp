@@ -4,6 +4,7 @@
 /// which the tile reads them, as float whatever their type was.
 
 #include <algorithm>
+#include <cstddef>
 
 #include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -29,7 +30,7 @@ TINYMOE_INLINE void pack_rows_of(const T* from, Index stride, Index lines, Index
       for (Index k = 0; k < depth; k += lanes) {
         const Index wide = std::min<Index>(lanes, depth - k);
         const T* corner = from + (panel + first) * stride + k;
-        V square[lanes];
+        V square[std::size_t{lanes}];
 #pragma GCC unroll 16
         for (int j = 0; j < lanes; ++j) {
           if (j >= here) {
@@ -37,7 +38,7 @@ TINYMOE_INLINE void pack_rows_of(const T* from, Index stride, Index lines, Index
           } else if (wide == lanes) {
             load<lanes>(square[j], corner + j * stride);
           } else {
-            T line[lanes] = {};
+            T line[std::size_t{lanes}] = {};
             for (Index i = 0; i < wide; ++i) line[i] = corner[j * stride + i];
             load<lanes>(square[j], line);
           }

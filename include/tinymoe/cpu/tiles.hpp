@@ -2,6 +2,8 @@
 /// @file
 /// The innermost loops of matrix products: a tile of the result stays in registers while packed operands stream past.
 
+#include <cstddef>
+
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/cpu/instructions.hpp"
 #include "tinymoe/cpu/vectors.hpp"
@@ -16,7 +18,7 @@ using Tile = void (*)(Index depth, const float* a, const float* b, float* c, Ind
 template <int lanes, int rows, int vectors>
 TINYMOE_INLINE void multiply_tile(Index depth, const float* a, const float* b, float* c, Index stride, bool add) {
   using V = Floats<lanes>;
-  V sum[rows][vectors];
+  V sum[std::size_t{rows}][std::size_t{vectors}];
 #pragma GCC unroll 16
   for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
@@ -26,7 +28,7 @@ TINYMOE_INLINE void multiply_tile(Index depth, const float* a, const float* b, f
     }
   }
   for (Index k = 0; k < depth; ++k) {
-    V right[vectors];
+    V right[std::size_t{vectors}];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) right[v] = *reinterpret_cast<const V*>(b + v * lanes);
 #pragma GCC unroll 16
