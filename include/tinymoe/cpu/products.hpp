@@ -30,35 +30,30 @@ struct Operand {
 
 inline constexpr Index any_lines = Index{1} << 30;
 
+namespace of_matrix {
+
+template <class T>
+void pack_rows(const Operand& from, Index first, Index lines, Index k, Index depth, Index width, float* to) {
+  const T* const begin = static_cast<const T*>(from.data) + first * from.stride + k;
+  static_cast<const Packs<T>*>(from.packs)->rows(begin, from.stride, lines, depth, width, to);
+}
+template <class T>
+void pack_columns(const Operand& from, Index first, Index lines, Index k, Index depth, Index width, float* to) {
+  const T* const begin = static_cast<const T*>(from.data) + k * from.stride + first;
+  static_cast<const Packs<T>*>(from.packs)->columns(begin, from.stride, lines, depth, width, to);
+}
+
+}  // namespace of_matrix
+
 /// The rows of a matrix as lines.
 template <class T>
 Operand rows_of(View<const T> a, const Packs<T>& packs) {
-  return {a.data,
-          a.stride,
-          a.rows,
-          a.cols,
-          [](const Operand& from, Index first, Index lines, Index k, Index depth, Index width, float* to) {
-            static_cast<const Packs<T>*>(from.packs)
-                ->rows(static_cast<const T*>(from.data) + first * from.stride + k, from.stride, lines, depth, width,
-                       to);
-          },
-          &packs,
-          any_lines};
+  return {a.data, a.stride, a.rows, a.cols, of_matrix::pack_rows<T>, &packs, any_lines};
 }
 /// The columns of a matrix as lines.
 template <class T>
 Operand columns_of(View<const T> a, const Packs<T>& packs) {
-  return {a.data,
-          a.stride,
-          a.cols,
-          a.rows,
-          [](const Operand& from, Index first, Index lines, Index k, Index depth, Index width, float* to) {
-            static_cast<const Packs<T>*>(from.packs)
-                ->columns(static_cast<const T*>(from.data) + k * from.stride + first, from.stride, lines, depth, width,
-                          to);
-          },
-          &packs,
-          any_lines};
+  return {a.data, a.stride, a.cols, a.rows, of_matrix::pack_columns<T>, &packs, any_lines};
 }
 
 /// The scratch of one thread's products.
