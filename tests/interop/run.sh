@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# usage: run.sh INTERPRETER JUDGE ARGUMENT…: runs a judge with $TINYMOE_PYTHON, else INTERPRETER, else python3.
+set -euo pipefail
+python=${TINYMOE_PYTHON:-${1:-python3}}
+shift
+if ! command -v "$python" >/dev/null; then
+  echo "SKIPPED: there is no $python; set TINYMOE_PYTHON to a Python with the packages that judge"
+  exit 77
+fi
+# The programs would take a GPU by themselves; no judge writes beside its script, and none reads the network.
+export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=2 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
+exec "$python" "$@"
