@@ -2,7 +2,9 @@
 
 #include "tinymoe/sample/sampler.hpp"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <set>
 #include <vector>
 
@@ -203,6 +205,53 @@ TEST_CASE("Tokens with NaN logits are impossible", "[sampler]") {
     }
     // Infinitely likely is certain.
     CHECK(one({.temperature = temperature}, {0, infinity, 0}) == 1);
+  }
+}
+
+TEST_CASE("Draws from many tokens are those of the sorted vocabulary", "[sampler]") {
+  std::vector<float> logits(5000);
+  for (std::size_t v = 0; v < logits.size(); ++v) {
+    // Ties, a long tail, and tokens of no probability.
+    const auto words = detail::random_words(RandomStream(Seed{5}, 0, random_site::sampling), v);
+    logits[v] = v % 50 == 0 ? -infinity : std::round(float(words[0] >> 8) * 0x1p-24f * 200.0f) * 0.05f;
+  }
+  for (const float temperature : {0.05f, 1.0f, 20.0f}) {
+    for (const SampleOptions& filters : {SampleOptions{.top_p = 1},
+                                         {.top_p = 0.7f},
+                                         {.min_p = 0.3f, .top_p = 0.9f},
+                                         {.top_k = 3, .top_p = 1},
+                                         {.top_k = 2500, .top_p = 0.8f},
+                                         {.top_k = 9000}}) {
+      SampleOptions options = filters;
+      options.temperature = temperature;
+      std::vector<std::size_t> order(logits.size());
+      std::iota(order.begin(), order.end(), 0);
+      std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return logits[a] > logits[b]; });
+      std::vector<double> weights;
+      for (const std::size_t v : order) {
+        weights.push_back(std::exp((double(logits[v]) - logits[order[0]]) / temperature));
+        const bool dropped = weights.back() < options.min_p || weights.back() < 1e-38 ||
+                             (options.top_k > 0 && std::ssize(weights) > options.top_k);
+        if (dropped) weights.back() = 0;
+      }
+      const double least = options.top_p * std::accumulate(weights.begin(), weights.end(), 0.0);
+      double reached = 0;
+      for (double& weight : weights) {
+        if (reached > 0 && reached >= least) weight = 0;
+        reached += weight;
+      }
+      Sampler sampler(options);
+      int different = 0;
+      for (Index position = 0; position < 500; ++position) {
+        const auto words = detail::random_words(RandomStream(options.seed, 0, random_site::sampling),
+                                                static_cast<std::uint64_t>(position));
+        double point = (words[0] + words[1] * 0x1p-32) * 0x1p-32 * reached;
+        std::size_t i = 0;
+        while (point >= weights[i]) point -= weights[i++];
+        different += sampler(logits, position) == static_cast<Token>(order[i]) ? 0 : 1;
+      }
+      CHECK(different <= 1);  // weights are float: a point may fall on the other side of a border
+    }
   }
 }
 

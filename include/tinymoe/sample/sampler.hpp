@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "tinymoe/backend/math.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -67,18 +68,18 @@ class Sampler {
 
   /// The token for `position`. A NaN logit gets probability 0. Throws TextError without a finite logit.
   Token operator()(std::span<const float> logits, Index position) {
-    scores_.assign(logits.begin(), logits.end());
+    constexpr float none = -std::numeric_limits<float>::infinity();
+    scores_.resize(logits.size());
+    for (std::size_t v = 0; v < logits.size(); ++v) scores_[v] = logits[v] >= none ? logits[v] : none;
     const float penalty = options_.repetition_penalty;
-    for (std::size_t v = 0; v < scores_.size(); ++v) {
+    for (std::size_t v = 0; v < std::min(seen_.size(), scores_.size()); ++v) {
       float& score = scores_[v];
-      if (std::isnan(score)) score = -std::numeric_limits<float>::infinity();
-      if (v < seen_.size() && seen_[v] != 0) score = score > 0 ? score / penalty : score * penalty;
+      if (seen_[v] != 0) score = score > 0 ? score / penalty : score * penalty;
     }
     const auto best = std::max_element(scores_.begin(), scores_.end());
-    if (best == scores_.end() || *best == -std::numeric_limits<float>::infinity()) {
-      fail<TextError>("the model gives no token a finite logit");
-    }
-    return options_.temperature == 0 ? static_cast<Token>(best - scores_.begin()) : draw(position, *best);
+    if (best == scores_.end() || *best == none) fail<TextError>("the model gives no token a finite logit");
+    const auto greedy = static_cast<Token>(best - scores_.begin());
+    return options_.temperature == 0 || std::isinf(*best) ? greedy : draw(position, *best);
   }
 
  private:
@@ -87,56 +88,89 @@ class Sampler {
     double weight;  // its probability relative to the max probability
   };
 
+  /// Tokens are put into buckets by their score, so that a draw sorts one or two of them and not the vocabulary:
+  /// bucket b has those whose weight is between e^(−(b + 1) / buckets_of_e) and e^(−b / buckets_of_e), the last one all
+  /// others. Weights beyond are below float's least normal number.
+  static constexpr std::size_t buckets_of_e = 64, buckets = 88 * buckets_of_e;
+
   Token draw(Index position, float max_score) {
-    if (std::isinf(max_score)) return most_likely();
-    collect(max_score);
-    double total = mass();
-    if (options_.top_k == 0 && options_.typical_p == 1) drop_hopeless(total);
-    keep_most_likely();
-    if (options_.top_k > 0) total = mass();
-    if (options_.typical_p < 1) total = keep_typical(total);
-    const double reached = keep_mass(options_.top_p * total);
+    weigh(max_score);
     const RandomStream stream(options_.seed, options_.story, random_site::sampling);
     const auto words = detail::random_words(stream, static_cast<std::uint64_t>(position));
-    double point = (words[0] + words[1] * 0x1p-32) * 0x1p-32 * reached;
-    for (const auto& candidate : candidates_) {
-      if (point < candidate.weight) return candidate.token;
-      point -= candidate.weight;
+    const double share = (words[0] + words[1] * 0x1p-32) * 0x1p-32;
+    if (options_.top_k == 0 && options_.typical_p == 1) return draw_from_buckets(share);
+    collect(0, options_.top_k > 0 ? bucket_of_top_k() : buckets - 1);
+    if (options_.top_k > 0 && std::ssize(candidates_) > options_.top_k) {
+      candidates_.resize(static_cast<std::size_t>(options_.top_k));
     }
-    return candidates_.back().token;  // a rounding past the end
+    double total = mass();
+    if (options_.typical_p < 1) total = keep_typical(total);
+    return token_at(share * keep_mass(0, options_.top_p * total));
   }
 
-  Token most_likely() const {
-    return static_cast<Token>(std::max_element(scores_.begin(), scores_.end()) - scores_.begin());
+  /// Top-p alone: finds the bucket in which it ends, and the one of the token.
+  Token draw_from_buckets(double share) {
+    double total = 0;
+    for (const double mass : masses_) total += mass;
+    const auto [last, before_last] = bucket_at(options_.top_p * total, buckets - 1);
+    collect(last, last);
+    const double kept = keep_mass(before_last, options_.top_p * total);
+    const auto [bucket, before] = bucket_at(share * kept, last);
+    if (bucket != last) collect(bucket, bucket);
+    return token_at(share * kept - before);
   }
 
-  /// The tokens that min-p keeps, unsorted; the most likely token is always one of them.
-  void collect(float max_score) {
-    candidates_.clear();
+  /// The weights, without the tokens that min-p drops, and the mass of each bucket. The most likely token stays always.
+  void weigh(float max_score) {
+    const float temperature = options_.temperature;
+    weights_.resize(scores_.size());
+    buckets_.resize(scores_.size());
     for (std::size_t v = 0; v < scores_.size(); ++v) {
-      const double weight = std::exp((double(scores_[v]) - max_score) / options_.temperature);
-      if (weight > 0 && weight >= options_.min_p) candidates_.push_back({static_cast<Token>(v), weight});
+      weights_[v] = exponential((scores_[v] - max_score) / temperature);
+    }
+    masses_.assign(buckets, 0.0);
+    for (std::size_t v = 0; v < scores_.size(); ++v) {
+      const float place = (max_score - scores_[v]) / temperature * float{buckets_of_e};
+      const std::size_t bucket = place < float{buckets - 1} ? static_cast<std::size_t>(place) : buckets - 1;
+      if (weights_[v] < options_.min_p) weights_[v] = 0;
+      buckets_[v] = static_cast<std::uint16_t>(bucket);
+      masses_[bucket] += double{weights_[v]};
     }
   }
 
-  /// Avoids most of the sorting: tokens below (1 − top-p) / V sum to less than 1 − top-p, so the others reach top-p
-  /// without them. The factor 0.999 leaves room for rounding.
-  void drop_hopeless(double total) {
-    const double least = 0.999 * (1.0 - options_.top_p) * total / static_cast<double>(candidates_.size());
-    std::erase_if(candidates_, [=](const Candidate& candidate) { return candidate.weight < least; });
+  /// The first bucket with which the sum of weights reaches `point`, at most `last`, and the sum before it.
+  std::pair<std::size_t, double> bucket_at(double point, std::size_t last) const {
+    std::size_t found = 0;
+    double before = 0, sum = 0;
+    for (std::size_t bucket = 0; bucket <= last && sum < point; ++bucket) {
+      if (masses_[bucket] == 0) continue;
+      found = bucket, before = sum;
+      sum += masses_[bucket];
+    }
+    return {found, before};
   }
 
-  /// Sorts by descending score, equal scores by token number, so that the order is the same on every machine; keeps
-  /// top-k. (min-p and top-k each keep a prefix of this order, so it does not matter which comes first.)
-  void keep_most_likely() {
-    std::size_t count = candidates_.size();
-    if (options_.top_k > 0) count = std::min(count, static_cast<std::size_t>(options_.top_k));
-    const auto end = candidates_.begin() + static_cast<Index>(count);
-    std::partial_sort(candidates_.begin(), end, candidates_.end(), [this](const Candidate& a, const Candidate& b) {
+  /// The bucket that has the k-th most likely token.
+  std::size_t bucket_of_top_k() const {
+    std::vector<Index> counts(buckets, 0);
+    for (std::size_t v = 0; v < weights_.size(); ++v) counts[buckets_[v]] += weights_[v] > 0 ? 1 : 0;
+    std::size_t bucket = 0;
+    for (Index count = counts[0]; count < options_.top_k && bucket + 1 < buckets;) count += counts[++bucket];
+    return bucket;
+  }
+
+  /// The tokens of some buckets by descending score, equal scores by token number, so that the order is the same on
+  /// every machine.
+  void collect(std::size_t first, std::size_t last) {
+    candidates_.clear();
+    for (std::size_t v = 0; v < weights_.size(); ++v) {
+      if (buckets_[v] < first || buckets_[v] > last || weights_[v] == 0) continue;
+      candidates_.push_back({static_cast<Token>(v), double{weights_[v]}});
+    }
+    std::sort(candidates_.begin(), candidates_.end(), [this](const Candidate& a, const Candidate& b) {
       const float x = scores_[static_cast<std::size_t>(a.token)], y = scores_[static_cast<std::size_t>(b.token)];
       return x != y ? x > y : a.token < b.token;
     });
-    candidates_.erase(end, candidates_.end());
   }
 
   /// Keeps the fewest tokens whose information −log p is nearest to the entropy H = −Σ p log p and whose probabilities
@@ -161,13 +195,23 @@ class Sampler {
     return reached;
   }
 
-  /// Keeps the first tokens whose weights sum to `least`, at least one; returns the sum.
-  double keep_mass(double least) {
-    double reached = 0;
+  /// Keeps the first candidates until the weights, with `before` of likelier tokens, sum to `least`, one at least where
+  /// there are no likelier ones. Returns the sum.
+  double keep_mass(double before, double least) {
+    double reached = before;
     std::size_t kept = 0;
-    while (kept < candidates_.size() && (kept == 0 || reached < least)) reached += candidates_[kept++].weight;
+    while (kept < candidates_.size() && (reached == 0 || reached < least)) reached += candidates_[kept++].weight;
     candidates_.resize(kept);
     return reached;
+  }
+
+  /// The candidate at which the sum of weights passes `point`.
+  Token token_at(double point) const {
+    for (const auto& candidate : candidates_) {
+      if (point < candidate.weight) return candidate.token;
+      point -= candidate.weight;
+    }
+    return candidates_.back().token;  // a rounding past the end
   }
 
   double mass() const {
@@ -178,7 +222,9 @@ class Sampler {
 
   SampleOptions options_;
   std::vector<char> seen_;  // of each token so far; not bits, which cost each program more to compile
-  std::vector<float> scores_;
+  std::vector<float> scores_, weights_;
+  std::vector<std::uint16_t> buckets_;  // of each token
+  std::vector<double> masses_;          // of each bucket
   std::vector<Candidate> candidates_;
   std::vector<std::pair<double, std::size_t>> distances_;
 };
