@@ -282,7 +282,7 @@ class BasicCpu : public detail::HostBackend {
     if constexpr (rounds) detail::cpu::run_rows(set_, kernels::RoundRow<T>{sums, c}, 0, c.rows);
   }
 
-  detail::cpu::TaskSizes sizes() const { return {max_task_rows, Panels::max_cols, 84, 128, tiles_.rows, tiles_.cols}; }
+  detail::cpu::TaskSizes sizes() const { return {max_task_rows, Panels::max_cols, 42, 64, tiles_.rows, tiles_.cols}; }
 
   static int checked_threads(int threads) {
     detail::check_options("Cpu", {{"threads", threads, detail::range::whole(0, detail::max_threads)}});

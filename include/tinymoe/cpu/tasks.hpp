@@ -50,12 +50,19 @@ class Tasks {
   bool empty() const { return tasks_.empty(); }
 
   /// An expert's whole result in tasks as large as their sizes allow, or smaller ones, so that each thread has some.
-  /// `all` rows have the experts together.
+  /// `all` rows have the experts together. A task of m rows and n columns packs m + n lines for m · n sums: the longer
+  /// side is halved, and small tasks only until each thread has two.
   void cut(TaskSizes most, Index all, const Task& whole) {
-    const Index wanted = 4 * Index{threads_}, rows = whole.rows, cols = whole.cols;
-    const auto tasks = [&] { return pieces(all, most.rows) * pieces(cols, most.cols); };
-    while (threads_ > 1 && tasks() < wanted && most.cols > most.least_cols) most.cols /= 2;
-    while (threads_ > 1 && tasks() < wanted && most.rows > most.least_rows) most.rows /= 2;
+    constexpr Index small = 128 * 256;  // sums
+    const Index rows = whole.rows, cols = whole.cols;
+    const auto enough = [&] {
+      const Index each = std::min(most.rows, all) * std::min(most.cols, cols) > small ? 4 : 2;
+      return threads_ == 1 || pieces(all, most.rows) * pieces(cols, most.cols) >= each * threads_;
+    };
+    while (!enough() && (most.cols > most.least_cols || most.rows > most.least_rows)) {
+      const bool wider = std::min(most.cols, cols) >= std::min(most.rows, all) || most.rows <= most.least_rows;
+      (wider && most.cols > most.least_cols ? most.cols : most.rows) /= 2;
+    }
     const Index height = even(rows, most.rows, most.row_unit), width = even(cols, most.cols, most.col_unit);
     for (Index c = 0; c < cols; c += width) {
       for (Index r = 0; r < rows; r += height) {
