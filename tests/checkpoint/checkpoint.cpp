@@ -228,7 +228,7 @@ TEST_CASE("A checkpoint is written only if the run has taken steps since the las
   saved.clear();
   run(root / "run", options);
   CHECK(saved.empty());
-  CHECK(entries_in(root / "run") == 5);
+  CHECK(entries_in(root / "run") == 8);
 
   // Steps that were trained without a checkpoint, or saved elsewhere, are not in this one yet.
   Cpu backend(1);
@@ -270,7 +270,7 @@ TEST_CASE("model.safetensors has the names and shapes of the hub's Mixtral", "[c
   Cpu backend(1);
   const TinyModel model(backend, Seed{5});
   save_model(root / "model", model, tiny_tokenizer());
-  CHECK(entries_in(root / "model") == 3);
+  CHECK(entries_in(root / "model") == 6);
   std::map<std::string, std::vector<Index>> expected = {
       {"model.embed_tokens.weight", {260, 16}}, {"model.norm.weight", {16}}, {"lm_head.weight", {260, 16}}};
   for (const std::string layer : {"model.layers.0.", "model.layers.1."}) {
@@ -398,7 +398,7 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
   CHECK(model.special_tokens() == ModelTokens{});
   load_model(good.good, model);
   CHECK(model.special_tokens().config == SpecialTokens{.begin = end, .end = {end}});
-  CHECK_FALSE(model.special_tokens().generation);
+  CHECK(model.special_tokens().generation == model.special_tokens().config);
 
   const char* const fields[] = {"bos_token_id", "eos_token_id", "pad_token_id"};
   const TemporaryFolder root;
@@ -406,6 +406,7 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
   const auto check = [&](const Json& config, const Json& generation, const SpecialTokens& expected) {
     CAPTURE(config.dump(), generation.dump());
     const auto path = good.copy();
+    std::filesystem::remove(path / "generation_config.json");
     edit_json(path / "config.json", [&](auto& file) {
       file.erase("tinymoe");
       for (const char* field : fields) {
@@ -419,15 +420,17 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
     save_model(root / "saved", model, tiny_tokenizer());
     const Json saved = read_json(root / "saved" / "config.json");
     for (const auto& [field, value] : config.members()) CHECK(saved[field] == value);
-    CHECK(std::filesystem::exists(root / "saved" / "generation_config.json") == !generation.is_null());
+    const Json again = read_json(root / "saved" / "generation_config.json");
+    for (const char* field : fields) CHECK((!generation.is_null() || again[field] == saved[field]));
     if (!generation.is_null()) {
-      const Json again = read_json(root / "saved" / "generation_config.json");
       for (const char* field : fields) CHECK(again[field] == generation[field]);
       for (const auto& [field, value] : generation.members()) CHECK(again[field] == value);
     }
     TinyModel other(backend, Seed{10});
     load_model(root / "saved", other);
-    CHECK(other.special_tokens() == model.special_tokens());
+    CHECK(other.special_tokens().config == model.special_tokens().config);
+    CHECK(other.special_tokens().with({}, 5) == model.special_tokens().with({}, 5));
+    std::filesystem::remove(root / "saved" / "generation_config.json");
   };
   check({{"bos_token_id", 1}, {"eos_token_id", 2}, {"pad_token_id", nullptr}}, nullptr, {.begin = 1, .end = {2}});
   check({{"bos_token_id", 3}, {"eos_token_id", {2, 5, 99}}, {"pad_token_id", 0}}, nullptr,
@@ -494,6 +497,40 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
     good.check<FileError>([=](const auto& at) { write_bytes(at / "generation_config.json", bytes); },
                           "generation_config.json");
   }
+}
+
+TEST_CASE("The files beside a tokenizer name the special tokens of the model's texts", "[checkpoint]") {
+  const TemporaryFolder root;
+  Cpu backend(1);
+  TinyModel model(backend, Seed{1});
+  const Token end = tiny_tokenizer().end_of_story();
+  const auto saved = [&](const Tokenizer& tokenizer, const char* name) {
+    save_model(root / "model", model, tokenizer);
+    CHECK(Tokenizer::load(root / "model" / "tokenizer.json") == tokenizer);
+    return read_json(root / "model" / name);
+  };
+  const auto begins = [](const Json& file, const char* name, Token id) {
+    const Json& template_of = file["post_processor"];
+    CHECK(template_of["single"].items()[0]["SpecialToken"]["id"] == name);
+    CHECK(template_of["special_tokens"][name]["ids"] == Json::array({id}));
+  };
+  begins(saved(tiny_tokenizer(), "tokenizer.json"), "<|endoftext|>", end);
+  CHECK(saved(tiny_tokenizer(), "special_tokens_map.json") ==
+        Json{{"bos_token", "<|endoftext|>"}, {"eos_token", "<|endoftext|>"}});
+  CHECK(saved(tiny_tokenizer(), "tokenizer_config.json")["model_max_length"] == Tiny::context);
+  CHECK(saved(tiny_tokenizer(), "generation_config.json") ==
+        Json{{"bos_token_id", end}, {"eos_token_id", end}, {"pad_token_id", nullptr}});
+
+  auto parts = tiny_tokenizer().as<ByteLevelBpe>()->parts();
+  parts.vocabulary[static_cast<std::size_t>(end)].bytes = "<s>";
+  parts.vocabulary.push_back({"<|endoftext|>", true});
+  const Tokenizer two{ByteLevelBpe(parts)};
+  const Token last = static_cast<Token>(two.vocabulary_size() - 1);
+  begins(saved(two, "tokenizer.json"), "<|endoftext|>", last);
+  // config.json decides what begins a text; an ordinary token has no name, and neither has one that there is not.
+  model.special_tokens() = {.config = SpecialTokens{.begin = end, .end = {7, last}, .pad = 9999}};
+  begins(saved(two, "tokenizer.json"), "<s>", end);
+  CHECK(saved(two, "special_tokens_map.json") == Json{{"bos_token", "<s>"}, {"eos_token", "<|endoftext|>"}});
 }
 
 TEST_CASE("Tensors that follow from others are left out where they agree", "[checkpoint]") {
@@ -652,7 +689,7 @@ TEST_CASE("Saving and loading a model alone round-trips, over an older one too",
   CHECK(read_json(generation)["temperature"] == Json(0.5));
   load_model(root / "model", loaded);
   CHECK(loaded.special_tokens().generation == loaded.special_tokens().config);
-  CHECK(entries_in(root / "model") == 4);
+  CHECK(entries_in(root / "model") == 6);
 }
 
 TEST_CASE("Folders that transformers saved load with the values that it reads", "[checkpoint]") {

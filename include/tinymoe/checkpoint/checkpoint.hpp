@@ -1,8 +1,8 @@
 #pragma once
 /// @file
-/// Checkpoints: a folder with model.safetensors, config.json and tokenizer.json, as the hub lays out a model, and with
-/// optimizer.safetensors and trainer.json where training goes on from it. Its files are replaced together or not at
-/// all.
+/// Checkpoints: a folder with model.safetensors, config.json, generation_config.json, tokenizer.json,
+/// tokenizer_config.json and special_tokens_map.json, as the hub lays out a model, and with optimizer.safetensors and
+/// trainer.json where training goes on from it. Its files are replaced together or not at all.
 
 #include <algorithm>
 #include <cstddef>
@@ -16,6 +16,7 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/config.hpp"
+#include "tinymoe/checkpoint/hub_tokenizer.hpp"
 #include "tinymoe/checkpoint/special_tokens_json.hpp"
 #include "tinymoe/checkpoint/stored_weights.hpp"
 #include "tinymoe/checkpoint/tensor_names.hpp"
@@ -114,31 +115,33 @@ void read_tensors(B& backend, const Safetensors& file, const std::vector<std::st
 }
 
 /// The files of a checkpoint, the first of which each has.
-inline constexpr std::string_view checkpoint_files[] = {"model.safetensors",  "config.json",  "generation_config.json",
-                                                        "tokenizer.json",     "trainer.json", "optimizer.safetensors",
-                                                        "average.safetensors"};
+inline constexpr std::string_view checkpoint_files[] = {
+    "model.safetensors",     "config.json",             "generation_config.json", "tokenizer.json",
+    "tokenizer_config.json", "special_tokens_map.json", "trainer.json",           "optimizer.safetensors",
+    "average.safetensors"};
 
-/// Keeps a folder's generation_config.json over a save of a model without one: it may be another program's. Only the
-/// special tokens that it names become the model's, since loading prefers it.
-[[gnu::cold]] inline void keep_generation_config(AtomicFolder& folder, const SpecialTokens& tokens) {
-  const auto old = folder.target() / "generation_config.json", kept = folder / "generation_config.json";
+/// Writes generation_config.json for a model without one. A folder's own stays over the save: it may be another
+/// program's. Only the special tokens that it names become the model's, since loading prefers it.
+[[gnu::cold]] inline void write_generation_config(AtomicFolder& folder, const SpecialTokens& tokens) {
+  constexpr const char* name = "generation_config.json";
+  const auto old = folder.target() / name;
+  const auto write = [&](Json file) {
+    write_special_tokens(file, tokens);
+    folder.write(name, [&](FileWriter& to) { to.write(file.dump(2) + "\n"); });
+  };
   std::error_code reason;
-  if (!std::filesystem::exists(old, reason)) return;
+  if (!std::filesystem::exists(old, reason)) return write(Json::object());
   try {
     Json file = read_json(old, std::size_t{1} << 20);
     const bool names = file.contains("bos_token_id") || file.contains("eos_token_id") || file.contains("pad_token_id");
-    if (names && read_special_tokens(file, old.string(), {}) != tokens) {
-      write_special_tokens(file, tokens);
-      folder.write("generation_config.json", [&](FileWriter& to) { to.write(file.dump(2) + "\n"); });
-      return;
-    }
+    if (names && read_special_tokens(file, old.string(), {}) != tokens) return write(std::move(file));
   } catch (const Error&) {  // it is for another program, and stays as it is
   }
-  std::filesystem::copy_file(old, kept, std::filesystem::copy_options::overwrite_existing, reason);
+  std::filesystem::copy_file(old, folder / name, std::filesystem::copy_options::overwrite_existing, reason);
   if (reason) fail<FileError>(old.string(), ": cannot be copied: ", reason.message());
 }
 
-/// Writes the model's part of a checkpoint into `folder`: model.safetensors, config.json, tokenizer.json.
+/// Writes the model's part of a checkpoint into `folder`: all files but those of training.
 template <class Arch, Backend B, class W>
 void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
   static_assert(Model<Arch, B, W>::has_masters || StoredFormat<W>,
@@ -157,12 +160,12 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
   if constexpr (StoredFormat<W>)
     config[stored_weights_key] = stored_weights_json(weights_name<W>()), config.sort_keys();
   write_model_tokens(folder, model.special_tokens(), config);
-  if (!model.special_tokens().generation) {
-    const Token end = tokenizer.end_of_story();
-    keep_generation_config(folder, model.special_tokens().config.value_or(SpecialTokens{.begin = end, .end = {end}}));
-  }
+  const ModelTokens& tokens = model.special_tokens();
+  const Token end = tokenizer.end_of_story();
+  if (!tokens.generation)
+    write_generation_config(folder, tokens.config.value_or(SpecialTokens{.begin = end, .end = {end}}));
   folder.write("config.json", [&](FileWriter& file) { file.write(config.dump(2) + "\n"); });
-  tokenizer.save(folder / "tokenizer.json");
+  write_tokenizer(folder, tokenizer, tokens.with(tokenizer.begin_of_text(), end), Arch::context);
 }
 
 }  // namespace detail

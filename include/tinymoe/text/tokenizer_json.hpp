@@ -122,6 +122,18 @@ inline const Json& expect_component(const Json& object, const char* key, const c
   return component;
 }
 
+/// The "post_processor" that puts one special token before each text.
+[[gnu::cold]] inline Json beginning_with(const std::string& name, Token token) {
+  const Json begin = {{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
+  const auto sequence = [](const char* id, int type) { return Json{{"Sequence", {{"id", id}, {"type_id", type}}}}; };
+  Json special = Json::object();
+  special[name] = {{"id", name}, {"ids", Json::array({token})}, {"tokens", Json::array({name})}};
+  return {{"type", "TemplateProcessing"},
+          {"single", Json::array({begin, sequence("A", 0)})},
+          {"pair", Json::array({begin, sequence("A", 0), begin, sequence("B", 1)})},
+          {"special_tokens", std::move(special)}};
+}
+
 /// Whether a merge is written as ["left", "right"].
 inline bool is_pair_of_strings(const Json& value) {
   return value.is_array() && value.size() == 2 && value.items()[0].is_string() && value.items()[1].is_string();

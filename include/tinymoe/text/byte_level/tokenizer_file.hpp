@@ -127,14 +127,16 @@ inline std::string spelled(const VocabularyEntry& entry) { return entry.special 
   return parts;
 }
 
-/// Writes tokenizer.json, so that a crash leaves the old file or the new one. Throws FileError if it cannot be written.
+/// Writes tokenizer.json, so that a crash leaves the old file or the new one. Its readers put the end of a story before
+/// each text, as generation does. Throws FileError if it cannot be written.
 [[gnu::cold]] inline void write_byte_level_json(const std::filesystem::path& path, const TokenizerParts& parts) {
-  std::string added, vocabulary, merges;
+  std::string added, vocabulary, merges, begin = "null";
   const auto name_of = [&](Token token) { return spelled(parts.vocabulary[static_cast<std::size_t>(token)]); };
   for (std::size_t id = 0; id < parts.vocabulary.size(); ++id) {
     const auto& entry = parts.vocabulary[id];
     vocabulary += sentence_of({id == 0 ? "\n      " : ",\n      ", Json(spelled(entry)).dump(), ": ", id});
     if (!entry.special) continue;
+    if (entry.bytes == end_of_story_text) begin = beginning_with(entry.bytes, static_cast<Token>(id)).dump();
     added += sentence_of({added.empty() ? "" : ",", "\n    {\"id\": ", id, ", \"content\": ", Json(entry.bytes).dump(),
                           ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, \"normalized\": false, ",
                           "\"special\": true}"});
@@ -154,7 +156,9 @@ inline std::string spelled(const VocabularyEntry& entry) { return entry.special 
   ],
   "normalizer": null,
   "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-  "post_processor": null,
+  "post_processor": )");
+    file.write(begin);
+    file.write(R"(,
   "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
   "model": {
     "type": "BPE",

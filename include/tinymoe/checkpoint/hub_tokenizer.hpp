@@ -1,0 +1,69 @@
+#pragma once
+/// @file
+/// What a folder of the hub has beside tokenizer.json, so that transformers writes the texts that tinymoe writes: the
+/// special tokens by their names, in tokenizer_config.json and special_tokens_map.json.
+
+#include <cstddef>
+#include <iterator>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/utf8.hpp"
+#include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/atomic_folder.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_value.hpp"
+#include "tinymoe/text/special_tokens.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+#include "tinymoe/text/tokenizer_json.hpp"
+
+namespace tinymoe::inline v0_1::detail {
+
+/// The name of a special token; nothing if the tokenizer has none of this number, or it is ordinary.
+[[gnu::cold]] inline std::optional<std::string> special_name(const Tokenizer& tokenizer, std::optional<Token> token) {
+  if (!token || *token < 0 || *token >= tokenizer.vocabulary_size() || !tokenizer.is_special(*token)) return {};
+  std::string name(tokenizer.bytes(*token));
+  if (find_invalid_utf8(name) != std::string_view::npos) return {};
+  return name;
+}
+
+/// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json for texts with these special tokens, of a
+/// model with this context. Where the kind leaves the token before each text to the model, tokenizer.json names that.
+/// Throws FileError, TextError.
+[[gnu::cold]] inline void write_tokenizer(AtomicFolder& folder, const Tokenizer& tokenizer, const SpecialTokens& tokens,
+                                          Index context) {
+  const auto write = [&](const char* name, const Json& json) {
+    folder.write(name, [&](FileWriter& file) { file.write(json.dump(2) + "\n"); });
+  };
+  tokenizer.save(folder / "tokenizer.json");
+  const auto begin = special_name(tokenizer, tokens.begin);
+  const Token end = tokenizer.end_of_story();
+  if (const auto usual = special_name(tokenizer, end); usual && begin && *begin != *usual) {
+    Json file = read_json(folder / "tokenizer.json", tokenizer_size_limit);
+    if (file["post_processor"] == beginning_with(*usual, end)) {
+      file["post_processor"] = beginning_with(*begin, *tokens.begin);
+      write("tokenizer.json", file);
+    }
+  }
+
+  Json names = Json::object();
+  const auto add = [&](const char* key, std::optional<Token> token) {
+    if (const auto name = special_name(tokenizer, token)) names[key] = *name;
+  };
+  add("bos_token", tokens.begin);
+  for (const Token token : tokens.end) {
+    if (!names.contains("eos_token")) add("eos_token", token);
+  }
+  add("pad_token", tokens.pad);
+  write("special_tokens_map.json", names);
+  names["clean_up_tokenization_spaces"] = false;
+  names["model_max_length"] = context;
+  names["tokenizer_class"] = "PreTrainedTokenizerFast";
+  names.sort_keys();
+  write("tokenizer_config.json", names);
+}
+
+}  // namespace tinymoe::inline v0_1::detail

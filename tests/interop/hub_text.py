@@ -1,0 +1,22 @@
+"""A folder that `train` wrote is a model to transformers with no further line: its greedy text is that of `sample`."""
+
+import judge
+
+transformers, torch = judge.need("transformers", "torch")
+train, sample = judge.program("train"), judge.program("sample")
+folder = judge.new_folder() / "run"
+judge.run(train, "--preset", "pocket", "--embedded", 300, "--batch", 4, "--steps", 60, "--out", folder)
+
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+judge.check(type(model).__name__ == "MixtralForCausalLM", f"the model is a {type(model).__name__}")
+ids = tokenizer("Once upon a time")["input_ids"]
+judge.check(ids[0] == tokenizer.bos_token_id == model.generation_config.bos_token_id, f"a text begins with {ids[0]}")
+judge.check(tokenizer.eos_token_id == model.generation_config.eos_token_id, "the ends of a text differ")
+judge.check(tokenizer.decode(ids, skip_special_tokens=True) == "Once upon a time", f"decoded: {tokenizer.decode(ids)!r}")
+for prompt in ["Once upon a time", "One day, Tom", "", "The cat  sat.\nÉté 雪"]:
+    ours = judge.run(sample, folder, "--prompt", prompt, "--temperature", 0, "--tokens", 40, "--quiet")[:-1]
+    tokens = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=40, do_sample=False)
+    theirs = tokenizer.decode(tokens[0], skip_special_tokens=True)
+    judge.check(ours == theirs, f"after {prompt!r} tinymoe writes {ours!r}, transformers {theirs!r}")
+print("ok")
