@@ -131,7 +131,12 @@ auto of_one_save(const std::filesystem::path& checkpoint, F&& f) {
 inline std::string stored_weights(const std::filesystem::path& checkpoint) {
   return of_one_save(checkpoint, [](const std::filesystem::path& folder) {
     const std::string name = (folder / "config.json").string();
-    return tinymoe::detail::stored_weights(tinymoe::read_json(name, std::size_t{1} << 20), name);
+    const std::string found = tinymoe::detail::stored_weights(tinymoe::read_json(name, std::size_t{1} << 20), name);
+    for (const std::string_view known : {"", "int8", "int4"}) {
+      if (found == known) return found;
+    }
+    tinymoe::fail<tinymoe::MismatchError>(name, ": its weights are \"", found,
+                                          "\"; this program reads int8 and int4; use the program that wrote it");
   });
 }
 

@@ -73,13 +73,15 @@ Device open_device(const DeviceOptions& options, std::string_view preset, Compil
   }
   const bool cuda = options.device.empty() ? compiled.cuda && has_gpu() : options.device == "cuda";
   const std::string last = options.last_device == (cuda ? "cuda" : "cpu") ? options.last_precision : std::string();
+  const std::string_view asker = options.precision.empty() && !last.empty() ? "trainer.json asks for " : "--precision ";
   const std::string precision = !options.weights.empty()     ? "float32"
                                 : !options.precision.empty() ? options.precision
                                 : !last.empty()              ? last
                                                              : default_precision(cuda, compiled.narrow);
   if (!cuda) {
     if (precision != "float32" && precision != "bfloat16") {
-      fail<OptionError>("--precision ", precision, " needs --device cuda: the cpu computes in float32 or bfloat16");
+      fail<OptionError>(asker, precision, ", and the cpu computes in float32 or bfloat16; give one of them, or ",
+                        "--device cuda");
     }
     if (!compiled.cpu) {
       fail<OptionError>("the preset ", preset, " was left out of this build; build without TINYMOE_EXAMPLE_PRESETS, ",

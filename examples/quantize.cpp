@@ -74,7 +74,8 @@ int main(int count, char** values) {
   CLI::App app("Rounds the weights of a checkpoint to integers, and shows its loss before and after.");
   app.add_option("checkpoint", a.checkpoint, "folder that train or quantize wrote")->required();
   examples::add_weights_option(app, a.device);
-  app.add_option("--out", a.out, "folder of the checkpoint of integer weights; default: none is written");
+  const auto* out =
+      app.add_option("--out", a.out, "folder of the checkpoint of integer weights; default: none is written");
   app.add_option("--validation", a.validation, "text to measure the loss on");
   programs::add_number(app, "--validation-tokens", a.validation_tokens, "tokens of it, the first, up to a story's end",
                        programs::range::whole(1));
@@ -86,9 +87,13 @@ int main(int count, char** values) {
     const std::string stored = examples::stored_weights(a.checkpoint);
     if (a.device.weights.empty()) a.device.weights = stored;
     std::error_code ignored;
+    if (out->count() > 0 && a.out.empty()) fail<OptionError>("--out is empty; give it a folder");
     if (!a.out.empty() && a.device.weights.empty()) fail<OptionError>("give --weights int8 or --weights int4");
     if (!a.out.empty() && std::filesystem::equivalent(a.out, a.checkpoint, ignored)) {
       fail<OptionError>(a.out.string(), ": is the checkpoint itself, which training may need; give another --out");
+    }
+    if (!a.out.empty() && std::filesystem::exists(a.out / "trainer.json", ignored)) {
+      fail<OptionError>(a.out.string(), ": holds a run that could not resume then; give another --out");
     }
     if (std::filesystem::exists(a.out / "model.safetensors", ignored) && !a.overwrite) {
       fail<OptionError>(a.out.string(), ": holds a checkpoint; give --overwrite to replace it");

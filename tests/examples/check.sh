@@ -504,6 +504,15 @@ END
     expect_error "give --weights int8" "$quantize" run --out other
     expect_error "holds a checkpoint" "$quantize" run --weights int8 --out small
     expect_error "is the checkpoint itself" "$quantize" run --weights int8 --out run --overwrite
+    cp -r run kept
+    expect_error "holds a run that could not resume" "$quantize" run --weights int8 --out kept --overwrite
+    diff -r run kept >&2 || fail "a refused quantize changes a run"
+    expect_error "out is empty" "$quantize" run --weights int8 --out ""
+    cp -r small changed
+    sed -i 's/"weights": "int4"/"weights": "int5"/' changed/config.json
+    expect_error 'changed/config.json: its weights are "int5"' "$sample" changed
+    sed -i 's/"quantization_config"/"no_config"/' changed/config.json
+    expect_error "floating-point numbers, found U8" "$sample" changed
     expect_error "min-p must be" "$sample" run --min-p 1.5
     expect_error "typical must be" "$sample" run --typical 0
     expect_error "temperature must be" "$sample" run --temperature -1
@@ -628,7 +637,7 @@ END
     ! cmp -s float32/model.safetensors bfloat16/model.safetensors || fail "the precisions train alike"
     rm -r other*
     for program in "pocket --steps 2 --out other" "$sample named" "$chat named"; do
-      expect_error "float16 needs --device cuda: the cpu computes in float32 or bfloat16" $program --precision float16
+      expect_error "float16, and the cpu computes in float32 or bfloat16; give one of them, or --device cuda" $program --precision float16
     done
     expect_error "--device" pocket --steps 2 --device gpu --out other
     expect_error "--precision" pocket --steps 2 --precision float64 --out other

@@ -116,7 +116,7 @@ namespace tinymoe::inline v0_1::detail {
   static std::atomic<std::size_t> in_use = 0;
   const auto refuse = [&](const std::string& why) {
     fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB), ", in_use >> 20,
-                      " MiB are in use and ", why, "; a smaller batch, shorter sequences or recomputation need less");
+                      " MiB are in use and ", why, "; a smaller batch, shorter sequences, fewer threads or recomputation need less");
   };
   constexpr std::size_t worth_asking = std::size_t{64} << 20;
   if (bytes >= worth_asking) {

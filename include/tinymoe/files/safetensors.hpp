@@ -194,18 +194,21 @@ class Safetensors {
 
   template <class T>
   void read_as(std::string_view tensor, std::span<const Index> shape, std::span<T> out, ReadOptions options) const {
-    const auto& found = expect_shape(tensor, shape);
+    const auto& found = info(tensor);
+    const bool floating = detail::with_floating_type(found.type, [](auto) {});
+    if (!floating) {
+      fail<MismatchError>(name(), ": tensor ", tensor, ": expected floating-point numbers, found ",
+                          stored_type_name(found.type), "; save it as F32, F16 or BF16, or, if it is of integer ",
+                          "weights, with the \"quantization_config\" that its config.json had");
+    }
+    expect_shape(tensor, shape);
     if (found.bytes.size() / stored_type_bytes(found.type) != out.size()) {
       fail<ShapeError>(name(), ": tensor ", tensor, ": the shape ", detail::shape_text(shape),
                        " does not fit room for ", out.size(), " numbers");
     }
-    const bool converted = detail::with_floating_type(found.type, [&](auto stored) {
+    detail::with_floating_type(found.type, [&](auto stored) {
       detail::convert_elements<decltype(stored)>(found.bytes.data(), out.data(), out.size());
     });
-    if (!converted) {
-      fail<MismatchError>(name(), ": tensor ", tensor, ": expected floating-point numbers, found ",
-                          stored_type_name(found.type), "; save it as F32, F16 or BF16");
-    }
     if (!options.finite) return;
     const auto index = detail::first_not_finite(std::span<const T>(out));
     if (index != out.size()) {

@@ -81,6 +81,10 @@ struct StepOptions {
 template <class ModelType, Optimizer<typename ModelType::BackendType> O = AdamW, Schedule S = Constant,
           Communicator<typename ModelType::BackendType> C = Alone>
 class Trainer {
+  static_assert(ModelType::has_masters,
+                "tinymoe::Trainer: the model has rounded weights only, for inference; train one without a third "
+                "argument and load what it saved");
+
  public:
   using Model = ModelType;
   using Architecture = typename ModelType::Architecture;
