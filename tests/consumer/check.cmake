@@ -7,7 +7,7 @@
 #   component     an unknown component is refused by name, unless it is optional
 #   cuda          the component cuda compiles the CUDA backend into a program, which runs, with a GPU or without
 #   no_cuda       where there is no CUDA compiler the component is refused in one sentence, unless it is optional
-# `options`: the folders of the libraries that this build fetched.
+# `options`: the folders of the libraries that this build fetched. `flags`: what this compiler needs.
 
 set(prefix ${folder}/prefix/moved)
 set(work ${folder}/${check})
@@ -39,6 +39,12 @@ macro(build_and_run)
   if(NOT output MATCHES "^${expected}$")
     message(FATAL_ERROR "expected ${expected}, found ${output}")
   endif()
+  file(READ ${work}/compile_commands.json commands)
+  foreach(flag IN LISTS flags)
+    if(NOT commands MATCHES "${flag}")
+      message(FATAL_ERROR "expected ${flag}, which this compiler needs:\n${commands}")
+    endif()
+  endforeach()
 endmacro()
 
 macro(refused sentence)
@@ -77,14 +83,12 @@ if("${check}" STREQUAL "install")
 elseif("${check}" STREQUAL "installed")
   configure(-D CMAKE_PREFIX_PATH=${prefix} -D TINYMOE_ASKED=0.1)
   build_and_run()
-  file(READ ${work}/compile_commands.json commands)
   if(NOT commands MATCHES "-fopenmp-simd" OR commands MATCHES "-fopenmp[^-]")
     message(FATAL_ERROR "expected the pragmas of OpenMP that ask for vectors, and nothing else of it:\n${commands}")
   endif()
 elseif("${check}" STREQUAL "subdirectory")
   configure(-D TINYMOE_SOURCE=${source})
   build_and_run()
-  file(READ ${work}/compile_commands.json commands)
   string(REGEX MATCHALL "\"file\":" programs "${commands}")
   list(LENGTH programs count)
   if(NOT count EQUAL 2 OR commands MATCHES "-march|-O[0-9]|-Wall|-D")

@@ -71,6 +71,7 @@ class BasicCpu : public detail::HostBackend {
   explicit BasicCpu(const CpuOptions& options)
       : team_(checked_threads(options.threads)),
         set_(detail::cpu::chosen(options.instructions)),
+        row_set_(detail::cpu::set_of_rows(set_)),
         tiles_(detail::cpu::tiles_of(set_)),
         packs_(detail::cpu::packs_of<T>(set_)),
         float_packs_(detail::cpu::packs_of<float>(set_)),
@@ -88,7 +89,7 @@ class BasicCpu : public detail::HostBackend {
 
   template <RowKernel Kernel>
   void launch(Index rows, const Kernel& kernel) const {
-    detail::cpu::launch_rows(team_, rows, &kernel, detail::cpu::row_runner<Kernel>(set_));
+    detail::cpu::launch_rows(team_, rows, &kernel, detail::cpu::row_runner<Kernel>(row_set_));
   }
 
   void matmul(View<const T> x, View<const T> w, View<const T> bias, View<T> y) {
@@ -193,7 +194,7 @@ class BasicCpu : public detail::HostBackend {
     const auto address = reinterpret_cast<std::uintptr_t>(scratch);
     auto* const floats = reinterpret_cast<float*>(detail::round_up(address, memory_alignment));
     return {shape,
-            set_,
+            row_set_,
             tiles_,
             packs_,
             float_packs_,
@@ -279,7 +280,7 @@ class BasicCpu : public detail::HostBackend {
       }
     }
     panels.multiply(tiles_, a, b, sums, add);
-    if constexpr (rounds) detail::cpu::run_rows(set_, kernels::RoundRow<T>{sums, c}, 0, c.rows);
+    if constexpr (rounds) detail::cpu::run_rows(row_set_, kernels::RoundRow<T>{sums, c}, 0, c.rows);
   }
 
   detail::cpu::TaskSizes sizes() const { return {max_task_rows, Panels::max_cols, 42, 64, tiles_.rows, tiles_.cols}; }
@@ -290,7 +291,7 @@ class BasicCpu : public detail::HostBackend {
   }
 
   detail::cpu::Team team_;
-  CpuInstructions set_;
+  CpuInstructions set_, row_set_;
   detail::cpu::Tiles tiles_;
   detail::cpu::Packs<T> packs_;
   detail::cpu::Packs<float> float_packs_;

@@ -33,12 +33,7 @@ constexpr Index steps_of(Index depth) { return (depth + tile_depth - 1) / tile_d
 }  // namespace tinymoe::inline v0_1::detail::cpu::amx
 
 #if defined(TINYMOE_AMX)
-#define TINYMOE_AMX_SETS "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512bf16,amx-tile,amx-bf16"
-#if defined(__clang__)
-#define TINYMOE_TARGET_AMX __attribute__((target(TINYMOE_AMX_SETS), min_vector_width(512)))
-#else
-#define TINYMOE_TARGET_AMX __attribute__((target(TINYMOE_AMX_SETS ",prefer-vector-width=512")))
-#endif
+#define TINYMOE_TARGET_AMX TINYMOE_TARGET_AVX512_AND(",avx512bf16,amx-tile,amx-bf16")
 
 namespace tinymoe::inline v0_1::detail::cpu::amx {
 

@@ -153,10 +153,10 @@ class AttentionTiles {
     return 2 * tile * shape.time + tile * shape.head_dim + 2 * shape.time * shape.head_dim;
   }
 
-  AttentionTiles(const AttentionShape& shape, CpuInstructions set, const Tiles& tiles, const Packs<T>& packs,
+  AttentionTiles(const AttentionShape& shape, CpuInstructions row_set, const Tiles& tiles, const Packs<T>& packs,
                  const Packs<float>& float_packs, Panels panels, float* scratch)
       : shape_(shape),
-        set_(set),
+        row_set_(row_set),
         tiles_(tiles),
         packs_(packs),
         float_packs_(float_packs),
@@ -231,7 +231,7 @@ class AttentionTiles {
   }
   template <class Kernel>
   void run(Index count, const Kernel& kernel) const {
-    run_rows(set_, kernel, 0, count);
+    run_rows(row_set_, kernel, 0, count);
   }
 
   Operand rows(View<const T> a) const { return rows_of(a, packs_); }
@@ -254,7 +254,7 @@ class AttentionTiles {
   }
 
   AttentionShape shape_;
-  CpuInstructions set_;
+  CpuInstructions row_set_;
   const Tiles& tiles_;
   const Packs<T>& packs_;
   const Packs<float>& float_packs_;

@@ -15,14 +15,18 @@
 #include "tinymoe/core/error.hpp"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__)) && !defined(__CUDACC__)
-#define TINYMOE_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
+#define TINYMOE_AVX2_FEATURES "avx2,fma,f16c"
+#define TINYMOE_TARGET_AVX2 __attribute__((target(TINYMOE_AVX2_FEATURES)))
+// AVX-512 with more features of a processor (",…", or "").
+#define TINYMOE_AVX512_FEATURES(MORE) TINYMOE_AVX2_FEATURES ",avx512f,avx512bw,avx512dq,avx512vl,avx512cd" MORE
 #if defined(__clang__)
-#define TINYMOE_TARGET_AVX512 \
-  __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512cd"), min_vector_width(512)))
+#define TINYMOE_TARGET_AVX512_AND(MORE) __attribute__((target(TINYMOE_AVX512_FEATURES(MORE)), min_vector_width(512)))
 #else
-#define TINYMOE_TARGET_AVX512 \
-  __attribute__((target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,prefer-vector-width=512")))
+#define TINYMOE_TARGET_AVX512_AND(MORE) \
+  __attribute__((target(TINYMOE_AVX512_FEATURES(MORE) ",prefer-vector-width=512")))
 #endif
+#define TINYMOE_TARGET_AVX512 TINYMOE_TARGET_AVX512_AND("")
+#define TINYMOE_TARGET_VNNI TINYMOE_TARGET_AVX512_AND(",avx512vnni")
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>

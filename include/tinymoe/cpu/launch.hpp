@@ -4,6 +4,7 @@
 /// to, for AVX2 and for AVX-512; what runs is chosen at run time. A kernel that would gain nothing is compiled once.
 
 #include <algorithm>
+#include <cstring>
 
 #include "tinymoe/backend/group.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -37,7 +38,41 @@ TINYMOE_TARGET_AVX512 __attribute__((flatten)) void rows_for_avx512(const void* 
 }
 #endif
 
-/// The function that runs the kernel's rows by an instruction set. Nothing is compiled for less than `compiled_for`.
+#if defined(TINYMOE_TARGET_AVX512) && !defined(__clang__) && __GNUC__ == 12
+// g++ 12.2 writes 90 four times where it may move 32 bytes at once: for AVX-512 always, for AVX2 if it tunes for some
+// processors, but never with -mmove-max=128 -mstore-max=128 (GCC bug 108599).
+typedef double FourDoubles __attribute__((vector_size(32)));
+TINYMOE_TARGET_AVX2 __attribute__((noipa)) inline void copy_constant_by_avx2(double* to) {
+  const FourDoubles constant = {90, 90, 0, 0};
+  std::memcpy(to, &constant, sizeof constant);
+}
+TINYMOE_TARGET_AVX512 __attribute__((noipa)) inline void copy_constant_by_avx512(double* to) {
+  const FourDoubles constant = {90, 90, 0, 0};
+  std::memcpy(to, &constant, sizeof constant);
+}
+
+/// The widest set, up to `set`, for which this program's functions copy constants as they are.
+[[gnu::noinline]] inline CpuInstructions with_right_constants(CpuInstructions set) {
+  const auto right = [](void (*copy)(double*)) {
+    double copied[4];
+    copy(copied);
+    return copied[3] == 0;
+  };
+  if (set >= CpuInstructions::avx512 && right(copy_constant_by_avx512)) return set;
+  if (set >= CpuInstructions::avx2 && right(copy_constant_by_avx2)) return CpuInstructions::avx2;
+  return CpuInstructions::baseline;
+}
+#else
+inline CpuInstructions with_right_constants(CpuInstructions set) { return set; }
+#endif
+
+/// The instructions by which row kernels run, of a set: up to AVX-512, and less if the compiler copies its constants
+/// wrongly, for a user's kernel may have any. Nothing is compiled for less than `compiled_for`.
+inline CpuInstructions set_of_rows(CpuInstructions set) {
+  return std::max(compiled_for, with_right_constants(std::min(set, CpuInstructions::avx512)));
+}
+
+/// The function that runs the kernel's rows by an instruction set, one of `set_of_rows`.
 template <class Kernel>
 RunRows row_runner([[maybe_unused]] CpuInstructions set) {
 #if defined(TINYMOE_TARGET_AVX512)

@@ -21,13 +21,6 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 
-#define TINYMOE_VNNI_FEATURES "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx512vnni"
-#if defined(__clang__)
-#define TINYMOE_TARGET_VNNI __attribute__((target(TINYMOE_VNNI_FEATURES), min_vector_width(512)))
-#else
-#define TINYMOE_TARGET_VNNI __attribute__((target(TINYMOE_VNNI_FEATURES ",prefer-vector-width=512")))
-#endif
-
 namespace tinymoe::inline v0_1::detail::cpu {
 
 /// Whether the processor has AVX512-VNNI beside the set's instructions.
