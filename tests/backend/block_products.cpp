@@ -132,6 +132,40 @@ TEMPLATE_TEST_CASE("the CPU multiplies each expert's rows by its integer weights
   });
 }
 
+TEMPLATE_TEST_CASE("a product of what is not finite is not finite by any set, and other rows do not see it",
+                   "[block_products]", Int8, Int4) {
+  constexpr Index i = 70, o = 37;
+  Numbers numbers(14);
+  const Stored<TestType> w(numbers, o, i);
+  for (const Index n : {2, 7}) {  // few rows, many rows
+    std::vector<float> x;
+    for (Index k = 0; k < n * i; ++k) x.push_back(static_cast<float>(numbers.next()));
+    for_each_cpu([&](Cpu& cpu) {
+      std::vector<float> clean(static_cast<std::size_t>(n * o)), y(clean.size());
+      const View<const float> from(x.data(), n, i);
+      cpu.matmul(from, w.view(), {}, View<float>(clean.data(), n, o));
+      for (const float odd : {std::nanf(""), -std::nanf(""), INFINITY, -INFINITY}) {
+        for (const Index at : {0, 17, 69}) {  // the first half of a group, the second, and a group that is filled up
+          auto spoilt = x;
+          spoilt[static_cast<std::size_t>(i + at)] = odd;
+          cpu.matmul(View<const float>(spoilt.data(), n, i), w.view(), {}, View<float>(y.data(), n, o));
+          bool finite = false, same = true;
+          for (Index k = 0; k < n * o; ++k) {
+            const auto place = static_cast<std::size_t>(k);
+            if (k / o == 1) {
+              finite = finite || std::isfinite(y[place]);
+            } else {
+              same = same && y[place] == clean[place];
+            }
+          }
+          check_holds("nothing finite", !finite);
+          check_holds("other rows are the same", same);
+        }
+      }
+    });
+  }
+}
+
 // Products read them on processors without AVX512-VNNI.
 TEMPLATE_TEST_CASE("blocks become the floats that they stand for", "[block_products]", Int8, Int4) {
   using Block = typename WeightFormat<TestType>::View::Block;

@@ -77,15 +77,15 @@ TINYMOE_INLINE TINYMOE_TARGET_VNNI void add_products(Words& sums, const Words& u
   asm("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(unsigned_bytes), "v"(signed_bytes));
 }
 
-TINYMOE_INLINE float largest(const Floats& values) {
-  float lane[16];
+TINYMOE_INLINE std::uint32_t largest(const Unsigned& values) {
+  std::uint32_t lane[16];
   std::memcpy(lane, &values, sizeof lane);
-  float most = 0;
-  for (const float value : lane) most = value > most ? value : most;
+  std::uint32_t most = 0;
+  for (const std::uint32_t value : lane) most = value > most ? value : most;
   return most;
 }
 
-/// Rounds one row of activations.
+/// Rounds one row of activations. A group with one that is not finite has the scale NaN, and so have its products.
 TINYMOE_TARGET_VNNI inline void round_row(const float* x, Index cols, int offset, const Rows& to, Index row) {
   const Index first = row * to.stride;
   std::int8_t* integers = to.integers + first * block_weights;
@@ -100,11 +100,14 @@ TINYMOE_TARGET_VNNI inline void round_row(const float* x, Index cols, int offset
     }
     low = *reinterpret_cast<const AnyFloats*>(from), high = *reinterpret_cast<const AnyFloats*>(from + 16);
     const Unsigned clear = Unsigned{} + 0x7fffffffu;
-    Floats size = reinterpret_cast<Floats>(reinterpret_cast<Unsigned>(low) & clear);
-    const Floats other = reinterpret_cast<Floats>(reinterpret_cast<Unsigned>(high) & clear);
+    // Sizes compare as their bits do, and what is not finite is above all others.
+    Unsigned size = reinterpret_cast<Unsigned>(low) & clear;
+    const Unsigned other = reinterpret_cast<Unsigned>(high) & clear;
     size = size > other ? size : other;
-    const float most = largest(size), inverse = most >= 0x1p-120f ? 127 / most : 0;
-    to.scales[first + g] = most / 127;
+    const std::uint32_t bits = largest(size);
+    const bool finite = bits < 0x7f800000u;
+    const float most = __builtin_bit_cast(float, bits), inverse = most >= 0x1p-120f && finite ? 127 / most : 0;
+    to.scales[first + g] = finite ? most / 127 : __builtin_nanf("");
     // In a float of this size the last bit is worth 1: adding it rounds to nearest even.
     const Floats unit = Floats{} + 0x1.8p23f;
     const Words base = reinterpret_cast<Words>(unit);
