@@ -170,11 +170,12 @@ BENCH_LIMIT_KERNELS(Avx512Limits, TINYMOE_TARGET_AVX512, 16, 20)
 #endif
 #undef BENCH_LIMIT_KERNELS
 
-/// Those of the best instruction set of this machine, whatever the program was compiled for.
+/// Those of the instruction set that the backends use, whatever the program was compiled for.
 inline const LimitKernels& limit_kernels() {
 #ifdef TINYMOE_TARGET_AVX512
-  if (cpu::best() >= tinymoe::CpuInstructions::avx512) return Avx512Limits::all;
-  if (cpu::best() == tinymoe::CpuInstructions::avx2) return Avx2Limits::all;
+  const auto set = cpu::chosen({});
+  if (set >= tinymoe::CpuInstructions::avx512) return Avx512Limits::all;
+  if (set == tinymoe::CpuInstructions::avx2) return Avx2Limits::all;
 #endif
   return BaselineLimits::all;
 }
@@ -200,7 +201,7 @@ TINYMOE_TARGET_AMX inline void multiply_tiles(Index rounds, const std::byte* ope
 }
 #endif
 
-#ifdef TINYMOE_TARGET_VNNI
+#ifdef TINYMOE_TARGET_AVX512
 /// `rounds` times 64 products of bytes in each chain.
 inline constexpr int byte_chains = 20;
 TINYMOE_TARGET_VNNI inline float multiply_bytes(Index rounds) {
@@ -252,14 +253,14 @@ inline double measure_fma(int threads) {
                    [&] { detail::keep(kernels.multiply_adds(rounds, a, b)); });
 }
 
-/// How this machine multiplies numbers of bfloat16: on AMX tiles, or as float32.
+/// How the backends multiply numbers of bfloat16 here: on AMX tiles, or as float32.
 inline const char* bfloat16_unit() {
-  return detail::cpu::best() == tinymoe::CpuInstructions::amx ? "AMX" : "float32 multiply-adds";
+  return detail::cpu::chosen({}) == tinymoe::CpuInstructions::amx ? "AMX" : "float32 multiply-adds";
 }
 /// Operations a second of bfloat16 products with float32 sums. `fma`: of float32, the limit where there is no AMX.
 inline double measure_bfloat16([[maybe_unused]] int threads, double fma) {
 #ifdef TINYMOE_AMX
-  if (detail::cpu::best() == tinymoe::CpuInstructions::amx) {
+  if (detail::cpu::chosen({}) == tinymoe::CpuInstructions::amx) {
     namespace amx = detail::cpu::amx;
     constexpr Index rounds = 1 << 15;
     struct alignas(64) Operands {
@@ -273,17 +274,17 @@ inline double measure_bfloat16([[maybe_unused]] int threads, double fma) {
   return fma;
 }
 
-/// How this machine multiplies integer weights.
+/// How the backends multiply integer weights here.
 inline const char* integer_unit() {
-#ifdef TINYMOE_TARGET_VNNI
-  if (detail::cpu::can_use_vnni(detail::cpu::best())) return "VNNI";
+#ifdef TINYMOE_TARGET_AVX512
+  if (detail::cpu::chosen({}) >= tinymoe::CpuInstructions::vnni) return "VNNI";
 #endif
   return "float32 multiply-adds";
 }
 /// Operations a second of products of bytes; `fma`: the limit where there is no VNNI.
 inline double measure_integers([[maybe_unused]] int threads, double fma) {
-#ifdef TINYMOE_TARGET_VNNI
-  if (detail::cpu::can_use_vnni(detail::cpu::best())) {
+#ifdef TINYMOE_TARGET_AVX512
+  if (detail::cpu::chosen({}) >= tinymoe::CpuInstructions::vnni) {
     constexpr Index rounds = 1 << 18;
     return best_rate(threads, 2.0 * 64 * detail::byte_chains * double(rounds),
                      [&] { detail::keep(detail::multiply_bytes(rounds)); });

@@ -150,14 +150,13 @@ inline void install() {
 }  // namespace amx_emulator
 
 /// Whether kernels for AMX can run: on the processor's own tiles, or from now to the end of the test case on emulated
-/// ones, for which it must have AVX-512 with BF16.
+/// ones, for which it must have AVX-512 with BF16. A backend of them is a Forced<CpuBfloat16>.
 inline bool amx_runs() {
   using tinymoe::CpuInstructions;
   namespace cpu = tinymoe::detail::cpu;
   if (cpu::best() == CpuInstructions::amx) return true;
-  if (cpu::best() != CpuInstructions::avx512 || !__builtin_cpu_supports("avx512bf16")) return false;
+  if (cpu::best() < CpuInstructions::avx512 || !__builtin_cpu_supports("avx512bf16")) return false;
   amx_emulator::install();
-  cpu::amx_is_emulated = true;
   return true;
 }
 

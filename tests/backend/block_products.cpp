@@ -35,8 +35,7 @@ struct Stored {
 
 /// What a product of this set computes with: activations of 8 bits on AVX512-VNNI.
 std::vector<double> as_read(std::vector<double> x, Index cols, CpuInstructions set) {
-#ifdef TINYMOE_TARGET_AVX512
-  if (!detail::cpu::can_use_vnni(set)) return x;
+  if (set < CpuInstructions::vnni) return x;
   for (std::size_t row = 0; row < x.size(); row += static_cast<std::size_t>(cols)) {
     for (Index first = 0; first < cols; first += 32) {
       double* const group = x.data() + row + first;
@@ -49,16 +48,13 @@ std::vector<double> as_read(std::vector<double> x, Index cols, CpuInstructions s
       }
     }
   }
-#else
-  (void)cols, (void)set;
-#endif
   return x;
 }
 
 /// test(backend) on one thread and on several, for each instruction set that can be used here.
 template <class Test>
 void for_each_cpu(Test&& test) {
-  for (const auto set : {CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512}) {
+  for (const auto set : detail::cpu::every_set) {
     if (!detail::cpu::usable(set)) continue;
     for (const int threads : {1, 3}) {
       INFO(detail::cpu::name_of(set) << ", " << threads << " threads");

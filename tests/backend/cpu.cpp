@@ -47,12 +47,41 @@ TEST_CASE("a Cpu has the threads that it was given, or at least one", "[cpu]") {
   CHECK(Cpu(3).threads() == 3);
 }
 
+/// One of a set that this machine need not have; none of its products is run.
+template <class B>
+struct Named : B {
+  explicit Named(CpuInstructions set) : B(1, set) {}
+};
+template <class B>
+std::string name_by(CpuInstructions set) {
+  return Named<B>(set).name();
+}
+
 TEST_CASE("a Cpu says which instructions it uses", "[cpu]") {
-  CHECK(std::string(Cpu(CpuOptions{.instructions = CpuInstructions::baseline}).name()) == "cpu, baseline");
-  const CpuInstructions best = detail::cpu::best();
-  const CpuBfloat16 cpu(CpuOptions{.instructions = best});
-  CHECK(cpu.name() == std::string("cpu, ") + detail::cpu::name_of(best));
-  CHECK(cpu.instructions() == best);
+  using enum CpuInstructions;
+  using detail::cpu::compiled_for;
+  CHECK(Cpu(CpuOptions{.instructions = baseline}).instructions() == baseline);
+  CHECK(Cpu().instructions() == detail::cpu::chosen({}));
+  const std::string rows = std::string(", row kernels ") + detail::cpu::name_of(compiled_for);
+  const auto of_rows = [&](CpuInstructions set) { return compiled_for > set ? rows : ""; };
+  CHECK(name_by<Cpu>(baseline) == "cpu, baseline" + of_rows(baseline));
+  CHECK(name_by<CpuBfloat16>(baseline) == "cpu, baseline" + of_rows(baseline));
+  if (!detail::cpu::usable(avx512)) return;  // else row kernels may run by less
+  CHECK(name_by<Cpu>(avx2) == "cpu, AVX2" + of_rows(avx2));
+  if (detail::cpu::set_of_rows(avx512) != avx512) return;
+  CHECK(name_by<Cpu>(avx512) == "cpu, AVX-512");
+  CHECK(name_by<Cpu>(vnni) == "cpu, AVX-512 VNNI");
+  CHECK(name_by<Cpu>(amx) == "cpu, AVX-512 VNNI");      // float32 has no tiles
+  CHECK(name_by<CpuBfloat16>(vnni) == "cpu, AVX-512");  // bfloat16 has no integer weights
+#ifdef TINYMOE_AMX
+  CHECK(name_by<CpuBfloat16>(amx) == "cpu, AMX");
+#endif
+}
+
+TEST_CASE("row kernels by other instructions than the products stand in the name", "[cpu]") {
+  using detail::cpu::cpu_name_of;
+  CHECK(cpu_name_of(CpuInstructions::baseline, CpuInstructions::avx512) == "cpu, baseline, row kernels AVX-512");
+  CHECK(cpu_name_of(CpuInstructions::amx, CpuInstructions::avx2) == "cpu, AMX, row kernels AVX2");
 }
 
 TEST_CASE("a group on the CPU has one lane, sums and finds the maximum", "[cpu]") {

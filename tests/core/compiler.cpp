@@ -5,7 +5,6 @@
 #include "support/catch.hpp"
 #include "tinymoe/cpu/amx_tiles.hpp"
 #include "tinymoe/cpu/instructions.hpp"
-#include "tinymoe/cpu/vnni.hpp"
 
 namespace {
 
@@ -47,7 +46,7 @@ TEST_CASE("the compiler copies a constant as it is", "[compiler]") {
 #ifdef TINYMOE_TARGET_AVX512
   if (usable(CpuInstructions::avx2)) check(copy_by_avx2);
   if (usable(CpuInstructions::avx512)) check(copy_by_avx512);
-  if (tinymoe::detail::cpu::can_use_vnni(tinymoe::detail::cpu::best())) check(copy_by_vnni);
+  if (usable(CpuInstructions::vnni)) check(copy_by_vnni);
 #endif
 #ifdef TINYMOE_AMX
   if (usable(CpuInstructions::amx)) check(copy_by_amx);

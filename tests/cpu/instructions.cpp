@@ -14,14 +14,12 @@ using namespace tinymoe;
 using detail::cpu::best;
 using detail::cpu::chosen;
 using detail::cpu::compiled_for;
+using detail::cpu::every_set;
 using detail::cpu::name_of;
 using detail::cpu::usable;
 using detail::cpu::word_of;
 
 namespace {
-
-constexpr CpuInstructions all[] = {CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512,
-                                   CpuInstructions::amx};
 
 /// Sets TINYMOE_CPU while it lives.
 class Variable {
@@ -66,6 +64,7 @@ TEST_CASE("the sets found are those that the system names", "[cpu]") {
   const bool avx512 = avx2 && system_has({"avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"});
   CHECK(usable(CpuInstructions::avx2) == avx2);
   CHECK(usable(CpuInstructions::avx512) == avx512);
+  CHECK(usable(CpuInstructions::vnni) == (avx512 && system_has({"avx512_vnni"})));
   CHECK((best() != CpuInstructions::amx || system_has({"amx_tile", "amx_bf16", "amx_int8"})));
 #endif
   CHECK(usable(CpuInstructions::baseline));
@@ -81,7 +80,7 @@ TEST_CASE("without a wish the best set is chosen; TINYMOE_CPU and an option ask 
     const Variable empty("");
     CHECK(chosen({}) == best());
   }
-  for (const CpuInstructions set : all) {
+  for (const CpuInstructions set : every_set) {
     const Variable variable(word_of(set));
     if (usable(set)) {
       CHECK(chosen({}) == set);
@@ -90,6 +89,9 @@ TEST_CASE("without a wish the best set is chosen; TINYMOE_CPU and an option ask 
       CHECK_THROWS_WITH(chosen({}), std::string("TINYMOE_CPU asks for ") + name_of(set) +
                                         ", which this processor or system lacks; ask for " + word_of(best()) +
                                         " or less");
+      CHECK_THROWS_WITH(chosen(set), std::string("CpuOptions::instructions asks for ") + name_of(set) +
+                                         ", which this processor or system lacks; ask for " + word_of(best()) +
+                                         " or less");
       CHECK_THROWS_AS(chosen(set), OptionError);
     }
     CHECK(chosen(CpuInstructions::baseline) == CpuInstructions::baseline);  // an option comes before the variable
@@ -99,7 +101,7 @@ TEST_CASE("without a wish the best set is chosen; TINYMOE_CPU and an option ask 
 TEST_CASE("another word in TINYMOE_CPU is refused with the words that there are", "[cpu]") {
   for (const std::string word : {"avx3", "AVX2", "avx2 ", "native", "0"}) {
     const Variable variable(word.c_str());
-    CHECK_THROWS_WITH(chosen({}), "TINYMOE_CPU must be baseline, avx2, avx512 or amx, found \"" + word + "\"");
+    CHECK_THROWS_WITH(chosen({}), "TINYMOE_CPU must be baseline, avx2, avx512, vnni or amx, found \"" + word + "\"");
     CHECK_THROWS_AS(chosen({}), OptionError);
     CHECK(chosen(CpuInstructions::baseline) == CpuInstructions::baseline);
   }

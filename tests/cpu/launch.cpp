@@ -24,9 +24,6 @@ using detail::cpu::run_rows;
 
 namespace {
 
-constexpr CpuInstructions all[] = {CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512,
-                                   CpuInstructions::amx};
-
 /// Several numbers in a matrix of their own, and sentinels after each row.
 template <class T>
 struct Matrix {
@@ -61,7 +58,7 @@ struct FusedOnce : Fused {
 /// f(set) for the sets that this machine has, the narrowest first.
 template <class F>
 void for_each_set(F f) {
-  for (const CpuInstructions set : all) {
+  for (const CpuInstructions set : detail::cpu::every_set) {
     if (detail::cpu::usable(set)) f(set);
   }
 }

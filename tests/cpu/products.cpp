@@ -102,7 +102,8 @@ TEMPLATE_TEST_CASE("each instruction set computes the products, beyond the sizes
       INFO(detail::cpu::name_of(set) << ", inputs " << inputs << ", outputs " << outputs);
       std::vector<double> first;
       for (const int threads : {1, 2, 3}) {
-        TestType backend(CpuOptions{.threads = threads, .instructions = set});
+        Forced<TestType> forced(threads, set);
+        TestType& backend = forced;
         CHECK(backend.instructions() == set);
         const auto found = products(backend, offsets, inputs, outputs);
         if (threads == 1) check_close("as the oracle", found, expected, tolerance<TestType>);
@@ -121,7 +122,8 @@ TEMPLATE_TEST_CASE("each instruction set computes attention", "[cpu]", Cpu, CpuB
     INFO(detail::cpu::name_of(set));
     std::vector<double> first;
     for (const int threads : {1, 3}) {
-      TestType backend(CpuOptions{.threads = threads, .instructions = set});
+      Forced<TestType> forced(threads, set);
+      TestType& backend = forced;
       const auto found = attention(backend);
       if (threads == 1) check_close("as the oracle", found, expected, std::is_same_v<T, float> ? 1e-5 : 2e-2);
       if (threads == 1) first = found;

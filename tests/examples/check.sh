@@ -611,7 +611,7 @@ END
     cmp itself/model.safetensors named/model.safetensors || fail "the cpu by name trains otherwise"
     expect env TINYMOE_CPU=baseline "$sample" named --tokens 5 --device cpu
     grep -q '^device cpu, baseline, 2 threads, float32$' output.txt || fail "sample does not tell the device: $(cat output.txt)"
-    TINYMOE_CPU=mmx expect_error 'TINYMOE_CPU must be baseline, avx2, avx512 or amx, found "mmx"' "$sample" named
+    TINYMOE_CPU=mmx expect_error 'TINYMOE_CPU must be baseline, avx2, avx512, vnni or amx, found "mmx"' "$sample" named
     # Either precision trains, is measured, sampled and kept, and goes on in the other one.
     for precision in float32 bfloat16; do
       tells() { grep -Eq "^device cpu, [^,]+, 2 threads, $1\$" output.txt || fail "not in $1: $(cat output.txt)"; }

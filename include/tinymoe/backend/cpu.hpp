@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <type_traits>
 
 #include "tinymoe/backend/backend.hpp"
@@ -69,8 +70,13 @@ class BasicCpu : public detail::HostBackend {
   /// Throws OptionError for a number below 0 or above 4096, and for instructions that the processor does not have.
   explicit BasicCpu(int threads = 0) : BasicCpu(CpuOptions{.threads = threads}) {}
   explicit BasicCpu(const CpuOptions& options)
-      : team_(checked_threads(options.threads)),
-        set_(detail::cpu::chosen(options.instructions)),
+      : BasicCpu(checked_threads(options.threads), detail::cpu::chosen(options.instructions)) {}
+
+ protected:
+  /// For a set that is not asked for here whether it can be used: tests execute AMX's instructions by themselves.
+  BasicCpu(int threads, CpuInstructions set)
+      : team_(threads),
+        set_(set),
         row_set_(detail::cpu::set_of_rows(set_)),
         tiles_(detail::cpu::tiles_of(set_)),
         packs_(detail::cpu::packs_of<T>(set_)),
@@ -80,11 +86,16 @@ class BasicCpu : public detail::HostBackend {
         memory_(allocate(static_cast<std::size_t>(team_.threads()) * thread_floats * sizeof(float))),
         tasks_(team_.threads()) {
     if (has_amx_products && set_ == CpuInstructions::amx) on_amx_.emplace(team_.threads());
+    const auto most = on_amx_ ? CpuInstructions::amx : rounds ? CpuInstructions::avx512 : CpuInstructions::vnni;
+    name_ = detail::cpu::cpu_name_of(std::min(set_, most), row_set_);
   }
 
-  /// "cpu, AVX-512": the instructions that its kernels use.
-  const char* name() const { return detail::cpu::cpu_name_of(set_); }
+ public:
+  /// "cpu, AVX-512 VNNI": the widest instructions that its products use, of float32 those with integer weights, and
+  /// those of row kernels where they are others.
+  const char* name() const { return name_.c_str(); }
   int threads() const { return team_.threads(); }
+  /// The set that was chosen, of which not every type of number uses all.
   CpuInstructions instructions() const { return set_; }
 
   template <RowKernel Kernel>
@@ -300,6 +311,7 @@ class BasicCpu : public detail::HostBackend {
   Memory memory_;  // of the threads
   detail::cpu::Tasks tasks_;
   std::optional<detail::cpu::AmxProducts> on_amx_;
+  std::string name_;
 };
 
 using Cpu = BasicCpu<float>;

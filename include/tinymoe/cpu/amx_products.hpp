@@ -36,20 +36,20 @@ class AmxProducts {
     };
     tasks_.clear();
     for_each_expert(dispatch, [&](Index e, Index row, Index rows) {
-      if (rows > few_rows) tasks_.cut({64, x.cols, 64, x.cols, amx::block_side, 1}, 1, {e, row, rows, 0, x.cols});
+      if (rows > max_few_rows) tasks_.cut({64, x.cols, 64, x.cols, amx::block_side, 1}, 1, {e, row, rows, 0, x.cols});
     });
     if (!tasks_.empty()) reserve(amx::packed_rows_bytes(x.rows + dispatch.experts() * amx::tile_rows, x.cols));
     tasks_.run(team, [&](const Task& at, Index) { amx::pack_rows(block(x, at), place(at)); });
     tasks_.clear();
     for_each_expert(dispatch, [&](Index e, Index row, Index rows) {
       const Task whole{e, row, rows, 0, y.cols};
-      if (rows <= few_rows) return tasks_.cut_outputs(whole, x.cols);
+      if (rows <= max_few_rows) return tasks_.cut_outputs(whole, x.cols);
       tasks_.cut(sizes, dispatch.rows, whole);
     });
     tasks_.run(team, [&](const Task& at, Index thread) {
       const View<const bfloat16> weights = w[at.expert],
                                  added = bias.empty() ? View<const bfloat16>() : bias[at.expert];
-      if (at.rows <= few_rows) {
+      if (at.rows <= max_few_rows) {
         return multiply_few_rows(dots, x.middle_rows(at.row, at.rows), weights, added, y.middle_rows(at.row, at.rows),
                                  at.col, at.cols);
       }
@@ -105,7 +105,7 @@ class AmxProducts {
   }
 
  private:
-  static constexpr Index few_rows = 3;  // up to so many rows are dot products
+  static constexpr Index max_few_rows = 3;  // up to so many rows are dot products
   static constexpr TaskSizes sizes{512, 512, 512, 64, amx::block_side, amx::block_side};
 
   void reserve(Index bytes) {

@@ -140,13 +140,7 @@ class BlockProducts {
   static constexpr Index max_few_rows = 4;
   static constexpr Index decoded_outputs = one_row_outputs;
 
-  bool vnni() const {
-#ifdef TINYMOE_TARGET_AVX512
-    return can_use_vnni(set_);
-#else
-    return false;
-#endif
-  }
+  bool vnni() const { return set_ >= CpuInstructions::vnni; }
 
   /// Cuts an expert's outputs into tasks by fixed rules.
   [[gnu::noinline]] void cut(const Team& team, const Task& all, Index cols) {

@@ -6,10 +6,11 @@
 /// A kernel of a wider set is a function with TINYMOE_TARGET_AVX2 or TINYMOE_TARGET_AVX512 before it, so one program
 /// without `-march` has all of them. They are defined where there are such sets: for GCC and Clang on x86-64.
 
-#include <atomic>
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "tinymoe/core/error.hpp"
@@ -36,9 +37,9 @@
 namespace tinymoe::inline v0_1 {
 
 /// Instruction sets of a CPU, each with all of those before it. `baseline` is what the compiler was told to use, SSE2
-/// on x86-64 without `-march`. `avx2` has FMA and F16C, `avx512` has F, BW, DQ, VL and CD, `amx` has the bfloat16 and
-/// int8 tiles.
-enum class CpuInstructions { baseline, avx2, avx512, amx };
+/// on x86-64 without `-march`. `avx2` has FMA and F16C, `avx512` has F, BW, DQ, VL and CD, `vnni` AVX-512's products of
+/// bytes, and `amx` the bfloat16 and int8 tiles.
+enum class CpuInstructions { baseline, avx2, avx512, vnni, amx };
 
 namespace detail::cpu {
 
@@ -52,18 +53,25 @@ inline constexpr CpuInstructions compiled_for = CpuInstructions::avx2;
 inline constexpr CpuInstructions compiled_for = CpuInstructions::baseline;
 #endif
 
-/// The name of a CPU that uses the set.
-constexpr const char* cpu_name_of(CpuInstructions set) {
-  constexpr const char* names[] = {"cpu, baseline", "cpu, AVX2", "cpu, AVX-512", "cpu, AMX"};
+/// All of them, in their order.
+inline constexpr CpuInstructions every_set[] = {CpuInstructions::baseline, CpuInstructions::avx2,
+                                                CpuInstructions::avx512, CpuInstructions::vnni, CpuInstructions::amx};
+
+constexpr const char* name_of(CpuInstructions set) {
+  constexpr const char* names[] = {"baseline", "AVX2", "AVX-512", "AVX-512 VNNI", "AMX"};
   return names[static_cast<int>(set)];
 }
-/// The set's name alone.
-constexpr const char* name_of(CpuInstructions set) { return cpu_name_of(set) + 5; }
 
 /// The word for TINYMOE_CPU.
 constexpr const char* word_of(CpuInstructions set) {
-  constexpr const char* words[] = {"baseline", "avx2", "avx512", "amx"};
+  constexpr const char* words[] = {"baseline", "avx2", "avx512", "vnni", "amx"};
   return words[static_cast<int>(set)];
+}
+
+/// The name of a CPU whose products use one set, and its row kernels perhaps another.
+[[gnu::noinline, gnu::cold]] inline std::string cpu_name_of(CpuInstructions products, CpuInstructions rows) {
+  const bool alike = std::min(products, CpuInstructions::avx512) == rows;
+  return std::string("cpu, ") + name_of(products) + (alike ? "" : std::string(", row kernels ") + name_of(rows));
 }
 
 #if defined(TINYMOE_TARGET_AVX512)
@@ -109,7 +117,9 @@ inline bool can_use_amx() {
         !__builtin_cpu_supports("avx512cd")) {
       return CpuInstructions::avx2;
     }
-    return can_use_amx() ? CpuInstructions::amx : CpuInstructions::avx512;
+    constexpr std::uint32_t vnni = 1u << 11;
+    if ((CpuId(7, 0).c & vnni) == 0) return CpuInstructions::avx512;
+    return can_use_amx() ? CpuInstructions::amx : CpuInstructions::vnni;
   }();
   return found;
 }
@@ -118,29 +128,22 @@ inline bool can_use_amx() {
 inline CpuInstructions best() { return CpuInstructions::baseline; }
 #endif
 
-/// For tests: whether a handler of SIGILL executes the instructions of AMX. Then `amx` can be asked for, but is not the
-/// best.
-inline std::atomic<bool> amx_is_emulated{false};
-
 /// Whether kernels for the set can run here.
-inline bool usable(CpuInstructions set) {
-  return set <= best() || (set == CpuInstructions::amx && best() == CpuInstructions::avx512 && amx_is_emulated);
-}
+inline bool usable(CpuInstructions set) { return set <= best(); }
 
 /// The set to use: `asked`, else what TINYMOE_CPU says, else the best one. Throws OptionError for another word, and for
 /// a set that cannot be used here.
 [[gnu::noinline, gnu::cold]] inline CpuInstructions chosen(std::optional<CpuInstructions> asked) {
-  std::string_view asker = "Cpu::instructions";
+  std::string_view asker = "CpuOptions::instructions";
   if (!asked) {
     const char* variable = std::getenv("TINYMOE_CPU");
     const std::string_view word = variable == nullptr ? "" : variable;
     if (word.empty()) return best();
-    for (const auto set :
-         {CpuInstructions::baseline, CpuInstructions::avx2, CpuInstructions::avx512, CpuInstructions::amx}) {
+    for (const auto set : every_set) {
       if (word == word_of(set)) asked = set;
     }
     asker = "TINYMOE_CPU";
-    if (!asked) fail<OptionError>("TINYMOE_CPU must be baseline, avx2, avx512 or amx, found \"", word, "\"");
+    if (!asked) fail<OptionError>("TINYMOE_CPU must be baseline, avx2, avx512, vnni or amx, found \"", word, "\"");
   }
   if (!usable(*asked)) {
     fail<OptionError>(asker, " asks for ", name_of(*asked), ", which this processor or system lacks; ask for ",

@@ -23,12 +23,6 @@
 
 namespace tinymoe::inline v0_1::detail::cpu {
 
-/// Whether the processor has AVX512-VNNI beside the set's instructions.
-[[gnu::noinline]] inline bool can_use_vnni(CpuInstructions set) {
-  static const bool found = (CpuId(7, 0).c & 1u << 11) != 0;
-  return found && set >= CpuInstructions::avx512;
-}
-
 namespace vnni {
 
 typedef float Floats __attribute__((vector_size(64)));

@@ -96,7 +96,7 @@ class Generator {
 
   /// Continues each prompt. One pass decodes one token of all stories under way; further prompts wait until a story
   /// ends. Story i equals that of `write` for prompts[i] with the story number options.story + i, except on a backend
-  /// that rounds differently for more rows, as `Cpu` does where a layer or an expert gets more than eight. `on_text(i,
+  /// that rounds differently for more rows, as `Cpu` does (docs/features.md). `on_text(i,
   /// string_view)` gets the text of story i as above.
   template <class OnText>
   std::vector<Story> write(std::span<const std::string> prompts, const SampleOptions& options, OnText&& on_text) {
