@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <limits>
 #include <string>
 #include <thread>
 
 #include "support/catch.hpp"
+#include "support/data.hpp"
 
 #ifdef __linux__
 #include <sched.h>
@@ -49,5 +53,41 @@ TEST_CASE("the cores are those that a thread may run on", "[threads]") {
   CHECK(cores == 1);
 }
 #endif
+
+TEST_CASE("a control group grants no more cores than its quota of time", "[threads]") {
+  const TemporaryFolder system;
+  const auto file = [&](const std::string& name, const std::string& text) {
+    std::filesystem::create_directories((system / name).parent_path());
+    std::ofstream(system / name) << text;
+  };
+  const auto found = [&] { return detail::granted_cores(system.path().string()); };
+  constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+  CHECK(found() == none);
+  SECTION("of version 2") {
+    file("proc/self/cgroup", "0::/jobs/run\n");
+    file("sys/fs/cgroup/jobs/run/cpu.max", "max 100000\n");
+    CHECK(found() == none);
+    file("sys/fs/cgroup/jobs/cpu.max", "350000 100000\n");
+    CHECK(found() == 4);
+    file("sys/fs/cgroup/cpu.max", "200000 100000\n");
+    CHECK(found() == 2);
+    file("sys/fs/cgroup/jobs/run/cpu.max", "1000 100000\n");
+    CHECK(found() == 1);
+    CHECK(detail::available_cores(system.path().string()) == 1);
+    for (const char* odd : {"", "100000", "100000 0\n", "odd\n"}) {
+      file("sys/fs/cgroup/jobs/run/cpu.max", odd);
+      CHECK(found() == 2);
+    }
+  }
+  SECTION("of version 1") {
+    file("proc/self/cgroup", "4:cpu,cpuacct:/jobs\n0::/\n");
+    file("sys/fs/cgroup/cpu/jobs/cpu.cfs_quota_us", "-1\n");
+    file("sys/fs/cgroup/cpu/jobs/cpu.cfs_period_us", "100000\n");
+    CHECK(found() == none);
+    file("sys/fs/cgroup/cpu/jobs/cpu.cfs_quota_us", "150000\n");
+    CHECK(found() == 2);
+    CHECK(detail::available_cores(system.path().string()) <= 2);
+  }
+}
 
 }  // namespace tinymoe_test::threads
