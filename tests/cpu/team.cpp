@@ -105,7 +105,7 @@ TEST_CASE("the others do the work of a thread that is held up", "[team]") {
   CHECK(std::chrono::steady_clock::now() < deadline);
 }
 
-TEST_CASE("a run from within a task is done by the task's thread, and by another team with its own", "[team]") {
+TEST_CASE("a run from within a task is done by the task's thread, of the same team and of another", "[team]") {
   const Team team(3), other(2);
   std::atomic<int> inner = 0, others = 0, strangers = 0;
   team.run(8, [&](Index, Index thread) {
@@ -119,6 +119,46 @@ TEST_CASE("a run from within a task is done by the task's thread, and by another
   CHECK(others == 40);
   CHECK(strangers == 0);
   CHECK(all_once(team, 9));
+}
+
+TEST_CASE("teams may be nested in each other", "[team]") {
+  CHECK(in_child([] {
+          const Team a(3), b(2), c(2);
+          std::atomic<int> done = 0, strangers = 0, meetings = 0, inside = 0;
+          a.run(6, [&](Index, Index thread) {
+            b.run(4, [&](Index, Index) {
+              if (++inside > 1) ++meetings;  // callers of b take turns
+              c.run(2, [&](Index, Index) {
+                a.run(3, [&](Index, Index nested) {
+                  ++done;
+                  if (nested != thread) ++strangers;
+                });
+                b.run(1, [&](Index, Index) { ++done; });
+              });
+              --inside;
+            });
+          });
+          if (done != 6 * 4 * 2 * 4 || strangers != 0 || meetings != 0) return 1;
+          return all_once(a, 9) && all_once(b, 9) ? 0 : 2;
+        }) == 0);
+}
+
+TEST_CASE("callers with one task wait for each other, too", "[team]") {
+  const Team team(2);
+  std::atomic<int> inside = 0, meetings = 0;
+  const auto call = [&] {
+    for (int i = 0; i < 200; ++i) {
+      team.run(1, [&](Index, Index) {
+        if (++inside > 1) ++meetings;
+        spend(std::chrono::microseconds(5));
+        --inside;
+      });
+    }
+  };
+  std::thread first(call), second(call);
+  first.join();
+  second.join();
+  CHECK(meetings == 0);
 }
 
 TEST_CASE("callers on several threads wait for each other", "[team]") {
@@ -167,13 +207,13 @@ TEST_CASE("a process ends while a team's threads sleep", "[team]") {
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-TEST_CASE("a team of which no thread can be started does its work", "[team]") {
+TEST_CASE("a team whose threads cannot all be started does its work", "[team]") {
   CHECK(in_child([] {
           const Team team(64);
           const ::rlimit none{0, 0};
           if (::setrlimit(RLIMIT_AS, &none) != 0) return 2;
           std::atomic<int> done = 0;
-          team.run(100, [&](Index, Index thread) { done += thread == 0; });
+          team.run(100, [&](Index, Index) { ++done; });  // by more than the caller if the C library kept a stack
           return done == 100 ? 0 : 1;
         }) == 0);
 }

@@ -18,7 +18,6 @@
 #include <new>
 #include <system_error>
 #include <thread>
-#include <utility>
 
 #include <unistd.h>
 #ifdef __linux__
@@ -55,19 +54,19 @@ class Crew {
 
   void run(Index tasks, const void* f, Call* call) {
     assert(tasks < Index{asleep});
-    if (here.crew == this) return run_alone(tasks, f, call, here.thread);
-    if (tasks < 2) return run_alone(tasks, f, call, 0);
+    for (const Here* at = here; at != nullptr; at = at->outer) {
+      if (at->crew == this) return run_alone(tasks, f, call, at->thread);
+    }
     const std::lock_guard lock(mutex_);
-    if (!workers_) start();
-    const Here outer = std::exchange(here, {this, 0});
-    const auto count = static_cast<std::uint32_t>(tasks);
-    job_ = {f, call, tasks};
-    undone_.store(count, std::memory_order_relaxed);
-    untaken_.store(count);
-    if (sleepers_.load() > 0) wake(untaken_, static_cast<int>(std::min<Index>(tasks - 1, threads_)));
-    const std::uint32_t own = work(0);
-    if (own < count && undone_.fetch_sub(own, std::memory_order_acq_rel) > own) await_the_others();
-    here = outer;
+    const Here own{this, 0, here};
+    here = &own;
+    // In a task of another crew too: a worker here would not know that crew's number of the task, which has one.
+    if (tasks < 2 || own.outer != nullptr) {
+      run_alone(tasks, f, call, 0);
+    } else {
+      run_together(tasks, f, call);
+    }
+    here = own.outer;
   }
 
   static void run_alone(Index tasks, const void* f, Call* call, Index thread) {
@@ -84,12 +83,25 @@ class Crew {
     Index tasks;
   };
 
-  /// The crew of whose task this thread is in the middle, and its number there.
+  /// A crew of whose task this thread is in the middle, its number there, and the crew in whose task that was begun.
   struct Here {
     const Crew* crew;
     Index thread;
+    const Here* outer;
   };
-  static constinit inline thread_local Here here{nullptr, 0};
+  static constinit inline thread_local const Here* here = nullptr;
+
+  /// Two tasks or more, on all threads.
+  void run_together(Index tasks, const void* f, Call* call) {
+    if (!workers_) start();
+    const auto count = static_cast<std::uint32_t>(tasks);
+    job_ = {f, call, tasks};
+    undone_.store(count, std::memory_order_relaxed);
+    untaken_.store(count);
+    if (sleepers_.load() > 0) wake(untaken_, static_cast<int>(std::min<Index>(tasks - 1, threads_)));
+    const std::uint32_t own = work(0);
+    if (own < count && undone_.fetch_sub(own, std::memory_order_acq_rel) > own) await_the_others();
+  }
 
   /// Where the system starts fewer threads than asked for, those do the work.
   void start() {
@@ -106,7 +118,8 @@ class Crew {
 
   /// A worker's life.
   void serve(Index thread) {
-    here = {this, thread};
+    const Here own{this, thread, nullptr};
+    here = &own;
     for (;;) {
       if (!spin_until([this] { return untaken_.load(std::memory_order_relaxed) != 0; }, worker_patience)) {
         // In this order: either the caller sees the sleeper, or the sleeper the tasks.
@@ -199,7 +212,8 @@ class Crew {
   std::unique_ptr<std::thread[]> workers_;
 };
 
-/// A number of threads, the caller of `run` among them. Callers on several threads wait for each other.
+/// A number of threads, the caller of `run` among them. Callers on several threads wait for each other, but for a team
+/// of one thread, which is nobody's but its callers'.
 class Team {
  public:
   /// `threads` of 1 or more. Those besides the caller are started at the first run; where the system starts fewer,
@@ -210,8 +224,11 @@ class Team {
 
   /// f(task, thread) once for each task of 0 … tasks − 1 (fewer than 2^31), begun in order, each on the thread that is
   /// free first; returns when all are done. `thread` is below `threads()`, the caller's is 0, and no two tasks have the
-  /// same one at the same time. f must not throw: the program would end. A run from within a task of the same team is
-  /// done by the task's thread alone, and so is a run in the child of a fork, where the other threads are missing.
+  /// same one at the same time. f must not throw: the program would end.
+  ///
+  /// A run from within a task, of this team or of another, is done by the task's thread alone, and so is a run in the
+  /// child of a fork, where the other threads are missing. Fork while no other thread is in a run: the child would wait
+  /// for that thread, which it does not have.
   template <class F>
   void run(Index tasks, const F& f) const {
     run_tasks(tasks, &f, [](const void* of, Index task, Index thread) { (*static_cast<const F*>(of))(task, thread); });
