@@ -1,6 +1,7 @@
 #include "tinymoe/cpu/launch.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -167,6 +168,36 @@ TEST_CASE("a Cpu runs its kernels by the instructions that it was asked for", "[
     run_rows(set, Fused{expected.data()}, 0, 100);
     CHECK(numbers == expected);
   });
+}
+
+TEST_CASE("rows are cut into pieces that are worth a thread's while", "[cpu]") {
+  const detail::cpu::Team team(4), alone(1);
+  std::atomic<int> pieces = 0;
+  std::atomic<Index> done = 0;
+  struct Counts {
+    std::atomic<int>* pieces;
+    std::atomic<Index>* rows;
+  };
+  const Counts counts{&pieces, &done};
+  const auto pieces_of = [&](const detail::cpu::Team& of, Index rows, Index elements) {
+    pieces = 0, done = 0;
+    detail::cpu::launch_rows(of, rows, elements, &counts, [](const void* of, Index first, Index last) {
+      const auto& to = *static_cast<const Counts*>(of);
+      ++*to.pieces, *to.rows += last - first;
+    });
+    CHECK(done == rows);
+    return pieces.load();
+  };
+  CHECK(pieces_of(team, 8, 16) == 1);
+  CHECK(pieces_of(team, 8, 512) == 2);
+  CHECK(pieces_of(team, 8, 4096) == 8);
+  CHECK(pieces_of(team, 1000, 512) == 16);
+  CHECK(pieces_of(team, 0, 512) == 0);
+  CHECK(pieces_of(alone, 1000, 512) == 1);
+  const auto sized = kernels::NormForward<float, float>{{nullptr, 8, 512}, {}, {}, {}, {}, {}, 0};
+  CHECK(detail::cpu::elements_of_row(sized) == 512);
+  // One that does not say may cost any time: each row may have a thread.
+  CHECK(pieces_of(team, 8, detail::cpu::elements_of_row(Fused{})) == 8);
 }
 
 }  // namespace tinymoe_test::launch

@@ -100,7 +100,8 @@ class BasicCpu : public detail::HostBackend {
 
   template <RowKernel Kernel>
   void launch(Index rows, const Kernel& kernel) const {
-    detail::cpu::launch_rows(team_, rows, &kernel, detail::cpu::row_runner<Kernel>(row_set_));
+    detail::cpu::launch_rows(team_, rows, detail::cpu::elements_of_row(kernel), &kernel,
+                             detail::cpu::row_runner<Kernel>(row_set_));
   }
 
   void matmul(View<const T> x, View<const T> w, View<const T> bias, View<T> y) {

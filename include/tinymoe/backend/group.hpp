@@ -161,7 +161,7 @@ template <class Kernel>
 concept LongRowKernel = Kernel::long_rows;
 
 /// Optional: a kernel says by a member function `row_elements()` how many elements a row's loops go through. A GPU
-/// chooses by it how many lanes a row gets.
+/// chooses by it how many lanes a row gets, a CPU whether a few rows are worth more threads.
 template <class Kernel>
 concept SizedRowKernel = requires(const Kernel kernel) {
   { kernel.row_elements() } -> std::same_as<Index>;

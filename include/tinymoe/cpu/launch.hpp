@@ -94,9 +94,23 @@ void run_rows(CpuInstructions set, const Kernel& kernel, Index first, Index last
   row_runner<Kernel>(set)(&kernel, first, last);
 }
 
-/// All rows, on the team's threads. It is no template, so that a program has it once.
-[[gnu::noinline]] inline void launch_rows(const Team& team, Index rows, const void* kernel, RunRows run) {
-  const Index pieces = std::min<Index>(rows, team.threads() == 1 ? 1 : 4 * team.threads());
+/// The elements of a kernel's row; where it does not say, enough that each row is worth a thread's while.
+inline constexpr Index piece_elements = 2048;
+template <class Kernel>
+Index elements_of_row([[maybe_unused]] const Kernel& kernel) {
+  if constexpr (SizedRowKernel<Kernel>) {
+    return kernel.row_elements();
+  } else {
+    return piece_elements;
+  }
+}
+
+/// All rows, on the team's threads, in pieces that are worth a thread's while. It is no template, so that a program has
+/// it once.
+[[gnu::noinline]] inline void launch_rows(const Team& team, Index rows, Index row_elements, const void* kernel,
+                                          RunRows run) {
+  const Index most = team.threads() == 1 ? 1 : std::min(rows, 4 * Index{team.threads()});
+  const Index pieces = rows == 0 ? 0 : std::clamp<Index>(rows * row_elements / piece_elements, 1, most);
   team.run(pieces, [=](Index piece, Index) { run(kernel, rows * piece / pieces, rows * (piece + 1) / pieces); });
 }
 
