@@ -84,6 +84,13 @@ TEST_CASE("row kernels by other instructions than the products stand in the name
   CHECK(cpu_name_of(CpuInstructions::amx, CpuInstructions::avx2) == "cpu, AMX, row kernels AVX2");
 }
 
+TEST_CASE("attention to a cache takes as scratch what a thread's logits are", "[cpu]") {
+  const AttentionShape shape{.batch = 1, .time = 2048, .heads = 8, .kv_heads = 2, .head_dim = 64};
+  const Index logits = 3 * 64 * 2048, rest = static_cast<Index>(memory_alignment / sizeof(float));
+  CHECK(Cpu(3).cache_attention_scratch(shape) == logits + rest);
+  CHECK(CpuBfloat16(3).cache_attention_scratch(shape) == logits + 3 * 64 * 64 + rest);
+}
+
 TEST_CASE("a group on the CPU has one lane, sums and finds the maximum", "[cpu]") {
   constexpr SerialGroup group;
   STATIC_REQUIRE(SerialGroup::rank() == 0);

@@ -11,7 +11,7 @@
 /// | FewTokenBackend | `max_fused_pairs`: mixtures of few pairs decode in few, larger kernels |
 /// | RoutingBackend | `route`, with that: a router's logits, choices and sort at once |
 /// | RotatingAttentionBackend | `rotate_and_attend`: rotation, store and attention to a cache at once |
-/// | CacheAttentionBackend | `attend_to_cache`: attention of many queries of one sequence to a KV cache |
+/// | CacheAttentionBackend | `attend_to_cache`, `cache_attention_scratch`: attention of many queries of one sequence to a KV cache |
 /// | LogitChunkBackend | `logit_bytes`: the head computes logits in chunks of at most so many bytes |
 ///
 /// A member with one of these names and another signature does not compile as a Backend. A misspelt name cannot be
@@ -91,13 +91,14 @@ concept RotatingAttentionBackend = requires(B& backend, detail::AnyRowKernel rot
 /// Computes y = softmax(q kᵀ) v for each head of one sequence, as layers/cached_attention.hpp defines it: q and y
 /// (T, H·d) are of positions `first_position` …, key and value (C, G·d) are its part of the cache, of which only rows
 /// below first_position + T may be read. `softmax(t, logits)` is a kernel with the row i of which the logits
-/// (rows, keys) of query t + i against the first rows of the cache become probabilities. `scratch` has what
-/// `attention_scratch` asks for where the shape's time is C.
+/// (rows, keys) of query t + i against the first rows of the cache become probabilities. `scratch` has the elements
+/// that `cache_attention_scratch` asks for where the shape's time is C.
 template <class B>
 concept CacheAttentionBackend = requires(B& backend, const AttentionShape& shape, Index first_position,
                                          View<const typename B::Scalar> x, View<typename B::Scalar> y,
                                          detail::AnyCacheSoftmax softmax, View<typename B::Master> scratch) {
   { backend.attend_to_cache(shape, first_position, x, x, x, y, softmax, scratch) } -> std::same_as<void>;
+  { backend.cache_attention_scratch(shape) } -> std::convertible_to<Index>;
 };
 
 /// The head computes its logits in chunks of at most `logit_bytes` bytes and 4096 rows (layers/loss.hpp).
@@ -199,7 +200,7 @@ inline constexpr Index max_logit_rows = LogitChunkBackend<B> ? 4096 : 1024;
 /// whatever it is there. This tells a wrong member from a missing one.
 struct OptionalNames {
   static int upload, synchronise, Recording, replay, max_recorded_pairs, max_fused_pairs, route, rotate_and_attend,
-      attend_to_cache, logit_bytes;
+      attend_to_cache, cache_attention_scratch, logit_bytes;
 };
 template <class B>
 struct WithOptionalNames : B, OptionalNames {};
@@ -236,9 +237,12 @@ consteval bool check_optional_members() {
         "tinymoe: a backend's `rotate_and_attend` must be bool rotate_and_attend(rotate, attend) for any "
         "two kernels");
     static_assert(
-        requires { Names::attend_to_cache; } || CacheAttentionBackend<B>,
+        requires {
+          Names::attend_to_cache;
+          Names::cache_attention_scratch;
+        } || CacheAttentionBackend<B>,
         "tinymoe: a backend's `attend_to_cache` must be void attend_to_cache(shape, first_position, q, key, value, y, "
-        "softmax, scratch) for any `softmax`");
+        "softmax, scratch) for any `softmax`, beside Index cache_attention_scratch(shape)");
     static_assert(
         requires { Names::logit_bytes; } || LogitChunkBackend<B>,
         "tinymoe: a backend's `logit_bytes` must be a constant of the class, a whole number of bytes");

@@ -152,16 +152,18 @@ class BasicCpu : public detail::HostBackend {
   }
 
   Index attention_scratch(const AttentionShape& shape) const {
-    const auto bytes =
-        static_cast<std::size_t>(threads() * detail::cpu::AttentionTiles<T>::scratch(shape)) * sizeof(float);
-    return static_cast<Index>((bytes + memory_alignment) / sizeof(T));  // it may begin anywhere
+    return scratch_elements<T>(detail::cpu::AttentionTiles<T>::scratch(shape));
+  }
+  Index cache_attention_scratch(const AttentionShape& shape) const {
+    return scratch_elements<float>(detail::cpu::AttentionTiles<T>::cache_scratch(shape));
   }
 
   /// A task is a head of a sequence.
   void attention_forward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v, View<T> y,
                          View<float> log_sum, View<T> scratch) {
     team_.run(shape.batch * shape.heads, [&](Index task, Index thread) {
-      attention_tiles(shape, scratch.data, thread).forward(task, q, k, v, y, log_sum);
+      attention_tiles(shape, scratch.data, thread, detail::cpu::AttentionTiles<T>::scratch(shape))
+          .forward(task, q, k, v, y, log_sum);
     });
   }
 
@@ -170,7 +172,8 @@ class BasicCpu : public detail::HostBackend {
                           View<const T> y, View<const float> log_sum, View<const T> dy, View<T> dq, View<T> dk,
                           View<T> dv, View<T> scratch) {
     team_.run(shape.batch * shape.kv_heads, [&](Index task, Index thread) {
-      attention_tiles(shape, scratch.data, thread).backward(task, q, k, v, y, log_sum, dy, dq, dk, dv);
+      attention_tiles(shape, scratch.data, thread, detail::cpu::AttentionTiles<T>::scratch(shape))
+          .backward(task, q, k, v, y, log_sum, dy, dq, dk, dv);
     });
   }
 
@@ -185,7 +188,7 @@ class BasicCpu : public detail::HostBackend {
     team_.run(tiles * shape.heads, [&](Index task, Index thread) {
       const Index first = (tiles - 1 - task / shape.heads) * height;
       const Index seen = std::min(key.rows, first_position + std::min(first + height, q.rows));
-      attention_tiles(of_cache, scratch.data, thread)
+      attention_tiles(of_cache, scratch.data, thread, detail::cpu::AttentionTiles<T>::cache_scratch(of_cache))
           .to_cache(task % shape.heads, first, seen, q, key, value, y, softmax);
     });
   }
@@ -202,16 +205,19 @@ class BasicCpu : public detail::HostBackend {
 
   Panels panels(Index thread) const { return Panels(memory_.template as<float>().data + thread * thread_floats); }
 
-  detail::cpu::AttentionTiles<T> attention_tiles(const AttentionShape& shape, void* scratch, Index thread) const {
+  /// Elements of type S in which each thread has so many floats; they may begin anywhere.
+  template <class S>
+  Index scratch_elements(Index floats) const {
+    const auto bytes = static_cast<std::size_t>(threads() * floats) * sizeof(float);
+    return static_cast<Index>((bytes + memory_alignment) / sizeof(S));
+  }
+
+  /// On a thread's part of the scratch memory, in which each has so many floats.
+  detail::cpu::AttentionTiles<T> attention_tiles(const AttentionShape& shape, void* scratch, Index thread,
+                                                 Index floats) const {
     const auto address = reinterpret_cast<std::uintptr_t>(scratch);
-    auto* const floats = reinterpret_cast<float*>(detail::round_up(address, memory_alignment));
-    return {shape,
-            row_set_,
-            tiles_,
-            packs_,
-            float_packs_,
-            panels(thread),
-            floats + thread * detail::cpu::AttentionTiles<T>::scratch(shape)};
+    auto* const first = reinterpret_cast<float*>(detail::round_up(address, memory_alignment));
+    return {shape, row_set_, tiles_, packs_, float_packs_, panels(thread), first + thread * floats};
   }
 
   /// y = x wᵀ + bias for each expert's rows.

@@ -152,6 +152,10 @@ class AttentionTiles {
   static Index scratch(const AttentionShape& shape) {
     return 2 * tile * shape.time + tile * shape.head_dim + 2 * shape.time * shape.head_dim;
   }
+  /// Those of `to_cache`: a tile of queries, and a tile of results if it is rounded.
+  static Index cache_scratch(const AttentionShape& shape) {
+    return tile * shape.time + (std::is_same_v<T, float> ? 0 : tile * shape.head_dim);
+  }
 
   AttentionTiles(const AttentionShape& shape, CpuInstructions row_set, const Tiles& tiles, const Packs<T>& packs,
                  const Packs<float>& float_packs, Panels panels, float* scratch)
@@ -161,17 +165,13 @@ class AttentionTiles {
         packs_(packs),
         float_packs_(float_packs),
         panels_(panels),
-        logits_(scratch),
-        gradient_(logits_ + tile * shape.time),
-        result_(gradient_ + tile * shape.time),
-        key_(result_ + tile * shape.head_dim),
-        value_(key_ + shape.time * shape.head_dim) {}
+        scratch_(scratch) {}
 
   /// Forward of one head: number `task`, counted over all sequences.
   void forward(Index task, View<const T> q, View<const T> k, View<const T> v, View<T> y, View<float> log_sum) const {
     const AttentionHead head(shape_, task / shape_.heads, task % shape_.heads);
     for_each_tile([&](const AttentionTile& at) {
-      const View<float> logits(logits_, at.queries, at.keys);
+      const View<float> logits(this->logits(), at.queries, at.keys);
       multiply(rows(head.query(q, at)), rows(head.key(k, at)), logits, false);
       run(at.queries, kernels::TileProbabilities{shape_, at, head, logits, log_sum});
       write(rows(View<const float>(logits)), columns(head.key(v, at)), head.query(y, at));
@@ -185,7 +185,7 @@ class AttentionTiles {
                 View<T> y, const Softmax& softmax) const {
     const AttentionHead head(shape_, 0, number);
     const AttentionTile at{first, std::min(tile, q.rows - first), 0, keys};
-    const View<float> logits(logits_, at.queries, keys);
+    const View<float> logits(this->logits(), at.queries, keys);
     multiply(rows(head.query(q, at)), rows(head.key(key, at)), logits, false);
     run(at.queries, softmax(first, logits));
     write(rows(View<const float>(logits)), columns(head.key(value, at)), head.query(y, at));
@@ -196,12 +196,12 @@ class AttentionTiles {
   void backward(Index task, View<const T> q, View<const T> k, View<const T> v, View<const T> y,
                 View<const float> log_sum, View<const T> dy, View<T> dq, View<T> dk, View<T> dv) const {
     const Index sequence = task / shape_.kv_heads, kv = task % shape_.kv_heads, d = shape_.head_dim;
-    const View<float> dkey(key_, shape_.time, d), dvalue(value_, shape_.time, d);
-    std::fill_n(key_, 2 * shape_.time * d, 0.0f);
+    const View<float> dkey(keys(), shape_.time, d), dvalue(keys() + shape_.time * d, shape_.time, d);
+    std::fill_n(keys(), 2 * shape_.time * d, 0.0f);
     for (Index h = kv * shape_.group(); h < (kv + 1) * shape_.group(); ++h) {
       const AttentionHead head(shape_, sequence, h);
       for_each_tile([&](const AttentionTile& at) {
-        const View<float> logits(logits_, at.queries, at.keys), gradient(gradient_, at.queries, at.keys);
+        const View<float> logits(this->logits(), at.queries, at.keys), gradient(this->gradient(), at.queries, at.keys);
         const View<const float> probabilities = logits, slopes = gradient;
         const View<const T> out = head.query(y, at), dout = head.query(dy, at);
         multiply(rows(head.query(q, at)), rows(head.key(k, at)), logits, false);
@@ -221,6 +221,12 @@ class AttentionTiles {
 
  private:
   static constexpr Index tile = AttentionTile::most_queries;
+
+  // The parts of the scratch memory; attention to a cache has the first two.
+  float* logits() const { return scratch_; }
+  float* result() const { return logits() + tile * shape_.time; }
+  float* gradient() const { return result() + tile * shape_.head_dim; }
+  float* keys() const { return gradient() + tile * shape_.time; }  // of the keys, then of the values
 
   template <class F>
   void for_each_tile(F f) const {
@@ -247,7 +253,7 @@ class AttentionTiles {
     if constexpr (std::is_same_v<T, float>) {
       multiply(a, b, c, false);
     } else {
-      const View<float> result(result_, c.rows, c.cols);
+      const View<float> result(this->result(), c.rows, c.cols);
       multiply(a, b, result, false);
       run(c.rows, kernels::RoundRow<T>{result, c});
     }
@@ -259,7 +265,7 @@ class AttentionTiles {
   const Packs<T>& packs_;
   const Packs<float>& float_packs_;
   Panels panels_;
-  float *logits_, *gradient_, *result_, *key_, *value_;
+  float* scratch_;
 };
 
 }  // namespace detail::cpu

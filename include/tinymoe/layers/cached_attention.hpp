@@ -209,7 +209,7 @@ Index cached_attention_scratch(B& backend, AttentionShape shape, Index longest, 
   Index together = products ? longest * capacity : 0;
   if constexpr (own) {
     shape.time = capacity;
-    together = static_cast<Index>(backend.attention_scratch(shape)) * Index{sizeof(T)} / Index{sizeof(M)} + 1;
+    together = static_cast<Index>(backend.cache_attention_scratch(shape));
   }
   return std::max(apart, together);
 }
