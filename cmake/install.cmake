@@ -24,6 +24,13 @@ install(FILES ${PROJECT_BINARY_DIR}/tinymoe-config.cmake ${PROJECT_BINARY_DIR}/t
               ${CMAKE_CURRENT_LIST_DIR}/tinymoe-compiler.cmake
         DESTINATION ${package_folder})
 
+# Of a header-only package, whatever the machine: share/, not lib/.
+set(pkgconfig_folder ${CMAKE_INSTALL_DATADIR}/pkgconfig)
+file(RELATIVE_PATH to_prefix /${pkgconfig_folder} /)
+string(REGEX REPLACE "/$" "" to_prefix "${to_prefix}")
+configure_file(${CMAKE_CURRENT_LIST_DIR}/tinymoe.pc.in ${PROJECT_BINARY_DIR}/tinymoe.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/tinymoe.pc DESTINATION ${pkgconfig_folder})
+
 # Libraries that were fetched for this build are not installed with it: they are packages of other projects.
 get_property(fetched GLOBAL PROPERTY tinymoe_fetched)
 list(REMOVE_ITEM fetched CLI11 Catch2 benchmark)

@@ -4,13 +4,15 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-usage: scripts/install_dependencies.sh [--bench] [--docs]
+usage: scripts/install_dependencies.sh [--bench] [--docs] [--judges]
 
 Installs what is missing of a C++20 compiler, CMake, Ninja, xtensor, nlohmann-json, CLI11, Catch2 and gnuplot by apt.
 Does nothing when all of it is there. Without apt, says what is missing; CMake fetches the libraries itself.
 
   --bench   also Google Benchmark
   --docs    also Doxygen and Graphviz
+  --judges  also what judges packages and file formats in tests: Conan, tokenizers and gguf, by pip into build-judges/, which
+            tests find there. Without them these tests are skipped
   --help    this text
 END
 }
@@ -22,10 +24,12 @@ fail() {
 }
 
 packages=(g++ cmake ninja-build git time curl ca-certificates libxtensor-dev nlohmann-json3-dev libcli11-dev catch2 gnuplot-nox)
+judges=no
 for argument in "$@"; do
   case $argument in
     --bench) packages+=(libbenchmark-dev) ;;
     --docs) packages+=(doxygen graphviz) ;;
+    --judges) judges=yes ;;
     --help | -h)
       usage
       exit 0
@@ -53,6 +57,14 @@ require_tools() {
     fail "please install $sentence; the libraries CMake will fetch"
   fi
 }
+
+if [ $judges = yes ]; then
+  folder=$(cd "$(dirname "$0")/.." && pwd)/build-judges
+  if ! "$folder/bin/python" -c 'import conan, gguf, tokenizers' 2>/dev/null; then
+    python3 -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check conan gguf tokenizers ||
+      say "the judges could not be installed: their tests are skipped"
+  fi
+fi
 
 if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
   require_tools

@@ -3,6 +3,11 @@
 #   install       installs into a prefix, then moves it: an installed copy holds no path of this machine
 #   installed     a program that finds the moved copy is built and runs, without OpenMP's library
 #   subdirectory  a program that adds the source folder is built and runs, and gets nothing but tinymoe::tinymoe
+#   fetched       the same through FetchContent, from a clone of this repository
+#   clang         the program of `installed`, by clang++
+#   pkgconfig     the same program without CMake, by what pkg-config says of the moved copy
+#   vcpkg         the overlay port is run, and the program finds what it installed
+#   conan         `conan create` builds the package and runs the program with it
 #   version       another minor version is refused
 #   component     an unknown component is refused by name, unless it is optional
 #   cuda          the component cuda compiles the CUDA backend into a program, which runs, with a GPU or without
@@ -35,6 +40,10 @@ macro(build_and_run)
     message(FATAL_ERROR "the consumer was not configured:\n${output}")
   endif()
   run(${CMAKE_COMMAND} --build ${work})
+  run_consumer()
+endmacro()
+
+macro(run_consumer)
   run(${work}/consumer)
   if(NOT output MATCHES "^${expected}$")
     message(FATAL_ERROR "expected ${expected}, found ${output}")
@@ -55,7 +64,7 @@ macro(refused sentence)
   endif()
 endmacro()
 
-if(options AND check MATCHES "^(installed|component|cuda|no_cuda)$")
+if(options AND check MATCHES "^(installed|clang|pkgconfig|conan|component|cuda|no_cuda)$")
   message("SKIPPED: the libraries that an installed copy needs are not installed")
   return()
 endif()
@@ -105,6 +114,65 @@ elseif("${check}" STREQUAL "subdirectory")
   execute_process(COMMAND ${CMAKE_COMMAND} --install ${work} --prefix ${work}/prefix OUTPUT_QUIET ERROR_QUIET)
   if(EXISTS ${work}/prefix/include)
     message(FATAL_ERROR "installing the consumer installs tinymoe")
+  endif()
+elseif("${check}" STREQUAL "fetched")
+  execute_process(COMMAND git -C ${source} rev-parse HEAD OUTPUT_VARIABLE commit ERROR_QUIET
+                  OUTPUT_STRIP_TRAILING_WHITESPACE RESULT_VARIABLE result)
+  if(NOT result EQUAL 0)
+    message("SKIPPED: the source folder is no clone of git's")
+    return()
+  endif()
+  configure(-D TINYMOE_REPOSITORY=${source} -D TINYMOE_COMMIT=${commit})
+  build_and_run()
+elseif("${check}" STREQUAL "clang")
+  find_program(clang clang++)
+  if(NOT clang)
+    message("SKIPPED: there is no clang++")
+    return()
+  endif()
+  set(compiler ${clang})
+  configure(-D CMAKE_PREFIX_PATH=${prefix} -D TINYMOE_ASKED=0.1)
+  build_and_run()
+elseif("${check}" STREQUAL "pkgconfig")
+  find_program(pkgconfig NAMES pkg-config pkgconf)
+  set(ENV{PKG_CONFIG_PATH} ${prefix}/share/pkgconfig)
+  if(pkgconfig)
+    execute_process(COMMAND ${pkgconfig} --cflags --libs xtensor OUTPUT_QUIET ERROR_QUIET RESULT_VARIABLE result)
+  endif()
+  if(NOT pkgconfig OR NOT result EQUAL 0)
+    message("SKIPPED: there is no pkg-config, or it does not know xtensor")
+    return()
+  endif()
+  run(${pkgconfig} --modversion tinymoe)
+  if(NOT output STREQUAL "${version}\n")
+    message(FATAL_ERROR "expected ${version}, found ${output}")
+  endif()
+  run(${pkgconfig} --cflags --libs tinymoe)
+  separate_arguments(flags UNIX_COMMAND "${output}")
+  file(MAKE_DIRECTORY ${work})
+  run(${compiler} -std=c++20 ${CMAKE_CURRENT_LIST_DIR}/main.cpp ${CMAKE_CURRENT_LIST_DIR}/other.cpp ${flags}
+      -o ${work}/consumer)
+  run_consumer()
+elseif("${check}" STREQUAL "vcpkg")
+  run(${CMAKE_COMMAND} -D port=${source}/packaging/vcpkg/ports/tinymoe -D version=${version} -D folder=${work}-port
+      -D generator=${generator} -D compiler=${compiler} -D "options=${options}" -P ${source}/packaging/run_port.cmake)
+  configure(-D CMAKE_PREFIX_PATH=${work}-port/installed -D TINYMOE_ASKED=0.1)
+  build_and_run()
+elseif("${check}" STREQUAL "conan")
+  find_program(conan conan HINTS $ENV{TINYMOE_CONAN} ${source}/build-judges/bin)
+  if(NOT conan)
+    message("SKIPPED: there is no conan; pip install conan, and name its folder in TINYMOE_CONAN if it is not on the path")
+    return()
+  endif()
+  # A home of its own, and the libraries that this machine has instead of a download.
+  set(ENV{CONAN_HOME} ${work}/home)
+  run(${conan} profile detect --force)
+  file(APPEND ${work}/home/profiles/default "\n[platform_requires]\nxtensor/0.25.0\n")
+  run(${conan} create ${source} -s compiler.cppstd=20 -s build_type=Debug -c tools.cmake.cmaketoolchain:generator=${generator}
+      -c tools.cmake.cmake_layout:test_folder=${work}/test)
+  string(FIND "${output}" "tinymoe ${version}: " place)
+  if(place EQUAL -1 OR NOT output MATCHES "both files agree: yes")
+    message(FATAL_ERROR "the package's program says something else:\n${output}")
   endif()
 elseif("${check}" STREQUAL "version")
   foreach(asked 0.0 0.99 1.0)

@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# usage: run.sh INTERPRETER JUDGE ARGUMENT…: runs a judge with $TINYMOE_PYTHON, else INTERPRETER, else python3.
+# usage: run.sh INTERPRETER JUDGE ARGUMENT…: runs a judge with $TINYMOE_PYTHON, else INTERPRETER, else what
+# scripts/install_dependencies.sh --judges made, else python3.
 set -euo pipefail
-python=${TINYMOE_PYTHON:-${1:-python3}}
+installed=$(dirname "$0")/../../build-judges/bin/python
+if [ ! -x "$installed" ]; then installed=python3; fi
+python=${TINYMOE_PYTHON:-${1:-$installed}}
 shift
 if ! command -v "$python" >/dev/null; then
   echo "SKIPPED: there is no $python; set TINYMOE_PYTHON to a Python with the packages that judge"
