@@ -17,14 +17,18 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// The value of a JSON file of at most `size_limit` bytes.
-/// Throws FileError if it is missing or too large, and as `parse_json`.
-inline Json read_json(const std::filesystem::path& path, std::size_t size_limit = std::size_t{256} << 20) {
-  const MappedFile file(path);
+/// The value of an open JSON file of at most `size_limit` bytes.
+/// Throws FileError that names `path` if it is too large, and as `parse_json`.
+inline Json read_json(const MappedFile& file, const std::filesystem::path& path, std::size_t size_limit) {
   if (file.size() > size_limit) {
     fail<FileError>(path, ": expected a JSON file of at most ", size_limit, " bytes, found ", file.size());
   }
   return parse_json(file.text(), path.string());
+}
+
+/// The value of a JSON file. Throws FileError if it is missing, and as for an open one.
+inline Json read_json(const std::filesystem::path& path, std::size_t size_limit = std::size_t{256} << 20) {
+  return read_json(MappedFile(path), path, size_limit);
 }
 
 namespace detail {

@@ -8,6 +8,7 @@
 ///     tokenizer_kind               what each kind of tokenizer is
 ///     byte_level/                  GPT-2's kind: pieces, merges, tokenizer.json, vocab.json and merges.txt
 ///     llama2c/                     Llama 2's kind, of llama2.c: scores, tokenizer.bin, tokenizer.json
+///     pipeline/                    any BPE tokenizer.json, for programs that include pipeline/pipeline.hpp
 ///     tokenizer                    the tokenizer that one holds, of any kind, and the encoder of many texts
 ///     story_source, corpus         stories from memory, a function, a file
 ///     known_stories                those that a vocabulary without bytes can encode

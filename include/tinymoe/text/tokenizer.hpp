@@ -19,6 +19,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/text/byte_level/tokenizer.hpp"
 #include "tinymoe/text/byte_level/tokenizer_file.hpp"
 #include "tinymoe/text/llama2c/tokenizer.hpp"
@@ -29,6 +30,15 @@
 
 namespace tinymoe::inline v0_1 {
 
+namespace detail {
+
+/// Makes a tokenizer of the value and the text of a tokenizer.json that the kinds here do not read. In programs that
+/// include text/pipeline/pipeline.hpp it is set before `main`.
+inline std::unique_ptr<const TokenizerKind> (*other_tokenizer_reader)(const Json& root, std::string_view text,
+                                                                      const std::string& file) = nullptr;
+
+}  // namespace detail
+
 /// A vocabulary, and how text becomes its tokens. Immutable: copies share it, and threads may use one object at the
 /// same time.
 class Tokenizer {
@@ -38,15 +48,22 @@ class Tokenizer {
   explicit Tokenizer(Kind kind)
       : kind_(std::make_shared<const Kind>(std::move(kind))), vocabulary_(kind_->vocabulary()) {}
 
-  /// Reads a Hugging Face tokenizer.json of a byte-level BPE with GPT-2's pre-tokenizer, or of a Llama 2 or Mixtral.
-  /// Throws FileError that names the file if it is missing, corrupt, or asks for an encoding that tinymoe does not
-  /// have.
+  /// Reads a Hugging Face tokenizer.json of a byte-level BPE with GPT-2's pre-tokenizer, or of a Llama 2 or Mixtral; in
+  /// a program that includes text/pipeline/pipeline.hpp, of any BPE. Throws FileError that names the file if it is
+  /// missing, corrupt, or asks for an encoding that tinymoe does not have.
   static Tokenizer load(const std::filesystem::path& tokenizer_json) {
     const std::string name = tokenizer_json.string();
-    const Json file = read_json(tokenizer_json, detail::tokenizer_size_limit);
+    const MappedFile file(tokenizer_json);
+    const Json root = read_json(file, tokenizer_json, detail::tokenizer_size_limit);
     return detail::naming_file(name, [&] {
-      if (detail::is_llama2c_json(file)) return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_json(file, name)));
-      return Tokenizer(ByteLevelBpe(detail::read_byte_level_json(file, name)));
+      try {
+        if (detail::is_llama2c_json(root)) return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_json(root, name)));
+        return Tokenizer(ByteLevelBpe(detail::read_byte_level_json(root, name)));
+      } catch (const Error&) {
+        // A file with "tied_merges" is tinymoe's own, which no other reader understands.
+        if (detail::other_tokenizer_reader == nullptr || root["model"].contains("tied_merges")) throw;
+      }
+      return Tokenizer(detail::other_tokenizer_reader(root, file.text(), name));
     });
   }
   /// Reads GPT-2's vocab.json and merges.txt. Throws FileError as `load`.
@@ -122,6 +139,9 @@ class Tokenizer {
 
  private:
   friend class Encoder;
+
+  explicit Tokenizer(std::shared_ptr<const TokenizerKind> kind)
+      : kind_(std::move(kind)), vocabulary_(kind_->vocabulary()) {}
 
   const VocabularyEntry& entry(Token token) const {
     if (token < 0 || token >= vocabulary_size()) {

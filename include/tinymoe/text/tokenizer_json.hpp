@@ -23,6 +23,9 @@ namespace tinymoe::inline v0_1::detail {
 
 inline constexpr std::size_t tokenizer_size_limit = std::size_t{64} << 20;
 
+/// What to do about a file that is more than a plain byte-level BPE or a Llama 2's.
+inline constexpr const char* only_pipeline = "; a program that includes tinymoe/text/pipeline/pipeline.hpp reads it";
+
 /// At most forty bytes of a hostile string, for an error.
 [[gnu::cold]] inline std::string in_quotes(std::string_view text) {
   std::size_t length = std::min<std::size_t>(text.size(), 40);
@@ -66,7 +69,7 @@ class NumberedTokens {
       auto content = json_field<std::string>(token, "content", file_);
       if (!json_field_or<bool>(token, "special", file_, false)) {
         fail<FileError>(file_, ": the added token ", in_quotes(content),
-                        " is not special, and tinymoe does not look for added tokens in text");
+                        " is not special, so it is looked for in text", only_pipeline);
       }
       add(std::move(content), json_field<std::uint64_t>(token, "id", file_), true);
     }
@@ -110,7 +113,7 @@ class NumberedTokens {
                           std::initializer_list<Json> harmless = {}) {
   const Json& found = object[key];
   if (found.is_null() || std::find(harmless.begin(), harmless.end(), found) != harmless.end()) return;
-  fail<FileError>(file, ": \"", key, "\" is set, which tinymoe's byte-level BPE does not have");
+  fail<FileError>(file, ": \"", key, "\" is set, which tinymoe's byte-level BPE does not have", only_pipeline);
 }
 
 /// Fails unless `object[key]` is a component of the type `expected`.
@@ -118,7 +121,9 @@ inline const Json& expect_component(const Json& object, const char* key, const c
                                     const std::string& file) {
   const auto& component = json_member(object, key, file);
   const auto type = component.is_null() ? std::string("none") : json_field<std::string>(component, "type", file);
-  if (type != expected) fail<FileError>(file, ": expected the ", key, " ", expected, ", found ", in_quotes(type));
+  if (type != expected) {
+    fail<FileError>(file, ": expected the ", key, " ", expected, ", found ", in_quotes(type), only_pipeline);
+  }
   return component;
 }
 

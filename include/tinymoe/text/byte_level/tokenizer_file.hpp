@@ -72,10 +72,10 @@ inline std::string spelled(const VocabularyEntry& entry) { return entry.special 
   expect_component(root, "decoder", "ByteLevel", file);
   const auto& splitter = expect_component(root, "pre_tokenizer", "ByteLevel", file);
   if (json_field<bool>(splitter, "add_prefix_space", file)) {
-    fail<FileError>(file, ": expected a pre_tokenizer without add_prefix_space");
+    fail<FileError>(file, ": expected a pre_tokenizer without add_prefix_space", only_pipeline);
   }
   if (!json_field_or<bool>(splitter, "use_regex", file, true)) {
-    fail<FileError>(file, ": expected a pre_tokenizer with use_regex");
+    fail<FileError>(file, ": expected a pre_tokenizer with use_regex", only_pipeline);
   }
   expect_absent(model, "dropout", file, {0.0});
   expect_absent(model, "continuing_subword_prefix", file, {""});

@@ -1,0 +1,34 @@
+#pragma once
+/// @file
+/// The door of pipeline/: in a program that includes this, `Tokenizer::load` reads any BPE tokenizer.json, and so do
+/// all functions that call it. One include in one unit of the program will do. It is not in model.hpp, since its tables
+/// and parts take a second to compile. Reading order:
+///
+///     unicode_data, unicode_properties   what the package tokenizers knows of Unicode
+///     normal_forms                       NFC, NFD, NFKC, NFKD
+///     character_set, expression_parser,
+///     expression, known_expressions      regular expressions, and the usual ones by hand
+///     pieces, pattern                    a text on its way to tokens, and what it is cut at
+///     normalizer, added_tokens, pre_tokenizer, bpe_model, decoder   the parts of a tokenizer.json
+///     tokenizer                          all of them, as a kind of tokenizer
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "tinymoe/files/json_value.hpp"
+#include "tinymoe/text/pipeline/tokenizer.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+#include "tinymoe/text/tokenizer_kind.hpp"
+
+namespace tinymoe::inline v0_1::detail {
+
+[[gnu::cold]] inline std::unique_ptr<const TokenizerKind> read_pipeline(const Json& root, std::string_view text,
+                                                                        const std::string& file) {
+  return std::make_unique<const PipelineTokenizer>(root, std::string(text), file);
+}
+
+/// Makes `Tokenizer::load` use it, before `main`.
+inline const bool pipeline_is_read = (other_tokenizer_reader = &read_pipeline, true);
+
+}  // namespace tinymoe::inline v0_1::detail

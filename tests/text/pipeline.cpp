@@ -1,0 +1,275 @@
+#include "tinymoe/text/pipeline/pipeline.hpp"
+
+#include <cstddef>
+#include <functional>
+#include <iterator>
+#include <random>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/data.hpp"
+#include "text/samples.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/text/pipeline/expression.hpp"
+#include "tinymoe/text/pipeline/known_expressions.hpp"
+#include "tinymoe/text/pipeline/normal_forms.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+
+namespace tinymoe_test::pipeline {
+
+using namespace tinymoe;
+
+namespace {
+
+/// The tokenizer.json of a kind in pipeline_cases.json.
+Json file_of(const Json& cases, const Json& kind) {
+  Json file(kind["parts"]);
+  const Json& vocabulary = cases["vocabularies"][kind["vocabulary"].string()];
+  file["model"]["vocab"] = vocabulary["vocab"];
+  file["model"]["merges"] = vocabulary["merges"];
+  Json added = Json::array();
+  for (std::size_t i = 0; i < cases["added"].size(); ++i) {
+    Json token(cases["added"].items()[i]);
+    token["id"] = kind["added"].items()[i];
+    added.push_back(std::move(token));
+  }
+  file["added_tokens"] = std::move(added);
+  return file;
+}
+
+std::vector<Token> tokens_of(const Json& list) {
+  std::vector<Token> tokens;
+  for (const Json& id : list.items()) tokens.push_back(*id.whole<Token>());
+  return tokens;
+}
+
+const Json& all_cases() {
+  static const Json cases = read_json(std::string(TINYMOE_SOURCE_DIR) + "/tests/text/pipeline_cases.json");
+  return cases;
+}
+
+Json file_of(std::string_view name) {
+  for (const Json& kind : all_cases()["kinds"].items()) {
+    if (kind["name"].string() == name) return file_of(all_cases(), kind);
+  }
+  FAIL("no kind " << name);
+  return {};
+}
+
+PipelineTokenizer pipeline_of(const Json& file) { return PipelineTokenizer(file, file.dump(), "tokenizer.json"); }
+
+/// The sentence with which `Tokenizer::load` refuses a changed tokenizer.json, without the file's name.
+std::string refusal(std::string_view name, const std::function<void(Json&)>& change) {
+  TemporaryFolder folder;
+  const auto path = folder / "tokenizer.json";
+  Json file = file_of(name);
+  change(file);
+  write_bytes(path, file.dump());
+  const auto message = message_if_any<FileError>([&] { Tokenizer::load(path); });
+  if (message.empty()) return message;
+  CHECK(message.starts_with(path.string() + ": "));
+  CHECK(message.find('\n') == std::string::npos);
+  return message.substr(path.string().size() + 2);
+}
+
+std::string matches(const std::string& expression, std::string_view text) {
+  std::string found;
+  detail::Expression(expression, "file").for_each_match(text, [&](detail::TextRange match) {
+    found += "[" + std::string(text.substr(match.begin, match.end - match.begin)) + "]";
+  });
+  return found;
+}
+
+}  // namespace
+
+TEST_CASE("Each part of a tokenizer.json encodes and decodes as by the package tokenizers", "[tokenizer]") {
+  for (const Json& kind : all_cases()["kinds"].items()) {
+    const auto tokenizer = pipeline_of(file_of(all_cases(), kind));
+    const auto encoder = tokenizer.encoder();
+    for (const Json& text : kind["texts"].items()) {
+      INFO(kind["name"].string() << ": " << text.items()[0].dump());
+      std::vector<Token> plain;
+      encoder->encode(text.items()[0].string(), plain);
+      CHECK(plain == tokens_of(text.items()[1]));
+      const auto full = tokenizer.encode(text.items()[0].string(), {.special_in_text = true, .post_processor = true});
+      CHECK(full == tokens_of(text.items()[2]));
+      if (text.size() < 4) continue;  // the package wrote U+FFFD
+      CHECK(tokenizer.decode(full) == text.items()[3].string());
+      if (kind["name"].string() == "whitespace_split") continue;  // its last token ends without a space
+      for (std::size_t cut = 0; cut <= full.size(); ++cut) {
+        const auto before = std::span(full).first(cut);
+        CHECK(tokenizer.decode(before) + tokenizer.decode_after(before, std::span(full).subspan(cut)) ==
+              text.items()[3].string());
+      }
+    }
+  }
+}
+
+TEST_CASE("NanoGPT-MoE's tokenizer loads, and is saved as it was", "[tokenizer]") {
+  TemporaryFolder folder;
+  write_bytes(folder / "a.json", file_of("nanogpt_moe").dump(1));
+  const auto tokenizer = Tokenizer::load(folder / "a.json");
+  REQUIRE(tokenizer.as<PipelineTokenizer>() != nullptr);
+  CHECK(tokenizer.decode(tokenizer.encode("the dog")) == "t he d og");
+  CHECK(tokenizer.decode(tokenizer.encode("a<s>b")) == "a <|unknown|> s <|unknown|> b");
+  CHECK(tokenizer.is_special(tokenizer.end_of_story()));
+  CHECK(tokenizer.bytes(tokenizer.end_of_story()) == "</s>");
+  tokenizer.save(folder / "b.json");
+  CHECK(read_bytes(folder / "a.json") == read_bytes(folder / "b.json"));
+  const auto again = Tokenizer::load(folder / "b.json");
+  CHECK(again == tokenizer);
+  CHECK(again.fingerprint() == tokenizer.fingerprint());
+  Json other = file_of("nanogpt_moe");
+  other["pre_tokenizer"]["type"] = "WhitespaceSplit";
+  write_bytes(folder / "c.json", other.dump());
+  CHECK_FALSE(Tokenizer::load(folder / "c.json") == tokenizer);
+}
+
+TEST_CASE("A plain byte-level file stays with its own kind", "[tokenizer]") {
+  TemporaryFolder folder;
+  small_tokenizer().save(folder / "tokenizer.json");
+  CHECK(Tokenizer::load(folder / "tokenizer.json").as<ByteLevelBpe>() != nullptr);
+}
+
+TEST_CASE("A text and its bytes survive a byte-level pipeline", "[tokenizer]") {
+  const auto tokenizer = Tokenizer(pipeline_of(file_of("llama3")));
+  std::mt19937_64 random(3);
+  for (int round = 0; round < 200; ++round) {
+    const std::string text = random_bytes(random, random() % 40);
+    REQUIRE(tokenizer.decode(tokenizer.encode(text)) == text);
+  }
+  CHECK(tokenizer.bytes(tokenizer.encode(" ")[0]) == " ");
+}
+
+TEST_CASE("A tokenizer.json that would be encoded in another way is refused in a sentence", "[tokenizer]") {
+  const auto with = [](const char* part, const char* json) {
+    return refusal("nanogpt_moe", [&](Json& file) { file[part] = parse_json(json, "test"); });
+  };
+  for (const char* type : {"WordPiece", "WordLevel", "Unigram"}) {
+    CHECK(contains(refusal("llama3", [&](Json& file) { file["model"]["type"] = type; }),
+                   std::string("expected a model of the type BPE, found \"") + type + "\""));
+  }
+  CHECK(contains(with("normalizer", R"({"type": "Precompiled"})"), "found \"Precompiled\""));
+  CHECK(contains(with("normalizer", R"({"type": "Strip"})"), "\"strip_left\" is missing"));
+  CHECK(contains(with("normalizer", R"([])"), "expected an object with \"type\""));
+  CHECK(contains(with("pre_tokenizer", R"({"type": "UnicodeScripts"})"), "found \"UnicodeScripts\""));
+  CHECK(contains(with("pre_tokenizer", R"({"type": "Metaspace", "replacement": "ab"})"), "expected one character"));
+  CHECK(contains(with("pre_tokenizer", R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "last"})"),
+                 "\"last\""));
+  CHECK(contains(with("pre_tokenizer", R"({"type": "Sequence"})"), "\"pretokenizers\" is missing"));
+  CHECK(contains(with("pre_tokenizer",
+                      R"({"type": "Split", "pattern": {"Regex": "(a)\\1"}, "behavior": "Isolated", "invert": false})"),
+                 "the expression \"(a)\\1\" has the escape \\1"));
+  CHECK(contains(
+      with("pre_tokenizer", R"({"type": "Split", "pattern": {"Glob": "a"}, "behavior": "Isolated", "invert": false})"),
+      "\"pattern\""));
+  CHECK(contains(
+      with("pre_tokenizer", R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Kept", "invert": false})"),
+      "\"Kept\""));
+  CHECK(contains(with("decoder", R"({"type": "CTC"})"), "found \"CTC\""));
+  CHECK(contains(with("post_processor", R"({"type": "Other"})"), "found \"Other\""));
+  CHECK(contains(with("post_processor", R"({"type": "TemplateProcessing", "single": [], "special_tokens": {}})"),
+                 "leaves the text out"));
+  CHECK(contains(with("post_processor", R"({"type": "BertProcessing", "cls": ["a", 99999], "sep": ["b", 1]})"),
+                 "unknown token 99999"));
+  CHECK(contains(refusal("nanogpt_moe", [](Json& file) { file["added_tokens"] = 3; }), "expected an array"));
+  const auto model = [](const std::function<void(Json&)>& change) {
+    return refusal("nanogpt_moe", [&](Json& file) { change(file["model"]); });
+  };
+  CHECK(contains(model([](Json& m) { m["vocab"]["zzz"] = 1u << 30; }), "found 1073741824"));
+  CHECK(contains(model([](Json& m) { m["vocab"]["zzz"] = 3; }), "two tokens have the number 3"));
+  CHECK(contains(model([](Json& m) { m["vocab"]["zzz"] = -1; }), "found -1"));
+  CHECK(contains(model([](Json& m) { m["merges"].push_back("h q"); }), "expected two tokens that make a third"));
+  CHECK(contains(model([](Json& m) { m["merges"].push_back("hq"); }), "expected \"left right\""));
+  CHECK(contains(model([](Json& m) { m["merges"].push_back(7); }), "found 7"));
+  CHECK(contains(model([](Json& m) { m["continuing_subword_prefix"] = "####"; }), "expected two tokens"));
+  CHECK(contains(refusal("nanogpt_moe",
+                         [](Json& file) {
+                           Json token(file["added_tokens"].items()[0]);
+                           token["content"] = "new", token["id"] = 5000;
+                           file["added_tokens"].push_back(std::move(token));
+                         }),
+                 "the added token \"new\" has the number 5000, expected"));
+}
+
+TEST_CASE("An unknown character without its token is an error of the text", "[tokenizer]") {
+  Json file = file_of("nanogpt_moe");
+  file["model"]["unk_token"] = "<none>";
+  const auto tokenizer = pipeline_of(file);
+  CHECK(contains(message_if_any<TextError>([&] { tokenizer.encode("aЖ", {}); }), "\"Ж\" is not in the vocabulary"));
+  CHECK_NOTHROW(tokenizer.encode("a", {}));
+}
+
+TEST_CASE("Expressions match as Oniguruma's", "[tokenizer]") {
+  CHECK(matches("^a", "ab\nab") == "[a][a]");
+  CHECK(matches("a$", "ba\nba\n") == "[a][a]");
+  CHECK(matches(R"(a\Z)", "ba\na\n") == "[a]");
+  CHECK(matches(R"(a\z)", "a\na") == "[a]");
+  CHECK(matches(R"(\d{1,3}+)", "12345678 1") == "[12345678][1]");
+  CHECK(matches(R"(\d{1,3}?)", "123") == "[1][2][3]");
+  CHECK(matches(R"(\d{2}?)", "12345") == "[12][34][]");
+  CHECK(matches("a++a", "aaa") == "");
+  CHECK(matches("(?>a+)b", "aab") == "[aab]");
+  CHECK(matches("a{,2}", "aaa") == "[aa][a]");
+  CHECK(matches("a{", "a{b") == "[a{]");
+  CHECK(matches("(?i:'s)", "'s'S'\u017f") == "['s]['S]['\u017f]");
+  CHECK(matches("(?<!a)b|(?<=c)d", "ab bb cd d") == "[b][b][d]");
+  CHECK(matches("(?:ab|a)(?!b)", "ab aab") == "[ab][a][ab]");
+  CHECK(matches("a+?b|a.", "aab a\nac") == "[aab][ac]");
+  CHECK(matches("[]a-]+", "]a-b") == "[]a-]");
+  CHECK(matches(R"([^\W\d]+)", "ab1_c") == "[ab][_c]");
+  CHECK(matches(R"(\x{e9}|\u0062|\P{L}|\p{^N})", "éb1") == "[é][b][1]");
+  CHECK(matches("", "aé") == "[][][]");
+  CHECK(contains(message_if_any<TextError>([&] { matches("(?:a|a)*b|(?:(?:a+)+)+c", std::string(60, 'a')); }),
+                 "takes too long"));
+  for (const char* refused : {"(", ")", "[a", "a**b{1001}", "(a*)*", "\\1", "\\p{Nope}", "[a&&b]", "[[a]]", "(?<=ab)c",
+                              "*a", "(?i:é)", "(?i:st)", "\\", "(?x:a)", "a{3,2}", "[b-a]", "(?:(?:ab){1000}){1000}"}) {
+    INFO(refused);
+    CHECK(contains(message_if_any<FileError>([&] { matches(refused, "a"); }), "file: the expression "));
+  }
+  CHECK(contains(message_if_any<FileError>([&] { matches(std::string(1000, '('), "a"); }), "nested too deeply"));
+}
+
+TEST_CASE("The scanners of the usual expressions match as the expressions", "[tokenizer]") {
+  const std::string llama3 =
+      R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  const std::string gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+  std::string qwen = llama3;
+  qwen.erase(qwen.find("{1,3}"), 5);
+  constexpr std::string_view parts[] = {"a",  "Zé", "'s",   "'LL",    "'",          "'\u017f", "漢",   " ",
+                                        "  ", "\n", "\r\n", "\t",     "\u00a0",     "12",      "3456", "²",
+                                        "!",  "?!", "-",    "\u0301", "\U0001f600", "\xff",    "\x80"};
+  std::mt19937_64 random(9);
+  for (const std::string& expression : {gpt2, llama3, qwen}) {
+    const auto scanner = detail::known_expression(expression);
+    REQUIRE(scanner);
+    const detail::Expression slow(expression, "file");
+    for (int round = 0; round < 3000; ++round) {
+      std::string text;
+      for (std::size_t i = random() % 8; i > 0; --i) text += parts[random() % std::size(parts)];
+      std::vector<std::size_t> expected, ends;
+      slow.for_each_match(text, [&](detail::TextRange match) { expected.push_back(match.end); });
+      for (std::size_t at = 0; at < text.size();) ends.push_back(at = scanner->end_of_piece(text, at));
+      if (ends != expected) FAIL(Json(expression).dump() << " on a text of " << text.size() << " bytes: " << text);
+    }
+  }
+  CHECK_FALSE(detail::known_expression(llama3 + "|x"));
+  CHECK_FALSE(detail::known_expression(llama3.substr(0, 70)));
+}
+
+TEST_CASE("Normal forms keep what is not UTF-8, and compose Hangul", "[tokenizer]") {
+  const auto form = [](detail::NormalForm f, std::string_view text) { return detail::Normalizing(f)(text); };
+  using enum detail::NormalForm;
+  CHECK(form(nfc, "e\u0301\xff\u1100\u1161\u11a8") == "é\xff각");
+  CHECK(form(nfd, "각é") == "\u1100\u1161\u11a8e\u0301");
+  CHECK(form(nfc, "a\u0301\u0323") == "\u1ea1\u0301");
+  CHECK(form(nfkc, "ﬁ①") == "fi1");
+  CHECK(form(nfkd, "ﬁé") == "fie\u0301");
+  CHECK(form(nfc, "\u0301") == "\u0301");
+}
+
+}  // namespace tinymoe_test::pipeline
