@@ -2,6 +2,7 @@
 // complex steps and learn.
 
 #include "layers/model_trial.hpp"
+#include "tinymoe/analysis/count.hpp"
 
 namespace tinymoe_test::foreign {
 
@@ -201,6 +202,20 @@ TEST_CASE("parameters of one's own have their names among the model's", "[foreig
   CHECK(has("model.layers.1.block_sparse_moe.gate.share"));
   CHECK(has("model.layers.1.block_sparse_moe.experts.2.weight"));
   CHECK(has("model.norm.gain"));
+}
+
+/// The same, but its tokens go to one and a half experts of the two on average, so to one by a whole number.
+struct Sparing : RoundRobin<3> {
+  static constexpr Index active = 1;
+};
+template <class R>
+using Routed = Transformer<Vocab<11>, Context<6>, Width<8>, Layers<1, MoEBlock<Scale, Attention<Heads<2>>, R, Linear>>>;
+
+TEST_CASE("a router of one's own may say how many experts a token meets", "[foreign]") {
+  static_assert(CountingRouter<Sparing> && !CountingRouter<RoundRobin<3>>);
+  constexpr Count all = count<Routed<RoundRobin<3>>>(), sparing = count<Routed<Sparing>>();
+  CHECK(sparing.total == all.total);
+  CHECK(all.active - sparing.active == 8 * 8);  // one expert
 }
 
 }  // namespace tinymoe_test::foreign

@@ -333,6 +333,26 @@ TEST_CASE("A text begins with the tokenizer's token, or else the files', or else
   check_message<MismatchError>([&] { first(bytes); }, "\"bos_token_id\" is 299", "265 tokens");
 }
 
+/// A tokenizer of one's own with the required members alone.
+struct Bare {
+  std::vector<Token> encode(std::string_view text) const { return tiny_tokenizer().encode(text); }
+  std::string_view bytes(Token token) const { return tiny_tokenizer().bytes(token); }
+  Index vocabulary_size() const { return tiny_tokenizer().vocabulary_size(); }
+  Token end_of_story() const { return tiny_tokenizer().end_of_story(); }
+};
+
+TEST_CASE("A tokenizer with the required members alone writes what the library's does", "[generate]") {
+  static_assert(StoryTokenizer<Bare> && !StreamingTokenizer<Bare> && !BeginningTokenizer<Bare>);
+  static_assert(StreamingTokenizer<Tokenizer> && BeginningTokenizer<Tokenizer>);
+  Cpu backend(1);
+  const Model<Teller<17>, Cpu> model(backend, Seed{3});
+  const SampleOptions options{.top_p = 1, .tokens = 12, .seed = Seed{4}};
+  const Story story = Generator(model, tiny_tokenizer()).write("the cat", options);
+  const Story bare = Generator(model, Bare{}).write("the cat", options);
+  CHECK(bare.ids == story.ids);
+  CHECK(bare.text == story.text);
+}
+
 TEST_CASE("The text of a story is its prompt and what decode gives, for every kind of tokenizer", "[generate]") {
   Cpu backend(1);
   Model<Teller<17>, Cpu> model(backend, Seed{3});
