@@ -86,6 +86,10 @@ int main(int count, char** values) {
     a.device.device = "cpu", a.device.precision = "float32";
     const std::string stored = examples::stored_weights(a.checkpoint);
     if (a.device.weights.empty()) a.device.weights = stored;
+    if (!stored.empty() && a.device.weights != stored) {
+      fail<OptionError>(a.checkpoint.string(), ": its weights are rounded to ", stored, " already, which --weights ",
+                        a.device.weights, " would round again; take the checkpoint that they were made of");
+    }
     std::error_code ignored;
     if (out->count() > 0 && a.out.empty()) fail<OptionError>("--out is empty; give it a folder");
     if (!a.out.empty() && a.device.weights.empty()) fail<OptionError>("give --weights int8 or --weights int4");

@@ -502,6 +502,8 @@ END
     expect_error "need --device cpu" "$sample" small --device cuda
     expect_error "need --precision float32" "$sample" small --precision bfloat16
     expect_error "give --weights int8" "$quantize" run --out other
+    expect_error "small: its weights are rounded to int4 already" "$quantize" small --weights int8 --validation cats.txt
+    grep -q "^device" output.txt && fail "measured before it refused: $(cat output.txt)"
     expect_error "holds a checkpoint" "$quantize" run --weights int8 --out small
     expect_error "is the checkpoint itself" "$quantize" run --weights int8 --out run --overwrite
     cp -r run kept
