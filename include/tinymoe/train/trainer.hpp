@@ -2,9 +2,9 @@
 /// @file
 /// Training: gradient accumulation, clipping, an optimizer and a schedule, evaluation, and checkpoints to resume from.
 ///
-/// Memory is planned before the first step; a step allocates nothing. Every random choice is a function of the seed and
-/// the step. A resumed run therefore gives the same bits as an uninterrupted one, if its budget is a number of steps
-/// (in a run of minutes the schedule follows the clock).
+/// Memory is planned before the first step; the steps after it allocate nothing (docs/design.md). Every random choice is
+/// a function of the seed and the step. A resumed run therefore gives the same bits as an uninterrupted one, if its
+/// budget is a number of steps (in a run of minutes the schedule follows the clock).
 ///
 /// A step has two halves. `begin_step` gives forward and backward to the backend. `finish_step` reads the results back
 /// once (tally.hpp) and updates the weights. Between the two the host can prepare the next batch.
