@@ -20,6 +20,7 @@
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cpu/amx_pack.hpp"
 #include "tinymoe/cpu/amx_tiles.hpp"
+#include "tinymoe/cpu/vectors.hpp"
 
 namespace tinymoe::inline v0_1::detail::cpu::amx {
 
@@ -87,7 +88,7 @@ TINYMOE_TARGET_AMX inline void forward_outputs(const std::byte* packed_x, View<c
   if (!bias.empty()) {
     biases.data = reinterpret_cast<float*>(scratch + copy_bytes);
     for (Index o = 0; o < block_side; ++o) {
-      reinterpret_cast<Floats*>(biases.data)[o] = Floats{} + (o < bias.cols ? float(bias.data[o]) : 0.0f);
+      reinterpret_cast<Floats<16>*>(biases.data)[o] = Floats<16>{} + (o < bias.cols ? float(bias.data[o]) : 0.0f);
     }
   }
   Ahead ahead(next_w.data, next_w.rows, depth * 2, next_w.stride * 2, steps * panels);

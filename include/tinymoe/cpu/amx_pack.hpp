@@ -14,6 +14,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cpu/amx_tiles.hpp"
+#include "tinymoe/cpu/vectors.hpp"
 
 namespace tinymoe::inline v0_1::detail::cpu::amx {
 
@@ -37,7 +38,6 @@ namespace tinymoe::inline v0_1::detail::cpu::amx {
 using Words = std::uint32_t __attribute__((vector_size(64)));
 using Halves = std::uint16_t __attribute__((vector_size(64)));  // bfloat16
 using Pairs = std::uint64_t __attribute__((vector_size(64)));
-using Floats = float __attribute__((vector_size(64)));
 using HalfLine = std::uint16_t __attribute__((vector_size(32)));
 
 /// Bit i is set for i < count: which of 32 numbers a masked load or store touches.
@@ -55,7 +55,7 @@ TINYMOE_INLINE TINYMOE_TARGET_AMX void store_halves(bfloat16* to, const Halves& 
 }
 
 /// 32 float32 rounded to nearest even.
-TINYMOE_INLINE TINYMOE_TARGET_AMX void round(Halves& to, const Floats& low, const Floats& high) {
+TINYMOE_INLINE TINYMOE_TARGET_AMX void round(Halves& to, const Floats<16>& low, const Floats<16>& high) {
   asm("vcvtne2ps2bf16 %2, %1, %0" : "=v"(to) : "v"(high), "v"(low));
 }
 
@@ -226,7 +226,7 @@ TINYMOE_TARGET_AMX inline Left left_of(View<const bfloat16> x, Index tiles, bool
 /// y (N, O) from a block of the sums of yᵀ, up to 32 × 32, rounded.
 TINYMOE_TARGET_AMX inline void write_transposed(const float* sums, View<bfloat16> y) {
   const auto mask = first_bits(y.cols);
-  const auto* const in = reinterpret_cast<const Floats*>(sums);
+  const auto* const in = reinterpret_cast<const Floats<16>*>(sums);
   for (Index half = 0; half * tile_rows < y.rows; ++half) {
     Words m[16];
 #pragma GCC unroll 16
@@ -249,10 +249,10 @@ TINYMOE_TARGET_AMX inline void write_transposed(const float* sums, View<bfloat16
 /// dx = or += a block of sums, up to 32 × 32, whose columns are ordered by groups.
 TINYMOE_TARGET_AMX inline void write_groups(const float* sums, View<bfloat16> dx, bool add) {
   const auto mask = first_bits(dx.cols);
-  const auto* in = reinterpret_cast<const Floats*>(sums);
+  const auto* in = reinterpret_cast<const Floats<16>*>(sums);
   for (Index r = 0; r < dx.rows; ++r, in += 2) {
     bfloat16* const to = dx.data + r * dx.stride;
-    Floats low = in[0], high = in[1];
+    Floats<16> low = in[0], high = in[1];
     Halves out;
     if (add) {
       load_halves(out, to, mask);
@@ -260,8 +260,8 @@ TINYMOE_TARGET_AMX inline void write_groups(const float* sums, View<bfloat16> dx
       const HalfLine first = __builtin_shufflevector(out, out, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
       const HalfLine second =
           __builtin_shufflevector(out, out, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31);
-      low += Floats(__builtin_convertvector(first, Words) << 16);
-      high += Floats(__builtin_convertvector(second, Words) << 16);
+      low += Floats<16>(__builtin_convertvector(first, Words) << 16);
+      high += Floats<16>(__builtin_convertvector(second, Words) << 16);
     }
     round(out, low, high);
     spread_groups(out);

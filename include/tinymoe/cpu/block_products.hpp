@@ -18,6 +18,7 @@
 #include "tinymoe/cpu/float_kernels.hpp"
 #include "tinymoe/cpu/instructions.hpp"
 #include "tinymoe/cpu/products.hpp"
+#include "tinymoe/cpu/tasks.hpp"
 #include "tinymoe/cpu/team.hpp"
 #include "tinymoe/cpu/vectors.hpp"
 #include "tinymoe/cpu/vnni.hpp"
@@ -86,30 +87,20 @@ class BlockProducts {
     using Block = typename decltype(w[Index{}])::Block;
     if (x.rows == 0) return;
     tasks_.clear();
-    const ExpertRows rows = dispatch.expert_rows();
     const Index blocks = BlockView<Block>::blocks(x.cols);
-    for (Index e = 0; e < dispatch.experts(); ++e) {
-      const Index first = rows.first(e), count = rows.end(e) - first;
-      if (count > 0) cut(team, {e, first, count, 0, y.cols}, x.cols);
-    }
+    for_each_expert(dispatch, [&](Index e, Index row, Index rows) { cut(team, {e, row, rows, 0, y.cols}, x.cols); });
     const Kernels kernels = kernels_of<Block>(x.cols);
     prepare(team, kernels, x);
     team.run(std::ssize(tasks_), [&](Index number, Index thread) {
       const Task& task = tasks_[static_cast<std::size_t>(number)];
-      const BlockView<Block> weights = w[task.expert].middle_rows(task.output, task.outputs);
-      const View<const float> added = bias.empty()
-                                          ? View<const float>()
-                                          : View<const float>(bias[task.expert]).middle_cols(task.output, task.outputs);
-      multiply(kernels, x, task, weights.data, blocks, added,
-               y.middle_rows(task.row, task.rows).middle_cols(task.output, task.outputs), thread);
+      const BlockView<Block> weights = w[task.expert].middle_rows(task.col, task.cols);
+      const View<const float> added =
+          bias.empty() ? View<const float>() : View<const float>(bias[task.expert]).middle_cols(task.col, task.cols);
+      multiply(kernels, x, task, weights.data, blocks, added, block(y, task), thread);
     });
   }
 
  private:
-  /// Outputs of an expert's rows.
-  struct Task {
-    Index expert, row, rows, output, outputs;
-  };
   /// What differs between formats, such that the rest is compiled once.
   struct Kernels {
     DecodeBlocks decode;
@@ -143,14 +134,13 @@ class BlockProducts {
   bool vnni() const { return set_ >= CpuInstructions::vnni; }
 
   /// Cuts an expert's outputs into tasks by fixed rules.
-  [[gnu::noinline]] void cut(const Team& team, const Task& all, Index cols) {
+  [[gnu::noinline]] void cut(const Team& team, const Task& all, Index depth) {
     constexpr Index worth = Index{1} << 17;  // weights times rows: enough to be worth a thread's while
     constexpr Index unit = 32;
-    const Index units = (all.outputs + unit - 1) / unit, work = all.outputs * cols * all.rows;
+    const Index units = (all.cols + unit - 1) / unit, work = all.cols * depth * all.rows;
     const Index pieces = std::clamp<Index>(std::min(work / worth, 4 * Index{team.threads()}), 1, units);
     for (Index piece = 0; piece < pieces; ++piece) {
-      const Index first = units * piece / pieces * unit,
-                  end = std::min(all.outputs, units * (piece + 1) / pieces * unit);
+      const Index first = units * piece / pieces * unit, end = std::min(all.cols, units * (piece + 1) / pieces * unit);
       tasks_.push_back({all.expert, all.row, all.rows, first, end - first});
     }
   }

@@ -20,12 +20,12 @@
 #include "tinymoe/core/block_weights.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
+#include "tinymoe/cpu/vectors.hpp"
 
 namespace tinymoe::inline v0_1::detail::cpu {
 
 namespace vnni {
 
-typedef float Floats __attribute__((vector_size(64)));
 typedef std::int32_t Words __attribute__((vector_size(64)));
 typedef std::uint32_t Unsigned __attribute__((vector_size(64)));
 typedef std::int8_t Bytes __attribute__((vector_size(64)));
@@ -84,7 +84,7 @@ TINYMOE_TARGET_VNNI inline void round_row(const float* x, Index cols, int offset
   const Index first = row * to.stride;
   std::int8_t* integers = to.integers + first * block_weights;
   for (Index g = 0; g < to.stride; ++g) {
-    Floats low{}, high{};
+    Floats<16> low{}, high{};
     const Index there = cols - g * block_weights;
     const float* from = x + g * block_weights;
     float padded[block_weights] = {};
@@ -103,7 +103,7 @@ TINYMOE_TARGET_VNNI inline void round_row(const float* x, Index cols, int offset
     const float most = __builtin_bit_cast(float, bits), inverse = most >= 0x1p-120f && finite ? 127 / most : 0;
     to.scales[first + g] = finite ? most / 127 : __builtin_nanf("");
     // In a float of this size the last bit is worth 1: adding it rounds to nearest even.
-    const Floats unit = Floats{} + 0x1.8p23f;
+    const Floats<16> unit = Floats<16>{} + 0x1.8p23f;
     const Words base = reinterpret_cast<Words>(unit);
     low = low * inverse + unit, high = high * inverse + unit;
     const Quarter one = __builtin_convertvector(reinterpret_cast<Words>(low) - base, Quarter);
@@ -154,7 +154,7 @@ TINYMOE_INLINE TINYMOE_TARGET_VNNI void load_pair(Words& to, const Q4Block*, con
 
 /// The scales of up to 16 blocks; 0 behind the last.
 template <class Block>
-TINYMOE_INLINE TINYMOE_TARGET_VNNI void load_scales(Floats& to, const std::byte* blocks, Index count) {
+TINYMOE_INLINE TINYMOE_TARGET_VNNI void load_scales(Floats<16>& to, const std::byte* blocks, Index count) {
   constexpr int step = static_cast<int>(Block::bytes);
   constexpr Words places = {0,        step,     2 * step,  3 * step,  4 * step,  5 * step,  6 * step,  7 * step,
                             8 * step, 9 * step, 10 * step, 11 * step, 12 * step, 13 * step, 14 * step, 15 * step};
@@ -176,7 +176,7 @@ inline constexpr struct alignas(64) PairLanes {
 } pair_lanes;
 
 /// sum = the sum of 16 lanes, in halves.
-TINYMOE_INLINE void add_lanes(float& sum, Floats& values) {
+TINYMOE_INLINE void add_lanes(float& sum, Floats<16>& values) {
   values += __builtin_shufflevector(values, values, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
   values += __builtin_shufflevector(values, values, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
   values += __builtin_shufflevector(values, values, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
@@ -190,16 +190,16 @@ inline constexpr std::size_t fetched_ahead = 2048;
 
 /// Two groups of a row of weights times those of a row of activations, added to 16 partial sums.
 template <class Block, bool both>
-TINYMOE_INLINE TINYMOE_TARGET_VNNI void add_pair(Floats& total, const std::byte* blocks, const Floats& scales,
+TINYMOE_INLINE TINYMOE_TARGET_VNNI void add_pair(Floats<16>& total, const std::byte* blocks, const Floats<16>& scales,
                                                  Index pair, const std::int8_t* integers, const std::int32_t* lanes) {
   __builtin_prefetch(blocks + fetched_ahead);
   Words weights, sums = *reinterpret_cast<const AnyWords*>(lanes);
   load_pair<both>(weights, static_cast<const Block*>(nullptr), blocks);
   const Words activations = *reinterpret_cast<const AnyWords*>(integers);
   add_products(sums, weights, activations);
-  Floats scale;
+  Floats<16> scale;
   asm("vpermps %2, %1, %0" : "=v"(scale) : "v"(*reinterpret_cast<const Words*>(pair_lanes.lanes[pair])), "v"(scales));
-  total += __builtin_convertvector(sums, Floats) * scale;
+  total += __builtin_convertvector(sums, Floats<16>) * scale;
 }
 
 /// y[o] = the product of output o's weights and one row of activations, for `outputs` rows of weights.
@@ -209,13 +209,13 @@ TINYMOE_TARGET_VNNI inline void dot_products(const std::byte* weights, Index out
   const std::size_t row_bytes = static_cast<std::size_t>(blocks) * Block::bytes;
   const Index start = row * x.stride;
   for (Index o = 0; o < outputs; ++o, weights += row_bytes) {
-    Floats total{}, other{};
+    Floats<16> total{}, other{};
     for (Index first = 0; first < blocks; first += many_groups) {
       const Index count = std::min(many_groups, blocks - first);
       const std::byte* at = weights + static_cast<std::size_t>(first) * Block::bytes;
       const std::int8_t* integers = x.integers + (start + first) * block_weights;
       const std::int32_t* lanes = x.lanes + (start + first) * 8;
-      Floats scales;
+      Floats<16> scales;
       load_scales<Block>(scales, at, count);
       scales *= *reinterpret_cast<const AnyFloats*>(x.scales + start + first);
       if (count == many_groups) {

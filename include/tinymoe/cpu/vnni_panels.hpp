@@ -15,11 +15,12 @@
 #include "tinymoe/core/block_weights.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
+#include "tinymoe/cpu/vectors.hpp"
 
 namespace tinymoe::inline v0_1::detail::cpu::vnni {
 
 /// The outputs of a panel, and the rows of activations that meet it at once.
-inline constexpr Index panel_outputs = 32, tile_rows = 6;
+inline constexpr Index panel_outputs = 32, panel_rows = 6;
 /// A panel's bytes for each group: 32 integers and a scale of each output.
 inline constexpr std::size_t panel_group_bytes = panel_outputs * (32 + sizeof(float));
 
@@ -91,7 +92,7 @@ TINYMOE_TARGET_VNNI inline void pack_panel(const std::byte* weights, Index outpu
       }
     }
     typedef std::uint16_t Halves __attribute__((vector_size(32), aligned(2), may_alias));
-    Floats low, high;
+    Floats<16> low, high;
     asm("vcvtph2ps %1, %0" : "=v"(low) : "m"(*reinterpret_cast<const Halves*>(halves)));
     asm("vcvtph2ps %1, %0" : "=v"(high) : "m"(*reinterpret_cast<const Halves*>(halves + 16)));
     std::memcpy(panel, &low, 64), std::memcpy(panel + 64, &high, 64);
@@ -99,30 +100,30 @@ TINYMOE_TARGET_VNNI inline void pack_panel(const std::byte* weights, Index outpu
 }
 
 /// One tile of results: 6 rows of activations, which may repeat, times a panel.
-TINYMOE_TARGET_VNNI inline void multiply_tile(const std::byte* panel, Index blocks, const Rows& x,
-                                              const Index* const rows, float* y) {
-  Floats total[tile_rows][2];
+TINYMOE_TARGET_VNNI inline void multiply_panel_rows(const std::byte* panel, Index blocks, const Rows& x,
+                                                    const Index* const rows, float* y) {
+  Floats<16> total[panel_rows][2];
 #pragma GCC unroll 6
-  for (int r = 0; r < tile_rows; ++r) total[r][0] = Floats{}, total[r][1] = Floats{};
-  const std::int8_t* integers[tile_rows];
-  const float* scales[tile_rows];
-  const std::int32_t* groups[tile_rows];
+  for (int r = 0; r < panel_rows; ++r) total[r][0] = Floats<16>{}, total[r][1] = Floats<16>{};
+  const std::int8_t* integers[panel_rows];
+  const float* scales[panel_rows];
+  const std::int32_t* groups[panel_rows];
 #pragma GCC unroll 6
-  for (int r = 0; r < tile_rows; ++r) {
+  for (int r = 0; r < panel_rows; ++r) {
     const Index first = rows[r] * x.stride;
     integers[r] = x.integers + first * block_weights, scales[r] = x.scales + first, groups[r] = x.groups + first;
   }
   for (Index b = 0; b < blocks; ++b, panel += panel_group_bytes) {
-    Words sums[tile_rows][2];
+    Words sums[panel_rows][2];
 #pragma GCC unroll 6
-    for (int r = 0; r < tile_rows; ++r) sums[r][0] = sums[r][1] = Words{} + groups[r][b];
+    for (int r = 0; r < panel_rows; ++r) sums[r][0] = sums[r][1] = Words{} + groups[r][b];
     const std::byte* weights = panel + panel_outputs * sizeof(float);
 #pragma GCC unroll 8
     for (int k = 0; k < 8; ++k, weights += 64) {
       const Words low = *reinterpret_cast<const AnyWords*>(weights);
       const Words high = *reinterpret_cast<const AnyWords*>(weights + 8 * 64);
 #pragma GCC unroll 6
-      for (int r = 0; r < tile_rows; ++r) {
+      for (int r = 0; r < panel_rows; ++r) {
         Words four;
         asm("vpbroadcastd %1, %0"
             : "=v"(four)
@@ -131,17 +132,17 @@ TINYMOE_TARGET_VNNI inline void multiply_tile(const std::byte* panel, Index bloc
         add_products(sums[r][1], high, four);
       }
     }
-    const Floats low = *reinterpret_cast<const AnyFloats*>(panel),
-                 high = *reinterpret_cast<const AnyFloats*>(panel + 64);
+    const Floats<16> low = *reinterpret_cast<const AnyFloats*>(panel),
+                     high = *reinterpret_cast<const AnyFloats*>(panel + 64);
 #pragma GCC unroll 6
-    for (int r = 0; r < tile_rows; ++r) {
+    for (int r = 0; r < panel_rows; ++r) {
       const float scale = scales[r][b];
-      total[r][0] += __builtin_convertvector(sums[r][0], Floats) * (low * scale);
-      total[r][1] += __builtin_convertvector(sums[r][1], Floats) * (high * scale);
+      total[r][0] += __builtin_convertvector(sums[r][0], Floats<16>) * (low * scale);
+      total[r][1] += __builtin_convertvector(sums[r][1], Floats<16>) * (high * scale);
     }
   }
 #pragma GCC unroll 6
-  for (int r = 0; r < tile_rows; ++r) {
+  for (int r = 0; r < panel_rows; ++r) {
     std::memcpy(y + r * panel_outputs, &total[r][0], 64);
     std::memcpy(y + r * panel_outputs + 16, &total[r][1], 64);
   }
@@ -150,12 +151,12 @@ TINYMOE_TARGET_VNNI inline void multiply_tile(const std::byte* panel, Index bloc
 /// y (rows, outputs), outputs up to 32, = a panel times rows first … of x, plus the bias.
 inline void multiply_panel(const std::byte* panel, Index blocks, const Rows& x, Index first, View<const float> bias,
                            View<float> y) {
-  alignas(64) float tile[tile_rows * panel_outputs];
-  for (Index n = 0; n < y.rows; n += tile_rows) {
-    Index rows[tile_rows];
-    for (Index r = 0; r < tile_rows; ++r) rows[r] = first + std::min(n + r, y.rows - 1);
-    multiply_tile(panel, blocks, x, rows, tile);
-    for (Index r = 0; r < std::min(tile_rows, y.rows - n); ++r) {
+  alignas(64) float tile[panel_rows * panel_outputs];
+  for (Index n = 0; n < y.rows; n += panel_rows) {
+    Index rows[panel_rows];
+    for (Index r = 0; r < panel_rows; ++r) rows[r] = first + std::min(n + r, y.rows - 1);
+    multiply_panel_rows(panel, blocks, x, rows, tile);
+    for (Index r = 0; r < std::min(panel_rows, y.rows - n); ++r) {
       const float* from = tile + r * panel_outputs;
       float* to = y.row(n + r);
       if (bias.empty()) {
