@@ -16,6 +16,7 @@
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
+#include "stories.hpp"
 
 namespace {
 
@@ -24,6 +25,7 @@ using std::filesystem::path;
 
 struct Arguments {
   path checkpoint, out, validation;
+  std::string field;
   Index validation_tokens = 500000;
   examples::DeviceOptions device;
   bool overwrite = false;
@@ -50,7 +52,7 @@ void run(const Arguments& a, const std::string& stored, std::string_view preset)
   if (!a.validation.empty()) {
     const Tokenizer tokenizer = load_tokenizer<Arch>(a.checkpoint);
     const auto all = tinymoe::detail::naming_file(a.validation.string(), [&] {
-      return TokenData::encode(KnownStories(TextCorpus(a.validation), tokenizer), tokenizer, a.device.threads);
+      return TokenData::encode(KnownStories(examples::open_stories({a.validation}, a.field), tokenizer), tokenizer, a.device.threads);
     });
     data = first_stories(all, tokenizer, a.validation_tokens);
   }
@@ -76,7 +78,8 @@ int main(int count, char** values) {
   examples::add_weights_option(app, a.device);
   const auto* out =
       app.add_option("--out", a.out, "folder of the checkpoint of integer weights; default: none is written");
-  app.add_option("--validation", a.validation, "text to measure the loss on");
+  app.add_option("--validation", a.validation, "stories to measure the loss on, as for train");
+  examples::add_field_option(app, a.field);
   programs::add_number(app, "--validation-tokens", a.validation_tokens, "tokens of it, the first, up to a story's end",
                        programs::range::whole(1));
   programs::add_number(app, "--threads", a.device.threads, "default: all cores",

@@ -14,6 +14,9 @@
 
 #include "programs/interruption.hpp"
 #include "programs/numbers.hpp"
+#if defined(TINYMOE_EXAMPLE_ZLIB)
+#include <tinymoe/files/gzip.hpp>
+#endif
 
 namespace examples {
 
@@ -39,15 +42,16 @@ Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index
   return tokenizer;
 }
 
-/// The stories of a file as tokens. With a vocabulary without bytes, stories with unknown characters are left out.
-TokenData encode_file(const path& text, const Tokenizer& tokenizer, const path& token_file, int threads) {
-  if (tokenizer.has_bytes()) return TokenData::open_or_encode(text, tokenizer, token_file, threads);
-  const TextCorpus corpus(text);
-  auto data = tinymoe::detail::naming_file(text.string(), [&] {
-    return TokenData::encode_to_file(KnownStories(corpus, tokenizer), tokenizer, token_file, threads);
+using Part = SelectedStories<StoryFiles>;
+
+/// Stories as tokens. With a vocabulary without bytes, stories with unknown characters are left out.
+TokenData encode_part(const Part& part, const Tokenizer& tokenizer, const path& token_file, int threads) {
+  if (tokenizer.has_bytes()) return TokenData::open_or_encode(part, tokenizer, token_file, threads);
+  auto data = tinymoe::detail::naming_file(part.name(), [&] {
+    return TokenData::encode_to_file(KnownStories(part, tokenizer), tokenizer, token_file, threads);
   });
   Index stories = 0;
-  corpus.for_each_story([&](std::string_view) { ++stories; });
+  part.for_each_story([&](std::string_view) { ++stories; });
   if (const Index left_out = stories - data.stories(); left_out > 0) {
     std::printf("left out %td of %td stories, for characters that the vocabulary lacks\n", left_out, stories);
   }
@@ -60,23 +64,36 @@ void expect_made_or_writable(const path& token_file) {
   if (!std::filesystem::is_regular_file(token_file, ignored)) expect_writable(token_file);
 }
 
-/// Texts from files; without a validation text, the last stories of the training text are held out.
+/// The first stories of --validation, or all.
+StorySelection validation_part(const StoryOptions& options) {
+  StorySelection part;
+  if (options.validation_stories > 0) part.count = options.validation_stories;
+  return part;
+}
+
+/// Without a validation text, the last stories of the training text.
+Stories with_held_out(Tokenizer tokenizer, const TokenData& data, const StoryOptions& options) {
+  auto split = options.validation_stories > 0 ? hold_out_stories(data, tokenizer, options.validation_stories)
+                                              : hold_out(data, tokenizer);
+  return {std::move(tokenizer), std::move(split.training), std::move(split.validation)};
+}
+
+/// Stories from files.
 Stories from_files(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
   const path folder = tinymoe::detail::write_target(token_folder);
   const tinymoe::detail::MadeFolder made(folder, token_folder);  // goes again if a mistake leaves it empty
   const path training_file = folder / "training.tokens", validation_file = folder / "validation.tokens";
   expect_made_or_writable(training_file);
   if (!options.validation.empty()) expect_made_or_writable(validation_file);
-  auto tokenizer = tinymoe::detail::naming_file(
-      options.data.string(), [&] { return tokenizer_for(options, TextCorpus(options.data), vocabulary, threads); });
-  std::printf("reading %s\n", options.data.c_str());
+  const Part part(open_stories(options.data, options.field), options.part);
+  auto tokenizer =
+      tinymoe::detail::naming_file(part.name(), [&] { return tokenizer_for(options, part, vocabulary, threads); });
+  std::printf("reading %s\n", part.name().c_str());
   programs::flush_progress();
-  auto training = encode_file(options.data, tokenizer, training_file, threads);
-  if (options.validation.empty()) {
-    auto split = hold_out(training, tokenizer);
-    return {std::move(tokenizer), std::move(split.training), std::move(split.validation)};
-  }
-  auto validation = encode_file(options.validation, tokenizer, validation_file, threads);
+  auto training = encode_part(part, tokenizer, training_file, threads);
+  if (options.validation.empty()) return with_held_out(std::move(tokenizer), training, options);
+  const Part validation_stories(open_stories(options.validation, options.field), validation_part(options));
+  auto validation = encode_part(validation_stories, tokenizer, validation_file, threads);
   return {tokenizer, std::move(training), std::move(validation)};
 }
 
@@ -93,22 +110,55 @@ Stories embedded(const StoryOptions& options, Index vocabulary, int threads) {
 
 }  // namespace
 
+void add_field_option(CLI::App& app, std::string& field) {
+  app.add_option("--field", field, "field of JSON with the story; default: text or story");
+}
+
+StoryFiles open_stories(const std::vector<path>& paths, const std::string& field) {
+  StoryFileOptions options{.field = field};
+#if defined(TINYMOE_EXAMPLE_ZLIB)
+  options.gzip = open_gzip;
+#endif
+  return StoryFiles(paths, options);
+}
+
 void add_story_options(CLI::App& app, StoryOptions& options) {
-  app.add_option("--data", options.data,
-                 "text to train on, stories separated by <|endoftext|>; default: stories made up");
-  app.add_option("--validation", options.validation, "text to validate on; default: the last of --data");
-  programs::add_number(app, "--validation-tokens", options.validation_tokens,
-                       "tokens to validate on, the first of --validation or of what is held out, up to a story's end",
-                       programs::range::whole(1));
+  using programs::range::whole;
+  auto* data =
+      app.add_option("--data", options.data,
+                     "stories to train on: .txt, separated by <|endoftext|>, .jsonl or .json, each also .gz, or "
+                     "folders or patterns of them; default: stories made up");
+  app.add_option("--validation", options.validation,
+                 "stories to validate on, in such files; default: the last of --data");
+  programs::add_number_function<Index>(app, "--stories", "stories of --data to use; default: all", whole(1),
+                                       [&](Index count) { options.part.count = count; })
+      ->needs(data);
+  programs::add_number_function<Index>(app, "--skip", "stories of --data to leave out first", whole(0),
+                                       [&](Index count) { options.part.skip = count; })
+      ->needs(data);
+  programs::add_number_function<std::uint64_t>(app, "--shuffle-seed",
+                                               "shuffle the stories of --data before; default: their own order",
+                                               whole(0), [&](std::uint64_t seed) { options.part.shuffle_seed = seed; })
+      ->needs(data);
+  add_field_option(app, options.field);
+  auto* tokens = programs::add_number(
+      app, "--validation-tokens", options.validation_tokens,
+      "tokens to validate on, the first of --validation or of what is held out, up to a story's end", whole(1));
+  programs::add_number(app, "--validation-stories", options.validation_stories,
+                       "stories to validate on: the first of --validation, or the last of --data", whole(1), false)
+      ->needs(data)
+      ->excludes(tokens);
   programs::add_number(app, "--embedded", options.embedded, "number of stories made up without --data",
-                       programs::range::whole(1, 100000000));
+                       whole(1, 100000000));
   app.add_option("--tokenizer", options.tokenizer, "tokenizer.json to use; default: one is learnt from the data");
 }
 
 Stories load_stories(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
   Stories stories = options.data.empty() ? embedded(options, vocabulary, threads)
                                          : from_files(options, vocabulary, token_folder, threads);
-  stories.validation = first_stories(stories.validation, stories.tokenizer, options.validation_tokens);
+  if (options.validation_stories == 0) {
+    stories.validation = first_stories(stories.validation, stories.tokenizer, options.validation_tokens);
+  }
   std::printf("%td tokens to train on, %td to validate; %.2f bytes a token\n", stories.training.size(),
               stories.validation.size(), double(stories.validation.text_bytes()) / double(stories.validation.size()));
   programs::flush_progress();

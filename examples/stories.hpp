@@ -3,8 +3,12 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <string>
+#include <tinymoe/text/selected_stories.hpp>
+#include <tinymoe/text/story_files.hpp>
 #include <tinymoe/text/token_data.hpp>
 #include <tinymoe/text/tokenizer.hpp>
+#include <vector>
 
 namespace examples {
 
@@ -12,10 +16,13 @@ using tinymoe::Index;
 
 /// The command line's options of the data.
 struct StoryOptions {
-  std::filesystem::path data, validation;  // texts; without `data`: the library's embedded stories
-  std::filesystem::path tokenizer;         // a tokenizer.json; empty: the checkpoint's, or else one is learnt
-  std::filesystem::path checkpoint;        // a folder with a tokenizer.json; no option of the command line
+  std::vector<std::filesystem::path> data, validation;  // without `data`: the library's embedded stories
+  std::string field;                                    // of JSON and tables; empty: "text" or "story"
+  tinymoe::StorySelection part;                         // of `data`
+  std::filesystem::path tokenizer;   // a tokenizer.json; empty: the checkpoint's, or else one is learnt
+  std::filesystem::path checkpoint;  // a folder with a tokenizer.json; no option of the command line
   Index embedded = 60000, validation_tokens = 500000;
+  Index validation_stories = 0;  // 0: as many as `validation_tokens` allows
 };
 
 /// The data sets of a run, and the tokenizer that its checkpoints store.
@@ -24,8 +31,14 @@ struct Stories {
   tinymoe::TokenData training, validation;
 };
 
-/// Adds --data, --validation, --validation-tokens, --embedded and --tokenizer.
+/// Adds --data, --validation, those that choose a part of them, --field, --embedded and --tokenizer.
 void add_story_options(CLI::App& app, StoryOptions& options);
+
+/// Adds --field.
+void add_field_option(CLI::App& app, std::string& field);
+
+/// The stories of files, folders and patterns, of all formats that this build reads. Throws FileError.
+tinymoe::StoryFiles open_stories(const std::vector<std::filesystem::path>& paths, const std::string& field);
 
 /// Reads or generates the stories, for a model with this vocabulary. Training and validation data share no story.
 /// Encoded texts are cached in `token_folder`, which may be a link to a folder that is yet to be made, and is looked at

@@ -20,13 +20,14 @@
 
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
+#include "stories.hpp"
 
 namespace {
 
 using namespace tinymoe;
 
 struct Arguments {
-  std::string text = "-", tokenizer, out = "tokenizer.json", vocab, merges;
+  std::string text = "-", tokenizer, out = "tokenizer.json", vocab, merges, field;
   TokenizerTraining training;
   bool pieces = false;
 };
@@ -100,7 +101,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
 
   auto* train = app.add_subcommand("train", "Learn a tokenizer from a file of stories");
-  train->add_option("text", arguments.text, "UTF-8 text, each story followed by <|endoftext|>")->required();
+  train->add_option("text", arguments.text, "Stories: a file, folder or pattern as for train --data")->required();
+  examples::add_field_option(*train, arguments.field);
   using programs::range::whole;
   programs::add_number(*train, "--vocabulary", arguments.training.vocabulary, "Tokens in all", whole(257, 1 << 30));
   programs::add_number(*train, "--threads", arguments.training.threads, "Threads, 0 for all cores",
@@ -108,7 +110,7 @@ int main(int argc, char** argv) {
   train->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
   train->callback([&] {
     expect_writable(arguments.out);  // before the text is read
-    save(train_tokenizer(TextCorpus(arguments.text), arguments.training), arguments.out);
+    save(train_tokenizer(examples::open_stories({arguments.text}, arguments.field), arguments.training), arguments.out);
   });
 
   auto* from_gpt2 = app.add_subcommand("import", "Write GPT-2's vocab.json and merges.txt as tokenizer.json");

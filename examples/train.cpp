@@ -2,6 +2,7 @@
 //
 //   train --data stories.txt --validation more_stories.txt --minutes 5 --out runs/story
 //   train --data stories.txt --resume runs/story --minutes 10
+//   train --data stories.jsonl.gz --shuffle-seed 1 --stories 30000 --validation-stories 3000
 //   train --preset sparse_moe --data stories.txt --steps 5000 --out runs/sparse_moe
 //   train --data stories.txt --from runs/upcycled --out runs/mixture
 //   train --benchmark runs/story

@@ -6,7 +6,7 @@ usage() {
   cat <<'END'
 usage: scripts/install_dependencies.sh [--bench] [--docs] [--judges]
 
-Installs what is missing of a C++20 compiler, CMake, Ninja, xtensor, nlohmann-json, CLI11, Catch2 and gnuplot by apt.
+Installs what is missing of a C++20 compiler, CMake, Ninja, xtensor, nlohmann-json, CLI11, Catch2, zlib and gnuplot by apt.
 Does nothing when all of it is there. Without apt, says what is missing; CMake fetches the libraries itself.
 
   --bench   also Google Benchmark
@@ -23,7 +23,8 @@ fail() {
   exit 1
 }
 
-packages=(g++ cmake ninja-build git time curl ca-certificates libxtensor-dev nlohmann-json3-dev libcli11-dev catch2 gnuplot-nox)
+packages=(g++ cmake ninja-build git time curl ca-certificates libxtensor-dev nlohmann-json3-dev libcli11-dev catch2 gnuplot-nox
+  zlib1g-dev)
 judges=no
 for argument in "$@"; do
   case $argument in

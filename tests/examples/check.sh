@@ -696,6 +696,65 @@ END
     cmp -n 4000 bytes.bin back.bin || fail "bytes did not come back"
     expect_error "tokenizer.json" "$tokenize" encode nowhere/tokenizer.json
     ;;
+  corpora)
+    # The same stories give the same model, whatever their files: text, JSON, gzipped, in a folder or several.
+    for i in {1..60}; do printf 'Tom had %d pets.\n<|endoftext|>\n' $i; done >a.txt
+    for i in {1..60}; do printf '{"text": "Tom had %d pets.", "body": {"n": %d}}\n' $i $i; done >a.jsonl
+    (echo '['; sed 's/"text"/"story"/; s/$/,/; $s/,$//' a.jsonl; echo ']') >a.json
+    mkdir parts
+    head -n 25 a.jsonl >parts/1.jsonl
+    (echo '['; tail -n 35 a.jsonl | sed 's/$/,/; $s/,$//'; echo ']') >parts/2.json
+    stories() { "$train" --preset pocket --steps 1 --batch 2 --sequence 16 --overwrite --out "$@"; }
+    expect stories whole --data a.txt
+    same() {
+      expect stories other "$@"
+      for file in model.safetensors tokenizer.json; do cmp whole/$file other/$file || fail "another $file: $*"; done
+    }
+    same --data a.jsonl
+    same --data a.json --field story
+    same --data parts
+    same --data 'parts/[12].*'
+    same --data parts/1.jsonl parts/2.json
+    gzip -k a.txt a.json parts/2.json
+    if stories other --data a.txt.gz >output.txt 2>&1; then
+      same --data a.json.gz
+      same --data parts/1.jsonl parts/2.json.gz
+      head -c 100 a.txt.gz >cut.txt.gz
+      expect_error "cut.txt.gz: is cut: its gzip data end at byte 100" stories other --data cut.txt.gz
+      cut=$(($(wc -c <a.json.gz) - 20)) && head -c $cut a.json.gz >cut.json.gz
+      expect_error "cut.json.gz: is cut" stories other --data cut.json.gz
+    else
+      grep -q 'a.txt.gz: is gzipped, and this program was built without zlib' output.txt || fail "$(tail -n 1 output.txt)"
+    fi
+    # A part, which a resumed run must name again.
+    expect stories part --data a.txt --shuffle-seed 5 --skip 10 --stories 40 --validation-stories 8
+    expect stories other --data a.jsonl --shuffle-seed 5 --skip 10 --stories 40 --validation-stories 8
+    cmp part/model.safetensors other/model.safetensors || fail "another part"
+    expect_error "the run to resume trained on" "$train" --data a.txt --shuffle-seed 6 --skip 10 --stories 40 \
+      --validation-stories 8 --resume part --steps 2
+    expect "$train" --data a.jsonl --shuffle-seed 5 --skip 10 --stories 40 --validation-stories 8 --resume part --steps 2
+    expect_error "a.txt: expected 50 stories behind the first 11, found 49; there are 60 in all" \
+      stories new --data a.txt --skip 11 --stories 50
+    expect_error "expected more than 60 stories" stories other --data a.txt --validation-stories 60
+    expect_error "--stories requires --data" stories new --stories 5
+    expect_error "--stories must be a whole number of 1 or more" stories new --data a.txt --stories 0
+    # What is wrong is told with its place, and nothing is written.
+    sed '33s/}}$//' a.jsonl >cut.jsonl
+    expect_error "cut.jsonl: line 33: JSON is cut or corrupt" stories new --data cut.jsonl
+    expect_error 'a.jsonl: line 1: expected the field "story", found "text", "body"' stories new --data a.jsonl --field story
+    expect_error 'line 1: expected the story as a string in "body", found object' stories new --data a.jsonl --field body
+    cp a.jsonl wrong.txt
+    expect_error "wrong.txt: begins as JSON; name it .jsonl or .json" stories new --data wrong.txt
+    cp a.txt wrong.jsonl
+    expect_error "wrong.jsonl: line 1: JSON is cut or corrupt at byte 1" stories new --data wrong.jsonl
+    mkdir empty
+    expect_error "empty: has no file of stories" stories new --data empty
+    expect_error "no*.txt: no file has a name like this" stories new --data 'no*.txt'
+    [ -z "$(ls -d new* 2>/dev/null)" ] || fail "a mistake left $(ls -d new*)"
+    # The other programs read them as well.
+    expect "$tokenize" train parts --vocabulary 300 --out tokenizer.json
+    expect "$quantize" part --validation a.json
+    ;;
   mistakes)
     printf 'A story.\n<|endoftext|>\nAnother \xff story.\n' >not_text.txt
     printf '' >empty.txt

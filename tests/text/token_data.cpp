@@ -18,6 +18,8 @@
 #include "text/samples.hpp"
 #include "tinymoe/text/bpe_trainer.hpp"
 #include "tinymoe/text/data_split.hpp"
+#include "tinymoe/text/selected_stories.hpp"
+#include "tinymoe/text/story_files.hpp"
 
 namespace tinymoe_test::token_data {
 
@@ -488,6 +490,52 @@ TEST_CASE("The counts of real stories are right", "[token_data]") {
   Index bytes = 0;
   corpus.for_each_story([&](std::string_view story) { bytes += std::ssize(story); });
   CHECK(data.text_bytes() == bytes);
+}
+
+TEST_CASE("A token file of a part of files is reused until files or part change", "[token_data]") {
+  Encoded encoded("one<|endoftext|>two<|endoftext|>three");
+  using Part = SelectedStories<StoryFiles>;
+  const auto stories = [&](const std::vector<std::filesystem::path>& paths, StorySelection part,
+                           StoryFileOptions how = {}) {
+    return TokenData::open_or_encode(Part(StoryFiles(paths, how), part), encoded.tokenizer, encoded.file).stories();
+  };
+  const auto reuses = [&](auto&&... asked) {
+    encoded.age();
+    const auto before = encoded.made();
+    const Index count = stories(asked...);
+    return std::pair(count, encoded.made() == before);
+  };
+  const auto other = encoded.folder / "other.jsonl";
+  write_bytes(other, "{\"text\": \"four\", \"body\": \"five\"}");
+  encoded.open();
+  CHECK(reuses(std::vector{encoded.text}, StorySelection{}) == std::pair(Index{3}, true));  // as by its path
+  CHECK(reuses(std::vector{encoded.text}, StorySelection{.count = 2}) == std::pair(Index{2}, false));
+  CHECK(reuses(std::vector{encoded.text}, StorySelection{.count = 2}) == std::pair(Index{2}, true));
+  CHECK(reuses(std::vector{encoded.text}, StorySelection{.skip = 1}) == std::pair(Index{2}, false));
+  CHECK(reuses(std::vector{encoded.text}, StorySelection{.shuffle_seed = 0, .skip = 1}) == std::pair(Index{2}, false));
+  CHECK(reuses(std::vector{encoded.text}, StorySelection{.shuffle_seed = 1, .skip = 1}) == std::pair(Index{2}, false));
+  CHECK(reuses(std::vector{encoded.text, other}, StorySelection{}) == std::pair(Index{4}, false));
+  CHECK(reuses(std::vector{encoded.text, other}, StorySelection{}) == std::pair(Index{4}, true));
+  CHECK(reuses(std::vector{other, encoded.text}, StorySelection{}) == std::pair(Index{4}, false));
+  CHECK(reuses(std::vector{other, encoded.text}, StorySelection{}, StoryFileOptions{.field = "body"}) ==
+        std::pair(Index{4}, false));
+  std::filesystem::rename(other, encoded.folder / "other.txt");  // now a text that begins as JSON
+  const auto message = message_if_any<FileError>([&] { stories({encoded.text, encoded.folder / "other.txt"}, {}); });
+  CHECK(contains(message, "begins as JSON"));
+  CHECK(contains(message_if_any<FileError>([&] { stories({encoded.text}, {.count = 9}); }),
+                 "stories.txt: expected 9 stories, found 3"));
+}
+
+TEST_CASE("A number of stories is held out", "[token_data]") {
+  const auto tokenizer = small_tokenizer();
+  const auto data = TokenData::encode(StoryList{"one", "two", "three"}, tokenizer);
+  const auto [rest, held_out] = hold_out_stories(data, tokenizer, 2);
+  CHECK(all_tokens(rest) == expected_tokens(tokenizer, {"one"}));
+  CHECK(all_tokens(held_out) == expected_tokens(tokenizer, {"two", "three"}));
+  CHECK(held_out.stories() == 2);
+  CHECK(held_out.text_bytes() == 8);
+  CHECK(contains(message_if_any<TrainingError>([&] { hold_out_stories(data, tokenizer, 3); }), "found 3"));
+  CHECK_THROWS_AS(hold_out_stories(data, tokenizer, 0), OptionError);
 }
 
 }  // namespace tinymoe_test::token_data

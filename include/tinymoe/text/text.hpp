@@ -10,7 +10,9 @@
 ///     llama2c/                     Llama 2's kind, of llama2.c: scores, tokenizer.bin, tokenizer.json
 ///     pipeline/                    any BPE tokenizer.json, for programs that include pipeline/pipeline.hpp
 ///     tokenizer                    the tokenizer that one holds, of any kind, and the encoder of many texts
-///     story_source, corpus         stories from memory, a function, a file
+///     story_source, corpus         stories from memory, a function, a file of text
+///     story_files, corpora/        stories from files as people have them: JSON, gzipped, folders of them
+///     selected_stories             a part of them
 ///     known_stories                those that a vocabulary without bytes can encode
 ///     stories/                     an embedded corpus, for use without a network
 ///     bpe_trainer                  a byte-level tokenizer from stories
@@ -26,8 +28,10 @@
 #include "tinymoe/text/evaluation_windows.hpp"
 #include "tinymoe/text/known_stories.hpp"
 #include "tinymoe/text/padded_batches.hpp"
+#include "tinymoe/text/selected_stories.hpp"
 #include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/stories/stories.hpp"
+#include "tinymoe/text/story_files.hpp"
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"

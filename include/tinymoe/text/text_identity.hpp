@@ -2,23 +2,22 @@
 /// @file
 /// How a changed text file is noticed: by all of its content.
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
-#include "tinymoe/core/error.hpp"
-#include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/byte_reader.hpp"
 #include "tinymoe/text/fingerprint.hpp"
+#include "tinymoe/text/story_source.hpp"
 
-namespace tinymoe::inline v0_1::detail {
+namespace tinymoe::inline v0_1 {
+
+namespace detail {
 
 /// A text file's size and the hash of all its bytes, and how stories were read from it. Names and times do not count: a
 /// copy is the same text, and an edited file is another one, whatever its time.
@@ -33,26 +32,42 @@ struct TextIdentity {
 /// read.
 inline TextIdentity identify_text(const std::filesystem::path& path, std::size_t longest_story) {
   // A mapped file that another process shortens would end the program.
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.number < 0) fail<FileError>(path, ": cannot be opened: ", std::strerror(errno));
-  struct stat status {};
-  if (::fstat(file.number, &status) != 0 || !S_ISREG(status.st_mode)) {
-    fail<FileError>(path, ": expected a text file");
-  }
-  std::vector<std::byte> buffer(std::size_t{1} << 20);
+  FileReader file(path, "a text file");
+  std::vector<char> buffer(std::size_t{1} << 20);
   TextIdentity identity{.longest_story = longest_story};
   Xxh64 hash;
-  for (;;) {
-    const ssize_t count = ::read(file.number, buffer.data(), buffer.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail<FileError>(path, ": cannot be read: ", std::strerror(errno));
-    if (count == 0) break;
-    const auto piece = std::span(buffer).first(static_cast<std::size_t>(count));
-    hash.bytes(piece);
-    identity.bytes += piece.size();
+  while (const std::size_t count = file.read(buffer)) {
+    hash.bytes(std::as_bytes(std::span(buffer).first(count)));
+    identity.bytes += count;
   }
   identity.hash = hash.value();
   return identity;
 }
 
-}  // namespace tinymoe::inline v0_1::detail
+/// The identity of stories that depend on more than the bytes of one text: of several files, or of a part.
+class IdentityHash {
+ public:
+  void text(std::string_view value) {
+    number(value.size());
+    hash_.bytes(std::as_bytes(std::span(value)));
+  }
+  void number(std::uint64_t value) { hash_.bytes(std::as_bytes(std::span(&value, 1))); }
+  void identity(const TextIdentity& value) {
+    for (const std::uint64_t part : {value.bytes, value.hash, value.longest_story}) number(part);
+  }
+  std::uint64_t value() const { return hash_.value(); }
+
+ private:
+  Xxh64 hash_;
+};
+
+}  // namespace detail
+
+/// Stories whose change can be told: `identity()` is computed anew at each call, and `name()` is what errors call them.
+template <class S>
+concept IdentifiedStories = StorySource<S> && requires(const S& stories) {
+  { stories.identity() } -> std::same_as<detail::TextIdentity>;
+  { stories.name() } -> std::convertible_to<std::string>;
+};
+
+}  // namespace tinymoe::inline v0_1

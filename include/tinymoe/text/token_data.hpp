@@ -59,14 +59,22 @@ class TokenData {
   template <std::same_as<TextCorpus> Corpus = TextCorpus>  // so that only programs that call it compile it
   static TokenData open_or_encode(const std::filesystem::path& text, const Tokenizer& tokenizer,
                                   const std::filesystem::path& token_file, int threads = 0) {
-    const CorpusOptions options;
-    const detail::TextIdentity identity = detail::identify_text(text, options.longest_story);
+    return open_or_encode(Corpus(text), tokenizer, token_file, threads);
+  }
+
+  /// The same for stories of other files, or a part of them (`StoryFiles`, `SelectedStories`): the token file is made
+  /// again where one of the files, its format, or the part is another.
+  template <IdentifiedStories Stories>
+  static TokenData open_or_encode(const Stories& stories, const Tokenizer& tokenizer,
+                                  const std::filesystem::path& token_file, int threads = 0) {
+    const std::string name = stories.name();
+    const detail::TextIdentity identity = stories.identity();
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
-    detail::naming_file(text.string(), [&] { write(Corpus(text, options), tokenizer, token_file, threads, identity); });
-    if (detail::identify_text(text, options.longest_story) != identity) {
+    detail::naming_file(name, [&] { write(stories, tokenizer, token_file, threads, identity); });
+    if (stories.identity() != identity) {
       std::error_code ignored;
       std::filesystem::remove(token_file, ignored);
-      fail<FileError>(text, ": was changed while it was being encoded");
+      fail<FileError>(name, ": was changed while it was being encoded");
     }
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
     fail<FileError>(token_file, ": was replaced by another process; give each run a token file of its own");
