@@ -145,16 +145,22 @@ inline std::string stored_weights(const std::filesystem::path& checkpoint) {
 template <class F>
 void with_architecture_of(const std::filesystem::path& checkpoint, F&& f) {
   std::string name;
-  const auto found_in_file = of_one_save(checkpoint, [&](const std::filesystem::path& folder) {
+  const auto file = of_one_save(checkpoint, [&](const std::filesystem::path& folder) {
     name = (folder / "config.json").string();
-    return tinymoe::Json(tinymoe::json_member(tinymoe::read_json(name, std::size_t{1} << 20), "tinymoe", name));
+    return tinymoe::read_json(name, std::size_t{1} << 20);
   });
+  // A checkpoint of tinymoe's describes its architecture in full; a folder of the hub's, what it computes.
+  const tinymoe::Json* description = file.find("tinymoe");
+  const auto shape = description == nullptr ? tinymoe::detail::shape_of_file(file, name) : tinymoe::detail::ModelShape();
+  const auto is_of = [&](const tinymoe::Json& known) {
+    return description != nullptr ? *description == known : shape == tinymoe::detail::shape_of(known);
+  };
   bool found = false;
   std::apply(
       [&](auto... named) {
         const auto run = [&](auto one) {
           using Arch = typename decltype(one)::Architecture;
-          if (found || found_in_file != tinymoe::describe<Arch>()) return;
+          if (found || !is_of(tinymoe::describe<Arch>())) return;
           found = true;
           f(one);
         };
@@ -163,7 +169,7 @@ void with_architecture_of(const std::filesystem::path& checkpoint, F&& f) {
       architectures);
   if (!found) {
     tinymoe::fail<tinymoe::MismatchError>(name, ": is of an architecture that this program was not compiled ",
-                                          "for; it knows ", names());
+                                          "for; it knows ", names(), "; describe tells the file's type");
   }
 }
 

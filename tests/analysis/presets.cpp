@@ -189,14 +189,40 @@ TEST_CASE("config.json tells every preset from every other", "[presets]") {
           std::type_identity<pocket::MyMoE>(), std::type_identity<pocket::SparseMoE>(),
           std::type_identity<pocket::DeepSeekMini>());
   CHECK(descriptions.size() == presets);
-  // Those that the hub's MixtralForCausalLM reads, and those that differ from it by an option alone.
-  CHECK(is_mixtral<presets::MiniMixtralTrue>());
-  CHECK(is_mixtral<presets::Story>());
-  CHECK_FALSE(is_mixtral<presets::MiniMixtral>());
-  CHECK_FALSE(is_mixtral<presets::MyMoE<>>());
-  CHECK_FALSE(is_mixtral<presets::DeepSeekMini>());
-  CHECK_FALSE(
-      is_mixtral<Transformer<
-          Vocab<64>, Context<8>, Width<16>,
-          Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, Rope, QkNorm>, Router<4, 2>, Expert<SwiGlu, Hidden<8>>>>>>());
+  // The hub's class that computes each.
+  CHECK(hub_class<presets::Story>() == "MixtralForCausalLM");
+  CHECK(hub_class<presets::Yardstick>() == "MixtralForCausalLM");
+  CHECK(hub_class<presets::MiniMixtralTrue>() == "MixtralForCausalLM");
+  CHECK(hub_class<presets::StoryDense>() == "LlamaForCausalLM");
+  CHECK(hub_class<presets::Stories15M::Dense>() == "LlamaForCausalLM");
+  CHECK(hub_class<presets::MyMoE<>>() == "Qwen2MoeForCausalLM");
+  CHECK(hub_class<presets::DeepSeekMini>() == "Glm4MoeForCausalLM");
+  CHECK(hub_class<pocket::DeepSeekMini>() == "Glm4MoeForCausalLM");
+  using Mixture = Router<4, 2>;
+  using Network = Expert<SwiGlu, Hidden<8>>;
+  const auto class_of = []<class Block>(std::type_identity<Block>) {
+    return hub_class<Transformer<Vocab<64>, Context<8>, Width<16>, Layers<1, Block>>>();
+  };
+  CHECK(class_of(std::type_identity<MoEBlock<RmsNorm, Attention<Heads<2>, QkNorm>, Mixture, Network>>()) ==
+        "Qwen3MoeForCausalLM");
+  CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, QkvBias>, Network>>()) == "Qwen2ForCausalLM");
+  CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, QkNorm>, Network>>()) == "Qwen3ForCausalLM");
+  CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, SlidingWindow<4>>, Network>>()) ==
+        "MistralForCausalLM");
+  CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, OutputBias>, Network>>()) ==
+        "LlamaForCausalLM");  // with zeros for the biases of q, k and v
+  CHECK(class_of(std::type_identity<DenseBlock<LayerNorm, Attention<Heads<2>, Learned>, Expert<Gelu, Hidden<8>>>>()) ==
+        "GPT2LMHeadModel");
+  // The others have a reason in config.json.
+  const auto alone = []<class Arch>(std::type_identity<Arch>, const char* reason) {
+    CHECK(hub_class<Arch>().empty());
+    const Json file = config_json<Arch>({}, 0);
+    CHECK(file["model_type"] == "tinymoe");
+    CHECK(file["tinymoe_alone"].string().find(reason) != std::string::npos);
+  };
+  alone(std::type_identity<presets::MiniMixtral>(), "MixtralForCausalLM, which comes nearest, has no bias on the logits");
+  alone(std::type_identity<presets::MiniMixtralReadme>(), "networks of SwiGLU alone");
+  alone(std::type_identity<presets::NanoGpt>(), "GPT2LMHeadModel, which comes nearest, has no bias on the logits");
+  alone(std::type_identity<presets::NanoGptMoE>(), "has no mixture of experts");
+  alone(std::type_identity<presets::SparseMoE>(), "has no mixture of experts");
 }

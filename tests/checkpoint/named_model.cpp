@@ -29,7 +29,6 @@ struct DenseTeller : Transformer<Vocab<260>, Context<16>, Width<16>, TiedHead, L
 
 static_assert(count<StoryTeller>().total == count<PlainTeller>().total);
 static_assert(count<StoryTeller>().active == count<PlainTeller>().active);
-static_assert(is_mixtral<StoryTeller>() && is_mixtral<PlainTeller>());
 static_assert(settings_of<StoryTeller>().size() == settings_of<PlainTeller>().size());
 static_assert(StoryTeller::has_mixtures && !DenseTeller::has_mixtures);
 
@@ -51,6 +50,7 @@ std::vector<float> after_a_step() {
 TEST_CASE("a named model computes the same as the type it derives from", "[named]") {
   CHECK(after_a_step<StoryTeller>() == after_a_step<PlainTeller>());
   CHECK(config_json<StoryTeller>({}, 3) == config_json<PlainTeller>({}, 3));
+  CHECK(hub_class<StoryTeller>() == "MixtralForCausalLM");
   std::ostringstream named, plain;
   print_count<StoryTeller>(named), print_count<PlainTeller>(plain);
   CHECK(named.str() == plain.str());

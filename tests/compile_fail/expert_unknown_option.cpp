@@ -1,4 +1,4 @@
-// expected sentence: tinymoe::Expert: unknown option; it takes SwiGlu, Gelu or Relu, Hidden and Bias
+// expected sentence: tinymoe::Expert: unknown option; it takes SwiGlu, Gelu, GeluTanh or Relu, Hidden and Bias
 #include "small.hpp"
 
 #ifdef FIXED

@@ -1,5 +1,7 @@
 """A folder that `train` wrote is a model to transformers with no further line: its greedy text is that of `sample`."""
 
+import json
+
 import judge
 
 transformers, torch = judge.need("transformers", "torch")
@@ -19,4 +21,14 @@ for prompt in ["Once upon a time", "One day, Tom", "", "The cat  sat.\nÉté 雪
     tokens = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=40, do_sample=False)
     theirs = tokenizer.decode(tokens[0], skip_special_tokens=True)
     judge.check(ours == theirs, f"after {prompt!r} tinymoe writes {ours!r}, transformers {theirs!r}")
+
+# As transformers saves it, without a word of tinymoe's, it is still this preset.
+foreign = judge.new_folder() / "foreign"
+model.save_pretrained(foreign)
+tokenizer.save_pretrained(foreign)
+config = json.loads((foreign / "config.json").read_text())
+(foreign / "config.json").write_text(json.dumps({key: value for key, value in config.items() if "tinymoe" not in key}))
+arguments = ["--prompt", "One day, Tom", "--temperature", 0, "--tokens", 40, "--quiet"]
+ours, theirs = judge.run(sample, folder, *arguments), judge.run(sample, foreign, *arguments)
+judge.check(ours == theirs, f"from the folder of transformers: {theirs!r} instead of {ours!r}")
 print("ok")

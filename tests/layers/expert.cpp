@@ -60,6 +60,8 @@ TEST_CASE("activations of hand-computed values", "[expert]") {
   CHECK(Gelu::value(1.0) == Approx(0.8413447460685429).epsilon(1e-15));
   CHECK(Gelu::value(-0.5) == Approx(-0.15426876936299344).epsilon(1e-14));
   CHECK(Gelu::value(0.0) == 0.0);
+  CHECK(GeluTanh::value(1.0) == Approx(0.8411919906082768).epsilon(1e-15));
+  CHECK(GeluTanh::value(-0.5) == Approx(-0.15428599017485606).epsilon(1e-14));
   CHECK(Relu::value(2.5) == 2.5);
   CHECK(Relu::value(-2.5) == 0.0);
   CHECK(Relu::slope(0.0) == 0.0);
@@ -81,6 +83,10 @@ TEST_CASE("activations in float stay finite for extreme inputs", "[expert]") {
     CHECK(std::abs(Gelu::value(-far)) < 1e-5f * far);
     CHECK(Gelu::slope(far) == Approx(1.0f));
     CHECK(std::abs(Gelu::slope(-far)) < 1e-5f);
+    CHECK(GeluTanh::value(far) == Approx(far));
+    CHECK(std::abs(GeluTanh::value(-far)) < 1e-5f);
+    CHECK(GeluTanh::slope(far) == Approx(1.0f));
+    CHECK(std::abs(GeluTanh::slope(-far)) < 1e-5f);
   }
 }
 
@@ -139,6 +145,7 @@ TEST_CASE("experts have the gradients of complex steps", "[expert][gradient]") {
   SECTION("SwiGlu with biases") {
     check_gradients<Bank3<Expert<SwiGlu, Hidden<F>, Bias>, D, 3>>({.time = 5}, D, D, as_is, false);
   }
+  SECTION("GeluTanh") { check_gradients<Bank3<Expert<GeluTanh, Hidden<F>>, D, 3>>({.time = 5}, D, D, as_is, false); }
   SECTION("Gelu") { check_gradients<Bank3<Expert<Gelu, Hidden<F>>, D, 3>>({.time = 5}, D, D, as_is, false); }
   SECTION("Relu with biases") {
     check_gradients<Bank3<Expert<Relu, Hidden<F>, Bias>, D, 3>>({.time = 5}, D, D, as_is, false);

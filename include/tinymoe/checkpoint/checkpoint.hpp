@@ -16,7 +16,10 @@
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/config.hpp"
+#include "tinymoe/checkpoint/hub_architectures.hpp"
+#include "tinymoe/checkpoint/hub_tensors.hpp"
 #include "tinymoe/checkpoint/hub_tokenizer.hpp"
+#include "tinymoe/checkpoint/model_shape.hpp"
 #include "tinymoe/checkpoint/special_tokens_json.hpp"
 #include "tinymoe/checkpoint/stored_weights.hpp"
 #include "tinymoe/checkpoint/tensor_names.hpp"
@@ -27,7 +30,7 @@
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
-#include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/files/safetensors_shards.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/model.hpp"
@@ -55,70 +58,104 @@ std::vector<DiskTensor> disk_tensors() {
   return tensors;
 }
 
+/// The tensors of an architecture as they lie in a file of the hub's `hub`; without one, as its own names say.
+template <class Arch, class Parameters>
+std::vector<DiskTensor> model_tensors(const HubArchitecture* hub) {
+  auto tensors = disk_tensors<Parameters>();
+  if (hub == nullptr || hub->model_type == "mixtral") return tensors;
+  return hub_tensors(*hub, shape_of(describe<Arch>()), tensors);
+}
+
 /// Elements that are copied between host and backend at a time.
 inline constexpr Index transfer_block = Index{1} << 18;
 
-/// Writes buffers that all have the layout of `Parameters`; `prefixes` tells their tensors apart.
-template <class Parameters, Backend B>
-void write_tensors(B& backend, FileWriter& file, const std::vector<std::string>& prefixes,
-                   const std::vector<View<typename B::Master>>& buffers, const Metadata& metadata) {
+/// Writes buffers that all have the layout of `tensors`; `prefixes` tells their tensors apart.
+template <Backend B>
+void write_tensors(B& backend, FileWriter& file, const std::vector<DiskTensor>& tensors,
+                   const std::vector<std::string>& prefixes, const std::vector<View<typename B::Master>>& buffers,
+                   const Metadata& metadata) {
   using M = typename B::Master;
-  const auto tensors = disk_tensors<Parameters>();
   std::vector<StoredTensor> stored;
   for (const auto& prefix : prefixes) {
     for (const auto& tensor : tensors) stored.push_back({prefix + tensor.name, StoredType::float32, tensor.shape});
   }
   SafetensorsWriter writer(file, std::move(stored), metadata);
-  std::vector<M> block;
+  std::vector<M> block, part;
   for (std::size_t b = 0; b < buffers.size(); ++b) {
     for (const auto& tensor : tensors) {
-      for (Index first = 0; first < tensor.size; first += transfer_block) {
+      for (Index first = 0; first < tensor.size && tensor.rows.empty(); first += transfer_block) {
         block.resize(static_cast<std::size_t>(std::min(transfer_block, tensor.size - first)));
         backend.copy_to_host(block.data(), buffers[b].data + tensor.offset + first, block.size() * sizeof(M));
         writer.append(prefixes[b] + tensor.name, std::span<const M>(block));
       }
+      if (tensor.rows.empty()) continue;
+      block.assign(static_cast<std::size_t>(tensor.elements()), M(0));
+      tensor.for_each_part([&](const BufferRows& rows, auto place) {
+        if (rows.offset < 0) return;
+        part.resize(static_cast<std::size_t>(rows.size()));
+        backend.copy_to_host(part.data(), buffers[b].data + rows.offset, part.size() * sizeof(M));
+        for (std::size_t i = 0; i < part.size(); ++i) block[place(i)] = part[i];
+      });
+      writer.append(prefixes[b] + tensor.name, std::span<const M>(block));
     }
   }
   writer.finish();
 }
 
-/// Throws unless a file holds the tensors of `Parameters` for each prefix, whole and finite, and no others.
-/// Returns their names in the file.
-template <class Parameters, class M>
-std::vector<std::string> check_tensors(const Safetensors& file, const std::vector<std::string>& prefixes) {
-  const auto tensors = disk_tensors<Parameters>();
+/// Throws unless a file holds `tensors` for each prefix, whole and finite, and no others, and zeros where it has more
+/// than the model. Returns their names in the file.
+template <class M>
+std::vector<std::string> check_tensors(const SafetensorsShards& file, const std::vector<DiskTensor>& tensors,
+                                       const std::vector<std::string>& prefixes) {
   std::vector<M> values;
   auto names = names_in_file(file, tensors, prefixes);
   for (std::size_t i = 0; i < names.size(); ++i) {
     const auto& tensor = tensors[i % tensors.size()];
-    values.resize(static_cast<std::size_t>(tensor.size));
+    values.resize(static_cast<std::size_t>(tensor.elements()));
     file.read(names[i], tensor.shape, std::span<M>(values));
+    if (tensor.rows.empty()) continue;
+    tensor.for_each_part([&](const BufferRows& rows, auto place) {
+      if (rows.offset < 0) return;
+      for (std::size_t at = 0; at < static_cast<std::size_t>(rows.size()); ++at) values[place(at)] = M(0);
+    });
+    if (std::any_of(values.begin(), values.end(), [](M value) { return value != M(0); })) {
+      fail<MismatchError>(file.path().string(), ": tensor ", names[i], " has numbers where this program's model has ",
+                          "none, as if they were zeros: use a program whose model has them");
+    }
   }
   return names;
 }
 
 /// Reads buffers as `write_tensors` wrote them. Nothing is changed unless all of the file is right.
-template <class Parameters, Backend B>
-void read_tensors(B& backend, const Safetensors& file, const std::vector<std::string>& prefixes,
-                  const std::vector<View<typename B::Master>>& buffers) {
+template <Backend B>
+void read_tensors(B& backend, const SafetensorsShards& file, const std::vector<DiskTensor>& tensors,
+                  const std::vector<std::string>& prefixes, const std::vector<View<typename B::Master>>& buffers) {
   using M = typename B::Master;
-  const auto names = check_tensors<Parameters, M>(file, prefixes);
-  std::vector<M> values;
+  const auto names = check_tensors<M>(file, tensors, prefixes);
+  std::vector<M> values, part;
   auto name = names.begin();
   for (const auto& buffer : buffers) {
-    for (const auto& tensor : disk_tensors<Parameters>()) {
-      values.resize(static_cast<std::size_t>(tensor.size));
+    for (const auto& tensor : tensors) {
+      values.resize(static_cast<std::size_t>(tensor.elements()));
       file.read(*name++, tensor.shape, std::span<M>(values));
-      backend.copy_to_device(buffer.data + tensor.offset, values.data(), values.size() * sizeof(M));
+      if (tensor.rows.empty()) {
+        backend.copy_to_device(buffer.data + tensor.offset, values.data(), values.size() * sizeof(M));
+        continue;
+      }
+      tensor.for_each_part([&](const BufferRows& rows, auto place) {
+        if (rows.offset < 0) return;
+        part.resize(static_cast<std::size_t>(rows.size()));
+        for (std::size_t i = 0; i < part.size(); ++i) part[i] = values[place(i)];
+        backend.copy_to_device(buffer.data + rows.offset, part.data(), part.size() * sizeof(M));
+      });
     }
   }
 }
 
 /// The files of a checkpoint, the first of which each has.
 inline constexpr std::string_view checkpoint_files[] = {
-    "model.safetensors",     "config.json",             "generation_config.json", "tokenizer.json",
-    "tokenizer_config.json", "special_tokens_map.json", "trainer.json",           "optimizer.safetensors",
-    "average.safetensors"};
+    "model.safetensors",       "config.json",  "generation_config.json", "tokenizer.json",     "tokenizer_config.json",
+    "special_tokens_map.json", "trainer.json", "optimizer.safetensors",  "average.safetensors"};
 
 /// Writes generation_config.json for a model without one. A folder's own stays over the save: it may be another
 /// program's. Only the special tokens that it names become the model's, since loading prefers it.
@@ -149,10 +186,11 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
                 "read from");
   using Weights = typename Model<Arch, B, W>::Weights;
   Json config = config_json<Arch>(model.settings(), tokenizer.end_of_story());
+  const HubArchitecture* hub = hub_architecture(std::as_const(config)["model_type"]);
   folder.write("model.safetensors", [&](FileWriter& file) {
     const Metadata metadata = {{"format", "pt"}};
     if constexpr (Model<Arch, B, W>::has_masters) {
-      write_tensors<Weights>(model.backend(), file, {""}, {model.masters()}, metadata);
+      write_tensors(model.backend(), file, model_tensors<Arch, Weights>(hub), {""}, {model.masters()}, metadata);
     } else {
       write_stored(model.backend(), file, model.weights(), metadata);
     }
@@ -196,13 +234,14 @@ template <class Arch>
 struct ModelFiles {
   ConfigFile<Arch> config;
   ModelTokens special_tokens;
-  Safetensors weights;
+  SafetensorsShards weights;
 
   [[gnu::cold]] ModelFiles(const std::filesystem::path& folder, const char* weights_file)
       : config(folder / "config.json"), special_tokens(read_model_tokens(folder)), weights(folder / weights_file) {}
 
   /// The files of one save, though a run may be saving another.
-  [[gnu::cold]] static ModelFiles open(const std::filesystem::path& path, const char* weights_file = "model.safetensors") {
+  [[gnu::cold]] static ModelFiles open(const std::filesystem::path& path,
+                                       const char* weights_file = "model.safetensors") {
     return open_together(path, checkpoint_files[0],
                          [&](const std::filesystem::path& folder) { return ModelFiles(folder, weights_file); });
   }
@@ -212,7 +251,8 @@ struct ModelFiles {
     check_rotary_frequencies(weights, config.settings[setting::rope_theta]);
     if (config.weights.empty()) {
       model.replace([&](View<typename B::Master> masters) {
-        read_tensors<typename Model<Arch, B, W>::Weights>(model.backend(), weights, {""}, {masters});
+        using Weights = typename Model<Arch, B, W>::Weights;
+        read_tensors(model.backend(), weights, model_tensors<Arch, Weights>(config.hub), {""}, {masters});
       });
     } else {
       if (config.weights != weights_name<W>()) refuse_stored_weights(config.name, config.weights, weights_name<W>());
@@ -225,8 +265,9 @@ struct ModelFiles {
 
 }  // namespace detail
 
-/// Replaces a model's weights, settings and special tokens by those of a checkpoint or of a Mixtral from the hub in
-/// float32 or half precision. A model of weights such as Int4 rounds them, or reads a checkpoint of the same. Throws
+/// Replaces a model's weights, settings and special tokens by those of a checkpoint, or of a folder of the hub's: of an
+/// architecture that computes what the model does (docs/interop.md), in float32 or half precision, in one file or in
+/// shards with an index. A model of weights such as Int4 rounds them, or reads a checkpoint of the same. Throws
 /// FileError for files that are missing, cut, corrupt or not finite, MismatchError for another architecture or for
 /// weights in a format that the model does not have, OptionError for weights that its format cannot hold; the model is
 /// unchanged then.

@@ -1,17 +1,20 @@
 #pragma once
 /// @file
 /// config.json: an architecture and its settings. The field "tinymoe" describes the architecture in full. The other
-/// fields are the hub's: all of a Mixtral's where the architecture is one.
+/// fields are those of the hub's architecture that computes the same, if there is one.
 
 #include <cstddef>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <tuple>
-#include <type_traits>
 #include <typeinfo>
 #include <utility>
 
 #include "tinymoe/checkpoint/config_fields.hpp"
+#include "tinymoe/checkpoint/hub_architectures.hpp"
+#include "tinymoe/checkpoint/hub_config.hpp"
+#include "tinymoe/checkpoint/model_shape.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/options.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -119,29 +122,6 @@ template <class Group>
   return block;
 }
 
-/// Whether a router does in inference what Mixtral's does.
-template <class R>
-inline constexpr bool is_mixtral_router = std::is_same_v<typename R::Selection, TopK>&& R::normalised &&
-                                          !R::Scores::sigmoid && !R::has_bias && !R::noisy && !R::balance_bias;
-
-template <class N, class A, class R, class X, class S>
-inline constexpr bool are_mixtral_parts = false;
-template <class... A, Index E, Index K, class... R, class... X>
-inline constexpr bool are_mixtral_parts<RmsNorm, Attention<A...>, Router<E, K, R...>, Expert<X...>, NoShared> =
-    Attention<A...>::Position::rotary && !Attention<A...>::qkv_bias && !Attention<A...>::output_bias &&
-    !Attention<A...>::qk_norm && is_mixtral_router<Router<E, K, R...>> &&
-    std::is_same_v<typename Expert<X...>::Activation, SwiGlu> && !Expert<X...>::has_bias;
-
-template <class K>
-consteval bool is_mixtral_block() {
-  if constexpr (K::is_mixture) {
-    return are_mixtral_parts<typename K::Norm, typename K::AttentionType, typename K::Router, typename K::Expert,
-                             typename K::SharedExpert>;
-  } else {
-    return false;
-  }
-}
-
 /// The settings that config.json keeps: the architecture's, and those of library parts that it does not use, whose keys
 /// the file has always had.
 template <class Arch>
@@ -172,48 +152,53 @@ template <class Arch>
   return described;
 }
 
-/// Whether the hub's MixtralForCausalLM computes the same.
-template <class Arch>
-constexpr bool is_mixtral() {
-  using First = std::tuple_element_t<0, typename Arch::Groups>;
-  return std::tuple_size_v<typename Arch::Groups> == 1 && detail::is_mixtral_block<typename First::Block>() &&
-         std::is_same_v<typename Arch::FinalNormType, RmsNorm> && !Arch::head_bias;
-}
+namespace detail {
 
-/// config.json's content.
-template <class Arch>
-[[gnu::cold]] Json config_json(const Settings& settings, Token end_of_story) {
-  Json file = {{"architectures", {is_mixtral<Arch>() ? "MixtralForCausalLM" : "TinymoeForCausalLM"}},
-               {"model_type", is_mixtral<Arch>() ? "mixtral" : "tinymoe"},
+/// config.json of an architecture with this description: all but its settings.
+[[gnu::cold]] inline Json config_of(Json description, const ModelShape& shape, Token end_of_story) {
+  const HubChoice choice = hub_for(shape);
+  const bool hub = choice.hub != nullptr;
+  Json file = {{"architectures", {hub ? choice.hub->class_name : "TinymoeForCausalLM"}},
+               {"model_type", hub ? choice.hub->model_type : "tinymoe"},
                {"torch_dtype", "float32"},
-               {"vocab_size", Arch::vocab},
-               {"hidden_size", Arch::width},
-               {"num_hidden_layers", Arch::layers},
-               {"max_position_embeddings", Arch::context},
-               {"tie_word_embeddings", Arch::tied},
+               {"vocab_size", shape.vocab},
+               {"hidden_size", shape.width},
+               {"num_hidden_layers", shape.layers.size()},
+               {"max_position_embeddings", shape.context},
+               {"tie_word_embeddings", shape.tied},
                {"output_router_logits", false},
                {"router_jitter_noise", 0.0},
                {"initializer_range", 0.02},
                {"bos_token_id", end_of_story},
                {"eos_token_id", end_of_story},
                {"pad_token_id", nullptr},
-               {"tinymoe", describe<Arch>()}};
+               {"tinymoe", std::move(description)}};
+  if (!hub) file["tinymoe_alone"] = choice.reason;
+  return file;
+}
+
+}  // namespace detail
+
+/// The class of the hub's that computes what an architecture does, "MixtralForCausalLM" say; empty if there is none.
+template <class Arch>
+std::string_view hub_class() {
+  const auto choice = detail::hub_for(detail::shape_of(describe<Arch>()));
+  return choice.hub != nullptr ? choice.hub->class_name : std::string_view();
+}
+
+/// config.json's content. The model is of the first architecture of the hub's that computes it, or else of tinymoe's
+/// alone, with the reason in "tinymoe_alone".
+template <class Arch>
+[[gnu::cold]] Json config_json(const Settings& settings, Token end_of_story) {
+  const auto shape = detail::shape_of(describe<Arch>());
+  Json file = detail::config_of(describe<Arch>(), shape, end_of_story);
   for (const Setting* setting : detail::stored_settings<Arch>()) {
     auto& place = setting->hub.empty() ? file["tinymoe_settings"][setting->name] : file[setting->hub];
     const double value = settings[*setting];
     place = setting->range == SettingRange::flag ? Json(value != 0) : Json(value);
   }
-  if constexpr (is_mixtral<Arch>()) {
-    using Block = typename std::tuple_element_t<0, typename Arch::Groups>::Block;
-    using A = typename Block::AttentionType;
-    file["intermediate_size"] = Block::Expert::hidden;
-    file["num_attention_heads"] = A::heads;
-    file["num_key_value_heads"] = A::kv_heads;
-    file["head_dim"] = A::template Layer<Arch::width>::head_dim;
-    file["hidden_act"] = "silu";
-    file["sliding_window"] = A::window > 0 ? Json(A::window) : Json();
-    file["num_local_experts"] = Block::Router::experts;
-    file["num_experts_per_tok"] = Block::Router::choices;
+  if (const auto* hub = detail::hub_architecture(file["model_type"])) {
+    detail::write_hub_fields(*hub, *detail::fit(*hub, shape).shape, file);
   }
   file.sort_keys();
   return file;
@@ -227,14 +212,22 @@ template <class Arch>
 struct ConfigFile {
   std::string name;  // of the file
   Settings settings;
-  std::string weights;  // the format that they are stored in; empty: numbers
+  std::string weights;                   // the format that they are stored in; empty: numbers
+  const HubArchitecture* hub = nullptr;  // whose names the tensors have; none: tinymoe's
 
-  explicit ConfigFile(const std::filesystem::path& path) : name(path.string()) {
+  [[gnu::cold]] explicit ConfigFile(const std::filesystem::path& path) : name(path.string()) {
     Json file = read_json(path, std::size_t{1} << 20);
     weights = stored_weights(file, name);
     if (!weights.empty()) file.erase(stored_weights_key);  // no field of the hub's
-    check_config_fields(file, config_json<Arch>({}, 0), name);
-    settings = read_settings(file, name, stored_settings<Arch>());
+    hub = hub_architecture(std::as_const(file)["model_type"]);
+    const FieldTable table = hub != nullptr ? fields_of(*hub) : FieldTable();
+    if (hub == nullptr || file.contains("tinymoe") || hub->model_type == "mixtral") {
+      check_config_fields(file, config_json<Arch>({}, 0), name, table);
+    } else {
+      check_hub_file(*hub, file, shape_of(describe<Arch>()), name);
+    }
+    settings = read_settings(file, name, stored_settings<Arch>(), table,
+                             [&](const Setting& setting) { return setting_key(hub, setting); });
   }
 };
 

@@ -7,8 +7,10 @@
 /// pad_token_id.
 /// Over 300 lines: the table and what reads it stand together.
 
+#include <cstddef>
 #include <cstdint>
-#include <iterator>
+#include <initializer_list>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -120,13 +122,30 @@ inline constexpr ConfigField config_fields[] = {
 };
 // clang-format on
 
-/// The row of a field; nullptr if it has none.
-inline const ConfigField* config_field(std::string_view name) {
-  for (const ConfigField& field : config_fields) {
-    if (field.name == name) return &field;
+/// The fields of an architecture: its own, those that it shares with others, and a Mixtral's. An earlier row hides a
+/// later one of the same name. Without any it is the table of a Mixtral.
+struct FieldTable {
+  std::span<const ConfigField> own = {}, common = {};
+
+  /// The row of a field; nullptr if it has none.
+  const ConfigField* find(std::string_view name) const {
+    for (const auto rows : {own, common, std::span<const ConfigField>(config_fields)}) {
+      for (const ConfigField& field : rows) {
+        if (field.name == name) return &field;
+      }
+    }
+    return nullptr;
   }
-  return nullptr;
-}
+  /// f(row) for each field.
+  template <class F>
+  void for_each(F&& f) const {
+    for (const auto rows : {own, common, std::span<const ConfigField>(config_fields)}) {
+      for (const ConfigField& field : rows) {
+        if (find(field.name) == &field) f(field);
+      }
+    }
+  }
+};
 
 /// A value as a message shows it, in a few words.
 [[gnu::cold]] inline std::string shown(const Json& value) {
@@ -163,7 +182,8 @@ inline const ConfigField* config_field(std::string_view name) {
 }
 
 /// What a field of a file says, or means where it is absent or null. Throws where it means nothing.
-[[gnu::cold]] inline Json meaning_of(const Json& file, const ConfigField& field, const std::string& name) {
+[[gnu::cold]] inline Json meaning_of(const Json& file, const ConfigField& field, const std::string& name,
+                                     const FieldTable& table) {
   const Json* found = file.find(field.name);
   if (found != nullptr && !found->is_null()) {
     if (field.name == "hidden_act" && *found == "swish") return "silu";
@@ -178,7 +198,7 @@ inline const ConfigField* config_field(std::string_view name) {
     fail<MismatchError>(name, ": \"", field.name, "\" is ", found != nullptr ? "null" : "missing",
                         ", which means no value; write the one that the model was trained with");
   }
-  const auto other = [&](std::string_view key) { return meaning_of(file, *config_field(key), name); };
+  const auto other = [&](std::string_view key) { return meaning_of(file, *table.find(key), name, table); };
   if (text == all_heads || text == experts_of_layer) return other(text);
   if (text == width_of_head) {
     const auto width = other("hidden_size").whole<Index>(), heads = other(all_heads).whole<Index>();
@@ -191,10 +211,10 @@ inline const ConfigField* config_field(std::string_view name) {
 /// other members must be those of plain rotary positions. To transformers 5 a "rope_scaling" with members hides all of
 /// "rope_parameters", and the one that counts has the file's "rope_theta", or else the default, where it names none.
 /// Null where no place names it; an error where what the places mean differs.
-[[gnu::cold]] inline Json rope_theta_of(const Json& file, const std::string& name) {
+[[gnu::cold]] inline Json rope_theta_of(const Json& file, const std::string& name, const FieldTable& table) {
   constexpr std::string_view key = "rope_theta";
   Json theta = file[key];
-  const Json unnamed = file.contains(key) ? Json(theta) : parse_json(config_field(key)->absent, std::string(key));
+  const Json unnamed = file.contains(key) ? Json(theta) : parse_json(table.find(key)->absent, std::string(key));
   bool named = !theta.is_null();
   std::string first = R"(in "rope_theta")";
   for (const char* place : {"rope_parameters", "rope_scaling"}) {
@@ -243,21 +263,27 @@ inline const ConfigField* config_field(std::string_view name) {
   }
 }
 
-/// Checks the fields of a file against the config.json that the program's model would have. In a file of tinymoe's the
-/// field "tinymoe" says what is absent; what is there must agree.
-/// Throws MismatchError for another value, FileError for one of another kind.
-[[gnu::cold]] inline void check_config_fields(const Json& file, const Json& expected, const std::string& name) {
-  const bool ours = file.contains("tinymoe"), mixtral = expected["model_type"] == "mixtral";
+/// Checks the fields of a file against the config.json that the program's model would have, which is of the same
+/// model_type or of tinymoe's alone. In a file of tinymoe's the field "tinymoe" says what is absent; what is there must
+/// agree. Throws MismatchError for another value, FileError for one of another kind.
+[[gnu::cold]] inline void check_config_fields(const Json& file, const Json& expected, const std::string& name,
+                                              const FieldTable& table) {
+  const bool ours = file.contains("tinymoe"), hub = expected["model_type"] != "tinymoe";
   if (ours) check_description(file["tinymoe"], expected["tinymoe"], name);
-  if (!ours && !mixtral) {
+  if (!ours && !hub) {
     fail<MismatchError>(name, ": \"tinymoe\" is missing and model_type is ", shown(file["model_type"]),
-                        "; this program's model is no Mixtral, so it needs a file of tinymoe's");
+                        "; this program's model is none of the hub's, so it needs a file of tinymoe's");
   }
-  for (const ConfigField& field : config_fields) {
-    if (field.use == FieldUse::setting || (ours && !file.contains(field.name))) continue;
-    const Json* wanted = expected.find(field.name == "num_experts" ? experts_of_layer : field.name);
-    if (!mixtral && (field.use == FieldUse::fixed || wanted == nullptr)) continue;  // only tinymoe reads such a file
-    const Json found = meaning_of(file, field, name);
+  // A checkpoint of tinymoe's that no other program reads, or that an earlier version wrote so.
+  const bool alone = ours && file["model_type"] == "tinymoe";
+  table.for_each([&](const ConfigField& field) {
+    if (field.use == FieldUse::setting || (ours && !file.contains(field.name))) return;
+    const Json* wanted =
+        expected.find(field.name == "num_experts" && table.own.empty() ? experts_of_layer : field.name);
+    const bool named = field.name == "model_type" || field.name == "architectures";
+    if ((!hub || alone) && (field.use == FieldUse::fixed || wanted == nullptr)) return;  // only tinymoe reads it
+    if ((alone && named) || (field.use == FieldUse::architecture && wanted == nullptr)) return;
+    const Json found = meaning_of(file, field, name, table);
     const char* const absent = file.contains(field.name) ? "" : " as it is absent";
     switch (field.use) {
       case FieldUse::architecture:
@@ -268,6 +294,7 @@ inline const ConfigField* config_field(std::string_view name) {
         }
         break;
       case FieldUse::context:
+        if (wanted == nullptr) break;
         check_kind(found, field, name);
         if (found.number() < wanted->number()) {
           fail<MismatchError>(name, ": ", field.name, " is ", shown(found), "; this program's model has a context of ",
@@ -275,10 +302,10 @@ inline const ConfigField* config_field(std::string_view name) {
         }
         break;
       case FieldUse::fixed: {
-        const Json known = parse_json(field.absent, std::string(field.name));
+        const Json known = named ? *wanted : parse_json(field.absent, std::string(field.name));
         if (found != known) {
-          fail<MismatchError>(name, ": ", field.name, " is ", shown(found),
-                              "; tinymoe computes a Mixtral, where it is ", shown(known));
+          fail<MismatchError>(name, ": ", field.name, " is ", shown(found), "; tinymoe computes ",
+                              expected["architectures"].items()[0].string(), ", where it is ", shown(known));
         }
         break;
       }
@@ -288,35 +315,39 @@ inline const ConfigField* config_field(std::string_view name) {
       case FieldUse::setting:
         break;
     }
-  }
+  });
 }
 
-/// A setting's value in a file of the hub's form, or null where the file has none.
-[[gnu::cold]] inline Json setting_in(const Json& file, const Setting& setting, const std::string& name) {
-  const ConfigField* field = config_field(setting.hub);
-  if (field == nullptr || field->use != FieldUse::setting) return file[setting.hub];
+/// A setting's value at `key` in a file of the hub's form, or null where the file has none.
+[[gnu::cold]] inline Json setting_in(const Json& file, std::string_view key, double initial, const std::string& name,
+                                     const FieldTable& table) {
+  const ConfigField* field = table.find(key);
+  if (field == nullptr || field->use != FieldUse::setting) return file[key];
   const Json* found = file.find(field->name);
-  const Json rope = setting.hub == "rope_theta" ? rope_theta_of(file, name) : Json();
+  const Json rope = key == "rope_theta" ? rope_theta_of(file, name, table) : Json();
   if (!rope.is_null()) return rope;
   const bool ours = found == nullptr && file.contains("tinymoe");
-  if (ours && file["model_type"] != "mixtral") return {};  // only tinymoe reads it
-  const Json meant = meaning_of(file, *field, name);
-  if (ours && meant != Json(setting.initial)) {  // tinymoe writes all of them
+  if (ours && file["model_type"] == "tinymoe") return {};  // only tinymoe reads it
+  const Json meant = meaning_of(file, *field, name, table);
+  if (ours && meant != Json(initial)) {  // tinymoe writes all of them
     fail<MismatchError>(name, ": \"", field->name, "\" is missing, which is ", shown(meant), " to transformers and ",
-                        setting.initial, " to tinymoe; write the value that the model was trained with");
+                        initial, " to tinymoe; write the value that the model was trained with");
   }
   return meant;
 }
 
-/// The settings in a config.json. One that the table does not have is the default where it is absent.
-[[gnu::cold]] inline Settings read_settings(const Json& file, const std::string& name, const SettingList& known) {
+/// The settings in a config.json. One that the table does not have is the default where it is absent. `key_of` gives
+/// the name of a setting in the file; empty: it stands in "tinymoe_settings".
+template <class KeyOf>
+[[gnu::cold]] Settings read_settings(const Json& file, const std::string& name, const SettingList& known,
+                                     const FieldTable& table, KeyOf key_of) {
   Settings settings;
   for (const Setting* setting : known) {
-    const bool hub = !setting->hub.empty();
-    const std::string_view key = hub ? setting->hub : setting->name;
+    const bool hub = !key_of(*setting).empty();
+    const std::string_view key = hub ? key_of(*setting) : setting->name;
     const Json& place = hub ? file : file["tinymoe_settings"];
     if (!hub && !place.is_null() && !place.is_object()) json_member(place, key, name);
-    const Json value = hub ? setting_in(place, *setting, name) : place[key];
+    const Json value = hub ? setting_in(place, key, setting->initial, name, table) : place[key];
     if (value.is_null() && !place.contains(key)) continue;
     const double number = setting->range == SettingRange::flag ? (json_value<bool>(value, key, name) ? 1.0 : 0.0)
                                                                : json_value<double>(value, key, name);

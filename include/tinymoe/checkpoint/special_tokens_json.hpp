@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "tinymoe/checkpoint/hub_architectures.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
@@ -23,7 +24,8 @@ namespace tinymoe::inline v0_1::detail {
 
 /// The special tokens of one file. A field that is null names none; a field that is absent, `absent`'s. An id may lie
 /// outside the vocabulary, as "pad_token_id" −1 of some files of the hub does. Throws FileError for other values.
-[[gnu::cold]] inline SpecialTokens read_special_tokens(const Json& file, const std::string& name, SpecialTokens absent) {
+[[gnu::cold]] inline SpecialTokens read_special_tokens(const Json& file, const std::string& name,
+                                                       SpecialTokens absent) {
   if (!file.is_object()) fail<FileError>(name, ": expected an object, found ", json_found(file));
   const auto read = [&](const char* key, std::optional<Token>& token) {
     if (!file.contains(key)) return;
@@ -69,17 +71,18 @@ namespace tinymoe::inline v0_1::detail {
   folder.write(name, [&](FileWriter& file) { file.write(generation.dump(2) + "\n"); });
 }
 
-/// The special tokens of a model's folder. What the config.json of a Mixtral leaves out is MixtralConfig's: 1 begins a
-/// text and 2 ends it. Another model's is tinymoe's alone: one that leaves out both names no token, and the tokenizer's
-/// end of a story decides. A generation_config.json counts as a whole: what it leaves out, it does not name. Throws
-/// FileError.
+/// The special tokens of a model's folder. What the config.json of a hub's architecture leaves out is what its class
+/// has: in a Mixtral 1 begins a text and 2 ends it. Another file is tinymoe's alone: one that leaves out both names no
+/// token, and the tokenizer's end of a story decides. A generation_config.json counts as a whole: what it leaves out,
+/// it does not name. Throws FileError.
 [[gnu::cold]] inline ModelTokens read_model_tokens(const std::filesystem::path& folder) {
   constexpr std::size_t size_limit = std::size_t{1} << 20;
   ModelTokens tokens;
   const auto config = folder / "config.json", generation = folder / "generation_config.json";
   const Json file = read_json(config, size_limit);
-  if (!file.contains("tinymoe") || file["model_type"] == "mixtral") {
-    tokens.config = read_special_tokens(file, config.string(), {.begin = 1, .end = {2}});
+  const HubArchitecture* hub = hub_architecture(file["model_type"]);
+  if (!file.contains("tinymoe") || hub != nullptr) {
+    tokens.config = read_special_tokens(file, config.string(), (hub != nullptr ? *hub : hub_architectures[0]).absent);
   } else if (file.contains("eos_token_id")) {
     tokens.config = read_special_tokens(file, config.string(), {});
   } else if (file.contains("bos_token_id")) {

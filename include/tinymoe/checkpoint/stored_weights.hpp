@@ -27,6 +27,7 @@
 #include "tinymoe/core/weights.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/files/safetensors_shards.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/parameters.hpp"
@@ -113,7 +114,7 @@ void write_stored(const B& backend, FileWriter& file, const Weights& weights, co
 /// Reads what `write_stored` wrote. Nothing is changed unless all of the file is right. Throws MismatchError and
 /// FileError that name the tensor.
 template <class Weights, Backend B>
-void read_stored(const B& backend, const Safetensors& file, const Weights& weights) {
+void read_stored(const B& backend, const SafetensorsShards& file, const Weights& weights) {
   const auto [tensors, places] = stored_places(weights);
   const auto names = names_in_file(file, tensors, {""});
   std::vector<std::vector<std::byte>> values;

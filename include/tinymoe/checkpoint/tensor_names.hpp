@@ -14,43 +14,86 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/files/safetensors_shards.hpp"
 #include "tinymoe/files/stored_type.hpp"
 #include "tinymoe/layers/parameters.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
-/// A tensor on disk: some rows of one of the model's tensors.
+/// Rows of one of the model's tensors, (rows, cols); offset −1: zeros.
+struct BufferRows {
+  Index offset, rows, cols;
+
+  Index size() const { return rows * cols; }
+};
+
+/// A tensor on disk: some rows of one of the model's tensors, or `rows` of several one under the other, where a file of
+/// another program has them so. A tensor on disk that is larger than these has zeros in the rest.
 struct DiskTensor {
   std::string name;
   std::vector<Index> shape;
-  Index offset, size;  // in the model's buffer
+  Index offset, size;  // in the model's buffer, if `rows` is empty
+  std::vector<BufferRows> rows = {};
+  bool transposed = false;  // on disk
+
+  /// The elements on disk.
+  Index elements() const {
+    Index count = 1;
+    for (const Index extent : shape) count *= extent;
+    return count;
+  }
+  /// Calls f(part of `rows`, place) for each, where place(i) is that of the part's element i on disk.
+  template <class F>
+  void for_each_part(F&& f) const {
+    const Index last = shape.size() == 1 ? 1 : shape.back();  // a vector's elements are rows
+    Index first = 0;
+    for (const BufferRows& part : rows) {
+      f(part, [&, this](std::size_t i) {
+        const Index row = first + static_cast<Index>(i) / part.cols, col = static_cast<Index>(i) % part.cols;
+        return static_cast<std::size_t>(transposed ? col * last + row : row * last + col);
+      });
+      first += part.rows;
+    }
+  }
 };
 
 /// The named rows of a tensor on disk, where a row has `width` elements.
-[[gnu::cold]] inline DiskTensor disk_tensor(const ParameterInfo& info, const NamedRows& named, Index width, Index offset) {
+[[gnu::cold]] inline DiskTensor disk_tensor(const ParameterInfo& info, const NamedRows& named, Index width,
+                                            Index offset) {
   const Index size = named.rows * width;
   auto shape = info.is_vector ? std::vector<Index>{size} : std::vector<Index>{named.rows, width};
-  return {info.name_of(named), std::move(shape), offset, size};
+  return {info.name_of(named), std::move(shape), offset, size, {}, false};
 }
 
-inline constexpr std::string_view embedding_name = "model.embed_tokens.weight", head_name = "lm_head.weight";
+inline constexpr std::string_view head_name = "lm_head.weight";
+
+/// The embedding, by its name here or in GPT-2.
+inline bool is_embedding(std::string_view name) {
+  return name == "model.embed_tokens.weight" || name == "transformer.wte.weight";
+}
 
 /// Buffers of older files, which follow from rope_theta.
 inline bool is_rotary_frequency(std::string_view name) {
   return name.ends_with("rotary_emb.inv_freq") || name.ends_with("rotary_emb.original_inv_freq");
 }
 
+/// The causal mask in older files of GPT-2.
+inline bool is_causal_mask(std::string_view name) {
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias");
+}
+
 /// The name of a tensor of the model in a file; empty if the file does not have it. A file of a MixtralModel, which has
-/// no head, has names without "model."; safetensors may keep a tied embedding under the head's name alone.
-[[gnu::cold]] inline std::string name_in_file(const Safetensors& file, const std::string& tensor, bool tied) {
-  constexpr std::string_view base = "model.";
+/// no head, has names without "model.", GPT-2's without "transformer."; safetensors may keep a tied embedding under the
+/// head's name alone.
+[[gnu::cold]] inline std::string name_in_file(const SafetensorsShards& file, const std::string& tensor, bool tied) {
+  const std::string_view base = tensor.starts_with("transformer.") ? "transformer." : "model.";
   if (file.contains(tensor)) return tensor;
   const bool headless = std::none_of(file.names().begin(), file.names().end(),
                                      [&](const std::string& name) { return name.starts_with(base); });
   if (headless && tensor.starts_with(base) && file.contains(std::string_view(tensor).substr(base.size()))) {
     return tensor.substr(base.size());
   }
-  if (tied && tensor == embedding_name && file.contains(head_name)) return std::string(head_name);
+  if (tied && is_embedding(tensor) && file.contains(head_name)) return std::string(head_name);
   return {};
 }
 
@@ -75,8 +118,9 @@ inline bool is_rotary_frequency(std::string_view name) {
 }
 
 /// Throws MismatchError unless the head that a file stores beside a tied embedding is the embedding.
-[[gnu::cold]] inline void check_tied_head(const Safetensors& file, const std::string& embedding, const DiskTensor& tensor) {
-  const auto size = static_cast<std::size_t>(tensor.size);
+[[gnu::cold]] inline void check_tied_head(const SafetensorsShards& file, const std::string& embedding,
+                                          const DiskTensor& tensor) {
+  const auto size = static_cast<std::size_t>(tensor.elements());
   std::vector<double> one(size), other(size);
   file.read(embedding, tensor.shape, std::span(one));
   file.read(head_name, tensor.shape, std::span(other));
@@ -88,12 +132,13 @@ inline bool is_rotary_frequency(std::string_view name) {
 
 /// The names in a file of `tensors` with each of `prefixes`. Throws MismatchError if one is missing, or the file has
 /// others that do not follow from these.
-[[gnu::cold]] inline std::vector<std::string> names_in_file(const Safetensors& file, const std::vector<DiskTensor>& tensors,
-                                              const std::vector<std::string>& prefixes) {
+[[gnu::cold]] inline std::vector<std::string> names_in_file(const SafetensorsShards& file,
+                                                            const std::vector<DiskTensor>& tensors,
+                                                            const std::vector<std::string>& prefixes) {
   const DiskTensor* embedding = nullptr;
   bool tied = true;
   for (const auto& tensor : tensors) {
-    if (tensor.name == embedding_name) embedding = &tensor;
+    if (is_embedding(tensor.name)) embedding = &tensor;
     if (tensor.name == head_name) tied = false;
   }
   std::vector<std::string> names, missing, left;
@@ -111,7 +156,7 @@ inline bool is_rotary_frequency(std::string_view name) {
     while (tried < names.size() && names[(next + tried) % names.size()] != name) ++tried;
     if (tried < names.size()) {
       next = (next + tried + 1) % names.size();
-    } else if (!is_rotary_frequency(name)) {
+    } else if (!is_rotary_frequency(name) && !is_causal_mask(name)) {
       left.push_back(name);
     }
   }
@@ -133,7 +178,7 @@ inline bool is_rotary_frequency(std::string_view name) {
 }
 
 /// Throws MismatchError if a file has frequencies of rotary positions that are not those of `theta`.
-[[gnu::cold]] inline void check_rotary_frequencies(const Safetensors& file, double theta) {
+[[gnu::cold]] inline void check_rotary_frequencies(const SafetensorsShards& file, double theta) {
   for (const auto& name : file.names()) {
     if (!is_rotary_frequency(name)) continue;
     const StoredTensorView& tensor = file.info(name);

@@ -12,6 +12,9 @@
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/checkpoint/checkpoint.hpp"
 #include "tinymoe/checkpoint/config.hpp"
+#include "tinymoe/checkpoint/hub_config.hpp"
+#include "tinymoe/checkpoint/model_shape.hpp"
+#include "tinymoe/checkpoint/tensor_names.hpp"
 #include "tinymoe/checkpoint/special_tokens_json.hpp"
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/checkpoint/training_state_json.hpp"
@@ -20,7 +23,7 @@
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
-#include "tinymoe/files/safetensors.hpp"
+#include "tinymoe/files/safetensors_shards.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/settings.hpp"
 #include "tinymoe/text/special_tokens.hpp"
@@ -53,12 +56,13 @@ void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& m
   AtomicFolder folder(path, detail::checkpoint_files);
   detail::write_model(folder, model, tokenizer);
   folder.write("optimizer.safetensors", [&](FileWriter& file) {
-    detail::write_tensors<Masters>(model.backend(), file, detail::moment_names(std::ssize(buffers.moments)),
-                                   buffers.moments, {});
+    detail::write_tensors(model.backend(), file, detail::disk_tensors<Masters>(),
+                          detail::moment_names(std::ssize(buffers.moments)), buffers.moments, {});
   });
   if (!buffers.average.empty()) {
     folder.write("average.safetensors", [&](FileWriter& file) {
-      detail::write_tensors<Masters>(model.backend(), file, {""}, {buffers.average}, {{"format", "pt"}});
+      const auto tensors = model_tensors<Arch, Masters>(hub_for(shape_of(describe<Arch>())).hub);
+      detail::write_tensors(model.backend(), file, tensors, {""}, {buffers.average}, {{"format", "pt"}});
     });
   }
   folder.write("trainer.json", [&](FileWriter& file) { file.write(detail::to_json(state).dump(2) + "\n"); });
@@ -77,8 +81,8 @@ class TrainingCheckpoint {
   [[gnu::cold]] TrainingCheckpoint(const std::filesystem::path& path, const std::string& optimizer, Index moments)
       : files_(open_together(path, detail::checkpoint_files[0],
                              [&](const std::filesystem::path& folder) { return Files(folder, optimizer, moments); })) {
-    detail::check_tensors<Masters, Master>(files_.moments, detail::moment_names(moments));
-    if (files_.average) detail::check_tensors<Masters, Master>(*files_.average, {""});
+    detail::check_tensors<Master>(files_.moments, detail::disk_tensors<Masters>(), detail::moment_names(moments));
+    if (files_.average) detail::check_tensors<Master>(*files_.average, weights(), {""});
   }
 
   const TrainingState& state() const { return files_.state; }
@@ -90,17 +94,20 @@ class TrainingCheckpoint {
   }
   /// Fills the buffers; `average` is read where the checkpoint has one.
   [[gnu::cold]] void load(B& backend, const TrainingBuffers<Master>& buffers) const {
-    detail::read_tensors<Masters>(backend, files_.moments, detail::moment_names(std::ssize(buffers.moments)),
-                                  buffers.moments);
-    if (files_.average) detail::read_tensors<Masters>(backend, *files_.average, {""}, {buffers.average});
+    detail::read_tensors(backend, files_.moments, detail::disk_tensors<Masters>(),
+                         detail::moment_names(std::ssize(buffers.moments)), buffers.moments);
+    if (files_.average) detail::read_tensors(backend, *files_.average, weights(), {""}, {buffers.average});
   }
 
  private:
+  /// The weights as the file of the average has them: as config.json says, like model.safetensors.
+  std::vector<DiskTensor> weights() const { return model_tensors<Arch, Masters>(files_.model.config.hub); }
+
   /// All of one save.
   struct Files {
     TrainingState state;
-    Safetensors moments;
-    std::optional<Safetensors> average;
+    SafetensorsShards moments;
+    std::optional<SafetensorsShards> average;
     detail::ModelFiles<Arch> model;
 
     Files(const std::filesystem::path& folder, const std::string& optimizer, Index moment_count)
@@ -111,7 +118,8 @@ class TrainingCheckpoint {
     }
   };
 
-  [[gnu::cold]] static TrainingState state_of(const std::filesystem::path& folder, const std::string& optimizer, Index moments) {
+  [[gnu::cold]] static TrainingState state_of(const std::filesystem::path& folder, const std::string& optimizer,
+                                              Index moments) {
     TrainingState state = detail::read_state(folder);
     if (state.optimizer != optimizer || state.moments != moments) {
       fail<MismatchError>((folder / "trainer.json").string(), ": is of the optimizer ", state.optimizer, " with ",

@@ -87,12 +87,15 @@
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::CombineBackward<T, float>);                                                 \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::SwiGlu, T>);                                     \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::Gelu, T>);                                       \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::GeluTanh, T>);                                   \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::Relu, T>);                                       \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::SwiGlu, T>);                                    \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::Gelu, T>);                                      \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::GeluTanh, T>);                                  \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationBackward<tinymoe::Relu, T>);                                      \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::FewExpertInputs<tinymoe::SwiGlu, T, float>);                                \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::FewExpertInputs<tinymoe::Gelu, T, float>);                                  \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::FewExpertInputs<tinymoe::GeluTanh, T, float>);                              \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::FewExpertInputs<tinymoe::Relu, T, float>);                                  \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::FewExpertOutputs<T, float>);                                                \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::AdamWStep<T, float>);                                                       \

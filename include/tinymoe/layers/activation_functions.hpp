@@ -45,6 +45,28 @@ struct Gelu {
   }
 };
 
+/// The form of GELU with a hyperbolic tangent, GPT-2's:  x σ(2 √(2/π) (x + 0.044715 x³)).
+struct GeluTanh {
+  using Place = place::Activation;
+  static constexpr const char* name = "gelu_tanh";
+  static constexpr bool gated = false;
+  template <class M>
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M value(M x) {
+    return x * sigmoid(argument(x));
+  }
+  template <class M>
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M slope(M x) {
+    const M s = sigmoid(argument(x));
+    return s + x * s * (M(1) - s) * (M(1.5957691216057308) + M(0.21406444881780073) * x * x);
+  }
+
+ private:
+  template <class M>
+  TINYMOE_EVERYWHERE TINYMOE_INLINE static M argument(M x) {
+    return x * (M(1.5957691216057308) + M(0.07135481627260025) * x * x);
+  }
+};
+
 /// max(x, 0).
 struct Relu {
   using Place = place::Activation;

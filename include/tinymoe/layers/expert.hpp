@@ -3,7 +3,7 @@
 /// The feed-forward experts, all E of a layer at once; rows of x are sorted by expert.
 ///
 ///     SwiGlu (Shazeer 2020):  y = W₂ (silu(W₁ x + b₁) ⊙ (W₃ x + b₃)) + b₂
-///     Gelu, Relu:             y = W₂ act(W₁ x + b₁) + b₂
+///     Gelu, GeluTanh, Relu:   y = W₂ act(W₁ x + b₁) + b₂
 ///
 /// x, y (S, D), S = N·K pairs; W₁, W₃ (F, D); W₂ (D, F); hidden h (S, 2F) or (S, F), activated a (S, F).
 /// A dense feed-forward layer is a bank of one expert, whose rows are all the tokens.
@@ -49,12 +49,13 @@ inline constexpr RandomSite expert_dropout = RandomSite::in_layers(5);
 template <Index N>
 struct Hidden : NumberOption<place::Hidden, N> {};
 
-/// The feed-forward network of an expert or of a dense block, and its options: SwiGlu | Gelu | Relu, Hidden<F>, Bias.
+/// The feed-forward network of an expert or of a dense block, and its options: SwiGlu | Gelu | GeluTanh | Relu,
+/// Hidden<F>, Bias.
 template <class... Options>
 struct Expert {
   using Known = KnownPlaces<place::Activation, place::Hidden, place::Bias>;
   static_assert(Known::know_all<Options...>,
-                "tinymoe::Expert: unknown option; it takes SwiGlu, Gelu or Relu, Hidden and Bias");
+                "tinymoe::Expert: unknown option; it takes SwiGlu, Gelu, GeluTanh or Relu, Hidden and Bias");
   static_assert(Known::each_once<Options...>, "tinymoe::Expert: an option is given twice");
 
   using Activation = option_t<place::Activation, SwiGlu, Options...>;

@@ -1,0 +1,36 @@
+// Tells the C++ type of a model of the hub's, with its counts, or the one thing that tinymoe does not compute.
+//
+//   describe Qwen3-30B-A3B
+//   describe Mixtral-8x7B-v0.1 > mixtral.hpp
+
+#include <CLI/CLI.hpp>
+#include <cstddef>
+#include <cstdio>
+#include <filesystem>
+#include <string>
+#include <tinymoe/checkpoint/hub_config.hpp>
+#include <tinymoe/checkpoint/type_text.hpp>
+#include <tinymoe/files/json.hpp>
+
+#include "programs/main.hpp"
+
+int main(int count, char** values) {
+  std::filesystem::path folder;
+  std::string name = "HubModel";
+  CLI::App app("Tells the C++ type of a model of the Hugging Face hub's, from its config.json.");
+  app.add_option("folder", folder, "folder of the model, or its config.json")->required();
+  app.add_option("--name", name, "what the type is called")->capture_default_str();
+  return programs::run(app, count, values, [&] {
+    using namespace tinymoe::detail;
+    const auto path = std::filesystem::is_directory(folder) ? folder / "config.json" : folder;
+    const tinymoe::Json file = tinymoe::read_json(path, std::size_t{1} << 20);
+    const ModelShape shape = shape_of_file(file, path.string());
+    const ShapeCount parameters = count_of(shape);
+    std::printf(
+        "// %s\n// %td parameters, of which a token uses %td\n#include <tinymoe/model.hpp>\n\n"
+        "namespace %s_parts {\nusing namespace tinymoe;\nusing Type =\n    %s;\n}\n"
+        "struct %s : %s_parts::Type {};\n",
+        path.c_str(), parameters.total, parameters.active, name.c_str(), type_text(shape).c_str(), name.c_str(),
+        name.c_str());
+  });
+}
