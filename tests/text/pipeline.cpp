@@ -135,6 +135,17 @@ TEST_CASE("A plain byte-level file stays with its own kind", "[tokenizer]") {
   CHECK(Tokenizer::load(folder / "tokenizer.json").as<ByteLevelBpe>() != nullptr);
 }
 
+TEST_CASE("In an empty text nothing is replaced", "[tokenizer]") {
+  Json file = file_of("nanogpt_moe");
+  file["normalizer"] = {{"type", "Sequence"},
+                        {"normalizers",
+                         {{{"type", "Strip"}, {"strip_left", true}, {"strip_right", true}},
+                          {{"type", "Replace"}, {"pattern", {{"Regex", "x|"}}}, {"content", "a"}}}}};
+  const auto tokenizer = pipeline_of(file);
+  CHECK(tokenizer.encode(" ", {}).empty());
+  CHECK(tokenizer.encode("x", {}).size() == 1);
+}
+
 TEST_CASE("A text and its bytes survive a byte-level pipeline", "[tokenizer]") {
   const auto tokenizer = Tokenizer(pipeline_of(file_of("llama3")));
   std::mt19937_64 random(3);
@@ -222,12 +233,16 @@ TEST_CASE("Expressions match as Oniguruma's", "[tokenizer]") {
   CHECK(matches("a+?b|a.", "aab a\nac") == "[aab][ac]");
   CHECK(matches("[]a-]+", "]a-b") == "[]a-]");
   CHECK(matches(R"([^\W\d]+)", "ab1_c") == "[ab][_c]");
+  CHECK(matches("[a[bc]d]+", "xabcd[") == "[abcd]");
+  CHECK(matches(R"([\w&&[^\d_]&&[^x]]+)", "ab1_cxé") == "[ab][c][é]");
+  CHECK(matches(R"( ?[^(\s|[.,!?…])]+)", "a dog, (it") == "[a][ dog][it]");
+  CHECK(matches(R"([^\P{Han}]+)", "a漢字") == "[漢字]");
   CHECK(matches(R"(\x{e9}|\u0062|\P{L}|\p{^N})", "éb1") == "[é][b][1]");
   CHECK(matches("", "aé") == "[][][]");
   CHECK(contains(message_if_any<TextError>([&] { matches("(?:a|a)*b|(?:(?:a+)+)+c", std::string(60, 'a')); }),
                  "takes too long"));
-  for (const char* refused : {"(", ")", "[a", "a**b{1001}", "(a*)*", "\\1", "\\p{Nope}", "[a&&b]", "[[a]]", "(?<=ab)c",
-                              "*a", "(?i:é)", "(?i:st)", "\\", "(?x:a)", "a{3,2}", "[b-a]", "(?:(?:ab){1000}){1000}"}) {
+  for (const char* refused : {"(", ")", "[a", "a**b{1001}", "(a*)*", "\\1", "\\p{Nope}", "(?<=ab)c", "*a", "(?i:é)",
+                              "(?i:st)", "\\", "(?x:a)", "a{3,2}", "[b-a]", "(?:(?:ab){1000}){1000}"}) {
     INFO(refused);
     CHECK(contains(message_if_any<FileError>([&] { matches(refused, "a"); }), "file: the expression "));
   }

@@ -6,9 +6,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/core/utf8.hpp"
@@ -21,14 +23,14 @@ namespace tinymoe::inline v0_1::detail {
 /// A union of ranges, general categories, scripts, words and spaces, or what is outside of it.
 class CharacterSet {
  public:
-  enum class Kind : std::uint8_t { range, categories, word, space };
+  enum class Kind : std::uint8_t { range, categories, word, space, both };
 
   struct Item {
     Kind kind = Kind::range;
     bool outside = false;               // what the item does not have
     std::uint32_t first = 0, last = 0;  // of a range
     std::uint32_t categories = 0;       // one bit for each
-    friend bool operator==(const Item&, const Item&) = default;
+    std::shared_ptr<const CharacterSet> one = {}, other = {};  // of both: what each has, or `one` if there is no other
 
     bool has(char32_t c) const {
       bool inside = false;
@@ -36,27 +38,21 @@ class CharacterSet {
       if (kind == Kind::categories) inside = (categories >> static_cast<unsigned>(general_category(c)) & 1u) != 0;
       if (kind == Kind::word) inside = is_expression_word(c);
       if (kind == Kind::space) inside = is_space(c);
+      if (kind == Kind::both) inside = one->has(c) && (other == nullptr || other->has(c));
       return inside != outside;
     }
   };
 
   void add(const Item& item) { items_.push_back(item); }
   void add(char32_t first, char32_t last) { items_.push_back({.first = first, .last = last}); }
-  void add(const CharacterSet& other) { items_.insert(items_.end(), other.items_.begin(), other.items_.end()); }
+  /// Adds a finished set.
+  void add(CharacterSet set) { add({.kind = Kind::both, .one = std::make_shared<const CharacterSet>(std::move(set))}); }
   void invert() { inverted_ = !inverted_; }
 
-  /// The items whose union this is: of an inverted set the opposite of its one item, nothing if it has several.
-  [[gnu::cold]] std::optional<std::vector<Item>> as_union() const {
-    if (!inverted_) return items_;
-    if (items_.size() != 1) return std::nullopt;
-    Item item = items_[0];
-    item.outside = !item.outside;
-    return std::vector{item};
-  }
-
-  /// To be called after the last item.
-  [[gnu::cold]] void finish() {
+  /// This set, on which nothing else may be called but `has`.
+  [[gnu::cold]] CharacterSet finished() {
     for (char32_t c = 0; c < ascii_.size(); ++c) ascii_[c] = look_up(c);
+    return std::move(*this);
   }
 
   bool has(char32_t c) const { return c < ascii_.size() ? ascii_[c] : look_up(c); }

@@ -5,13 +5,14 @@
 ///
 /// There are: alternatives, groups, classes, \p{…}, \s \d \w \h and their opposites, . ^ $ \A \z \Z \b \B, lookahead,
 /// lookbehind of one character, atomic groups, (?i) for ASCII letters, greedy, lazy and possessive repeats. There are
-/// no references to groups, no conditions, no intersections of classes.
+/// no references to groups, no conditions.
 /// Over 300 lines: it is one grammar.
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -69,7 +70,6 @@ class ExpressionParser {
     Part whole = alternatives(0);
     if (!at_end()) refuse("a ) without its (");
     whole.steps.push_back({.kind = Kind::accept});
-    for (CharacterSet& set : sets_) set.finish();
     return {std::move(whole.steps), std::move(sets_)};
   }
 
@@ -111,7 +111,7 @@ class ExpressionParser {
   }
 
   Part set_part(CharacterSet set) {
-    sets_.push_back(std::move(set));
+    sets_.push_back(set.finished());
     return {{{.kind = Kind::set, .a = static_cast<std::int32_t>(sets_.size()) - 1}}, false};
   }
   static Part assertion(Kind kind, bool negative = false) { return {{{.kind = kind, .negative = negative}}, true}; }
@@ -249,7 +249,7 @@ class ExpressionParser {
     const char32_t c = take();
     const char32_t previous = std::exchange(last_folded_, 0);
     if (c == U'(') return group(depth);
-    if (c == U'[') return set_part(character_class());
+    if (c == U'[') return set_part(character_class(0));
     if (c == U'^') return assertion(Kind::line_begin);
     if (c == U'$') return assertion(Kind::line_end);
     if (c == U'*' || c == U'+' || c == U'?') refuse("a repeat of nothing");
@@ -442,24 +442,31 @@ class ExpressionParser {
     return value;
   }
 
-  [[gnu::cold]] CharacterSet character_class() {
+  /// A class, after its [.
+  [[gnu::cold]] CharacterSet character_class(int depth) {
+    if (depth > deepest) refuse("classes nested too deeply");
     CharacterSet set;
+    std::vector<CharacterSet> parts;  // of an intersection
     const bool inverted = skip("^");
     for (bool first = true; first || !starts_with("]"); first = false) {
       if (at_end()) refuse("a [ without its ]");
-      if (starts_with("&&")) refuse("an intersection of classes");
-      if (starts_with("[")) {
-        if (!skip("[:")) refuse("a class within a class");
-        set.add(posix_set());
+      if (skip("&&")) {
+        parts.push_back(std::exchange(set, {}));
+        continue;
+      }
+      if (skip("[:")) {
+        set.add(posix_set().finished());
+        continue;
+      }
+      if (skip("[")) {
+        set.add(character_class(depth + 1).finished());
         continue;
       }
       const std::size_t begin = at_;
       if (skip("\\")) {
-        if (const auto found = escaped_set()) {
+        if (auto found = escaped_set()) {
           if (fold_ && !closed_under_case(pattern_.substr(begin, at_ - begin))) refuse("a property within (?i)");
-          const auto items = found->as_union();
-          if (!items) refuse("the opposite of a script or of \\h within a class");
-          for (const auto& item : *items) set.add(item);
+          set.add(found->finished());
           continue;
         }
         at_ = begin;
@@ -468,13 +475,20 @@ class ExpressionParser {
       char32_t high = low;
       if (starts_with("-") && !starts_with("-]")) {
         ++at_;
-        if (starts_with("[")) refuse("a range that ends in a class");
+        if (starts_with("[") || starts_with("&&")) refuse("a range that ends in a class");
         high = class_character();
         if (high < low) refuse("a range that ends before it begins");
       }
       add_range(set, low, high);
     }
     skip("]");
+    for (CharacterSet& part : parts) {
+      CharacterSet both;
+      both.add({.kind = CharacterSet::Kind::both,
+                .one = std::make_shared<const CharacterSet>(part.finished()),
+                .other = std::make_shared<const CharacterSet>(set.finished())});
+      set = std::move(both);
+    }
     if (inverted) set.invert();
     return set;
   }
@@ -500,8 +514,7 @@ class ExpressionParser {
     } else if (skip("word:]")) {
       set.add({.kind = CharacterSet::Kind::word});
     } else if (skip("punct:]")) {
-      set.add(*property_set("P"));
-      set.add(*property_set("S"));
+      for (const char* name : {"P", "S"}) set.add(property_set(name)->finished());
     } else {
       refuse("a class [:…:] other than digit, space, word and punct");
     }

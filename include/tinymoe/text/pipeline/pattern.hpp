@@ -38,9 +38,10 @@ class Pattern {
     if (!scanner_) expression_ = std::make_shared<Expression>(text_, file);
   }
 
-  /// Calls f(TextRange) for each match, from left to right.
+  /// Calls f(TextRange) for each match, from left to right. In an empty text nothing matches, not even an empty match.
   template <class F>
   void for_each_match(std::string_view text, F&& f) const {
+    if (text.empty()) return;
     if (scanner_) {
       for (std::size_t at = 0; at < text.size();) {
         const std::size_t end = scanner_->end_of_piece(text, at);
