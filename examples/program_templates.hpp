@@ -39,7 +39,12 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
     trainer.resume(run.resume);
     std::printf("going on from %s, step %td\n", run.resume.c_str(), trainer.step());
   }
-  return trainer.fit(*run.training, run.options);
+  FitOptions options = run.options;
+  const auto logs = open_logs(run.logs, trainer.step(), options.recipe, [&] {
+    return generate(model, *options.tokenizer, "", {.tokens = 200, .seed = options.seed});
+  });
+  for (const auto& log : logs) options.observers.push_back(log.get());
+  return trainer.fit(*run.training, options);
 }
 
 /// f(type_identity of the weights of this name) on a device.

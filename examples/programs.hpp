@@ -15,6 +15,8 @@
 #include <variant>
 #include <vector>
 
+#include "run_logs.hpp"
+
 namespace examples {
 
 using tinymoe::Index;
@@ -37,6 +39,7 @@ struct TrainRun {
   tinymoe::FitOptions options;
   std::filesystem::path resume = {};   // the checkpoint to resume from; empty: none
   std::filesystem::path weights = {};  // the checkpoint whose weights a new run starts with; empty: random ones
+  LogPaths logs = {};
 };
 
 /// Trains a new model, or resumes a run, and returns the last step's report.

@@ -50,6 +50,7 @@ struct Arguments {
   examples::DeviceOptions device;
   examples::StoryOptions stories;
   path out = "runs/story", metrics;
+  examples::LogPaths logs;
   Index time = 0, steps = 0, evaluate_every = 0, checkpoint_every = FitOptions{}.checkpoint_every;
   double minutes = 0, checkpoint_minutes = FitOptions{}.checkpoint_minutes, average = 0;
   Batching batching = Batching::packed;
@@ -195,6 +196,7 @@ void train(const Arguments& arguments) {
   // Before the text is read, which may take minutes: a folder that cannot be written, or that another run writes to.
   const FolderLock lock(paths.out, tinymoe::detail::checkpoint_files, WriteUse::ahead);
   check_out(arguments, paths);
+  arguments.logs.check();
   if (!lock.supported()) {
     std::printf("%s: this file system has no locks; start no second run in it\n", paths.out.c_str());
   }
@@ -231,7 +233,8 @@ void train(const Arguments& arguments) {
                                      .metrics = paths.metrics,
                                      .recipe = to_json(arguments, device)},
                          .resume = arguments.resume_from,
-                         .weights = arguments.from};
+                         .weights = arguments.from,
+                         .logs = arguments.logs};
   auto& options = run.options;
   RunFiles files(paths, arguments.overwrite && !arguments.resume);
   examples::Progress progress;
@@ -380,6 +383,8 @@ void add_options(CLI::App& app, Arguments& a) {
          "folder of the checkpoint; the best ones go to OUT-best and OUT-best-weights, or into OUT if that is a volume")
       ->capture_default_str();
   app.add_option("--metrics", a.metrics, "CSV of the run; default: OUT.csv");
+  app.add_option("--json-lines", a.logs.json_lines, "also log the run into this file, one JSON object a line");
+  app.add_option("--tensorboard", a.logs.tensorboard, "also log the run into this folder, for TensorBoard");
   examples::add_device_options(app, a.device);
   examples::add_fields(app, a);
   auto* resume = app.add_option_function<std::string>(

@@ -766,6 +766,12 @@ END
     expect_error 'there is no preset "nothing"' "$train" --preset nothing
     expect_error "longer than the model's context" pocket --sequence 1000 --steps 1 --out run
     expect_error "--learning-rate" pocket --learning-rate -1
+    expect_error "short.txt: line 1 is no event of a run" pocket --steps 1 --out logged --json-lines short.txt
+    grep -q Short short.txt || fail "a foreign file is replaced"
+    expect_error "short.txt" pocket --steps 1 --out logged --tensorboard short.txt
+    pocket --steps 2 --out logged --json-lines logs/run.jsonl --tensorboard logs/events >log.txt
+    grep -q '"event":"end","step":2' logs/run.jsonl || fail "the log has no end: $(cat logs/run.jsonl)"
+    [ -s "$(ls logs/events/events.out.tfevents.*)" ] || fail "nothing for TensorBoard"
     pocket --steps 3 --out run >log.txt
     expect_error "holds a checkpoint" pocket --steps 3 --out run
     expect_error "the run to resume had batch 4" pocket --steps 5 --out run --resume --accumulation 2

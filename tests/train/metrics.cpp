@@ -127,7 +127,7 @@ TEST_CASE("A row that cannot be written is told with the reason", "[metrics]") {
   MetricsFile file(root / "metrics.csv", 0);
   const FileSizeLimit limit(header.size());
   check_message<FileError>([&] { file.on_step(report(1), {}); },
-                           "metrics.csv: the metrics cannot be written: File too large");
+                           "metrics.csv: cannot be written: File too large");
 }
 
 TEST_CASE("A resumed CSV drops the rows that will be computed again", "[metrics]") {

@@ -2,21 +2,16 @@
 /// @file
 /// The metrics of a run as a CSV file.
 
-#include <fcntl.h>
-
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <initializer_list>
 #include <ios>
 #include <limits>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -27,6 +22,7 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/number_text.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/appended_file.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/write_lock.hpp"
 #include "tinymoe/train/observer.hpp"
@@ -71,7 +67,7 @@ class MetricsFile : public Observer {
     if (const auto old = std::exchange(replaced_, {}); old && old->step == at.step) {
       std::error_code reason;
       std::filesystem::resize_file(path_, old->offset, reason);
-      if (reason) fail<FileError>(path_.string(), ": the metrics cannot be written: ", reason.message());
+      if (reason) fail<FileError>(path_.string(), ": cannot be written: ", reason.message());
     }
     append({at.step, at.tokens, fixed_text(at.seconds, 3), "", "", "", "", "", "",
             fixed_text(evaluation.load_variation(), 4), fixed_text(evaluation.loss, 6),
@@ -98,8 +94,7 @@ class MetricsFile : public Observer {
         file.write(row.text);
       }
     });
-    file_.emplace(::open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
-    check(file_->number < 0 ? errno : 0);
+    file_.emplace(path_);
   }
 
   /// The header, as a first row of step −1, and the rows of an old file up to `step`, by steps.
@@ -162,7 +157,7 @@ class MetricsFile : public Observer {
   }
 
   [[gnu::cold]] static std::vector<Row> expect_rows_of(const TrainingState& run, const std::filesystem::path& path,
-                                         std::vector<Row> rows) {
+                                                       std::vector<Row> rows) {
     for (const Row& row : rows) {
       if (run.step == 0 || row.step != run.step || row.evaluation) continue;
       const char *begin = row.text.data() + row.text.find(',') + 1, *end = row.text.data() + row.text.size();
@@ -186,16 +181,12 @@ class MetricsFile : public Observer {
       field.append_to(row_);
     }
     row_ += '\n';
-    check(detail::write_all(file_->number, std::as_bytes(std::span(row_))));
-  }
-
-  void check(int reason) const {
-    if (reason != 0) fail<FileError>(path_.string(), ": the metrics cannot be written: ", std::strerror(reason));
+    file_->append(row_);
   }
 
   std::filesystem::path path_;  // absolute: the program may change its folder
   WriteLock lock_;
-  std::optional<detail::Descriptor> file_;
+  std::optional<detail::AppendedFile> file_;
   std::string row_ = std::string(512, ' ');  // longer than a row, so that a step allocates nothing
   std::optional<OldEvaluation> replaced_;    // until the first new row
 };

@@ -1,0 +1,30 @@
+#pragma once
+// The logs of a run that other tools read.
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <tinymoe/core/platform.hpp>
+#include <tinymoe/files/json.hpp>
+#include <tinymoe/train/fit_options.hpp>
+#include <tinymoe/train/observer.hpp>
+#include <vector>
+
+namespace examples {
+
+/// Where the logs go; empty: none.
+struct LogPaths {
+  std::filesystem::path json_lines, tensorboard;
+
+  /// Before any work: throws FileError for a file that cannot be written.
+  void check() const;
+};
+
+/// The logs of a run that begins or goes on behind `step`. `story` writes one with the model as it is; TensorBoard shows
+/// that of each evaluation. Throws FileError.
+std::vector<std::unique_ptr<tinymoe::Observer>> open_logs(const LogPaths& paths, tinymoe::Index step,
+                                                          const tinymoe::Json& recipe,
+                                                          std::function<std::string()> story);
+
+}  // namespace examples
