@@ -328,7 +328,7 @@ def main():
     text = stories()
     texts = text.split("<|endoftext|>")[:400]
     folder = judge.new_folder()
-    count = int(os.environ.get("TINYMOE_JUDGE_STRINGS", "1000"))  # of each kind
+    count = int(os.environ.get("TINYMOE_JUDGE_STRINGS", "400"))  # of each kind
     wanted = sys.argv[3:] or KINDS
     arguments, judged = [], []
     for number, name in enumerate(wanted):

@@ -233,6 +233,8 @@ TEST_CASE("Expressions match as Oniguruma's", "[tokenizer]") {
   CHECK(matches("a+?b|a.", "aab a\nac") == "[aab][ac]");
   CHECK(matches("[]a-]+", "]a-b") == "[]a-]");
   CHECK(matches(R"([^\W\d]+)", "ab1_c") == "[ab][_c]");
+  CHECK(matches(R"(\w+|[\w]+)", "a²b") == "[a²b]");
+  CHECK(matches(R"([\w]+)", "a²b") == "[a][b]");  // Oniguruma has two tables for one thing
   CHECK(matches("[a[bc]d]+", "xabcd[") == "[abcd]");
   CHECK(matches(R"([\w&&[^\d_]&&[^x]]+)", "ab1_cxé") == "[ab][c][é]");
   CHECK(matches(R"( ?[^(\s|[.,!?…])]+)", "a dog, (it") == "[a][ dog][it]");

@@ -23,13 +23,13 @@ namespace tinymoe::inline v0_1::detail {
 /// A union of ranges, general categories, scripts, words and spaces, or what is outside of it.
 class CharacterSet {
  public:
-  enum class Kind : std::uint8_t { range, categories, word, space, both };
+  enum class Kind : std::uint8_t { range, categories, word, class_word, space, both };
 
   struct Item {
     Kind kind = Kind::range;
-    bool outside = false;               // what the item does not have
-    std::uint32_t first = 0, last = 0;  // of a range
-    std::uint32_t categories = 0;       // one bit for each
+    bool outside = false;                                      // what the item does not have
+    std::uint32_t first = 0, last = 0;                         // of a range
+    std::uint32_t categories = 0;                              // one bit for each
     std::shared_ptr<const CharacterSet> one = {}, other = {};  // of both: what each has, or `one` if there is no other
 
     bool has(char32_t c) const {
@@ -37,6 +37,7 @@ class CharacterSet {
       if (kind == Kind::range) inside = c >= first && c <= last;
       if (kind == Kind::categories) inside = (categories >> static_cast<unsigned>(general_category(c)) & 1u) != 0;
       if (kind == Kind::word) inside = is_expression_word(c);
+      if (kind == Kind::class_word) inside = is_class_word(c);
       if (kind == Kind::space) inside = is_space(c);
       if (kind == Kind::both) inside = one->has(c) && (other == nullptr || other->has(c));
       return inside != outside;

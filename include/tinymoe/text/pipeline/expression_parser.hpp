@@ -350,7 +350,7 @@ class ExpressionParser {
   }
 
   /// The set of an escape, after its backslash; nothing if it is a character's.
-  [[gnu::cold]] std::optional<CharacterSet> escaped_set() {
+  [[gnu::cold]] std::optional<CharacterSet> escaped_set(CharacterSet::Kind word = CharacterSet::Kind::word) {
     const char32_t c = take();
     using Set = CharacterSet;
     const auto digits = 1u << static_cast<unsigned>(GeneralCategory::nd);
@@ -366,7 +366,7 @@ class ExpressionParser {
         return set;
       case U'w':
       case U'W':
-        set.add({.kind = Set::Kind::word, .outside = c == U'W'});
+        set.add({.kind = word, .outside = c == U'W'});
         return set;
       case U'h':
       case U'H':
@@ -464,7 +464,7 @@ class ExpressionParser {
       }
       const std::size_t begin = at_;
       if (skip("\\")) {
-        if (auto found = escaped_set()) {
+        if (auto found = escaped_set(CharacterSet::Kind::class_word)) {
           if (fold_ && !closed_under_case(pattern_.substr(begin, at_ - begin))) refuse("a property within (?i)");
           set.add(found->finished());
           continue;
@@ -512,7 +512,7 @@ class ExpressionParser {
     if (skip("space:]")) {
       set.add({.kind = CharacterSet::Kind::space});
     } else if (skip("word:]")) {
-      set.add({.kind = CharacterSet::Kind::word});
+      set.add({.kind = CharacterSet::Kind::class_word});
     } else if (skip("punct:]")) {
       for (const char* name : {"P", "S"}) set.add(property_set(name)->finished());
     } else {

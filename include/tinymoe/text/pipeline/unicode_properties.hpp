@@ -65,10 +65,14 @@ inline bool is_expression_word(char32_t code_point) {
   return (UnicodeProperties::of(code_point) & UnicodeProperties::word_bit) != 0;
 }
 
+/// Whether a class of an expression, as [\w], has it.
+inline bool is_class_word(char32_t code_point) {
+  return is_expression_word(code_point) && !in_ranges(only_expression_word_ranges, code_point);
+}
+
 /// Whether the pre-tokenizer Whitespace and `single_word` take it for a part of a word.
 inline bool is_word(char32_t code_point) {
-  if (in_ranges(only_whitespace_word_ranges, code_point)) return true;
-  return is_expression_word(code_point) && !in_ranges(only_expression_word_ranges, code_point);
+  return is_class_word(code_point) || in_ranges(only_whitespace_word_ranges, code_point);
 }
 
 /// Whether the pre-tokenizer Punctuation takes it for that.
