@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 #include <system_error>
 #include <tinymoe/checkpoint/checkpoint.hpp>
@@ -25,14 +26,19 @@ using std::filesystem::path;
 
 namespace {
 
+/// The tokenizer that was named, or that of the checkpoint.
+std::optional<Tokenizer> named_tokenizer(const StoryOptions& options) {
+  if (options.tokenizer.extension() == ".bin") return Tokenizer::load_llama2c(options.tokenizer);
+  if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
+  if (options.checkpoint.empty()) return std::nullopt;
+  return tinymoe::detail::open_together(  // of one save, though a run may be saving another
+      options.checkpoint, tinymoe::detail::checkpoint_files[0],
+      [](const path& folder) { return Tokenizer::load(folder / "tokenizer.json"); });
+}
+
 template <StorySource Source>
 Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index vocabulary, int threads) {
-  if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
-  if (!options.checkpoint.empty()) {  // of one save, though a run may be saving another
-    return tinymoe::detail::open_together(
-        options.checkpoint, tinymoe::detail::checkpoint_files[0],
-        [](const path& folder) { return Tokenizer::load(folder / "tokenizer.json"); });
-  }
+  if (auto tokenizer = named_tokenizer(options)) return *std::move(tokenizer);
   std::printf("learning a tokenizer of %td tokens\n", vocabulary);
   programs::flush_progress();
   auto tokenizer = train_tokenizer(source, {.vocabulary = vocabulary, .threads = threads, .or_fewer = true});
@@ -78,6 +84,29 @@ Stories with_held_out(Tokenizer tokenizer, const TokenData& data, const StoryOpt
   return {std::move(tokenizer), std::move(split.training), std::move(split.validation)};
 }
 
+/// The tokenizer of a run. Throws OptionError for token files where none was named.
+Tokenizer tokenizer_of_files(const StoryOptions& options, Index vocabulary, int threads) {
+  const auto files = tinymoe::detail::story_paths(options.data);
+  if (tinymoe::detail::are_token_files(files)) {
+    if (auto tokenizer = named_tokenizer(options)) return *std::move(tokenizer);
+    fail<OptionError>(tinymoe::detail::name_of(files), ": has tokens; give the --tokenizer that made them");
+  }
+  const Part part(open_stories(options.data, options.field), options.part);
+  return tinymoe::detail::naming_file(part.name(), [&] { return tokenizer_for(options, part, vocabulary, threads); });
+}
+
+/// A part of the stories of text files or token files.
+TokenData read_files(const std::vector<path>& paths, const std::string& field, const StorySelection& part,
+                     const Tokenizer& tokenizer, const path& token_file, int threads) {
+  const auto files = tinymoe::detail::story_paths(paths);
+  std::printf("reading %s\n", tinymoe::detail::name_of(files).c_str());
+  programs::flush_progress();
+  if (tinymoe::detail::are_token_files(files)) {
+    return TokenData::open_or_import(SelectedStories(TokenFiles(paths, tokenizer), part), tokenizer, token_file);
+  }
+  return encode_part(Part(open_stories(paths, field), part), tokenizer, token_file, threads);
+}
+
 /// Stories from files.
 Stories from_files(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {
   const path folder = tinymoe::detail::write_target(token_folder);
@@ -85,15 +114,11 @@ Stories from_files(const StoryOptions& options, Index vocabulary, const path& to
   const path training_file = folder / "training.tokens", validation_file = folder / "validation.tokens";
   expect_made_or_writable(training_file);
   if (!options.validation.empty()) expect_made_or_writable(validation_file);
-  const Part part(open_stories(options.data, options.field), options.part);
-  auto tokenizer =
-      tinymoe::detail::naming_file(part.name(), [&] { return tokenizer_for(options, part, vocabulary, threads); });
-  std::printf("reading %s\n", part.name().c_str());
-  programs::flush_progress();
-  auto training = encode_part(part, tokenizer, training_file, threads);
+  auto tokenizer = tokenizer_of_files(options, vocabulary, threads);
+  auto training = read_files(options.data, options.field, options.part, tokenizer, training_file, threads);
   if (options.validation.empty()) return with_held_out(std::move(tokenizer), training, options);
-  const Part validation_stories(open_stories(options.validation, options.field), validation_part(options));
-  auto validation = encode_part(validation_stories, tokenizer, validation_file, threads);
+  auto validation =
+      read_files(options.validation, options.field, validation_part(options), tokenizer, validation_file, threads);
   return {tokenizer, std::move(training), std::move(validation)};
 }
 
@@ -124,10 +149,10 @@ StoryFiles open_stories(const std::vector<path>& paths, const std::string& field
 
 void add_story_options(CLI::App& app, StoryOptions& options) {
   using programs::range::whole;
-  auto* data =
-      app.add_option("--data", options.data,
-                     "stories to train on: .txt, separated by <|endoftext|>, .jsonl or .json, each also .gz, or "
-                     "folders or patterns of them; default: stories made up");
+  auto* data = app.add_option(
+      "--data", options.data,
+      "stories to train on: .txt, separated by <|endoftext|>, .jsonl or .json, each also .gz, tokens (.bin), or "
+      "folders or patterns of them; default: stories made up");
   app.add_option("--validation", options.validation,
                  "stories to validate on, in such files; default: the last of --data");
   programs::add_number_function<Index>(app, "--stories", "stories of --data to use; default: all", whole(1),
@@ -150,7 +175,8 @@ void add_story_options(CLI::App& app, StoryOptions& options) {
       ->excludes(tokens);
   programs::add_number(app, "--embedded", options.embedded, "number of stories made up without --data",
                        whole(1, 100000000));
-  app.add_option("--tokenizer", options.tokenizer, "tokenizer.json to use; default: one is learnt from the data");
+  app.add_option("--tokenizer", options.tokenizer,
+                 "tokenizer.json, or llama2.c's tokenizer.bin, to use; default: one is learnt from the data");
 }
 
 Stories load_stories(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {

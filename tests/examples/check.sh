@@ -751,6 +751,19 @@ END
     expect_error "empty: has no file of stories" stories new --data empty
     expect_error "no*.txt: no file has a name like this" stories new --data 'no*.txt'
     [ -z "$(ls -d new* 2>/dev/null)" ] || fail "a mistake left $(ls -d new*)"
+    # Tokens of other projects: as those of the text they were made of.
+    printf 'Tom had 1 pets.' | "$tokenize" encode whole/tokenizer.json >ids.txt
+    bytes() { for id; do printf "\\x$(printf %02x $((id % 256)))\\x$(printf %02x $((id / 256)))"; done; }
+    end=$(sed -n 's/.*"id": \([0-9]*\), "content": "<|endoftext|>".*/\1/p' whole/tokenizer.json)
+    for i in {1..60}; do bytes $(cat ids.txt) "$end"; done >train.bin
+    expect_error "train.bin: has tokens; give the --tokenizer that made them" stories new --data train.bin
+    for i in {1..60}; do printf 'Tom had 1 pets.\n<|endoftext|>\n'; done >text_of.txt
+    expect stories of_tokens --data train.bin --tokenizer whole/tokenizer.json --stories 50 --validation-stories 5
+    expect stories of_text --data text_of.txt --tokenizer whole/tokenizer.json --stories 50 --validation-stories 5
+    cmp of_tokens/model.safetensors of_text/model.safetensors || fail "tokens and their text give different models"
+    printf 'x' >>train.bin
+    expect_error "train.bin: is cut or no token file" stories new --data train.bin --tokenizer whole/tokenizer.json
+    expect_error "name files of one kind" stories new --data train.bin a.txt
     # The other programs read them as well.
     expect "$tokenize" train parts --vocabulary 300 --out tokenizer.json
     expect "$quantize" part --validation a.json

@@ -20,6 +20,7 @@
 #include "tinymoe/text/data_split.hpp"
 #include "tinymoe/text/selected_stories.hpp"
 #include "tinymoe/text/story_files.hpp"
+#include "tinymoe/text/token_files.hpp"
 
 namespace tinymoe_test::token_data {
 
@@ -536,6 +537,111 @@ TEST_CASE("A number of stories is held out", "[token_data]") {
   CHECK(held_out.text_bytes() == 8);
   CHECK(contains(message_if_any<TrainingError>([&] { hold_out_stories(data, tokenizer, 3); }), "found 3"));
   CHECK_THROWS_AS(hold_out_stories(data, tokenizer, 0), OptionError);
+}
+
+namespace {
+
+template <class Stored>
+std::string stored(const std::vector<Stored>& tokens) {
+  return {reinterpret_cast<const char*>(tokens.data()), tokens.size() * sizeof(Stored)};
+}
+using Two = std::vector<std::uint16_t>;
+
+std::string llmc_header(std::int32_t magic, std::int32_t version, std::int32_t tokens) {
+  std::vector<std::int32_t> header(256);
+  header[0] = magic, header[1] = version, header[2] = tokens;
+  return stored(header);
+}
+
+/// Files of other projects, and the tokens that are made of them.
+struct Foreign {
+  TemporaryFolder folder;
+  Tokenizer tokenizer = small_tokenizer();  // 264 tokens; the last ends a story
+
+  TokenData data(const std::vector<std::string>& contents, StorySelection part = {}) const {
+    std::vector<std::filesystem::path> files;
+    for (std::size_t i = 0; i < contents.size(); ++i) {
+      files.push_back(folder / ("data" + std::to_string(i) + ".bin"));
+      write_bytes(files.back(), contents[i]);
+    }
+    return TokenData::open_or_import(SelectedStories(TokenFiles(files, tokenizer), part), tokenizer, folder / "tokens");
+  }
+  Tokens tokens(const std::vector<std::string>& contents, StorySelection part = {}) const {
+    return all_tokens(data(contents, part));
+  }
+  /// What is said of a file, from its name on; no token file may be left.
+  std::string refusal(const std::string& content) const {
+    const auto message = message_if_any<Error>([&] { data({content}); });
+    CHECK(!std::filesystem::exists(folder / "tokens"));
+    return message.substr(std::min(message.find("data0.bin"), message.size()));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("Token files of nanoGPT, llm.c and llama2.c are read", "[token_data]") {
+  Foreign foreign;
+  const Tokens expected = {1, 2, 263, 3, 263, 4, 5, 263};
+  CHECK(foreign.tokens({stored(Two{1, 2, 263, 3, 263, 4, 5, 263})}) == expected);  // nanoGPT: the end after a story
+  CHECK(foreign.tokens({stored(Two{263, 1, 2, 263, 263, 3, 263, 4, 5})}) == expected);  // llm.c's order: before it
+  const std::string two = stored(Two{263, 1, 2, 263, 3, 263, 4, 5});
+  CHECK(foreign.tokens({llmc_header(20240520, 1, 8) + two}) == expected);
+  const std::string four = stored(std::vector<std::uint32_t>{263, 1, 2, 263, 3, 263, 4, 5});
+  CHECK(foreign.tokens({llmc_header(20240801, 7, 8) + four}) == expected);
+  CHECK(foreign.tokens({stored(Two{1, 2}), llmc_header(20240520, 1, 2) + stored(Two{263, 3}), "", stored(Two{4, 5})}) ==
+        expected);
+  CHECK(foreign.tokens({two}, {.skip = 1, .count = 1}) == Tokens{3, 263});
+  CHECK(foreign.tokens({two}, {.shuffle_seed = 1, .count = 3}).size() == expected.size());
+
+  const auto& tokenizer = foreign.tokenizer;
+  const Tokens words = expected_tokens(tokenizer, {"the lower", "aaa é"});
+  const auto data = foreign.data({stored(Two(words.begin(), words.end()))});
+  CHECK(all_tokens(data) == words);
+  CHECK(data.stories() == 2);
+  CHECK(data.text_bytes() == 9 + 6);  // as of the text
+  CHECK(data.stories_between(data.size() - 1 - std::ssize(tokenizer.encode("aaa é")),
+                             std::ssize(tokenizer.encode("aaa é")) + 1, tokenizer)
+            .text_bytes() == 6);
+
+  const Two longer(std::size_t{3} << 19, 7);  // more than the reader's buffer and than a story
+  const auto parts = foreign.data({stored(longer)});
+  CHECK(parts.stories() == 2);
+  CHECK(parts.size() == std::ssize(longer) + 2);
+
+  foreign.tokenizer = llama_tokenizer(true);  // 1 begins a story and is its end
+  CHECK(foreign.tokens({stored(Two{1, 260, 261, 1, 262}), stored(Two{1, 263})}) == Tokens{260, 261, 1, 262, 1, 263, 1});
+  CHECK(contains(message_if_any<FileError>([&] {
+                   foreign.data({stored(Two{260, 261, 1, 262})});
+                 }),
+                 "expected a story that begins with the token 1, found 260"));
+}
+
+TEST_CASE("A cut or mixed-up token file is told with its byte", "[token_data]") {
+  const Foreign foreign;
+  const std::string whole = llmc_header(20240520, 1, 3) + stored(Two{1, 2, 263});
+  CHECK(foreign.refusal(stored(Two{1, 2, 263}) + "x") ==
+        "data0.bin: is cut or no token file: expected 2 bytes a token, found 7 bytes");
+  CHECK(
+      contains(foreign.refusal(stored(Two{1, 2, 264})),
+               "data0.bin: expected tokens from 0 to 263, found 264 at offset 4; was it made with another tokenizer?"));
+  CHECK(contains(foreign.refusal(llmc_header(20240520, 1, 1) + stored(Two{300})), "found 300 at offset 1024"));
+  CHECK(foreign.refusal(whole.substr(0, whole.size() - 2)) ==
+        "data0.bin: is cut at byte 1028: its header says that it has 3 tokens, found 2");
+  CHECK(contains(foreign.refusal(whole.substr(0, whole.size() - 1)), "found 1029 bytes"));
+  CHECK(foreign.refusal(whole.substr(0, 500)) ==
+        "data0.bin: is cut: expected a header of llm.c of 1024 bytes, found 500");
+  CHECK(contains(foreign.refusal(whole + stored(Two{1})),
+                 "has other bytes behind its tokens, up to byte 1032: its header says that it has 3 tokens, found 4"));
+  CHECK(contains(foreign.refusal(llmc_header(20240520, 2, 0)), "expected a token file of llm.c of version 1, found 2"));
+  CHECK(contains(foreign.refusal(llmc_header(20240520, 1, -1)), "says that it has -1 tokens"));
+  CHECK(contains(foreign.refusal(llmc_header(20240520, 1, 2147483647)), "is cut at byte 1024"));
+  CHECK(contains(foreign.refusal("Once upon a time there was a text."), "data0.bin: has text"));
+  CHECK(contains(foreign.refusal("\x1f\x8b\x08"), "is gzipped"));
+  CHECK(contains(foreign.refusal(""), "data0.bin: expected at least one story, found none"));
+  CHECK(contains(foreign.refusal(stored(Two{263, 263})), "expected at least one story, found none"));
+  const Encoded encoded;
+  encoded.open();
+  CHECK(contains(foreign.refusal(read_bytes(encoded.file)), "is a token file of tinymoe's"));
 }
 
 }  // namespace tinymoe_test::token_data

@@ -62,4 +62,33 @@ EncodedStories encode_stories(const Stories& stories, const Tokenizer& tokenizer
   return encoded;
 }
 
+/// As `encode_stories`, of stories that are tokens already (`TokenFiles`). The size of a story is that of the text that
+/// its tokens decode to.
+template <StorySource Stories, class Sink>
+EncodedStories import_stories(const Stories& stories, const Tokenizer& tokenizer, std::size_t token_bytes,
+                              Sink&& sink) {
+  EncodedStories encoded;
+  auto& counts = encoded.counts;
+  std::vector<Token> tokens;
+  std::vector<std::byte> bytes;
+  stories.for_each_story([&](std::string_view story) {
+    tokens.resize(story.size() / sizeof(Token));
+    std::memcpy(tokens.data(), story.data(), story.size());
+    const std::size_t size = tokenizer.decode(tokens).size();
+    append_size(encoded.sizes, size);
+    tokens.push_back(tokenizer.end_of_story());
+    bytes.resize(tokens.size() * token_bytes);
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      std::memcpy(bytes.data() + i * token_bytes, &tokens[i], token_bytes);  // the lower bytes come first
+    }
+    counts.tokens += tokens.size();
+    counts.text_bytes += size;
+    ++counts.stories;
+    sink(std::span<const std::byte>(bytes));
+  });
+  if (counts.stories == 0) fail<TextError>("expected at least one story, found none");
+  counts.size_bytes = encoded.sizes.size();
+  return encoded;
+}
+
 }  // namespace tinymoe::inline v0_1::detail

@@ -17,6 +17,7 @@
 ///     stories/                     an embedded corpus, for use without a network
 ///     bpe_trainer                  a byte-level tokenizer from stories
 ///     token_file, encode_stories   stories as the tokens of a file, made by several threads
+///     token_files                  stories that others have made tokens of
 ///     token_data, data_split       all stories as tokens, mapped or in memory; some of them held out
 ///     batches, padded_batches      what a training step reads
 ///     evaluation_windows           what an evaluation reads
@@ -34,5 +35,6 @@
 #include "tinymoe/text/story_files.hpp"
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/token_data.hpp"
+#include "tinymoe/text/token_files.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 #include "tinymoe/text/tokenizer_kind.hpp"

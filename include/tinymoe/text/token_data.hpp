@@ -67,17 +67,19 @@ class TokenData {
   template <IdentifiedStories Stories>
   static TokenData open_or_encode(const Stories& stories, const Tokenizer& tokenizer,
                                   const std::filesystem::path& token_file, int threads = 0) {
-    const std::string name = stories.name();
-    const detail::TextIdentity identity = stories.identity();
-    if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
-    detail::naming_file(name, [&] { write(stories, tokenizer, token_file, threads, identity); });
-    if (stories.identity() != identity) {
-      std::error_code ignored;
-      std::filesystem::remove(token_file, ignored);
-      fail<FileError>(name, ": was changed while it was being encoded");
-    }
-    if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
-    fail<FileError>(token_file, ": was replaced by another process; give each run a token file of its own");
+    return open_or_write(stories, tokenizer, token_file, [&](std::size_t token_bytes, auto& put) {
+      return detail::encode_stories(stories, tokenizer, token_bytes, threads, put);
+    });
+  }
+
+  /// The same for stories that are tokens already: `TokenFiles`, or a part of them. `tokenizer` is the one that made
+  /// them.
+  template <IdentifiedStories Stories>
+  static TokenData open_or_import(const Stories& stories, const Tokenizer& tokenizer,
+                                  const std::filesystem::path& token_file) {
+    return open_or_write(stories, tokenizer, token_file, [&](std::size_t token_bytes, auto& put) {
+      return detail::import_stories(stories, tokenizer, token_bytes, put);
+    });
   }
 
   /// Encodes stories into a token file, whatever is in it. Throws FileError if the file cannot be written, TextError if
@@ -85,7 +87,9 @@ class TokenData {
   template <StorySource Stories>
   static TokenData encode_to_file(const Stories& stories, const Tokenizer& tokenizer,
                                   const std::filesystem::path& token_file, int threads = 0) {
-    write(stories, tokenizer, token_file, threads, {});
+    write(tokenizer, token_file, {}, [&](std::size_t token_bytes, auto& put) {
+      return detail::encode_stories(stories, tokenizer, token_bytes, threads, put);
+    });
     return open(token_file, tokenizer);
   }
 
@@ -209,10 +213,27 @@ class TokenData {
         tokenizer_fingerprint_(view.header.fingerprint),
         name_(std::move(name)) {}
 
+  /// The token file of these stories, which `encode(token_bytes, put)` writes if it is another's.
+  template <class Stories, class Encode>
+  static TokenData open_or_write(const Stories& stories, const Tokenizer& tokenizer,
+                                 const std::filesystem::path& token_file, Encode&& encode) {
+    const std::string name = stories.name();
+    const detail::TextIdentity identity = stories.identity();
+    if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
+    detail::naming_file(name, [&] { write(tokenizer, token_file, identity, encode); });
+    if (stories.identity() != identity) {
+      std::error_code ignored;
+      std::filesystem::remove(token_file, ignored);
+      fail<FileError>(name, ": was changed while it was being encoded");
+    }
+    if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
+    fail<FileError>(token_file, ": was replaced by another process; give each run a token file of its own");
+  }
+
   /// Writes a token file; `identity` is what `reuse` compares.
-  template <StorySource Stories>
-  static void write(const Stories& stories, const Tokenizer& tokenizer, const std::filesystem::path& token_file,
-                    int threads, const detail::TextIdentity& identity) {
+  template <class Encode>
+  static void write(const Tokenizer& tokenizer, const std::filesystem::path& token_file,
+                    const detail::TextIdentity& identity, Encode&& encode) {
     write_file_atomically(token_file, [&](FileWriter& file) {
       detail::Xxh64 hash;
       const auto put = [&](std::span<const std::byte> bytes) {
@@ -221,7 +242,7 @@ class TokenData {
       };
       const auto header = detail::token_file_header(tokenizer, identity);
       put(std::as_bytes(std::span(&header, 1)));
-      auto [counts, sizes] = detail::encode_stories(stories, tokenizer, header.token_bytes, threads, put);
+      auto [counts, sizes] = encode(header.token_bytes, put);
       put(sizes);
       hash.bytes(std::as_bytes(std::span(&counts, 1)).first(offsetof(detail::TokenFileCounts, hash)));
       counts.hash = hash.value();
