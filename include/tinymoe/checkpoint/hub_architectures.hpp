@@ -23,7 +23,6 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
-#include "tinymoe/text/special_tokens.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -40,7 +39,7 @@ inline constexpr HubFlag always{{}, true};
 struct HubArchitecture {
   std::string_view model_type, class_name;
   std::span<const ConfigField> fields;  // those that are not as in most architectures
-  SpecialTokens absent = {};            // what config.json means that names no special tokens
+  Token begin = -1, end = -1;           // of a config.json that names no special tokens; −1: none
   bool gpt2 = false;                    // LayerNorm, learned positions, biases; else RMSNorm and rotary positions
   HubFlag qkv_bias = {}, output_bias = {}, expert_bias = {}, qk_norm = {};
   std::string_view window = {};         // the field of a sliding window, if it has one
@@ -142,14 +141,14 @@ inline constexpr ConfigField gpt2_fields[] = {
     {"hidden_act",              FieldUse::unused,       FieldKind::any,    "null", "null"},
 };
 
-inline const HubArchitecture hub_architectures[] = {
-    {.model_type = "mixtral", .class_name = "MixtralForCausalLM", .fields = {}, .absent = {.begin = 1, .end = {2}},
+inline constexpr HubArchitecture hub_architectures[] = {
+    {.model_type = "mixtral", .class_name = "MixtralForCausalLM", .fields = {}, .begin = 1, .end = 2,
      .window = "sliding_window", .scores = "softmax", .experts = "num_local_experts", .hidden = "intermediate_size",
      .normalised_gates = always},
-    {.model_type = "llama", .class_name = "LlamaForCausalLM", .fields = llama_fields, .absent = {.begin = 1, .end = {2}},
+    {.model_type = "llama", .class_name = "LlamaForCausalLM", .fields = llama_fields, .begin = 1, .end = 2,
      .qkv_bias = {"attention_bias"}, .output_bias = {"attention_bias"}, .expert_bias = {"mlp_bias"}},
     {.model_type = "mistral", .class_name = "MistralForCausalLM", .fields = mistral_fields,
-     .absent = {.begin = 1, .end = {2}}, .window = "sliding_window"},
+     .begin = 1, .end = 2, .window = "sliding_window"},
     {.model_type = "qwen2", .class_name = "Qwen2ForCausalLM", .fields = qwen2_fields, .qkv_bias = always},
     {.model_type = "qwen3", .class_name = "Qwen3ForCausalLM", .fields = qwen3_fields, .qkv_bias = {"attention_bias"},
      .output_bias = {"attention_bias"}, .qk_norm = always},
@@ -170,7 +169,7 @@ inline const HubArchitecture hub_architectures[] = {
      .normalised_gates = {"norm_topk_prob"}, .dense = "mlp_only_layers", .shared = "shared_expert_intermediate_size",
      .shared_gate = true},
     {.model_type = "gpt2", .class_name = "GPT2LMHeadModel", .fields = gpt2_fields,
-     .absent = {.begin = 50256, .end = {50256}}, .gpt2 = true, .qkv_bias = always, .output_bias = always,
+     .begin = 50256, .end = 50256, .gpt2 = true, .qkv_bias = always, .output_bias = always,
      .expert_bias = always},
 };
 // clang-format on

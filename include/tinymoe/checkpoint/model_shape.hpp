@@ -44,80 +44,70 @@ struct ModelShape {
   friend bool operator==(const ModelShape&, const ModelShape&) = default;
 };
 
-/// The shape of a description that `describe` made.
-[[gnu::cold]] inline ModelShape shape_of(const Json& description) {
-  const auto whole = [](const Json& at, const char* key) { return at[key].whole<Index>().value_or(0); };
-  const auto flag = [](const Json& at, const char* key) { return at[key].is_boolean() && at[key].boolean(); };
-  const auto word = [](const Json& at, const char* key) { return at[key].is_string() ? at[key].string() : ""; };
-  ModelShape shape{.vocab = whole(description, "vocab"),
-                   .context = whole(description, "context"),
-                   .width = whole(description, "width"),
-                   .layers = {},
-                   .final_norm = word(description["final_norm"], "type"),
-                   .tied = flag(description, "tied_head"),
-                   .head_bias = flag(description, "head_bias")};
-  for (const Json& block : description["layers"].items()) {
-    const Json &attention = block["attention"], &expert = block["expert"], &router = block["router"],
-               &shared = block["shared_expert"];
-    LayerShape layer;
-    layer.norm = word(block["norm"], "type");
-    layer.position = word(attention, "position");
-    layer.heads = whole(attention, "heads"), layer.kv_heads = whole(attention, "kv_heads");
-    layer.head_dim = whole(attention, "head_dim"), layer.window = whole(attention, "window");
-    if (layer.head_dim == 0 && layer.heads > 0) layer.head_dim = shape.width / layer.heads;
-    layer.qkv_bias = flag(attention, "qkv_bias"), layer.output_bias = flag(attention, "output_bias");
-    layer.qk_norm = flag(attention, "qk_norm");
-    layer.activation = word(expert, "activation");
-    layer.hidden = whole(expert, "hidden"), layer.expert_bias = flag(expert, "bias");
-    if (router.is_object()) {
-      layer.experts = whole(router, "experts"), layer.choices = whole(router, "choices");
-      layer.selection = word(router, "type"), layer.scores = word(router, "scores");
-      layer.normalised_gates = flag(router, "normalised_gates"), layer.router_bias = flag(router, "bias");
-      layer.noise = flag(router, "noise"), layer.balance_bias = flag(router, "balance_bias");
-    }
-    if (shared.is_object()) {
-      layer.shared_activation = word(shared, "activation");
-      layer.shared_hidden = whole(shared, "hidden"), layer.shared_bias = flag(shared, "bias");
-      layer.shared_gate = flag(shared, "gate");
-    }
-    for (const Json* part : {&attention, &expert, &router, &shared}) {
-      const bool ours =
-          part->is_null() || part->contains("heads") || part->contains("hidden") || part->contains("scores");
-      if (!ours && layer.own.empty()) layer.own = word(*part, "type");
-    }
-    for (Index i = whole(block, "count"); i > 0; --i) shape.layers.push_back(layer);
-  }
-  return shape;
+/// A member of a block: its name in messages, and where `describe` has it. Tables instead of code, which every program
+/// would compile.
+template <class T>
+struct LayerMember {
+  const char *name, *part, *key;
+  T LayerShape::*member;
+};
+inline constexpr LayerMember<std::string> layer_words[] = {
+    {"norm", "norm", "type", &LayerShape::norm},
+    {"position", "attention", "position", &LayerShape::position},
+    {"activation", "expert", "activation", &LayerShape::activation},
+    {"selection", "router", "type", &LayerShape::selection},
+    {"scores", "router", "scores", &LayerShape::scores},
+    {"shared_activation", "shared_expert", "activation", &LayerShape::shared_activation}};
+inline constexpr LayerMember<Index> layer_numbers[] = {
+    {"heads", "attention", "heads", &LayerShape::heads},
+    {"kv_heads", "attention", "kv_heads", &LayerShape::kv_heads},
+    {"head_dim", "attention", "head_dim", &LayerShape::head_dim},
+    {"window", "attention", "window", &LayerShape::window},
+    {"hidden", "expert", "hidden", &LayerShape::hidden},
+    {"experts", "router", "experts", &LayerShape::experts},
+    {"choices", "router", "choices", &LayerShape::choices},
+    {"shared_hidden", "shared_expert", "hidden", &LayerShape::shared_hidden}};
+inline constexpr LayerMember<bool> layer_flags[] = {
+    {"qkv_bias", "attention", "qkv_bias", &LayerShape::qkv_bias},
+    {"output_bias", "attention", "output_bias", &LayerShape::output_bias},
+    {"qk_norm", "attention", "qk_norm", &LayerShape::qk_norm},
+    {"expert_bias", "expert", "bias", &LayerShape::expert_bias},
+    {"normalised_gates", "router", "normalised_gates", &LayerShape::normalised_gates},
+    {"router_bias", "router", "bias", &LayerShape::router_bias},
+    {"noise", "router", "noise", &LayerShape::noise},
+    {"balance_bias", "router", "balance_bias", &LayerShape::balance_bias},
+    {"shared_bias", "shared_expert", "bias", &LayerShape::shared_bias},
+    {"shared_gate", "shared_expert", "gate", &LayerShape::shared_gate}};
+
+[[gnu::cold]] inline Index whole_in(const Json& at, const char* key) { return at[key].whole<Index>().value_or(0); }
+[[gnu::cold]] inline bool flag_in(const Json& at, const char* key) { return at[key].is_boolean() && at[key].boolean(); }
+[[gnu::cold]] inline std::string word_in(const Json& at, const char* key) {
+  return at[key].is_string() ? at[key].string() : std::string();
 }
 
-/// f(name, value of `one`, value of `other`) for each member of two blocks.
-template <class F>
-void for_each_member(const LayerShape& one, const LayerShape& other, F&& f) {
-  f("own part", one.own, other.own);
-  f("norm", one.norm, other.norm);
-  f("position", one.position, other.position);
-  f("heads", one.heads, other.heads);
-  f("kv_heads", one.kv_heads, other.kv_heads);
-  f("head_dim", one.head_dim, other.head_dim);
-  f("window", one.window, other.window);
-  f("qkv_bias", one.qkv_bias, other.qkv_bias);
-  f("output_bias", one.output_bias, other.output_bias);
-  f("qk_norm", one.qk_norm, other.qk_norm);
-  f("activation", one.activation, other.activation);
-  f("hidden", one.hidden, other.hidden);
-  f("expert_bias", one.expert_bias, other.expert_bias);
-  f("experts", one.experts, other.experts);
-  f("choices", one.choices, other.choices);
-  f("selection", one.selection, other.selection);
-  f("scores", one.scores, other.scores);
-  f("normalised_gates", one.normalised_gates, other.normalised_gates);
-  f("router_bias", one.router_bias, other.router_bias);
-  f("noise", one.noise, other.noise);
-  f("balance_bias", one.balance_bias, other.balance_bias);
-  f("shared_activation", one.shared_activation, other.shared_activation);
-  f("shared_hidden", one.shared_hidden, other.shared_hidden);
-  f("shared_bias", one.shared_bias, other.shared_bias);
-  f("shared_gate", one.shared_gate, other.shared_gate);
+/// The shape of a description that `describe` made.
+[[gnu::cold]] inline ModelShape shape_of(const Json& description) {
+  ModelShape shape;
+  shape.vocab = whole_in(description, "vocab");
+  shape.context = whole_in(description, "context");
+  shape.width = whole_in(description, "width");
+  shape.final_norm = word_in(description["final_norm"], "type");
+  shape.tied = flag_in(description, "tied_head");
+  shape.head_bias = flag_in(description, "head_bias");
+  for (const Json& block : description["layers"].items()) {
+    LayerShape layer;
+    for (const auto& word : layer_words) layer.*word.member = word_in(block[word.part], word.key);
+    for (const auto& number : layer_numbers) layer.*number.member = whole_in(block[number.part], number.key);
+    for (const auto& flag : layer_flags) layer.*flag.member = flag_in(block[flag.part], flag.key);
+    if (layer.head_dim == 0 && layer.heads > 0) layer.head_dim = shape.width / layer.heads;
+    for (const char* name : {"attention", "expert", "router", "shared_expert"}) {
+      const Json& part = block[name];
+      const bool ours = part.is_null() || part.contains("heads") || part.contains("hidden") || part.contains("scores");
+      if (!ours && layer.own.empty()) layer.own = word_in(part, "type");
+    }
+    for (Index i = whole_in(block, "count"); i > 0; --i) shape.layers.push_back(layer);
+  }
+  return shape;
 }
 
 /// Throws MismatchError that names the file and the first thing in which what it means differs from this program's
@@ -140,10 +130,13 @@ void for_each_member(const LayerShape& one, const LayerShape& other, F&& f) {
                         wanted.context, ", whose last positions were not trained: make it shorter");
   }
   for (std::size_t i = 0; i < found.layers.size(); ++i) {
-    const auto one = [&](const char* what, const auto& a, const auto& b) {
-      if (a != b) compare("layer " + std::to_string(i) + "'s " + what, a, b);
-    };
-    for_each_member(found.layers[i], wanted.layers[i], one);
+    const LayerShape &one = found.layers[i], &other = wanted.layers[i];
+    if (one == other) continue;
+    const std::string layer = "layer " + std::to_string(i) + "'s ";
+    compare(layer + "own part", one.own, other.own);
+    for (const auto& word : layer_words) compare(layer + word.name, one.*word.member, other.*word.member);
+    for (const auto& number : layer_numbers) compare(layer + number.name, one.*number.member, other.*number.member);
+    for (const auto& flag : layer_flags) compare(layer + flag.name, one.*flag.member, other.*flag.member);
   }
 }
 

@@ -82,7 +82,11 @@ namespace tinymoe::inline v0_1::detail {
   const Json file = read_json(config, size_limit);
   const HubArchitecture* hub = hub_architecture(file["model_type"]);
   if (!file.contains("tinymoe") || hub != nullptr) {
-    tokens.config = read_special_tokens(file, config.string(), (hub != nullptr ? *hub : hub_architectures[0]).absent);
+    const HubArchitecture& known = hub != nullptr ? *hub : hub_architectures[0];
+    SpecialTokens absent;
+    if (known.begin >= 0) absent.begin = known.begin;
+    if (known.end >= 0) absent.end = {known.end};
+    tokens.config = read_special_tokens(file, config.string(), std::move(absent));
   } else if (file.contains("eos_token_id")) {
     tokens.config = read_special_tokens(file, config.string(), {});
   } else if (file.contains("bos_token_id")) {
