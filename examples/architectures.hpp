@@ -113,6 +113,12 @@ inline std::string names() {
   return text;
 }
 
+/// f(named architecture) for each.
+template <class F>
+void for_each_architecture(F&& f) {
+  std::apply([&](auto... named) { (f(named), ...); }, architectures);
+}
+
 /// f(named architecture) for the one of this name. Throws OptionError if there is none.
 template <class F>
 void with_architecture(const std::string& name, F&& f) {

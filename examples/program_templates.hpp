@@ -111,4 +111,24 @@ MeasuredModel convert(B& device, const std::filesystem::path& checkpoint, std::s
   });
 }
 
+template <class Arch, class B>
+void with_tensors(B& device, const std::filesystem::path& checkpoint, std::string_view weights,
+                  const std::function<void(const tinymoe::detail::ModelTensors&)>& use) {
+  with_weights<Arch>(device, weights, [&]<class W>(std::type_identity<W>) {
+    tinymoe::Model<Arch, B, W> model(device);
+    tinymoe::load_model(checkpoint, model);
+    use(tinymoe::detail::model_tensors(model));
+  });
+}
+
+template <class Arch, class B>
+void save_foreign(B& device, const ForeignModel& foreign, const tinymoe::Tokenizer& tokenizer,
+                  const std::filesystem::path& out) {
+  tinymoe::Model<Arch, B> model(device);
+  tinymoe::detail::replace_tensors(model, foreign.fetch);
+  model.settings() = foreign.settings;
+  model.special_tokens() = foreign.tokens;
+  tinymoe::save_model(out, model, tokenizer);
+}
+
 }  // namespace examples

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tinymoe/checkpoint/model_tensors.hpp>
 #include <tinymoe/model.hpp>
 #include <variant>
 #include <vector>
@@ -92,5 +93,22 @@ struct MeasuredModel {
 template <class Arch, class B>
 MeasuredModel convert(B& device, const std::filesystem::path& checkpoint, std::string_view weights,
                       const tinymoe::TokenData* data, const std::filesystem::path& out);
+
+/// Loads a checkpoint with weights of this format, and calls `use` with its tensors.
+template <class Arch, class B>
+void with_tensors(B& device, const std::filesystem::path& checkpoint, std::string_view weights,
+                  const std::function<void(const tinymoe::detail::ModelTensors&)>& use);
+
+/// Where the weights of a model come from: `fetch` fills the tensor of a name.
+struct ForeignModel {
+  std::function<void(const std::string&, std::span<float>)> fetch;
+  tinymoe::Settings settings;
+  tinymoe::ModelTokens tokens;
+};
+
+/// Saves a foreign model as a checkpoint.
+template <class Arch, class B>
+void save_foreign(B& device, const ForeignModel& model, const tinymoe::Tokenizer& tokenizer,
+                  const std::filesystem::path& out);
 
 }  // namespace examples

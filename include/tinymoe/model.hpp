@@ -7,7 +7,7 @@
 /// | room        | what is in it                                                                         |
 /// |-------------|---------------------------------------------------------------------------------------|
 /// | core/       | errors, options, bfloat16, tensor views, planned memory, counter-based random numbers |
-/// | files/      | mapped files, crash-safe writing, JSON, safetensors, .npy                             |
+/// | files/      | mapped files, crash-safe writing, JSON, safetensors, GGUF, .npy                       |
 /// | text/       | byte-level BPE tokenizer, story corpus, token data, batches                           |
 /// | backend/    | concept Backend, row kernels, Reference<T> (the oracle), Cpu, CpuBfloat16             |
 /// | layers/     | embedding, norm, attention, router, expert, mixture, block, transformer, loss, Model  |
@@ -20,6 +20,7 @@
 ///
 /// | include                         | what it brings                                           |
 /// |---------------------------------|----------------------------------------------------------|
+/// | <tinymoe/checkpoint/gguf.hpp>   | models as GGUF files, for llama.cpp                      |
 /// | <tinymoe/presets.hpp>           | architectures with a name                                |
 /// | <tinymoe/analysis/inspect.hpp>  | `inspect`: logits and routing as xtensor arrays          |
 /// | <tinymoe/files/npy.hpp>         | `save_npy`, `load_npy`: xtensor arrays as NumPy has them |

@@ -2,7 +2,7 @@
 # The example programs as a user runs them: train, interrupt, resume, sample, chat, sweep, upcycle, devices, and mistakes.
 # usage: check.sh CASE FOLDER, where the programs are in FOLDER
 set -euo pipefail
-train=$2/train sample=$2/sample quantize=$2/quantize tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle
+train=$2/train sample=$2/sample quantize=$2/quantize convert=$2/convert tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle
 project=$(cd "$(dirname "$0")/../.." && pwd)
 export OMP_NUM_THREADS=2
 # The programs would take a GPU by themselves; the cases that are about one give it back.
@@ -521,6 +521,31 @@ END
     expect_error "top-p must be" "$sample" run --top-p 0
     expect_error "repetition-penalty must be" "$sample" run --repetition-penalty 0
     expect_error "there is no such folder" "$sample" nowhere
+    ;;
+  convert)
+    # A checkpoint goes into a GGUF file and out of it: the weights are the same bytes, and so are the integers.
+    expect pocket --steps 20 --out run
+    expect "$convert" run run.gguf
+    [ "$(cat output.txt)" = "run.gguf: pocket, F32" ] || fail "said $(cat output.txt)"
+    expect "$convert" run.gguf again
+    cmp run/model.safetensors again/model.safetensors || fail "the weights differ"
+    ask() { "$sample" "$@" --prompt "Once upon a time" --temperature 0 --tokens 60 --quiet; }
+    [ "$(ask run)" = "$(ask again)" ] || fail "the text differs"
+    expect "$quantize" run --weights int8 --out small
+    expect "$convert" small small.gguf
+    expect "$convert" run rounded.gguf --type q8_0
+    cmp small.gguf rounded.gguf || fail "the integers differ"
+    expect_error "small.gguf: is there already; give --overwrite" "$convert" run small.gguf
+    expect "$convert" run small.gguf --type bfloat16 --overwrite
+    expect_error "take the model that they were made of" "$convert" small other.gguf --type q4_0
+    expect_error "a checkpoint has float32" "$convert" run.gguf other --type q8_0
+    expect_error "again: holds a checkpoint; give --overwrite" "$convert" run.gguf again
+    expect_error "run: holds a run that could not resume then" "$convert" run.gguf run --overwrite
+    expect_error "expected a GGUF file" "$convert" run/config.json other
+    expect_error "absent: " "$convert" absent other
+    head -c 5000 run.gguf >cut.gguf
+    expect_error "cut.gguf: " "$convert" cut.gguf other
+    ls other other.gguf >output.txt 2>/dev/null && fail "something was written: $(cat output.txt)"
     ;;
   chat)
     pocket --steps 30 --out run >log.txt

@@ -12,6 +12,7 @@
 /// | write_lock.hpp | locks on what a process writes |
 /// | stored_type.hpp | the element types of weight files |
 /// | safetensors_writer.hpp, safetensors.hpp | weights, as the Hugging Face hub has them |
+/// | gguf_types.hpp, gguf_values.hpp, gguf_writer.hpp, gguf.hpp | weights and metadata, as llama.cpp has them; not included here |
 ///
 /// Not included here, because they bring xtensor:
 ///

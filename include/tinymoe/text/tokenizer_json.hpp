@@ -97,6 +97,7 @@ class NumberedTokens {
     return static_cast<Token>(found->second.id);
   }
 
+  std::size_t size() const { return tokens_.size(); }
   const std::string& file() const { return file_; }
 
  private:

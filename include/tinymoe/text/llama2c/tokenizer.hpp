@@ -36,6 +36,8 @@ class Llama2cBpe final : public TokenizerKind {
   /// Throws TextError if two merges are of the same tokens.
   explicit Llama2cBpe(Llama2cParts parts);
 
+  const Llama2cParts& parts() const { return parts_; }
+
   std::span<const VocabularyEntry> vocabulary() const override { return parts_.vocabulary.entries(); }
   /// The token that begins a text in llama2.c's training data, and so ends the one before.
   Token end_of_story() const override { return llama2c_begin; }

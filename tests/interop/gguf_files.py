@@ -1,0 +1,175 @@
+"""GGUF files of tinymoe's against their readers: the package gguf, and llama.cpp as llama-cpp-python has it."""
+
+import ctypes
+import json
+import sys
+
+import judge
+
+numpy, gguf, llama_cpp = judge.need("numpy", "gguf", "llama_cpp")
+
+TEXT = "Once upon a time, there was a little girl named Lily."  # the tester's, too
+
+# How far logits may be from tinymoe's, as a share of the largest. llama.cpp multiplies blocks by activations that it has rounded
+# to 8 bits, and bfloat16 by bfloat16, so that a token may go to another expert: there it is the median of the tokens.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03, "q8_0": 0.2, "q4_0": 0.6}
+
+
+@llama_cpp.llama_log_callback
+def keep_quiet(level, text, data):
+    if level == 4:  # an error
+        sys.stderr.write(text.decode(errors="replace"))
+
+
+llama_cpp.llama_log_set(keep_quiet, ctypes.c_void_p(0))
+
+
+class Model:
+    """A file in llama.cpp, on the CPU, with a cache in float32."""
+
+    def __init__(self, path, context=64):
+        options = llama_cpp.llama_model_default_params()
+        options.n_gpu_layers = 0
+        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), options)
+        judge.check(self.model, f"llama.cpp does not load {path.name}")
+        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
+        self.tokens = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        self.context = context
+
+    def logits(self, tokens, more=0):
+        """The logits after each token and after `more` of the most likely ones that follow, and those tokens."""
+        options = llama_cpp.llama_context_default_params()
+        options.n_ctx = options.n_batch = options.n_ubatch = self.context
+        options.n_threads = options.n_threads_batch = 1
+        options.type_k = options.type_v = 0  # float32
+        options.flash_attn_type = 0
+        context = llama_cpp.llama_init_from_model(self.model, options)
+        rows, tokens, made = [], list(tokens), []
+        while tokens:
+            batch = llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(tokens.pop(0)), 1)
+            judge.check(llama_cpp.llama_decode(context, batch) == 0, "llama.cpp does not decode")
+            rows.append(numpy.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(context, -1), (self.tokens,)).copy())
+            if not tokens and len(made) < more:
+                made.append(int(rows[-1].argmax()))
+                tokens.append(made[-1])
+        llama_cpp.llama_free(context)
+        return numpy.array(rows), made
+
+    def encode(self, text):
+        found = (llama_cpp.llama_token * 1000)()
+        data = text.encode()
+        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), found, 1000, True, False)
+        return list(found[:count])
+
+    def decode(self, tokens):
+        text = b""
+        for token in tokens:
+            piece = ctypes.create_string_buffer(256)
+            count = llama_cpp.llama_token_to_piece(self.vocab, token, piece, 256, 0, False)
+            text += piece.raw[:count]
+        return text
+
+    def greedy(self, tokens, count):
+        """The most likely tokens after these, up to the one that ends a text."""
+        made = self.logits(tokens, count)[1]
+        ends = [i for i, token in enumerate(made) if llama_cpp.llama_vocab_is_eog(self.vocab, token)]
+        return made[: ends[0]] if ends else made
+
+    def close(self):
+        llama_cpp.llama_model_free(self.model)
+
+
+def check_tensors(path, kind, numbers):
+    """The tensors of a file are those of the float32 file, rounded as the package gguf rounds them."""
+    quantized = getattr(gguf.GGMLQuantizationType, {"float32": "F32", "bfloat16": "BF16"}.get(kind, kind.upper()))
+    of_kind = 0
+    for tensor in gguf.GGUFReader(path).tensors:
+        wanted = numbers[tensor.name]
+        if tensor.tensor_type != gguf.GGMLQuantizationType.F32:
+            judge.check(tensor.tensor_type == quantized, f"{path.name}: {tensor.name} is {tensor.tensor_type.name}")
+            wanted = gguf.quants.quantize(wanted, quantized)
+            of_kind += 1
+        judge.check((tensor.data == wanted).all(), f"{path.name}: {tensor.name} has other numbers")
+    judge.check(kind == "float32" or of_kind > 0, f"{path.name}: has no tensor of {kind}")
+
+
+def random_models():
+    """Models of every kind, with random weights: all tensors arrive, and logits and tokens are the same."""
+    folder = judge.new_folder()
+    judge.run(judge.tester(), folder)
+    facts = sorted(folder.glob("*.json"))
+    judge.check(len(facts) >= 10, f"the tester made {len(facts)} models")
+    for fact in facts:
+        wanted = json.loads(fact.read_text())
+        expected = numpy.array(wanted["logits"])
+        read = gguf.GGUFReader(fact.with_suffix(".float32.gguf"))
+        architecture = read.get_field("general.architecture").contents()
+        judge.check(architecture == wanted["architecture"], f"{fact.name}: {architecture} is not {wanted['architecture']}")
+        numbers = {tensor.name: numpy.array(tensor.data) for tensor in read.tensors}
+        for kind, tolerance in TOLERANCE.items():
+            path = fact.with_suffix(f".{kind}.gguf")
+            check_tensors(path, kind, numbers)
+            model = Model(path)
+            judge.check(model.encode(TEXT) == wanted["tokens"], f"{path.name}: {model.encode(TEXT)} are other tokens")
+            found, greedy = model.logits(wanted["tokens"], len(wanted["greedy"]) if kind == "float32" else 0)
+            apart = abs(found[: len(expected)] - expected).max(axis=1) / abs(expected).max()
+            apart = apart.max() if kind == "float32" else numpy.median(apart)
+            print(f"{path.name}: logits differ by {apart:.2g} of {abs(expected).max():.3g}")
+            judge.check(apart < tolerance, f"{path.name}: logits differ by {apart:.3g} of the largest")
+            judge.check(kind != "float32" or greedy == wanted["greedy"], f"{path.name}: greedy tokens are others")
+            model.close()
+    return folder
+
+
+def rewritten(source, target):
+    """The file as the package gguf writes it: matrices in float16, and no word of tinymoe's."""
+    read = gguf.GGUFReader(source)
+    writer = gguf.GGUFWriter(target, read.get_field("general.architecture").contents())
+    for field in read.fields.values():
+        if field.name.startswith(("GGUF.", "tinymoe.", "general.architecture")):
+            continue
+        kind = field.types[0]
+        writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+    for tensor in read.tensors:
+        data = numpy.array(tensor.data)
+        writer.add_tensor(tensor.name, data.astype(numpy.float16) if data.ndim > 1 else data)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def foreign_models(folder):
+    """Files of the package gguf's: tinymoe's logits are llama.cpp's."""
+    for name in ["mixtral", "mixtral_biases", "mixtral_narrow", "dense_biases", "dense_norms", "norms", "glm"]:
+        path = folder / "foreign.gguf"
+        rewritten(folder / f"{name}.float32.gguf", path)
+        ours = json.loads(judge.run(judge.tester(), "--read", path, name))
+        model = Model(path)
+        judge.check(model.encode(TEXT) == ours["tokens"], f"{name}: tinymoe encodes to other tokens than llama.cpp")
+        theirs = model.logits(ours["tokens"])[0]
+        model.close()
+        # llama.cpp rounds activations to float16 here.
+        apart = numpy.median(abs(theirs - numpy.array(ours["logits"])).max(axis=1)) / abs(theirs).max()
+        print(f"{name}, written by gguf: logits differ by {apart:.2g}")
+        judge.check(apart < 4e-3, f"{name}, written by gguf: logits differ by {apart:.3g} of the largest")
+
+
+def trained_model():
+    """A model that train wrote: llama.cpp's greedy text is that of sample, from its file in float32."""
+    train, sample, convert = judge.program("train"), judge.program("sample"), judge.program("convert")
+    folder = judge.new_folder()
+    judge.run(train, "--preset", "pocket", "--embedded", 300, "--batch", 4, "--steps", 60, "--out", folder / "run")
+    judge.run(convert, folder / "run", folder / "run.gguf")
+    model = Model(folder / "run.gguf")
+    for prompt in ["Once upon a time", "One day, Tom", "", "The cat  sat.\nÉté 雪"]:
+        ours = judge.run(sample, folder / "run", "--prompt", prompt, "--temperature", 0, "--tokens", 30, "--quiet")[:-1]
+        theirs = prompt + model.decode(model.greedy(model.encode(prompt), 30)).decode(errors="replace")
+        judge.check(ours == theirs, f"after {prompt!r} tinymoe writes {ours!r}, llama.cpp {theirs!r}")
+    model.close()
+    judge.refused("run.gguf: is there already", convert, folder / "run", folder / "run.gguf")
+
+
+foreign_models(random_models())
+trained_model()
+print("ok")
