@@ -131,7 +131,7 @@ elseif("${check}" STREQUAL "clang")
     return()
   endif()
   set(compiler ${clang})
-  set(flags)  # they are of the compiler that builds the tests
+  set(flags "")  # they are of the compiler that builds the tests
   configure(-D CMAKE_PREFIX_PATH=${prefix} -D TINYMOE_ASKED=0.1)
   build_and_run()
 elseif("${check}" STREQUAL "pkgconfig")
