@@ -18,6 +18,9 @@
 #if defined(TINYMOE_EXAMPLE_ZLIB)
 #include <tinymoe/files/gzip.hpp>
 #endif
+#if defined(TINYMOE_EXAMPLE_PARQUET)
+#include <tinymoe/text/parquet.hpp>
+#endif
 
 namespace examples {
 
@@ -143,6 +146,9 @@ StoryFiles open_stories(const std::vector<path>& paths, const std::string& field
   StoryFileOptions options{.field = field};
 #if defined(TINYMOE_EXAMPLE_ZLIB)
   options.gzip = open_gzip;
+#endif
+#if defined(TINYMOE_EXAMPLE_PARQUET)
+  options.parquet = read_parquet;
 #endif
   return StoryFiles(paths, options);
 }

@@ -47,8 +47,8 @@ class SelectedStories {
   /// Throws OptionError for a negative skip or a count below 1.
   SelectedStories(Source source, StorySelection selection, std::size_t memory = default_memory)
       : source_(std::move(source)), selection_(selection), memory_(memory) {
-    detail::check_option("the number of stories to skip", selection.skip, detail::range::whole(0));
-    detail::check_option("the number of stories", selection.count.value_or(1), detail::range::whole(1));
+    detail::check_options("SelectedStories", {{"skip", selection.skip, detail::range::whole(0)},
+                                              {"count", selection.count.value_or(1), detail::range::whole(1)}});
   }
 
   /// Calls `f(std::string_view story)` for each story of the part. Throws TextError if the source has fewer stories

@@ -103,7 +103,7 @@ class JsonStories {
   }
   void skip_space() {
     for (; more() && std::string_view(" \t\r\n").find(buffer_[at_]) != std::string_view::npos; ++at_) {
-      line_ += buffer_[at_] == '\n' ? 1 : 0;
+      if (buffer_[at_] == '\n') ++line_;
       forget();
     }
   }
@@ -177,7 +177,7 @@ class JsonStories {
           ++at_;
           if (!more()) continue;
         }
-        lines += byte == '\n' ? 1 : 0;
+        if (byte == '\n') ++lines;
       } else if (byte == '"') {
         in_string = true;
       } else if (byte == '{' || byte == '[') {
