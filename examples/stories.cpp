@@ -11,6 +11,7 @@
 #include <tinymoe/files/atomic.hpp>
 #include <tinymoe/files/atomic_folder.hpp>
 #include <tinymoe/text/text.hpp>
+#include <tinymoe/text/token_files.hpp>
 #include <utility>
 
 #include "programs/interruption.hpp"

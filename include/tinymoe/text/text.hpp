@@ -11,13 +11,13 @@
 ///     pipeline/                    any BPE tokenizer.json, for programs that include pipeline/pipeline.hpp
 ///     tokenizer                    the tokenizer that one holds, of any kind, and the encoder of many texts
 ///     story_source, corpus         stories from memory, a function, a file of text
-///     story_files, corpora/        stories from files as people have them: JSON, gzipped, folders of them
-///     selected_stories             a part of them
+///     story_files, corpora/        stories from files as people have them: JSON, gzipped, folders; an include of its own
+///     selected_stories             a part of them; an include of its own
 ///     known_stories                those that a vocabulary without bytes can encode
 ///     stories/                     an embedded corpus, for use without a network
 ///     bpe_trainer                  a byte-level tokenizer from stories
 ///     token_file, encode_stories   stories as the tokens of a file, made by several threads
-///     token_files                  stories that others have made tokens of
+///     token_files                  stories that others have made tokens of; an include of its own
 ///     token_data, data_split       all stories as tokens, mapped or in memory; some of them held out
 ///     batches, padded_batches      what a training step reads
 ///     evaluation_windows           what an evaluation reads
@@ -29,12 +29,9 @@
 #include "tinymoe/text/evaluation_windows.hpp"
 #include "tinymoe/text/known_stories.hpp"
 #include "tinymoe/text/padded_batches.hpp"
-#include "tinymoe/text/selected_stories.hpp"
 #include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/stories/stories.hpp"
-#include "tinymoe/text/story_files.hpp"
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/token_data.hpp"
-#include "tinymoe/text/token_files.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 #include "tinymoe/text/tokenizer_kind.hpp"
