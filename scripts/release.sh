@@ -52,7 +52,7 @@ out=$(cd "$out" && pwd)
 name=tinymoe-$version
 archive=$out/$name.tar.gz
 # The times are the commit's, and gzip keeps neither a name nor a time.
-pack() { git archive --format=tar --prefix="$name/" HEAD | gzip --no-name -9; }
+pack() { git -c tar.umask=0022 archive --format=tar --prefix="$name/" HEAD | gzip --no-name -9; }
 pack >"$archive.part"
 pack | cmp - "$archive.part" || fail "two archives of one commit differ"
 mv "$archive.part" "$archive"
@@ -60,7 +60,8 @@ sum=$(sha256sum "$archive" | cut -d ' ' -f 1)
 echo "$sum  $name.tar.gz" >"$archive.sha256"
 tail -n +2 <<<"$changes" | sed '/./,$!d' >"$out/$name.md"
 
-# Conan Center's folders: config.yml, and for all versions a recipe, what it downloads, and the test of the package.
+# Conan Center's folders: config.yml, and for all versions a recipe, what it downloads, and the test of the package. Its
+# hooks also ask for an address of the project, and that the package has no CMake files of its own.
 recipes=$out/conan-center/recipes/tinymoe
 rm -rf "$recipes"
 mkdir -p "$recipes/all/test_package"

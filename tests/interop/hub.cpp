@@ -2,9 +2,9 @@
 //
 //   hub NAME logits FOLDER TOKEN…                     the logits after each token, a line each
 //   hub NAME greedy FOLDER COUNT TOKEN…               the tokens that greedy decoding adds
-//   hub NAME train FOLDER STEPS WEIGHT TOKEN…         the losses of steps of AdamW, with this weight of the balance
-//   loss hub NAME save FOLDER OTHER                        loads the first and saves it as the second hub NAME random
-//   FOLDER                            saves a model of random weights
+//   hub NAME train FOLDER STEPS WEIGHT TOKEN…         the losses of steps of AdamW; WEIGHT is the balance loss's
+//   hub NAME save FOLDER OTHER                        loads the first and saves it as the second
+//   hub NAME random FOLDER                            saves a model of random weights
 
 #include <algorithm>
 #include <array>

@@ -87,7 +87,7 @@ TEST_CASE("An event file has the bytes that the package tensorboard writes", "[l
             "3218000000000000f03f000000000000004000000000000008403a18000000000000f03f0000000000000840"
             "0000000000000040");
   CHECK(found[4] == step + "2a220a200a0573746f7279420d080712041202080142036361744a080a060a0474657874");
-  CHECK(found[5].find(hex("\xef\xbf\xbd\xef\xbf\xbd\xc3\xa9")) != std::string::npos);
+  CHECK(found[5].find(hex(std::string("\xef\xbf\xbd\0\xc3\xa9", 6))) != std::string::npos);
 }
 
 TEST_CASE("A run for TensorBoard has its curves, loads and hyperparameters", "[logs]") {
@@ -148,6 +148,15 @@ TEST_CASE("JSON lines tell what happens, and go on where a run is resumed", "[lo
   REQUIRE(found.size() == 6);
   CHECK(found[4] == Json({{"event", "start"}, {"step", 1}}));
   CHECK(found[5]["step"] == 2);
+  // An evaluation that a resumed run makes again takes the place of the old one, and nothing else goes.
+  JsonLines(path, 1).on_evaluation(report(1), {.loss = 3});
+  found = lines(path);
+  REQUIRE(found.size() == 6);
+  CHECK(found[2]["event"] == "checkpoint");
+  CHECK(found[5]["loss"] == 3);
+  JsonLines(path, 1).on_end(report(1), {.message = "\xff"});
+  CHECK(lines(path).size() == 8);
+  CHECK(lines(path)[7]["message"] == "\xef\xbf\xbd");
   // What is no log is not replaced.
   for (const char* other : {"notes\n", "{\"a\":1}\n", "[]\n{\"event\":\"step\",\"step\":1}\n"}) {
     write_bytes(path, other);

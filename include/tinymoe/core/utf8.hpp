@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include <string_view>
 
 namespace tinymoe::inline v0_1 {
@@ -86,6 +87,21 @@ inline std::size_t find_invalid_utf8(std::string_view text) {
   }
   return std::string_view::npos;
 }
+
+namespace detail {
+
+/// The text with U+FFFD for each byte that is not UTF-8, for formats that must be.
+[[gnu::cold]] inline std::string with_replacements(std::string_view text) {
+  std::string characters;
+  for (std::size_t at = 0; at < text.size();) {
+    const auto [code, length] = decode_utf8(text, at);
+    characters += code == invalid_code_point ? "\xef\xbf\xbd" : text.substr(at, length);
+    at += length;
+  }
+  return characters;
+}
+
+}  // namespace detail
 
 /// The length of `text` without an incomplete character at its end. Text that arrives in pieces can be shown up to
 /// there.

@@ -119,6 +119,15 @@ class EventFile {
     append(event(0).text(3, "brain.Event:2"));
   }
 
+  /// Whether a folder has event files.
+  [[gnu::cold]] static bool are_in(const std::filesystem::path& folder) {
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
+      if (entry.path().filename().string().starts_with("events.out.tfevents.")) return true;
+    }
+    return false;
+  }
+
   const std::filesystem::path& path() const { return file_->path(); }
 
   /// Readers forget what other files of the folder have from `step` on: the run does these steps again.
@@ -149,17 +158,10 @@ class EventFile {
 
   /// A text, in Markdown. What is no UTF-8 becomes U+FFFD, because readers refuse it.
   [[gnu::cold]] void text(Index step, std::string_view tag, std::string_view value) {
-    std::string characters;
-    for (std::size_t at = 0; at < value.size();) {
-      const auto [code, length] = detail::decode_utf8(value, at);
-      const bool shown = code != 0 && code != detail::invalid_code_point;
-      characters += shown ? value.substr(at, length) : "\xef\xbf\xbd";
-      at += length;
-    }
     constexpr std::uint64_t strings = 7;
     detail::ProtoMessage tensor, shape, one;
     one.whole(1, 1), shape.message(2, one);
-    tensor.whole(1, strings).message(2, shape).text(8, characters);
+    tensor.whole(1, strings).message(2, shape).text(8, detail::with_replacements(value));
     summary(step, detail::ProtoMessage().text(1, tag).message(8, tensor).message(9, plugin("text", {})));
   }
 
@@ -174,9 +176,9 @@ class EventFile {
       } else if (value.is_number()) {
         wrapped.number(2, value.number());
       } else {
-        wrapped.text(3, value.is_string() ? value.string() : value.dump());
+        wrapped.text(3, detail::with_replacements(value.is_string() ? value.string() : value.dump()));
       }
-      start.message(1, detail::ProtoMessage().text(1, name).message(2, wrapped));
+      start.message(1, detail::ProtoMessage().text(1, detail::with_replacements(name)).message(2, wrapped));
     }
     hyperparameter_part("_hparams_/session_start_info", 3, start.number(5, now()));
   }

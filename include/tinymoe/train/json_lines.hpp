@@ -14,6 +14,7 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/utf8.hpp"
 #include "tinymoe/files/appended_file.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json_parser.hpp"
@@ -34,16 +35,12 @@ class JsonLines : public Observer {
   /// the event "start", says beside it. The old file is replaced atomically. Throws FileError if the file cannot be
   /// written, or if it is there and has other lines.
   [[gnu::cold]] JsonLines(const std::filesystem::path& path, Index resumed_step, Json start = Json::object())
-      : path_(std::filesystem::absolute(path)), lock_(lock_file(path)) {
-    const std::vector<std::string> kept = lines_up_to(path, resumed_step);
-    write_file_atomically(path, [&](FileWriter& file) {
-      for (const std::string& line : kept) {
-        file.write(line);
-        file.write("\n");
-      }
-    });
-    file_.emplace(path_);
-    append("start", resumed_step, std::move(start));
+      : path_(std::filesystem::absolute(path)),
+        lock_(lock_file(path)),
+        resumed_step_(resumed_step),
+        kept_(lines_up_to(path, resumed_step)) {
+    kept_.push_back(line("start", resumed_step, std::move(start)));
+    begin();
   }
 
   /// Throws FileError if the line cannot be written, as the others do.
@@ -66,6 +63,10 @@ class JsonLines : public Observer {
             {"loads", loads_of(loads)}});
   }
   [[gnu::cold]] void on_evaluation(const StepReport& at, const EvaluationReport& evaluation) override {
+    if (at.step == resumed_step_ &&
+        std::erase_if(kept_, [&](const std::string& text) { return is_evaluation_of(at.step, text); }) > 0) {
+      begin();  // it replaces that one
+    }
     append("evaluation", at.step,
            {{"tokens", at.tokens},
             {"seconds", at.seconds},
@@ -79,7 +80,7 @@ class JsonLines : public Observer {
     constexpr const char* kinds[] = {"latest", "best", "best_weights"};
     append("checkpoint", at.step,
            {{"kind", kinds[static_cast<int>(checkpoint.kind)]},
-            {"path", checkpoint.path.string()},
+            {"path", detail::with_replacements(checkpoint.path.string())},
             {"seconds", checkpoint.seconds}});
   }
   [[gnu::cold]] void on_end(const StepReport& last, const EndReport& end) override {
@@ -88,7 +89,7 @@ class JsonLines : public Observer {
            {{"tokens", last.tokens},
             {"seconds", last.seconds},
             {"how", ways[static_cast<int>(end.how)]},
-            {"message", end.message}});
+            {"message", detail::with_replacements(end.message)}});
   }
 
  private:
@@ -109,6 +110,7 @@ class JsonLines : public Observer {
     std::error_code ignored;
     if (!std::filesystem::exists(path, ignored)) return kept;
     std::ifstream old(path, std::ios::binary);
+    if (!old) fail<FileError>(path.string(), ": cannot be read; give another file for this run's log");
     std::string line;
     for (Index number = 1; std::getline(old, line); ++number) {
       const bool cut = old.eof();
@@ -123,19 +125,39 @@ class JsonLines : public Observer {
         fail<FileError>(path.string(), ": line ", number,
                         " is no event of a run; give another file for this run's log");
       }
-      if (*step <= resumed_step && resumed_step > 0 && event["event"] != "end") kept.push_back(std::move(line));
+      if (*step <= resumed_step && resumed_step > 0 && event["event"] != "end") kept.push_back(std::move(line) + "\n");
     }
+    if (old.bad()) fail<FileError>(path.string(), ": cannot be read to its end; give another file for this run's log");
     return kept;
   }
 
-  void append(const char* event, Index step, Json members) {
+  static bool is_evaluation_of(Index step, const std::string& text) {
+    const Json event = parse_json(text, "a line");
+    return event["event"] == "evaluation" && event["step"] == step;
+  }
+
+  /// Writes the file anew with the lines that it began with.
+  void begin() {
+    write_file_atomically(path_, [&](FileWriter& file) {
+      for (const std::string& text : kept_) file.write(text);
+    });
+    file_.emplace(path_);
+  }
+
+  static std::string line(const char* event, Index step, Json members) {
     Json line = {{"event", event}, {"step", step}};
     for (auto& [name, value] : members.members()) line[name] = value;
-    file_->append(line.dump() + "\n");
+    return line.dump() + "\n";
+  }
+  void append(const char* event, Index step, Json members) {
+    kept_.clear();
+    file_->append(line(event, step, std::move(members)));
   }
 
   std::filesystem::path path_;  // absolute: the program may change its folder
   WriteLock lock_;
+  Index resumed_step_;
+  std::vector<std::string> kept_;  // what the file began with, until more happens
   std::optional<detail::AppendedFile> file_;
 };
 

@@ -23,12 +23,13 @@ namespace tinymoe::inline v0_1 {
 ///     trainer.fit(data, {.minutes = 5, .observers = {&log}});
 class TensorBoard : public Observer {
  public:
-  /// Of a run that begins, or goes on, behind step `resumed_step`; what an earlier file of the folder has beyond it is
-  /// done again, so readers drop it. `hyperparameters`: an object. Throws FileError if the file cannot be made.
+  /// Of a run that begins, or goes on, behind step `resumed_step`. What earlier files of the folder have beyond it is
+  /// done again, so readers drop it: all of it, where the run is a new one. `hyperparameters`: an object. Throws
+  /// FileError if the file cannot be made.
   [[gnu::cold]] explicit TensorBoard(const std::filesystem::path& folder, Index resumed_step = 0,
                                      const Json& hyperparameters = {})
-      : file_(folder) {
-    if (resumed_step > 0) file_.restart_at(resumed_step + 1);
+      : goes_on_(EventFile::are_in(folder)), file_(folder) {
+    if (goes_on_) file_.restart_at(resumed_step > 0 ? resumed_step + 1 : 0);
     if (hyperparameters.is_object()) file_.hyperparameters(hyperparameters);
   }
 
@@ -68,6 +69,7 @@ class TensorBoard : public Observer {
   }
 
  private:
+  bool goes_on_;  // asked before this run's file is there
   EventFile file_;
 };
 
