@@ -31,4 +31,24 @@ config = json.loads((foreign / "config.json").read_text())
 arguments = ["--prompt", "One day, Tom", "--temperature", 0, "--tokens", 40, "--quiet"]
 ours, theirs = judge.run(sample, folder, *arguments), judge.run(sample, foreign, *arguments)
 judge.check(ours == theirs, f"from the folder of transformers: {theirs!r} instead of {ours!r}")
+
+# The same with a tokenizer of others, whose file puts nothing before a text.
+tokenizers = judge.need("tokenizers")
+theirs = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>"))
+theirs.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+theirs.decoder = tokenizers.decoders.Metaspace()
+texts = ["Once upon a time, there was a cat. The cat was happy.", "One day, Tom saw a dog. They ran to the park."]
+trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<|endoftext|>"],
+                                         initial_alphabet=[chr(i) for i in range(33, 127)])
+theirs.train_from_iterator(texts, trainer)
+theirs.save(str(folder.parent / "theirs.json"))
+judge.run(train, "--preset", "pocket", "--embedded", 100, "--batch", 4, "--steps", 60, "--out", folder.parent / "other",
+          "--tokenizer", folder.parent / "theirs.json")
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder.parent / "other")
+model = transformers.AutoModelForCausalLM.from_pretrained(folder.parent / "other")
+for prompt in ["Once upon a time", ""]:
+    ours = judge.run(sample, folder.parent / "other", "--prompt", prompt, "--temperature", 0, "--tokens", 40, "--quiet")[:-1]
+    tokens = model.generate(**tokenizer(prompt, return_tensors="pt"), max_new_tokens=40, do_sample=False)
+    theirs = tokenizer.decode(tokens[0], skip_special_tokens=True)
+    judge.check(ours == theirs, f"after {prompt!r} tinymoe writes {ours!r}, transformers {theirs!r}")
 print("ok")

@@ -41,12 +41,16 @@ namespace tinymoe::inline v0_1::detail {
   tokenizer.save(folder / "tokenizer.json");
   const auto begin = special_name(tokenizer, tokens.begin);
   const Token end = tokenizer.end_of_story();
-  if (const auto usual = special_name(tokenizer, end); usual && begin && *begin != *usual) {
+  if (begin && !tokenizer.begin_of_text()) {
     Json file = read_json(folder / "tokenizer.json", tokenizer_size_limit);
-    if (file["post_processor"] == beginning_with(*usual, end)) {
-      file["post_processor"] = beginning_with(*begin, *tokens.begin);
-      write("tokenizer.json", file);
+    const Json before = beginning_with(*begin, *tokens.begin), old = file["post_processor"];
+    const auto usual = special_name(tokenizer, end);
+    if (old.is_null() || (usual && old == beginning_with(*usual, end))) {
+      file["post_processor"] = before;
+    } else {
+      file["post_processor"] = {{"type", "Sequence"}, {"processors", Json::array({old, before})}};
     }
+    if (file["post_processor"] != old) write("tokenizer.json", file);
   }
 
   Json names = Json::object();
