@@ -182,6 +182,13 @@ TEST_CASE("A tokenizer.json that would be encoded in another way is refused in a
       with("pre_tokenizer", R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Kept", "invert": false})"),
       "\"Kept\""));
   CHECK(contains(with("decoder", R"({"type": "CTC"})"), "found \"CTC\""));
+  for (const char* content : {"", "ab"}) {
+    Json strip = parse_json(R"({"type": "Strip", "start": 1, "stop": 0})", "test");
+    strip["content"] = content;
+    CHECK(contains(with("decoder", strip.dump().c_str()), "\"content\": expected one character"));
+  }
+  CHECK(contains(with("decoder", R"({"type": "Metaspace", "replacement": ""})"), "expected one character"));
+  CHECK(contains(with("decoder", R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "zzz"})"), "\"zzz\""));
   CHECK(contains(with("post_processor", R"({"type": "Other"})"), "found \"Other\""));
   CHECK(contains(with("post_processor", R"({"type": "TemplateProcessing", "single": [], "special_tokens": {}})"),
                  "leaves the text out"));
@@ -197,6 +204,7 @@ TEST_CASE("A tokenizer.json that would be encoded in another way is refused in a
   CHECK(contains(model([](Json& m) { m["merges"].push_back("h q"); }), "expected two tokens that make a third"));
   CHECK(contains(model([](Json& m) { m["merges"].push_back("hq"); }), "expected \"left right\""));
   CHECK(contains(model([](Json& m) { m["merges"].push_back(7); }), "found 7"));
+  CHECK(contains(model([](Json& m) { m["unk_token"] = ""; }), "\"unk_token\": expected the name of a token or null"));
   CHECK(contains(model([](Json& m) { m["continuing_subword_prefix"] = "####"; }), "expected two tokens"));
   CHECK(contains(refusal("nanogpt_moe",
                          [](Json& file) {
@@ -213,6 +221,17 @@ TEST_CASE("An unknown character without its token is an error of the text", "[to
   const auto tokenizer = pipeline_of(file);
   CHECK(contains(message_if_any<TextError>([&] { tokenizer.encode("aЖ", {}); }), "\"Ж\" is not in the vocabulary"));
   CHECK_NOTHROW(tokenizer.encode("a", {}));
+  const auto encoder = tokenizer.encoder();
+  for (const char* text : {"Ж", "a", "b", "Ж", "b"}) {  // a text that failed leaves nothing behind
+    INFO(text);
+    std::vector<Token> tokens;
+    if (text == std::string_view("Ж")) {
+      CHECK_THROWS_AS(encoder->encode(text, tokens), TextError);
+    } else {
+      encoder->encode(text, tokens);
+      CHECK(tokens == tokenizer.encode(text, {}));
+    }
+  }
 }
 
 TEST_CASE("Expressions match as Oniguruma's", "[tokenizer]") {
@@ -249,6 +268,15 @@ TEST_CASE("Expressions match as Oniguruma's", "[tokenizer]") {
     CHECK(contains(message_if_any<FileError>([&] { matches(refused, "a"); }), "file: the expression "));
   }
   CHECK(contains(message_if_any<FileError>([&] { matches(std::string(1000, '('), "a"); }), "nested too deeply"));
+  const auto repeated = [](std::string_view text, int times) {
+    std::string all;
+    for (int i = 0; i < times; ++i) all += text;
+    return all;
+  };
+  CHECK(matches("[a" + repeated("&&a", 50) + "]", "ab") == "[a]");
+  CHECK(
+      contains(message_if_any<FileError>([&] { matches("[a" + repeated("&&a", 51) + "]", "a"); }), "more than 50 &&"));
+  CHECK(contains(message_if_any<FileError>([&] { matches("a" + repeated("?+", 51), "a"); }), "more than 50 repeats"));
 }
 
 TEST_CASE("The scanners of the usual expressions match as the expressions", "[tokenizer]") {

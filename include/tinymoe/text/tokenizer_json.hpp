@@ -36,6 +36,14 @@ inline constexpr const char* only_pipeline = "; a program that includes tinymoe/
   return quote;
 }
 
+/// A text that must be one character. Throws FileError that names `file` and `key`.
+[[gnu::cold]] inline std::string one_character(std::string text, const char* key, const std::string& file) {
+  if (text.empty() || decode_utf8(text, 0).length != text.size()) {
+    fail<FileError>(file, ": \"", key, "\": expected one character, found ", in_quotes(text));
+  }
+  return text;
+}
+
 /// The tokens of a file, gathered by the names that they have there.
 class NumberedTokens {
  public:
@@ -68,8 +76,8 @@ class NumberedTokens {
     for (const Json& token : found.items()) {
       auto content = json_field<std::string>(token, "content", file_);
       if (!json_field_or<bool>(token, "special", file_, false)) {
-        fail<FileError>(file_, ": the added token ", in_quotes(content),
-                        " is not special, so it is looked for in text", only_pipeline);
+        fail<FileError>(file_, ": the added token ", in_quotes(content), " is not special, so it is looked for in text",
+                        only_pipeline);
       }
       add(std::move(content), json_field<std::uint64_t>(token, "id", file_), true);
     }
@@ -111,7 +119,7 @@ class NumberedTokens {
 
 /// Fails unless a member that would change the encoding is absent, null or one of the harmless values.
 [[gnu::cold]] inline void expect_absent(const Json& object, const char* key, const std::string& file,
-                          std::initializer_list<Json> harmless = {}) {
+                                        std::initializer_list<Json> harmless = {}) {
   const Json& found = object[key];
   if (found.is_null() || std::find(harmless.begin(), harmless.end(), found) != harmless.end()) return;
   fail<FileError>(file, ": \"", key, "\" is set, which tinymoe's byte-level BPE does not have", only_pipeline);

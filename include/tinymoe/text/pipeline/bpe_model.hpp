@@ -45,8 +45,10 @@ class BpeModel {
     json_field_or<double>(model, "dropout", file, 0.0);  // for training a model
     read_vocabulary(expect_object(model, "vocab", file), file);
     read_merges(expect_array(model, "merges", file), file);
-    if (json_field_or<std::string>(model, "unk_token", file, "").empty()) return;
+    if (model["unk_token"].is_null()) return;
     unknown_name_ = json_field<std::string>(model, "unk_token", file);
+    if (unknown_name_->empty())
+      fail<FileError>(file, ": \"unk_token\": expected the name of a token or null, found \"\"");
     unknown_ = find(*unknown_name_);
   }
 

@@ -18,6 +18,7 @@
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/byte_level/byte_alphabet.hpp"
+#include "tinymoe/text/pipeline/metaspace.hpp"
 #include "tinymoe/text/pipeline/normalizer.hpp"
 #include "tinymoe/text/pipeline/pattern.hpp"
 #include "tinymoe/text/pipeline/unicode_properties.hpp"
@@ -49,8 +50,9 @@ class Decoder {
     }
     kind_ = found->kind;
     if (kind_ == Kind::metaspace) {
-      content_ = json_field<std::string>(component, "replacement", file);
-      on_ = json_field_or<std::string>(component, "prepend_scheme", file, "always") != "never";
+      MetaspaceFields fields(component, file);
+      content_ = std::move(fields.mark);
+      on_ = fields.prepends != Prepending::never;
     }
     if (kind_ == Kind::suffix) content_ = json_field<std::string>(component, "suffix", file);
     if (kind_ == Kind::prefix) {
@@ -58,7 +60,7 @@ class Decoder {
       on_ = json_field<bool>(component, "cleanup", file);
     }
     if (kind_ == Kind::strip) {
-      content_ = json_field<std::string>(component, "content", file);
+      content_ = one_character(json_field<std::string>(component, "content", file), "content", file);
       start_ = json_field<std::size_t>(component, "start", file);
       stop_ = json_field<std::size_t>(component, "stop", file);
     }

@@ -77,6 +77,7 @@ class ExpressionParser {
   using Kind = ExpressionStep::Kind;
   using Steps = std::vector<ExpressionStep>;
   static constexpr int deepest = 50;
+  static constexpr std::size_t most_parts = 50;
   static constexpr std::size_t most_steps = 100'000;
 
   /// What a piece of the pattern became.
@@ -156,7 +157,7 @@ class ExpressionParser {
 
   /// A part with the repeats that follow it.
   [[gnu::cold]] Part repeated(Part part) {
-    for (;;) {
+    for (int repeats = 0;; ++repeats) {
       std::uint32_t low = 0, high = ExpressionStep::no_limit;
       bool counted = false;
       if (skip("*")) {
@@ -170,6 +171,7 @@ class ExpressionParser {
       } else {
         return part;
       }
+      if (repeats == deepest) refuse("more than 50 repeats of one part");
       last_folded_ = 0;
       bool lazy = false, possessive = false;
       if (counted && low == high) {  // {2}? is ({2})?, and {2}+ is ({2})+
@@ -451,6 +453,7 @@ class ExpressionParser {
     for (bool first = true; first || !starts_with("]"); first = false) {
       if (at_end()) refuse("a [ without its ]");
       if (skip("&&")) {
+        if (parts.size() == most_parts) refuse("more than 50 && in a class");  // each one nests a set
         parts.push_back(std::exchange(set, {}));
         continue;
       }

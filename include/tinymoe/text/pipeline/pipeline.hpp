@@ -9,7 +9,8 @@
 ///     character_set, expression_parser,
 ///     expression, known_expressions      regular expressions, and the usual ones by hand
 ///     pieces, pattern                    a text on its way to tokens, and what it is cut at
-///     normalizer, added_tokens, pre_tokenizer, bpe_model, decoder   the parts of a tokenizer.json
+///     metaspace, normalizer, added_tokens,
+///     pre_tokenizer, bpe_model, decoder  the parts of a tokenizer.json
 ///     tokenizer                          all of them, as a kind of tokenizer
 
 #include <memory>

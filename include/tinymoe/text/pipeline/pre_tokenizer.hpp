@@ -17,6 +17,7 @@
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/byte_level/pre_tokenizer.hpp"
+#include "tinymoe/text/pipeline/metaspace.hpp"
 #include "tinymoe/text/pipeline/normalizer.hpp"
 #include "tinymoe/text/pipeline/pattern.hpp"
 #include "tinymoe/text/pipeline/pieces.hpp"
@@ -56,7 +57,7 @@ class PreTokenizer {
         on_ = json_field_or<bool>(component, "use_regex", file, true);
         break;
       case Kind::metaspace:
-        read_metaspace(component, file);
+        metaspace_ = MetaspaceFields(component, file);
         break;
       case Kind::split:
         pattern_ = Pattern(json_member(component, "pattern", file), file);
@@ -120,7 +121,6 @@ class PreTokenizer {
     delimiter,
     fixed_length
   };
-  enum class Prepending : std::uint8_t { always, first, never };
 
   [[gnu::cold]] static SplitBehavior behavior_of(std::string_view name, const std::string& file) {
     if (name == "Removed") return SplitBehavior::removed;
@@ -131,32 +131,6 @@ class PreTokenizer {
     fail<FileError>(
         file, ": \"behavior\": expected Removed, Isolated, MergedWithPrevious, MergedWithNext or Contiguous, found ",
         in_quotes(name));
-  }
-
-  [[gnu::cold]] static std::string one_character(std::string text, const char* key, const std::string& file) {
-    if (text.empty() || decode_utf8(text, 0).length != text.size()) {
-      fail<FileError>(file, ": \"", key, "\": expected one character, found ", in_quotes(text));
-    }
-    return text;
-  }
-
-  [[gnu::cold]] void read_metaspace(const Json& component, const std::string& file) {
-    mark_ = one_character(json_field<std::string>(component, "replacement", file), "replacement", file);
-    on_ = json_field_or<bool>(component, "split", file, true);
-    prepending_ = Prepending::always;
-    const auto scheme = json_field_or<std::string>(component, "prepend_scheme", file, "always");
-    if (scheme == "first") {
-      prepending_ = Prepending::first;
-    } else if (scheme == "never") {
-      prepending_ = Prepending::never;
-    } else if (scheme != "always") {
-      fail<FileError>(file, ": \"prepend_scheme\": expected always, first or never, found ", in_quotes(scheme));
-    }
-    if (!json_field_or<bool>(component, "add_prefix_space", file, true)) {
-      if (prepending_ != Prepending::never) {
-        fail<FileError>(file, ": \"add_prefix_space\" is false, but \"prepend_scheme\" is not never");
-      }
-    }
   }
 
   /// Each character for which `f(code point)` is true is a match of its own.
@@ -249,14 +223,15 @@ class PreTokenizer {
   void cut_metaspace(Pieces& pieces, Piece piece, std::vector<Segment>& segments) const {
     NormalizedText replaced{std::string(piece.text), piece.from_first};
     change_characters(replaced, [&](std::string& text, char32_t, std::string_view bytes) {
-      text += bytes == " " ? std::string_view(mark_) : bytes;
+      text += bytes == " " ? std::string_view(metaspace_.mark) : bytes;
     });
-    const bool prepends = prepending_ == Prepending::always || (prepending_ == Prepending::first && piece.at_begin);
-    if (prepends && !replaced.text.starts_with(mark_)) prepend_text(replaced, mark_);
+    const bool prepends =
+        metaspace_.prepends == Prepending::always || (metaspace_.prepends == Prepending::first && piece.at_begin);
+    if (prepends && !replaced.text.starts_with(metaspace_.mark)) prepend_text(replaced, metaspace_.mark);
     piece.text = pieces.keep(std::move(replaced.text));
     piece.from_first = replaced.from_first;
-    if (!on_) return pieces.add(piece);
-    const char32_t mark = decode_utf8(mark_, 0).value;
+    if (!metaspace_.splits) return pieces.add(piece);
+    const char32_t mark = decode_utf8(metaspace_.mark, 0).value;
     each_character(piece.text, segments, [mark](char32_t c) { return c == mark; });
     pieces.add_split(piece, segments, SplitBehavior::merged_with_next);
   }
@@ -271,11 +246,11 @@ class PreTokenizer {
 
   Kind kind_ = Kind::words;
   bool prefix_space_ = false;  // of ByteLevel
-  bool on_ = false;            // ByteLevel's use_regex, Metaspace's split, Split's invert
+  bool on_ = false;            // ByteLevel's use_regex, Split's invert
   SplitBehavior behavior_ = SplitBehavior::isolated;
-  Prepending prepending_ = Prepending::never;
   std::size_t length_ = 0;
-  std::string mark_;  // Metaspace's replacement, or the delimiter
+  std::string mark_;  // the delimiter
+  MetaspaceFields metaspace_;
   Pattern pattern_;
 };
 

@@ -136,13 +136,16 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
 
   void encode_piece(std::string_view piece, std::vector<Token>& tokens) {
     if (piece.size() > longest_remembered) return merge(piece, tokens);
-    const auto [number, fresh] = known_.insert(piece);
-    if (fresh) {
-      merge(piece, remembered_);
+    auto number = known_.find(piece);
+    if (!number) {
+      made_.clear();
+      merge(piece, made_);  // may throw, and then the piece is not known
+      number = known_.insert(piece).first;
+      remembered_.insert(remembered_.end(), made_.begin(), made_.end());
       ends_.push_back(remembered_.size());
     }
-    const std::size_t begin = number == 0 ? 0 : ends_[number - 1];
-    tokens.insert(tokens.end(), remembered_.data() + begin, remembered_.data() + ends_[number]);
+    const std::size_t begin = *number == 0 ? 0 : ends_[*number - 1];
+    tokens.insert(tokens.end(), remembered_.data() + begin, remembered_.data() + ends_[*number]);
     if (known_.bytes() > memory_limit) forget();
   }
 
@@ -164,7 +167,7 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
   detail::PieceTable known_;
   std::vector<Token> remembered_;  // the tokens of all known pieces
   std::vector<std::size_t> ends_;  // where those of a piece end
-  std::vector<Token> scratch_;
+  std::vector<Token> made_, scratch_;
   detail::PieceMerger merger_;
 };
 
