@@ -24,13 +24,7 @@ int main(int count, char** values) {
     using namespace tinymoe::detail;
     const auto path = std::filesystem::is_directory(folder) ? folder / "config.json" : folder;
     const tinymoe::Json file = tinymoe::read_json(path, std::size_t{1} << 20);
-    const ModelShape shape = shape_of_file(file, path.string());
-    const ShapeCount parameters = count_of(shape);
-    std::printf(
-        "// %s\n// %td parameters, of which a token uses %td\n#include <tinymoe/model.hpp>\n\n"
-        "namespace %s_parts {\nusing namespace tinymoe;\nusing Type =\n    %s;\n}\n"
-        "struct %s : %s_parts::Type {};\n",
-        path.c_str(), parameters.total, parameters.active, name.c_str(), type_text(shape).c_str(), name.c_str(),
-        name.c_str());
+    const std::string text = type_header(shape_of_file(file, path.string()), path.string(), name);
+    std::fputs(text.c_str(), stdout);
   });
 }

@@ -2,9 +2,15 @@
 
 #include "tinymoe/checkpoint/config.hpp"
 
+#include <cstdint>
+#include <initializer_list>
 #include <string>
+#include <type_traits>
+#include <utility>
 
 #include "files/bytes.hpp"
+#include "tinymoe/checkpoint/hub_config.hpp"
+#include "tinymoe/checkpoint/type_text.hpp"
 #include "train/tiny.hpp"
 
 namespace tinymoe_test::config {
@@ -26,10 +32,11 @@ Settings settings_in(const std::string& text) {
   return read_config<Arch>(write_bytes(folder / "config.json", text));
 }
 
-std::string changed(Json file, const Json& fields) {
+Json changed_file(Json file, const Json& fields) {
   for (const auto& [key, value] : fields.members()) file[key] = value;
-  return file.dump();
+  return file;
 }
+std::string changed(const Json& file, const Json& fields) { return changed_file(file, fields).dump(); }
 
 }  // namespace
 
@@ -144,6 +151,120 @@ TEST_CASE("A config.json of tinymoe's agrees with itself", "[config]") {
   less = dense;
   less.erase("tinymoe");
   check_message<MismatchError>([&] { settings_in<Dense>(less.dump()); }, "\"tinymoe\" is missing", "none of the hub's");
+}
+
+namespace {
+
+constexpr std::type_identity<MismatchError> not_computed;
+constexpr std::type_identity<FileError> senseless;
+
+Json hub_file(const char* model_type, const Json& fields = Json::object()) {
+  Json file = {{"model_type", model_type},       {"vocab_size", 260},       {"hidden_size", 64},
+               {"intermediate_size", 48},        {"num_hidden_layers", 2},  {"num_attention_heads", 32},
+               {"max_position_embeddings", 128}, {"num_experts_per_tok", 2}};
+  return changed_file(std::move(file), fields);
+}
+
+template <class E>
+void refuse_shape(std::type_identity<E>, const Json& file, const auto&... parts) {
+  CAPTURE(file.dump());
+  check_message<E>([&] { detail::shape_of_file(file, "config.json"); }, "config.json", parts...);
+}
+
+}  // namespace
+
+TEST_CASE("A described model is one that describe can have made", "[config]") {
+  const auto of = [](const std::string& text) { return parse_json(text, "text"); };
+  refuse_shape(senseless, of(R"({"tinymoe":[]})"), "layers");
+  refuse_shape(senseless, of(R"({"tinymoe":{"layers":[]}})"), "\"layers\"");
+  refuse_shape(senseless, of(R"({"tinymoe":{"layers":[{"count":4000000000000}]}})"), "\"count\"");
+  refuse_shape(senseless, of(R"({"tinymoe":{"layers":[{"count":1}]}})"), "\"norm\" is missing");
+  const Json file = {{"tinymoe", describe<Tiny>()}};
+  CHECK(detail::shape_of_file(file, "config.json") == detail::shape_of(describe<Tiny>()));
+  const auto group = [&](const char* part, const char* key, const Json& value) {
+    Json layers = Json::array(), first = file["tinymoe"]["layers"].items()[0];
+    (part != nullptr ? first[part] : first)[key] = value;
+    layers.push_back(first);
+    Json changed_file = file;
+    changed_file["tinymoe"]["layers"] = layers;
+    return changed_file;
+  };
+  refuse_shape(senseless, group(nullptr, "count", 65537), "65536 layers");
+  refuse_shape(senseless, group("expert", "hidden", std::int64_t{1} << 31), "\"hidden\"");
+  refuse_shape(senseless, group("expert", "hidden", (1 << 24) + 1), "hidden is 16777217", "16777216");
+  refuse_shape(senseless, group("expert", "hidden", -1), "hidden is -1");
+  refuse_shape(senseless, group("router", "choices", 9), "a token chooses 9");
+  Json wide = group("router", "experts", 1 << 24);
+  wide["tinymoe"]["width"] = 1 << 24;
+  refuse_shape(senseless, wide, "parameters a matrix");
+  refuse_shape(senseless, group("attention", "kv_heads", 3), "key-value heads 3");
+  check_message<MismatchError>(
+      [&] { detail::type_text(detail::shape_of_file(group("norm", "type", "mine"), "config.json")); }, "mine");
+}
+
+TEST_CASE("A type is told of what tinymoe computes alone", "[config]") {
+  CHECK(detail::shape_of_file(hub_file("llama"), "config.json").layers[1].kv_heads == 32);
+  for (const char* place : {"rope_scaling", "rope_parameters"}) {
+    refuse_shape(not_computed, hub_file("llama", {{place, {{"rope_type", "llama3"}, {"factor", 8.0}}}}), "llama3");
+    refuse_shape(not_computed, hub_file("llama", {{place, {{"type", "linear"}, {"factor", 8.0}}}}), "linear");
+  }
+  refuse_shape(not_computed, hub_file("qwen2_moe", {{"num_experts", 4}}), "Qwen2MoeForCausalLM", "gate");
+  const Json mixture = {{"num_experts", 4}, {"moe_intermediate_size", 16}};
+  refuse_shape(senseless, changed_file(hub_file("qwen3_moe", mixture), {{"num_experts_per_tok", 9}}), "chooses 9");
+  refuse_shape(senseless, hub_file("llama", {{"num_attention_heads", 6}, {"num_key_value_heads", 4}}), "heads are 6");
+  refuse_shape(senseless, hub_file("llama", {{"head_dim", 3}}), "head_dim is 3");
+  refuse_shape(not_computed, hub_file("llama", {{"vocab_size", std::int64_t{1} << 31}}), "vocab_size", "16777216");
+}
+
+TEST_CASE("Absent key-value heads and windows are those of transformers", "[config]") {
+  const Json heads = {{"num_attention_heads", 64},
+                      {"head_dim", 2},
+                      {"num_experts", 4},
+                      {"n_routed_experts", 4},
+                      {"n_shared_experts", 1},
+                      {"moe_intermediate_size", 16},
+                      {"partial_rotary_factor", 1.0},
+                      {"shared_expert_intermediate_size", 16}};
+  for (const auto& [model_type, absent] : std::initializer_list<std::pair<const char*, Index>>{{"llama", 64},
+                                                                                               {"mistral", 8},
+                                                                                               {"qwen2", 32},
+                                                                                               {"qwen3", 32},
+                                                                                               {"qwen3_moe", 4},
+                                                                                               {"qwen2_moe", 16},
+                                                                                               {"glm4_moe", 8},
+                                                                                               {"dots1", 32}}) {
+    CAPTURE(model_type);
+    const detail::HubArchitecture& hub = *detail::hub_architecture(model_type);
+    CHECK(detail::read_hub_shape(hub, hub_file(model_type, heads), "config.json").layers[1].kv_heads == absent);
+  }
+  Json plain = hub_file("dots1", heads);
+  plain.erase("shared_expert_intermediate_size");
+  const auto dots1 = [&](const Json& fields) { return changed_file(plain, fields); };
+  const auto layers = [](const Json& file) { return detail::shape_of_file(file, "config.json").layers.size(); };
+  CHECK(layers(dots1({{"num_hidden_layers", 62}})) == 62);
+  CHECK(layers(dots1({{"num_hidden_layers", 63}, {"sliding_window", nullptr}})) == 63);
+  refuse_shape(not_computed, dots1({{"num_hidden_layers", 63}}), "max_window_layers is 62 as it is absent");
+}
+
+TEST_CASE("Neither a path nor a name puts code into a told type", "[config]") {
+  const detail::ModelShape shape = detail::shape_of(describe<Tiny>());
+  const std::string text = detail::type_header(shape, "a\nint b;\\", "Told");
+  CHECK(text.starts_with("// a?int b;\\ \n// "));
+  CHECK(text.find("struct Told : Told_parts::Type {};\n") != std::string::npos);
+  for (const char* name : {"", "9", "a b", "A {};\nint x;", "\xc3\xa4"}) {
+    check_message<OptionError>([&] { detail::type_header(shape, "a", name); }, "the name \"");
+  }
+}
+
+TEST_CASE("A GPT-2 of another context is another model", "[config]") {
+  const Json file = {{"model_type", "gpt2"}, {"vocab_size", 260}, {"n_embd", 64},
+                     {"n_layer", 1},         {"n_head", 2},       {"n_positions", 128}};
+  detail::ModelShape shape = detail::shape_of_file(file, "config.json");
+  const detail::HubArchitecture& hub = *detail::hub_architecture("gpt2");
+  detail::check_hub_file(hub, file, shape, "config.json");
+  shape.context = 64;
+  check_message<MismatchError>([&] { detail::check_hub_file(hub, file, shape, "config.json"); }, "learned positions",
+                               "128", "64");
 }
 
 }  // namespace tinymoe_test::config

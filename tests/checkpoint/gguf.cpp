@@ -268,10 +268,10 @@ TEST_CASE("a GGUF file that does not fit is refused, and the model stays as it i
           "llama.embedding_length", "a whole number above 0");
   refused(bad, changed(number_key("llama.rope.dimension_count", 16), number_key("llama.rope.dimension_count", 8)),
           "llama.rope.dimension_count", "the width of a head");
-  refused(mismatch, changed(number_key("llama.expert_count", 3), number_key("llama.expert_count", 2147483647)),
-          "\"layers\"");
-  refused(mismatch, changed(number_key("llama.block_count", 1), number_key("llama.block_count", 2147483647)),
-          "\"layers\"");
+  refused(bad, changed(number_key("llama.expert_count", 3), number_key("llama.expert_count", 2147483647)),
+          "experts is 2147483647", "16777216");
+  refused(bad, changed(number_key("llama.block_count", 1), number_key("llama.block_count", 2147483647)),
+          "more than 65536 layers");
   refused(mismatch, changed("llama.vocab_size", "llama.vocab_zise"), "llama.vocab_zise",
           "which tinymoe does not compute");
   const float theta = 10000, none = std::numeric_limits<float>::quiet_NaN();

@@ -13,6 +13,7 @@
 
 #include "tinymoe/checkpoint/config_fields.hpp"
 #include "tinymoe/checkpoint/gguf_shape.hpp"
+#include "tinymoe/checkpoint/model_shape.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/gguf.hpp"
@@ -127,29 +128,12 @@ class GgufConfig {
     const std::string where = name_ + ": key " + std::string(gguf_description_key);
     if (!text.is_string()) fail<FileError>(where, ": expected a string");
     description_ = parse_json(text.string(), where);
-    const Json& layers = json_member(description_, "layers", where);
-    if (!layers.is_array() || layers.size() == 0) fail<FileError>(where, ": \"layers\" are not a list");
-    for (const Json& group : layers.items()) {
-      const auto count = json_field<std::int32_t>(group, "count", where);
-      if (count < 1) fail<FileError>(where, ": a group has ", count, " layers");
-      for (const char* key : {"norm", "attention", "expert"}) {
-        if (!json_member(group, key, where).is_object()) fail<FileError>(where, ": \"", key, "\" is no object");
-      }
-      for (const char* key : {"router", "shared_expert"}) {
-        if (!group[key].is_null() && !group[key].is_object()) fail<FileError>(where, ": \"", key, "\" is no object");
-      }
-    }
-    for (const char* key : {"vocab", "context", "width"}) {
-      if (json_field<std::int32_t>(description_, key, where) < 1) fail<FileError>(where, ": \"", key, "\" is below 1");
-    }
-    if (!json_member(description_, "final_norm", where).is_object())
-      fail<FileError>(where, ": \"final_norm\" is no object");
+    checked_shape(description_, where);
     const GgufShape shape = shape_of(where);
     if (shape.architecture != architecture_) {
       fail<FileError>(name_, ": is of the architecture ", architecture_, ", where ", gguf_description_key, " means ",
                       shape.architecture);
     }
-    if (shape.expert_hidden < 1 && shape.mixture_layers > 0) fail<FileError>(where, ": an expert has no width");
     const Json fields = gguf_fields(shape);
     for (const auto& [key, value] : fields.members()) {
       if (file_->value(key) == value) continue;
@@ -253,6 +237,7 @@ class GgufConfig {
         {"vocab", embedding->shape[1]}, {"context", whole("context_length")}, {"width", width},    {"layers", groups},
         {"final_norm", norm},           {"tied_head", !has("output.weight")}, {"head_bias", false}};
     description_.sort_keys();
+    checked_shape(description_, name_);
   }
 
   /// Whether a key that is not known has a value that changes nothing.

@@ -88,9 +88,11 @@ inline constexpr ConfigField mistral_fields[] = {
     {"attention_bias",          FieldUse::fixed,        FieldKind::any,    "false", "false"},
 };
 inline constexpr ConfigField qwen2_fields[] = {
+    {"num_key_value_heads",     FieldUse::architecture, FieldKind::whole,  "32", all_heads},
     {"attention_bias",          FieldUse::unused,       FieldKind::any,    "null", "null"},
 };
 inline constexpr ConfigField qwen3_fields[] = {
+    {"num_key_value_heads",     FieldUse::architecture, FieldKind::whole,  "32", all_heads},
     {"head_dim",                FieldUse::architecture, FieldKind::whole,  "128"},
 };
 inline constexpr ConfigField qwen3_moe_fields[] = {
@@ -101,11 +103,13 @@ inline constexpr ConfigField qwen3_moe_fields[] = {
     {"sliding_window",          FieldUse::architecture, FieldKind::whole,  "4096", "null"},
 };
 inline constexpr ConfigField qwen2_moe_fields[] = {
+    {"num_key_value_heads",     FieldUse::architecture, FieldKind::whole,  "16"},
     {"qkv_bias",                FieldUse::architecture, FieldKind::flag,   "true"},
     {"attention_bias",          FieldUse::unused,       FieldKind::any,    "null", "null"},
     {"shared_expert_intermediate_size", FieldUse::architecture, FieldKind::whole, {}},
 };
 inline constexpr ConfigField glm4_moe_fields[] = {
+    {"num_key_value_heads",     FieldUse::architecture, FieldKind::whole,  "8"},
     {"rms_norm_eps",            FieldUse::setting,      FieldKind::number, "0.00001"},
     {"n_shared_experts",        FieldUse::architecture, FieldKind::whole,  "1"},
     {"first_k_dense_replace",   FieldUse::architecture, FieldKind::whole,  "1"},
@@ -117,6 +121,9 @@ inline constexpr ConfigField glm4_moe_fields[] = {
     {"partial_rotary_factor",   FieldUse::unused,       FieldKind::any,    "null", "null"},  // see check_rotated_part
 };
 inline constexpr ConfigField dots1_fields[] = {
+    {"num_key_value_heads",     FieldUse::architecture, FieldKind::whole,  "32", all_heads},
+    {"sliding_window",          FieldUse::unused,       FieldKind::whole,  "4096", "null"},  // see check_layer_types
+    {"max_window_layers",       FieldUse::unused,       FieldKind::whole,  "62"},
     {"n_shared_experts",        FieldUse::architecture, FieldKind::whole,  {}},
     {"first_k_dense_replace",   FieldUse::architecture, FieldKind::whole,  "0", "0"},
     {"n_group",                 FieldUse::fixed,        FieldKind::any,    "1", "1"},

@@ -171,6 +171,7 @@ struct HubChoice {
   file["head_dim"] = any.head_dim;
   file["hidden_act"] = "silu";
   if (!hub.window.empty()) file[hub.window] = any.window > 0 ? Json(any.window) : Json();
+  if (hub.model_type == "dots1") file["sliding_window"] = Json();  // absent, it is 4096 from layer 62 on
   if (!hub.window_switch.empty()) file[hub.window_switch] = any.window > 0;
   const auto flag = [&](HubFlag has, bool value) {
     if (!has.field.empty()) file[has.field] = value;
@@ -226,11 +227,15 @@ struct HubChoice {
     return;
   }
   // Without it, Dots1 has windows from this layer on.
-  const Json& first = file["max_window_layers"];
-  if (hub.model_type != "dots1" || file["sliding_window"].is_null()) return;
+  if (hub.model_type != "dots1") return;
+  const FieldTable table = fields_of(hub);
+  const auto meant = [&](std::string_view key) { return meaning_of(file, *table.find(key), name, table); };
+  const Json first = meant("max_window_layers");
+  if (meant("sliding_window").is_null()) return;
   if (first.is_number() && first.number() < static_cast<double>(layers)) {
-    fail<MismatchError>(name, ": max_window_layers is ", shown(first), ", so that later layers have a sliding window; ",
-                        "tinymoe computes Dots1ForCausalLM without one");
+    fail<MismatchError>(name, ": max_window_layers is ", shown(first),
+                        file.contains("max_window_layers") ? "" : " as it is absent",
+                        ", so that later layers have a sliding window; tinymoe computes Dots1ForCausalLM without one");
   }
 }
 
@@ -247,9 +252,9 @@ struct HubChoice {
   const auto whole = [&](std::string_view key, Index least = 1) {
     const Json value = meant(key);
     const auto number = value.whole<Index>();
-    constexpr Index most = Index{1} << 31;
-    if (number && *number >= least && *number <= most) return *number;
-    fail<MismatchError>(name, ": \"", key, "\" is ", shown(value), "; expected a whole number of ", least, " or more");
+    if (number && *number >= least && *number <= largest_size) return *number;
+    fail<MismatchError>(name, ": \"", key, "\" is ", shown(value), "; expected a whole number from ", least, " to ",
+                        largest_size);
   };
   const auto flag = [&](HubFlag has) { return has.always || (!has.never() && meant(has.field) == true); };
   ModelShape shape;
@@ -259,8 +264,8 @@ struct HubChoice {
   shape.width = whole(hub.gpt2 ? "n_embd" : "hidden_size");
   shape.context = whole(hub.gpt2 ? "n_positions" : "max_position_embeddings");
   const auto layers = static_cast<std::size_t>(whole(hub.gpt2 ? "n_layer" : "num_hidden_layers"));
-  constexpr std::size_t most_layers = 1 << 16;
-  if (layers > most_layers) fail<MismatchError>(name, ": there are ", layers, " layers, above ", most_layers);
+  if (layers > std::size_t{most_layers})
+    fail<MismatchError>(name, ": there are ", layers, " layers, above ", most_layers);
   layer.heads = whole(hub.gpt2 ? "n_head" : "num_attention_heads");
   layer.qkv_bias = flag(hub.qkv_bias), layer.output_bias = flag(hub.output_bias);
   layer.expert_bias = flag(hub.expert_bias), layer.qk_norm = flag(hub.qk_norm);
@@ -268,6 +273,10 @@ struct HubChoice {
     layer.norm = shape.final_norm = "layer_norm";
     layer.position = "learned";
     layer.kv_heads = layer.heads, layer.head_dim = shape.width / layer.heads;
+    if (layer.heads * layer.head_dim != shape.width) {
+      fail<MismatchError>(name, ": n_embd is ", shape.width, " and n_head ", layer.heads,
+                          "; expected a multiple of it");
+    }
     layer.activation = meant("activation_function").string();
     if (layer.activation == "gelu_new" || layer.activation == "gelu_pytorch_tanh") layer.activation = "gelu_tanh";
     if (layer.activation != "gelu" && layer.activation != "gelu_tanh" && layer.activation != "relu") {
@@ -276,6 +285,7 @@ struct HubChoice {
     }
     layer.hidden = meant("n_inner").is_null() ? 4 * shape.width : whole("n_inner");
     shape.layers.assign(layers, layer);
+    check_sizes(shape, name);
     return shape;
   }
   if (const Json activation = meant("hidden_act"); activation != "silu") {
@@ -322,6 +332,7 @@ struct HubChoice {
     if (is_dense && layer.hidden == 0) layer.hidden = whole("intermediate_size");
     shape.layers.push_back(is_dense ? layer : mixture);
   }
+  check_sizes(shape, name);
   return shape;
 }
 
@@ -358,7 +369,7 @@ struct HubChoice {
 /// The shape that a config.json means, of a checkpoint of tinymoe's or of a folder of the hub's. Throws MismatchError
 /// for what tinymoe does not compute.
 [[gnu::cold]] inline ModelShape shape_of_file(const Json& file, const std::string& name) {
-  if (file.contains("tinymoe")) return shape_of(file["tinymoe"]);
+  if (file.contains("tinymoe")) return checked_shape(file["tinymoe"], name + ": \"tinymoe\"");
   const HubArchitecture* hub = hub_architecture(file["model_type"]);
   if (hub == nullptr) {
     std::string known;
@@ -368,6 +379,11 @@ struct HubChoice {
     fail<MismatchError>(name, ": model_type is ", shown(file["model_type"]), "; tinymoe reads ", known);
   }
   check_hub_fields(*hub, file, name);
+  if (!hub->gpt2) rope_theta_of(file, name, fields_of(*hub));
+  if (hub->shared_gate) {
+    fail<MismatchError>(name, ": ", hub->class_name,
+                        " multiplies the shared expert by a gate; tinymoe computes models ", "without one");
+  }
   return read_hub_shape(*hub, file, name);
 }
 

@@ -3,7 +3,9 @@
 /// What an architecture computes, layer by layer, as run-time values: where the architectures of other programs and
 /// the types of this one meet. Options that act in training alone (capacity, jitter, a balance loss) are left out.
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +36,10 @@ struct LayerShape {
   bool is_mixture() const { return experts > 0; }
   friend bool operator==(const LayerShape&, const LayerShape&) = default;
 };
+
+/// The limits of what a file may describe, so that counts of parameters and bytes are whole numbers. A part is a
+/// matrix, or the matrices of all experts.
+inline constexpr Index most_layers = 1 << 16, largest_size = 1 << 24, largest_part = Index{1} << 40;
 
 struct ModelShape {
   Index vocab = 0, context = 0, width = 0;
@@ -110,8 +116,79 @@ inline constexpr LayerMember<bool> layer_flags[] = {
   return shape;
 }
 
+/// Throws FileError unless tinymoe has parts of the sizes of a shape that came from a file.
+[[gnu::cold]] inline void check_sizes(const ModelShape& shape, const std::string& name) {
+  const auto at_most = [&](const std::string& what, Index size, Index least) {
+    if (size >= least && size <= largest_size) return;
+    fail<FileError>(name, ": ", what, " is ", size, "; expected a whole number from ", least, " to ", largest_size);
+  };
+  at_most("the vocabulary", shape.vocab, 1), at_most("the context", shape.context, 1);
+  at_most("the width", shape.width, 1);
+  const LayerShape* last = nullptr;
+  for (std::size_t i = 0; i < shape.layers.size(); ++i) {
+    const LayerShape& layer = shape.layers[i];
+    if (last != nullptr && *last == layer) continue;
+    last = &layer;
+    const std::string where = "layer " + std::to_string(i) + "'s ";
+    for (const auto& number : layer_numbers) {
+      // A user's own part has numbers of its own.
+      const bool needed =
+          layer.own.empty() && (number.member == &LayerShape::heads || number.member == &LayerShape::head_dim ||
+                                number.member == &LayerShape::hidden);
+      at_most(where + number.name, layer.*number.member, needed ? 1 : 0);
+    }
+    const auto part = [&](const char* what, Index count, Index size) {
+      if (count * size <= largest_part / shape.width) return;
+      fail<FileError>(name, ": ", where, what, " have more than ", largest_part, " parameters a matrix");
+    };
+    part("heads", layer.heads, layer.head_dim), part("key-value heads", layer.kv_heads, layer.head_dim);
+    part("experts", layer.is_mixture() ? layer.experts : 1, layer.hidden),
+        part("shared experts", 1, layer.shared_hidden);
+    if (!layer.own.empty()) continue;
+    if (layer.kv_heads < 1 || layer.heads % layer.kv_heads != 0) {
+      fail<FileError>(name, ": ", where, "heads are ", layer.heads, " and its key-value heads ", layer.kv_heads,
+                      "; expected a divisor of the heads");
+    }
+    if (layer.position == "rope" && layer.head_dim % 2 != 0) {
+      fail<FileError>(name, ": ", where, "head_dim is ", layer.head_dim, "; rotary positions rotate pairs of numbers");
+    }
+    if (layer.is_mixture() && (layer.choices < 1 || layer.choices > layer.experts)) {
+      fail<FileError>(name, ": ", where, "experts are ", layer.experts, ", of which a token chooses ", layer.choices,
+                      "; expected 1 to all of them");
+    }
+  }
+}
+
+/// The shape of a description that a file has. Throws FileError for one that `describe` cannot have made.
+[[gnu::cold]] inline ModelShape checked_shape(const Json& description, const std::string& where) {
+  const auto object = [&](const Json& part, const char* key, bool optional) {
+    const Json& found = optional ? part[key] : json_member(part, key, where);
+    if (!found.is_object() && !(optional && found.is_null())) fail<FileError>(where, ": \"", key, "\" is no object");
+  };
+  const Json& groups = json_member(description, "layers", where);
+  if (!groups.is_array() || groups.size() == 0) fail<FileError>(where, ": \"layers\" are not a list of layers");
+  Index layers = 0;
+  for (const Json& group : groups.items()) {
+    const auto count = json_field<std::int32_t>(group, "count", where);
+    if (count < 1) fail<FileError>(where, ": a group has ", count, " layers");
+    layers += count;
+    if (layers > most_layers) fail<FileError>(where, ": there are more than ", most_layers, " layers");
+    for (const char* key : {"norm", "attention", "expert"}) object(group, key, false);
+    for (const char* key : {"router", "shared_expert"}) object(group, key, true);
+    for (const auto& number : layer_numbers) {
+      const Json& value = group[number.part][number.key];
+      if (!value.is_null()) json_value<std::int32_t>(value, number.key, where);
+    }
+  }
+  for (const char* key : {"vocab", "context", "width"}) json_field<std::int32_t>(description, key, where);
+  object(description, "final_norm", false);
+  ModelShape shape = shape_of(description);
+  check_sizes(shape, where);
+  return shape;
+}
+
 /// Throws MismatchError that names the file and the first thing in which what it means differs from this program's
-/// model. The file's context may be longer.
+/// model. The file's context may be longer, but for learned positions: they are a matrix of that many rows.
 [[gnu::cold]] inline void check_shape(const ModelShape& found, const ModelShape& wanted, const std::string& name,
                                       std::string_view model_type) {
   const auto compare = [&](const std::string& what, const Json& one, const Json& other) {
@@ -128,6 +205,10 @@ inline constexpr LayerMember<bool> layer_flags[] = {
   if (found.context < wanted.context) {
     fail<MismatchError>(name, ": the context is ", found.context, "; this program's model has a context of ",
                         wanted.context, ", whose last positions were not trained: make it shorter");
+  }
+  const auto learned = [](const LayerShape& layer) { return layer.position == "learned"; };
+  if (std::any_of(found.layers.begin(), found.layers.end(), learned)) {
+    compare("the context, which has learned positions,", found.context, wanted.context);
   }
   for (std::size_t i = 0; i < found.layers.size(); ++i) {
     const LayerShape &one = found.layers[i], &other = wanted.layers[i];

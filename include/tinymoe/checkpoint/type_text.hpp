@@ -2,6 +2,7 @@
 /// @file
 /// The C++ type of a shape, as a user writes it, and its counts: how a model of another program becomes one of this.
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -9,6 +10,8 @@
 #include "tinymoe/checkpoint/model_shape.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/files/json_value.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -51,22 +54,46 @@ struct ShapeCount {
   return count;
 }
 
-[[gnu::cold]] inline std::string norm_text(const std::string& norm) {
-  return norm == "layer_norm" ? "LayerNorm" : "RmsNorm";
+/// The C++ name of a word of a shape. Throws MismatchError for one that is not the library's.
+struct TypeWord {
+  std::string_view kind, word, type;
+};
+inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
+                                          {"norm", "rms_norm", "RmsNorm"},
+                                          {"position", "rope", "Rope"},
+                                          {"position", "learned", "Learned"},
+                                          {"position", "none", "NoPosition"},
+                                          {"activation", "swiglu", "SwiGlu"},
+                                          {"activation", "gelu", "Gelu"},
+                                          {"activation", "gelu_tanh", "GeluTanh"},
+                                          {"activation", "relu", "Relu"},
+                                          {"selection", "top_k", ""},
+                                          {"selection", "dynamic_top_k", "DynamicTopK"},
+                                          {"selection", "expert_choice", "ExpertChoice"},
+                                          {"scores", "softmax", ""},
+                                          {"scores", "sigmoid", "SigmoidScores"}};
+
+[[noreturn, gnu::cold]] inline void refuse_own(const std::string& part) {
+  fail<MismatchError>("the model has a part of its program's own, ", Json(part).dump(),
+                      "; the type stands in that program");
+}
+
+[[gnu::cold]] inline std::string type_word(std::string_view kind, const std::string& word) {
+  for (const TypeWord& known : type_words) {
+    if (known.kind == kind && known.word == word) return std::string(known.type);
+  }
+  refuse_own(word);
 }
 
 [[gnu::cold]] inline std::string expert_text(const std::string& activation, Index hidden, bool bias) {
-  const char* name = activation == "gelu"        ? "Gelu"
-                     : activation == "gelu_tanh" ? "GeluTanh"
-                     : activation == "relu"      ? "Relu"
-                                                 : "SwiGlu";
-  return sentence_of({"Expert<", name, ", Hidden<", hidden, ">", bias ? ", Bias>" : ">"});
+  return sentence_of(
+      {"Expert<", type_word("activation", activation), ", Hidden<", hidden, ">", bias ? ", Bias>" : ">"});
 }
 
 [[gnu::cold]] inline std::string block_text(const LayerShape& layer, Index width) {
   std::string text = layer.is_mixture() ? "MoEBlock<" : "DenseBlock<";
-  text += norm_text(layer.norm) + sentence_of({", Attention<Heads<", layer.heads, ">"});
-  const auto option = [&](bool given, const char* name) {
+  text += type_word("norm", layer.norm) + sentence_of({", Attention<Heads<", layer.heads, ">"});
+  const auto option = [&](bool given, std::string_view name) {
     if (given) text.append(", ").append(name);
   };
   const auto number = [&](bool given, const char* name, Index value) {
@@ -74,7 +101,7 @@ struct ShapeCount {
   };
   number(layer.kv_heads != layer.heads, "KvHeads", layer.kv_heads);
   number(layer.head_dim * layer.heads != width, "HeadDim", layer.head_dim);
-  option(true, layer.position == "rope" ? "Rope" : layer.position == "learned" ? "Learned" : "NoPosition");
+  option(true, type_word("position", layer.position));
   number(layer.window > 0, "SlidingWindow", layer.window);
   option(layer.qkv_bias && layer.output_bias, "Bias");
   option(layer.qkv_bias && !layer.output_bias, "QkvBias");
@@ -83,9 +110,8 @@ struct ShapeCount {
   text += '>';
   if (layer.is_mixture()) {
     text += sentence_of({", Router<", layer.experts, ", ", layer.choices});
-    option(layer.selection == "dynamic_top_k", "DynamicTopK");
-    option(layer.selection == "expert_choice", "ExpertChoice");
-    option(layer.scores == "sigmoid", "SigmoidScores");
+    option(layer.selection != "top_k", type_word("selection", layer.selection));
+    option(layer.scores != "softmax", type_word("scores", layer.scores));
     option(!layer.normalised_gates && layer.choices > 1 && layer.selection == "top_k", "ScoreGates");
     option(layer.noise, "NoisyTopK");
     option(layer.router_bias, "Bias");
@@ -102,20 +128,40 @@ struct ShapeCount {
 /// `Transformer<…>` of a shape, without what acts in training alone. Throws MismatchError for a part of a user's own.
 [[gnu::cold]] inline std::string type_text(const ModelShape& shape) {
   for (const LayerShape& layer : shape.layers) {
-    if (layer.own.empty()) continue;
-    fail<MismatchError>("the model has a part of its program's own, ", layer.own, "; the type stands in that program");
+    if (!layer.own.empty()) refuse_own(layer.own);
   }
   std::string text =
       sentence_of({"Transformer<Vocab<", shape.vocab, ">, Context<", shape.context, ">, Width<", shape.width, ">"});
   if (shape.tied) text += ", TiedHead";
   if (shape.head_bias) text += ", HeadBias";
-  if (shape.final_norm != shape.layers.back().norm) text += ", FinalNorm<" + norm_text(shape.final_norm) + ">";
+  if (shape.final_norm != shape.layers.back().norm) text += ", FinalNorm<" + type_word("norm", shape.final_norm) + ">";
   for (std::size_t first = 0, next = 0; first < shape.layers.size(); first = next) {
     while (next < shape.layers.size() && shape.layers[next] == shape.layers[first]) ++next;
     text +=
         sentence_of({",\n            Layers<", next - first, ", ", block_text(shape.layers[first], shape.width), ">"});
   }
   return text + ">";
+}
+
+/// A header with the type of a shape, called `name`; `source` says in a comment where the shape is from. Throws
+/// OptionError for a name that is none of C++'s, MismatchError as `type_text`.
+[[gnu::cold]] inline std::string type_header(const ModelShape& shape, std::string source, const std::string& name) {
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  const auto is_part = [&](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || is_digit(c) || c == '_';
+  };
+  if (name.empty() || is_digit(name[0]) || !std::all_of(name.begin(), name.end(), is_part)) {
+    fail<OptionError>("the name ", Json(name).dump(), " is none of C++'s; take letters, digits and _, no digit first");
+  }
+  // A line break, or a backslash before one, would end the comment elsewhere.
+  std::replace_if(
+      source.begin(), source.end(), [](char c) { return (c >= 0 && c < ' ') || c == 127; }, '?');
+  if (source.ends_with('\\')) source += ' ';
+  const ShapeCount count = count_of(shape);
+  return sentence_of({"// ", source, "\n// ", count.total, " parameters, of which a token uses ", count.active,
+                      "\n#include <tinymoe/model.hpp>\n\nnamespace ", name,
+                      "_parts {\nusing namespace tinymoe;\nusing Type =\n    ", type_text(shape), ";\n}\nstruct ", name,
+                      " : ", name, "_parts::Type {};\n"});
 }
 
 }  // namespace tinymoe::inline v0_1::detail
