@@ -178,6 +178,9 @@ TEST_CASE("A tokenizer.json that would be encoded in another way is refused in a
   CHECK(contains(
       with("pre_tokenizer", R"({"type": "Split", "pattern": {"Glob": "a"}, "behavior": "Isolated", "invert": false})"),
       "\"pattern\""));
+  const std::string many = R"({"type": "Split", "behavior": "Isolated", "invert": false, "pattern": {"Regex": ")" +
+                           std::string(65'537, 'a') + "\"}}";
+  CHECK(contains(with("pre_tokenizer", many.c_str()), "has 65537 bytes, expected at most 65536"));
   CHECK(contains(
       with("pre_tokenizer", R"({"type": "Split", "pattern": {"String": "a"}, "behavior": "Kept", "invert": false})"),
       "\"Kept\""));
@@ -276,6 +279,16 @@ TEST_CASE("Expressions match as Oniguruma's", "[tokenizer]") {
   CHECK(matches("[a" + repeated("&&a", 50) + "]", "ab") == "[a]");
   CHECK(
       contains(message_if_any<FileError>([&] { matches("[a" + repeated("&&a", 51) + "]", "a"); }), "more than 50 &&"));
+  // Nothing is given back by these, but they walk over the text from each start.
+  for (const char* slow : {"a*+b", "(?>(?:a|b)*)c", "(?=a*+)a"}) {
+    INFO(slow);
+    CHECK(contains(message_if_any<TextError>([&] { matches(slow, repeated("a", 20'000)); }), "takes too long"));
+  }
+  CHECK(matches("a*+b|.", "aab") == "[aab]");
+  CHECK(matches("ab|a|(?:|c|d)e|", "abaede") == "[ab][a][e][de]");
+  CHECK(contains(message_if_any<FileError>([&] { matches("a" + repeated("|a", 40'000), "b"); }), "too many steps"));
+  CHECK(contains(message_if_any<FileError>([&] { matches(repeated("(?:(?:ab){1000}){0}", 3000), "b"); }),
+                 "too many steps"));
   CHECK(contains(message_if_any<FileError>([&] { matches("a" + repeated("?+", 51), "a"); }), "more than 50 repeats"));
 }
 

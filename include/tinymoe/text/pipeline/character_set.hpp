@@ -53,8 +53,17 @@ class CharacterSet {
   /// This set, on which nothing else may be called but `has`.
   [[gnu::cold]] CharacterSet finished() {
     for (char32_t c = 0; c < ascii_.size(); ++c) ascii_[c] = look_up(c);
+    std::size_t items = 0;
+    for (const Item& item : items_) {
+      ++items;
+      for (const auto& part : {item.one, item.other}) items += part == nullptr ? 0 : 16 * part->weight_;
+    }
+    weight_ = 1 + items / 16;
     return std::move(*this);
   }
+
+  /// What a call of `has` counts for in a limit of steps.
+  std::size_t weight() const { return weight_; }
 
   bool has(char32_t c) const { return c < ascii_.size() ? ascii_[c] : look_up(c); }
 
@@ -68,6 +77,7 @@ class CharacterSet {
 
   std::vector<Item> items_;
   bool inverted_ = false;
+  std::size_t weight_ = 1;
   std::array<bool, 128> ascii_{};
 };
 

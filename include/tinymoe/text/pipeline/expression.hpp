@@ -31,13 +31,14 @@ class Expression {
       : pattern_(std::move(pattern)), program_(ExpressionParser(pattern_, file)()) {}
 
   /// Calls f(TextRange) for each match, from left to right. An empty match right after the one before is none.
-  /// Throws TextError if the expression takes too long on this text.
+  /// Throws TextError if that takes more than 1024 steps and characters a byte.
   template <class F>
   void for_each_match(std::string_view text, F&& f) const {
     std::vector<Choice> choices;
+    std::uint64_t left = 16'384 + 1024 * static_cast<std::uint64_t>(text.size());
     std::optional<std::size_t> last;
     for (std::size_t from = 0; from <= text.size();) {
-      const auto found = find(text, from, choices);
+      const auto found = find(text, from, choices, left);
       if (!found) return;
       if (found->begin == found->end && last == found->end) {
         from += from < text.size() ? decode_utf8(text, from).length : 1;
@@ -50,15 +51,14 @@ class Expression {
 
  private:
   using Kind = ExpressionStep::Kind;
-  static constexpr std::uint64_t most_choices = 20'000'000;  // of one match
 
   /// Where to go on if what follows fails: at step `step` and byte `at`, or at one of those from `low` on.
   struct Choice {
     std::size_t step = 0, at = 0, low = 0;
   };
 
-  std::optional<TextRange> find(std::string_view text, std::size_t from, std::vector<Choice>& choices) const {
-    std::uint64_t left = most_choices;
+  std::optional<TextRange> find(std::string_view text, std::size_t from, std::vector<Choice>& choices,
+                                std::uint64_t& left) const {
     for (std::size_t begin = from;;) {
       if (const auto end = run(text, 0, begin, choices, left)) return TextRange{begin, *end};
       if (begin >= text.size()) return std::nullopt;
@@ -75,13 +75,22 @@ class Expression {
     return at < text.size() && is_expression_word(decode_utf8(text, at).value);
   }
 
+  [[noreturn, gnu::cold]] void give_up() const {
+    fail<TextError>("the expression ", in_quotes(pattern_), " takes too long on this text");
+  }
+
   /// The end of the match of the steps from `step` to their `accept`, at byte `at`.
   std::optional<std::size_t> run(std::string_view text, std::size_t step, std::size_t at, std::vector<Choice>& choices,
                                  std::uint64_t& left) const {
     const std::size_t bottom = choices.size();
     const auto* steps = program_.steps.data();
     const auto go = [&](std::int32_t by) { step = static_cast<std::size_t>(static_cast<std::int64_t>(step) + by); };
+    const auto spend = [&](std::uint64_t count) {
+      if (left < count) give_up();
+      left -= count;
+    };
     for (;;) {
+      spend(1);
       const ExpressionStep& now = steps[step];
       bool matches = true;
       switch (now.kind) {
@@ -89,7 +98,9 @@ class Expression {
           matches = at < text.size();
           if (!matches) break;
           const DecodedCodePoint next = decode_utf8(text, at);
-          matches = program_.sets[static_cast<std::size_t>(now.a)].has(next.value);
+          const CharacterSet& set = program_.sets[static_cast<std::size_t>(now.a)];
+          spend(set.weight());
+          matches = set.has(next.value);
           at += next.length;
           ++step;
           break;
@@ -104,6 +115,7 @@ class Expression {
             at += next.length;
             if (++count == now.low) low = at;
           }
+          spend((count + std::uint64_t{1}) * set.weight());
           matches = count >= now.low;
           ++step;
           if (matches && at > low) choices.push_back({step, at, low});
@@ -111,6 +123,7 @@ class Expression {
         }
         case Kind::split: {
           const auto other = static_cast<std::size_t>(static_cast<std::int64_t>(step) + now.b);
+          if (choices.size() > 16'384 + 64 * text.size()) give_up();  // they take memory
           choices.push_back({other, at, at});
           go(now.a);
           break;
@@ -162,7 +175,6 @@ class Expression {
       }
       if (matches) continue;
       if (choices.size() == bottom) return std::nullopt;
-      if (left-- == 0) fail<TextError>("the expression ", in_quotes(pattern_), " takes too long on this text");
       Choice& choice = choices.back();
       step = choice.step;
       if (choice.low < choice.at) {

@@ -78,7 +78,7 @@ class ExpressionParser {
   using Steps = std::vector<ExpressionStep>;
   static constexpr int deepest = 50;
   static constexpr std::size_t most_parts = 50;
-  static constexpr std::size_t most_steps = 100'000;
+  static constexpr std::size_t most_steps = 100'000, most_work = 4'000'000;
 
   /// What a piece of the pattern became.
   struct Part {
@@ -106,7 +106,14 @@ class ExpressionParser {
   }
 
   static std::int32_t distance(const Steps& steps) { return static_cast<std::int32_t>(steps.size()); }
-  static void append(Steps& to, const Steps& steps) { to.insert(to.end(), steps.begin(), steps.end()); }
+  void append(Steps& to, const Steps& steps) {
+    work(steps.size());
+    to.insert(to.end(), steps.begin(), steps.end());
+  }
+  /// Counts what parsing does: repeats of repeats make much of a short pattern, even where nothing is left of it.
+  void work(std::size_t count) {
+    if ((work_ += count) > most_work) refuse("too many steps");
+  }
   void check_size(const Steps& steps) const {
     if (steps.size() > most_steps) refuse("too many repeats");
   }
@@ -121,17 +128,31 @@ class ExpressionParser {
     if (depth > deepest) refuse("groups nested too deeply");
     const bool folding = fold_;
     Part whole = sequence(depth);
-    while (skip("|")) {
-      Part other = sequence(depth);
-      Steps steps;
-      steps.push_back({.kind = Kind::split, .a = 1, .b = distance(whole.steps) + 2});
-      append(steps, whole.steps);
-      steps.push_back({.kind = Kind::jump, .a = distance(other.steps) + 1});
-      append(steps, other.steps);
-      check_size(steps);
-      whole = {std::move(steps), whole.may_be_empty || other.may_be_empty};
+    if (starts_with("|")) {
+      std::vector<Part> parts{std::move(whole)};
+      while (skip("|")) parts.push_back(sequence(depth));
+      whole = either(parts);
     }
     fold_ = folding;
+    return whole;
+  }
+
+  /// The first of some parts that matches.
+  [[gnu::cold]] Part either(const std::vector<Part>& parts) {
+    std::size_t length = 2 * (parts.size() - 1);
+    for (const Part& part : parts) length += part.steps.size();
+    if (length > most_steps) refuse("too many steps");
+    Part whole{.steps = {}, .may_be_empty = false};
+    for (const Part& part : parts) {
+      const bool last = &part == &parts.back();
+      if (!last) whole.steps.push_back({.kind = Kind::split, .a = 1, .b = distance(part.steps) + 2});
+      append(whole.steps, part.steps);
+      if (!last) {
+        const auto to_end = static_cast<std::int32_t>(length - whole.steps.size());
+        whole.steps.push_back({.kind = Kind::jump, .a = to_end});
+      }
+      whole.may_be_empty = whole.may_be_empty || part.may_be_empty;
+    }
     return whole;
   }
 
@@ -295,6 +316,7 @@ class ExpressionParser {
       if ((c | 0x20u) == U'k') set.add(0x212a, 0x212a);
     }
     for (char32_t c = std::max<char32_t>(first, 0x80); c <= last; ++c) {
+      work(1);
       const GeneralCategory category = general_category(c);
       if (category < GeneralCategory::lm || category == GeneralCategory::mn || category == GeneralCategory::nl ||
           category == GeneralCategory::so) {
@@ -526,7 +548,7 @@ class ExpressionParser {
 
   std::string_view pattern_;
   std::string file_;
-  std::size_t at_ = 0;
+  std::size_t at_ = 0, work_ = 0;
   std::vector<CharacterSet> sets_;
   bool fold_ = false;         // within (?i)
   char32_t last_folded_ = 0;  // the literal before, within (?i)

@@ -19,6 +19,7 @@
 #include "tinymoe/text/pipeline/expression.hpp"
 #include "tinymoe/text/pipeline/known_expressions.hpp"
 #include "tinymoe/text/pipeline/pieces.hpp"
+#include "tinymoe/text/tokenizer_json.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -33,6 +34,10 @@ class Pattern {
       fail<FileError>(file, ": \"pattern\": expected {\"String\": …} or {\"Regex\": …}, found ", pattern.kind());
     }
     text_ = json_value<std::string>(string != nullptr ? *string : *expression, "pattern", file);
+    if (text_.size() > longest) {
+      fail<FileError>(file, ": the pattern ", in_quotes(text_), " has ", text_.size(), " bytes, expected at most ",
+                      longest);
+    }
     if (string != nullptr && !text_.empty()) return;
     scanner_ = known_expression(text_);
     if (!scanner_) expression_ = std::make_shared<Expression>(text_, file);
@@ -70,6 +75,8 @@ class Pattern {
   }
 
  private:
+  static constexpr std::size_t longest = 65'536;
+
   std::string text_;
   std::optional<KnownExpression> scanner_;
   std::shared_ptr<const Expression> expression_;
