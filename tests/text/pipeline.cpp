@@ -237,6 +237,57 @@ TEST_CASE("An unknown character without its token is an error of the text", "[to
   }
 }
 
+TEST_CASE("A tokenizer.json that makes texts much longer is refused", "[tokenizer]") {
+  const auto sequence = [](const char* members, const char* component, std::size_t count) {
+    Json list = Json::array();
+    for (std::size_t i = 0; i < count; ++i) list.push_back(parse_json(component, "test"));
+    Json made{{"type", "Sequence"}};
+    made[members] = std::move(list);
+    return made;
+  };
+  constexpr const char* twice = R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"})";
+  constexpr const char* spelled = R"({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false})";
+  CHECK(contains(refusal("nanogpt_moe", [&](Json& file) { file["decoder"] = sequence("decoders", twice, 40); }),
+                 "makes a text longer than"));
+  CHECK(contains(refusal("nanogpt_moe",
+                         [&](Json& file) { file["normalizer"] = sequence("normalizers", R"({"type": "NFC"})", 257); }),
+                 "\"normalizer\" has more than 256 components"));
+  for (const char* part : {"normalizer", "pre_tokenizer"}) {
+    INFO(part);
+    const bool first = part == std::string_view("normalizer");
+    Json file = file_of("nanogpt_moe");
+    file["added_tokens"] = Json::array();
+    file["normalizer"] = nullptr;
+    file["post_processor"] = nullptr;
+    file[part] = first ? sequence("normalizers", twice, 40) : sequence("pretokenizers", spelled, 40);
+    const auto tokenizer = pipeline_of(file);
+    CHECK(contains(message_if_any<TextError>([&] { tokenizer.encode(first ? "a" : "é", {}); }), "makes a text longer"));
+    CHECK_NOTHROW(tokenizer.encode("b", {}));
+  }
+}
+
+TEST_CASE("The longest of many added tokens is found", "[tokenizer]") {
+  Json file = file_of("nanogpt_moe");
+  Json list = Json::array();
+  std::vector<std::string> contents;
+  // A list in which each is looked for takes seconds with these.
+  for (int i = 0; i < 20'000; ++i) contents.push_back("<" + std::to_string(100'000 + i));
+  for (const char* content : {"<", "<<", "<1000", "<100001>", "<10000123"}) contents.push_back(content);
+  auto next = static_cast<Token>(file["model"]["vocab"].size());
+  const Token first = next;
+  for (const auto& content : contents) {
+    list.push_back(Json{{"id", next++}, {"content", content}, {"normalized", false}});
+  }
+  file["added_tokens"] = std::move(list);
+  file["post_processor"] = nullptr;
+  const auto tokenizer = pipeline_of(file);
+  const auto many = first + 20'000;
+  CHECK(tokenizer.encode("<<<100001><1000<10000123<1000012<119999", {}) ==
+        std::vector<Token>{many + 1, many + 3, many + 2, many + 4, first + 1, tokenizer.encode("2", {})[0],
+                           first + 19'999});
+  CHECK(tokenizer.encode(std::string(20'000, '<'), {}).size() == 10'000);
+}
+
 TEST_CASE("Expressions match as Oniguruma's", "[tokenizer]") {
   CHECK(matches("^a", "ab\nab") == "[a][a]");
   CHECK(matches("a$", "ba\nba\n") == "[a][a]");

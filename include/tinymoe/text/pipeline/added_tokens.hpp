@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,21 +31,27 @@ struct AddedToken {
 /// Finds the longest of some strings wherever one begins, from left to right.
 class AddedTokenFinder {
  public:
-  /// Looks for `content` as it is; an empty one is never found.
-  [[gnu::cold]] void add(const AddedToken& token) {
-    if (token.content.empty()) return;
-    auto& same_start = by_first_byte_[static_cast<unsigned char>(token.content[0])];
-    const auto place = std::find_if(same_start.begin(), same_start.end(), [&](const AddedToken& other) {
-      return other.content.size() < token.content.size();
-    });
-    same_start.insert(place, token);
-    empty_ = false;
+  AddedTokenFinder() = default;
+  /// Looks for the `content` of each as it is; an empty one is never found. Of two that are equal, the first counts.
+  [[gnu::cold]] explicit AddedTokenFinder(std::vector<AddedToken> tokens) : tokens_(std::move(tokens)) {
+    std::erase_if(tokens_, [](const AddedToken& token) { return token.content.empty(); });
+    std::stable_sort(tokens_.begin(), tokens_.end(),
+                     [](const AddedToken& a, const AddedToken& b) { return a.content < b.content; });
+    const auto same = [](const AddedToken& a, const AddedToken& b) { return a.content == b.content; };
+    tokens_.erase(std::unique(tokens_.begin(), tokens_.end(), same), tokens_.end());
+    shorter_.resize(tokens_.size(), none);
+    for (std::size_t i = 0; i < tokens_.size(); ++i) {
+      std::size_t before = i == 0 ? none : i - 1;
+      while (before != none && !tokens_[i].content.starts_with(tokens_[before].content)) before = shorter_[before];
+      shorter_[i] = before;
+      begins_[static_cast<unsigned char>(tokens_[i].content[0])] = true;
+    }
   }
 
   /// Cuts a piece at the tokens in it. Special ones are text where `special` is false.
   void cut(Pieces& pieces, const Piece& piece, bool special) const {
     const std::string_view text = piece.text;
-    if (empty_) return pieces.add(piece);
+    if (tokens_.empty()) return pieces.add(piece);
     std::size_t before = 0;  // up to here all is done
     for (std::size_t at = 0; at < text.size();) {
       const AddedToken* found = find(text, at);
@@ -55,8 +62,8 @@ class AddedTokenFinder {
       std::size_t begin = at, end = at + found->content.size();
       at = end;
       if ((found->special && !special) || (found->single_word && !is_single(text, begin, end))) continue;
-      if (found->strips_left) begin = std::max(begin_of_space(text, begin), before);
-      if (found->strips_right) end = end_of_space(text, end);
+      if (found->strips_left) begin = begin_of_space(text, begin, before);
+      if (found->strips_right) end = end_of_space(text, std::max(end, before));
       if (before < begin) pieces.add(piece.part(before, begin));
       Piece token = piece.part(begin, end);
       token.token = found->token;
@@ -67,11 +74,21 @@ class AddedTokenFinder {
   }
 
  private:
+  static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
+
   const AddedToken* find(std::string_view text, std::size_t at) const {
-    for (const AddedToken& token : by_first_byte_[static_cast<unsigned char>(text[at])]) {
-      if (text.substr(at).starts_with(token.content)) return &token;
-    }
-    return nullptr;
+    if (!begins_[static_cast<unsigned char>(text[at])]) return nullptr;
+    const std::string_view rest = text.substr(at);
+    const auto after = std::upper_bound(tokens_.begin(), tokens_.end(), rest,
+                                        [](std::string_view a, const AddedToken& b) { return a < b.content; });
+    if (after == tokens_.begin()) return nullptr;
+    // All that `rest` begins with begin the last one before it, too.
+    auto number = static_cast<std::size_t>(after - tokens_.begin()) - 1;
+    const std::string_view last = tokens_[number].content;
+    const auto differs = std::mismatch(last.begin(), last.end(), rest.begin(), rest.end()).first;
+    const auto common = static_cast<std::size_t>(differs - last.begin());
+    while (number != none && tokens_[number].content.size() > common) number = shorter_[number];
+    return number == none ? nullptr : &tokens_[number];
   }
 
   static char32_t character_before(std::string_view text, std::size_t end) {
@@ -84,13 +101,13 @@ class AddedTokenFinder {
     return (begin == 0 || !is_word(character_before(text, begin))) &&
            (end == text.size() || !is_word(decode_utf8(text, end).value));
   }
-  static std::size_t begin_of_space(std::string_view text, std::size_t end) {
-    while (end > 0) {
+  static std::size_t begin_of_space(std::string_view text, std::size_t end, std::size_t before) {
+    while (end > before) {
       const char32_t c = character_before(text, end);
       if (!is_space(c)) break;
       end -= c < 0x80 ? 1u : character_length(c < 0x800 ? 0xc0 : 0xe0);
     }
-    return end;
+    return std::max(end, before);
   }
   static std::size_t end_of_space(std::string_view text, std::size_t at) {
     while (at < text.size()) {
@@ -101,8 +118,9 @@ class AddedTokenFinder {
     return at;
   }
 
-  std::array<std::vector<AddedToken>, 256> by_first_byte_;  // the longest first
-  bool empty_ = true;
+  std::vector<AddedToken> tokens_;    // in the order of their contents
+  std::vector<std::size_t> shorter_;  // the longest other one that begins each, or `none`
+  std::array<bool, 256> begins_{};    // whether one begins with a byte
 };
 
 }  // namespace tinymoe::inline v0_1::detail

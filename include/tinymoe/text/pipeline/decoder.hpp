@@ -73,7 +73,24 @@ class Decoder {
   /// Whether it changes each token by itself and adds nothing between two.
   bool is_byte_level() const { return kind_ == Kind::byte_level; }
 
-  void operator()(std::vector<std::string>& tokens) const {
+  /// Throws TextError if the tokens become more than `most` bytes together.
+  void operator()(std::vector<std::string>& tokens, std::size_t most) const {
+    change(tokens, most);
+    std::size_t bytes = 0;
+    for (const std::string& token : tokens) bytes += token.size();
+    check_form(bytes, most);
+  }
+
+  /// A token in the byte alphabet as its bytes; another token as it is.
+  static std::string bytes_of(const std::string& token) {
+    auto bytes = unspelled(token);
+    return bytes ? std::move(*bytes) : token;
+  }
+
+ private:
+  enum class Kind : std::uint8_t { byte_level, metaspace, suffix, prefix, fuse, strip, replace, bytes };
+
+  void change(std::vector<std::string>& tokens, std::size_t most) const {
     switch (kind_) {
       case Kind::byte_level: {
         std::string text;
@@ -110,7 +127,9 @@ class Decoder {
       case Kind::replace:
         for (std::string& token : tokens) {
           NormalizedText text{std::move(token)};
-          replace_matches(text, pattern_, content_);
+          replace_matches(text, pattern_, content_, most);
+          check_form(text.text.size(), most);
+          most -= text.text.size();
           token = std::move(text.text);
         }
         return;
@@ -118,15 +137,6 @@ class Decoder {
         return fall_back(tokens);
     }
   }
-
-  /// A token in the byte alphabet as its bytes; another token as it is.
-  static std::string bytes_of(const std::string& token) {
-    auto bytes = unspelled(token);
-    return bytes ? std::move(*bytes) : token;
-  }
-
- private:
-  enum class Kind : std::uint8_t { byte_level, metaspace, suffix, prefix, fuse, strip, replace, bytes };
 
   static std::string replaced_string(std::string_view text, std::string_view from, std::string_view to) {
     if (from.empty()) return std::string(text);

@@ -30,6 +30,16 @@ struct NormalizedText {
   std::size_t from_first = 0;
 };
 
+/// How many bytes a text of `bytes` may become. Without a limit a small tokenizer.json doubles a text again and again.
+inline constexpr std::size_t longest_form(std::size_t bytes) { return 64 * bytes + 1024; }
+
+/// Throws TextError if a text has become more than `most` bytes long.
+inline void check_form(std::size_t bytes, std::size_t most) {
+  if (bytes <= most) return;
+  fail<TextError>("tokenizer.json makes a text longer than ", most,
+                  " bytes, more than 64 times its length; use one with fewer Replace, Prepend and ByteLevel");
+}
+
 /// Appends `f(text, code point, bytes)` for each character to a text.
 template <class F>
 void change_characters(NormalizedText& changed, F&& f) {
@@ -44,8 +54,9 @@ void change_characters(NormalizedText& changed, F&& f) {
   changed = {std::move(text), from_first};
 }
 
-/// Puts `content` in the place of each match.
-inline void replace_matches(NormalizedText& changed, const Pattern& pattern, std::string_view content) {
+/// Puts `content` in the place of each match. Throws TextError if that makes more than `most` bytes.
+inline void replace_matches(NormalizedText& changed, const Pattern& pattern, std::string_view content,
+                            std::size_t most) {
   std::string text;
   std::size_t at = 0, from_first = 0;
   const auto copy = [&](std::size_t end) {
@@ -56,6 +67,7 @@ inline void replace_matches(NormalizedText& changed, const Pattern& pattern, std
   pattern.for_each_match(changed.text, [&](TextRange match) {
     copy(match.begin);
     text += content;
+    check_form(text.size(), most);
     at = match.end;
     if (match.end <= changed.from_first) from_first = text.size();
   });
@@ -105,7 +117,16 @@ class Normalizer {
     if (kind_ == Kind::prepend) content_ = json_field<std::string>(component, "prepend", file);
   }
 
-  void operator()(NormalizedText& changed) const {
+  /// Throws TextError if the text becomes more than `most` bytes long.
+  void operator()(NormalizedText& changed, std::size_t most) const {
+    change(changed, most);
+    check_form(changed.text.size(), most);
+  }
+
+ private:
+  enum class Kind : std::uint8_t { nfc, nfd, nfkc, nfkd, lower, strip, accents, replace, prepend, bytes };
+
+  void change(NormalizedText& changed, std::size_t most) const {
     switch (kind_) {
       case Kind::nfc:
         return normal_form(changed, NormalForm::nfc);
@@ -127,16 +148,13 @@ class Normalizer {
         return change_characters(changed,
                                  [](std::string& text, char32_t, std::string_view bytes) { text += spelled(bytes); });
       case Kind::replace:
-        return replace_matches(changed, pattern_, content_);
+        return replace_matches(changed, pattern_, content_, most);
       case Kind::prepend:
         return prepend_text(changed, content_);
       case Kind::strip:
         return strip(changed);
     }
   }
-
- private:
-  enum class Kind : std::uint8_t { nfc, nfd, nfkc, nfkd, lower, strip, accents, replace, prepend, bytes };
 
   static void normal_form(NormalizedText& changed, NormalForm form) {
     const Normalizing normalizing(form);

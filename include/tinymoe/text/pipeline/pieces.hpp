@@ -57,6 +57,12 @@ class Pieces {
   }
 
   const std::vector<Piece>& all() const { return pieces_; }
+  /// Bytes of all pieces together.
+  std::size_t bytes() const {
+    std::size_t sum = 0;
+    for (const Piece& piece : pieces_) sum += piece.text.size();
+    return sum;
+  }
 
   /// Calls f(piece) for each piece that is no token; `f` calls `add` for what takes its place.
   template <class F>

@@ -85,6 +85,7 @@ class PipelineTokenizer final : public TokenizerKind {
 
  private:
   class Encoder;
+  static constexpr std::size_t most_components = 256;  // of a part of the file
 
   [[gnu::cold]] void read_added_tokens(const Json& root, const std::string& file);
   [[gnu::cold]] void name_tokens(const std::string& file);
@@ -125,6 +126,7 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
       step(pieces_, segments_);
       // The last bytes are spelled where a piece is new.
       if (step.spells() && &step != &kind_->pre_tokenizers_.back()) detail::PreTokenizer::spell(pieces_);
+      detail::check_form(pieces_.bytes(), detail::longest_form(text.size()));
     }
     for (const detail::Piece& piece : pieces_.all()) {
       piece.is_token() ? tokens.push_back(piece.token) : encode_piece(piece.text, tokens);
@@ -185,15 +187,17 @@ inline std::vector<Token> PipelineTokenizer::encode(std::string_view text, Pipel
 
 inline std::string PipelineTokenizer::normalized(std::string_view text) const {
   detail::NormalizedText changed{std::string(text)};
-  for (const auto& normalizer : normalizers_) normalizer(changed);
+  for (const auto& normalizer : normalizers_) normalizer(changed, detail::longest_form(text.size()));
   return std::move(changed.text);
 }
 
 inline void PipelineTokenizer::normalize(detail::Pieces& pieces) const {
   if (normalizers_.empty()) return;
+  std::size_t most = detail::longest_form(pieces.bytes());
   pieces.for_each([&](detail::Piece piece) {
     detail::NormalizedText changed{std::string(piece.text), piece.from_first};
-    for (const auto& normalizer : normalizers_) normalizer(changed);
+    for (const auto& normalizer : normalizers_) normalizer(changed, most);
+    most -= changed.text.size();
     piece.text = pieces.keep(std::move(changed.text));
     piece.from_first = changed.from_first;
     // What is left of a text may begin after its first character.
@@ -208,7 +212,9 @@ inline std::string PipelineTokenizer::decode(std::span<const Token> tokens) cons
     if (!vocabulary_[at].special) names.push_back(names_[at]);
   }
   if (names.empty()) return {};
-  for (const auto& decoder : decoders_) decoder(names);
+  std::size_t bytes = names.size();  // a decoder may put a space after each
+  for (const std::string& name : names) bytes += name.size();
+  for (const auto& decoder : decoders_) decoder(names, detail::longest_form(bytes));
   std::string text;
   for (std::size_t i = 0; i < names.size(); ++i) {
     if (joins_with_spaces_ && i > 0) text += ' ';
@@ -232,18 +238,31 @@ inline Token PipelineTokenizer::end_of_story() const {
 
 inline PipelineTokenizer::PipelineTokenizer(const Json& root, std::string text, const std::string& file)
     : text_(std::move(text)), model_(json_member(root, "model", file), file) {
-  detail::for_each_component(root["normalizer"], "normalizers", file,
-                             [&](const Json& component) { normalizers_.emplace_back(component, file); });
-  detail::for_each_component(root["pre_tokenizer"], "pretokenizers", file,
-                             [&](const Json& component) { pre_tokenizers_.emplace_back(component, file); });
-  detail::for_each_component(root["decoder"], "decoders", file,
-                             [&](const Json& component) { decoders_.emplace_back(component, file); });
-  detail::for_each_component(root["post_processor"], "processors", file,
-                             [&](const Json& component) { detail::add_surroundings(component, file, surroundings_); });
+  // Each one costs time for each token of the file, and for each text.
+  const auto for_each = [&](const char* part, const char* members, auto&& add) {
+    std::size_t count = 0;
+    detail::for_each_component(root[part], members, file, [&](const Json& component) {
+      if (++count > most_components) {
+        fail<FileError>(file, ": \"", part, "\" has more than ", most_components,
+                        " components, which tinymoe does not read; the file cannot be used here");
+      }
+      add(component);
+    });
+  };
+  for_each("normalizer", "normalizers", [&](const Json& component) { normalizers_.emplace_back(component, file); });
+  for_each("pre_tokenizer", "pretokenizers",
+           [&](const Json& component) { pre_tokenizers_.emplace_back(component, file); });
+  for_each("decoder", "decoders", [&](const Json& component) { decoders_.emplace_back(component, file); });
+  for_each("post_processor", "processors",
+           [&](const Json& component) { detail::add_surroundings(component, file, surroundings_); });
   joins_with_spaces_ = root["decoder"].is_null();
   only_bytes_ = decoders_.size() == 1 && decoders_[0].is_byte_level();
-  read_added_tokens(root, file);
-  name_tokens(file);
+  try {
+    read_added_tokens(root, file);
+    name_tokens(file);
+  } catch (const TextError& error) {  // of a normalizer or a decoder, on a token
+    fail<FileError>(file, ": ", error.what());
+  }
   hash(root);
 }
 
@@ -274,11 +293,14 @@ inline void PipelineTokenizer::read_added_tokens(const Json& root, const std::st
     }
     fresh ? added_.push_back(std::move(token)) : void(added_[number] = std::move(token));
   }
+  std::vector<detail::AddedToken> before, after;
   for (const auto& token : added_) {
     detail::AddedToken looked_for = token;
     if (token.normalized) looked_for.content = normalized(token.content);
-    (token.normalized ? found_after_ : found_before_).add(looked_for);
+    (token.normalized ? after : before).push_back(std::move(looked_for));
   }
+  found_before_ = detail::AddedTokenFinder(std::move(before));
+  found_after_ = detail::AddedTokenFinder(std::move(after));
 }
 
 inline void PipelineTokenizer::name_tokens(const std::string& file) {
