@@ -2,6 +2,7 @@
 /// @file
 /// Matching a regular expression: depth first, alternatives in their order, as Oniguruma does.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -31,11 +32,11 @@ class Expression {
       : pattern_(std::move(pattern)), program_(ExpressionParser(pattern_, file)()) {}
 
   /// Calls f(TextRange) for each match, from left to right. An empty match right after the one before is none.
-  /// Throws TextError if that takes more than 1024 steps and characters a byte.
+  /// Throws TextError if that takes more than `most_steps`.
   template <class F>
   void for_each_match(std::string_view text, F&& f) const {
     std::vector<Choice> choices;
-    std::uint64_t left = 16'384 + 1024 * static_cast<std::uint64_t>(text.size());
+    std::uint64_t left = most_steps(text.size());
     std::optional<std::size_t> last;
     for (std::size_t from = 0; from <= text.size();) {
       const auto found = find(text, from, choices, left);
@@ -47,6 +48,13 @@ class Expression {
       f(*found);
       last = from = found->end;
     }
+  }
+
+  /// How many steps and characters may be tried on a text of `bytes`. Usual expressions that look ahead take a square
+  /// of them, which does no harm where a text is short.
+  static constexpr std::uint64_t most_steps(std::uint64_t bytes) {
+    const std::uint64_t few = std::min<std::uint64_t>(bytes, 1 << 16);
+    return 16'384 + 1024 * bytes + std::min<std::uint64_t>(4 * few * few, 20'000'000);
   }
 
  private:
