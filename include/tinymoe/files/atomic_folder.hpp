@@ -97,7 +97,8 @@ class MadeFolder {
 
 /// Puts the files of FOLDER/.tinymoe.new in place and removes those of `owned` that it lacks. It can be repeated after
 /// a crash at any moment.
-[[gnu::cold]] inline void place_new_files(const std::filesystem::path& folder, std::span<const std::string_view> owned) {
+[[gnu::cold]] inline void place_new_files(const std::filesystem::path& folder,
+                                          std::span<const std::string_view> owned) {
   const auto fresh = folder / new_files_name;
   for (const auto& file : entries_of(fresh)) place_file(file, folder / file.filename());
   for (const std::string_view name : owned) {
@@ -126,21 +127,25 @@ class MadeFolder {
 
 /// Removes the folders that killed processes left beside `folder` when a save still wrote there: `NAME.partial-NUMBER`,
 /// with nothing in it but owned files.
-[[gnu::cold]] inline void remove_left_folders(const std::filesystem::path& folder, std::span<const std::string_view> owned) {
+[[gnu::cold]] inline void remove_left_folders(const std::filesystem::path& folder,
+                                              std::span<const std::string_view> owned) {
   std::error_code ignored, unreadable;
   for (std::filesystem::directory_iterator entry(folder_of(folder), unreadable), end; !unreadable && entry != end;
        entry.increment(unreadable)) {
     const auto& one = entry->path();
     if (partial_numbers(one.filename().string(), folder.filename().string()) != 1 || entry->is_symlink(ignored) ||
-        !entry->is_directory(ignored) || !nobody_locks(one)) {
+        !entry->is_directory(ignored)) {
       continue;
     }
-    std::error_code unlisted;
-    bool ours = true;
-    for (std::filesystem::directory_iterator file(one, unlisted); !unlisted && file != end; file.increment(unlisted)) {
-      ours = ours && std::ranges::find(owned, file->path().filename().string()) != owned.end();
-    }
-    if (ours && !unlisted) std::filesystem::remove_all(one, ignored);
+    if_nobody_locks(one, [&] {
+      std::error_code unlisted;
+      bool ours = true;
+      for (std::filesystem::directory_iterator file(one, unlisted); !unlisted && file != end;
+           file.increment(unlisted)) {
+        ours = ours && std::ranges::find(owned, file->path().filename().string()) != owned.end();
+      }
+      if (ours && !unlisted) std::filesystem::remove_all(one, ignored);
+    });
   }
 }
 
@@ -200,7 +205,7 @@ class FolderLock {
   /// FileError if the folder cannot be written, if another process writes to it, and if it holds one of the other names
   /// without the first: that file is somebody else's.
   [[gnu::cold]] explicit FolderLock(const std::filesystem::path& path, std::span<const std::string_view> owned = {},
-                      WriteUse use = WriteUse::once)
+                                    WriteUse use = WriteUse::once)
       : folder_(target_of(path)),
         made_(folder_, path),
         lock_(folder_ / detail::folder_lock_name, path, use, use == WriteUse::once ? patience : glance) {

@@ -55,10 +55,12 @@ enum class LockResult { taken, held, unsupported };
   return opened >= 0 ? opened : ::open(path.c_str(), O_RDONLY | flags);
 }
 
-/// Whether no process holds the lock of a file or folder. False where the file system has no locks: nobody knows.
-[[gnu::cold]] inline bool nobody_locks(const std::filesystem::path& path) {
+/// f() while this process holds the lock of a file or folder that nobody else holds: who makes such a file sees that it
+/// goes. Not where somebody holds it, or the file system has no locks, so that nobody knows.
+template <class F>
+[[gnu::cold]] void if_nobody_locks(const std::filesystem::path& path, F&& f) {
   const Descriptor opened(open_to_lock(path));
-  return opened.number >= 0 && try_lock(opened.number) == LockResult::taken && is_named(opened.number, path);
+  if (opened.number >= 0 && try_lock(opened.number) == LockResult::taken && is_named(opened.number, path)) f();
 }
 
 /// Whether it is worth waiting for a lock's holder: false if nobody holds it, if there is no such file, and where the
@@ -95,7 +97,7 @@ enum class LockResult { taken, held, unsupported };
     const auto& one = entry->path();
     const bool partial = partial_numbers(one.filename().string(), path.filename().string()) == 2;
     const auto type = std::filesystem::symlink_status(one, ignored).type();
-    if (partial && type == std::filesystem::file_type::regular && nobody_locks(one)) ::unlink(one.c_str());
+    if (partial && type == std::filesystem::file_type::regular) if_nobody_locks(one, [&] { ::unlink(one.c_str()); });
   }
 }
 
@@ -149,7 +151,8 @@ class WriteLock {
  public:
   /// Waits at most `patience` milliseconds for another process. Throws FileError if that is not enough, if the file
   /// cannot be made, and at once for a second run of this process. `name` is what messages call it.
-  [[gnu::cold]] WriteLock(const std::filesystem::path& file, const std::filesystem::path& name, WriteUse use, int patience)
+  [[gnu::cold]] WriteLock(const std::filesystem::path& file, const std::filesystem::path& name, WriteUse use,
+                          int patience)
       : use_(use) {
     constexpr int pause = 20;
     while (!take(file, name)) {
@@ -221,8 +224,8 @@ class WriteLock {
   }
 
   /// Opens a lock's file that this user may not write to: a killed process of another user may have left it. Throws
-  /// FileError if it cannot be told whether its lock is held, or if nothing can be written beside it. Negative if it has
-  /// just been removed.
+  /// FileError if it cannot be told whether its lock is held, or if nothing can be written beside it. Negative if it
+  /// has just been removed.
   [[gnu::cold]] static int open_foreign(const std::filesystem::path& file, const std::filesystem::path& name) {
     if (::access(detail::folder_of(file).c_str(), W_OK | X_OK) != 0) refuse_to_write(name);
     const int opened = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
