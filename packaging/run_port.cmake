@@ -16,12 +16,7 @@ set(CURRENT_PACKAGES_DIR ${folder}/installed)
 set(CURRENT_BUILDTREES_DIR ${folder}/build)
 file(REMOVE_RECURSE ${folder})
 
-macro(run)
-  execute_process(COMMAND ${ARGV} OUTPUT_VARIABLE output ERROR_VARIABLE output RESULT_VARIABLE result)
-  if(NOT result EQUAL 0)
-    message(FATAL_ERROR "failed: ${ARGV}\n${output}")
-  endif()
-endmacro()
+include(${CMAKE_CURRENT_LIST_DIR}/run.cmake)
 
 function(vcpkg_cmake_configure)
   cmake_parse_arguments(PARSE_ARGV 0 given "" "SOURCE_PATH" "OPTIONS")

@@ -18,13 +18,7 @@ set(prefix ${folder}/prefix/moved)
 set(work ${folder}/${check})
 set(expected "tinymoe ${version}: [0-9]+ parameters; both files agree: yes\n")
 
-# run(command…): stores the printed text in `output`; stops if the command fails.
-macro(run)
-  execute_process(COMMAND ${ARGV} OUTPUT_VARIABLE output ERROR_VARIABLE output RESULT_VARIABLE result)
-  if(NOT result EQUAL 0)
-    message(FATAL_ERROR "failed: ${ARGV}\n${output}")
-  endif()
-endmacro()
+include(${source}/packaging/run.cmake)
 
 # configure(options…): the consumer, afresh; leaves `result` and `output`.
 macro(configure)
