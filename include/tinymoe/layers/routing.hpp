@@ -5,6 +5,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <vector>
 
@@ -63,6 +64,16 @@ class ChosenExpert {
   std::int32_t number_ = -1;
 };
 static_assert(sizeof(ChosenExpert) == sizeof(std::int32_t));  // so that choices are copied from a backend as they are
+
+/// The experts that one mixture chose for some tokens.
+struct ExpertChoices {
+  Index layer = 0;                          // its number in the model
+  Index experts = 0, choices = 0;           // E, K
+  std::vector<ChosenExpert> selected = {};  // (n, K); empty for a token that was not read
+  std::vector<float> gate = {};             // (n, K)
+
+  Index tokens() const { return std::ssize(selected) / choices; }
+};
 
 /// The choices that each of `experts` experts got.
 inline std::vector<Index> loads_of(std::span<const ChosenExpert> choices, Index experts) {

@@ -16,16 +16,6 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// The experts that one mixture chose; row n is the n-th token of the last call.
-struct ExpertChoices {
-  Index layer = 0;                          // its index in the model
-  Index experts = 0, choices = 0;           // E, K
-  std::vector<ChosenExpert> selected = {};  // (n, K); empty for a token that was not read
-  std::vector<float> gate = {};             // (n, K)
-
-  Index tokens() const { return std::ssize(selected) / choices; }
-};
-
 /// Records the choices of each mixture of a model. In an inference plan the next layer overwrites them, so the routers
 /// write them to the trace's memory instead.
 template <class Arch, Backend B>
