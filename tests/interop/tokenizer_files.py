@@ -1,7 +1,8 @@
-"""Any BPE tokenizer.json encodes and decodes as by the package tokenizers: each kind of its parts, on stories and on
+"""Any BPE or Unigram tokenizer.json encodes and decodes as by the package tokenizers: each kind of its parts, on stories and on
 random Unicode. As `tokenizer_files.py --cases` it writes tests/text/pipeline_cases.json, by which tests without Python
 are judged; otherwise it checks that this file is what the package says today."""
 
+import io
 import json
 import os
 import pathlib
@@ -97,6 +98,72 @@ KINDS = {
     "anchors": (dict(pre=then_bytes(split(r"^.|.$|\b\w|(?<=\w)\W|(?<![a-z])\p{Lu}(?=[a-z])|(?>x+)y|\d+?\.|[[:punct:]]{2,3}")),
                      dec=D.ByteLevel()), {}),
 }
+
+
+def character_map(changes):
+    """The bytes of a map for Precompiled: a double array of the keys, and their strings after zeros."""
+    units, taken, text = [0] * 1024, {0}, b""
+    nodes = [(0, {})]
+    for key, value in changes.items():
+        place = nodes[0][1]
+        for byte in key.encode():
+            place = place.setdefault(byte, {})
+        place[0] = value
+    while nodes:
+        at, children = nodes.pop()
+        base = next(b for b in range(256, 1024) if all(b ^ label not in taken for label in children))
+        units[at] |= (at ^ base) << 10 | (0 in children) << 8
+        for label, child in children.items():
+            taken.add(base ^ label)
+            if label == 0:
+                units[base] = 1 << 31 | len(text)
+                text += child.encode() + b"\0"
+            else:
+                units[base ^ label] = label
+                nodes.append((base ^ label, child))
+    return struct.pack("<I1024I", 4 * 1024, *units) + text
+
+
+# Clusters, longer and shorter strings, removed characters, spaces.
+FEW_CHANGES = {"a": "b", "\r": " ", "\n": " ", "\t": " ", "\x01": "", "\x7f": "", "\u3000": " ", "\u2003": " ", "\xa0": " ", "ﬁ": "fi",
+               "é": "e", "e\u0301": "é", "①": "1", "½": "1⁄2", "™": "tm", "©": "(c)", "각": "gag", "\u1100": "g", "क": "ka", "क\u094d": "k",
+               "\u0600": "n", "\u0301": "'", "\u200d": "", "\u200c": "", "👩": "w", "🇩": "D", "ſ": "s", "İ": "i", "THE": "the", "漢字": "kanji"}
+
+
+def known_map(name):
+    """A map of the package sentencepiece, or the small one where that is missing."""
+    try:
+        import sentencepiece
+        from sentencepiece import sentencepiece_model_pb2  # needs the package protobuf
+    except ImportError:
+        return character_map(FEW_CHANGES)
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(SENTENCES.split() * 9), model_writer=model, vocab_size=60,
+                                             normalization_rule_name=name, minloglevel=2, hard_vocab_limit=False)
+    return sentencepiece_model_pb2.ModelProto.FromString(model.getvalue()).normalizer_spec.precompiled_charsmap
+
+
+def unigram_kinds():
+    few, nfkc, folded = character_map(FEW_CHANGES), known_map("nmt_nfkc"), known_map("nmt_nfkc_cf")
+    metaspace = dict(pre=P.Metaspace(), dec=D.Metaspace())
+    spaces = N.Replace(Regex(" {2,}"), " ")
+    return {
+        "t5": (dict(norm=N.Sequence([N.Precompiled(nfkc), N.Strip(False, True), N.Replace(Regex(" {2,}"), "▁")]), **metaspace), {"unigram": {}}),
+        "xlm_r": (dict(norm=N.Precompiled(nfkc), pre=P.Sequence([P.WhitespaceSplit(), P.Metaspace()]), dec=D.Metaspace()), {"unigram": {}}),
+        "albert": (dict(norm=N.Sequence([N.Replace("``", '"'), N.Replace("''", '"'), N.NFKD(), N.StripAccents(), N.Lowercase(),
+                                         N.Precompiled(nfkc), spaces]), **metaspace), {"unigram": {}}),
+        "mapped": (dict(norm=N.Precompiled(few), **metaspace), {"unigram": {}}),
+        "mapped_first": (dict(norm=N.Precompiled(few), pre=P.Metaspace(prepend_scheme="first"), dec=D.Metaspace(prepend_scheme="first")),
+                         {"unigram": {}}),
+        "folded": (dict(norm=N.Sequence([N.Nmt(), N.Precompiled(folded)]), pre=P.Whitespace()), {"unigram": {}}),
+        "nmt": (dict(norm=N.Nmt(), pre=P.Metaspace(prepend_scheme="first"), dec=D.Metaspace(prepend_scheme="first")), {"unigram": {}}),
+        "unigram_bytes": (dict(norm=N.Replace(" ", "▁"), dec=metaspace_decoder), {"unigram": {"byte_fallback": True}}),
+        "unigram_some_bytes": (dict(norm=N.Replace(" ", "▁"), dec=metaspace_decoder), {"unigram": {"byte_fallback": True}}),
+        "unigram_byte_level": (dict(pre=P.ByteLevel(add_prefix_space=False), dec=D.ByteLevel()), {"unigram": {}}),
+        "unigram_whole": (dict(), {"unigram": {}}),
+    }
+
+
 def random_kind(seed):
     """Parts that were drawn at random."""
     draw = random.Random(seed)
@@ -147,6 +214,8 @@ SPECIAL = [AddedToken("<s>", special=True), AddedToken("</s>", special=True, lst
 
 def made(name, texts):
     parts, settings = KINDS[name]
+    if "unigram" in settings:
+        return made_unigram(name, texts)
     tokenizer = Tokenizer(models.BPE(**settings))
     tokenizer.pre_tokenizer = parts.get("pre")
     tokenizer.decoder = parts.get("dec")
@@ -168,6 +237,27 @@ def made(name, texts):
     return finish(tokenizer, name)
 
 
+def made_unigram(name, texts):
+    parts, settings = KINDS[name]
+    tokenizer = Tokenizer(models.Unigram())
+    if "pre" in parts:
+        tokenizer.pre_tokenizer = parts["pre"]
+    if "norm" in parts:
+        tokenizer.normalizer = parts["norm"]
+    texts = texts if "pre" in parts else [word for text in texts[:60] for word in text.split(".")]
+    tokenizer.train_from_iterator(texts, trainers.UnigramTrainer(vocab_size=700, special_tokens=["<unk>"], unk_token="<unk>",
+                                  show_progress=False, initial_alphabet=P.ByteLevel.alphabet() if "Byte" in str(parts.get("pre")) else []))
+    description = json.loads(tokenizer.to_str())
+    model = description["model"]
+    if "byte_fallback" in settings["unigram"]:
+        model["byte_fallback"] = True
+        model["vocab"] += [["<0x%02X>" % byte, -3.0] for byte in range(256) if name == "unigram_bytes" or byte % 3]
+    model["vocab"] += [["the", -2.5], ["漢字", -7.25]]  # one stands twice
+    tokenizer = Tokenizer.from_str(json.dumps(description))
+    tokenizer.decoder = parts.get("dec")
+    return finish(tokenizer, name)
+
+
 def finish(tokenizer, name):
     """The tokenizer with added tokens and what the post-processor puts around a text."""
     seen = {("normalized", "")}  # of tokens that become one string the package finds any, and by an empty one it fails
@@ -181,7 +271,7 @@ def finish(tokenizer, name):
     ids = [(t, tokenizer.token_to_id(t)) for t in ("<s>", "</s>")]
     if "post" in KINDS[name][0]:
         tokenizer.post_processor = KINDS[name][0]["post"]
-    elif name in ("llama2", "qwen", "metaspace_first"):
+    elif name in ("llama2", "qwen", "metaspace_first", "t5", "mapped"):
         template = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ids)
         tokenizer.post_processor = processors.Sequence([processors.ByteLevel(), template]) if name == "qwen" else template
     elif name == "prefix_space":
@@ -192,7 +282,7 @@ def finish(tokenizer, name):
 def bare(name):
     """A kind's parts as JSON, with no vocabulary."""
     parts, settings = KINDS[name]
-    tokenizer = Tokenizer(models.BPE(**settings))
+    tokenizer = Tokenizer(models.Unigram(**settings["unigram"]) if "unigram" in settings else models.BPE(**settings))
     tokenizer.pre_tokenizer, tokenizer.decoder = parts.get("pre"), parts.get("dec")
     if "norm" in parts:
         tokenizer.normalizer = parts["norm"]
@@ -220,6 +310,9 @@ def small_models():
         vocabulary.setdefault(extra, len(vocabulary))
     vocabularies["characters"]["merges"] += [["h", "e</w>"]]
     letters = sorted(set(SENTENCES.lower()))
+    unigram = [["<unk>", 0.0], ["▁", -2.0]] + [[c, -4.0 - i / 8] for i, c in enumerate(letters) if c not in "zq"]
+    unigram += [[t, -3.0 - len(t) / 4] for t in ("▁the", "the", "he", "▁t", "in", "ing", "er", "▁a", "▁the▁d", "fi", "tm", "Day")]
+    vocabularies["unigram"] = {"vocab": unigram + [["<0x%02X>" % b, -9.0] for b in range(256)] + [["the", -5.5]], "unk_id": 0}
     names = ["<unk>"] + letters + ["##" + c for c in letters] + ["##he", "the"]
     vocabularies["prefix"] = {"vocab": {n: i for i, n in enumerate(names)}, "merges": [["##h", "##e"], ["t", "##he"]]}
     return vocabularies
@@ -229,11 +322,12 @@ def cases():
     """The small cases: how each was read, and what the package makes of some strings."""
     vocabularies = small_models()
     kinds = []
+    KINDS.update({name: kind for name, kind in unigram_kinds().items() if name in ("mapped_first", "nmt", "unigram_bytes")})
     for number, name in enumerate(KINDS):
         description = bare(name)
         model = "bytes" if "ByteLevel" in json.dumps([description["pre_tokenizer"], description["normalizer"]]) else "characters"
-        model = "prefix" if name == "prefix" else model
-        settings = {k: v for k, v in description["model"].items() if k not in ("vocab", "merges")}
+        model = "prefix" if name == "prefix" else "unigram" if "unigram" in KINDS[name][1] else model
+        settings = {k: v for k, v in description["model"].items() if k not in ("vocab", "merges", "unk_id")}
         tokenizer = finish(Tokenizer.from_str(json.dumps({**description, "model": {**settings, **vocabularies[model]}})), name)
         parts = json.loads(tokenizer.to_str())
         parts["model"] = settings
@@ -324,6 +418,7 @@ def main():
         judge.check(json.loads(CASES.read_text()) == json.loads(json.dumps(cases())), "pipeline_cases.json is another one")
     kinds = int(os.environ.get("TINYMOE_JUDGE_KINDS", "40"))  # at random
     first = int(os.environ.get("TINYMOE_JUDGE_SEED", "0"))
+    KINDS.update(unigram_kinds())
     KINDS.update({f"random {seed}": random_kind(seed) for seed in range(first, first + kinds)})
     text = stories()
     texts = text.split("<|endoftext|>")[:400]

@@ -29,8 +29,7 @@ namespace {
 Json file_of(const Json& cases, const Json& kind) {
   Json file(kind["parts"]);
   const Json& vocabulary = cases["vocabularies"][kind["vocabulary"].string()];
-  file["model"]["vocab"] = vocabulary["vocab"];
-  file["model"]["merges"] = vocabulary["merges"];
+  for (const auto& [key, value] : vocabulary.members()) file["model"][key] = value;
   Json added = Json::array();
   for (std::size_t i = 0; i < cases["added"].size(); ++i) {
     Json token(cases["added"].items()[i]);
@@ -160,11 +159,11 @@ TEST_CASE("A tokenizer.json that would be encoded in another way is refused in a
   const auto with = [](const char* part, const char* json) {
     return refusal("nanogpt_moe", [&](Json& file) { file[part] = parse_json(json, "test"); });
   };
-  for (const char* type : {"WordPiece", "WordLevel", "Unigram"}) {
+  for (const char* type : {"WordPiece", "WordLevel"}) {
     CHECK(contains(refusal("llama3", [&](Json& file) { file["model"]["type"] = type; }),
-                   std::string("expected a model of the type BPE, found \"") + type + "\""));
+                   std::string("expected a model of the type BPE or Unigram, found \"") + type + "\""));
   }
-  CHECK(contains(with("normalizer", R"({"type": "Precompiled"})"), "found \"Precompiled\""));
+  CHECK(contains(with("normalizer", R"({"type": "BertNormalizer"})"), "found \"BertNormalizer\""));
   CHECK(contains(with("normalizer", R"({"type": "Strip"})"), "\"strip_left\" is missing"));
   CHECK(contains(with("normalizer", R"([])"), "expected an object with \"type\""));
   CHECK(contains(with("pre_tokenizer", R"({"type": "UnicodeScripts"})"), "found \"UnicodeScripts\""));
@@ -216,6 +215,56 @@ TEST_CASE("A tokenizer.json that would be encoded in another way is refused in a
                            file["added_tokens"].push_back(std::move(token));
                          }),
                  "the added token \"new\" has the number 5000, expected"));
+}
+
+TEST_CASE("A Unigram model or a character map that is wrong is refused in a sentence", "[tokenizer]") {
+  const auto model = [](const std::function<void(Json&)>& change) {
+    return refusal("unigram_bytes", [&](Json& file) { change(file["model"]); });
+  };
+  CHECK(contains(model([](Json& m) { m["vocab"].push_back("the"); }), "expected [\"text\", score], found"));
+  CHECK(contains(model([](Json& m) { m["vocab"].push_back(Json::array({"the", "x"})); }), "\"score\""));
+  CHECK(contains(model([](Json& m) { m["vocab"].push_back(Json::array({7, 0.5})); }), "expected [\"text\", score]"));
+  CHECK(contains(model([](Json& m) { m["vocab"] = Json::object(); }), "expected an array"));
+  CHECK(contains(model([](Json& m) { m["unk_id"] = 100'000; }), "\"unk_id\": expected a token below"));
+  CHECK(contains(model([](Json& m) { m["unk_id"] = -1; }), "\"unk_id\""));
+  CHECK(contains(model([](Json& m) { m["alpha"] = 0.1; }), "encoded at random"));
+
+  const auto map = [](const std::string& base64) {
+    return refusal("mapped_first", [&](Json& file) { file["normalizer"]["precompiled_charsmap"] = base64; });
+  };
+  std::string usual = file_of("mapped_first")["normalizer"]["precompiled_charsmap"].string();
+  CHECK(map(usual).empty());
+  CHECK(contains(map("A"), "\"precompiled_charsmap\": expected base64"));
+  CHECK(contains(map("A*AA"), "expected base64"));
+  CHECK(contains(map("AAA="), "expected a character map, found 2 bytes"));
+  CHECK(contains(map("AAAAAA=="), "found one of 0"));
+  CHECK(contains(map("////fwAA"), "expected a double array of at most 2 bytes, found one of 2147483647"));
+  CHECK(contains(map(usual.substr(0, 5200)), "expected a double array of at most"));
+  CHECK(contains(map(usual.substr(0, usual.size() - 8)), "expected strings"));
+  CHECK(contains(map("BAAAAAAAAABh"), "end with a zero"));
+  CHECK(contains(map("BAAAAAAAAAD/AA=="), "expected strings in UTF-8"));
+  CHECK(contains(map("BAAAAP//f4BhAA=="), "expected strings of more than 8388607 bytes"));
+  // Units that point at themselves or beyond all end with the text.
+  std::mt19937_64 random(5);
+  for (int round = 0; round < 40; ++round) {
+    std::string wrong = usual;
+    for (int i = 0; i < 200; ++i) wrong[8 + random() % 5400] = "AQgw4/"[random() % 6];
+    Json file = file_of("mapped_first");
+    file["normalizer"]["precompiled_charsmap"] = wrong;
+    try {
+      const auto tokenizer = pipeline_of(file);
+      for (int i = 0; i < 20; ++i) tokenizer.encode(random_bytes(random, 100), {});
+    } catch (const Error&) {
+    }
+  }
+}
+
+TEST_CASE("An unknown character of a Unigram model without its token is an error of the text", "[tokenizer]") {
+  Json file = file_of("nmt");
+  file["model"]["unk_id"] = nullptr;
+  const auto tokenizer = pipeline_of(file);
+  CHECK_NOTHROW(tokenizer.encode("the", {}));
+  CHECK(contains(message_if_any<TextError>([&] { tokenizer.encode("theЖ", {}); }), "\"Ж\" is not in the vocabulary"));
 }
 
 TEST_CASE("An unknown character without its token is an error of the text", "[tokenizer]") {

@@ -36,6 +36,12 @@ inline constexpr const char* only_pipeline = "; a program that includes tinymoe/
   return quote;
 }
 
+/// The name of the token of a byte, <0x00> to <0xFF>.
+[[gnu::cold]] inline std::string byte_name(std::size_t byte) {
+  constexpr char digits[] = "0123456789ABCDEF";
+  return {'<', '0', 'x', digits[byte / 16], digits[byte % 16], '>'};
+}
+
 /// A text that must be one character. Throws FileError that names `file` and `key`.
 [[gnu::cold]] inline std::string one_character(std::string text, const char* key, const std::string& file) {
   if (text.empty() || decode_utf8(text, 0).length != text.size()) {

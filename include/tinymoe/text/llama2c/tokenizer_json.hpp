@@ -166,11 +166,7 @@ inline bool is_llama2c_json(const Json& root) { return root["normalizer"] == lla
 /// A token as it is written in tokenizer.json. Throws TextError for one that cannot be.
 [[gnu::cold]] inline std::string llama2c_spelled(const Llama2cVocabulary& vocabulary, Token token) {
   const std::string& piece = vocabulary[token];
-  if (vocabulary.is_byte(token)) {
-    constexpr char digits[] = "0123456789ABCDEF";
-    const auto byte = static_cast<unsigned char>(piece[0]);
-    return {'<', '0', 'x', digits[byte / 16], digits[byte % 16], '>'};
-  }
+  if (vocabulary.is_byte(token)) return byte_name(static_cast<unsigned char>(piece[0]));
   const bool special = vocabulary.is_special(token);
   if (find_invalid_utf8(piece) != std::string_view::npos || (!special && piece.find(space_mark) != std::string::npos)) {
     fail<TextError>("token ", token, " is not UTF-8 or has U+2581, which a tokenizer.json cannot say");

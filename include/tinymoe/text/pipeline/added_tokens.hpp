@@ -3,10 +3,7 @@
 /// The added tokens of a tokenizer.json: strings that are found in a text before a model sees it.
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
-#include <cstdint>
-#include <limits>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +12,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/utf8.hpp"
 #include "tinymoe/text/pipeline/pieces.hpp"
+#include "tinymoe/text/pipeline/prefix_finder.hpp"
 #include "tinymoe/text/pipeline/unicode_properties.hpp"
 #include "tinymoe/text/unicode.hpp"
 
@@ -39,13 +37,9 @@ class AddedTokenFinder {
                      [](const AddedToken& a, const AddedToken& b) { return a.content < b.content; });
     const auto same = [](const AddedToken& a, const AddedToken& b) { return a.content == b.content; };
     tokens_.erase(std::unique(tokens_.begin(), tokens_.end(), same), tokens_.end());
-    shorter_.resize(tokens_.size(), none);
-    for (std::size_t i = 0; i < tokens_.size(); ++i) {
-      std::size_t before = i == 0 ? none : i - 1;
-      while (before != none && !tokens_[i].content.starts_with(tokens_[before].content)) before = shorter_[before];
-      shorter_[i] = before;
-      begins_[static_cast<unsigned char>(tokens_[i].content[0])] = true;
-    }
+    std::vector<std::string> contents;
+    for (const AddedToken& token : tokens_) contents.push_back(token.content);
+    contents_ = PrefixFinder(std::move(contents));
   }
 
   /// Cuts a piece at the tokens in it. Special ones are text where `special` is false.
@@ -74,21 +68,13 @@ class AddedTokenFinder {
   }
 
  private:
-  static constexpr std::size_t none = std::numeric_limits<std::size_t>::max();
-
   const AddedToken* find(std::string_view text, std::size_t at) const {
-    if (!begins_[static_cast<unsigned char>(text[at])]) return nullptr;
-    const std::string_view rest = text.substr(at);
-    const auto after = std::upper_bound(tokens_.begin(), tokens_.end(), rest,
-                                        [](std::string_view a, const AddedToken& b) { return a < b.content; });
-    if (after == tokens_.begin()) return nullptr;
-    // All that `rest` begins with begin the last one before it, too.
-    auto number = static_cast<std::size_t>(after - tokens_.begin()) - 1;
-    const std::string_view last = tokens_[number].content;
-    const auto differs = std::mismatch(last.begin(), last.end(), rest.begin(), rest.end()).first;
-    const auto common = static_cast<std::size_t>(differs - last.begin());
-    while (number != none && tokens_[number].content.size() > common) number = shorter_[number];
-    return number == none ? nullptr : &tokens_[number];
+    const AddedToken* longest = nullptr;
+    contents_.for_each(text.substr(at), [&](std::size_t number) {
+      longest = &tokens_[number];
+      return false;
+    });
+    return longest;
   }
 
   static char32_t character_before(std::string_view text, std::size_t end) {
@@ -118,9 +104,8 @@ class AddedTokenFinder {
     return at;
   }
 
-  std::vector<AddedToken> tokens_;    // in the order of their contents
-  std::vector<std::size_t> shorter_;  // the longest other one that begins each, or `none`
-  std::array<bool, 256> begins_{};    // whether one begins with a byte
+  std::vector<AddedToken> tokens_;  // in the order of their contents
+  PrefixFinder contents_;
 };
 
 }  // namespace tinymoe::inline v0_1::detail

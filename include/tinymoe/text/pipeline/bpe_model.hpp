@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The model of a tokenizer.json: byte-pair encoding of a piece of text, from its characters on.
+/// The model of a tokenizer.json that is byte-pair encoding of a piece of text, from its characters on.
 
 #include <algorithm>
 #include <array>
@@ -31,12 +31,8 @@ struct NamedToken {
 
 class BpeModel {
  public:
-  /// Throws FileError that names `file`, for another kind of model, too.
+  /// Throws FileError that names `file`.
   [[gnu::cold]] BpeModel(const Json& model, const std::string& file) {
-    if (const auto type = json_field_or<std::string>(model, "type", file, "BPE"); type != "BPE") {
-      fail<FileError>(file, ": expected a model of the type BPE, found ", in_quotes(type),
-                      "; convert the tokenizer to BPE or train a new one");
-    }
     prefix_ = json_field_or<std::string>(model, "continuing_subword_prefix", file, "");
     suffix_ = json_field_or<std::string>(model, "end_of_word_suffix", file, "");
     fuse_unknown_ = json_field_or<bool>(model, "fuse_unk", file, false);
@@ -87,10 +83,7 @@ class BpeModel {
       if (!names_.insert(name).second) fail<FileError>(file, ": the token ", in_quotes(name), " is there twice");
       tokens_.push_back({name, static_cast<Token>(id)});
     }
-    constexpr char digits[] = "0123456789ABCDEF";
-    for (std::size_t byte = 0; byte < 256; ++byte) {
-      bytes_[byte] = find(std::string{'<', '0', 'x', digits[byte / 16], digits[byte % 16], '>'}).value_or(-1);
-    }
+    for (std::size_t byte = 0; byte < 256; ++byte) bytes_[byte] = find(byte_name(byte)).value_or(-1);
   }
 
   [[gnu::cold]] void read_merges(const Json& merges, const std::string& file) {

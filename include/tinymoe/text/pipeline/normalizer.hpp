@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -15,6 +17,8 @@
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/byte_level/byte_alphabet.hpp"
+#include "tinymoe/text/pipeline/character_map.hpp"
+#include "tinymoe/text/pipeline/graphemes.hpp"
 #include "tinymoe/text/pipeline/normal_forms.hpp"
 #include "tinymoe/text/pipeline/pattern.hpp"
 #include "tinymoe/text/pipeline/pieces.hpp"
@@ -82,6 +86,26 @@ inline void prepend_text(NormalizedText& changed, std::string_view prefix) {
   if (changed.from_first > 0) changed.from_first += prefix.size();
 }
 
+/// The bytes of a text in base64 (RFC 4648, section 4); nothing if it is none.
+[[gnu::cold]] inline std::optional<std::string> from_base64(std::string_view text) {
+  constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  if (text.size() % 4 != 0) return std::nullopt;
+  for (int i = 0; i < 2 && text.ends_with('='); ++i) text.remove_suffix(1);
+  std::string bytes;
+  std::uint32_t held = 0;
+  int bits = 0;
+  for (const char c : text) {
+    const std::size_t digit = digits.find(c);
+    if (digit == std::string_view::npos) return std::nullopt;
+    held = held << 6 | static_cast<std::uint32_t>(digit);
+    bits += 6;
+    if (bits < 8) continue;
+    bits -= 8;
+    bytes.push_back(static_cast<char>(static_cast<unsigned char>(held >> bits & 0xffu)));
+  }
+  return bytes;
+}
+
 /// One of them.
 class Normalizer {
  public:
@@ -96,13 +120,14 @@ class Normalizer {
                            {"NFKC", Kind::nfkc},       {"NFKD", Kind::nfkd},
                            {"Lowercase", Kind::lower}, {"Strip", Kind::strip},
                            {"Replace", Kind::replace}, {"Prepend", Kind::prepend},
-                           {"ByteLevel", Kind::bytes}, {"StripAccents", Kind::accents}};
+                           {"ByteLevel", Kind::bytes}, {"StripAccents", Kind::accents},
+                           {"Nmt", Kind::nmt},         {"Precompiled", Kind::mapped}};
     const auto* found =
         std::find_if(std::begin(known), std::end(known), [&](const Known& k) { return type == k.name; });
     if (found == std::end(known)) {
       fail<FileError>(file,
                       ": expected the normalizers NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Replace, "
-                      "Prepend, ByteLevel or a Sequence of them, found ",
+                      "Prepend, ByteLevel, Nmt, Precompiled or a Sequence of them, found ",
                       in_quotes(type));
     }
     kind_ = found->kind;
@@ -114,6 +139,12 @@ class Normalizer {
       pattern_ = Pattern(json_member(component, "pattern", file), file);
       content_ = json_field<std::string>(component, "content", file);
     }
+    if (kind_ == Kind::mapped) {
+      constexpr const char* key = "precompiled_charsmap";
+      const auto bytes = from_base64(json_field<std::string>(component, key, file));
+      if (!bytes) fail<FileError>(file, ": \"", key, "\": expected base64");
+      map_ = CharacterMap(*bytes, key, file);
+    }
     if (kind_ == Kind::prepend) content_ = json_field<std::string>(component, "prepend", file);
   }
 
@@ -124,7 +155,7 @@ class Normalizer {
   }
 
  private:
-  enum class Kind : std::uint8_t { nfc, nfd, nfkc, nfkd, lower, strip, accents, replace, prepend, bytes };
+  enum class Kind : std::uint8_t { nfc, nfd, nfkc, nfkd, lower, strip, accents, replace, prepend, bytes, nmt, mapped };
 
   void change(NormalizedText& changed, std::size_t most) const {
     switch (kind_) {
@@ -153,6 +184,12 @@ class Normalizer {
         return prepend_text(changed, content_);
       case Kind::strip:
         return strip(changed);
+      case Kind::nmt:
+        return change_characters(changed, [](std::string& text, char32_t c, std::string_view bytes) {
+          if (!is_nmt_control(c)) text += is_nmt_space(c) ? " " : bytes;
+        });
+      case Kind::mapped:
+        return map_characters(changed, most);
     }
   }
 
@@ -161,6 +198,53 @@ class Normalizer {
     const std::size_t first = normalizing(std::string_view(changed.text).substr(0, changed.from_first)).size();
     changed.text = normalizing(changed.text);
     changed.from_first = std::min(first, changed.text.size());
+  }
+
+  static bool is_nmt_control(char32_t c) {
+    return (c >= 0x01 && c <= 0x08) || c == 0x0b || (c >= 0x0e && c <= 0x1f) || c == 0x7f || c == 0x8f || c == 0x9f;
+  }
+  static bool is_nmt_space(char32_t c) {
+    return c == '\t' || c == '\n' || c == '\f' || c == '\r' || c == 0x1680 || (c >= 0x200b && c <= 0x200f) ||
+           c == 0x2028 || c == 0x2029 || c == 0x2581 || c == 0xfeff || c == 0xfffd;
+  }
+
+  /// Puts what the map has for the shortest key in the place of a short cluster that begins with it, or else of a
+  /// character. Neither is what sentencepiece does with its map, but the package does so.
+  void map_characters(NormalizedText& changed, std::size_t most) const {
+    std::string text;
+    std::size_t from_first = 0, done = 0;  // characters; the first ones come from `first`
+    const std::size_t first = characters(std::string_view(changed.text).substr(0, changed.from_first));
+    const auto put = [&](std::string_view old, std::string_view made) {
+      const std::size_t before = characters(old);
+      std::size_t at = 0;
+      for_each_code_point(made, [&](char32_t, std::string_view bytes) {
+        // What is more than before belongs to the last character.
+        const std::size_t from = done + std::min(at++, before - 1);
+        text += bytes;
+        if (from < first) from_first = text.size();
+      });
+      // The package forgets at the beginning of a text what it has removed.
+      if (!text.empty()) done += before;
+      check_form(text.size(), most);
+    };
+    const auto mapped = [&](std::string_view old) {
+      const MappedCharacters found = map_.shortest(old);
+      if (found.length > 0) put(old, found.text);
+      return found.length > 0;
+    };
+    for_each_grapheme(changed.text, [&](std::string_view cluster) {
+      if (cluster.size() < 6 && mapped(cluster)) return;
+      for_each_code_point(cluster, [&](char32_t, std::string_view character) {
+        if (!mapped(character)) put(character, character);
+      });
+    });
+    changed = {std::move(text), from_first};
+  }
+
+  static std::size_t characters(std::string_view text) {
+    std::size_t count = 0;
+    for_each_code_point(text, [&](char32_t, std::string_view) { ++count; });
+    return count;
   }
 
   void strip(NormalizedText& changed) const {
@@ -182,6 +266,7 @@ class Normalizer {
   bool left_ = false, right_ = false;  // of Strip
   Pattern pattern_;                    // of Replace
   std::string content_;                // of Replace and Prepend
+  CharacterMap map_;                   // of Precompiled
 };
 
 /// The components of one that may be null, one, or a Sequence, in order: calls f(component) for each.

@@ -1,16 +1,18 @@
 #pragma once
 /// @file
-/// The door of pipeline/: in a program that includes this, `Tokenizer::load` reads any BPE tokenizer.json, and so do
-/// all functions that call it. One include in one unit of the program will do. It is not in model.hpp, since its tables
+/// The door of pipeline/: in a program that includes this, `Tokenizer::load` reads any BPE or Unigram tokenizer.json, and
+/// so do all functions that call it. One include in one unit of the program will do. It is not in model.hpp, since its tables
 /// and parts take a second to compile. Reading order:
 ///
 ///     unicode_data, unicode_properties   what the package tokenizers knows of Unicode
 ///     normal_forms                       NFC, NFD, NFKC, NFKD
 ///     character_set, expression_parser,
 ///     expression, known_expressions      regular expressions, and the usual ones by hand
-///     pieces, pattern                    a text on its way to tokens, and what it is cut at
-///     metaspace, normalizer, added_tokens,
-///     pre_tokenizer, bpe_model, decoder  the parts of a tokenizer.json
+///     graphemes, character_map           what the normalizer Precompiled needs
+///     pieces, pattern, prefix_finder     a text on its way to tokens, and what it is cut at
+///     metaspace, normalizer, added_tokens, pre_tokenizer,
+///     bpe_model, best_path, unigram_model, model,
+///     decoder                            the parts of a tokenizer.json
 ///     tokenizer                          all of them, as a kind of tokenizer
 
 #include <memory>

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// The tokenizer of any tokenizer.json with a BPE model, step by step as the package tokenizers does it:
+/// The tokenizer of any tokenizer.json with a BPE or a Unigram model, step by step as the package tokenizers does it:
 ///
 ///     normalizer -> added tokens -> pre_tokenizer -> model -> post_processor;  decoder back
 ///
@@ -24,11 +24,10 @@
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/fingerprint.hpp"
-#include "tinymoe/text/merge_table.hpp"
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/pipeline/added_tokens.hpp"
-#include "tinymoe/text/pipeline/bpe_model.hpp"
 #include "tinymoe/text/pipeline/decoder.hpp"
+#include "tinymoe/text/pipeline/model.hpp"
 #include "tinymoe/text/pipeline/normalizer.hpp"
 #include "tinymoe/text/pipeline/pieces.hpp"
 #include "tinymoe/text/pipeline/pre_tokenizer.hpp"
@@ -97,7 +96,7 @@ class PipelineTokenizer final : public TokenizerKind {
   std::string text_;
   std::vector<detail::Normalizer> normalizers_;
   std::vector<detail::PreTokenizer> pre_tokenizers_;
-  detail::BpeModel model_;
+  detail::TokenizerModel model_;
   std::vector<detail::Decoder> decoders_;
   bool joins_with_spaces_ = false;  // without a decoder
   bool only_bytes_ = false;         // the decoder is ByteLevel, so each token has a text of its own
@@ -152,8 +151,8 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
   }
 
   void merge(std::string_view piece, std::vector<Token>& tokens) {
-    if (!spells_last_) return kind_->model_.encode(piece, merger_, scratch_, tokens);
-    kind_->model_.encode(detail::spelled(piece), merger_, scratch_, tokens);
+    if (!spells_last_) return kind_->model_.encode(piece, scratch_, tokens);
+    kind_->model_.encode(detail::spelled(piece), scratch_, tokens);
   }
 
   void forget() {
@@ -169,8 +168,8 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
   detail::PieceTable known_;
   std::vector<Token> remembered_;  // the tokens of all known pieces
   std::vector<std::size_t> ends_;  // where those of a piece end
-  std::vector<Token> made_, scratch_;
-  detail::PieceMerger merger_;
+  std::vector<Token> made_;
+  detail::TokenizerModel::Scratch scratch_;
 };
 
 inline std::unique_ptr<TextEncoder> PipelineTokenizer::encoder() const {
