@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/analysis/inspect.hpp"
 #include "tinymoe/backend/cpu.hpp"
@@ -112,7 +113,92 @@ TEST_CASE("a trace of every router is what inspection finds", "[inspect]") {
                      routing[i].selected.end()));
     const auto loads = loads_of(choices.selected, choices.experts);
     CHECK(std::equal(loads.begin(), loads.end(), routing[i].load.begin()));
+    // Scores are those of the logits.
+    const auto experts = static_cast<std::size_t>(choices.experts);
+    REQUIRE(choices.score.size() == 16 * experts);
+    REQUIRE(choices.logit.size() == choices.score.size());
+    const bool sigmoid = i == 1 || i == 7;
+    for (std::size_t n = 0; n < 16; ++n) {
+      double total = 0;
+      for (std::size_t e = 0; e < experts; ++e) total += std::exp(double(choices.logit[n * experts + e]));
+      for (std::size_t e = 0; e < experts; ++e) {
+        const std::size_t at = n * experts + e;
+        const double logit = choices.logit[at];
+        CHECK(choices.score[at] == Approx(sigmoid ? 1 / (1 + std::exp(-logit)) : std::exp(logit) / total).margin(1e-5));
+        CHECK(choices.score[at] == Approx(routing[i].probability(n, e)).margin(1e-5));
+      }
+    }
   }
+}
+
+TEST_CASE("a model leaves experts out as if it did not have them", "[limits]") {
+  Cpu backend(1);
+  Model<EveryRouter, Cpu> model(backend, Seed{3});
+  const auto all = inspect(model, some_array());
+  ExpertLimits limits;
+  for (Index layer = 0; layer < 8; ++layer) limits.left_out.push_back({layer, layer % 4});
+  limits.left_out.push_back({3, 3});  // given twice
+  const auto check = [&](Index choices) {
+    limits.choices = choices;
+    model.limit_experts(limits);
+    const auto found = inspect(model, some_array());
+    Session session(model, {.trace = true});
+    session.feed(some_tokens());
+    for (std::size_t i = 0; i < found.routing.size(); ++i) {
+      INFO("layer " << i << ", at most " << choices);
+      const RoutingArrays& routing = found.routing[i];
+      const bool expert_chooses = i == expert_choice;
+      const auto out = static_cast<Index>(i % 4);
+      const std::size_t experts = routing.probability.shape(1);
+      CHECK(routing.load(static_cast<std::size_t>(out)) == 0);
+      const Index most = std::min<Index>(choices == 0 ? 4 : choices, expert_chooses ? 4 : i == 6 ? 1 : 2);
+      for (std::size_t n = 0; n < 16; ++n) {
+        CHECK(routing.probability(n, static_cast<std::size_t>(out)) < 1e-30f);
+        double total = 0, gates = 0;
+        Index taken = 0;
+        for (std::size_t e = 0; e < experts; ++e) total += routing.probability(n, e);
+        for (std::size_t k = 0; k < routing.gate.shape(1); ++k) {
+          taken += routing.selected(n, k).taken() ? 1 : 0, gates += routing.gate(n, k);
+        }
+        if (i != 1 && i != 7) CHECK(total == Approx(1).margin(1e-5));
+        if (i != dynamic_top_k && !expert_chooses) CHECK(taken == most);
+        CHECK(taken <= most);
+        // Gates that sum to one still do.
+        if (i != dynamic_top_k && !expert_chooses && i != 6) CHECK(gates == Approx(1).margin(1e-5));
+      }
+      // One pass over all tokens is the cached one.
+      CHECK(std::equal(routing.selected.begin(), routing.selected.end(), session.experts()[i].selected.begin()));
+    }
+    // Token by token, too.
+    session.reset();
+    std::vector<ChosenExpert> stepped;
+    for (const Token token : some_tokens()) {
+      session.feed(std::span(&token, 1));
+      const auto& choices_of = session.experts()[7].selected;
+      stepped.insert(stepped.end(), choices_of.begin(), choices_of.end());
+    }
+    CHECK(std::equal(stepped.begin(), stepped.end(), found.routing[7].selected.begin()));
+  };
+  check(0);
+  check(1);
+  model.limit_experts({});
+  CHECK(model.limits_by_layer() == nullptr);
+  CHECK((inspect(model, some_array()).logits == all.logits));
+}
+
+TEST_CASE("limits that a model cannot have are refused, and the old ones stay", "[limits]") {
+  Cpu backend(1);
+  Model<EveryRouter, Cpu> model(backend, Seed{3});
+  model.limit_experts({.choices = 1});
+  check_message<OptionError>([&] { model.limit_experts({.left_out = {{8, 0}}}); }, "layer 8 has no experts");
+  check_message<OptionError>([&] { model.limit_experts({.left_out = {{0, 4}}}); }, "experts 0 to 3, found 4");
+  check_message<OptionError>(
+      [&] {
+        model.limit_experts({.left_out = {{0, 0}, {0, 1}, {0, 2}, {0, 3}}});
+      },
+      "all experts of layer 0");
+  check_message<OptionError>([&] { model.limit_experts({.choices = -1}); }, "a limit of -1");
+  CHECK(model.expert_limits() == ExpertLimits{.choices = 1});
 }
 
 TEST_CASE("a training step reports the pairs of every router", "[inspect]") {

@@ -60,7 +60,8 @@ Inspection inspect(const Model<Arch, B, W>& model, const xt::xtensor<Token, 2>& 
   using Scalar = typename B::Scalar;
   const Pass pass{.batch = static_cast<Index>(tokens.shape(0)),
                   .time = static_cast<Index>(tokens.shape(1)),
-                  .settings = model.settings()};
+                  .settings = model.settings(),
+                  .limits = model.limits_by_layer()};
   if (pass.rows() == 0 || pass.time > Arch::context) {
     fail<ShapeError>("expected tokens of shape (B, T) with T from 1 to ", Arch::context, ", found (", pass.batch, ", ",
                      pass.time, ")");

@@ -77,6 +77,7 @@
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::CacheStore<T>);                                                             \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::RotateIntoCache<T, float>);                                                 \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::JitterRows<T>);                                                             \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::LeaveOut<T>);                                                               \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::RouterForward<T, float>);                                                   \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::RouterBackward<T, float>);                                                  \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::MoveBalanceBias<T, float>);                                                 \

@@ -261,6 +261,16 @@ constexpr Index max_pairs(Index tokens) {
   }
 }
 
+/// Whether a router obeys `Pass::limit`: it says so.
+template <class Router>
+constexpr bool limits_experts() {
+  if constexpr (requires { Router::limits_experts; }) {
+    return Router::limits_experts;
+  } else {
+    return false;
+  }
+}
+
 /// The experts of a token, for counting: the router's `active` if it has one, otherwise `choices`.
 template <class Router>
 constexpr Index active_experts() {

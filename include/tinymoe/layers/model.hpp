@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -16,7 +17,10 @@
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/core/weights.hpp"
 #include "tinymoe/layers/buffer_kernels.hpp"
+#include "tinymoe/layers/contracts.hpp"
+#include "tinymoe/layers/expert_limits.hpp"
 #include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/layers/pass.hpp"
 #include "tinymoe/layers/settings.hpp"
 #include "tinymoe/layers/transformer.hpp"
 #include "tinymoe/text/special_tokens.hpp"
@@ -70,6 +74,26 @@ class Model {
   /// to go on with another tokenizer.
   const ModelTokens& special_tokens() const { return special_tokens_; }
   ModelTokens& special_tokens() { return special_tokens_; }
+
+  /// Lets evaluations and generation leave experts out, or give a token fewer of them; `{}`: as the architecture says.
+  /// Training takes no notice. Throws OptionError for limits that the model cannot have, or of a router that does not
+  /// know them.
+  void limit_experts(const ExpertLimits& limits) {
+    std::vector<detail::LimitedLayer> layers;
+    Arch::for_each_layer([&](auto group, Index, Index) {
+      using Block = typename std::tuple_element_t<decltype(group)::value, typename Arch::Groups>::Block;
+      if constexpr (Block::is_mixture) {
+        layers.push_back({Block::Router::experts, detail::limits_experts<typename Block::Router>()});
+      } else {
+        layers.emplace_back();
+      }
+    });
+    placed_limits_ = detail::PlacedLimits(*backend_, limits, layers);
+    limits_ = limits;
+  }
+  const ExpertLimits& expert_limits() const { return limits_; }
+  /// The same as passes get them; null without limits.
+  const ExpertLimit* limits_by_layer() const { return placed_limits_.by_layer(); }
 
   /// What layers read.
   const Weights& weights() const { return weights_; }
@@ -163,6 +187,8 @@ class Model {
   B* backend_;
   Settings settings_;
   ModelTokens special_tokens_;
+  ExpertLimits limits_;
+  detail::PlacedLimits placed_limits_;
   Memory masters_, copy_;
   Weights weights_;
 };

@@ -164,7 +164,7 @@ struct Mixture {
                                Saved<T, M>& saved, Input<B> residual = {}) {
       if constexpr (FewTokenBackend<B>) {
         const bool few = max_pairs(x.rows) <= detail::max_fused_pairs<B>;
-        if (few && !pass.losses) return decode(backend, pass, p, x, y, saved, residual);
+        if (few && !pass.losses && pass.limits == nullptr) return decode(backend, pass, p, x, y, saved, residual);
       }
       forward(backend, pass, p, x, y, saved, residual);
     }

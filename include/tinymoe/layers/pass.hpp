@@ -3,6 +3,7 @@
 /// What a layer knows of the pass that it runs in: shapes, positions, pads, random numbers and the model's real-valued
 /// settings.
 
+#include <cstddef>
 #include <cstdint>
 
 #include "tinymoe/backend/dropout.hpp"
@@ -12,6 +13,14 @@
 #include "tinymoe/layers/settings.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+/// Which experts the mixture of one layer may use (expert_limits.hpp).
+struct ExpertLimit {
+  Index choices = 0;                       // a token takes at most so many; 0: no limit
+  Index kept = 0;                          // experts that are not left out
+  View<const std::uint8_t> left_out = {};  // (1, E) on the backend: 1 for those that are; empty: none is
+  std::byte* scratch = nullptr;            // on the backend, for E numbers of the router's
+};
 
 /// One pass over `batch` sequences of `time` tokens each; row n = b·T + t of every activation is token t of sequence b.
 struct Pass {
@@ -32,11 +41,14 @@ struct Pass {
   bool losses = true;          // routers write losses and loads; false in decoding, where there is no backward
   View<const Token> tokens{};  // (1, N): a negative one is a pad, which no expert sees; empty: no pads
   Index pads = 0;              // how many there are
-  bool* drew = nullptr;        // set by `random`: the step draws numbers, so that no backend may record it
+  const ExpertLimit* limits = nullptr;  // of each layer; null: none, as always in training
+  bool* drew = nullptr;                 // set by `random`: the step draws numbers, so that no backend may record it
 
   /// The first position of each sequence, (1, B), where they differ; empty: `first_position` for all.
   View<const std::int32_t> positions{};
 
+  /// The limit of this layer's experts, or null.
+  constexpr const ExpertLimit* limit() const { return limits == nullptr ? nullptr : limits + layer; }
   constexpr Index rows() const { return batch * time; }        // N
   constexpr Index real_rows() const { return rows() - pads; }  // N without pads
   /// Whether it is the first micro-batch of its step on this rank.

@@ -109,6 +109,8 @@ struct Router {
   static constexpr Index choices = expert_choice ? E : K;
   /// The experts of a token; an average with ExpertChoice, a maximum with DynamicTopK.
   static constexpr Index active = K;
+  /// Whether it obeys `Pass::limit`.
+  static constexpr bool limits_experts = true;
   /// Whether a token's gates sum to one.
   static constexpr bool gates_sum_to_one = normalised;
 
@@ -233,7 +235,9 @@ struct Router {
         }
       }
       backend.matmul(saved.x, p.weight.weights(), bias(p), saved.logits(n));
-      backend.launch(n, choosing(pass, p, saved));
+      auto chooses = choosing(pass, p, saved);
+      if (const ExpertLimit* limit = pass.limit()) limit_choice(backend, *limit, saved.logits(n), chooses);
+      backend.launch(n, chooses);
       if constexpr (expert_choice) {
         if (!chosen_by_experts(pass)) return;
         backend.launch(E, kernels::ExpertChooses<M>{pass.tokens, saved.routing, saved.least,
@@ -245,7 +249,7 @@ struct Router {
     template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master>
     static void decode(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Dispatch& dispatch,
                        Saved<T, M>& saved) {
-      assert(!pass.training);
+      assert(!pass.training && pass.limits == nullptr);
       saved.x = x;
       detail::route(backend, x, p.weight.weights(), bias(p), saved.logits(x.rows), choosing(pass, p, saved),
                     saved.routing.selected, dispatch);
@@ -320,6 +324,20 @@ struct Router {
       return {row(pass, saved),        offset,        chance(pass, saved),
               saved.log_sum,           saved.routing, pass.settings[setting::routing_mass],
               !chosen_by_experts(pass)};
+    }
+    /// Chooses among the experts that are left alone.
+    template <Backend B, class T, class M>
+    [[gnu::cold]] static void limit_choice(B& backend, const ExpertLimit& limit, View<T> logits,
+                                           kernels::RouterForward<T, M>& chooses) {
+      kernels::RouterRule& own = chooses.row.rule;
+      const Index most = limit.choices > 0 ? limit.choices : E;
+      own.choices = std::min({own.choices, most, limit.kept});
+      own.max_experts = std::min(own.max_experts, most);
+      if (limit.left_out.empty()) return;
+      const View<T> offset(reinterpret_cast<T*>(limit.scratch), 1, E);
+      backend.launch(logits.rows + 1,
+                     kernels::LeaveOut<T>{limit.left_out, logits, chooses.offset, offset, expert_choice});
+      chooses.offset = offset;
     }
     template <class T, class M>
     static kernels::RouterRow<T, M> row(const Pass& pass, const Saved<T, M>& saved) {

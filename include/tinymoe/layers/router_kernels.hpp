@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #include "tinymoe/backend/math.hpp"
@@ -186,6 +187,32 @@ struct RouterForward {
       const bool in_front = key(e) > key(kth) || (key(e) == key(kth) && e <= kth);
       const M z = (M(in[e]) - h[in_front ? next : kth]) / (softplus(M(in[experts + e])) + M(least_deviation));
       to[e] = M(0.5) * (M(1) + error_function(z * M(0.70710678118654752)));
+    });
+  }
+};
+
+/// Leaves experts out of a choice, rows n < N of their logits and row N for what counts in the selection alone: a logit
+/// of −∞ gives them no score, a key of −∞ or a threshold of ∞ no token.
+template <class T>
+struct LeaveOut {
+  static constexpr bool compiled_once = true;
+  View<const std::uint8_t> left_out;  // (1, E)
+  View<T> logits;                     // (N, E) or more columns
+  View<const T> from;                 // (1, E): a balancing bias or thresholds; or empty: 0
+  View<T> offset;                     // (1, E)
+  bool thresholds;                    // that scores must reach, instead of a bias on them
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const std::uint8_t* gone = left_out.data;
+    const float infinite = std::numeric_limits<float>::infinity();
+    if (n < logits.rows) {
+      T* to = logits.row(n);
+      group.each(left_out.cols, [=](Index e) { to[e] = gone[e] != 0 ? T(-infinite) : to[e]; });
+      return;
+    }
+    const T out = T(thresholds ? infinite : -infinite);
+    group.each(left_out.cols, [=, to = offset.data, own = from.data](Index e) {
+      to[e] = gone[e] != 0 ? out : own != nullptr ? own[e] : T(0.0f);
     });
   }
 };

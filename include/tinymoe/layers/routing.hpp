@@ -71,6 +71,8 @@ struct ExpertChoices {
   Index experts = 0, choices = 0;           // E, K
   std::vector<ChosenExpert> selected = {};  // (n, K); empty for a token that was not read
   std::vector<float> gate = {};             // (n, K)
+  std::vector<float> score = {};            // (n, E): probabilities, or σ of the logits
+  std::vector<float> logit = {};            // (n, E): the router's; empty of a router of one's own
 
   Index tokens() const { return std::ssize(selected) / choices; }
 };

@@ -272,11 +272,13 @@ class Generator {
       auto& to = story.experts[i];
       const auto& from = experts[i];
       to.layer = from.layer, to.experts = from.experts, to.choices = from.choices;
-      const auto add = [&](auto& all, const auto& part) {
-        all.insert(all.end(), part.begin() + first * from.choices, part.begin() + (first + count) * from.choices);
+      const auto add = [&](auto& all, const auto& part, Index cols) {
+        all.insert(all.end(), part.begin() + first * cols, part.begin() + (first + count) * cols);
       };
-      add(to.selected, from.selected);
-      add(to.gate, from.gate);
+      add(to.selected, from.selected, from.choices);
+      add(to.gate, from.gate, from.choices);
+      add(to.score, from.score, from.experts);
+      if (!from.logit.empty()) add(to.logit, from.logit, from.experts);
     }
   }
 

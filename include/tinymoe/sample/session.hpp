@@ -177,7 +177,10 @@ class Session {
     const auto caches = caches_.part(number);
     while (next < std::ssize(history)) {
       const Index count = std::min(chunk, std::ssize(history) - next);
-      const Pass pass{.time = count, .first_position = sequence.position, .settings = model_->settings()};
+      const Pass pass{.time = count,
+                      .first_position = sequence.position,
+                      .settings = model_->settings(),
+                      .limits = model_->limits_by_layer()};
       model_->backend().copy_to_device(inputs_.bytes(), history.data() + next,
                                        static_cast<std::size_t>(count) * sizeof(Token));
       run(pass, caches);
@@ -214,7 +217,11 @@ class Session {
     }
     auto* inputs = inputs_.template as<std::int32_t>().data;
     detail::upload(model_->backend(), inputs, host_inputs_.data(), host_inputs_.size() * sizeof(std::int32_t));
-    const Pass pass{.batch = count, .time = 1, .settings = model_->settings(), .positions = {inputs + count, 1, count}};
+    const Pass pass{.batch = count,
+                    .time = 1,
+                    .settings = model_->settings(),
+                    .limits = model_->limits_by_layer(),
+                    .positions = {inputs + count, 1, count}};
     const auto caches = caches_.of({inputs + 2 * count, 1, count});
     repeat(count, [&] {
       run(pass, caches);
@@ -228,7 +235,8 @@ class Session {
   /// same addresses.
   template <class Work>
   void repeat(Index count, Work&& work) {
-    const bool recordable = Architecture::max_pairs(count) <= detail::max_recorded_pairs<B>;
+    const bool recordable =
+        Architecture::max_pairs(count) <= detail::max_recorded_pairs<B> && model_->limits_by_layer() == nullptr;
     recordable ? repeated_[count](model_->backend(), model_->settings(), work) : work();
   }
 

@@ -103,7 +103,8 @@ class Passes {
     Pass pass{.batch = planned_.batch,
               .time = planned_.time,
               .settings = model_->settings(),
-              .recompute = planned_.recompute};
+              .recompute = planned_.recompute,
+              .limits = model_->limits_by_layer()};
     tell(pass, tokens);
     Architecture::forward(backend, pass, model_->weights(), tokens.inputs, saved());
     Architecture::loss(backend, model_->weights(), tokens.targets, saved());
