@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "backend/backends.hpp"
+#include "tinymoe/backend/host_memory.hpp"
+#include "tinymoe/core/memory.hpp"
 #include "tinymoe/cpu/products.hpp"
 
 namespace tinymoe_test::cpu_products {
@@ -111,6 +113,40 @@ TEMPLATE_TEST_CASE("each instruction set computes the products, beyond the sizes
         check_holds("the same bits for any number of threads", same_bits(found, first));
       }
     }
+  }
+}
+
+TEST_CASE("weights that are read where they lie give the same bits as packed ones", "[cpu]") {
+  using detail::cpu::Panels;
+  Memory memory = detail::allocate_host_memory(static_cast<std::size_t>(Panels::size) * sizeof(float));
+  const Panels panels(memory.as<float>().data);
+  for (const auto set : sets<float>()) {
+    const auto tiles = detail::cpu::tiles_of(set);
+    const auto packs = detail::cpu::packs_of<float>(set);
+    // Whole, narrow and cut panels of x; outputs that are no multiple of a tile; more than one block of the depth; more
+    // lines than the scratch memory takes.
+    for (const auto& [rows, outputs, depth] : {std::tuple<Index, Index, Index>{1, 14, 5},
+                                               {9, 67, 523},
+                                               {16, 29, 512},
+                                               {33, 15, 1030},
+                                               {47, 40, 300},
+                                               {90, 14, 6100}}) {
+      for (const bool add : {false, true}) {
+        INFO(detail::cpu::name_of(set) << ": " << rows << " rows, " << outputs << " outputs, depth " << depth);
+        const auto x = numbers<float>(rows * depth, 1), w = numbers<float>(outputs * (depth + 3), 2);
+        std::vector<float> packed(static_cast<std::size_t>(rows * (outputs + 1)), 2), read = packed;
+        const View<const float> from(x.data(), rows, depth), weights(w.data(), outputs, depth, depth + 3);
+        REQUIRE(Panels::reads_rows(tiles, weights));
+        panels.multiply(tiles, rows_of(from, packs), rows_of(weights, packs),
+                        View<float>(packed.data(), rows, outputs, outputs + 1), add);
+        panels.multiply_by_rows(tiles, rows_of(from, packs), weights,
+                                View<float>(read.data(), rows, outputs, outputs + 1), add);
+        CHECK(packed == read);
+      }
+    }
+    CHECK_FALSE(Panels::reads_rows(tiles, View<const float>(nullptr, 3, 64)));     // fewer than a tile
+    CHECK_FALSE(Panels::reads_rows(tiles, View<const float>(nullptr, 64, 1024)));  // 4 KiB apart
+    CHECK_FALSE(Panels::reads_rows(tiles, View<const float>(nullptr, 64, 99999)));
   }
 }
 

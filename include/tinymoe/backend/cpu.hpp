@@ -230,7 +230,7 @@ class BasicCpu : public detail::HostBackend {
     detail::cpu::for_each_expert(dispatch, [&](Index e, Index row, Index rows) {
       const Task whole{e, row, rows, 0, y.cols};
       if (rows <= max_few_rows) return tasks_.cut_outputs(whole, x.cols);
-      tasks_.cut(sizes(), dispatch.rows, whole);
+      tasks_.cut(Panels::reads_rows(tiles_, w[e]) ? sizes_by_rows() : sizes(), dispatch.rows, whole);
     });
     tasks_.run(team_, [&](const Task& at, Index thread) {
       const View<const T> from = x.middle_rows(at.row, at.rows),
@@ -240,8 +240,17 @@ class BasicCpu : public detail::HostBackend {
         return detail::cpu::multiply_few_rows(dots_, from, View<const T>(weights), added,
                                               y.middle_rows(at.row, at.rows), at.col, at.cols);
       }
-      write(panels(thread), rows_of(from, packs_), rows_of(View<const T>(weights.middle_rows(at.col, at.cols)), packs_),
-            added.empty() ? added : added.middle_cols(at.col, at.cols), block(y, at), Write::overwrite, thread);
+      const View<const T> some = weights.middle_rows(at.col, at.cols),
+                          bias_of_some = added.empty() ? added : added.middle_cols(at.col, at.cols);
+      if constexpr (!rounds) {
+        if (Panels::reads_rows(tiles_, some)) {
+          const View<T> to = block(y, at);
+          for (Index n = 0; n < to.rows && !added.empty(); ++n) std::copy_n(bias_of_some.data, to.cols, to.row(n));
+          return panels(thread).multiply_by_rows(tiles_, rows_of(from, packs_), some, to, !added.empty());
+        }
+      }
+      write(panels(thread), rows_of(from, packs_), rows_of(some, packs_), bias_of_some, block(y, at), Write::overwrite,
+            thread);
     });
   }
 
@@ -302,6 +311,10 @@ class BasicCpu : public detail::HostBackend {
   }
 
   detail::cpu::TaskSizes sizes() const { return {max_task_rows, Panels::max_cols, 42, 64, tiles_.rows, tiles_.cols}; }
+  /// Of products that read these weights where they lie.
+  detail::cpu::TaskSizes sizes_by_rows() const {
+    return {max_task_rows, 36 * tiles_.rows, 32, 4 * tiles_.rows, tiles_.cols, tiles_.rows};
+  }
 
   static int checked_threads(int threads) {
     detail::check_options("Cpu", {{"threads", threads, detail::range::whole(0, detail::max_threads)}});

@@ -16,6 +16,8 @@ namespace tinymoe::inline v0_1::detail::cpu {
 struct Tiles {
   Index rows, half_rows, cols;
   Tile whole, half;
+  RowTile row_tile, narrow_row_tile;  // all columns, and half of them
+  WriteTransposed write_transposed;
 };
 
 /// How numbers of type T are packed.
@@ -41,6 +43,18 @@ struct Dots {
     TARGET static void half(Index depth, const float* a, const float* b, float* c, Index stride, bool add) {         \
       multiply_tile<LANES, HALF, 2>(depth, a, b, c, stride, add);                                                    \
     }                                                                                                                \
+    TARGET static void row_tile(Index depth, const float* a, Index stride, const float* b, float* out,               \
+                                const float* next) {                                                                 \
+      multiply_row_tile<LANES, ROWS, 2>(depth, a, stride, b, out, next);                                             \
+    }                                                                                                                \
+    TARGET static void narrow_row_tile(Index depth, const float* a, Index stride, const float* b, float* out,        \
+                                       const float* next) {                                                          \
+      multiply_row_tile<LANES, ROWS, 1>(depth, a, stride, b, out, next);                                             \
+    }                                                                                                                \
+    TARGET static void transposed(const float* tile, Index width, Index first, Index count, Index lines, float* c,   \
+                                  Index stride, bool add) {                                                          \
+      write_transposed<LANES, ROWS>(tile, width, first, count, lines, c, stride, add);                               \
+    }                                                                                                                \
     template <class T>                                                                                               \
     TARGET static void pack_rows(const T* from, Index stride, Index lines, Index depth, Index width, float* to) {    \
       pack_rows_of<LANES>(from, stride, lines, depth, width, to);                                                    \
@@ -53,7 +67,7 @@ struct Dots {
     TARGET static void dots(Index depth, const T* x, Index x_stride, const W* w, Index w_stride, float* y) {         \
       dot_products_of<LANES, rows, outputs>(depth, x, x_stride, w, w_stride, y);                                     \
     }                                                                                                                \
-    static constexpr Tiles tiles{ROWS, HALF, 2 * LANES, whole, half};                                                \
+    static constexpr Tiles tiles{ROWS, HALF, 2 * LANES, whole, half, row_tile, narrow_row_tile, transposed};         \
   };
 
 TINYMOE_FLOAT_KERNELS(BaselineKernels, , 4, 4, 2)

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstddef>
+#include <type_traits>
 
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -102,7 +103,60 @@ class Panels {
     }
   }
 
+  /// Whether `multiply_by_rows` takes these weights. Rows that are a multiple of 4 KiB apart have the same places in a
+  /// first-level cache, and those of a tile push each other out.
+  template <class T>
+  static bool reads_rows(const Tiles& tiles, View<T> w) {
+    return std::is_same_v<std::remove_const_t<T>, float> && w.rows >= tiles.rows && w.stride % 1024 != 0 &&
+           w.cols > 0 && packed_lines(tiles, w.cols) > 0;
+  }
+
+  /// c = x wᵀ, or c += x wᵀ, with the bits of `multiply`: x is packed as a whole, and w is read once, from where it
+  /// lies. It saves most where x has few lines, since packing w costs as much as multiplying it by some thirty.
+  [[gnu::noinline]] void multiply_by_rows(const Tiles& tiles, const Operand& x, View<const float> w, View<float> c,
+                                          bool add) const {
+    assert(x.depth == w.cols && c.rows == x.lines && c.cols == w.rows && reads_rows(tiles, w));
+    const Index most = packed_lines(tiles, x.depth), passes = (c.rows + most - 1) / most,
+                each = (c.rows + passes * tiles.cols - 1) / (passes * tiles.cols) * tiles.cols;
+    for (Index line = 0; line < c.rows; line += each) {
+      multiply_some_lines(tiles, x, line, std::min(each, c.rows - line), w, c, add);
+    }
+  }
+
  private:
+  /// How many lines of a depth the scratch memory takes.
+  static Index packed_lines(const Tiles& tiles, Index depth) {
+    return (size - pack_slack) / depth / tiles.cols * tiles.cols;
+  }
+
+  void multiply_some_lines(const Tiles& tiles, const Operand& x, Index line, Index lines, View<const float> w,
+                           View<float> c, bool add) const {
+    // What is left after whole tiles takes a narrow one if that is enough.
+    const Index narrow = tiles.cols / 2, rest = lines % tiles.cols, low = rest > 0 && rest <= narrow ? rest : 0,
+                wide = (lines - low + tiles.cols - 1) / tiles.cols * tiles.cols,
+                padded = low > 0 ? wide + narrow : wide;
+    for (Index k = 0; k < x.depth; k += max_depth) {
+      const Index depth = std::min(max_depth, x.depth - k);
+      if (wide > 0) x.pack(x, line, lines - low, k, depth, tiles.cols, left_ + k * padded);
+      if (low > 0) x.pack(x, line + lines - low, low, k, depth, narrow, left_ + k * padded + wide * depth);
+    }
+    alignas(64) float tile[16 * 32];
+    for (Index o = 0; o < w.rows; o += tiles.rows) {
+      // The last tile overlaps the one before it.
+      const Index last = w.rows - tiles.rows, from = std::min(o, last), next = std::min(from + tiles.rows, last);
+      for (Index k = 0; k < x.depth; k += max_depth) {
+        const Index depth = std::min(max_depth, x.depth - k);
+        for (Index j = 0; j < padded; j += tiles.cols) {
+          const Index width = std::min(tiles.cols, padded - j);
+          (width == narrow ? tiles.narrow_row_tile : tiles.row_tile)(
+              depth, w.row(from) + k, w.stride, left_ + k * padded + j * depth, tile, w.row(j == 0 ? next : from) + k);
+          tiles.write_transposed(tile, width, o - from, tiles.rows - (o - from), std::min(width, lines - j),
+                                 c.row(line + j) + o, c.stride, add || k > 0);
+        }
+      }
+    }
+  }
+
   /// f(first row, height of the tile, rows of it that there are).
   template <class F>
   static void for_each_tile(const Tiles& tiles, Index rows, F f) {
@@ -125,7 +179,7 @@ class Panels {
     for (Index r = 0; r < c.rows; ++r) std::copy_n(edge + r * tiles.cols, c.cols, c.row(r));
   }
 
-  float *left_, *right_;
+  float *left_, *right_;  // one after the other
 };
 
 /// y[:, first … first + count − 1] = x wᵀ + bias for few rows, rounded to T.
