@@ -1,0 +1,303 @@
+#pragma once
+/// @file
+/// Curves as SVG: axes with units, a legend, and no more points than can be seen.
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tinymoe/analysis/html/markup.hpp"
+#include "tinymoe/core/platform.hpp"
+
+namespace tinymoe::inline v0_1::detail {
+
+struct PlotPoint {
+  double x = 0, y = 0;
+};
+
+/// One curve. `colour` is a number of the page's palette, from 0 to 7; others begin again, dashed.
+struct Curve {
+  enum class Style { line, faint, marked, points };
+  std::string name = {};
+  std::vector<PlotPoint> points = {};
+  Index colour = 0;
+  Style style = Style::line;
+};
+
+struct Plot {
+  std::string title = {}, x = {}, y = {};  // y and x with their units
+  std::vector<Curve> curves = {};
+  bool from_zero = false;                  // the y axis has 0
+  bool clock = false;                      // x is seconds
+  double share = 0;                        // of the points with the largest y that may lie outside; 0: none does
+  std::vector<std::pair<std::string, PlotPoint>> labels = {};  // beside points
+};
+
+/// At most about four points for each of `buckets` equal parts of the x axis: the first, the last, the lowest and the
+/// highest, so that no peak is lost. Points whose y is not finite are left out.
+[[gnu::cold]] inline std::vector<PlotPoint> thinned(const std::vector<PlotPoint>& points, Index buckets) {
+  std::vector<PlotPoint> kept;
+  if (points.empty()) return kept;
+  double low = points.front().x, high = low;
+  for (const PlotPoint& point : points) low = std::min(low, point.x), high = std::max(high, point.x);
+  const double scale = high > low ? static_cast<double>(buckets) / (high - low) : 0;
+  Index open = -1;
+  std::size_t places[4] = {};  // first, lowest, highest, last
+  const auto close = [&] {
+    if (open < 0) return;
+    std::sort(places, places + 4);
+    for (std::size_t i = 0; i < 4; ++i) {
+      if (i == 0 || places[i] != places[i - 1]) kept.push_back(points[places[i]]);
+    }
+  };
+  for (std::size_t i = 0; i < points.size(); ++i) {
+    if (!std::isfinite(points[i].y)) continue;
+    const auto bucket = static_cast<Index>((points[i].x - low) * scale);
+    if (bucket != open) {
+      close();
+      open = bucket;
+      places[0] = places[1] = places[2] = i;
+    }
+    if (points[i].y < points[places[1]].y) places[1] = i;
+    if (points[i].y > points[places[2]].y) places[2] = i;
+    places[3] = i;
+  }
+  close();
+  return kept;
+}
+
+/// The exponential moving average over about 1/50 of the points, at most 100.
+[[gnu::cold]] inline std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
+  const double window = std::clamp(static_cast<double>(points.size()) / 50, 1.0, 100.0);
+  std::vector<PlotPoint> result;
+  double average = 0, weight = 0;
+  for (const PlotPoint& point : points) {
+    if (!std::isfinite(point.y)) continue;
+    average += (point.y - average) / std::min(window, ++weight);
+    result.push_back({point.x, average});
+  }
+  return result;
+}
+
+/// A range and the places of its marks.
+struct Axis {
+  double low = 0, high = 1;
+  std::vector<double> ticks = {};
+  int places = 0;  // behind the point that tell neighbours apart
+
+  double share(double value) const { return (value - low) / (high - low); }
+};
+
+/// About `count` marks at multiples of 1, 2 or 5 times a power of ten; of 1, 2, 5, 10, 15 or 30 seconds or minutes.
+[[gnu::cold]] inline Axis axis_of(double low, double high, int count, bool clock = false) {
+  if (!(high > low)) {
+    const double around = low == 0 ? 1 : std::abs(low) * 0.1;
+    low -= around, high += around;
+  }
+  const double wanted = (high - low) / count;
+  double step = std::pow(10, std::floor(std::log10(wanted)));
+  for (const double factor : {1.0, 2.0, 5.0, 10.0}) {
+    if (step * factor >= wanted * 0.999) {
+      step *= factor;
+      break;
+    }
+  }
+  if (clock) {
+    step = 86400;
+    for (const double one : {1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200}) {
+      if (one >= wanted) {
+        step = one;
+        break;
+      }
+    }
+    while (step < wanted) step *= 2;
+  }
+  Axis axis{.low = low, .high = high};
+  for (double tick = std::ceil(low / step - 1e-9) * step; tick <= high + step * 1e-9; tick += step) {
+    axis.ticks.push_back(std::abs(tick) < step * 1e-9 ? 0 : tick);
+    if (axis.ticks.size() > 20) break;
+  }
+  axis.places = static_cast<int>(std::max(0.0, -std::floor(std::log10(step) + 1e-9)));
+  return axis;
+}
+
+/// A mark's text, with a unit of thousands if the axis is long.
+[[gnu::cold]] inline std::string tick_text(double value, const Axis& axis, bool clock) {
+  if (clock) return clock_text(value);
+  const double most = std::max(std::abs(axis.low), std::abs(axis.high));
+  if (most >= 10000 || (most < 0.001 && most > 0)) return value == 0 ? "0" : short_number(value, 4);
+  return fixed_text(value, axis.places);
+}
+
+/// The size of all plots, in the units of their texts: a phone shows them as they are.
+struct PlotFrame {
+  static constexpr double width = 440, height = 270, left = 52, right = 428, top = 12, bottom = 226;
+};
+
+/// The numbers that lie within both axes.
+[[gnu::cold]] inline std::pair<Axis, Axis> axes_of(const Plot& plot) {
+  constexpr double huge = std::numeric_limits<double>::max();
+  double x_low = huge, x_high = -huge;
+  std::vector<double> values;
+  for (const Curve& curve : plot.curves) {
+    for (const PlotPoint& point : curve.points) {
+      x_low = std::min(x_low, point.x), x_high = std::max(x_high, point.x);
+      if (std::isfinite(point.y)) values.push_back(point.y);
+    }
+  }
+  if (values.empty()) return {axis_of(0, 1, 5), axis_of(0, 1, 5)};
+  std::sort(values.begin(), values.end());
+  const auto last = static_cast<std::size_t>(static_cast<double>(values.size() - 1) * (1 - plot.share));
+  double low = values.front(), high = values[last];
+  if (plot.from_zero) low = std::min(low, 0.0), high = std::max(high, 0.0);
+  const double margin = (high - low) * 0.04;
+  if (!plot.from_zero || low < 0) low -= margin;
+  return {axis_of(x_low, x_high, 5, plot.clock), axis_of(low, high + margin, 5)};
+}
+
+/// The plot as a figure. The script reads the curves' points and the axes back from it, to show values.
+[[gnu::cold]] inline Markup draw(const Plot& plot) {
+  using F = PlotFrame;
+  const auto [x_axis, y_axis] = axes_of(plot);
+  const auto x_of = [&](double x) { return F::left + (F::right - F::left) * x_axis.share(x); };
+  const auto y_of = [&](double y) {
+    return F::bottom - (F::bottom - F::top) * std::clamp(y_axis.share(y), 0.0, 1.0);
+  };
+  Markup svg{"<figure class=\"plot\"><figcaption>", plot.title, "</figcaption><svg viewBox=\"0 0 440 270\" role=\"img\" ",
+             "tabindex=\"0\" aria-label=\"", plot.title, "\" data-x=\"", general_text(x_axis.low, 9), " ",
+             general_text(x_axis.high, 9), "\" data-y=\"", general_text(y_axis.low, 9), " ",
+             general_text(y_axis.high, 9), "\" data-unit=\"", plot.x, "\""};
+  svg.add({plot.clock ? std::string_view(" data-clock") : std::string_view(), "><g class=\"grid\">"});
+  for (const double tick : y_axis.ticks) {
+    const std::string y = place(y_of(tick));
+    svg.add({"<path d=\"M52 ", y, "H428\"/><text class=\"end\" x=\"47\" y=\"", y, "\" dy=\".35em\">",
+             tick_text(tick, y_axis, false), "</text>"});
+  }
+  for (const double tick : x_axis.ticks) {
+    const std::string x = place(x_of(tick));
+    svg.add({"<path d=\"M", x, " 226v4\"/><text class=\"middle\" x=\"", x, "\" y=\"243\">",
+             tick_text(tick, x_axis, plot.clock), "</text>"});
+  }
+  svg.add({"<path class=\"axis\" d=\"M52 12V226H428\"/><text class=\"middle\" x=\"240\" y=\"262\">", plot.x,
+           "</text><text class=\"middle\" transform=\"translate(11 119) rotate(-90)\">", plot.y, "</text></g>"});
+  for (const Curve& curve : plot.curves) {
+    using Style = Curve::Style;
+    const bool points_alone = curve.style == Style::points;
+    svg.add({"<g class=\"curve c", std::to_string(curve.colour % 8)});
+    if (curve.colour >= 8) svg.add({" dashed"});
+    if (curve.style == Style::faint) svg.add({" faint"});
+    svg.add({"\" data-name=\"", curve.name, "\"><polyline"});
+    if (points_alone) svg.add({" class=\"none\""});
+    svg.add({" points=\""});
+    const std::vector<PlotPoint> seen = points_alone ? curve.points : thinned(curve.points, 376);
+    for (const PlotPoint& point : seen) svg.add({place(x_of(point.x)), ",", place(y_of(point.y)), " "});
+    svg.add({"\"/>"});
+    if (curve.style == Style::marked || points_alone) {
+      for (const PlotPoint& point : seen.size() <= 120 || points_alone ? seen : std::vector<PlotPoint>()) {
+        svg.add({"<circle cx=\"", place(x_of(point.x)), "\" cy=\"", place(y_of(point.y)), "\" r=\"2.6\"/>"});
+      }
+    }
+    svg.add({"</g>"});
+  }
+  for (const auto& [text, point] : plot.labels) {
+    const double x = x_of(point.x);
+    const bool left = x > 330;
+    svg.add({"<text class=\"label"});
+    if (left) svg.add({" end"});
+    svg.add({"\" x=\"", place(left ? x - 6 : x + 6), "\" y=\"", place(y_of(point.y)), "\" dy=\"-.4em\">", text,
+             "</text>"});
+  }
+  svg.add({"</svg>"});
+  Index named = 0;
+  for (const Curve& curve : plot.curves) named += !curve.name.empty();
+  if (named > 1) {
+    svg.add({"<div class=\"legend\">"});
+    for (const Curve& curve : plot.curves) {
+      if (curve.name.empty()) continue;
+      svg.add({"<span class=\"c", std::to_string(curve.colour % 8)});
+      if (curve.colour >= 8) svg.add({" dashed"});
+      if (curve.style == Curve::Style::faint) svg.add({" faint"});
+      svg.add({"\"><i></i>", curve.name, "</span>"});
+    }
+    svg.add({"</div>"});
+  }
+  return svg.add({"</figure>"});
+}
+
+/// A map of shares: 1 is an even one. `rows` are experts, columns are equal parts of the x axis.
+struct HeatMap {
+  std::string title = {}, x = {}, y = {};
+  double low = 0, high = 1;  // of the x axis
+  std::vector<std::vector<double>> rows = {};
+  std::vector<std::string> names = {};  // of the columns, instead of an x axis
+};
+
+/// Levels of a share: 0 is none, 5 is even, 10 is twice as many or more.
+[[gnu::cold]] inline int share_level(double share) {
+  return static_cast<int>(std::clamp(std::round(share * 5), 0.0, 10.0));
+}
+
+/// The map as a figure: one path for each level, so that it follows the page's colours. The script shows the shares,
+/// of which each is a character: '0' + 8 · share.
+[[gnu::cold]] inline Markup draw(const HeatMap& map) {
+  const std::size_t rows = map.rows.size(), columns = rows == 0 ? 0 : map.rows[0].size();
+  const double row_height = std::clamp(150.0 / static_cast<double>(std::max<std::size_t>(rows, 1)), 3.0, 18.0);
+  const double height = row_height * static_cast<double>(rows), bottom = 6 + height;
+  const bool named = !map.names.empty();
+  const double below = named ? 70 : 40, width = 376.0 / static_cast<double>(std::max<std::size_t>(columns, 1));
+  Markup svg{"<figure class=\"map\"><figcaption>", map.title, "</figcaption><svg viewBox=\"0 0 440 ",
+             place(bottom + below), "\" role=\"img\" aria-label=\"", map.title, "\" data-rows=\"",
+             std::to_string(rows), "\" data-columns=\"", std::to_string(columns), "\" data-x=\"",
+             general_text(map.low, 9), " ", general_text(map.high, 9), "\" data-unit=\"", map.x, "\" data-bottom=\"",
+             place(bottom), "\" data-names=\""};
+  for (const std::string& name : map.names) svg.add({name, "|"});
+  svg.add({"\" data-shares=\""});
+  std::string shares(rows * columns, '0');
+  std::vector<std::string> paths(11);
+  for (std::size_t row = 0; row < rows; ++row) {
+    for (std::size_t column = 0; column < columns;) {
+      const int level = share_level(map.rows[row][column]);
+      const std::size_t first = column;
+      for (; column < columns && share_level(map.rows[row][column]) == level; ++column) {
+        shares[row * columns + column] =
+            static_cast<char>('0' + static_cast<int>(std::clamp(map.rows[row][column] * 8 + 0.5, 0.0, 70.0)));
+      }
+      std::string& path = paths[static_cast<std::size_t>(level)];
+      const double wide = static_cast<double>(column - first) * width;
+      path += "M" + place(52 + static_cast<double>(first) * width) + " " +
+              place(6 + static_cast<double>(row) * row_height) + "h" + place(wide) + "v" + place(row_height) + "h-" +
+              place(wide) + "z";
+    }
+  }
+  svg.add({shares, "\">"});
+  for (std::size_t level = 0; level < paths.size(); ++level) {
+    if (!paths[level].empty()) svg.add({"<path class=\"l", std::to_string(level), "\" d=\"", paths[level], "\"/>"});
+  }
+  svg.add({"<g class=\"grid\">"});
+  const std::size_t every = rows <= 12 ? 1 : rows / 8;
+  for (std::size_t row = 0; row < rows; row += every) {
+    svg.add({"<text class=\"end\" x=\"47\" y=\"", place(6 + (static_cast<double>(row) + 0.5) * row_height),
+             "\" dy=\".35em\">", std::to_string(row), "</text>"});
+  }
+  for (std::size_t column = 0; named && column < columns; ++column) {
+    const std::string x = place(52 + (static_cast<double>(column) + 0.5) * width);
+    svg.add({"<text class=\"end\" transform=\"translate(", x, " ", place(bottom + 10), ") rotate(-35)\">",
+             map.names[column], "</text>"});
+  }
+  if (!named) {
+    const Axis axis = axis_of(map.low, map.high, 5);
+    for (const double tick : axis.ticks) {
+      svg.add({"<text class=\"middle\" x=\"", place(52 + 376 * axis.share(tick)), "\" y=\"", place(bottom + 16), "\">",
+               tick_text(tick, axis, false), "</text>"});
+    }
+    svg.add({"<text class=\"middle\" x=\"240\" y=\"", place(bottom + 34), "\">", map.x, "</text>"});
+  }
+  return svg.add({"<text class=\"middle\" transform=\"translate(11 ", place(6 + height / 2), ") rotate(-90)\">", map.y,
+                  "</text></g></svg></figure>"});
+}
+
+}  // namespace tinymoe::inline v0_1::detail
