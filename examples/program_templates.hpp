@@ -43,7 +43,7 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
   const auto logs = open_logs(run.logs, trainer.step(), options.recipe, [&] {
     return generate(model, *options.tokenizer, "", {.tokens = 200, .seed = options.seed});
   });
-  for (const auto& log : logs) options.observers.push_back(log.get());
+  if (logs != nullptr) options.observers.push_back(logs.get());
   return trainer.fit(*run.training, options);
 }
 

@@ -1,5 +1,7 @@
 #include "run_logs.hpp"
 
+#include <optional>
+#include <string>
 #include <tinymoe/files/write_lock.hpp>
 #include <tinymoe/train/json_lines.hpp>
 #include <tinymoe/train/tensorboard.hpp>
@@ -11,19 +13,41 @@ using namespace tinymoe;
 
 namespace {
 
-/// TensorBoard's log with a story of each evaluation.
-class StoryLog : public TensorBoard {
+/// The logs that there are, each with a story of each evaluation.
+class StoryLogs : public Observer {
  public:
-  StoryLog(const LogPaths& paths, Index step, const Json& recipe, std::function<std::string()> story)
-      : TensorBoard(paths.tensorboard, step, recipe), story_(std::move(story)) {}
+  StoryLogs(const LogPaths& paths, Index step, const Json& recipe, std::function<std::string()> story)
+      : story_(std::move(story)) {
+    if (!paths.json_lines.empty()) lines_.emplace(paths.json_lines, step, Json{{"recipe", recipe}});
+    if (!paths.tensorboard.empty()) events_.emplace(paths.tensorboard, step, recipe);
+  }
 
+  void on_step(const StepReport& at, const ExpertLoads& loads) override {
+    for_each([&](Observer& log) { log.on_step(at, loads); });
+  }
   void on_evaluation(const StepReport& last, const EvaluationReport& evaluation) override {
-    TensorBoard::on_evaluation(last, evaluation);
-    file().text(last.step, "story", story_());
+    for_each([&](Observer& log) { log.on_evaluation(last, evaluation); });
+    const std::string text = story_();
+    if (lines_) lines_->story(last.step, text);
+    if (events_) events_->file().text(last.step, "story", text);
+  }
+  void on_checkpoint(const StepReport& last, const CheckpointReport& checkpoint) override {
+    for_each([&](Observer& log) { log.on_checkpoint(last, checkpoint); });
+  }
+  void on_end(const StepReport& last, const EndReport& end) override {
+    for_each([&](Observer& log) { log.on_end(last, end); });
   }
 
  private:
+  template <class F>
+  void for_each(F&& f) {
+    if (lines_) f(*lines_);
+    if (events_) f(*events_);
+  }
+
   std::function<std::string()> story_;
+  std::optional<JsonLines> lines_;
+  std::optional<TensorBoard> events_;
 };
 
 }  // namespace
@@ -33,16 +57,10 @@ void LogPaths::check() const {
   if (!tensorboard.empty()) expect_writable(tensorboard / "events.out.tfevents");
 }
 
-std::vector<std::unique_ptr<Observer>> open_logs(const LogPaths& paths, Index step, const Json& recipe,
-                                                 std::function<std::string()> story) {
-  std::vector<std::unique_ptr<Observer>> logs;
-  if (!paths.json_lines.empty()) {
-    logs.push_back(std::make_unique<JsonLines>(paths.json_lines, step, Json{{"recipe", recipe}}));
-  }
-  if (!paths.tensorboard.empty()) {
-    logs.push_back(std::make_unique<StoryLog>(paths, step, recipe, std::move(story)));
-  }
-  return logs;
+std::unique_ptr<Observer> open_logs(const LogPaths& paths, Index step, const Json& recipe,
+                                    std::function<std::string()> story) {
+  if (paths.json_lines.empty() && paths.tensorboard.empty()) return nullptr;
+  return std::make_unique<StoryLogs>(paths, step, recipe, std::move(story));
 }
 
 }  // namespace examples

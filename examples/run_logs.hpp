@@ -9,7 +9,6 @@
 #include <tinymoe/files/json.hpp>
 #include <tinymoe/train/fit_options.hpp>
 #include <tinymoe/train/observer.hpp>
-#include <vector>
 
 namespace examples {
 
@@ -21,10 +20,9 @@ struct LogPaths {
   void check() const;
 };
 
-/// The logs of a run that begins or goes on behind `step`. `story` writes one with the model as it is; TensorBoard shows
-/// that of each evaluation. Throws FileError.
-std::vector<std::unique_ptr<tinymoe::Observer>> open_logs(const LogPaths& paths, tinymoe::Index step,
-                                                          const tinymoe::Json& recipe,
-                                                          std::function<std::string()> story);
+/// The logs of a run that begins or goes on behind `step`; null if there are none. `story` writes one with the model as
+/// it is; the logs have that of each evaluation. Throws FileError.
+std::unique_ptr<tinymoe::Observer> open_logs(const LogPaths& paths, tinymoe::Index step, const tinymoe::Json& recipe,
+                                             std::function<std::string()> story);
 
 }  // namespace examples

@@ -18,7 +18,7 @@ namespace examples {
 /// in it, as OUT/best, where beside it would be another mount than OUT's (OUT is a container's volume) or a folder that
 /// cannot be written.
 struct RunPaths {
-  std::filesystem::path out, best, best_weights, metrics, tokens;
+  std::filesystem::path out, best, best_weights, metrics, tokens, json_lines, report;
 
   /// Throws FileError for a "." that is not there.
   explicit RunPaths(const std::filesystem::path& folder) : out(folder.has_filename() ? folder : folder.parent_path()) {
@@ -35,9 +35,11 @@ struct RunPaths {
       if (!is_beside(name, target)) continue;
       const auto with = [&](const char* suffix) { return std::filesystem::path(name.string() + suffix); };
       best = with("-best"), best_weights = with("-best-weights"), metrics = with(".csv"), tokens = with("-data");
+      json_lines = with(".jsonl"), report = with(".html");
       return;
     }
     best = out / "best", best_weights = out / "best-weights", metrics = out / "metrics.csv", tokens = out / "data";
+    json_lines = out / "log.jsonl", report = out / "report.html";
   }
 
  private:
@@ -66,5 +68,11 @@ struct RunPaths {
            first_device.st_dev == second_device.st_dev;
   }
 };
+
+/// run-loads.csv beside run.csv, and v1.2-loads.csv beside v1.2.
+inline std::filesystem::path loads_file(std::filesystem::path metrics) {
+  if (metrics.extension() == ".csv") metrics.replace_extension();
+  return metrics += "-loads.csv";
+}
 
 }  // namespace examples

@@ -128,16 +128,10 @@ void take_up(Arguments& a, const path& checkpoint) {
   a.device.last_precision = json_field_or<std::string>(kept, "precision", name, "");
 }
 
-/// run-loads.csv beside run.csv, and v1.2-loads.csv beside v1.2.
-path loads_file(path metrics) {
-  if (metrics.extension() == ".csv") metrics.replace_extension();
-  return metrics += "-loads.csv";
-}
-
-/// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh; experts count from
+/// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh and reports; experts count from
 /// 0, mixtures from 1. Without loads, as of a dense model, those of an old run are removed.
 void write_loads(const path& metrics, const ExpertLoads& loads) {
-  const path file = loads_file(metrics);
+  const path file = examples::loads_file(metrics);
   if (loads.empty()) {
     std::error_code ignored;
     std::filesystem::remove(file, ignored);
@@ -160,7 +154,7 @@ class RunFiles : public Observer {
  public:
   /// `replaces`: the run replaces an older one, whose best checkpoints and loads go.
   RunFiles(examples::RunPaths paths, bool replaces) : paths_(std::move(paths)), replaces_(replaces) {
-    expect_writable(loads_file(paths_.metrics));
+    expect_writable(examples::loads_file(paths_.metrics));
   }
 
   void on_step(const StepReport& /*report*/, const ExpertLoads& /*loads*/) override {

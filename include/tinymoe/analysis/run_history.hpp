@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <ios>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <string>
@@ -102,10 +103,10 @@ struct RunHistory {
   std::vector<Evaluation> evaluations = {};
   // Of the JSON lines, empty or 0 without them.
   std::vector<Story> stories = {};
-  LoadHistory loads = {};                       // of the steps
-  ExpertLoads validation_loads = {};            // of the last evaluation
+  LoadHistory loads = {};                             // of the steps
+  ExpertLoads validation_loads = {};                  // of the last evaluation
   std::size_t state_bytes = 0, activation_bytes = 0;  // the most of all steps
-  std::vector<std::string> notes = {};          // what a reader should know: a line that was cut, for example
+  std::vector<std::string> notes = {};                // what a reader should know: a line that was cut, for example
 };
 
 namespace detail {
@@ -131,9 +132,8 @@ namespace detail {
 [[gnu::cold]] inline void expect_log_of(const TrainingState& run, const std::string& file, Index step, Index tokens,
                                         double seconds) {
   if (step != run.step || (tokens == run.tokens && std::abs(seconds - run.seconds) < 0.002)) return;
-  fail<MismatchError>(file, ": is the log of another run, with ", tokens, " tokens in ", seconds,
-                      " seconds at step ", step, " where the checkpoint has ", run.tokens, " in ", run.seconds,
-                      "; give this run's log");
+  fail<MismatchError>(file, ": is the log of another run, with ", tokens, " tokens in ", seconds, " seconds at step ",
+                      step, " where the checkpoint has ", run.tokens, " in ", run.seconds, "; give this run's log");
 }
 
 [[gnu::cold]] inline void read_metrics(const std::filesystem::path& path, const TrainingState* run,
@@ -167,8 +167,8 @@ namespace detail {
     }
   }
   if (dropped > 0) {
-    history.notes.push_back(sentence_of({path.filename().string(), ": ", dropped, dropped == 1 ? " line is" : " lines are",
-                                         " cut or no row, and left out"}));
+    history.notes.push_back(sentence_of({path.filename().string(), ": ", dropped,
+                                         dropped == 1 ? " line is" : " lines are", " cut or no row, and left out"}));
   }
 }
 
@@ -234,9 +234,33 @@ namespace detail {
   }
   if (kept == 0) fail<FileError>(path, ": has no event of a run; train --json-lines writes such a log");
   if (dropped > 0) {
-    history.notes.push_back(sentence_of({path.filename().string(), ": ", dropped, dropped == 1 ? " line is" : " lines are",
-                                         " cut or no event, and left out"}));
+    history.notes.push_back(sentence_of({path.filename().string(), ": ", dropped,
+                                         dropped == 1 ? " line is" : " lines are", " cut or no event, and left out"}));
   }
+}
+
+/// The loads of the last evaluation as `train` writes them beside the metrics. A file that is cut or is none gives
+/// none.
+[[gnu::cold]] inline ExpertLoads read_loads(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string line;
+  ExpertLoads loads;
+  std::getline(file, line);
+  if (line != "mixture,expert,pairs,share_of_even") return loads;
+  while (std::getline(file, line)) {
+    Index numbers[3] = {};
+    const char *at = line.data(), *end = at + line.size();
+    for (Index& number : numbers) {
+      const auto [next, reason] = std::from_chars(at, end, number);
+      if (reason != std::errc() || next == end || *next != ',') return {};
+      at = next + 1;
+    }
+    const auto [mixture, expert, pairs] = numbers;
+    if (mixture == std::ssize(loads) + 1) loads.emplace_back();
+    if (mixture != std::ssize(loads) || expert != std::ssize(loads.back()) || pairs < 0) return {};
+    loads.back().push_back(pairs);
+  }
+  return loads;
 }
 
 }  // namespace detail

@@ -36,19 +36,25 @@ struct RunReport {
 namespace detail {
 
 [[gnu::cold]] inline Markup page_of(const std::string& title, const Markup& body) {
-  Markup page{"<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-              "content=\"width=device-width,initial-scale=1\"><meta name=\"generator\" content=\"tinymoe\"><title>",
-              title, "</title><link rel=\"icon\" href=\"data:,\"><style>"};
+  Markup page{
+      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width,initial-scale=1\"><meta name=\"generator\" content=\"tinymoe\"><title>",
+      title, "</title><link rel=\"icon\" href=\"data:,\"><style>"};
   return page.add({report_style, "</style></head><body><main>", body, "</main><script>", report_script,
                    "</script></body></html>\n"});
 }
 
 /// Links to the sections that a page has.
 [[gnu::cold]] inline Markup page_links(const Markup& body) {
-  static constexpr std::pair<const char*, const char*> sections[] = {
-      {"comparison", "side by side"}, {"training", "training"}, {"architecture", "architecture"}, {"loads", "loads"},
-      {"experts", "experts"},         {"coloured", "a story by its experts"}, {"worth", "worth"}, {"stories", "stories"},
-      {"recipe", "recipe"}};
+  static constexpr std::pair<const char*, const char*> sections[] = {{"comparison", "side by side"},
+                                                                     {"training", "training"},
+                                                                     {"architecture", "architecture"},
+                                                                     {"loads", "loads"},
+                                                                     {"experts", "experts"},
+                                                                     {"coloured", "a story by its experts"},
+                                                                     {"worth", "worth"},
+                                                                     {"stories", "stories"},
+                                                                     {"recipe", "recipe"}};
   Markup links{"<nav>"};
   for (const auto& [id, name] : sections) {
     if (body.html().find("<h2 id=\"" + std::string(id) + "\"") == std::string::npos) continue;
@@ -70,8 +76,8 @@ namespace detail {
     body.add({training_plots({{run.name, &run.history}})});
   }
   const bool dense = run.counted && run.counted->part(Part::expert) == 0;
-  body.add({architecture_section(run.architecture, run.counted), loads_section(run.history), profile_section(run.profile),
-            coloured_stories(run.profile), worth_section(run.worths)});
+  body.add({architecture_section(run.architecture, run.counted), loads_section(run.history, run.architecture),
+            profile_section(run.profile), coloured_stories(run.profile), worth_section(run.worths)});
   if (dense) body.add({"<p class=\"note\">The model has no experts, so there are no parts about them.</p>"});
   body.add({stories_section(run.history), recipe_section(run.recipe)});
   return Markup{"<h1 dir=\"auto\">", run.name, "</h1>", page_links(body), body};

@@ -8,6 +8,7 @@
 #include <ios>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -65,7 +66,7 @@ class JsonLines : public Observer {
   [[gnu::cold]] void on_evaluation(const StepReport& at, const EvaluationReport& evaluation) override {
     if (at.step == resumed_step_ &&
         std::erase_if(kept_, [&](const std::string& text) { return is_evaluation_of(at.step, text); }) > 0) {
-      begin();  // it replaces that one
+      begin();  // it replaces that one, and its story
     }
     append("evaluation", at.step,
            {{"tokens", at.tokens},
@@ -75,6 +76,10 @@ class JsonLines : public Observer {
             {"scored", evaluation.tokens},
             {"load_variation", finite(evaluation.load_variation())},
             {"loads", loads_of(evaluation.loads)}});
+  }
+  /// What the model wrote after that step: the event "story".
+  [[gnu::cold]] void story(Index step, std::string_view text) {
+    append("story", step, {{"text", detail::with_replacements(text)}});
   }
   [[gnu::cold]] void on_checkpoint(const StepReport& at, const CheckpointReport& checkpoint) override {
     constexpr const char* kinds[] = {"latest", "best", "best_weights"};
@@ -133,7 +138,7 @@ class JsonLines : public Observer {
 
   static bool is_evaluation_of(Index step, const std::string& text) {
     const Json event = parse_json(text, "a line");
-    return event["event"] == "evaluation" && event["step"] == step;
+    return (event["event"] == "evaluation" || event["event"] == "story") && event["step"] == step;
   }
 
   /// Writes the file anew with the lines that it began with.

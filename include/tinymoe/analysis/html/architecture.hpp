@@ -36,9 +36,10 @@ class ArchitectureDrawing {
     box(words(shape.final_norm), width, "plain");
     box("head", width + " × " + grouped(shape.vocab) + (shape.tied ? ", the embedding's matrix" : ""), "c0");
     box("logits", "one for each of " + grouped(shape.vocab) + " tokens", "plain", true);
-    return Markup{"<figure class=\"drawing\"><figcaption>From a token to the next one</figcaption><svg viewBox=\"0 0 440 ",
-                  place(y_ + 4), "\" role=\"img\" aria-label=\"The layers of the model, from the top down\">", svg_,
-                  "</svg></figure>"};
+    return Markup{
+        "<figure class=\"drawing\"><figcaption>From a token to the next one</figcaption><svg viewBox=\"0 0 440 ",
+        place(y_ + 4), "\" role=\"img\" aria-label=\"The layers of the model, from the top down\">", svg_,
+        "</svg></figure>"};
   }
 
  private:
@@ -53,10 +54,27 @@ class ArchitectureDrawing {
 
   [[gnu::cold]] void box(const std::string& name, const std::string& about, const std::string& colour,
                          bool last = false) {
-    svg_.add({"<g class=\"box ", colour, "\"><rect x=\"", place(left_), "\" y=\"", place(y_), "\" width=\"",
-              place(440 - 2 * left_), "\" height=\"28\" rx=\"6\"/><text class=\"name\" x=\"", place(left_ + 10), "\" y=\"",
-              place(y_ + 18.5), "\">", name, "</text><text class=\"end\" x=\"", place(430 - left_), "\" y=\"",
-              place(y_ + 18.5), "\">", about, "</text></g>"});
+    svg_.add({"<g class=\"box ",
+              colour,
+              "\"><rect x=\"",
+              place(left_),
+              "\" y=\"",
+              place(y_),
+              "\" width=\"",
+              place(440 - 2 * left_),
+              "\" height=\"28\" rx=\"6\"/><text class=\"name\" x=\"",
+              place(left_ + 10),
+              "\" y=\"",
+              place(y_ + 18.5),
+              "\">",
+              name,
+              "</text><text class=\"end\" x=\"",
+              place(430 - left_),
+              "\" y=\"",
+              place(y_ + 18.5),
+              "\">",
+              about,
+              "</text></g>"});
     y_ += 28;
     if (!last) arrow();
   }
@@ -76,8 +94,10 @@ class ArchitectureDrawing {
     box(words(layer.norm), width, "plain");
     const std::string network = words(layer.activation) + ", " + width + " → " + grouped(layer.hidden) + " → " + width;
     if (layer.is_mixture()) {
-      box("router", std::to_string(layer.choices) + " of " + std::to_string(layer.experts) + " experts, " +
-                        words(layer.scores) + (layer.selection == "top_k" ? "" : ", " + words(layer.selection)), "c2");
+      box("router",
+          std::to_string(layer.choices) + " of " + std::to_string(layer.experts) + " experts, " + words(layer.scores) +
+              (layer.selection == "top_k" ? "" : ", " + words(layer.selection)),
+          "c2");
       squares(layer);
       box("experts", network, "c3");
       if (layer.shared_hidden > 0) {

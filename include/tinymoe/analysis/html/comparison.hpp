@@ -38,8 +38,9 @@ struct ComparedModel {
   std::string line;
   std::getline(file, line);
   if (line.ends_with('\r')) line.pop_back();
-  if (line != "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
-              "validation_bits_per_byte,load_variation") {
+  if (line !=
+      "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
+      "validation_bits_per_byte,load_variation") {
     fail<FileError>(csv, ": expected results that begin with \"variant,parameters,active\", as sweep writes them");
   }
   std::vector<ComparedModel> models;
@@ -85,10 +86,10 @@ namespace detail {
 }
 
 [[gnu::cold]] inline Markup frontier_plot(const std::vector<ComparedModel>& models, bool over_time, bool bits) {
-  Plot plot{.title = over_time ? "What the seconds buy" : "What the operations of a token buy",
-            .x = over_time ? "of training" : "operations a token, forward",
-            .y = bits ? "bits per byte, validation" : "nats a token, validation",
-            .clock = over_time};
+  LinePlot plot{.title = over_time ? "What the seconds buy" : "What the operations of a token buy",
+                .x = over_time ? "of training" : "operations a token, forward",
+                .y = bits ? "bits per byte, validation" : "nats a token, validation",
+                .clock = over_time};
   std::vector<PlotPoint> all;
   std::vector<Curve> points;
   for (std::size_t i = 0; i < models.size(); ++i) {
@@ -108,9 +109,10 @@ namespace detail {
 [[gnu::cold]] inline Markup comparison_section(const std::vector<ComparedModel>& models) {
   if (models.size() < 2) return {};
   const bool bits = std::all_of(models.begin(), models.end(), [](const auto& one) { return one.bits_per_byte > 0; });
-  Markup page{"<h2 id=\"comparison\">Side by side</h2><div class=\"wide\"><table><tr><th>model</th><th>bits per byte</th>"
-              "<th>loss</th><th>parameters</th><th>active</th><th>operations a token</th><th>tokens</th><th>time</th>"
-              "<th>tokens/s</th><th>load ±</th></tr>"};
+  Markup page{
+      "<h2 id=\"comparison\">Side by side</h2><div class=\"wide\"><table><tr><th>model</th><th>bits per byte</th>"
+      "<th>loss</th><th>parameters</th><th>active</th><th>operations a token</th><th>tokens</th><th>time</th>"
+      "<th>tokens/s</th><th>load ±</th></tr>"};
   const auto count = [](double number) { return number > 0 ? short_number(number) : std::string("–"); };
   std::vector<const ComparedModel*> order;
   for (const ComparedModel& model : models) order.push_back(&model);
@@ -121,15 +123,22 @@ namespace detail {
   std::stable_sort(order.begin(), order.end(), [&](const auto* a, const auto* b) { return rank(a) < rank(b); });
   for (const ComparedModel* model : order) {
     const auto real = [](double number) { return number > 0 ? fixed_text(number, 4) : std::string("–"); };
-    page.add({"<tr><td>", model->name, "</td><td>", real(model->bits_per_byte), "</td><td>", real(model->loss), "</td><td>",
-              count(static_cast<double>(model->parameters)), "</td><td>", count(static_cast<double>(model->active)),
-              "</td><td>", count(static_cast<double>(model->flops_forward)), "</td><td>",
-              count(static_cast<double>(model->tokens)), "</td><td>", clock_text(model->seconds), "</td><td>",
-              count(model->seconds > 0 ? static_cast<double>(model->tokens) / model->seconds : 0), "</td><td>",
-              fixed_text(100 * model->load_variation, 0), " %</td></tr>"});
+    page.add({"<tr><td>",    model->name,
+              "</td><td>",   real(model->bits_per_byte),
+              "</td><td>",   real(model->loss),
+              "</td><td>",   count(static_cast<double>(model->parameters)),
+              "</td><td>",   count(static_cast<double>(model->active)),
+              "</td><td>",   count(static_cast<double>(model->flops_forward)),
+              "</td><td>",   count(static_cast<double>(model->tokens)),
+              "</td><td>",   clock_text(model->seconds),
+              "</td><td>",   count(model->seconds > 0 ? static_cast<double>(model->tokens) / model->seconds : 0),
+              "</td><td>",   fixed_text(100 * model->load_variation, 0),
+              " %</td></tr>"});
   }
-  page.add({"</table></div><p class=\"soft\">The frontier joins the models that no other beats in both.</p>"
-            "<div class=\"grid-of\">", frontier_plot(models, false, bits), frontier_plot(models, true, bits)});
+  page.add(
+      {"</table></div><p class=\"soft\">The frontier joins the models that no other beats in both.</p>"
+       "<div class=\"grid-of\">",
+       frontier_plot(models, false, bits), frontier_plot(models, true, bits)});
   return page.add({"</div>"});
 }
 

@@ -49,9 +49,11 @@ inline std::string expert_class(Index expert) {
 
 /// A story whose tokens have the colours of their experts. Without the script it shows the first mixture.
 [[gnu::cold]] inline Markup traced_story(const TracedStory& story, const std::vector<MixtureFindings>& mixtures) {
-  Markup page{"<div class=\"traced\"><div class=\"controls\"><label class=\"js\">layer&nbsp;<input type=\"range\" "
-              "min=\"0\" max=\""};
-  page.add({std::to_string(story.experts.size() - 1), "\" value=\"0\" aria-label=\"layer\"></label><output data-layers=\""});
+  Markup page{
+      "<div class=\"traced\"><div class=\"controls\"><label class=\"js\">layer&nbsp;<input type=\"range\" "
+      "min=\"0\" max=\""};
+  page.add(
+      {std::to_string(story.experts.size() - 1), "\" value=\"0\" aria-label=\"layer\"></label><output data-layers=\""});
   const auto name = [&](std::size_t m) {
     return "layer " + std::to_string(m < mixtures.size() ? mixtures[m].layer + 1 : static_cast<Index>(m) + 1);
   };
@@ -98,9 +100,10 @@ inline std::string expert_class(Index expert) {
   for (const TracedStory& story : profile.stories_traced) {
     if (story.experts.empty() || story.pieces.empty()) continue;
     if (page.empty()) {
-      page.add({"<h2 id=\"coloured\">A story by its experts</h2><p>The colour of a token is the expert that it takes with "
-                "the largest gate. The slider chooses the layer, the numbered buttons show one expert alone, and a token "
-                "under the pointer, or reached by the arrow keys, tells its gates.</p>"});
+      page.add(
+          {"<h2 id=\"coloured\">A story by its experts</h2><p>The colour of a token is the expert that it takes with "
+           "the largest gate. The slider chooses the layer, the numbered buttons show one expert alone, and a token "
+           "under the pointer, or reached by the arrow keys, tells its gates.</p>"});
     }
     page.add({traced_story(story, profile.mixtures)});
   }
@@ -128,7 +131,8 @@ inline std::string expert_class(Index expert) {
   for (std::size_t e = 0; e < mixture.expert.size(); ++e) {
     const ExpertFindings& expert = mixture.expert[e];
     if (e == 32) {
-      page.add({"<p class=\"soft\">The first 32 of ", std::to_string(mixture.expert.size()), " experts are shown.</p>"});
+      page.add(
+          {"<p class=\"soft\">The first 32 of ", std::to_string(mixture.expert.size()), " experts are shown.</p>"});
       break;
     }
     const std::string colour = expert_class(static_cast<Index>(e));
@@ -155,9 +159,10 @@ inline std::string expert_class(Index expert) {
 }
 
 [[gnu::cold]] inline Markup confidence_part(const std::vector<MixtureFindings>& mixtures) {
-  Markup page{"<h3>How sure the routers are</h3><div class=\"grid-of\"><figure><figcaption>Over the validation's tokens"
-              "</figcaption><div class=\"wide\"><table><tr><th>layer</th><th>experts</th><th>load ±</th><th>entropy of "
-              "loads</th><th>dead</th><th>top probability</th><th>router entropy</th></tr>"};
+  Markup page{
+      "<h3>How sure the routers are</h3><div class=\"grid-of\"><figure><figcaption>Over the validation's tokens"
+      "</figcaption><div class=\"wide\"><table><tr><th>layer</th><th>experts</th><th>load ±</th><th>entropy of "
+      "loads</th><th>dead</th><th>top probability</th><th>router entropy</th></tr>"};
   for (const MixtureFindings& mixture : mixtures) {
     page.add({"<tr><td>", std::to_string(mixture.layer + 1), "</td><td>", std::to_string(mixture.choices), " of ",
               std::to_string(mixture.experts), "</td><td>", fixed_text(100 * mixture.load_variation, 0), " %</td><td>",
@@ -165,9 +170,11 @@ inline std::string expert_class(Index expert) {
               fixed_text(mixture.confidence.mean_top, 3), "</td><td>", fixed_text(mixture.confidence.mean_entropy, 3),
               "</td></tr>"});
   }
-  page.add({"</table></div><p class=\"soft\">Entropies are shares of their max: 1 is even loads, or an undecided "
-            "router.</p></figure>"});
-  Plot plot{.title = "Each token's highest probability", .x = "probability", .y = "share of the tokens", .from_zero = true};
+  page.add(
+      {"</table></div><p class=\"soft\">Entropies are shares of their max: 1 is even loads, or an undecided "
+       "router.</p></figure>"});
+  LinePlot plot{
+      .title = "Each token's highest probability", .x = "probability", .y = "share of the tokens", .from_zero = true};
   for (const std::size_t m : shown_mixtures(mixtures.size(), 128)) {
     const RouterConfidence& confidence = mixtures[m].confidence;
     double sum = 0;
@@ -186,17 +193,20 @@ inline std::string expert_class(Index expert) {
 
 [[gnu::cold]] inline Markup profile_section(const ExpertProfile& profile) {
   if (profile.mixtures.empty()) return {};
-  Markup page{"<h2 id=\"experts\">What each expert takes</h2><p class=\"soft\">", grouped(profile.tokens), " tokens of ",
-              grouped(profile.stories), " stories that the model did not learn from.</p>"};
-  page.add({confidence_part(profile.mixtures),
-            "<h3>Kinds of token</h3><p class=\"soft\">The middle of the scale: an expert takes this kind as often as it "
-            "takes any token.</p>", share_scale(), "<div class=\"grid-of\">"});
+  Markup page{"<h2 id=\"experts\">What each expert takes</h2><p class=\"soft\">", grouped(profile.tokens),
+              " tokens of ", grouped(profile.stories), " stories that the model did not learn from.</p>"};
+  page.add(
+      {confidence_part(profile.mixtures),
+       "<h3>Kinds of token</h3><p class=\"soft\">The middle of the scale: an expert takes this kind as often as it "
+       "takes any token.</p>",
+       share_scale(), "<div class=\"grid-of\">"});
   const auto shown = shown_mixtures(profile.mixtures.size(), profile.mixtures[0].expert.size());
   for (const std::size_t m : shown) {
     page.add({kinds_map(profile.mixtures[m], "Kinds of token by expert, " + layer_name(profile.mixtures[m]))});
   }
-  page.add({"</div><h3>Typical tokens</h3><p class=\"soft\">Those that an expert takes more often than the other experts "
-            "do, with a place where they stand.</p>"});
+  page.add(
+      {"</div><h3>Typical tokens</h3><p class=\"soft\">Those that an expert takes more often than the other experts "
+       "do, with a place where they stand.</p>"});
   for (const std::size_t m : shown) {
     page.add({"<details"});
     if (m == shown.back()) page.add({" open"});
@@ -213,11 +223,16 @@ inline std::string expert_class(Index expert) {
   const double height = std::clamp(180.0 / static_cast<double>(values.size()), 7.0, 20.0);
   const double bottom = 8 + height * static_cast<double>(values.size());
   const auto x_of = [&](double value) { return 52 + 370 * axis.share(value); };
-  Markup svg{"<figure class=\"bars\"><figcaption>", title, "</figcaption><svg viewBox=\"0 0 440 ", place(bottom + 40),
-             "\" role=\"img\" aria-label=\"", title, "\"><g class=\"grid\">"};
+  Markup svg{"<figure class=\"bars\"><figcaption>",
+             title,
+             "</figcaption><svg viewBox=\"0 0 440 ",
+             place(bottom + 40),
+             "\" role=\"img\" aria-label=\"",
+             title,
+             "\"><g class=\"grid\">"};
   for (const double tick : axis.ticks) {
-    svg.add({"<path d=\"M", place(x_of(tick)), " 8V", place(bottom), "\"/><text class=\"middle\" x=\"", place(x_of(tick)),
-             "\" y=\"", place(bottom + 16), "\">", tick_text(tick, axis, false), "</text>"});
+    svg.add({"<path d=\"M", place(x_of(tick)), " 8V", place(bottom), "\"/><text class=\"middle\" x=\"",
+             place(x_of(tick)), "\" y=\"", place(bottom + 16), "\">", tick_text(tick, axis, false), "</text>"});
   }
   svg.add({"<text class=\"middle\" x=\"240\" y=\"", place(bottom + 34), "\">", unit, "</text>"});
   double y = 8;
@@ -231,17 +246,18 @@ inline std::string expert_class(Index expert) {
   return svg.add({"<path class=\"axis\" d=\"M", place(x_of(0)), " 8V", place(bottom), "\"/></g></svg></figure>"});
 }
 
-[[gnu::cold]] inline Plot fewer_plot(const std::vector<FewerExperts>& models, bool by_choices, bool bits) {
-  Plot plot{.title = by_choices ? "A smaller K: fewer experts a token" : "Fewer experts: the least worthy leave first",
-            .x = by_choices ? "active parameters" : "parameters",
-            .y = bits ? "bits per byte, validation" : "nats a token, validation"};
+[[gnu::cold]] inline LinePlot fewer_plot(const std::vector<FewerExperts>& models, bool by_choices, bool bits) {
+  LinePlot plot{
+      .title = by_choices ? "A smaller K: fewer experts a token" : "Fewer experts: the least worthy leave first",
+      .x = by_choices ? "active parameters" : "parameters",
+      .y = bits ? "bits per byte, validation" : "nats a token, validation"};
   Curve curve{.style = Curve::Style::marked};
   for (const FewerExperts& model : models) {
     const PlotPoint point{static_cast<double>(by_choices ? model.active : model.total),
                           bits ? model.bits_per_byte : model.loss};
     curve.points.push_back(point);
-    plot.labels.emplace_back(by_choices ? "K " + std::to_string(model.choices) : std::to_string(model.experts) + " experts",
-                             point);
+    plot.labels.emplace_back(
+        by_choices ? "K " + std::to_string(model.choices) : std::to_string(model.experts) + " experts", point);
   }
   if (plot.labels.size() > 8) {  // the ends alone, and some between them
     std::vector<std::pair<std::string, PlotPoint>> some;
@@ -254,10 +270,11 @@ inline std::string expert_class(Index expert) {
 
 [[gnu::cold]] inline Markup worth_section(const ExpertWorths& worths) {
   if (worths.experts.empty() && worths.by_experts.empty() && worths.by_choices.empty()) return {};
-  Markup page{"<h2 id=\"worth\">What each expert is worth</h2><p>The validation loss with one expert left out, less that of "
-              "the whole model, ", fixed_text(worths.loss, 4),
-              " nats a token. Its tokens go to their next best. The validation had ", grouped(worths.tokens),
-              " tokens.</p><div class=\"grid-of\">"};
+  Markup page{
+      "<h2 id=\"worth\">What each expert is worth</h2><p>The validation loss with one expert left out, less that of "
+      "the whole model, ",
+      fixed_text(worths.loss, 4), " nats a token. Its tokens go to their next best. The validation had ",
+      grouped(worths.tokens), " tokens.</p><div class=\"grid-of\">"};
   double low = 0, high = 0;
   for (const ExpertWorth& one : worths.experts) low = std::min(low, one.worth), high = std::max(high, one.worth);
   for (std::size_t first = 0; first < worths.experts.size();) {

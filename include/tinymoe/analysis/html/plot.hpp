@@ -28,12 +28,12 @@ struct Curve {
   Style style = Style::line;
 };
 
-struct Plot {
+struct LinePlot {
   std::string title = {}, x = {}, y = {};  // y and x with their units
   std::vector<Curve> curves = {};
-  bool from_zero = false;                  // the y axis has 0
-  bool clock = false;                      // x is seconds
-  double share = 0;                        // of the points with the largest y that may lie outside; 0: none does
+  bool from_zero = false;  // the y axis has 0
+  bool clock = false;      // x is seconds
+  double share = 0;        // of the points with the largest y that may lie outside; 0: none does
   std::vector<std::pair<std::string, PlotPoint>> labels = {};  // beside points
 };
 
@@ -70,14 +70,14 @@ struct Plot {
   return kept;
 }
 
-/// The exponential moving average over about 1/50 of the points, at most 100.
+/// The exponential moving average over about 1/50 of the points, at most 100, and over fewer where the curve begins.
 [[gnu::cold]] inline std::vector<PlotPoint> smoothed(const std::vector<PlotPoint>& points) {
   const double window = std::clamp(static_cast<double>(points.size()) / 50, 1.0, 100.0);
   std::vector<PlotPoint> result;
   double average = 0, weight = 0;
   for (const PlotPoint& point : points) {
     if (!std::isfinite(point.y)) continue;
-    average += (point.y - average) / std::min(window, ++weight);
+    average += (point.y - average) / std::min(window, 1 + ++weight / 5);
     result.push_back({point.x, average});
   }
   return result;
@@ -139,7 +139,7 @@ struct PlotFrame {
 };
 
 /// The numbers that lie within both axes.
-[[gnu::cold]] inline std::pair<Axis, Axis> axes_of(const Plot& plot) {
+[[gnu::cold]] inline std::pair<Axis, Axis> axes_of(const LinePlot& plot) {
   constexpr double huge = std::numeric_limits<double>::max();
   double x_low = huge, x_high = -huge;
   std::vector<double> values;
@@ -153,24 +153,34 @@ struct PlotFrame {
   std::sort(values.begin(), values.end());
   const auto last = static_cast<std::size_t>(static_cast<double>(values.size() - 1) * (1 - plot.share));
   double low = values.front(), high = values[last];
-  if (plot.from_zero) low = std::min(low, 0.0), high = std::max(high, 0.0);
+  if (plot.from_zero) low = std::min(low, 0.0), high = high > 0 ? high : 1;
   const double margin = (high - low) * 0.04;
   if (!plot.from_zero || low < 0) low -= margin;
   return {axis_of(x_low, x_high, 5, plot.clock), axis_of(low, high + margin, 5)};
 }
 
 /// The plot as a figure. The script reads the curves' points and the axes back from it, to show values.
-[[gnu::cold]] inline Markup draw(const Plot& plot) {
+[[gnu::cold]] inline Markup draw(const LinePlot& plot) {
   using F = PlotFrame;
   const auto [x_axis, y_axis] = axes_of(plot);
   const auto x_of = [&](double x) { return F::left + (F::right - F::left) * x_axis.share(x); };
-  const auto y_of = [&](double y) {
-    return F::bottom - (F::bottom - F::top) * std::clamp(y_axis.share(y), 0.0, 1.0);
-  };
-  Markup svg{"<figure class=\"plot\"><figcaption>", plot.title, "</figcaption><svg viewBox=\"0 0 440 270\" role=\"img\" ",
-             "tabindex=\"0\" aria-label=\"", plot.title, "\" data-x=\"", general_text(x_axis.low, 9), " ",
-             general_text(x_axis.high, 9), "\" data-y=\"", general_text(y_axis.low, 9), " ",
-             general_text(y_axis.high, 9), "\" data-unit=\"", plot.x, "\""};
+  const auto y_of = [&](double y) { return F::bottom - (F::bottom - F::top) * std::clamp(y_axis.share(y), 0.0, 1.0); };
+  Markup svg{"<figure class=\"plot\"><figcaption>",
+             plot.title,
+             "</figcaption><svg viewBox=\"0 0 440 270\" role=\"img\" ",
+             "tabindex=\"0\" aria-label=\"",
+             plot.title,
+             "\" data-x=\"",
+             general_text(x_axis.low, 9),
+             " ",
+             general_text(x_axis.high, 9),
+             "\" data-y=\"",
+             general_text(y_axis.low, 9),
+             " ",
+             general_text(y_axis.high, 9),
+             "\" data-unit=\"",
+             plot.x,
+             "\""};
   svg.add({plot.clock ? std::string_view(" data-clock") : std::string_view(), "><g class=\"grid\">"});
   for (const double tick : y_axis.ticks) {
     const std::string y = place(y_of(tick));
@@ -208,8 +218,8 @@ struct PlotFrame {
     const bool left = x > 330;
     svg.add({"<text class=\"label"});
     if (left) svg.add({" end"});
-    svg.add({"\" x=\"", place(left ? x - 6 : x + 6), "\" y=\"", place(y_of(point.y)), "\" dy=\"-.4em\">", text,
-             "</text>"});
+    svg.add(
+        {"\" x=\"", place(left ? x - 6 : x + 6), "\" y=\"", place(y_of(point.y)), "\" dy=\"-.4em\">", text, "</text>"});
   }
   svg.add({"</svg>"});
   Index named = 0;
@@ -236,24 +246,44 @@ struct HeatMap {
   std::vector<std::string> names = {};  // of the columns, instead of an x axis
 };
 
-/// Levels of a share: 0 is none, 5 is even, 10 is twice as many or more.
+/// Levels of a share: 0 is none, 5 is even, 10 is twice as many or more. They are finer near an even share.
 [[gnu::cold]] inline int share_level(double share) {
-  return static_cast<int>(std::clamp(std::round(share * 5), 0.0, 10.0));
+  const double away = std::clamp(share - 1, -1.0, 1.0);
+  return static_cast<int>(std::round(5 + std::copysign(5 * std::pow(std::abs(away), 0.6), away)));
+}
+/// The middle of a level.
+[[gnu::cold]] inline double share_of_level(int level) {
+  const double away = (level - 5) / 5.0;
+  return 1 + std::copysign(std::pow(std::abs(away), 1 / 0.6), away);
 }
 
 /// The map as a figure: one path for each level, so that it follows the page's colours. The script shows the shares,
 /// of which each is a character: '0' + 8 · share.
 [[gnu::cold]] inline Markup draw(const HeatMap& map) {
   const std::size_t rows = map.rows.size(), columns = rows == 0 ? 0 : map.rows[0].size();
-  const double row_height = std::clamp(150.0 / static_cast<double>(std::max<std::size_t>(rows, 1)), 3.0, 18.0);
+  const double row_height = std::clamp(150.0 / static_cast<double>(std::max<std::size_t>(rows, 1)), 3.0, 26.0);
   const double height = row_height * static_cast<double>(rows), bottom = 6 + height;
   const bool named = !map.names.empty();
   const double below = named ? 70 : 40, width = 376.0 / static_cast<double>(std::max<std::size_t>(columns, 1));
-  Markup svg{"<figure class=\"map\"><figcaption>", map.title, "</figcaption><svg viewBox=\"0 0 440 ",
-             place(bottom + below), "\" role=\"img\" aria-label=\"", map.title, "\" data-rows=\"",
-             std::to_string(rows), "\" data-columns=\"", std::to_string(columns), "\" data-x=\"",
-             general_text(map.low, 9), " ", general_text(map.high, 9), "\" data-unit=\"", map.x, "\" data-bottom=\"",
-             place(bottom), "\" data-names=\""};
+  Markup svg{"<figure class=\"map\"><figcaption>",
+             map.title,
+             "</figcaption><svg viewBox=\"0 0 440 ",
+             place(bottom + below),
+             "\" role=\"img\" aria-label=\"",
+             map.title,
+             "\" data-rows=\"",
+             std::to_string(rows),
+             "\" data-columns=\"",
+             std::to_string(columns),
+             "\" data-x=\"",
+             general_text(map.low, 9),
+             " ",
+             general_text(map.high, 9),
+             "\" data-unit=\"",
+             map.x,
+             "\" data-bottom=\"",
+             place(bottom),
+             "\" data-names=\""};
   for (const std::string& name : map.names) svg.add({name, "|"});
   svg.add({"\" data-shares=\""});
   std::string shares(rows * columns, '0');

@@ -72,9 +72,10 @@ struct NamedHistory {
   const RunHistory* run;
 };
 
-[[gnu::cold]] inline Plot run_plot(const std::vector<NamedHistory>& runs, const RunAxis& axis, const char* title,
-                                   const char* unit, double RunHistory::Step::*value, bool from_zero) {
-  Plot plot{.title = title, .x = axis.unit, .y = unit, .from_zero = from_zero, .clock = axis.clock(), .share = 0.005};
+[[gnu::cold]] inline LinePlot run_plot(const std::vector<NamedHistory>& runs, const RunAxis& axis, const char* title,
+                                       const char* unit, double RunHistory::Step::*value, bool from_zero) {
+  LinePlot plot{
+      .title = title, .x = axis.unit, .y = unit, .from_zero = from_zero, .clock = axis.clock(), .share = 0.005};
   const bool alone = runs.size() == 1;
   for (std::size_t i = 0; i < runs.size(); ++i) {
     auto points = points_of(*runs[i].run, axis, value);
@@ -90,12 +91,12 @@ struct NamedHistory {
 }
 
 /// The plots of loss in nats or in bits per byte.
-[[gnu::cold]] inline Plot loss_plot(const std::vector<NamedHistory>& runs, const RunAxis& axis, bool bits) {
-  Plot plot{.title = bits ? "Bits per byte" : "Loss, nats a token",
-            .x = axis.unit,
-            .y = bits ? "bits per byte" : "nats a token",
-            .clock = axis.clock(),
-            .share = 0.005};
+[[gnu::cold]] inline LinePlot loss_plot(const std::vector<NamedHistory>& runs, const RunAxis& axis, bool bits) {
+  LinePlot plot{.title = bits ? "Bits per byte" : "Loss, nats a token",
+                .x = axis.unit,
+                .y = bits ? "bits per byte" : "nats a token",
+                .clock = axis.clock(),
+                .share = 0.005};
   for (std::size_t i = 0; i < runs.size(); ++i) {
     const RunHistory& run = *runs[i].run;
     const bool alone = runs.size() == 1;
@@ -132,8 +133,10 @@ struct NamedHistory {
   } else {
     page.add({"Marked curves are the validation, faint ones the training loss. "});
   }
-  if (bits) page.add({"Bits per byte count the text's bytes, so they compare models with different tokenizers; those "
-                      "of training take validation's bytes a token."});
+  if (bits)
+    page.add(
+        {"Bits per byte count the text's bytes, so they compare models with different tokenizers; those "
+         "of training take validation's bytes a token."});
   page.add({"</p><div class=\"over\">"});
   for (std::size_t a = 0; a < std::size(run_axes); ++a) {
     const std::string id = "over-" + std::to_string(a);
@@ -176,8 +179,8 @@ struct NamedHistory {
     if (last.bits_per_byte > 0) {
       add_fact(page, fixed_text(best.bits_per_byte, 4), "bits per byte, validation, step " + grouped(best.step));
     }
-    add_fact(page, fixed_text(best.loss, 4), "nats a token, validation; perplexity " +
-                                                 short_number(std::exp(best.loss), 4));
+    add_fact(page, fixed_text(best.loss, 4),
+             "nats a token, validation; perplexity " + short_number(std::exp(best.loss), 4));
   }
   if (!run.steps.empty()) {
     const auto& last = run.steps.back();
@@ -254,16 +257,32 @@ struct NamedHistory {
 
 /// The colours of a map, with what they mean.
 [[gnu::cold]] inline Markup share_scale() {
-  Markup scale{"<div class=\"scale\">none <svg viewBox=\"0 0 220 14\" aria-hidden=\"true\">"};
+  Markup scale{"<div class=\"scale\"><svg viewBox=\"0 0 264 30\" role=\"img\" aria-label=\"colours of shares\">"};
   for (int level = 0; level <= 10; ++level) {
-    scale.add({"<rect class=\"l", std::to_string(level), "\" x=\"", std::to_string(level * 20),
-               "\" width=\"20\" height=\"14\"/>"});
+    const std::string x = std::to_string(level * 24);
+    scale.add({"<rect class=\"l", std::to_string(level), "\" x=\"", x, "\" width=\"24\" height=\"14\"/>"});
+    if (level % 5 == 0 || level % 2 == 1) {
+      scale.add({"<text class=\"middle\" x=\"", std::to_string(level * 24 + 12), "\" y=\"27\">",
+                 general_text(share_of_level(level), 2), "</text>"});
+    }
   }
-  return scale.add({"</svg> twice an even share or more; the middle is even</div>"});
+  return scale.add({"</svg> of an even share</div>"});
 }
 
-/// "mixture 2" of the second.
-inline std::string mixture_name(std::size_t mixture) { return "mixture " + std::to_string(mixture + 1); }
+/// "layer 3" of the third, of which each mixture is one. Without an architecture, "mixture 2" of the second.
+[[gnu::cold]] inline std::vector<std::string> mixture_names(const Json& architecture, std::size_t mixtures) {
+  std::vector<std::string> names;
+  if (architecture.is_object()) {
+    const ModelShape shape = shape_of(architecture);
+    for (std::size_t i = 0; i < shape.layers.size(); ++i) {
+      if (shape.layers[i].is_mixture()) names.push_back("layer " + std::to_string(i + 1));
+    }
+  }
+  if (names.size() == mixtures) return names;
+  names.clear();
+  for (std::size_t m = 0; m < mixtures; ++m) names.push_back("mixture " + std::to_string(m + 1));
+  return names;
+}
 
 /// The mixtures that are shown: all, or as many as keep the page small, at equal distances.
 [[gnu::cold]] inline std::vector<std::size_t> shown_mixtures(std::size_t mixtures, std::size_t experts) {
@@ -276,12 +295,13 @@ inline std::string mixture_name(std::size_t mixture) { return "mixture " + std::
   return shown;
 }
 
-[[gnu::cold]] inline Markup loads_section(const RunHistory& run) {
+[[gnu::cold]] inline Markup loads_section(const RunHistory& run, const Json& architecture) {
   const auto& parts = run.loads.parts();
   const ExpertLoads& last = !run.validation_loads.empty() || parts.empty() ? run.validation_loads : parts.back().loads;
   if (last.empty()) return {};
   Markup page{"<h2 id=\"loads\">How the experts share the work</h2>"};
   const auto shown = shown_mixtures(last.size(), last[0].size());
+  const std::vector<std::string> names = mixture_names(architecture, last.size());
   if (shown.size() < last.size()) {
     page.add({"<p class=\"soft\">", std::to_string(shown.size()), " of ", std::to_string(last.size()),
               " mixtures are shown.</p>"});
@@ -289,7 +309,7 @@ inline std::string mixture_name(std::size_t mixture) { return "mixture " + std::
   page.add({share_scale(), "<div class=\"grid-of\">"});
   for (const std::size_t m : shown) {
     if (parts.empty()) break;
-    HeatMap map{.title = "Load of each expert, " + mixture_name(m),
+    HeatMap map{.title = "Load of each expert, " + names[m],
                 .x = "step",
                 .y = "expert",
                 .low = static_cast<double>(parts.front().first_step),
@@ -302,11 +322,11 @@ inline std::string mixture_name(std::size_t mixture) { return "mixture " + std::
     page.add({draw(map)});
   }
   if (!parts.empty()) {
-    Plot entropy{.title = "Entropy of the loads: 1 is even", .x = "step", .y = "of its max"};
-    Plot dead{.title = "Dead experts: without a token", .x = "step", .y = "experts", .from_zero = true};
+    LinePlot entropy{.title = "Entropy of the loads: 1 is even", .x = "step", .y = "of its max"};
+    LinePlot dead{.title = "Dead experts: without a token", .x = "step", .y = "experts", .from_zero = true};
     dead.curves.emplace_back();
     for (std::size_t i = 0; i < std::min<std::size_t>(shown.size(), 8); ++i) {
-      auto& curve = entropy.curves.emplace_back(Curve{mixture_name(shown[i]), {}, static_cast<Index>(i)});
+      auto& curve = entropy.curves.emplace_back(Curve{names[shown[i]], {}, static_cast<Index>(i)});
       for (const auto& part : parts) {
         curve.points.push_back({static_cast<double>(part.last_step), load_entropy(part.loads[shown[i]])});
       }
@@ -324,13 +344,14 @@ inline std::string mixture_name(std::size_t mixture) { return "mixture " + std::
     if (map.rows.empty() || last[m].size() != last[0].size()) continue;
     const auto shares = shares_of_even(last[m]);
     for (std::size_t e = 0; e < shares.size(); ++e) map.rows[e].push_back(shares[e]);
-    map.names.push_back(mixture_name(m));
+    map.names.push_back(names[m]);
   }
   if (!map.rows.empty()) page.add({draw(map)});
   page.add({"</div>"});
   if (parts.empty()) {
-    page.add({"<p class=\"soft\">The loads over time come from a run's JSON lines, which <code>train --report</code> or ",
-              "<code>train --json-lines</code> writes.</p>"});
+    page.add(
+        {"<p class=\"soft\">The loads over time come from a run's JSON lines, which <code>train --report</code> or ",
+         "<code>train --json-lines</code> writes.</p>"});
   }
   return page;
 }

@@ -6,8 +6,8 @@
 
 namespace tinymoe::inline v0_1::detail {
 
-/// Colours of Okabe and Ito 2008, which people with any kind of colour vision tell apart; black, which is no colour of a
-/// curve, is grey. On a dark page blue and vermilion are lighter. The levels of maps go from orange (less than even)
+/// Colours of Okabe and Ito 2008, which people with any kind of colour vision tell apart; black, which is no colour of
+/// a curve, is grey. On a dark page blue and vermilion are lighter. The levels of maps go from orange (less than even)
 /// over the page's own to blue (more).
 inline constexpr const char* report_style = R"css(
 :root{color-scheme:light dark;--paper:#fdfdfb;--card:#fff;--ink:#1c1f23;--soft:#5c646e;--line:#d9dde1;
@@ -28,7 +28,7 @@ nav{display:flex;flex-wrap:wrap;gap:4px 16px;margin:.8em 0}a{color:var(--c0)}
 .facts span{color:var(--soft);font-size:.88rem}
 .grid-of{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));gap:14px;align-items:start}
 figure{margin:0;break-inside:avoid;min-width:0}svg{display:block;width:100%;height:auto;overflow:visible}
-svg text{font-size:12px;fill:var(--soft);font-variant-numeric:tabular-nums}svg .end{text-anchor:end}
+svg text{font-size:13px;fill:var(--soft);font-variant-numeric:tabular-nums}svg .end{text-anchor:end}
 svg .middle{text-anchor:middle}svg .label,svg .name{fill:var(--ink)}svg .name{font-weight:600}
 .plot svg:focus-visible,.token:focus-visible,input:focus-visible,button:focus-visible{outline:2px solid var(--c0);
 outline-offset:2px}
@@ -47,14 +47,14 @@ outline-offset:2px}
 .l6{fill:color-mix(in oklab,var(--c0) 20%,var(--even))}.l7{fill:color-mix(in oklab,var(--c0) 40%,var(--even))}
 .l8{fill:color-mix(in oklab,var(--c0) 60%,var(--even))}.l9{fill:color-mix(in oklab,var(--c0) 80%,var(--even))}
 .scale{display:flex;align-items:center;gap:8px;font-size:.85rem;color:var(--soft);margin:.3em 0 .8em}
-.scale svg{width:220px;flex:none}
+.scale svg{width:264px;flex:none}
 .box rect{fill:color-mix(in oklab,var(--c) 16%,var(--card));stroke:var(--c)}.frame{fill:none;stroke:var(--soft);
 stroke-dasharray:4 3}.arrow{stroke:var(--soft);fill:none}.square{fill:var(--card);stroke:var(--c3)}
 .square.taken{fill:var(--c3)}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{padding:4px 12px 4px 0;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
 th:first-child,td:first-child,.texts td,.texts th{text-align:left}th{color:var(--soft);font-weight:600}
-tr:last-child td{border-bottom:0}.total td{font-weight:650}
+tr:last-child td{border-bottom:0}td:last-child{white-space:nowrap}.texts td{white-space:normal;overflow-wrap:anywhere}.total td{font-weight:650}
 details{margin:.5em 0}summary{cursor:pointer;color:var(--soft)}
 .story{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:12px 14px;white-space:pre-wrap;
 overflow-wrap:anywhere;line-height:2;margin:.6em 0;max-width:62em}.sample{line-height:1.6}
@@ -85,8 +85,8 @@ cursor:pointer;font-size:.92rem}.over{margin:.5em 0;display:block}.over>.grid-of
 .over label{display:none}main{max-width:none;padding:0}.grid-of{grid-template-columns:1fr 1fr}h2{break-after:avoid}}
 )css";
 
-/// It shows values under the pointer, moves through tokens by the arrow keys, and changes the layer of a story. All data
-/// is in attributes, which it only ever shows as text.
+/// It shows values under the pointer, moves through tokens by the arrow keys, and changes the layer of a story. All
+/// data is in attributes, which it only ever shows as text.
 inline constexpr const char* report_script = R"js(
 'use strict';
 document.documentElement.classList.add('scripted');

@@ -1,0 +1,268 @@
+#include <tinymoe/analysis/run_report.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <tinymoe/train/json_lines.hpp>
+#include <tinymoe/train/metrics.hpp>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/data.hpp"
+
+namespace tinymoe_test::run_report_tests {
+
+namespace {
+
+using namespace tinymoe;
+using std::string;
+
+string escaped(std::string_view text) { return tinymoe::detail::Markup{text}.html(); }
+
+void write(const std::filesystem::path& path, std::string_view text) { std::ofstream(path, std::ios::binary) << text; }
+
+bool has(const string& text, std::string_view part) { return text.find(part) != string::npos; }
+
+/// What an error says; empty without one.
+template <class F>
+string said(F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+StepReport step_at(Index step) {
+  return {.step = step,
+          .tokens = 64 * step,
+          .loss = 5.0 / static_cast<double>(step + 1) + 1,
+          .load_variation = 0.25,
+          .gradient_norm = 1,
+          .learning_rate = 1e-3,
+          .seconds = 0.5 * static_cast<double>(step),
+          .tokens_per_second = 128,
+          .state_bytes = 4000,
+          .activation_bytes = 8000};
+}
+
+/// A run of some steps that logs into both files, with an evaluation and a story at the end.
+void log_run(const std::filesystem::path& csv, const std::filesystem::path& jsonl, Index steps) {
+  MetricsFile metrics(csv, 0);
+  JsonLines lines(jsonl, 0);
+  for (Index step = 1; step <= steps; ++step) {
+    metrics.on_step(step_at(step), {{30, 34}});
+    lines.on_step(step_at(step), {{30, 34}});
+  }
+  const EvaluationReport evaluation{.loss = 2, .bits_per_byte = 1.5, .tokens = 100, .loads = {{60, 40}}};
+  metrics.on_evaluation(step_at(steps), evaluation);
+  lines.on_evaluation(step_at(steps), evaluation);
+  lines.story(steps, "Once upon\xff a time");
+}
+
+TEST_CASE("a page shows hostile text as text") {
+  CHECK(escaped("<b a=\"1\" b='2'>&amp;") == "&lt;b a=&quot;1&quot; b=&#39;2&#39;&gt;&amp;amp;");
+  CHECK(escaped("</script><!--") == "&lt;/script&gt;&lt;!--");
+  CHECK(escaped("a\xff\xc3z\xe2\x82") == "a\ufffd\ufffdz\ufffd\ufffd");
+  CHECK(escaped("\xed\xa0\x80") == "\ufffd\ufffd\ufffd");  // a surrogate
+  CHECK(escaped(string("\0\x1b\r\x7f\n\t", 6)) == "\u2400\u241b\u240d\u2421\n\t");
+  CHECK(escaped("\u202e\u2067\u200f\u061c") ==
+        "\u27e8U+202E\u27e9\u27e8U+2067\u27e9\u27e8U+200F\u27e9\u27e8U+061C\u27e9");
+  CHECK(escaped("\u0085\ufdd0\uffff\U0001fffe") == "\ufffd\ufffd\ufffd\ufffd");
+  CHECK(escaped("\u05e9\u05dc\u05d5\u05dd \u00e9\U0001f600") == "\u05e9\u05dc\u05d5\u05dd \u00e9\U0001f600");
+
+  const string bad = "<script>\"'</script>\u202e\xff";
+  RunReport run{.name = bad};
+  run.history.steps = {{1, 64, 1, 3}, {2, 128, 2, 2}};
+  run.history.stories = {{2, bad}};
+  run.history.notes = {bad};
+  run.recipe = Json::object();
+  run.recipe["<script>"] = "<script>";
+  MixtureFindings mixture{.experts = 1, .choices = 1, .tokens = 1, .pairs = 1};
+  mixture.kinds[0] = 1;
+  mixture.expert = {{.pairs = 1, .share = 1, .typical = {{.piece = bad, .contexts = {{bad, bad, bad}}}}}};
+  mixture.expert[0].kinds[0] = 1;
+  run.profile = {.tokens = 1, .stories = 1, .mixtures = {mixture}};
+  run.profile.stories_traced = {{.ids = {1}, .pieces = {bad}, .kinds = {TokenKind::name}}};
+  run.profile.stories_traced[0].experts = {{.experts = 1, .choices = 1, .selected = {ChosenExpert(0)}, .gate = {1}}};
+  for (const string& page :
+       {report_html(run), report_html(bad, {run, run}, {{.name = bad, .seconds = 1, .loss = 1}})}) {
+    std::size_t scripts = 0;
+    for (std::size_t at = page.find("<script"); at != string::npos; at = page.find("<script", at + 1)) ++scripts;
+    CHECK(scripts == 1);  // the page's own
+    CHECK_FALSE(has(page, "\u202e"));
+    CHECK(find_invalid_utf8(page) == string::npos);
+    CHECK(has(page, "&lt;script&gt;&quot;&#39;&lt;/script&gt;\u27e8U+202E\u27e9\ufffd"));
+    const std::size_t space = page.find("http");  // the name of SVG's name space; nothing of other places
+    CHECK(page.substr(space, 26) == "http://www.w3.org/2000/svg");
+    CHECK(page.find("http", space + 1) == string::npos);
+  }
+}
+
+TEST_CASE("pieces of a character that tokens cut stand in the token that ends it") {
+  tinymoe::detail::VisiblePieces visible;
+  CHECK(visible.next("a\xe2\x82") == "a");
+  CHECK(visible.next("\xac") == "\u20ac");
+  CHECK(visible.next("\xe2") == "\u25cc");
+  CHECK(visible.next("\x82\xac\n") == "\u20ac\u23ce\n");
+}
+
+TEST_CASE("a run's logs are read back") {
+  const TemporaryFolder folder;
+  const auto csv = folder / "run.csv", jsonl = folder / "run.jsonl";
+  log_run(csv, jsonl, 5);
+  const TrainingState state{.step = 5, .tokens = 320, .seconds = 2.5};
+  const RunHistory run = read_run_history(csv, jsonl, &state);
+  REQUIRE(run.steps.size() == 5);
+  CHECK(run.steps[4].tokens == 320);
+  CHECK(run.steps[4].loss == Approx(5.0 / 6 + 1).epsilon(1e-5));
+  CHECK(run.steps[4].load_variation == 0.25);
+  REQUIRE(run.evaluations.size() == 1);
+  CHECK(run.evaluations[0].bits_per_byte == 1.5);
+  CHECK(run.validation_loads == ExpertLoads{{60, 40}});
+  CHECK(run.activation_bytes == 8000);
+  REQUIRE(run.loads.parts().size() == 5);
+  CHECK(run.loads.parts()[2].loads == ExpertLoads{{30, 34}});
+  REQUIRE(run.stories.size() == 1);
+  CHECK(run.stories[0].text == "Once upon\ufffd a time");
+  CHECK(run.notes.empty());
+
+  SECTION("of another run") {
+    const TrainingState other{.step = 4, .tokens = 1000, .seconds = 2};
+    CHECK(has(said([&] { read_run_history(csv, {}, &other); }), "run.csv: is the log of another run, with 256 tokens"));
+    CHECK_THROWS_AS(read_run_history(csv, {}, &other), MismatchError);
+    write(csv, string(MetricsFile::header) + "\n");
+    CHECK(has(said([&] { read_run_history(csv, jsonl, &other); }), "run.jsonl: is the log of another run"));
+  }
+  SECTION("cut at any byte") {
+    std::ifstream file(csv, std::ios::binary);
+    const string whole((std::istreambuf_iterator<char>(file)), {});
+    for (std::size_t size = string(MetricsFile::header).size() + 1; size < whole.size(); ++size) {
+      write(csv, whole.substr(0, size));
+      const RunHistory cut = read_run_history(csv);
+      for (std::size_t i = 0; i < cut.steps.size(); ++i) REQUIRE(cut.steps[i].loss == run.steps[i].loss);
+      REQUIRE(cut.evaluations.empty());
+      const string last = whole.substr(0, size).substr(whole.rfind('\n', size - 1) + 1);
+      const bool row = std::count(last.begin(), last.end(), ',') == 11 && last.ends_with(",,");
+      REQUIRE(cut.notes.empty() == (last.empty() || row));
+    }
+  }
+  SECTION("what are no logs") {
+    CHECK(has(said([&] { read_run_history(folder / "none.csv"); }), "none.csv: cannot be opened"));
+    CHECK(has(said([&] { read_run_history(jsonl); }), "expected metrics that begin with"));
+    CHECK(has(said([&] { read_run_history(csv, csv); }), "run.csv: has no event of a run"));
+    write(csv, string(MetricsFile::header) + "\n1,2,x,4,5,6,7,8,9,10,,\n-1,2,3,4,5,6,7,8,9,10,,\n1,2\n");
+    const RunHistory none = read_run_history(csv);
+    CHECK(none.steps.empty());
+    CHECK(none.notes == std::vector<string>{"run.csv: 3 lines are cut or no row, and left out"});
+    CHECK(has(report_html({.name = "none", .history = none}), "The run has no steps yet."));
+  }
+}
+
+TEST_CASE("loads of a long run are kept in few parts, which together have every token") {
+  LoadHistory history;
+  constexpr Index steps = 12345;
+  for (Index step = 1; step <= steps; ++step) history.add(step, {{step % 3, 2}, {1, 0}});
+  history.add(steps + 1, {{1, 2, 3}});  // of another model
+  CHECK(history.parts().size() <= LoadHistory::most_parts);
+  CHECK(history.parts().size() > LoadHistory::most_parts / 2 - 1);
+  Index sums[2] = {}, next = 1;
+  for (const auto& part : history.parts()) {
+    CHECK(part.first_step == next);
+    next = part.last_step + 1;
+    sums[0] += part.loads[0][1], sums[1] += part.loads[1][0];
+  }
+  CHECK(next == steps + 1);
+  CHECK(sums[0] == 2 * steps);
+  CHECK(sums[1] == steps);
+}
+
+TEST_CASE("a thinned curve keeps its ends and peaks") {
+  std::vector<tinymoe::detail::PlotPoint> points;
+  for (int i = 0; i < 100000; ++i)
+    points.push_back({static_cast<double>(i), i == 31234 ? 50.0 : i == 777 ? -50.0 : std::sin(i)});
+  points[5].y = std::numeric_limits<double>::quiet_NaN();
+  const auto kept = tinymoe::detail::thinned(points, 300);
+  CHECK(kept.size() <= 4 * 301);
+  CHECK(kept.front().x == 0);
+  CHECK(kept.back().x == 99999);
+  bool high = false, low = false;
+  for (std::size_t i = 0; i < kept.size(); ++i) {
+    high = high || kept[i].y == 50, low = low || kept[i].y == -50;
+    if (i > 0) REQUIRE(kept[i].x > kept[i - 1].x);
+    REQUIRE(std::isfinite(kept[i].y));
+  }
+  CHECK(high);
+  CHECK(low);
+  CHECK(tinymoe::detail::thinned({{1, 2}}, 300).size() == 1);
+  CHECK(tinymoe::detail::thinned({}, 300).empty());
+}
+
+TEST_CASE("axes have round marks within their range") {
+  using tinymoe::detail::axis_of, tinymoe::detail::tick_text;
+  const auto axis = axis_of(0.13, 0.97, 5);
+  CHECK(axis.ticks.size() == 4);
+  CHECK(tick_text(axis.ticks[0], axis, false) == "0.2");
+  const auto clock = axis_of(0, 200, 5, true);
+  CHECK(tick_text(clock.ticks[1], clock, true) == "1:00");
+  for (const double range : {0.0, 1e-300, 1e-9, 1.0, 1e9, 1e300}) {
+    for (const double low : {-range, 0.0, range}) {
+      const auto one = axis_of(low, low + range, 5);
+      CHECK(one.high > one.low);
+      CHECK(one.ticks.size() < 25);
+    }
+  }
+}
+
+TEST_CASE("the frontier has the models that no other beats in both") {
+  const auto best = tinymoe::detail::frontier({{3, 1}, {1, 3}, {2, 4}, {2, 2}, {3, 2}});
+  REQUIRE(best.size() == 3);
+  CHECK(best[1].x == 2);
+  CHECK(best[1].y == 2);
+}
+
+TEST_CASE("a sweep's results are read back") {
+  const TemporaryFolder folder;
+  const auto csv = folder / "sweep.csv";
+  const string header =
+      "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
+      "validation_bits_per_byte,load_variation\n";
+  write(csv,
+        header +
+            "dense,100,100,200,50.0,10,1000,3.5,1.25,0.0000\nexperts_8,400,120,240,40.0,10,1000,3.25,1.125,0.1\ncut,1");
+  const auto models = read_sweep(csv);
+  REQUIRE(models.size() == 2);
+  CHECK(models[1].name == "experts_8");
+  CHECK(models[1].flops_forward == 240);
+  CHECK(models[1].seconds == 25);
+  CHECK(models[1].bits_per_byte == 1.125);
+  CHECK(has(report_html("sweep", {}, models), "experts_8"));
+  write(csv, header);
+  CHECK(has(said([&] { read_sweep(csv); }), "has no results yet"));
+  write(csv, "a,b\n");
+  CHECK(has(said([&] { read_sweep(csv); }), "as sweep writes them"));
+}
+
+TEST_CASE("a report of 100,000 steps stays small") {
+  RunReport run{.name = "long"};
+  for (Index step = 1; step <= 100000; ++step) {
+    const double x = static_cast<double>(step), noise = std::sin(x * 12.9898) * 0.3;
+    run.history.steps.push_back({step, step * 1000, x, 3 + noise, 1e-3, 1 + noise, 9000, 1, 0, 0.1 + noise / 10});
+    if (step % 100 == 0) run.history.evaluations.push_back({step, step * 1000, x, 3 + noise / 9, 1.2, 0.1});
+    ExpertLoads loads(8, std::vector<Index>(64));
+    for (auto& mixture : loads) {
+      for (std::size_t e = 0; e < 64; ++e) mixture[e] = static_cast<Index>(e * 7 + static_cast<std::size_t>(step)) % 13;
+    }
+    if (step % 50 == 0) run.history.loads.add(step, loads);
+  }
+  CHECK(report_html(run).size() < 5000000);
+}
+
+}  // namespace
+
+}  // namespace tinymoe_test::run_report_tests
