@@ -35,6 +35,7 @@
 #include "progress.hpp"
 #include "run_fields.hpp"
 #include "run_paths.hpp"
+#include "run_reports.hpp"
 #include "setting_options.hpp"
 #include "stories.hpp"
 
@@ -55,8 +56,8 @@ struct Arguments {
   double minutes = 0, checkpoint_minutes = FitOptions{}.checkpoint_minutes, average = 0;
   Batching batching = Batching::packed;
   std::uint64_t seed = 1337;
-  bool resume = false, overwrite = false, benchmark = false, list = false;
-  path resume_from, benchmark_of, from;
+  bool resume = false, overwrite = false, benchmark = false, list = false, report = false;
+  path resume_from, benchmark_of, from, report_to;
 };
 
 /// Throws FileError if training would replace the model of another run.
@@ -128,8 +129,8 @@ void take_up(Arguments& a, const path& checkpoint) {
   a.device.last_precision = json_field_or<std::string>(kept, "precision", name, "");
 }
 
-/// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh and reports; experts count from
-/// 0, mixtures from 1. Without loads, as of a dense model, those of an old run are removed.
+/// The pairs that each expert got of the last evaluation, beside the metrics, for scripts/plot.sh and reports; experts
+/// count from 0, mixtures from 1. Without loads, as of a dense model, those of an old run are removed.
 void write_loads(const path& metrics, const ExpertLoads& loads) {
   const path file = examples::loads_file(metrics);
   if (loads.empty()) {
@@ -190,7 +191,13 @@ void train(const Arguments& arguments) {
   // Before the text is read, which may take minutes: a folder that cannot be written, or that another run writes to.
   const FolderLock lock(paths.out, tinymoe::detail::checkpoint_files, WriteUse::ahead);
   check_out(arguments, paths);
-  arguments.logs.check();
+  examples::LogPaths logs = arguments.logs;
+  const path report = arguments.report_to.empty() ? paths.report : arguments.report_to;
+  if (arguments.report) {
+    if (logs.json_lines.empty()) logs.json_lines = paths.json_lines;
+    expect_writable(report);
+  }
+  logs.check();
   if (!lock.supported()) {
     std::printf("%s: this file system has no locks; start no second run in it\n", paths.out.c_str());
   }
@@ -228,7 +235,7 @@ void train(const Arguments& arguments) {
                                      .recipe = to_json(arguments, device)},
                          .resume = arguments.resume_from,
                          .weights = arguments.from,
-                         .logs = arguments.logs};
+                         .logs = logs};
   auto& options = run.options;
   RunFiles files(paths, arguments.overwrite && !arguments.resume);
   examples::Progress progress;
@@ -250,6 +257,12 @@ void train(const Arguments& arguments) {
     if (std::filesystem::exists(folder / "model.safetensors")) std::printf(", %s: %s", what, folder.c_str());
   }
   std::printf(", metrics: %s\n", options.metrics.c_str());
+  if (!arguments.report) return;
+  programs::flush_progress();
+  RunReport page = examples::read_run({paths.out, options.metrics, logs.json_lines});
+  examples::add_architecture<Arch>(page);
+  write_report(report, report_html(page));
+  std::printf("report: %s\n", report.c_str());
 }
 
 void benchmark(const Arguments& arguments) {
@@ -332,8 +345,8 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
     examples::with_architecture(a.preset, take_recipe);
   }
   if (const std::string weights = checkpoint.empty() ? "" : examples::stored_weights(checkpoint); !weights.empty()) {
-    fail<MismatchError>(checkpoint.string(), ": its weights are ", weights, ", which are for inference alone; take the ",
-                        "checkpoint that they were made of");
+    fail<MismatchError>(checkpoint.string(), ": its weights are ", weights,
+                        ", which are for inference alone; take the ", "checkpoint that they were made of");
   }
   if (!a.from.empty()) {  // these settings are part of the function that the weights compute
     examples::with_architecture(a.preset, [&](auto named) {
@@ -379,6 +392,14 @@ void add_options(CLI::App& app, Arguments& a) {
   app.add_option("--metrics", a.metrics, "CSV of the run; default: OUT.csv");
   app.add_option("--json-lines", a.logs.json_lines, "also log the run into this file, one JSON object a line");
   app.add_option("--tensorboard", a.logs.tensorboard, "also log the run into this folder, for TensorBoard");
+  auto* report = app.add_option_function<std::string>(
+      "--report",
+      [&a](const std::string& file) {
+        a.report = true;
+        a.report_to = file;
+      },
+      "at the end make a page of the run, for a browser, and log JSON lines for it; default: OUT.html");
+  report->expected(0, 1)->type_name("[FILE]");
   examples::add_device_options(app, a.device);
   examples::add_fields(app, a);
   auto* resume = app.add_option_function<std::string>(

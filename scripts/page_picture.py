@@ -23,6 +23,9 @@ def find_chromium():
     return None
 
 
+TWO_FRAMES = "new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
+
+
 class Page:
     """One page in a browser of its own. `errors` has what the console said of errors, and exceptions."""
 
@@ -56,7 +59,7 @@ class Page:
         self.call("Page.navigate", url=pathlib.Path(file).resolve().as_uri())
         while not self.value("document.readyState === 'complete'"):
             time.sleep(0.01)
-        self.value("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")  # it is drawn
+        self.value(TWO_FRAMES)  # it is drawn
         self.seconds = time.monotonic() - start
 
     session = None
@@ -116,7 +119,7 @@ class Page:
     def point_at(self, selector, x=0.5, y=0.5):
         """Moves the pointer to a place of an element, from its left and top edge."""
         box = self.box(selector)
-        self.value("new Promise(r => setTimeout(r, 60))")  # scrolling has ended
+        self.value(TWO_FRAMES)  # scrolling has ended
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=box["x"] + box["width"] * x,
                   y=box["y"] + box["height"] * y)
 

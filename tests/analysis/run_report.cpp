@@ -11,6 +11,7 @@
 #include <tinymoe/train/metrics.hpp>
 #include <vector>
 
+#include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
 
@@ -26,17 +27,6 @@ string escaped(std::string_view text) { return tinymoe::detail::Markup{text}.htm
 void write(const std::filesystem::path& path, std::string_view text) { std::ofstream(path, std::ios::binary) << text; }
 
 bool has(const string& text, std::string_view part) { return text.find(part) != string::npos; }
-
-/// What an error says; empty without one.
-template <class F>
-string said(F&& f) {
-  try {
-    f();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return {};
-}
 
 StepReport step_at(Index step) {
   return {.step = step,
@@ -134,10 +124,10 @@ TEST_CASE("a run's logs are read back") {
 
   SECTION("of another run") {
     const TrainingState other{.step = 4, .tokens = 1000, .seconds = 2};
-    CHECK(has(said([&] { read_run_history(csv, {}, &other); }), "run.csv: is the log of another run, with 256 tokens"));
-    CHECK_THROWS_AS(read_run_history(csv, {}, &other), MismatchError);
+    check_message<MismatchError>([&] { read_run_history(csv, {}, &other); },
+                                 "run.csv: is the log of another run, with 256 tokens");
     write(csv, string(MetricsFile::header) + "\n");
-    CHECK(has(said([&] { read_run_history(csv, jsonl, &other); }), "run.jsonl: is the log of another run"));
+    check_message<MismatchError>([&] { read_run_history(csv, jsonl, &other); }, "run.jsonl: is the log of another run");
   }
   SECTION("cut at any byte") {
     std::ifstream file(csv, std::ios::binary);
@@ -153,9 +143,9 @@ TEST_CASE("a run's logs are read back") {
     }
   }
   SECTION("what are no logs") {
-    CHECK(has(said([&] { read_run_history(folder / "none.csv"); }), "none.csv: cannot be opened"));
-    CHECK(has(said([&] { read_run_history(jsonl); }), "expected metrics that begin with"));
-    CHECK(has(said([&] { read_run_history(csv, csv); }), "run.csv: has no event of a run"));
+    check_message<FileError>([&] { read_run_history(folder / "none.csv"); }, "none.csv: cannot be opened");
+    check_message<FileError>([&] { read_run_history(jsonl); }, "expected metrics that begin with");
+    check_message<FileError>([&] { read_run_history(csv, csv); }, "run.csv: has no event of a run");
     write(csv, string(MetricsFile::header) + "\n1,2,x,4,5,6,7,8,9,10,,\n-1,2,3,4,5,6,7,8,9,10,,\n1,2\n");
     const RunHistory none = read_run_history(csv);
     CHECK(none.steps.empty());
@@ -243,9 +233,9 @@ TEST_CASE("a sweep's results are read back") {
   CHECK(models[1].bits_per_byte == 1.125);
   CHECK(has(report_html("sweep", {}, models), "experts_8"));
   write(csv, header);
-  CHECK(has(said([&] { read_sweep(csv); }), "has no results yet"));
+  check_message<FileError>([&] { read_sweep(csv); }, "has no results yet");
   write(csv, "a,b\n");
-  CHECK(has(said([&] { read_sweep(csv); }), "as sweep writes them"));
+  check_message<FileError>([&] { read_sweep(csv); }, "as sweep writes them");
 }
 
 TEST_CASE("a report of 100,000 steps stays small") {

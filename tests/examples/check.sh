@@ -2,7 +2,7 @@
 # The example programs as a user runs them: train, interrupt, resume, sample, chat, sweep, upcycle, devices, and mistakes.
 # usage: check.sh CASE FOLDER, where the programs are in FOLDER
 set -euo pipefail
-train=$2/train sample=$2/sample quantize=$2/quantize convert=$2/convert tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle
+train=$2/train sample=$2/sample quantize=$2/quantize convert=$2/convert tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle report=$2/report
 project=$(cd "$(dirname "$0")/../.." && pwd)
 export OMP_NUM_THREADS=2
 # The programs would take a GPU by themselves; the cases that are about one give it back.
@@ -188,6 +188,56 @@ END
     pocket --steps 120 --schedule constant --checkpoint-every 3 --out killed "${resume[@]}" >log.txt
     cmp whole/model.safetensors killed/model.safetensors || fail "the weights differ"
     cmp whole/optimizer.safetensors killed/optimizer.safetensors || fail "the optimizer's state differs"
+    ;;
+  report)
+    # A run as one page: what is in it, hostile texts, and logs that are cut, missing or another run's. Where there is a
+    # Chromium, the page is opened.
+    opens() {
+      if command -v python3 >/dev/null; then python3 "$project/tests/examples/report_page.py" "$@" || fail "$1"; fi
+    }
+    for i in {1..40}; do
+      printf '%s\n' "Tom had $i <b onclick=\"window.hacked=1\">pets</b> & 'more'</script><script>window.hacked=1</script>.<|endoftext|>"
+    done >hostile.txt
+    run='<img src=x onerror=window.hacked=1>'
+    expect pocket --data hostile.txt --sequence 32 --steps 30 --evaluate-every 10 --out "$run" --report
+    grep -qF "report: $run.html" output.txt || fail "does not say where the report is: $(tail -n 1 output.txt)"
+    for part in 'id="training"' 'id="architecture"' 'id="loads"' 'id="stories"' 'after step 30'; do
+      grep -qF "$part" "$run.html" || fail "the report lacks $part"
+    done
+    [ "$(grep -o '<script' "$run.html" | wc -l)" = 1 ] || fail "a text became markup"
+    opens "$run.html"
+    # A resumed run's report goes on; the story of each evaluation is there once.
+    expect "$train" --data hostile.txt --steps 40 --resume "$run" --report page.html
+    [ "$(grep -c '"event": *"story"' "$run.jsonl")" = 4 ] || fail "stories of the resumed run: $(grep -c story "$run.jsonl")"
+    # Cut while it was written: what is whole is shown.
+    head -c -40 "$run.csv" >cut.csv && head -c -40 "$run.jsonl" >cut.jsonl
+    expect "$report" "$run" --metrics cut.csv --json-lines cut.jsonl --out cut.html
+    grep -q 'cut.csv: 1 line is cut or no row, and left out' cut.html || fail "does not say that a row is cut"
+    # Of a dense model, which has no experts; several side by side.
+    sed 's/,[0-9.]*,\([0-9.]*,[0-9.]*\)$/,0,\1/' "$run.csv" >other.csv
+    expect "$report" "$run" other.csv --out both.html
+    grep -q 'id="comparison"' both.html || fail "runs are not compared"
+    opens both.html
+    expect_error "nothing.csv is not there" "$report" nothing
+    expect_error "as train writes them" "$report" hostile.txt
+    pocket --steps 40 --out second >log.txt
+    expect_error "second.csv: is the log of another run" "$report" "$run" --metrics second.csv
+    expect_error "are the logs of one run" "$report" "$run" second --metrics cut.csv
+    rm second.csv second-loads.csv
+    expect "$report" second
+    grep -q 'second.csv: is not there, so the training is left out' second.html || fail "does not say what is missing"
+    # A long run: small, and opened within two seconds.
+    awk 'BEGIN { print "step,tokens,seconds,loss,learning_rate,gradient_norm,tokens_per_second,balance_loss,z_loss," \
+        "load_variation,validation_loss,validation_bits_per_byte"
+      for (i = 1; i <= 100000; ++i) {
+        loss = 2 + 500 / (i + 100) + sin(i * 12.9898) / 5
+        printf "%d,%d,%.3f,%.6f,%.6g,%.5g,%.1f,%.5f,%.5f,%.4f,,\n", i, i * 1024, i / 11, loss, 0.005 * (1 - i / 1e5),
+          1 + sin(i * 7.7) / 3, 11000 + 900 * sin(i * 3.3), 1.01, 0.1, 0.1 + sin(i) / 50
+        if (i % 500 == 0) printf "%d,%d,%.3f,,,,,,,0.1000,%.6f,%.5f\n", i, i * 1024, i / 11, loss, loss / 2.6
+      } }' >long.csv
+    expect timeout 20 "$report" long.csv
+    [ "$(stat -c %s long.html)" -lt 5000000 ] || fail "a long run's report has $(stat -c %s long.html) bytes"
+    opens long.html --seconds 2
     ;;
   interrupt)
     # Ctrl-C ends a run with a checkpoint.

@@ -13,6 +13,7 @@
 #include "tinymoe/analysis/expert_findings.hpp"
 #include "tinymoe/analysis/html/comparison.hpp"
 #include "tinymoe/analysis/html/expert_section.hpp"
+#include "tinymoe/analysis/html/loads_section.hpp"
 #include "tinymoe/analysis/html/markup.hpp"
 #include "tinymoe/analysis/html/run_section.hpp"
 #include "tinymoe/analysis/html/style.hpp"

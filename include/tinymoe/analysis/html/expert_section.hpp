@@ -11,9 +11,10 @@
 #include <vector>
 
 #include "tinymoe/analysis/expert_findings.hpp"
+#include "tinymoe/analysis/html/heat_map.hpp"
+#include "tinymoe/analysis/html/loads_section.hpp"
 #include "tinymoe/analysis/html/markup.hpp"
 #include "tinymoe/analysis/html/plot.hpp"
-#include "tinymoe/analysis/html/run_section.hpp"
 #include "tinymoe/analysis/report.hpp"
 #include "tinymoe/core/number_text.hpp"
 #include "tinymoe/core/platform.hpp"

@@ -77,7 +77,7 @@ struct LinePlot {
   double average = 0, weight = 0;
   for (const PlotPoint& point : points) {
     if (!std::isfinite(point.y)) continue;
-    average += (point.y - average) / std::min(window, 1 + ++weight / 5);
+    average += (point.y - average) / std::min(window, 1 + weight++ / 5);
     result.push_back({point.x, average});
   }
   return result;
@@ -101,7 +101,7 @@ struct Axis {
   const double wanted = (high - low) / count;
   double step = std::pow(10, std::floor(std::log10(wanted)));
   for (const double factor : {1.0, 2.0, 5.0, 10.0}) {
-    if (step * factor >= wanted * 0.999) {
+    if (step * factor >= wanted * 0.75) {
       step *= factor;
       break;
     }
@@ -150,6 +150,7 @@ struct PlotFrame {
     }
   }
   if (values.empty()) return {axis_of(0, 1, 5), axis_of(0, 1, 5)};
+  if (x_low > 0 && x_low < 0.1 * x_high) x_low = 0;
   std::sort(values.begin(), values.end());
   const auto last = static_cast<std::size_t>(static_cast<double>(values.size() - 1) * (1 - plot.share));
   double low = values.front(), high = values[last];
@@ -162,7 +163,8 @@ struct PlotFrame {
 /// The plot as a figure. The script reads the curves' points and the axes back from it, to show values.
 [[gnu::cold]] inline Markup draw(const LinePlot& plot) {
   using F = PlotFrame;
-  const auto [x_axis, y_axis] = axes_of(plot);
+  const auto axes = axes_of(plot);
+  const Axis &x_axis = axes.first, &y_axis = axes.second;
   const auto x_of = [&](double x) { return F::left + (F::right - F::left) * x_axis.share(x); };
   const auto y_of = [&](double y) { return F::bottom - (F::bottom - F::top) * std::clamp(y_axis.share(y), 0.0, 1.0); };
   Markup svg{"<figure class=\"plot\"><figcaption>",
@@ -208,7 +210,8 @@ struct PlotFrame {
     svg.add({"\"/>"});
     if (curve.style == Style::marked || points_alone) {
       for (const PlotPoint& point : seen.size() <= 120 || points_alone ? seen : std::vector<PlotPoint>()) {
-        svg.add({"<circle cx=\"", place(x_of(point.x)), "\" cy=\"", place(y_of(point.y)), "\" r=\"2.6\"/>"});
+        svg.add({"<circle cx=\"", place(x_of(point.x)), "\" cy=\"", place(y_of(point.y)), "\" r=\"",
+                 points_alone ? std::string_view("4.5") : std::string_view("2.6"), "\"/>"});
       }
     }
     svg.add({"</g>"});
@@ -236,98 +239,6 @@ struct PlotFrame {
     svg.add({"</div>"});
   }
   return svg.add({"</figure>"});
-}
-
-/// A map of shares: 1 is an even one. `rows` are experts, columns are equal parts of the x axis.
-struct HeatMap {
-  std::string title = {}, x = {}, y = {};
-  double low = 0, high = 1;  // of the x axis
-  std::vector<std::vector<double>> rows = {};
-  std::vector<std::string> names = {};  // of the columns, instead of an x axis
-};
-
-/// Levels of a share: 0 is none, 5 is even, 10 is twice as many or more. They are finer near an even share.
-[[gnu::cold]] inline int share_level(double share) {
-  const double away = std::clamp(share - 1, -1.0, 1.0);
-  return static_cast<int>(std::round(5 + std::copysign(5 * std::pow(std::abs(away), 0.6), away)));
-}
-/// The middle of a level.
-[[gnu::cold]] inline double share_of_level(int level) {
-  const double away = (level - 5) / 5.0;
-  return 1 + std::copysign(std::pow(std::abs(away), 1 / 0.6), away);
-}
-
-/// The map as a figure: one path for each level, so that it follows the page's colours. The script shows the shares,
-/// of which each is a character: '0' + 8 · share.
-[[gnu::cold]] inline Markup draw(const HeatMap& map) {
-  const std::size_t rows = map.rows.size(), columns = rows == 0 ? 0 : map.rows[0].size();
-  const double row_height = std::clamp(150.0 / static_cast<double>(std::max<std::size_t>(rows, 1)), 3.0, 26.0);
-  const double height = row_height * static_cast<double>(rows), bottom = 6 + height;
-  const bool named = !map.names.empty();
-  const double below = named ? 70 : 40, width = 376.0 / static_cast<double>(std::max<std::size_t>(columns, 1));
-  Markup svg{"<figure class=\"map\"><figcaption>",
-             map.title,
-             "</figcaption><svg viewBox=\"0 0 440 ",
-             place(bottom + below),
-             "\" role=\"img\" aria-label=\"",
-             map.title,
-             "\" data-rows=\"",
-             std::to_string(rows),
-             "\" data-columns=\"",
-             std::to_string(columns),
-             "\" data-x=\"",
-             general_text(map.low, 9),
-             " ",
-             general_text(map.high, 9),
-             "\" data-unit=\"",
-             map.x,
-             "\" data-bottom=\"",
-             place(bottom),
-             "\" data-names=\""};
-  for (const std::string& name : map.names) svg.add({name, "|"});
-  svg.add({"\" data-shares=\""});
-  std::string shares(rows * columns, '0');
-  std::vector<std::string> paths(11);
-  for (std::size_t row = 0; row < rows; ++row) {
-    for (std::size_t column = 0; column < columns;) {
-      const int level = share_level(map.rows[row][column]);
-      const std::size_t first = column;
-      for (; column < columns && share_level(map.rows[row][column]) == level; ++column) {
-        shares[row * columns + column] =
-            static_cast<char>('0' + static_cast<int>(std::clamp(map.rows[row][column] * 8 + 0.5, 0.0, 70.0)));
-      }
-      std::string& path = paths[static_cast<std::size_t>(level)];
-      const double wide = static_cast<double>(column - first) * width;
-      path += "M" + place(52 + static_cast<double>(first) * width) + " " +
-              place(6 + static_cast<double>(row) * row_height) + "h" + place(wide) + "v" + place(row_height) + "h-" +
-              place(wide) + "z";
-    }
-  }
-  svg.add({shares, "\">"});
-  for (std::size_t level = 0; level < paths.size(); ++level) {
-    if (!paths[level].empty()) svg.add({"<path class=\"l", std::to_string(level), "\" d=\"", paths[level], "\"/>"});
-  }
-  svg.add({"<g class=\"grid\">"});
-  const std::size_t every = rows <= 12 ? 1 : rows / 8;
-  for (std::size_t row = 0; row < rows; row += every) {
-    svg.add({"<text class=\"end\" x=\"47\" y=\"", place(6 + (static_cast<double>(row) + 0.5) * row_height),
-             "\" dy=\".35em\">", std::to_string(row), "</text>"});
-  }
-  for (std::size_t column = 0; named && column < columns; ++column) {
-    const std::string x = place(52 + (static_cast<double>(column) + 0.5) * width);
-    svg.add({"<text class=\"end\" transform=\"translate(", x, " ", place(bottom + 10), ") rotate(-35)\">",
-             map.names[column], "</text>"});
-  }
-  if (!named) {
-    const Axis axis = axis_of(map.low, map.high, 5);
-    for (const double tick : axis.ticks) {
-      svg.add({"<text class=\"middle\" x=\"", place(52 + 376 * axis.share(tick)), "\" y=\"", place(bottom + 16), "\">",
-               tick_text(tick, axis, false), "</text>"});
-    }
-    svg.add({"<text class=\"middle\" x=\"240\" y=\"", place(bottom + 34), "\">", map.x, "</text>"});
-  }
-  return svg.add({"<text class=\"middle\" transform=\"translate(11 ", place(6 + height / 2), ") rotate(-90)\">", map.y,
-                  "</text></g></svg></figure>"});
 }
 
 }  // namespace tinymoe::inline v0_1::detail

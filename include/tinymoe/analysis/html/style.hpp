@@ -1,8 +1,6 @@
 #pragma once
 /// @file
-/// The style and the script of a report. Over 300 lines: it is two texts.
-
-#include "tinymoe/core/platform.hpp"
+/// The style and the script of a report.
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -139,8 +137,8 @@ for (const svg of document.querySelectorAll('.map svg')) {
     const column = Math.floor((x - 52) / 376 * columns), row = Math.floor((y - 6) / (bottom - 6) * rows);
     if (column < 0 || column >= columns || row < 0 || row >= rows) return hide();
     const share = (d.shares.charCodeAt(row * columns + column) - 48) / 8;
-    show('expert ' + row + ', ' + (names.length > 1 ? names[column] : short(x0 + (column + .5) / columns * (x1 - x0)) + ' '
-      + d.unit) + '\n' + (share >= 8.75 ? 'over 8' : share.toFixed(2)) + ' of an even share', e.clientX, e.clientY); });
+    show('expert ' + row + ', ' + (names.length > 1 ? names[column] : d.unit + ' ' +
+      short(Math.round(x0 + (column + .5) / columns * (x1 - x0)))) + '\n' + (share >= 8.75 ? 'over 8' : share.toFixed(2)) + ' of an even share', e.clientX, e.clientY); });
   svg.addEventListener('pointerleave', hide);
 }
 
