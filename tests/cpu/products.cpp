@@ -136,7 +136,7 @@ TEST_CASE("weights that are read where they lie give the same bits as packed one
         const auto x = numbers<float>(rows * depth, 1), w = numbers<float>(outputs * (depth + 3), 2);
         std::vector<float> packed(static_cast<std::size_t>(rows * (outputs + 1)), 2), read = packed;
         const View<const float> from(x.data(), rows, depth), weights(w.data(), outputs, depth, depth + 3);
-        REQUIRE(Panels::reads_rows(tiles, weights));
+        CHECK(Panels::reads_rows(tiles, weights, rows) == (rows < depth));
         panels.multiply(tiles, rows_of(from, packs), rows_of(weights, packs),
                         View<float>(packed.data(), rows, outputs, outputs + 1), add);
         panels.multiply_by_rows(tiles, rows_of(from, packs), weights,
@@ -144,9 +144,9 @@ TEST_CASE("weights that are read where they lie give the same bits as packed one
         CHECK(packed == read);
       }
     }
-    CHECK_FALSE(Panels::reads_rows(tiles, View<const float>(nullptr, 3, 64)));     // fewer than a tile
-    CHECK_FALSE(Panels::reads_rows(tiles, View<const float>(nullptr, 64, 1024)));  // 4 KiB apart
-    CHECK_FALSE(Panels::reads_rows(tiles, View<const float>(nullptr, 64, 99999)));
+    CHECK_FALSE(Panels::reads_rows(tiles, View<const float>(nullptr, 3, 64), 1));     // fewer than a tile
+    CHECK_FALSE(Panels::reads_rows(tiles, View<const float>(nullptr, 64, 1024), 1));  // 4 KiB apart
+    CHECK_FALSE(Panels::reads_rows(tiles, View<const float>(nullptr, 64, 99999), 1));
   }
 }
 

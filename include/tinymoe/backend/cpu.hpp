@@ -230,7 +230,7 @@ class BasicCpu : public detail::HostBackend {
     detail::cpu::for_each_expert(dispatch, [&](Index e, Index row, Index rows) {
       const Task whole{e, row, rows, 0, y.cols};
       if (rows <= max_few_rows) return tasks_.cut_outputs(whole, x.cols);
-      tasks_.cut(Panels::reads_rows(tiles_, w[e]) ? sizes_by_rows() : sizes(), dispatch.rows, whole);
+      tasks_.cut(Panels::reads_rows(tiles_, w[e], rows) ? sizes_by_rows() : sizes(), dispatch.rows, whole);
     });
     tasks_.run(team_, [&](const Task& at, Index thread) {
       const View<const T> from = x.middle_rows(at.row, at.rows),
@@ -243,7 +243,7 @@ class BasicCpu : public detail::HostBackend {
       const View<const T> some = weights.middle_rows(at.col, at.cols),
                           bias_of_some = added.empty() ? added : added.middle_cols(at.col, at.cols);
       if constexpr (!rounds) {
-        if (Panels::reads_rows(tiles_, some)) {
+        if (Panels::reads_rows(tiles_, some, at.rows)) {
           const View<T> to = block(y, at);
           for (Index n = 0; n < to.rows && !added.empty(); ++n) std::copy_n(bias_of_some.data, to.cols, to.row(n));
           return panels(thread).multiply_by_rows(tiles_, rows_of(from, packs_), some, to, !added.empty());

@@ -103,19 +103,21 @@ class Panels {
     }
   }
 
-  /// Whether `multiply_by_rows` takes these weights. Rows that are a multiple of 4 KiB apart have the same places in a
-  /// first-level cache, and those of a tile push each other out.
+  /// Whether `multiply_by_rows` is the faster one for so many rows of x: packing w costs as much as multiplying it by
+  /// some thirty rows, and what it saves is lost again in writing results across where the depth is small. Weights
+  /// whose rows are a multiple of 4 KiB apart have the same places in a first-level cache and push each other out.
   template <class T>
-  static bool reads_rows(const Tiles& tiles, View<T> w) {
-    return std::is_same_v<std::remove_const_t<T>, float> && w.rows >= tiles.rows && w.stride % 1024 != 0 &&
-           w.cols > 0 && packed_lines(tiles, w.cols) > 0;
+  static bool reads_rows(const Tiles& tiles, View<T> w, Index rows) {
+    return std::is_same_v<std::remove_const_t<T>, float> && rows < w.cols && w.rows >= tiles.rows &&
+           w.stride % 1024 != 0 && packed_lines(tiles, w.cols) > 0;
   }
 
   /// c = x wᵀ, or c += x wᵀ, with the bits of `multiply`: x is packed as a whole, and w is read once, from where it
-  /// lies. It saves most where x has few lines, since packing w costs as much as multiplying it by some thirty.
+  /// lies.
   [[gnu::noinline]] void multiply_by_rows(const Tiles& tiles, const Operand& x, View<const float> w, View<float> c,
                                           bool add) const {
-    assert(x.depth == w.cols && c.rows == x.lines && c.cols == w.rows && reads_rows(tiles, w));
+    assert(x.depth == w.cols && c.rows == x.lines && c.cols == w.rows && w.rows >= tiles.rows &&
+           packed_lines(tiles, w.cols) > 0);
     const Index most = packed_lines(tiles, x.depth), passes = (c.rows + most - 1) / most,
                 each = (c.rows + passes * tiles.cols - 1) / (passes * tiles.cols) * tiles.cols;
     for (Index line = 0; line < c.rows; line += each) {
