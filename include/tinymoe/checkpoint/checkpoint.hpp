@@ -59,11 +59,14 @@ std::vector<DiskTensor> disk_tensors() {
 }
 
 /// The tensors of an architecture as they lie in a file of the hub's `hub`; without one, as its own names say.
+[[gnu::cold]] inline std::vector<DiskTensor> model_tensors(const HubArchitecture* hub, const Json& description,
+                                                           std::vector<DiskTensor> tensors) {
+  if (hub == nullptr || hub->model_type == "mixtral") return tensors;
+  return hub_tensors(*hub, shape_of(description), tensors);
+}
 template <class Arch, class Parameters>
 std::vector<DiskTensor> model_tensors(const HubArchitecture* hub) {
-  auto tensors = disk_tensors<Parameters>();
-  if (hub == nullptr || hub->model_type == "mixtral") return tensors;
-  return hub_tensors(*hub, shape_of(describe<Arch>()), tensors);
+  return model_tensors(hub, describe<Arch>(), disk_tensors<Parameters>());
 }
 
 /// Elements that are copied between host and backend at a time.
@@ -178,6 +181,17 @@ inline constexpr std::string_view checkpoint_files[] = {
   if (reason) fail<FileError>(old.string(), ": cannot be copied: ", reason.message());
 }
 
+/// Writes a model's files besides its weights.
+[[gnu::cold]] inline void write_model_texts(AtomicFolder& folder, Json config, const ModelTokens& tokens,
+                                            const Tokenizer& tokenizer, Index context) {
+  write_model_tokens(folder, tokens, config);
+  const Token end = tokenizer.end_of_story();
+  if (!tokens.generation)
+    write_generation_config(folder, tokens.config.value_or(SpecialTokens{.begin = end, .end = {end}}));
+  folder.write("config.json", [&](FileWriter& file) { file.write(config.dump(2) + "\n"); });
+  write_tokenizer(folder, tokenizer, tokens.with(tokenizer.begin_of_text(), end), context);
+}
+
 /// Writes the model's part of a checkpoint into `folder`: all files but those of training.
 template <class Arch, Backend B, class W>
 void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tokenizer& tokenizer) {
@@ -197,13 +211,7 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
   });
   if constexpr (StoredFormat<W>)
     config[stored_weights_key] = stored_weights_json(weights_name<W>()), config.sort_keys();
-  write_model_tokens(folder, model.special_tokens(), config);
-  const ModelTokens& tokens = model.special_tokens();
-  const Token end = tokenizer.end_of_story();
-  if (!tokens.generation)
-    write_generation_config(folder, tokens.config.value_or(SpecialTokens{.begin = end, .end = {end}}));
-  folder.write("config.json", [&](FileWriter& file) { file.write(config.dump(2) + "\n"); });
-  write_tokenizer(folder, tokenizer, tokens.with(tokenizer.begin_of_text(), end), Arch::context);
+  write_model_texts(folder, std::move(config), model.special_tokens(), tokenizer, Arch::context);
 }
 
 }  // namespace detail

@@ -177,6 +177,21 @@ namespace detail {
   return file;
 }
 
+/// The same with its settings, of which the file keeps those of the list.
+[[gnu::cold]] inline Json config_of(Json description, const SettingList& stored, const Settings& settings,
+                                    Token end_of_story) {
+  const auto shape = shape_of(description);
+  Json file = config_of(std::move(description), shape, end_of_story);
+  for (const Setting* setting : stored) {
+    auto& place = setting->hub.empty() ? file["tinymoe_settings"][setting->name] : file[setting->hub];
+    const double value = settings[*setting];
+    place = setting->range == SettingRange::flag ? Json(value != 0) : Json(value);
+  }
+  if (const auto* hub = hub_architecture(file["model_type"])) write_hub_fields(*hub, *fit(*hub, shape).shape, file);
+  file.sort_keys();
+  return file;
+}
+
 }  // namespace detail
 
 /// The class of the hub's that computes what an architecture does, "MixtralForCausalLM" say; empty if there is none.
@@ -190,18 +205,7 @@ std::string_view hub_class() {
 /// alone, with the reason in "tinymoe_alone".
 template <class Arch>
 [[gnu::cold]] Json config_json(const Settings& settings, Token end_of_story) {
-  const auto shape = detail::shape_of(describe<Arch>());
-  Json file = detail::config_of(describe<Arch>(), shape, end_of_story);
-  for (const Setting* setting : detail::stored_settings<Arch>()) {
-    auto& place = setting->hub.empty() ? file["tinymoe_settings"][setting->name] : file[setting->hub];
-    const double value = settings[*setting];
-    place = setting->range == SettingRange::flag ? Json(value != 0) : Json(value);
-  }
-  if (const auto* hub = detail::hub_architecture(file["model_type"])) {
-    detail::write_hub_fields(*hub, *detail::fit(*hub, shape).shape, file);
-  }
-  file.sort_keys();
-  return file;
+  return detail::config_of(describe<Arch>(), detail::stored_settings<Arch>(), settings, end_of_story);
 }
 
 namespace detail {

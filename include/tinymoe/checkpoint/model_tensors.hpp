@@ -41,6 +41,8 @@ struct ModelTensors {
   ModelTokens tokens;
   std::string_view format;  // of the weights, by its name; empty: numbers
   std::map<std::string, std::size_t> numbers;
+  std::vector<DiskTensor> tensors = {};  // of numbers, in the order of `read`'s argument; of other formats none
+  SettingList stored_settings = {};      // that config.json keeps
   std::function<Bytes(std::size_t)> read;
 
   Bytes operator()(const std::string& name) const { return read(numbers.at(name)); }
@@ -50,7 +52,13 @@ struct ModelTensors {
 template <class Arch, Backend B, class W>
 [[gnu::cold]] ModelTensors model_tensors(const Model<Arch, B, W>& model) {
   using ModelType = Model<Arch, B, W>;
-  ModelTensors made{describe<Arch>(), model.settings(), model.special_tokens(), {}, {}, {}};
+  ModelTensors made{.description = describe<Arch>(),
+                    .settings = model.settings(),
+                    .tokens = model.special_tokens(),
+                    .format = {},
+                    .numbers = {},
+                    .stored_settings = stored_settings<Arch>(),
+                    .read = {}};
   const auto number = [&](const std::vector<DiskTensor>& tensors) {
     for (std::size_t i = 0; i < tensors.size(); ++i) made.numbers.emplace(tensors[i].name, i);
   };
@@ -58,6 +66,7 @@ template <class Arch, Backend B, class W>
     using M = typename B::Master;
     auto tensors = disk_tensors<typename ModelType::Weights>();
     number(tensors);
+    made.tensors = tensors;
     made.read = [&model, tensors = std::move(tensors)](std::size_t i) {
       std::vector<M> values(static_cast<std::size_t>(tensors[i].size));
       model.backend().copy_to_host(values.data(), model.masters().data + tensors[i].offset, values.size() * sizeof(M));
