@@ -12,6 +12,9 @@
 #include <xtensor/xnpy.hpp>
 #endif
 
+#include "files/unzipped.hpp"
+#include "tinymoe/files/npz.hpp"
+
 namespace tinymoe_test::npy {
 
 using namespace tinymoe;
@@ -47,6 +50,31 @@ TEST_CASE("Arrays of every kind make the round trip through .npy", "[npy]") {
   check_round_trip<std::complex<float>>(xt::xarray<std::complex<float>>(std::complex<float>(1, 2)));
   check_round_trip<float>(xt::xarray<float>(3.0f));  // no dimension
   check_round_trip<float>(xt::xarray<float>::from_shape({0, 4}));
+}
+
+TEST_CASE("A .npz file is a ZIP file of .npy files", "[npy]") {
+  // The checksum of the standard's example.
+  const std::string digits = "123456789";
+  const auto bytes = std::as_bytes(std::span(digits));
+  CHECK(tinymoe::detail::crc32(bytes) == 0xCBF43926u);
+  CHECK(tinymoe::detail::crc32(bytes.subspan(4), tinymoe::detail::crc32(bytes.first(4))) == 0xCBF43926u);
+  const TemporaryFolder folder;
+  const std::vector<float> numbers = {1, 2, 3, 4, 5, 6};
+  const std::vector<std::int64_t> whole = {INT64_MIN, 7};
+  write_file_atomically(folder / "a.npz", [&](FileWriter& file) {
+    NpzWriter npz(file);
+    npz.add("numbers", std::span<const float>(numbers), {2, 3});
+    npz.add("na\xC3\xAFve", std::span<const std::int64_t>(whole), {2});
+    npz.add("none", std::span<const float>(), {0, 4});
+    npz.finish();
+  });
+  const auto files = unzipped(folder / "a.npz", folder);
+  CHECK(files == std::vector<std::string>{"numbers.npy", "na\xC3\xAFve.npy", "none.npy"});
+  CHECK((load_npy(folder / "numbers.npy") == xt::xarray<float>{{1, 2, 3}, {4, 5, 6}}));
+  CHECK((load_npy<std::int64_t>(folder / "na\xC3\xAFve.npy") == xt::xarray<std::int64_t>{INT64_MIN, 7}));
+  CHECK((load_npy(folder / "none.npy").shape() == xt::xarray<float>::from_shape({0, 4}).shape()));
+  write_file_atomically(folder / "b.npz", [](FileWriter& file) { NpzWriter(file).finish(); });
+  CHECK(unzipped(folder / "b.npz", folder).empty());
 }
 
 TEST_CASE("Expressions and column-major arrays are saved by value", "[npy]") {

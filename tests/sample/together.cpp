@@ -4,10 +4,14 @@
 #include <set>
 
 #include "files/bytes.hpp"
+#include "files/unzipped.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/analysis/inspect.hpp"
 #include "tinymoe/backend/reference.hpp"
+#include "tinymoe/files/json_parser.hpp"
+#include "tinymoe/files/npy.hpp"
 #include "tinymoe/sample/generate.hpp"
+#include "tinymoe/sample/trace_file.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 #include "train/tiny.hpp"
 
@@ -256,7 +260,8 @@ TEST_CASE("A session refuses sequences that do not exist", "[together]") {
   Reference<double> oracle;
   const auto model = teller<Rolling>(oracle);
   using SessionType = Session<Model<Rolling, Reference<double>>>;
-  check_message<OptionError>([&] { SessionType session(model, {.sequences = 0}); }, "SessionOptions::sequences", "found 0");
+  check_message<OptionError>([&] { SessionType session(model, {.sequences = 0}); }, "SessionOptions::sequences",
+                             "found 0");
   SessionType session(model, {.sequences = 3});
   const std::vector<Token> tokens = {1, 2}, wrong = {1, 300};
   const auto step = [&](std::vector<Index> sequences, const std::vector<Token>& read) {
@@ -302,6 +307,77 @@ TEST_CASE("Any type with the four functions of StoryTokenizer works", "[together
   CHECK(std::ssize(story.text) == 3 + 2 * story.tokens);
   CHECK(std::all_of(story.text.begin(), story.text.end(), [](char c) { return c >= 'a' && c <= 'z'; }));
   CHECK(generate(model, letters, "cab", {.temperature = 1, .tokens = 20}) == story.text);
+}
+
+TEST_CASE("A trace of stories is written for NumPy and as JSON lines", "[trace]") {
+  Cpu backend(1);
+  const auto model = teller<Restarting>(backend);
+  Generator generator(model, tiny_tokenizer(), {.sequences = 2, .trace = true});
+  const std::vector<std::string> two = {"the cat", "caf\xC3\xA9"};
+  const auto stories = generator.write(two, {.tokens = 12, .seed = Seed{5}});
+  const TemporaryFolder folder;
+  save_trace(folder / "trace.npz", stories, tiny_tokenizer());
+  save_trace(folder / "trace.json", stories, tiny_tokenizer());
+  std::size_t rows = 0;
+  for (const Story& story : stories) rows += story.ids.size();
+
+  const auto names = unzipped(folder / "trace.npz", folder);
+  CHECK(names.size() == 6 + 2 * 3);
+  const auto tokens = load_npy<std::int32_t>(folder / "token.npy");
+  const auto text = load_npy<std::uint8_t>(folder / "text_bytes.npy");
+  const auto ends = load_npy<std::int64_t>(folder / "text_ends.npy");
+  const auto generated = load_npy<bool>(folder / "generated.npy");
+  const auto experts = load_npy<std::int32_t>(folder / "layer_2_experts.npy");
+  const auto gates = load_npy(folder / "layer_2_gates.npy"), logits = load_npy(folder / "layer_2_logits.npy");
+  REQUIRE((tokens.shape() == xt::xarray<int>::from_shape({rows}).shape()));
+  REQUIRE((experts.shape() == xt::xarray<int>::from_shape({rows, 3}).shape()));
+  REQUIRE((logits.shape() == xt::xarray<int>::from_shape({rows, 5}).shape()));
+
+  const std::string json = read_bytes(folder / "trace.json");
+  std::size_t row = 0, line_begin = 0;
+  for (std::size_t s = 0; s < stories.size(); ++s) {
+    const Story& story = stories[s];
+    REQUIRE(story.experts.size() == 2);
+    const ExpertChoices& choices = story.experts[1];
+    CHECK(choices.tokens() + 1 >= std::ssize(story.ids));
+    std::string pieces;
+    for (std::size_t i = 0; i < story.ids.size(); ++i, ++row) {
+      CHECK(tokens(row) == story.ids[i]);
+      CHECK(generated(row) == (static_cast<Index>(i) > story.prompt_tokens));
+      const std::string piece(reinterpret_cast<const char*>(text.data()) + ends(row),
+                              reinterpret_cast<const char*>(text.data()) + ends(row + 1));
+      pieces += piece;
+      const std::size_t line_end = json.find('\n', line_begin);
+      REQUIRE(line_end != std::string::npos);
+      const Json line = parse_json(json.substr(line_begin, line_end - line_begin), "line");
+      line_begin = line_end + 1;
+      CHECK(line["story"] == Json(s));
+      CHECK(line["position"] == Json(i));
+      CHECK(line["token"] == Json(story.ids[i]));
+      CHECK(line["generated"] == Json(generated(row)));
+      CHECK(line.contains("bytes") == (find_invalid_utf8(piece) != std::string_view::npos));
+      if (!line.contains("bytes")) CHECK(line["text"] == Json(piece));
+      const bool read = static_cast<Index>(i) < choices.tokens();
+      REQUIRE(line["layers"].size() == (read ? 2u : 0u));
+      for (std::size_t k = 0; k < 3; ++k) {
+        CHECK(experts(row, k) == (read ? choices.selected[i * 3 + k].expert() : -1));
+        CHECK(gates(row, k) == (read ? choices.gate[i * 3 + k] : 0.0f));
+        if (!read) continue;
+        const Json& layer = line["layers"].items()[1];
+        CHECK(layer["layer"] == Json(2));
+        CHECK(layer["experts"].items()[k] == Json(experts(row, k)));
+        CHECK(static_cast<float>(layer["gates"].items()[k].number()) == gates(row, k));
+      }
+      for (std::size_t e = 0; e < 5; ++e) {
+        if (read) CHECK(logits(row, e) == choices.logit[i * 5 + e]);
+        if (!read) CHECK(std::isnan(logits(row, e)));
+        if (read) CHECK(line["layers"].items()[1]["logits"].size() == 5);
+      }
+    }
+    CHECK(pieces == story.text);
+  }
+  CHECK(line_begin == json.size());
+  check_message<OptionError>([&] { save_trace(folder / "trace.txt", stories, tiny_tokenizer()); }, "trace.txt", ".npz");
 }
 
 }  // namespace tinymoe_test::together

@@ -29,6 +29,7 @@
 #include "tinymoe/layers/pass.hpp"
 #include "tinymoe/sample/expert_trace.hpp"
 #include "tinymoe/text/token_data.hpp"
+#include "tinymoe/text/token_pieces.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 #include "tinymoe/train/evaluation.hpp"
 #include "tinymoe/train/reports.hpp"
@@ -73,11 +74,7 @@ class TokenTexts {
     const Token token = tokens[i];
     if (token < 0 || token >= tokenizer_->vocabulary_size()) return {};
     if (tokenizer_->is_special(token)) return std::string(tokenizer_->bytes(token));
-    std::size_t first = i;  // a few suffice: a character has four bytes at most
-    while (first > 0 && i - first < 4 && tokens[first - 1] >= 0 && tokens[first - 1] < tokenizer_->vocabulary_size()) {
-      --first;
-    }
-    return tokenizer_->decode_after(tokens.subspan(first, i - first), tokens.subspan(i, 1));
+    return token_piece(*tokenizer_, tokens, i);
   }
   std::vector<std::string> pieces(std::span<const Token> tokens) const {
     std::vector<std::string> all;

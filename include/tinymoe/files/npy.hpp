@@ -6,7 +6,6 @@
 /// header's shape, leaves the rest of a cut file uninitialised, and misreads headers of 128 to 255 bytes.
 
 #include <charconv>
-#include <complex>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -23,13 +22,12 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/mapped_file.hpp"
+#include "tinymoe/files/npy_format.hpp"
 #include "tinymoe/files/xtensor.hpp"
 
 namespace tinymoe::inline v0_1 {
 
 namespace detail {
-
-inline constexpr std::string_view npy_magic = "\x93NUMPY";
 
 /// The header of a .npy file.
 struct NpyHeader {
@@ -37,19 +35,6 @@ struct NpyHeader {
   bool column_major = false;
   std::vector<std::size_t> shape;
 };
-
-/// NumPy's name for a `T`, such as "<f4".
-template <class T>
-std::string npy_type() {
-  constexpr bool complex = std::is_same_v<T, std::complex<float>> || std::is_same_v<T, std::complex<double>>;
-  static_assert(std::is_arithmetic_v<T> || complex, "tinymoe: .npy files hold numbers, bool or complex numbers");
-  const char kind = std::is_same_v<T, bool>       ? 'b'
-                    : std::is_floating_point_v<T> ? 'f'
-                    : complex                     ? 'c'
-                    : std::is_signed_v<T>         ? 'i'
-                                                  : 'u';
-  return std::string{sizeof(T) == 1 ? '|' : '<', kind} + std::to_string(sizeof(T));
-}
 
 /// Reads the Python dictionary of a .npy header: three keys, in any order.
 class NpyDictionary {
@@ -198,18 +183,10 @@ template <class E>
 void save_npy(const std::filesystem::path& path, const xt::xexpression<E>& expression) {
   using T = std::remove_const_t<typename E::value_type>;
   const xt::xarray<T, xt::layout_type::row_major> array = expression.derived_cast();
-  std::string shape;
-  for (const auto extent : array.shape()) shape += std::to_string(extent) + ", ";
-  if (array.dimension() > 1) shape.resize(shape.size() - 2);  // "(3, 4)", but "(3, )"
-  std::string header = "{'descr': '" + detail::npy_type<T>() + "', 'fortran_order': False, 'shape': (" + shape + "), }";
-  header.resize((10 + header.size() + 1 + 63) / 64 * 64 - 10 - 1, ' ');  // data begin at a multiple of 64
-  header += '\n';
-  if (header.size() > UINT16_MAX) fail<FileError>(path, ": too many dimensions for .npy");
+  const std::vector<std::size_t> shape(array.shape().begin(), array.shape().end());
+  const std::string begin = detail::npy_begin(detail::npy_type<T>(), shape, path.string());
   write_file_atomically(path, [&](FileWriter& file) {
-    file.write(detail::npy_magic);
-    const auto length = static_cast<std::uint16_t>(header.size());
-    file.write(std::string{1, 0, static_cast<char>(length & 0xff), static_cast<char>(length >> 8)});
-    file.write(header);
+    file.write(begin);
     file.write(std::as_bytes(std::span<const T>(array.data(), array.size())));
   });
 }
