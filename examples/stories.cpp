@@ -183,7 +183,8 @@ void add_story_options(CLI::App& app, StoryOptions& options) {
   programs::add_number(app, "--embedded", options.embedded, "number of stories made up without --data",
                        whole(1, 100000000));
   app.add_option("--tokenizer", options.tokenizer,
-                 "tokenizer.json, or llama2.c's tokenizer.bin, to use; default: one is learnt from the data");
+                 "tokenizer.json, sentencepiece's .model or llama2.c's tokenizer.bin to use; default: one is learnt "
+                 "from the data");
 }
 
 Stories load_stories(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {

@@ -1,11 +1,13 @@
 // Byte-level BPE on the command line: learn a tokenizer from stories, import GPT-2's, encode and decode.
 //
 //   tokenize train stories.txt --vocabulary 2048 --out tokenizer.json
+//   tokenize export tokenizer.json tokenizer.model
 //   tokenize import --vocab vocab.json --merges merges.txt --out tokenizer.json
 //   echo "Once upon a time" | tokenize encode tokenizer.json
 //   echo "Once upon a time" | tokenize encode tokenizer.json --pieces
 //   echo "7454 2402 257 640" | tokenize decode tokenizer.json
 
+#include <tinymoe/text/sentencepiece/export.hpp>
 #include <tinymoe/text/text.hpp>
 
 #include <CLI/CLI.hpp>
@@ -119,14 +121,23 @@ int main(int argc, char** argv) {
   from_gpt2->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
   from_gpt2->callback([&] { save(Tokenizer::load_gpt2(arguments.vocab, arguments.merges), arguments.out); });
 
+  auto* exporting = app.add_subcommand("export", "Write a tokenizer of Llama 2's kind as a sentencepiece model");
+  exporting->add_option("tokenizer", arguments.tokenizer, "tokenizer.json or tokenizer.model")->required();
+  exporting->add_option("model", arguments.out, "The .model to write")->required();
+  exporting->callback([&] {
+    const auto tokenizer = Tokenizer::load(arguments.tokenizer);
+    save_sentencepiece(arguments.out, tokenizer);
+    std::cerr << arguments.out << ": " << tokenizer.vocabulary_size() << " tokens\n";
+  });
+
   auto* encoding = app.add_subcommand("encode", "Print the tokens of a text, every byte of it");
-  encoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json")->required();
+  encoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json or a sentencepiece .model")->required();
   encoding->add_option("text", arguments.text, "A file; - for the standard input")->capture_default_str();
   encoding->add_flag("--pieces", arguments.pieces, "One token a line, with its bytes");
   encoding->callback([&] { encode(arguments); });
 
   auto* decoding = app.add_subcommand("decode", "Print the text of token numbers");
-  decoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json")->required();
+  decoding->add_option("tokenizer", arguments.tokenizer, "tokenizer.json or a sentencepiece .model")->required();
   decoding->add_option("text", arguments.text, "A file; - for the standard input")->capture_default_str();
   decoding->callback([&] { decode(arguments); });
 

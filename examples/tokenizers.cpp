@@ -1,3 +1,3 @@
-// Lets the programs read any BPE tokenizer.json. Compiled once for all of them.
+// Lets the programs read any BPE or Unigram tokenizer.json, and sentencepiece's models. Compiled once for all of them.
 
 #include <tinymoe/text/pipeline/pipeline.hpp>

@@ -11,7 +11,7 @@ Does nothing when all of it is there. Without apt, says what is missing; CMake f
 
   --bench   also Google Benchmark
   --docs    also Doxygen and Graphviz
-  --judges  also what judges packages and file formats in tests: Conan, tokenizers and gguf, by pip into build-judges/, which
+  --judges  also what judges packages and file formats in tests: Conan, tokenizers, sentencepiece and gguf, by pip into build-judges/, which
             tests find there. Without them these tests are skipped
   --help    this text
 END
@@ -61,8 +61,8 @@ require_tools() {
 
 if [ $judges = yes ]; then
   folder=$(cd "$(dirname "$0")/.." && pwd)/build-judges
-  if ! "$folder/bin/python" -c 'import conan, gguf, tokenizers' 2>/dev/null; then
-    python3 -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check conan gguf tokenizers ||
+  if ! "$folder/bin/python" -c 'import conan, gguf, sentencepiece, tokenizers' 2>/dev/null; then
+    python3 -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check conan gguf sentencepiece tokenizers ||
       say "the judges could not be installed: their tests are skipped"
   fi
 fi

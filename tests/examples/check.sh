@@ -770,6 +770,7 @@ END
     "$tokenize" decode run/tokenizer.json <ids.txt >back.bin
     cmp -n 4000 bytes.bin back.bin || fail "bytes did not come back"
     expect_error "tokenizer.json" "$tokenize" encode nowhere/tokenizer.json
+    expect_error "only Llama 2's kind" "$tokenize" export run/tokenizer.json here.model
     ;;
   corpora)
     # The same stories give the same model, whatever their files: text, JSON, gzipped, in a folder or several.

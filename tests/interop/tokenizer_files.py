@@ -2,6 +2,7 @@
 random Unicode. As `tokenizer_files.py --cases` it writes tests/text/pipeline_cases.json, by which tests without Python
 are judged; otherwise it checks that this file is what the package says today."""
 
+import base64
 import io
 import json
 import os
@@ -130,17 +131,38 @@ FEW_CHANGES = {"a": "b", "\r": " ", "\n": " ", "\t": " ", "\x01": "", "\x7f": ""
                "\u0600": "n", "\u0301": "'", "\u200d": "", "\u200c": "", "👩": "w", "🇩": "D", "ſ": "s", "İ": "i", "THE": "the", "漢字": "kanji"}
 
 
+def fields(message):
+    """The numbers and the bytes of a protobuf message's fields, as far as they have bytes."""
+    at = 0
+
+    def number():
+        nonlocal at
+        value, shift = 0, 0
+        while True:
+            value |= (message[at] & 127) << shift
+            shift, at = shift + 7, at + 1
+            if message[at - 1] < 128:
+                return value
+
+    while at < len(message):
+        tag = number()
+        size = {0: 0, 1: 8, 5: 4}.get(tag & 7)
+        value = number() if size in (0, None) else 0
+        end = at + (value if size is None else size)
+        yield tag >> 3, message[at:end]
+        at = end
+
+
 def known_map(name):
     """A map of the package sentencepiece, or the small one where that is missing."""
     try:
         import sentencepiece
-        from sentencepiece import sentencepiece_model_pb2  # needs the package protobuf
     except ImportError:
         return character_map(FEW_CHANGES)
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(SENTENCES.split() * 9), model_writer=model, vocab_size=60,
                                              normalization_rule_name=name, minloglevel=2, hard_vocab_limit=False)
-    return sentencepiece_model_pb2.ModelProto.FromString(model.getvalue()).normalizer_spec.precompiled_charsmap
+    return dict(fields(dict(fields(model.getvalue()))[3]))[2]  # normalizer_spec.precompiled_charsmap
 
 
 def unigram_kinds():
@@ -400,7 +422,145 @@ def expected(tokenizer, text):
     return plain, full
 
 
+# What differs from `spm_train`'s usual options.
+SENTENCEPIECE = {
+    "unigram": {}, "bpe": dict(model_type="bpe"),
+    "unigram_bytes": dict(byte_fallback=True, normalization_rule_name="nfkc"),
+    "llama2": dict(model_type="bpe", byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False, split_digits=True,
+                   allow_whitespace_only_pieces=True),
+    "bpe_plain": dict(model_type="bpe", add_dummy_prefix=False, normalization_rule_name="identity"),
+    "unigram_plain": dict(add_dummy_prefix=False, remove_extra_whitespaces=False, normalization_rule_name="identity"),
+    "unigram_folded": dict(normalization_rule_name="nmt_nfkc_cf", pad_id=3, unk_id=5, bos_id=1, eos_id=-1, unk_surface="?!"),
+    "suffix": dict(treat_whitespace_as_suffix=True), "bpe_suffix": dict(model_type="bpe", treat_whitespace_as_suffix=True, byte_fallback=True),
+    "symbols": dict(user_defined_symbols=["<sep>", "the", "▁the", "a", "abc", "é", "漢", "12", "▁▁", "Day ", "<a b>"], control_symbols=["<c>", "<left>"]),
+    "bpe_symbols": dict(model_type="bpe", user_defined_symbols=["<sep>", "the", "▁the", "a", "abc", "é", "漢", "12", "▁▁"], control_symbols=["<c>"]),
+    "crossing": dict(model_type="bpe", split_by_whitespace=False, split_by_number=False, split_by_unicode_script=False, max_sentencepiece_length=30),
+    "unigram_crossing": dict(split_by_whitespace=False, split_by_number=False, split_by_unicode_script=False, remove_extra_whitespaces=False),
+    "rules": dict(rules="61\t62\n41 42\t43\n63\t\n20\t20 20\n65 301\tE9\n1F600\t3A 29\n"),
+    "bpe_rules": dict(model_type="bpe", rules="61\t62\n41 42\t43\n63\t\n9\t20\n", denormal="62\t61\n"),
+    "fewer": dict(fewer=True), "bpe_fewer": dict(model_type="bpe", fewer=True),
+}
+
+
+def sentencepiece_model(sentencepiece, options, texts, folder, size=900):
+    options = dict(options)
+    fewer = options.pop("fewer", False)
+    for key, option in (("rules", "normalization_rule_tsv"), ("denormal", "denormalization_rule_tsv")):
+        if key in options:
+            (folder / f"{key}.tsv").write_text(options.pop(key))
+            options[option] = str(folder / f"{key}.tsv")
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(texts), model_writer=model, vocab_size=size, hard_vocab_limit=False, minloglevel=2,
+                                             num_threads=2, character_coverage=0.999, **options)
+    if not fewer:
+        return model.getvalue()
+    proto, made = model.getvalue(), b""
+    while proto[0] == 10 and proto[1] < 126:  # a piece; field 3 is its type, 5 is unused
+        piece, proto = proto[2:2 + proto[1]], proto[2 + proto[1]:]
+        piece += b"\x18\x05" if len(made) % 3 == 0 and b"\x18" not in piece else b""
+        made += bytes([10, len(piece)]) + piece
+    return made + proto
+
+
+def chunk(data):
+    return struct.pack("<I", len(data)) + data
+
+
+def llama2c_file(model):
+    """llama2.c's tokenizer.bin of a model of Llama 2's kind."""
+    names = [model.id_to_piece(i) for i in range(model.piece_size())]
+    names = [n if i < 3 else n.replace("▁", " ") for i, n in enumerate(names)]
+    return struct.pack("<i", max(len(n.encode()) for n in names)) + b"".join(
+        struct.pack("<fi", model.get_score(i), len(n.encode())) + n.encode() for i, n in enumerate(names))
+
+
+def judge_sentencepiece(folder, text, texts, count):
+    try:
+        import sentencepiece
+    except ImportError:
+        return "no sentencepiece models, for want of the package"
+    known = json.loads(MODELS.read_text())
+    if known["made"].endswith(" " + sentencepiece.__version__):
+        judge.check(with_answers(json.loads(MODELS.read_text())) == known, "sentencepiece_cases.json is another one")
+    arguments, lists, judged = [], [], []
+    for number, (name, options) in enumerate(SENTENCEPIECE.items()):
+        proto = sentencepiece_model(sentencepiece, options, texts, folder)
+        path = folder / f"{name}.model"
+        path.write_bytes(proto)
+        model = sentencepiece.SentencePieceProcessor(model_proto=proto)
+        draw = random.Random(number)
+        found = [s.encode() for s in strings(text, count, 1000 + number)]
+        found += [draw.randbytes(draw.randrange(12)) + s[:9] + draw.randbytes(2) for s in found[::9]]
+        found += ["<sep>abc the▁the ▁ ▁▁ aé漢12Day <a b><c><left>abcabcthe".encode(), b"a\0b", b"\0", b"AB ABab \t c cc"]
+        tokens = [[draw.randrange(model.piece_size()) for _ in range(draw.randrange(9))] for _ in range(count)]
+        tokens += [[draw.choice([0, 1, 2, model.piece_to_id("▁"), *t]) for _ in range(4)] + t for t in tokens[::3]]
+        (folder / f"{name}.in").write_bytes(b"".join(map(chunk, found)))
+        (folder / f"{name}.tokens").write_bytes(b"".join(chunk(struct.pack(f"<{len(t)}i", *t)) for t in tokens))
+        arguments += [path, folder / f"{name}.in", folder / f"{name}.out"]
+        if "denormal" not in options:  # a text that is changed as a whole cannot be streamed
+            lists += [path, folder / f"{name}.tokens", folder / f"{name}.texts"]
+        judged.append((name, model, found, tokens))
+        if name == "llama2":
+            (folder / "llama2.bin").write_bytes(llama2c_file(model))
+            judge.run(judge.tester(), "export", folder / "llama2.bin", folder / "exported.model")
+            exported = sentencepiece.SentencePieceProcessor(model_file=str(folder / "exported.model"))
+            for string in found:
+                judge.check(exported.encode(string) == model.encode(string), f"exported: {string!r}")
+            judge.run(judge.tester(), "export", path, folder / "again.model")
+            judge.check((folder / "again.model").read_bytes() == proto, "a model is another one after it was saved")
+    judge.run(judge.tester(), "encode", *arguments)
+    judge.run(judge.tester(), "decode", *lists)
+    total = 0
+    for name, model, found, lists in judged:
+        results = chunks((folder / f"{name}.out").read_bytes())
+        for string in found:
+            data, back = next(results), next(results).decode(errors="replace")
+            mine, right = list(struct.unpack(f"<{len(data) // 4}i", data)), model.encode(string)
+            judge.check(mine == right, f"{name}.model: {string!r}: {mine}, expected {right}")
+            text = model.decode(right) if right else ""
+            judge.check(back == text or "\ufffd" in text, f"{name}.model: {string!r}: decoded {back!r}, expected {text!r}")
+        total += len(found)
+        if not (folder / f"{name}.texts").exists():
+            continue
+        results = chunks((folder / f"{name}.texts").read_bytes())
+        for tokens in lists:
+            back, text = next(results).decode(errors="replace"), model.decode(tokens) if tokens else ""
+            judge.check(back == text or "\ufffd" in text, f"{name}.model: {tokens}: decoded {back!r}, expected {text!r}")
+    return f"{len(judged)} sentencepiece models, {total} strings"
+
+
 CASES = pathlib.Path(__file__).parents[1] / "text" / "pipeline_cases.json"
+MODELS = CASES.with_name("sentencepiece_cases.json")
+SMALL_MODELS = {
+    "unigram": dict(rules="61\t62\n41 42\t43\n63\t\n9\t20\n20AC\t65 75 72 6F\n", user_defined_symbols=["<sep>", "the", "é"], control_symbols=["<c>"]),
+    "llama2": dict(model_type="bpe", byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False),
+    "bpe_suffix": dict(model_type="bpe", treat_whitespace_as_suffix=True, fewer=True, normalization_rule_name="identity", user_defined_symbols=["the"]),
+    "unigram_bytes": dict(byte_fallback=True, normalization_rule_name="identity", add_dummy_prefix=False, denormal="62\t61\n"),
+}
+
+
+def small_sentencepieces():
+    """Small models, and what the package makes of some strings."""
+    import sentencepiece
+    folder, made = judge.new_folder(), []
+    for number, (name, options) in enumerate(SMALL_MODELS.items()):
+        size = 340 if "byte_fallback" in options else 90
+        proto = sentencepiece_model(sentencepiece, options, SENTENCES.split("\n") * 3, folder, size)
+        made.append({"name": name, "model": base64.b64encode(proto).decode()})
+        found = [s for s in strings(SENTENCES * 3, 90, 300 + number) if len(s) < 40 and "\ufffd" not in s][3:30]
+        made[-1]["texts"] = [[s] for s in found + ["  the AB c\tthe<sep>  é<c>€ ▁the ", "▁", "  "]]
+    return {"made": f"tests/interop/tokenizer_files.py --cases, sentencepiece {sentencepiece.__version__}", "models": made}
+
+
+def with_answers(cases):
+    """The cases with the tokens and the text that the package gives."""
+    import sentencepiece
+    for case in cases["models"]:
+        model = sentencepiece.SentencePieceProcessor(model_proto=base64.b64decode(case["model"]))
+        for text in case["texts"]:
+            tokens = model.encode(text[0])
+            text[1:] = [tokens, model.decode(tokens) if tokens else ""]
+    return cases
 
 
 def write_cases():
@@ -408,6 +568,7 @@ def write_cases():
     kinds = ",\n".join(json.dumps({**kind, "texts": 0}, ensure_ascii=True, separators=(",", ":"))[:-2] + "[\n"
                        + ",\n".join(json.dumps(t, separators=(",", ":")) for t in kind["texts"]) + "]}" for kind in whole["kinds"])
     rest = ",\n".join(f'"{key}": {json.dumps(whole[key], separators=(",", ":"))}' for key in ("made", "added", "vocabularies"))
+    MODELS.write_text(json.dumps(with_answers(small_sentencepieces()), separators=(",", ":")).replace('{"name"', '\n{"name"') + "\n")
     CASES.write_text('{%s,\n"kinds": [\n%s]}\n' % (rest, kinds))
 
 
@@ -424,6 +585,9 @@ def main():
     texts = text.split("<|endoftext|>")[:400]
     folder = judge.new_folder()
     count = int(os.environ.get("TINYMOE_JUDGE_STRINGS", "400"))  # of each kind
+    others = judge_sentencepiece(folder, text, texts, count) if len(sys.argv) < 4 or sys.argv[3] == "sentencepiece" else ""
+    if sys.argv[3:] == ["sentencepiece"]:
+        return print("ok:", others)
     wanted = sys.argv[3:] or KINDS
     arguments, judged = [], []
     for number, name in enumerate(wanted):
@@ -448,7 +612,7 @@ def main():
                 text = tokenizer.decode(right) if right else ""
                 judge.check(back == text or "\ufffd" in text, f"{name}: {string!r}: decoded {back!r}, expected {text!r}")
             total += 1
-    print(f"ok: {len(judged)} kinds, {total} strings")
+    print(f"ok: {len(judged)} kinds, {total} strings; {others}")
 
 
 main()

@@ -156,9 +156,11 @@ void read_tensors(B& backend, const SafetensorsShards& file, const std::vector<D
 }
 
 /// The files of a checkpoint, the first of which each has.
-inline constexpr std::string_view checkpoint_files[] = {
-    "model.safetensors",       "config.json",  "generation_config.json", "tokenizer.json",     "tokenizer_config.json",
-    "special_tokens_map.json", "trainer.json", "optimizer.safetensors",  "average.safetensors"};
+inline constexpr std::string_view checkpoint_files[] = {"model.safetensors",      "config.json",
+                                                        "generation_config.json", "tokenizer.json",
+                                                        "tokenizer_config.json",  "special_tokens_map.json",
+                                                        "tokenizer.model",        "trainer.json",
+                                                        "optimizer.safetensors",  "average.safetensors"};
 
 /// Writes generation_config.json for a model without one. A folder's own stays over the save: it may be another
 /// program's. Only the special tokens that it names become the model's, since loading prefers it.

@@ -22,6 +22,7 @@
 #include "tinymoe/text/byte_level/byte_alphabet.hpp"
 #include "tinymoe/text/byte_level/tokenizer.hpp"
 #include "tinymoe/text/byte_level/tokenizer_file.hpp"
+#include "tinymoe/text/llama2c/scores.hpp"
 #include "tinymoe/text/llama2c/tokenizer.hpp"
 #include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/llama2c/tokenizer_json.hpp"
@@ -72,25 +73,6 @@ struct GgufVocabulary {
   metadata.add("tokenizer.ggml.merges", std::span<const std::string>(merges));
 }
 
-/// The scores that give Llama 2's kind its merges: those of a token's merges, whose ranks are all the same. Throws
-/// TextError where the merges do not follow from scores, as llama.cpp takes them.
-[[gnu::cold]] inline std::vector<float> gguf_scores(const Llama2cParts& parts) {
-  std::vector<float> scores(parts.vocabulary.size(), 0.0f);
-  std::vector<bool> merged(scores.size());
-  const auto refuse = [] {
-    fail<TextError>("the tokenizer's merges do not follow from scores of its tokens, as a GGUF file has them");
-  };
-  for (const RankedMerge& merge : parts.merges) {
-    const auto at = static_cast<std::size_t>(merge.result);
-    const float score = -static_cast<float>(merge.rank);
-    if (merged[at] && scores[at] != score) refuse();
-    scores[at] = score;
-    merged[at] = true;
-  }
-  if (scored_merges(parts.vocabulary, scores) != parts.merges) refuse();
-  return scores;
-}
-
 [[gnu::cold]] inline void write_gguf_llama(GgufMetadata& metadata, const Llama2cParts& parts, Index vocab) {
   GgufVocabulary vocabulary;
   for (Token token = 0; token < static_cast<Token>(parts.vocabulary.size()); ++token) {
@@ -98,7 +80,7 @@ struct GgufVocabulary {
     if (parts.vocabulary.is_special(token)) type = token == 0 ? GgufToken::unknown : GgufToken::control;
     vocabulary.add(llama2c_spelled(parts.vocabulary, token), type);
   }
-  std::vector<float> scores = gguf_scores(parts);
+  std::vector<float> scores = llama2c_scores(parts);
   vocabulary.fill(vocab);
   scores.resize(vocabulary.tokens.size());
   metadata.add("tokenizer.ggml.model", "llama");

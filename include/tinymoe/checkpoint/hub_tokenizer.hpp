@@ -38,10 +38,10 @@ namespace tinymoe::inline v0_1::detail {
   const auto write = [&](const char* name, const Json& json) {
     folder.write(name, [&](FileWriter& file) { file.write(json.dump(2) + "\n"); });
   };
-  tokenizer.save(folder / "tokenizer.json");
+  tokenizer.save(folder / tokenizer.file_name());
   const auto begin = special_name(tokenizer, tokens.begin);
   const Token end = tokenizer.end_of_story();
-  if (begin && !tokenizer.begin_of_text()) {
+  if (begin && !tokenizer.begin_of_text() && tokenizer.file_name() == std::string_view("tokenizer.json")) {
     Json file = read_json(folder / "tokenizer.json", tokenizer_size_limit);
     const Json before = beginning_with(*begin, *tokens.begin), old = file["post_processor"];
     const auto usual = special_name(tokenizer, end);

@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,26 @@ namespace detail {
 /// include text/pipeline/pipeline.hpp it is set before `main`.
 inline std::unique_ptr<const TokenizerKind> (*other_tokenizer_reader)(const Json& root, std::string_view text,
                                                                       const std::string& file) = nullptr;
+/// Makes one of the bytes of a sentencepiece model. It is set there, too.
+inline std::unique_ptr<const TokenizerKind> (*sentencepiece_reader)(std::string_view bytes,
+                                                                    const std::string& file) = nullptr;
+
+/// The tokenizer.model beside a tokenizer.json that does not exist; else the path itself.
+[[gnu::cold]] inline std::filesystem::path existing_tokenizer(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const auto model = path.parent_path() / "tokenizer.model";
+  const bool other = path.filename() == "tokenizer.json" && !std::filesystem::exists(path, ignored) &&
+                     std::filesystem::exists(model, ignored);
+  return other ? model : path;
+}
+
+/// Whether a file is a sentencepiece model by its name, or its bytes are those of one: a line feed and control
+/// characters.
+[[gnu::cold]] inline bool is_sentencepiece(const std::filesystem::path& path, std::string_view bytes) {
+  if (path.extension() == ".model") return true;
+  const std::size_t first = bytes.find_first_not_of(" \t\r\n");
+  return bytes.starts_with('\n') && first != std::string_view::npos && static_cast<unsigned char>(bytes[first]) < ' ';
+}
 
 }  // namespace detail
 
@@ -49,12 +70,20 @@ class Tokenizer {
       : kind_(std::make_shared<const Kind>(std::move(kind))), vocabulary_(kind_->vocabulary()) {}
 
   /// Reads a Hugging Face tokenizer.json of a byte-level BPE with GPT-2's pre-tokenizer, or of a Llama 2 or Mixtral; in
-  /// a program that includes text/pipeline/pipeline.hpp, of any BPE. Throws FileError that names the file if it is
-  /// missing, corrupt, or asks for an encoding that tinymoe does not have.
-  static Tokenizer load(const std::filesystem::path& tokenizer_json) {
-    const std::string name = tokenizer_json.string();
-    const MappedFile file(tokenizer_json);
-    const Json root = read_json(file, tokenizer_json, detail::tokenizer_size_limit);
+  /// a program that includes text/pipeline/pipeline.hpp, of any BPE or Unigram, and models of sentencepiece (.model).
+  /// Where there is no tokenizer.json, the tokenizer.model beside it is read. Throws FileError that names the file if
+  /// it is missing, corrupt, or asks for an encoding that tinymoe does not have.
+  static Tokenizer load(const std::filesystem::path& tokenizer_file) {
+    const auto path = detail::existing_tokenizer(tokenizer_file);
+    const std::string name = path.string();
+    const MappedFile file(path);
+    if (detail::is_sentencepiece(path, file.text())) {
+      if (detail::sentencepiece_reader == nullptr) {
+        fail<FileError>(name, ": is a sentencepiece model", detail::only_pipeline);
+      }
+      return Tokenizer(detail::sentencepiece_reader(file.text(), name));
+    }
+    const Json root = read_json(file, path, detail::tokenizer_size_limit);
     return detail::naming_file(name, [&] {
       try {
         if (detail::is_llama2c_json(root)) return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_json(root, name)));
@@ -78,9 +107,11 @@ class Tokenizer {
                                [&] { return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_bin(tokenizer_bin))); });
   }
 
-  /// Writes tokenizer.json for `load` and for Hugging Face tokenizers; a crash leaves the old file or the new one.
-  /// Throws FileError if it cannot be written, TextError if the format cannot express the vocabulary.
-  void save(const std::filesystem::path& tokenizer_json) const { kind_->save(tokenizer_json); }
+  /// Writes tokenizer.json for `load` and for Hugging Face tokenizers, or `file_name`; a crash leaves the old file or
+  /// the new one. Throws FileError if it cannot be written, TextError if the format cannot express the vocabulary.
+  void save(const std::filesystem::path& path) const { kind_->save(path); }
+  /// What its file is called in a model's folder: "tokenizer.json", or "tokenizer.model" for one of sentencepiece.
+  const char* file_name() const { return kind_->file_name(); }
 
   /// The tokens of a text. Special tokens are not looked for in it ("<s>" is three characters), and none is put before
   /// or after it: as Hugging Face tokenizers does with `encode_special_tokens` and without `add_special_tokens`. For

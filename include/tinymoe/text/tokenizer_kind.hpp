@@ -68,9 +68,12 @@ class TokenizerKind {
   /// Whether `encode` takes this text.
   virtual bool knows(std::string_view) const { return true; }
 
-  /// Writes a tokenizer.json; a crash leaves the old file or the new one.
+  /// Writes a tokenizer.json, or another file where `file_name` says so; a crash leaves the old file or the new one.
   /// Throws FileError if it cannot be written, TextError if the format cannot express the vocabulary.
-  virtual void save(const std::filesystem::path& tokenizer_json) const = 0;
+  virtual void save(const std::filesystem::path& path) const = 0;
+
+  /// What the file that `save` writes is called in a model's folder.
+  virtual const char* file_name() const { return "tokenizer.json"; }
 
   /// Whether another one is of the same kind and encodes all texts alike.
   virtual bool equals(const TokenizerKind& other) const = 0;

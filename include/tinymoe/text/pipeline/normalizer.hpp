@@ -40,8 +40,8 @@ inline constexpr std::size_t longest_form(std::size_t bytes) { return 64 * bytes
 /// Throws TextError if a text has become more than `most` bytes long.
 inline void check_form(std::size_t bytes, std::size_t most) {
   if (bytes <= most) return;
-  fail<TextError>("tokenizer.json makes a text longer than ", most,
-                  " bytes, more than 64 times its length; use one with fewer Replace, Prepend and ByteLevel");
+  fail<TextError>("the tokenizer makes a text longer than ", most,
+                  " bytes, more than 64 times its length; use one with shorter replacements or fewer of them");
 }
 
 /// Appends `f(text, code point, bytes)` for each character to a text.

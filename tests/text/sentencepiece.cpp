@@ -1,0 +1,246 @@
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <random>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "support/catch.hpp"
+#include "support/data.hpp"
+#include "text/samples.hpp"
+#include "tinymoe/files/json.hpp"
+#include "tinymoe/text/pipeline/pipeline.hpp"
+#include "tinymoe/text/sentencepiece/export.hpp"
+#include "tinymoe/text/sentencepiece/tokenizer.hpp"
+#include "tinymoe/text/tokenizer.hpp"
+
+namespace tinymoe_test::sentencepiece {
+
+using namespace tinymoe;
+
+namespace {
+
+const Json& all_cases() {
+  static const Json cases = read_json(std::string(TINYMOE_SOURCE_DIR) + "/tests/text/sentencepiece_cases.json");
+  return cases;
+}
+
+std::string bytes_in(const Json& model) { return detail::from_base64(model["model"].string()).value(); }
+std::string bytes_of(std::string_view name) {
+  for (const Json& model : all_cases()["models"].items()) {
+    if (model["name"].string() == name) return bytes_in(model);
+  }
+  FAIL("no model " << name);
+  return {};
+}
+
+std::vector<Token> tokens_of(const Json& list) {
+  std::vector<Token> tokens;
+  for (const Json& id : list.items()) tokens.push_back(*id.whole<Token>());
+  return tokens;
+}
+
+/// The sentence with which the bytes are refused as a model, without the file's name; empty if they are none.
+std::string refusal(const std::string& bytes) {
+  const auto message = message_if_any<FileError>([&] { SentencePieceTokenizer(bytes, "a.model"); });
+  if (message.empty()) return message;
+  CHECK(message.starts_with("a.model: "));
+  CHECK(message.find('\n') == std::string::npos);
+  return message.substr(9);
+}
+
+std::string piece(std::string_view text, float score, int type = 1) {
+  detail::ProtobufWriter made, whole;
+  made.bytes(1, text);
+  made.real(2, score);
+  if (type != 1) made.number(3, static_cast<std::uint64_t>(type));
+  whole.bytes(1, made.text());
+  return whole.text();
+}
+
+std::string message(std::uint32_t id, const std::function<void(detail::ProtobufWriter&)>& fill) {
+  detail::ProtobufWriter made, whole;
+  fill(made);
+  whole.bytes(id, made.text());
+  return whole.text();
+}
+
+}  // namespace
+
+TEST_CASE("Models of sentencepiece encode and decode as by the package", "[tokenizer]") {
+  TemporaryFolder folder;
+  for (const Json& model : all_cases()["models"].items()) {
+    INFO(model["name"].string());
+    write_bytes(folder / "a.model", bytes_in(model));
+    const auto tokenizer = Tokenizer::load(folder / "a.model");
+    REQUIRE(tokenizer.as<SentencePieceTokenizer>() != nullptr);
+    Encoder encoder(tokenizer);
+    for (const Json& text : model["texts"].items()) {
+      INFO(text.items()[0].dump());
+      std::vector<Token> tokens;
+      encoder.encode(text.items()[0].string(), tokens);
+      CHECK(tokens == tokens_of(text.items()[1]));
+      CHECK(tokenizer.decode(tokens) == text.items()[2].string());
+      if (model["name"].string() == "unigram_bytes") continue;  // its denormalizer sees the whole text
+      for (std::size_t cut = 0; cut <= tokens.size(); ++cut) {
+        const auto before = std::span(tokens).first(cut);
+        CHECK(tokenizer.decode(before) + tokenizer.decode_after(before, std::span(tokens).subspan(cut)) ==
+              text.items()[2].string());
+      }
+    }
+    save_sentencepiece(folder / "b.model", tokenizer);
+    CHECK(read_bytes(folder / "b.model") == read_bytes(folder / "a.model"));
+    CHECK(Tokenizer::load(folder / "b.model") == tokenizer);
+    CHECK(Tokenizer::load(folder / "b.model").fingerprint() == tokenizer.fingerprint());
+    CHECK(tokenizer.is_special(tokenizer.end_of_story()));
+    CHECK(tokenizer.bytes(tokenizer.end_of_story()) == "</s>");
+  }
+}
+
+TEST_CASE("A folder with tokenizer.model alone has a tokenizer", "[tokenizer]") {
+  TemporaryFolder folder;
+  write_bytes(folder / "tokenizer.model", bytes_of("llama2"));
+  const auto tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  CHECK(tokenizer.file_name() == std::string_view("tokenizer.model"));
+  // The bytes say what the file is where the name does not.
+  write_bytes(folder / "renamed", bytes_of("llama2"));
+  CHECK(Tokenizer::load(folder / "renamed") == tokenizer);
+  small_tokenizer().save(folder / "tokenizer.json");
+  CHECK(Tokenizer::load(folder / "tokenizer.json") == small_tokenizer());
+  CHECK(small_tokenizer().file_name() == std::string_view("tokenizer.json"));
+  const std::string json = read_bytes(folder / "tokenizer.json");
+  for (const char* space : {"\n", "\n\n ", "\n\t", " \n"}) {
+    write_bytes(folder / "spaced.json", space + json);
+    CHECK(Tokenizer::load(folder / "spaced.json") == small_tokenizer());
+  }
+}
+
+TEST_CASE("Llama 2's kind of tokenizer is exported as a sentencepiece model", "[tokenizer]") {
+  TemporaryFolder folder;
+  // llama2.c's file of the package's model: all three must agree.
+  const SentencePieceTokenizer model(bytes_of("llama2"), "a.model");
+  std::string bin;
+  const auto put = [&](auto value) { bin.append(reinterpret_cast<const char*>(&value), sizeof value); };
+  put(std::int32_t{100});
+  const auto pieces = detail::SentencePieceReader(model.bytes(), "a.model").model().pieces;
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const std::string name = i < 3 ? pieces[i].text : detail::replaced(pieces[i].text, detail::space_mark, " ");
+    put(pieces[i].score);
+    put(static_cast<std::int32_t>(name.size()));
+    bin += name;
+  }
+  write_bytes(folder / "tokenizer.bin", bin);
+  const auto llama = Tokenizer::load_llama2c(folder / "tokenizer.bin");
+  save_sentencepiece(folder / "exported.model", llama);
+  const auto exported = Tokenizer::load(folder / "exported.model");
+  std::mt19937_64 random(4);
+  constexpr std::string_view parts[] = {"the", " ",  "a",  "▁",    "é",          "\u96ea",
+                                        "\n",  "  ", "He", "girl", "\U0001f600", "1"};
+  for (int round = 0; round < 300; ++round) {
+    std::string text;
+    for (std::size_t i = random() % 12; i > 0; --i) text += parts[random() % std::size(parts)];
+    INFO(Json(text).dump());
+    CHECK(exported.encode(text) == llama.encode(text));
+    std::vector<Token> tokens;
+    model.encoder()->encode(text, tokens);
+    CHECK(exported.encode(text) == tokens);
+    CHECK(exported.decode(tokens) == llama.decode(tokens));
+  }
+  CHECK(contains(message_if_any<TextError>([&] { save_sentencepiece(folder / "b.model", small_tokenizer()); }),
+                 "only Llama 2's kind"));
+  CHECK_FALSE(std::filesystem::exists(folder / "b.model"));
+}
+
+TEST_CASE("A user-defined symbol is found before all else, and text that is no UTF-8 is replaced", "[tokenizer]") {
+  const std::string bytes = piece("<unk>", 0, 2) + piece("<s>", 0, 3) + piece("</s>", 0, 3) + piece("ab", 0, 4) +
+                            piece("a", -1) + piece("b", -1) + piece("abb", -2) + piece("\xe2\x96\x81", -2) +
+                            piece("\ufffd", -3);
+  for (const int type : {1, 2}) {
+    const Tokenizer tokenizer(SentencePieceTokenizer(
+        bytes + message(2, [&](auto& m) { m.number(3, static_cast<std::uint64_t>(type)); }), "a.model"));
+    CHECK(tokenizer.encode("abb") == std::vector<Token>{7, 3, 5});
+    CHECK(tokenizer.encode("\xff"
+                           "a") == std::vector<Token>{7, 8, 4});
+    CHECK(tokenizer.encode("xyab<s>") == std::vector<Token>{7, 0, 3, 0});
+    CHECK(tokenizer.decode(std::vector<Token>{1, 7, 3, 0, 5}) == "ab \u2047 b");
+    CHECK(tokenizer.encode("").empty());
+    CHECK(tokenizer.encode("  ").empty());
+  }
+}
+
+TEST_CASE("A sentencepiece model that is cut or wrong is refused in a sentence", "[tokenizer]") {
+  const std::string whole = bytes_of("llama2"), unknown = piece("<unk>", 0, 2), letter = piece("a", -1);
+  CHECK(refusal(unknown + letter).empty());
+  CHECK(contains(refusal(""), "expected pieces, found none"));
+  CHECK(contains(refusal(unknown), "expected pieces, found none"));
+  CHECK(contains(refusal(letter), "has neither a piece of the type unknown"));
+  CHECK(contains(refusal(unknown + letter + piece("?", 0, 2)), "expected one piece of the type unknown, found 2"));
+  CHECK(contains(refusal(unknown + letter + letter), "the piece \"a\" is there twice"));
+  CHECK(contains(refusal(unknown + piece("", 0)), "expected piece 1 to have 1 to 7999 bytes, found 0"));
+  CHECK(contains(refusal(unknown + piece(std::string(8000, 'a'), 0)), "found 8000"));
+  CHECK(contains(refusal(unknown + piece("\xff", 0)), "piece 1 is not UTF-8"));
+  CHECK(contains(refusal(unknown + piece(std::string_view("a\0", 2), 0)), "piece 1 has a zero byte"));
+  CHECK(contains(refusal(unknown + piece("a", std::numeric_limits<float>::quiet_NaN())),
+                 "score of piece 1 is not finite"));
+  CHECK(contains(refusal(unknown + piece("a", std::numeric_limits<float>::infinity())), "is not finite"));
+  CHECK(contains(refusal(unknown + piece("a", 0, 9)), "piece 1 is of the unknown type 9"));
+  CHECK(contains(refusal(unknown + letter + piece("<0x00>", 0, 6)), "expected 0 pieces of the type byte"));
+  const auto training = [](std::uint32_t id, std::uint64_t value) {
+    return message(2, [&](auto& m) { m.number(id, value); });
+  };
+  CHECK(contains(refusal(unknown + letter + training(35, 1)), "expected 256 pieces of the type byte"));
+  CHECK(contains(refusal(unknown + letter + training(35, 1) + piece("<0xzz>", 0, 6)), "found \"<0xzz>\""));
+  CHECK(
+      contains(refusal(unknown + letter + training(3, 3)), "expected a model of the type unigram or bpe, found word"));
+  CHECK(contains(refusal(unknown + letter + training(3, 4)), "found char"));
+  CHECK(contains(refusal(unknown + letter + training(3, 77)), "found an unknown one"));
+  CHECK(contains(refusal(unknown + letter + message(3, [](auto& m) { m.bytes(2, "abc"); })),
+                 "\"normalizer_spec.precompiled_charsmap\": expected a character map, found 3 bytes"));
+  CHECK(contains(refusal(unknown + letter + message(3, [](auto& m) { m.bytes(3, "abc"); })),
+                 "field 3 is of the type 2, expected 0"));
+  // Lengths and numbers that the file cannot have.
+  CHECK(contains(refusal("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"), "byte 0: a field of 9223372036854775807 bytes"));
+  CHECK(contains(refusal("\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), "of at most ten bytes"));
+  CHECK(contains(refusal(unknown + "\x0a"), "byte 17: is cut within a length"));
+  CHECK(contains(refusal(unknown + "\x0b"), "unknown type 3"));
+  CHECK(contains(refusal(std::string("\x02\0", 2)), "expected the number of a field, found 0"));
+
+  // Wherever a file is cut or changed: a sentence, or a tokenizer that works.
+  std::mt19937_64 random(8);
+  for (int round = 0; round < 300; ++round) {
+    std::string wrong = whole.substr(0, round % 2 == 0 ? random() % whole.size() : whole.size());
+    for (std::size_t i = random() % 4; i > 0 && !wrong.empty(); --i) {
+      wrong[random() % wrong.size()] = static_cast<char>(random() % 256);
+    }
+    if (!refusal(wrong).empty()) continue;
+    const Tokenizer tokenizer(SentencePieceTokenizer(wrong, "a.model"));
+    CHECK_NOTHROW(tokenizer.decode(tokenizer.encode("the  dog \u00e9")));
+  }
+}
+
+TEST_CASE("A sentencepiece model that makes texts much longer is refused when it does", "[tokenizer]") {
+  // One key, "a": a unit for the root, one for the byte and its value, and a string of a thousand letters.
+  std::vector<std::uint32_t> units(256);
+  units[0] = 128u << 10;
+  units[225] = 0x61u | 0x100u | 1u << 10;
+  units[224] = 1u << 31;
+  std::string map(4 + 1024, '\0');
+  map[1] = '\x04';
+  for (std::size_t i = 0; i < units.size(); ++i) {
+    for (std::size_t byte = 0; byte < 4; ++byte) {
+      map[4 + 4 * i + byte] = static_cast<char>(static_cast<unsigned char>(units[i] >> (8 * byte)));
+    }
+  }
+  map += std::string(1000, 'b') + '\0';
+  const Tokenizer tokenizer(SentencePieceTokenizer(
+      piece("<unk>", 0, 2) + piece("b", 0) + message(3, [&](auto& m) { m.bytes(2, map); }), "a.model"));
+  CHECK(tokenizer.encode("a").size() == 1001);
+  CHECK(contains(message_if_any<TextError>([&] { tokenizer.encode(std::string(50, 'a')); }), "makes a text longer"));
+}
+
+}  // namespace tinymoe_test::sentencepiece
