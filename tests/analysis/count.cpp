@@ -106,6 +106,9 @@ static_assert(shared.total == tiny.total + 2 * 3 * 10 * 16);
 static_assert(shared.active == tiny.active + 2 * 3 * 10 * 16);
 static_assert(shared.flops_forward == tiny.flops_forward + 2 * 2 * 3 * 10 * 16);
 
+constexpr Count gated = count<Routed<Router<4, 2>, Shared<Expert<SwiGlu, Hidden<10>>, Gated>>>();
+static_assert(gated.total == shared.total + 2 * 16 && gated.part(Part::router) == shared.part(Part::router) + 2 * 16);
+
 constexpr Count normalised =
     count<Transformer<Vocab<260>, Context<16>, Width<16>,
                       Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, QkNorm>, Router<4, 2>,

@@ -1,4 +1,4 @@
-// expected sentence: tinymoe::Router: unknown option; it takes SoftmaxScores, SigmoidScores, NormalisedGates, ScoreGates, TopK, DynamicTopK, ExpertChoice, NoisyTopK, Jitter, Capacity, Dropless, SwitchBalance, GShardBalance, CvBalance, NoBalance, BalanceBias, Bias and NoBias
+// expected sentence: tinymoe::Router: unknown option; it takes SoftmaxScores, SigmoidScores, NormalisedGates, ScoreGates, GateScale, TopK, DynamicTopK, ExpertChoice, NoisyTopK, Jitter, Capacity, Dropless, SwitchBalance, GShardBalance, CvBalance, NoBalance, BalanceBias, Bias and NoBias
 #include "small.hpp"
 
 #ifdef FIXED

@@ -14,10 +14,11 @@ using namespace tinymoe_test;
 namespace {
 
 /// Grouped queries, a window, normalised heads, a shared expert and biases.
-using Modern =
-    Transformer<Vocab<260>, Context<16>, Width<40>, HeadBias,
-                Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, SlidingWindow<5>, QkNorm, Bias>,
-                                   Router<3, 2>, Expert<SwiGlu, Hidden<24>, Bias>, Shared<Expert<Gelu, Hidden<16>>>>>>;
+using Modern = Transformer<
+    Vocab<260>, Context<16>, Width<40>, HeadBias,
+    Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, PartialRope<4, 5>, SlidingWindow<5>, QkNorm, Bias>,
+                       Router<3, 2, GateScale<5, 2>>, Expert<SwiGlu, Hidden<24>, Bias>,
+                       Shared<Expert<Gelu, Hidden<16>>, Gated>>>>;
 /// What other published systems have: a dense block, learned positions, noise, jitter, capacity, another loss.
 using Classic = Transformer<
     Vocab<261>, Context<16>, Width<24>, TiedHead,
@@ -31,11 +32,11 @@ using Classic = Transformer<
 
 /// Heads and widths that are aligned for wide loads, for which decoding has its own kernels. Three choices, of more
 /// experts than one block computes the logits of for three tokens.
-using Aligned = Transformer<
-    Vocab<260>, Context<16>, Width<32>,
-    Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, SlidingWindow<5>>, Router<4, 2>,
-                       Expert<SwiGlu, Hidden<24>>>>,
-    Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, Rope>, Router<100, 3, Bias>, Expert<Gelu, Hidden<16>, Bias>>>>;
+using Aligned = Transformer<Vocab<260>, Context<16>, Width<32>,
+                            Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, SlidingWindow<5>>,
+                                               Router<4, 2>, Expert<SwiGlu, Hidden<24>>>>,
+                            Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, PartialRope<1, 2>, QkNormAcrossHeads>,
+                                               Router<100, 3, Bias>, Expert<Gelu, Hidden<16>, Bias>>>>;
 
 void need_gpu() {
   if (!Cuda::available()) skip("no GPU can be used here");

@@ -56,7 +56,15 @@ constexpr auto models = std::tuple(
         Of<UntiedHead, Plain<1, Attend<>>,
            Mix<1, Attend<>, Router<6, 3, SigmoidScores, BalanceBias, NoBalance>, Shared<Expert<SwiGlu, Hidden<192>>>>>>{
         "glm", "glm4moe"},
-    Named<Of<TiedHead, Mix<2, Attend<>, Router<4, 2>, Shared<Expert<SwiGlu, Hidden<96>>>>>>{"shared", "glm4moe"});
+    Named<Of<TiedHead, Mix<2, Attend<>, Router<4, 2>, Shared<Expert<SwiGlu, Hidden<96>>>>>>{"shared", "glm4moe"},
+    Named<Of<UntiedHead, Plain<1, Attention<Heads<4>, KvHeads<2>, QkvBias, PartialRope<1, 2>>>,
+             Mix<1, Attention<Heads<4>, KvHeads<2>, QkvBias, PartialRope<1, 2>>,
+                 Router<6, 2, SigmoidScores, BalanceBias, GateScale<5, 2>>, Shared<Expert<SwiGlu, Hidden<96>>>>>>{
+        "glm45", "glm4moe"},
+    Named<
+        Of<UntiedHead, Mix<2, Attend<QkvBias>, Router<4, 2, ScoreGates>, Shared<Expert<SwiGlu, Hidden<160>>, Gated>>>>{
+        "gated", "qwen2moe"},
+    Named<Of<UntiedHead, Mix<2, Attention<Heads<4>, QkNormAcrossHeads>, Router<4, 2, ScoreGates>>>>{"olmoe", "olmoe"});
 
 constexpr std::pair<const char*, GgufType> types[] = {{"float32", GgufType::float32},
                                                       {"bfloat16", GgufType::bfloat16},

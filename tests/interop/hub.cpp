@@ -45,9 +45,18 @@ using Qwen3Moe = Of<Layers<1, Qwen3Mixture<ScoreGates>>, DenseLayers<1, Attend<Q
 using Glm4Moe = Of<DenseLayers<1, Attend<QkNorm, QkvBias>>,
                    Layers<2, MoEBlock<RmsNorm, Attend<QkNorm, QkvBias>, Router<6, 2, SigmoidScores, BalanceBias>, Small,
                                       Shared<Expert<SwiGlu, Hidden<48>>>>>>;
-using Dots1 = Of<DenseLayers<1, Attend<QkNorm>>,
-                 Layers<1, MoEBlock<RmsNorm, Attend<QkNorm>, Router<6, 2, SigmoidScores, ScoreGates, BalanceBias>,
-                                    Small, Shared<Small>>>>;
+using Glm45 = Of<DenseLayers<1, Attend<QkvBias, PartialRope<1, 2>>>,
+                 Layers<1, MoEBlock<RmsNorm, Attend<QkvBias, PartialRope<1, 2>>,
+                                    Router<6, 2, SigmoidScores, BalanceBias, GateScale<5, 2>>, Small, Shared<Small>>>>;
+using Qwen2Moe = Of<Layers<
+    2, MoEBlock<RmsNorm, Attend<QkvBias>, Router<4, 2, ScoreGates>, Small, Shared<Expert<SwiGlu, Hidden<40>>, Gated>>>>;
+template <class... Options>
+using Olmoe =
+    Of<Layers<2, MoEBlock<RmsNorm, Attend<QkNormAcrossHeads>, Router<4, 2, Options...>, Expert<SwiGlu, Hidden<24>>>>>;
+using Dots1 = Of<
+    DenseLayers<1, Attend<QkNorm>>,
+    Layers<1, MoEBlock<RmsNorm, Attend<QkNorm>, Router<6, 2, SigmoidScores, ScoreGates, BalanceBias, GateScale<5, 2>>,
+                       Small, Shared<Small>>>>;
 using Gpt2 =
     Of<TiedHead,
        Layers<2, DenseBlock<LayerNorm, Attention<Heads<4>, Learned, Bias>, Expert<GeluTanh, Hidden<48>, Bias>>>>;
@@ -127,6 +136,10 @@ const std::map<std::string, std::function<void(const std::string&, const std::st
     {"qwen3", run<Qwen3>},
     {"qwen3_moe", run<Qwen3Moe>},
     {"glm4_moe", run<Glm4Moe>},
+    {"glm45", run<Glm45>},
+    {"qwen2_moe", run<Qwen2Moe>},
+    {"olmoe", run<Olmoe<ScoreGates>>},
+    {"olmoe_normalised", run<Olmoe<>>},
     {"dots1", run<Dots1>},
     {"gpt2", run<Gpt2>},
     {"glm4_moe_plain", run<Glm4MoePlain>},

@@ -31,8 +31,20 @@ configs = {
                                                                            "partial_rotary_factor": 1.0}},
                                            **mixture, head_dim=8, n_routed_experts=6, n_shared_experts=2, use_qk_norm=True,
                                            attention_bias=True, first_k_dense_replace=1),
+    # As GLM-4.5 is published: half of a head is rotated, and gates are scaled.
+    "glm45": transformers.Glm4MoeConfig(**{**sizes, "rope_parameters": {"rope_type": "default", "rope_theta": 5000.0,
+                                                                        "partial_rotary_factor": 0.5}},
+                                        **{**mixture, "num_hidden_layers": 2}, head_dim=8, n_routed_experts=6,
+                                        n_shared_experts=1, use_qk_norm=False, attention_bias=True, first_k_dense_replace=1,
+                                        routed_scaling_factor=2.5),
     "dots1": transformers.Dots1Config(**sizes, **{**mixture, "num_hidden_layers": 2}, head_dim=8, n_routed_experts=6,
-                                      n_shared_experts=1, first_k_dense_replace=1, sliding_window=None),
+                                      n_shared_experts=1, first_k_dense_replace=1, sliding_window=None,
+                                      routed_scaling_factor=2.5),
+    "qwen2_moe": transformers.Qwen2MoeConfig(**sizes, **{**mixture, "num_hidden_layers": 2}, num_experts=4,
+                                             shared_expert_intermediate_size=40),
+    "olmoe": transformers.OlmoeConfig(**sizes, num_hidden_layers=2, intermediate_size=24, num_experts=4, num_experts_per_tok=2),
+    "olmoe_normalised": transformers.OlmoeConfig(**sizes, num_hidden_layers=2, intermediate_size=24, num_experts=4,
+                                                 num_experts_per_tok=2, norm_topk_prob=True),
     "gpt2": transformers.GPT2Config(vocab_size=260, n_embd=32, n_layer=2, n_head=4, n_inner=48, n_positions=32,
                                     activation_function="gelu_new", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
                                     bos_token_id=1, eos_token_id=2),
@@ -192,9 +204,14 @@ spoil("qwen3_moe", edit("config.json", lambda content: content.update(num_local_
 spoil("qwen3_moe", edit("config.json", lambda content: content.update(model_type="llama")), "config.json",
       "LlamaForCausalLM has no mixture of experts")
 spoil("glm4_moe", edit("config.json", lambda content: content.update(routed_scaling_factor=2.5)), "config.json",
-      "routed_scaling_factor is 2.5")
+      "gate_scale is 2.5")
 spoil("glm4_moe", edit("config.json", lambda content: content["rope_parameters"].update(partial_rotary_factor=0.5)),
-      "config.json", "partial_rotary_factor is 0.5")
+      "config.json", "rotated is 4")
+spoil("glm4_moe", edit("config.json", lambda content: content["rope_parameters"].update(partial_rotary_factor=0.4)),
+      "config.json", "partial_rotary_factor is 0.4")
+spoil("olmoe", edit("config.json", lambda content: content.update(clip_qkv=8.0)), "config.json", "clip_qkv is 8")
+spoil("qwen2_moe", edit("config.json", lambda content: content.update(shared_expert_intermediate_size=48)), "config.json",
+      "shared_hidden is 48")
 spoil("llama", edit("config.json", lambda content: content["rope_parameters"].update(rope_type="llama3")), "config.json",
       "rope_type", "llama3")
 

@@ -20,12 +20,12 @@ using Feed = Expert<SwiGlu, Hidden<5>>;
 template <class... Window>
 using Mixed = Transformer<
     Vocab<V>, Context<24>, Width<8>, HeadBias,
-    Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, QkNorm, Window...>,
-                       Router<4, 3, DynamicTopK, Capacity<1, 2>>, Feed, Shared<Expert<Gelu, Hidden<3>, Bias>>>>,
+    Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, QkNormAcrossHeads, Window...>,
+                       Router<4, 3, DynamicTopK, Capacity<1, 2>>, Feed, Shared<Expert<Gelu, Hidden<3>, Bias>, Gated>>>,
     Layers<2, MoEBlock<LayerNorm, Attention<Heads<2>, KvHeads<1>, QkNorm, Bias, Window...>, Router<5, 1, ExpertChoice>,
                        Feed, Shared<Feed>>>,
-    Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, HeadDim<6>, QkNorm, Window...>,
-                       Router<5, 2, SigmoidScores, BalanceBias, Bias, NoisyTopK, Jitter>, Feed>>>;
+    Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, HeadDim<6>, PartialRope<2, 3>, QkNorm, Window...>,
+                       Router<5, 2, SigmoidScores, BalanceBias, Bias, NoisyTopK, Jitter, GateScale<3, 2>>, Feed>>>;
 /// Rolling caches, with a sequence of any length; caches of the whole context.
 using Rolling = Mixed<SlidingWindow<3>>;
 using Whole = Mixed<>;

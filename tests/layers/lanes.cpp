@@ -12,12 +12,14 @@ constexpr Index D = 6;
 using Feed = Expert<SwiGlu, Hidden<5>, Bias>;
 
 /// Each kind of layer and router at least once.
-using Plain = Transformer<
-    Vocab<11>, Context<12>, Width<D>, TiedHead, HeadBias,
-    Layers<1, DenseBlock<LayerNorm, Attention<Heads<2>, Learned, Bias>, Expert<Gelu, Hidden<5>, Bias>>>,
-    Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, KvHeads<1>, HeadDim<4>, QkNorm>, Router<4, 2, Bias>, Feed>>,
-    Layers<1, MoEBlock<RmsNorm, Attention<Heads<1>>, Router<4, 2, SigmoidScores, BalanceBias, CvBalance>, Feed,
-                       Shared<Expert<Relu, Hidden<3>>>>>>;
+using Plain =
+    Transformer<Vocab<11>, Context<12>, Width<D>, TiedHead, HeadBias,
+                Layers<1, DenseBlock<LayerNorm, Attention<Heads<2>, Learned, Bias>, Expert<Gelu, Hidden<5>, Bias>>>,
+                Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, KvHeads<1>, HeadDim<4>, PartialRope<1, 2>, QkNorm>,
+                                   Router<4, 2, Bias, GateScale<3, 2>>, Feed>>,
+                Layers<1, MoEBlock<RmsNorm, Attention<Heads<3>, KvHeads<1>, QkNormAcrossHeads>,
+                                   Router<4, 2, SigmoidScores, BalanceBias, CvBalance>, Feed,
+                                   Shared<Expert<Relu, Hidden<3>>, Gated>>>>;
 using Chosen =
     Transformer<Vocab<11>, Context<8>, Width<D>,
                 Layers<1, MoEBlock<RmsNorm, Attention<Heads<1>>, Router<4, 2, NoisyTopK, CvBalance, Jitter>, Feed>>,

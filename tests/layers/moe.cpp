@@ -94,6 +94,33 @@ TEST_CASE("a mixture agrees with its definition", "[moe]") {
   CHECK(absolute_error(one.y.read(), by_definition<1, 1>(one)) < 1e-13);
 }
 
+TEST_CASE("a shared expert is added, behind its gate if it has one", "[moe]") {
+  Reference<double> backend;
+  using Plain = Mixture<Router<3, 2>, Expert<SwiGlu, Hidden<F>, Bias>, Shared<Expert<SwiGlu, Hidden<F>, Bias>>>;
+  using Behind = Mixture<Router<3, 2>, Expert<SwiGlu, Hidden<F>, Bias>, Shared<Expert<SwiGlu, Hidden<F>, Bias>, Gated>>;
+  Double<3, 2> without(backend, {.time = 7}, D, D);
+  Trial<Plain::Layer<D>, Reference<double>> plain(backend, {.time = 7}, D, D);
+  Trial<Behind::Layer<D>, Reference<double>> behind(backend, {.time = 7}, D, D);
+  const auto expect = [&](auto& trial, auto share) {
+    trial.forward();
+    std::copy_n(trial.w.view().data, without.size, without.w.view().data);  // the shared expert lies behind the rest
+    without.forward();
+    auto wanted = without.y.read();
+    for (Index n = 0; n < 7; ++n) {
+      const double* x = trial.x.view().row(n);
+      const auto added = network(trial.weights.shared.network.network.experts[0], x);
+      for (Index i = 0; i < D; ++i) wanted[std::size_t(n * D + i)] += share(x) * added[std::size_t(i)];
+    }
+    CHECK(absolute_error(trial.y.read(), wanted) < 1e-13);
+  };
+  expect(plain, [](const double*) { return 1.0; });
+  expect(behind, [&](const double* x) {
+    double h = 0;
+    for (Index i = 0; i < D; ++i) h += behind.weights.shared.gate.data[i] * x[i];
+    return 1 / (1 + std::exp(-h));
+  });
+}
+
 TEST_CASE("a mixture has the gradients of complex steps", "[moe][gradient]") {
   const Pass pass{.batch = 2, .time = 4, .settings = losses, .router_loss_scale = 0.5};
   const auto as_is = [](auto&) {};

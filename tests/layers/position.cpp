@@ -50,6 +50,16 @@ TEST_CASE("rope rotates the pairs of both halves by their angles", "[position]")
                            5 * std::cos(3.0) + std::sin(3.0), 7 * std::cos(0.03) + 2 * std::sin(0.03)}) < 1e-14);
 }
 
+TEST_CASE("partial rope rotates the first numbers of a head and leaves the others", "[position]") {
+  Reference<double> backend;
+  Table table(backend, {.time = 1}, PartialRope<1, 2>::rotated(6) + 1);  // 4 of 6
+  std::vector<double> x = {1, 2, 5, 7, 3, -1, 1, 2, 5, 7, 4, 8};
+  const Pass pass{.time = 1, .first_position = 3};
+  backend.launch(1, kernels::Rotate<double, double>{{x.data(), 1, 12}, table.rope.at(backend, pass), 6, 1.0});
+  const std::vector<double> y = turn(pass, 4, {1, 2, 5, 7});
+  CHECK(absolute_error(x, {y[0], y[1], y[2], y[3], 3, -1, y[0], y[1], y[2], y[3], 4, 8}) < 1e-14);
+}
+
 TEST_CASE("rope's angles follow theta", "[position]") {
   const auto y = turn({.time = 1, .first_position = 2, .settings = {setting::rope_theta = 16}}, 4, {0, 1, 0, 0});
   CHECK(absolute_error(y, {0, std::cos(0.5), 0, std::sin(0.5)}) < 1e-14);  // 2 · 16^(−1/2)

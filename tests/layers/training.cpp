@@ -26,18 +26,17 @@ Pass training(Index batch, Index time, const Settings& settings = all_dropouts) 
 }
 
 using Feed = Expert<SwiGlu, Hidden<5>>;
-using Rich = MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, QkNorm, Bias>, Router<3, 2, Jitter, NoisyTopK>, Feed,
-                      Shared<Expert<Gelu, Hidden<3>, Bias>>>::Layer<D>;
+using Rich = MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, QkNormAcrossHeads, Bias>,
+                      Router<3, 2, Jitter, NoisyTopK>, Feed, Shared<Expert<Gelu, Hidden<3>, Bias>, Gated>>::Layer<D>;
 using Learner = DenseBlock<LayerNorm, Attention<Heads<2>, Learned, QkNorm, SlidingWindow<3>>, Feed>::Layer<D>;
 
 /// All kinds of blocks in one model.
-using Mixed =
-    Transformer<Vocab<11>, Context<16>, Width<D>, TiedHead,
-                Layers<1, DenseBlock<RmsNorm, Attention<Heads<2>, Learned>, Feed>>,
-                Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, QkNorm>,
-                                   Router<4, 2, SigmoidScores, BalanceBias>, Feed, Shared<Feed>>>,
-                Layers<1, MoEBlock<LayerNorm, Attention<Heads<2>>, Router<4, 1, Capacity<1, 2>, Jitter>, Feed>>,
-                Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, SlidingWindow<3>>, Router<3, 1, ExpertChoice>, Feed>>>;
+using Mixed = Transformer<
+    Vocab<11>, Context<16>, Width<D>, TiedHead, Layers<1, DenseBlock<RmsNorm, Attention<Heads<2>, Learned>, Feed>>,
+    Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, QkNorm>,
+                       Router<4, 2, SigmoidScores, BalanceBias, GateScale<5, 2>>, Feed, Shared<Feed, Gated>>>,
+    Layers<1, MoEBlock<LayerNorm, Attention<Heads<2>>, Router<4, 1, Capacity<1, 2>, Jitter>, Feed>>,
+    Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>, SlidingWindow<3>>, Router<3, 1, ExpertChoice>, Feed>>>;
 
 using Double = ModelTrial<Mixed, Reference<double>>;
 
@@ -86,7 +85,8 @@ TEST_CASE("mixtures that drop, choose and share have the gradients of complex st
   };
   check(Mixture<Router<4, 2, Capacity<1>>, Feed>());
   check(Mixture<Router<4, 1, Capacity<1, 2>, GShardBalance>, Feed>());
-  check(Mixture<Router<4, 3, DynamicTopK>, Feed>());
+  check(Mixture<Router<4, 3, DynamicTopK, GateScale<1, 2>>, Feed>());
+  check(Mixture<Router<4, 2, SigmoidScores, GateScale<5, 2>, CvBalance>, Feed, Shared<Feed, Gated>>());
   check(Mixture<Router<4, 2, ExpertChoice>, Feed, Shared<Feed>>());
 }
 

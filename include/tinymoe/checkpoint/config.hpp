@@ -30,6 +30,7 @@
 #include "tinymoe/layers/router.hpp"
 #include "tinymoe/layers/router_options.hpp"
 #include "tinymoe/layers/settings.hpp"
+#include "tinymoe/layers/shared_expert.hpp"
 #include "tinymoe/layers/transformer.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -48,6 +49,7 @@ std::string part_name() {
   }
 }
 
+// Options that came later have a member only where they are in use, so that older files stay readable.
 template <class K>
 struct Describe {
   [[gnu::cold]] static Json text() { return {{"type", part_name<K>()}}; }
@@ -57,15 +59,18 @@ struct Describe<Attention<Options...>> {
   [[gnu::cold]] static Json text() {
     using A = Attention<Options...>;
     using Position = typename A::Position;
-    return {{"type", "attention"},
-            {"heads", A::heads},
-            {"kv_heads", A::kv_heads},
-            {"head_dim", option_t<place::HeadDim, HeadDim<0>, Options...>::value},
-            {"position", Position::rotary ? "rope" : (Position::learned ? "learned" : "none")},
-            {"window", A::window},
-            {"qkv_bias", A::qkv_bias},
-            {"output_bias", A::output_bias},
-            {"qk_norm", A::qk_norm}};
+    Json text = {{"type", "attention"},
+                 {"heads", A::heads},
+                 {"kv_heads", A::kv_heads},
+                 {"head_dim", option_t<place::HeadDim, HeadDim<0>, Options...>::value},
+                 {"position", Position::rotary ? "rope" : (Position::learned ? "learned" : "none")},
+                 {"window", A::window},
+                 {"qkv_bias", A::qkv_bias},
+                 {"output_bias", A::output_bias},
+                 {"qk_norm", A::qk_norm}};
+    if constexpr (requires { Position::part; }) text["rotated_part"] = Position::part;
+    if constexpr (A::norm_across_heads) text["norm_across_heads"] = true;
+    return text;
   }
 };
 template <Index E, Index K, class... Options>
@@ -77,14 +82,20 @@ struct Describe<Router<E, K, Options...>> {
       capacity =
           static_cast<double>(R::CapacityOption::numerator) / static_cast<double>(R::CapacityOption::denominator);
     }
-    return {{"type", R::Selection::name}, {"scores", R::Scores::name},   {"normalised_gates", R::normalised},
-            {"bias", R::has_bias},        {"noise", R::noisy},           {"jitter", R::jitters},
-            {"capacity", capacity},       {"balance", R::Balance::name}, {"balance_bias", R::balance_bias}};
+    Json text = {{"type", R::Selection::name}, {"scores", R::Scores::name},   {"normalised_gates", R::normalised},
+                 {"bias", R::has_bias},        {"noise", R::noisy},           {"jitter", R::jitters},
+                 {"capacity", capacity},       {"balance", R::Balance::name}, {"balance_bias", R::balance_bias}};
+    if constexpr (R::gate_scale != 1) text["gate_scale"] = R::gate_scale;
+    return text;
   }
 };
-template <class X>
-struct Describe<Shared<X>> {
-  [[gnu::cold]] static Json text() { return Describe<X>::text(); }
+template <class X, class... Options>
+struct Describe<Shared<X, Options...>> {
+  [[gnu::cold]] static Json text() {
+    Json text = Describe<X>::text();
+    if constexpr (Shared<X, Options...>::gated) text["gate"] = true;
+    return text;
+  }
 };
 template <>
 struct Describe<NoShared> {

@@ -227,7 +227,7 @@ struct FieldTable {
       bool known = value.is_null();
       if (member == "rope_type" || member == "type") known = value == "default";
       if (member == key) known = value.is_number() && value.number() > 0;
-      if (member == "partial_rotary_factor") known = known || value == 1;
+      if (member == "partial_rotary_factor") known = known || value == 1 || table.find(member)->use != FieldUse::fixed;
       if (!known) {
         fail<MismatchError>(
             name, ": ", place, ".", member, " is ", shown(value),

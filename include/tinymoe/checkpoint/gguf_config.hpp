@@ -44,11 +44,12 @@ class GgufConfig {
   [[gnu::cold]] explicit GgufConfig(const Gguf& file) : file_(&file), name_(file.name()) {
     const Json architecture = file.value("general.architecture");
     if (!architecture.is_string()) fail<FileError>(name_, ": key general.architecture is missing; is it a model?");
-    constexpr std::string_view known[] = {"llama", "qwen3", "qwen3moe", "glm4moe"};
+    constexpr std::string_view known[] = {"llama", "qwen3", "qwen3moe", "qwen2moe", "olmoe", "glm4moe"};
     const auto* found = std::find(std::begin(known), std::end(known), architecture.string());
     if (found == std::end(known)) {
-      fail<MismatchError>(name_, ": is of the architecture ", shown_text(architecture.string()),
-                          ", which tinymoe does not read; it reads llama, qwen3, qwen3moe and glm4moe");
+      fail<MismatchError>(
+          name_, ": is of the architecture ", shown_text(architecture.string()),
+          ", which tinymoe does not read; it reads llama, qwen3, qwen3moe, qwen2moe, olmoe and glm4moe");
     }
     architecture_ = *found;
     settings_.set(setting::norm_epsilon = positive("attention.layer_norm_rms_epsilon"));
@@ -169,6 +170,7 @@ class GgufConfig {
                                           "expert_used_count",
                                           "expert_feed_forward_length",
                                           "expert_shared_count",
+                                          "expert_shared_feed_forward_length",
                                           "leading_dense_block_count",
                                           "expert_weights_scale",
                                           "expert_weights_norm",
@@ -183,24 +185,29 @@ class GgufConfig {
     }
     const Index heads = whole("attention.head_count"), width = whole("embedding_length");
     const Index head_dim = whole_or("attention.key_length", width / heads);
-    for (const char* key : {"attention.value_length", "rope.dimension_count"}) {
-      if (whole_or(key, head_dim) != head_dim) refuse(key, "the width of a head");
+    const bool glm = architecture_ == "glm4moe", qwen2 = architecture_ == "qwen2moe", olmoe = architecture_ == "olmoe";
+    const Index rotated = whole_or("rope.dimension_count", head_dim);
+    if (whole_or("attention.value_length", head_dim) != head_dim)
+      refuse("attention.value_length", "the width of a head");
+    if (rotated != head_dim && !(glm && rotated > 0 && rotated < head_dim && rotated % 2 == 0)) {
+      refuse("rope.dimension_count", glm ? "an even number of those of a head" : "the width of a head");
     }
-    const bool glm = architecture_ == "glm4moe";
     const Index layers = whole("block_count"), mixture = whole_or("expert_count", 0);
     const Index dense = glm ? whole_or("leading_dense_block_count", 0) : (mixture > 0 ? 0 : layers);
     if (dense > layers) refuse("leading_dense_block_count", "at most block_count");
     const auto has = [&](const char* tensor) { return file_->tensor(tensor) != nullptr; };
     const Json norm = {{"type", "rms_norm"}};
-    const Json attention = {{"type", "attention"},
-                            {"heads", heads},
-                            {"kv_heads", whole_or("attention.head_count_kv", heads)},
-                            {"head_dim", head_dim},
-                            {"position", "rope"},
-                            {"window", 0},
-                            {"qkv_bias", has("blk.0.attn_q.bias")},
-                            {"output_bias", has("blk.0.attn_output.bias")},
-                            {"qk_norm", architecture_.starts_with("qwen3") || has("blk.0.attn_q_norm.weight")}};
+    Json attention = {{"type", "attention"},
+                      {"heads", heads},
+                      {"kv_heads", whole_or("attention.head_count_kv", heads)},
+                      {"head_dim", head_dim},
+                      {"position", "rope"},
+                      {"window", 0},
+                      {"qkv_bias", has("blk.0.attn_q.bias")},
+                      {"output_bias", has("blk.0.attn_output.bias")},
+                      {"qk_norm", architecture_.starts_with("qwen3") || has("blk.0.attn_q_norm.weight")}};
+    if (rotated != head_dim) attention["rotated_part"] = double(rotated) / double(head_dim);
+    if (olmoe) attention["norm_across_heads"] = true;
     const auto network = [](Index hidden, bool bias) {
       return Json{{"type", "feed_forward"}, {"activation", "swiglu"}, {"hidden", hidden}, {"bias", bias}};
     };
@@ -213,22 +220,29 @@ class GgufConfig {
     };
     if (dense > 0) add(dense, network(whole("feed_forward_length"), has("blk.0.ffn_up.bias")), {}, {});
     if (dense < layers) {
-      const Index hidden = whole(architecture_ == "llama" ? "feed_forward_length" : "expert_feed_forward_length");
-      if (glm && (field("expert_weights_scale").is_null() ? 1.0 : positive("expert_weights_scale")) != 1) {
-        refuse("expert_weights_scale", "1");
-      }
+      const bool plain = architecture_ == "llama" || olmoe;
+      const Index hidden = whole(plain ? "feed_forward_length" : "expert_feed_forward_length");
+      const Json scale = field("expert_weights_scale");  // llama.cpp multiplies by no 0
+      if (!glm && !scale.is_null() && scale != 0 && scale != 1) refuse("expert_weights_scale", "1");
       const Index scores = glm ? whole_or("expert_gating_func", 2) : 1;
       if (scores != 1 && scores != 2) refuse("expert_gating_func", "1 or 2");
-      const Json router = {{"type", "top_k"},
-                           {"scores", scores == 2 ? "sigmoid" : "softmax"},
-                           {"normalised_gates", !glm || field("expert_weights_norm") == true},
-                           {"bias", false},
-                           {"balance_bias", glm},
-                           {"experts", whole("expert_count")},
-                           {"choices", whole("expert_used_count")}};
-      const Index shared = glm ? whole("expert_shared_count") : 0;
-      if (shared > 1000) refuse("expert_shared_count", "at most 1000");
-      add(layers - dense, network(hidden, false), router, glm ? network(hidden * shared, false) : Json());
+      Json router = {{"type", "top_k"},
+                     {"scores", scores == 2 ? "sigmoid" : "softmax"},
+                     {"normalised_gates", glm ? field("expert_weights_norm") == true : !qwen2 && !olmoe},
+                     {"bias", false},
+                     {"balance_bias", glm},
+                     {"experts", whole("expert_count")},
+                     {"choices", whole("expert_used_count")}};
+      if (glm && !scale.is_null() && scale != 0 && scale != 1) router["gate_scale"] = positive("expert_weights_scale");
+      const Index count = glm ? whole("expert_shared_count") : 0;
+      if (count > 1000) refuse("expert_shared_count", "at most 1000");
+      Json shared;
+      if (glm) shared = network(hidden * count, false);
+      if (qwen2) {
+        shared = network(whole("expert_shared_feed_forward_length"), false);
+        shared["gate"] = true;
+      }
+      add(layers - dense, network(hidden, false), router, std::move(shared));
     }
     const GgufTensorView* embedding = file_->tensor("token_embd.weight");
     if (embedding == nullptr || embedding->shape.size() != 2)

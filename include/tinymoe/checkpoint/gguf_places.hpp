@@ -68,8 +68,8 @@ struct GgufPlace {
     }
     if (s.output_bias) vector(block + "attn_output.bias", attention + "o_proj.bias", s.width);
     if (s.qk_norm) {
-      vector(block + "attn_q_norm.weight", attention + "q_norm.weight", s.head_dim);
-      vector(block + "attn_k_norm.weight", attention + "k_norm.weight", s.head_dim);
+      vector(block + "attn_q_norm.weight", attention + "q_norm.weight", s.norm_across_heads ? query : s.head_dim);
+      vector(block + "attn_k_norm.weight", attention + "k_norm.weight", s.norm_across_heads ? key : s.head_dim);
     }
     const std::pair<const char*, const char*> names[] = {{"gate", "w1"}, {"up", "w3"}, {"down", "w2"}};
     for (const auto& [name, expert] : names) {
@@ -88,7 +88,7 @@ struct GgufPlace {
       }
       places.push_back(std::move(stacked));
       if (!s.has_shared()) continue;
-      const Index width = s.shared_experts() * s.expert_hidden;
+      const Index width = s.shared_width();
       const Index all_rows = down ? s.width : width, all_cols = down ? width : s.width;
       const Index own_rows = down ? s.width : s.shared_hidden, own_cols = down ? s.shared_hidden : s.width;
       GgufPlace shared{file + "_shexp.weight", {all_cols, all_rows}, all_cols, true, {}};
@@ -102,6 +102,7 @@ struct GgufPlace {
     if (i < s.dense_layers) continue;
     matrix(block + "ffn_gate_inp.weight", mixture + "gate.weight", s.experts, s.width);
     places.back().matrix = false;  // llama.cpp keeps routers in float32, as tinymoe does
+    if (s.shared_gate) vector(block + "ffn_gate_inp_shexp.weight", mixture + "shared_expert_gate.weight", s.width);
     if (s.architecture == "glm4moe") {
       vector(block + "exp_probs_b.bias", s.balance_bias ? mixture + "gate.e_score_correction_bias" : "", s.experts);
       if (!s.balance_bias) places.back().parts[0].cols = 0;

@@ -6,8 +6,10 @@
 ///     llama      RmsNorm, Rope, SwiGlu; all layers dense, or all of them mixtures as Mixtral's
 ///     qwen3      the same with QkNorm, dense
 ///     qwen3moe   the same with QkNorm, mixtures
-///     glm4moe    dense layers, then mixtures with softmax or sigmoid scores, gates normalised or not, BalanceBias,
-///     Shared
+///     qwen2moe   mixtures with softmax scores as gates and a gated Shared, of any width
+///     olmoe      mixtures with softmax scores as gates, QkNormAcrossHeads
+///     glm4moe    dense layers, then mixtures with softmax or sigmoid scores, gates normalised or not, GateScale,
+///                BalanceBias, Shared, PartialRope
 ///
 /// What acts in training alone (capacity, jitter, noise, balance losses) is in no file.
 
@@ -19,6 +21,7 @@
 #include <utility>
 
 #include "tinymoe/checkpoint/config_fields.hpp"
+#include "tinymoe/checkpoint/model_shape.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json_value.hpp"
@@ -30,17 +33,20 @@ struct GgufShape {
   std::string_view architecture;
   Index vocab = 0, context = 0, width = 0;
   Index dense_layers = 0, mixture_layers = 0;  // the dense ones come first
-  Index heads = 0, kv_heads = 0, head_dim = 0;
+  Index heads = 0, kv_heads = 0, head_dim = 0, rotated = 0;
   Index dense_hidden = 0, expert_hidden = 0, shared_hidden = 0;  // 0: there is none
   Index experts = 0, choices = 0;
   bool tied = false, qkv_bias = false, output_bias = false, qk_norm = false, dense_bias = false;
-  bool balance_bias = false, sigmoid = false, normalised = false;
+  bool balance_bias = false, sigmoid = false, normalised = false, shared_gate = false, norm_across_heads = false;
+  double gate_scale = 1;
 
   Index layers() const { return dense_layers + mixture_layers; }
   /// Whether pairs of RoPE are neighbours (x_2i, x_2i+1), and not halves (x_i, x_i+d/2) as tinymoe has them.
   bool interleaved() const { return architecture == "llama"; }
-  /// glm4moe has at least one shared expert, whose width is a multiple of the others'; the rest of it is zeros.
-  bool has_shared() const { return architecture == "glm4moe"; }
+  /// glm4moe has at least one shared expert, whose width is a multiple of the others'; the rest of it is zeros. That of
+  /// qwen2moe has a width of its own, and a gate.
+  bool has_shared() const { return architecture == "glm4moe" || shared_gate; }
+  Index shared_width() const { return shared_gate ? shared_hidden : shared_experts() * expert_hidden; }
   Index shared_experts() const { return std::max<Index>(1, (shared_hidden + expert_hidden - 1) / expert_hidden); }
 };
 
@@ -65,6 +71,11 @@ inline constexpr std::string_view gguf_description_key = "tinymoe.description";
       attention["head_dim"] = description["width"].whole<Index>().value_or(0) /
                               std::max<Index>(1, attention["heads"].whole<Index>().value_or(1));
     }
+    const Index head_dim = attention["head_dim"].whole<Index>().value_or(0);
+    if (const Json part(attention["rotated_part"]); part.is_number())
+      attention["rotated"] = rotated_numbers(part.number(), head_dim);
+    attention.erase("rotated_part");
+    if (attention["rotated"] == head_dim) attention.erase("rotated");
     const Json& window = attention["window"];
     if (window.is_number() && window.number() >= description["context"].number()) attention["window"] = 0;
     if (block.contains("router")) {
@@ -108,15 +119,15 @@ template <class... Parts>
 /// The feed-forward network of a description: its hidden width, and whether it has biases.
 [[gnu::cold]] inline std::pair<Index, bool> gguf_network(const Json& expert) {
   if (expert["type"] != "feed_forward") refuse_gguf("experts of the type ", shown(expert["type"]));
-  expect_gguf_members(expert, {"type", "activation", "hidden", "bias"});
+  expect_gguf_members(expert, {"type", "activation", "hidden", "bias", "gate"});
   if (expert["activation"] != "swiglu") refuse_gguf("RmsNorm and the activation ", shown(expert["activation"]));
   return {expert["hidden"].whole<Index>().value_or(0), expert["bias"] == true};
 }
 
 [[gnu::cold]] inline void read_gguf_attention(const Json& attention, GgufShape& shape) {
   if (attention["type"] != "attention") refuse_gguf("attention of the type ", shown(attention["type"]));
-  expect_gguf_members(
-      attention, {"type", "heads", "kv_heads", "head_dim", "position", "window", "qkv_bias", "output_bias", "qk_norm"});
+  expect_gguf_members(attention, {"type", "heads", "kv_heads", "head_dim", "position", "window", "qkv_bias",
+                                  "output_bias", "qk_norm", "rotated", "norm_across_heads"});
   if (attention["position"] != "rope") refuse_gguf("RmsNorm and positions of the type ", shown(attention["position"]));
   const auto number = [&](std::string_view key) { return attention[key].whole<Index>().value_or(0); };
   shape.heads = number("heads");
@@ -125,6 +136,8 @@ template <class... Parts>
   shape.qkv_bias = attention["qkv_bias"] == true;
   shape.output_bias = attention["output_bias"] == true;
   shape.qk_norm = attention["qk_norm"] == true;
+  shape.norm_across_heads = attention["norm_across_heads"] == true;
+  shape.rotated = attention["rotated"].is_null() ? shape.head_dim : number("rotated");
   // These architectures have no window. As long as a text is no longer than it, nothing is out of sight.
   if (const Index window = number("window"); window > 0) shape.context = std::min(shape.context, window);
 }
@@ -133,7 +146,9 @@ template <class... Parts>
   const Json& router = block["router"];
   if (router["type"] != "top_k") refuse_gguf("a router of the type ", shown(router["type"]));
   if (router["bias"] == true) refuse_gguf("a bias on the router's logits");
-  expect_gguf_members(router, {"type", "scores", "normalised_gates", "bias", "balance_bias", "experts", "choices"});
+  expect_gguf_members(
+      router, {"type", "scores", "normalised_gates", "bias", "balance_bias", "experts", "choices", "gate_scale"});
+  if (router["gate_scale"].is_number()) shape.gate_scale = router["gate_scale"].number();
   shape.sigmoid = router["scores"] == "sigmoid";
   if (!shape.sigmoid && router["scores"] != "softmax")
     refuse_gguf("a router with the scores ", shown(router["scores"]));
@@ -148,15 +163,38 @@ template <class... Parts>
   const auto [shared, shared_bias] = gguf_network(block["shared_expert"]);
   if (shared_bias) refuse_gguf("biases in its shared expert");
   shape.shared_hidden = shared;
+  shape.shared_gate = block["shared_expert"]["gate"] == true;
 }
 
 /// The architecture for a shape that has everything else.
 [[gnu::cold]] inline std::string_view gguf_architecture(const GgufShape& shape) {
-  const bool dense = shape.mixture_layers == 0;
+  const bool dense = shape.mixture_layers == 0, partly = shape.rotated < shape.head_dim;
+  if (partly && dense) refuse_gguf("partial rotary positions without mixtures");
+  if (shape.norm_across_heads || shape.shared_gate) {
+    const char* what = shape.shared_gate ? "a gate on its shared expert" : "norms of q and k over all heads";
+    const auto expect = [&](bool holds, const char* other) {
+      if (!holds) refuse_gguf(what, " beside ", other);
+    };
+    expect(!dense && shape.dense_layers == 0, "dense layers");
+    expect(!shape.sigmoid && !shape.balance_bias && shape.gate_scale == 1, "another router than softmax scores");
+    expect(!shape.normalised, "normalised gates");
+    expect(!shape.tied, "a tied head");
+    expect(!partly && shape.heads * shape.head_dim == shape.width,
+           "heads that are not width / heads wide and rotated whole");
+    expect(!shape.output_bias, "a bias on the attention's output");
+    if (shape.shared_gate) {
+      expect(!shape.qk_norm, "norms of q and k");
+      return "qwen2moe";
+    }
+    expect(!shape.qkv_bias, "biases on q, k and v");
+    expect(shape.kv_heads == shape.heads, "fewer key-value heads than heads");
+    expect(shape.shared_hidden == 0, "a shared expert");
+    return "olmoe";
+  }
   if (dense && !shape.qk_norm) return "llama";
   if (shape.dense_bias) refuse_gguf("biases in dense layers beside mixtures or QkNorm");
-  const bool mixtral =
-      shape.dense_layers == 0 && !shape.sigmoid && shape.normalised && !shape.balance_bias && shape.shared_hidden == 0;
+  const bool mixtral = shape.dense_layers == 0 && !shape.sigmoid && shape.normalised && !shape.balance_bias &&
+                       shape.shared_hidden == 0 && shape.gate_scale == 1 && !partly;
   if (mixtral && !shape.qk_norm) return "llama";
   if (shape.output_bias) refuse_gguf("a bias on the attention's output beside QkNorm or such a router");
   if (dense) return "qwen3";
@@ -214,16 +252,20 @@ template <class... Parts>
   add("attention.head_count_kv", s.kv_heads);
   add("attention.key_length", s.head_dim);
   add("attention.value_length", s.head_dim);
-  add("rope.dimension_count", s.head_dim);
+  add("rope.dimension_count", s.rotated);
   if (s.mixture_layers == 0) return fields;
   add("expert_count", s.experts);
   add("expert_used_count", s.choices);
-  if (s.architecture == "llama") return fields;
+  if (s.architecture == "llama" || s.architecture == "olmoe") return fields;
   add("expert_feed_forward_length", s.expert_hidden);
   if (s.architecture == "qwen3moe") return fields;
+  if (s.architecture == "qwen2moe") {
+    add("expert_shared_feed_forward_length", s.shared_hidden);
+    return fields;
+  }
   add("expert_shared_count", s.shared_experts());
   add("leading_dense_block_count", s.dense_layers);
-  add("expert_weights_scale", 1.0);
+  add("expert_weights_scale", s.gate_scale);
   add("expert_weights_norm", s.normalised);
   add("expert_gating_func", s.sigmoid ? 2 : 1);
   return fields;

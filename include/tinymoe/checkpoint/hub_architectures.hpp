@@ -42,6 +42,7 @@ struct HubArchitecture {
   Token begin = -1, end = -1;           // of a config.json that names no special tokens; −1: none
   bool gpt2 = false;                    // LayerNorm, learned positions, biases; else RMSNorm and rotary positions
   HubFlag qkv_bias = {}, output_bias = {}, expert_bias = {}, qk_norm = {};
+  bool norm_across_heads = false;       // what a norm of q and k is over
   std::string_view window = {};         // the field of a sliding window, if it has one
   std::string_view window_switch = {};  // the field that says whether the window counts
   // Mixtures.
@@ -52,6 +53,11 @@ struct HubArchitecture {
   std::string_view dense = {};    // the field of the layers that are dense, of kind `first` or a list
   std::string_view shared = {};   // that of the shared expert: its width, or how many experts it is as wide as
   bool shared_gate = false;
+
+  /// Whether a part of a head may be rotated alone: "partial_rotary_factor".
+  bool partly_rotary() const { return model_type == "glm4_moe"; }
+  /// Whether gates are multiplied by a factor: "routed_scaling_factor".
+  bool scales_gates() const { return scores == "sigmoid"; }
 };
 
 // clang-format off
@@ -108,6 +114,11 @@ inline constexpr ConfigField qwen2_moe_fields[] = {
     {"attention_bias",          FieldUse::unused,       FieldKind::any,    "null", "null"},
     {"shared_expert_intermediate_size", FieldUse::architecture, FieldKind::whole, {}},
 };
+inline constexpr ConfigField olmoe_fields[] = {
+    {"rms_norm_eps",            FieldUse::setting,      FieldKind::number, "0.00001"},
+    {"clip_qkv",                FieldUse::fixed,        FieldKind::any,    "null", "null"},
+    {"head_dim",                FieldUse::architecture, FieldKind::whole,  width_of_head, width_of_head},
+};
 inline constexpr ConfigField glm4_moe_fields[] = {
     {"num_key_value_heads",     FieldUse::architecture, FieldKind::whole,  "8"},
     {"rms_norm_eps",            FieldUse::setting,      FieldKind::number, "0.00001"},
@@ -118,7 +129,8 @@ inline constexpr ConfigField glm4_moe_fields[] = {
     {"n_group",                 FieldUse::fixed,        FieldKind::any,    "1"},
     {"topk_group",              FieldUse::fixed,        FieldKind::any,    "1"},
     {"scoring_func",            FieldUse::unused,       FieldKind::any,    "null", "null"},  // always sigmoid
-    {"partial_rotary_factor",   FieldUse::unused,       FieldKind::any,    "null", "null"},  // see check_rotated_part
+    {"partial_rotary_factor",   FieldUse::unused,       FieldKind::any,    "null", "null"},  // see read_rotated
+    {"routed_scaling_factor",   FieldUse::architecture, FieldKind::number, "1.0"},
 };
 inline constexpr ConfigField dots1_fields[] = {
     {"num_key_value_heads",     FieldUse::architecture, FieldKind::whole,  "32", all_heads},
@@ -126,6 +138,7 @@ inline constexpr ConfigField dots1_fields[] = {
     {"max_window_layers",       FieldUse::unused,       FieldKind::whole,  "62"},
     {"n_shared_experts",        FieldUse::architecture, FieldKind::whole,  {}},
     {"first_k_dense_replace",   FieldUse::architecture, FieldKind::whole,  "0", "0"},
+    {"routed_scaling_factor",   FieldUse::architecture, FieldKind::number, "1.0"},
     {"n_group",                 FieldUse::fixed,        FieldKind::any,    "1", "1"},
     {"topk_group",              FieldUse::fixed,        FieldKind::any,    "1", "1"},
     {"scoring_func",            FieldUse::unused,       FieldKind::any,    "null", "null"},
@@ -163,6 +176,10 @@ inline constexpr HubArchitecture hub_architectures[] = {
      .qkv_bias = {"attention_bias"}, .output_bias = {"attention_bias"}, .qk_norm = always, .window = "sliding_window",
      .window_switch = "use_sliding_window", .scores = "softmax", .experts = "num_experts",
      .hidden = "moe_intermediate_size", .normalised_gates = {"norm_topk_prob"}, .dense = "mlp_only_layers"},
+    {.model_type = "olmoe", .class_name = "OlmoeForCausalLM", .fields = olmoe_fields, .end = 50279,
+     .qkv_bias = {"attention_bias"}, .output_bias = {"attention_bias"}, .qk_norm = always, .norm_across_heads = true,
+     .scores = "softmax", .experts = "num_experts", .hidden = "intermediate_size",
+     .normalised_gates = {"norm_topk_prob"}},
     {.model_type = "glm4_moe", .class_name = "Glm4MoeForCausalLM", .fields = glm4_moe_fields,
      .qkv_bias = {"attention_bias"}, .qk_norm = {"use_qk_norm"}, .scores = "sigmoid", .experts = "n_routed_experts",
      .hidden = "moe_intermediate_size", .normalised_gates = {"norm_topk_prob"}, .dense = "first_k_dense_replace",

@@ -71,6 +71,7 @@ struct HubFit {
     expect(!first->balance_bias || hub.scores == "sigmoid", "has no balancing bias");
     expect(first->experts > 1, "has two experts or more");
     expect(hub.normalised_gates.field.size() > 0 || first->normalised_gates, "renormalises the gates");
+    expect(first->gate_scale == 1 || hub.scales_gates(), "does not multiply the gates by a factor");
     expect(first->shared_hidden == 0 || !hub.shared.empty(), "has no shared expert");
     expect(first->shared_hidden == 0 || first->shared_gate == hub.shared_gate,
            hub.shared_gate ? "multiplies the shared expert by a gate" : "has no gate on the shared expert");
@@ -89,6 +90,10 @@ struct HubFit {
     for (auto& layer : layers) layer.qkv_bias = layer.output_bias = layer.qkv_bias || layer.output_bias;
   }
   const bool normed = layers[0].qk_norm;
+  expect(!normed || layers[0].norm_across_heads == hub.norm_across_heads,
+         hub.norm_across_heads ? "has norms of q and k over all heads" : "has norms of q and k of each head");
+  expect(!hub.norm_across_heads || layers[0].heads * layers[0].head_dim == wanted.width, "has heads of width / heads");
+  expect(layers[0].rotated == 0 || hub.partly_rotary(), "rotates all of a head");
   expect(hub.qk_norm.never() ? !normed : (normed || !hub.qk_norm.always),
          normed ? "has no norm of q and k" : "has norms of q and k");
   expect(layers[0].window == 0 || !hub.window.empty(), "has no sliding window");
@@ -117,7 +122,8 @@ struct HubFit {
   expect(all([&](const auto& l) {
            return l == (l.is_mixture() ? *first : *dense) && l.heads == layers[0].heads &&
                   l.kv_heads == layers[0].kv_heads && l.head_dim == layers[0].head_dim &&
-                  l.window == layers[0].window && l.qk_norm == layers[0].qk_norm;
+                  l.window == layers[0].window && l.qk_norm == layers[0].qk_norm && l.rotated == layers[0].rotated &&
+                  l.norm_across_heads == layers[0].norm_across_heads;
          }),
          "has the same attention, the same experts and the same dense networks in all layers");
   if (!result.reason.empty()) result.shape.reset();
@@ -195,23 +201,26 @@ struct HubChoice {
   }
   if (hub.scores == "sigmoid") {
     file["n_group"] = 1, file["topk_group"] = 1;
-    file["routed_scaling_factor"] = 1.0;
-    file["partial_rotary_factor"] = 1.0;
+    const double part = any.rotated > 0 ? double(any.rotated) / double(any.head_dim) : 1.0;
+    file["routed_scaling_factor"] = mixture->gate_scale;
+    file["partial_rotary_factor"] = part;
     file["rope_parameters"] = {
-        {"rope_type", "default"}, {"rope_theta", Json(file["rope_theta"])}, {"partial_rotary_factor", 1.0}};
+        {"rope_type", "default"}, {"rope_theta", Json(file["rope_theta"])}, {"partial_rotary_factor", part}};
   }
 }
 
-/// Throws MismatchError unless the positions of all numbers of a head are rotated, as GLM-4-MoE leaves half of them.
-[[gnu::cold]] inline void check_rotated_part(const HubArchitecture& hub, const Json& file, const std::string& name) {
+/// The numbers of a head that are rotated; 0: all. Throws MismatchError where they are none or no pairs.
+[[gnu::cold]] inline Index read_rotated(const HubArchitecture& hub, const Json& file, Index head_dim,
+                                        const std::string& name) {
   const char* key = "partial_rotary_factor";
-  if (hub.model_type != "glm4_moe") return;
+  if (!hub.partly_rotary()) return 0;
   const Json* found = file["rope_parameters"].find(key);
   if (found == nullptr) found = file.find(key);
   const Json part = found != nullptr ? *found : Json(0.5);
-  if (part == 1) return;
+  const Index rotated = part.is_number() ? rotated_numbers(part.number(), head_dim) : 0;
+  if (rotated > 0 && rotated % 2 == 0) return rotated == head_dim ? 0 : rotated;
   fail<MismatchError>(name, ": ", key, " is ", shown(part), found == nullptr ? " as it is absent" : "",
-                      "; tinymoe rotates all of a head, where it is 1");
+                      ", where a head is ", head_dim, " wide; expected a part of it that has pairs");
 }
 
 /// Throws MismatchError unless all layers have full attention, or all have the window that the file says.
@@ -291,8 +300,9 @@ struct HubChoice {
   if (const Json activation = meant("hidden_act"); activation != "silu") {
     fail<MismatchError>(name, ": hidden_act is ", shown(activation), "; tinymoe computes \"silu\" in ", hub.class_name);
   }
-  check_rotated_part(hub, file, name);
   layer.kv_heads = whole("num_key_value_heads"), layer.head_dim = whole("head_dim");
+  layer.norm_across_heads = hub.norm_across_heads;
+  layer.rotated = read_rotated(hub, file, layer.head_dim, name);
   const bool windowed = !hub.window.empty() && (hub.window_switch.empty() || meant(hub.window_switch) == true) &&
                         !meant(hub.window).is_null();
   if (windowed) layer.window = whole(hub.window);
@@ -315,6 +325,7 @@ struct HubChoice {
                           "computes one expert of a token with its score as the gate");
     }
     mixture.balance_bias = hub.scores == "sigmoid";
+    if (hub.scales_gates()) mixture.gate_scale = meant("routed_scaling_factor").number();
     if (!hub.shared.empty()) {
       const bool counted = hub.shared == "n_shared_experts";
       mixture.shared_activation = "swiglu", mixture.shared_gate = hub.shared_gate;
@@ -380,10 +391,6 @@ struct HubChoice {
   }
   check_hub_fields(*hub, file, name);
   if (!hub->gpt2) rope_theta_of(file, name, fields_of(*hub));
-  if (hub->shared_gate) {
-    fail<MismatchError>(name, ": ", hub->class_name,
-                        " multiplies the shared expert by a gate; tinymoe computes models ", "without one");
-  }
   return read_hub_shape(*hub, file, name);
 }
 

@@ -14,6 +14,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/stored_type.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -22,12 +23,14 @@ struct LayerShape {
   std::string own;  // the name of a part that is not the library's
   std::string norm = "rms_norm", position = "rope";
   Index heads = 0, kv_heads = 0, head_dim = 0, window = 0;
-  bool qkv_bias = false, output_bias = false, qk_norm = false;
+  Index rotated = 0;  // numbers of a head, with partial rotary positions; 0: all
+  bool qkv_bias = false, output_bias = false, qk_norm = false, norm_across_heads = false;
   std::string activation = "swiglu";
   Index hidden = 0;
   bool expert_bias = false;
   Index experts = 0, choices = 0;  // 0: a dense block
   std::string selection, scores;
+  double gate_scale = 1;
   bool normalised_gates = false, router_bias = false, noise = false, balance_bias = false;
   std::string shared_activation;
   Index shared_hidden = 0;  // 0: no shared expert
@@ -69,6 +72,7 @@ inline constexpr LayerMember<Index> layer_numbers[] = {
     {"kv_heads", "attention", "kv_heads", &LayerShape::kv_heads},
     {"head_dim", "attention", "head_dim", &LayerShape::head_dim},
     {"window", "attention", "window", &LayerShape::window},
+    {"rotated", "attention", "rotated", &LayerShape::rotated},
     {"hidden", "expert", "hidden", &LayerShape::hidden},
     {"experts", "router", "experts", &LayerShape::experts},
     {"choices", "router", "choices", &LayerShape::choices},
@@ -77,6 +81,7 @@ inline constexpr LayerMember<bool> layer_flags[] = {
     {"qkv_bias", "attention", "qkv_bias", &LayerShape::qkv_bias},
     {"output_bias", "attention", "output_bias", &LayerShape::output_bias},
     {"qk_norm", "attention", "qk_norm", &LayerShape::qk_norm},
+    {"norm_across_heads", "attention", "norm_across_heads", &LayerShape::norm_across_heads},
     {"expert_bias", "expert", "bias", &LayerShape::expert_bias},
     {"normalised_gates", "router", "normalised_gates", &LayerShape::normalised_gates},
     {"router_bias", "router", "bias", &LayerShape::router_bias},
@@ -89,6 +94,11 @@ inline constexpr LayerMember<bool> layer_flags[] = {
 [[gnu::cold]] inline bool flag_in(const Json& at, const char* key) { return at[key].is_boolean() && at[key].boolean(); }
 [[gnu::cold]] inline std::string word_in(const Json& at, const char* key) {
   return at[key].is_string() ? at[key].string() : std::string();
+}
+
+/// The numbers of a head that are rotated where a part of them is, as transformers and the types of this library count.
+[[gnu::cold]] inline Index rotated_numbers(double part, Index head_dim) {
+  return part > 0 && part <= 1 ? static_cast<Index>(part * static_cast<double>(head_dim) + 1e-9) : 0;
 }
 
 /// The shape of a description that `describe` made.
@@ -106,6 +116,10 @@ inline constexpr LayerMember<bool> layer_flags[] = {
     for (const auto& number : layer_numbers) layer.*number.member = whole_in(block[number.part], number.key);
     for (const auto& flag : layer_flags) layer.*flag.member = flag_in(block[flag.part], flag.key);
     if (layer.head_dim == 0 && layer.heads > 0) layer.head_dim = shape.width / layer.heads;
+    if (const Json& part = block["attention"]["rotated_part"]; part.is_number() && part.number() < 1) {
+      layer.rotated = rotated_numbers(part.number(), layer.head_dim);
+    }
+    if (const Json& scale = block["router"]["gate_scale"]; scale.is_number()) layer.gate_scale = scale.number();
     for (const char* name : {"attention", "expert", "router", "shared_expert"}) {
       const Json& part = block[name];
       const bool ours = part.is_null() || part.contains("heads") || part.contains("hidden") || part.contains("scores");
@@ -149,8 +163,14 @@ inline constexpr LayerMember<bool> layer_flags[] = {
       fail<FileError>(name, ": ", where, "heads are ", layer.heads, " and its key-value heads ", layer.kv_heads,
                       "; expected a divisor of the heads");
     }
-    if (layer.position == "rope" && layer.head_dim % 2 != 0) {
+    if (layer.position == "rope" && layer.rotated % 2 != 0) {
+      fail<FileError>(name, ": ", where, "rotated part is ", layer.rotated, " numbers; rotary positions rotate pairs");
+    }
+    if (layer.position == "rope" && layer.rotated == 0 && layer.head_dim % 2 != 0) {
       fail<FileError>(name, ": ", where, "head_dim is ", layer.head_dim, "; rotary positions rotate pairs of numbers");
+    }
+    if (!(layer.gate_scale > 0) || !is_finite(layer.gate_scale)) {
+      fail<FileError>(name, ": ", where, "gates are multiplied by ", layer.gate_scale, "; expected a number above 0");
     }
     if (layer.is_mixture() && (layer.choices < 1 || layer.choices > layer.experts)) {
       fail<FileError>(name, ": ", where, "experts are ", layer.experts, ", of which a token chooses ", layer.choices,
@@ -218,6 +238,7 @@ inline constexpr LayerMember<bool> layer_flags[] = {
     for (const auto& word : layer_words) compare(layer + word.name, one.*word.member, other.*word.member);
     for (const auto& number : layer_numbers) compare(layer + number.name, one.*number.member, other.*number.member);
     for (const auto& flag : layer_flags) compare(layer + flag.name, one.*flag.member, other.*flag.member);
+    compare(layer + "gate_scale", one.gate_scale, other.gate_scale);
   }
 }
 

@@ -3,7 +3,9 @@
 /// The C++ type of a shape, as a user writes it, and its counts: how a model of another program becomes one of this.
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
+#include <numeric>
 #include <string>
 #include <string_view>
 
@@ -36,7 +38,7 @@ struct ShapeCount {
     norm(layer.norm), norm(layer.norm);
     add((queries + 2 * keys) * width + width * queries);
     add((layer.qkv_bias ? queries + 2 * keys : 0) + (layer.output_bias ? width : 0));
-    add(layer.qk_norm ? 2 * layer.head_dim : 0);
+    if (layer.qk_norm) add(layer.norm_across_heads ? queries + keys : 2 * layer.head_dim);
     const Index expert = network(layer.activation, layer.hidden, layer.expert_bias);
     if (!layer.is_mixture()) {
       add(expert);
@@ -46,7 +48,9 @@ struct ShapeCount {
     const Index routes = layer.noise ? 2 * layer.experts : layer.experts;
     add(routes * width + (layer.router_bias ? routes : 0) + (layer.balance_bias ? layer.experts : 0));
     if (layer.selection == "expert_choice") add(layer.experts);  // thresholds
-    if (layer.shared_hidden > 0) add(network(layer.shared_activation, layer.shared_hidden, layer.shared_bias));
+    if (layer.shared_hidden > 0) {
+      add(network(layer.shared_activation, layer.shared_hidden, layer.shared_bias) + (layer.shared_gate ? width : 0));
+    }
   }
   norm(shape.final_norm);
   add(shape.vocab * width + (learned ? shape.context * width : 0));
@@ -90,6 +94,21 @@ inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
       {"Expert<", type_word("activation", activation), ", Hidden<", hidden, ">", bias ? ", Bias>" : ">"});
 }
 
+/// ", name<a, b>" of a ratio in lowest terms.
+[[gnu::cold]] inline std::string ratio_text(const char* name, Index a, Index b) {
+  const Index common = std::gcd(a, b);
+  return sentence_of({", ", name, "<", a / common, ", ", b / common, ">"});
+}
+
+/// The power of ten that makes a factor whole. Throws MismatchError for one of more than six decimals.
+[[gnu::cold]] inline Index decimal_unit(double factor) {
+  for (Index unit = 1; unit <= 1000000; unit *= 10) {
+    const double whole = std::round(factor * double(unit));
+    if (whole > 0 && whole < 1e12 && whole / double(unit) == factor) return unit;
+  }
+  fail<MismatchError>("gates are multiplied by ", factor, "; tinymoe's GateScale has at most six decimals");
+}
+
 [[gnu::cold]] inline std::string block_text(const LayerShape& layer, Index width) {
   std::string text = layer.is_mixture() ? "MoEBlock<" : "DenseBlock<";
   text += type_word("norm", layer.norm) + sentence_of({", Attention<Heads<", layer.heads, ">"});
@@ -101,18 +120,26 @@ inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
   };
   number(layer.kv_heads != layer.heads, "KvHeads", layer.kv_heads);
   number(layer.head_dim * layer.heads != width, "HeadDim", layer.head_dim);
-  option(true, type_word("position", layer.position));
+  if (layer.rotated > 0) {
+    text += ratio_text("PartialRope", layer.rotated, layer.head_dim);
+  } else {
+    option(true, type_word("position", layer.position));
+  }
   number(layer.window > 0, "SlidingWindow", layer.window);
   option(layer.qkv_bias && layer.output_bias, "Bias");
   option(layer.qkv_bias && !layer.output_bias, "QkvBias");
   option(!layer.qkv_bias && layer.output_bias, "OutputBias");
-  option(layer.qk_norm, "QkNorm");
+  option(layer.qk_norm, layer.norm_across_heads ? "QkNormAcrossHeads" : "QkNorm");
   text += '>';
   if (layer.is_mixture()) {
     text += sentence_of({", Router<", layer.experts, ", ", layer.choices});
     option(layer.selection != "top_k", type_word("selection", layer.selection));
     option(layer.scores != "softmax", type_word("scores", layer.scores));
     option(!layer.normalised_gates && layer.choices > 1 && layer.selection == "top_k", "ScoreGates");
+    if (layer.gate_scale != 1) {
+      const Index unit = decimal_unit(layer.gate_scale);
+      text += ratio_text("GateScale", static_cast<Index>(std::llround(layer.gate_scale * double(unit))), unit);
+    }
     option(layer.noise, "NoisyTopK");
     option(layer.router_bias, "Bias");
     option(layer.balance_bias, "BalanceBias");
@@ -120,7 +147,8 @@ inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
   }
   text += ", " + expert_text(layer.activation, layer.hidden, layer.expert_bias);
   if (layer.shared_hidden > 0) {
-    text += ", Shared<" + expert_text(layer.shared_activation, layer.shared_hidden, layer.shared_bias) + ">";
+    text += ", Shared<" + expert_text(layer.shared_activation, layer.shared_hidden, layer.shared_bias);
+    text += layer.shared_gate ? ", Gated>" : ">";
   }
   return text + ">";
 }

@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(cached_threads, 1)
   if constexpr (rotates) {
     struct Place;
     T* rotated = static_shared<T, 2 * static_cast<int>(widest_rotated), Place>();  // the query, then the key
-    const Index half = width / 2;
+    const Index half = rotate.turn.half;
     const T* key = rotate.store.key.row(n) + col;
     new_value = rotate.store.value.row(n) + col;
     group.each(half, [=, angle = rotate.turn](Index i) {
@@ -64,6 +64,11 @@ __global__ void __launch_bounds__(cached_threads, 1)
       turn(query, rotated);
       turn(key, rotated + widest_rotated);
     });
+    if (2 * half < width) {  // the rest of a head is not rotated
+      group.each(width - 2 * half, [=](Index i) {
+        rotated[2 * half + i] = query[2 * half + i], rotated[widest_rotated + 2 * half + i] = key[2 * half + i];
+      });
+    }
     query = rotated, new_key = rotated + widest_rotated;
     if (head % p.shape.group() == 0) {
       const Index row = first_row + position % p.cache.capacity;

@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(rotate_threads)
     rotate_vectors(const kernels::Rotate<T, float> p, unsigned count, unsigned of_head, unsigned of_row) {
   using V = Vector<T>;
   using F = Vector<float, V::size>;
-  const Index half = p.head_dim / 2;
+  const Index half = p.table.cols / 2;
   for (unsigned at = blockIdx.x * rotate_threads + threadIdx.x; at < count; at += gridDim.x * rotate_threads) {
     const unsigned n = at / of_row, in_row = at % of_row, head = in_row / of_head;
     const Index i = Index{in_row % of_head} * V::size;
@@ -46,10 +46,11 @@ __global__ void __launch_bounds__(rotate_threads)
 template <class T>
 void launch_rotate(Context& context, Index rows, const kernels::Rotate<T, float>& p) {
   constexpr Index most = Index{1} << 31;
-  const Index half = p.head_dim / 2, of_head = half / rotated_pairs<T>, of_row = p.x.cols / p.head_dim * of_head;
+  const Index half = p.table.cols / 2, of_head = half / rotated_pairs<T>, of_row = p.x.cols / p.head_dim * of_head;
   const Index count = rows * of_row;
 
-  if (!rows_aligned<T>(half, p.x) || !rows_aligned<float>(half, p.table) || count >= most) {
+  if (!rows_aligned<T>(half, p.x) || p.head_dim % rotated_pairs<T> != 0 || !rows_aligned<float>(half, p.table) ||
+      count >= most) {
     return launch_rows(context, rows, p);
   }
   const Index blocks = std::min<Index>((count + rotate_threads - 1) / rotate_threads, 64 * context.multiprocessors);

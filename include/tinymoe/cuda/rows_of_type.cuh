@@ -27,6 +27,7 @@
 #include "tinymoe/layers/position.hpp"
 #include "tinymoe/layers/qk_norm.hpp"
 #include "tinymoe/layers/router_kernels.hpp"
+#include "tinymoe/layers/shared_expert.hpp"
 #include "tinymoe/train/adamw.hpp"
 #include "tinymoe/train/average.hpp"
 #include "tinymoe/train/lion.hpp"
@@ -86,6 +87,8 @@
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::GatherBackward<T>);                                                         \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Combine<T, float>);                                                         \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::CombineBackward<T, float>);                                                 \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::AddGated<T, float>);                                                        \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::AddGatedBackward<T, float>);                                                \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::SwiGlu, T>);                                     \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::Gelu, T>);                                       \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ActivationForward<tinymoe::GeluTanh, T>);                                   \

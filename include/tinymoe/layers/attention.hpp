@@ -73,18 +73,30 @@ struct OutputBias {
 /// al. 2020; the form of Qwen3).
 struct QkNorm {
   using Place = place::QkNorm;
-  static constexpr bool value = true;
+  static constexpr bool value = true, across_heads = false;
+};
+/// The same over all heads together: q is divided by its own root mean square and k by its own, and each number has a
+/// gain (the form of OLMoE, Muennighoff et al. 2024).
+struct QkNormAcrossHeads {
+  using Place = place::QkNorm;
+  static constexpr bool value = true, across_heads = true;
 };
 
-/// Attention and its options: Heads<H>, KvHeads<G>, HeadDim<d>, Rope | Learned | NoPosition, SlidingWindow<W>, Bias,
-/// QkvBias, OutputBias, QkNorm.
+namespace detail {
+struct NoQkNorm {
+  static constexpr bool value = false, across_heads = false;
+};
+}  // namespace detail
+
+/// Attention and its options: Heads<H>, KvHeads<G>, HeadDim<d>, Rope | PartialRope<n, d> | Learned | NoPosition,
+/// SlidingWindow<W>, Bias, QkvBias, OutputBias, QkNorm | QkNormAcrossHeads.
 template <class... Options>
 struct Attention {
   using Known = KnownPlaces<place::Heads, place::KvHeads, place::HeadDim, place::Position, place::Window,
                             place::QkvBias, place::OutputBias, place::Bias, place::QkNorm>;
   static_assert(Known::know_all<Options...>,
-                "tinymoe::Attention: unknown option; it takes Heads, KvHeads, HeadDim, Rope, Learned, NoPosition, "
-                "SlidingWindow, Bias, QkvBias, OutputBias and QkNorm");
+                "tinymoe::Attention: unknown option; it takes Heads, KvHeads, HeadDim, Rope, PartialRope, Learned, "
+                "NoPosition, SlidingWindow, Bias, QkvBias, OutputBias, QkNorm and QkNormAcrossHeads");
   static_assert(Known::each_once<Options...>, "tinymoe::Attention: an option is given twice");
 
   static constexpr Index heads = option_t<place::Heads, Heads<0>, Options...>::value;
@@ -97,9 +109,10 @@ struct Attention {
   static constexpr bool both_biases = option_t<place::Bias, NoBias, Options...>::value;
   static constexpr bool qkv_bias = both_biases || option_t<place::QkvBias, detail::NotGiven, Options...>::value;
   static constexpr bool output_bias = both_biases || option_t<place::OutputBias, detail::NotGiven, Options...>::value;
-  static constexpr bool qk_norm = option_t<place::QkNorm, detail::NotGiven, Options...>::value;
+  using NormOption = option_t<place::QkNorm, detail::NoQkNorm, Options...>;
+  static constexpr bool qk_norm = NormOption::value, norm_across_heads = NormOption::across_heads;
   static constexpr bool learned_positions = Position::learned;
-  /// QkNorm uses norm_epsilon.
+  /// The norms of q and k use norm_epsilon.
   static constexpr std::array settings = {&setting::rope_theta, &setting::attention_dropout, &setting::norm_epsilon};
 
   template <Index D>
@@ -108,13 +121,21 @@ struct Attention {
     static_assert(given_dim > 0 || heads <= 0 || D % (heads > 0 ? heads : 1) == 0,
                   "tinymoe::Attention: Width must be a multiple of Heads, unless HeadDim is given");
     static constexpr Index head_dim = given_dim > 0 ? given_dim : D / (heads > 0 ? heads : 1);
-    static_assert(!Position::rotary || head_dim % 2 == 0,
-                  "tinymoe::Attention: Rope rotates pairs, so HeadDim must be even");
+    static constexpr Index rotated = [] {
+      if constexpr (Position::rotary) return Position::rotated(head_dim);
+      return Index{0};
+    }();
+    static_assert(!Position::rotary || (rotated > 0 && rotated % 2 == 0),
+                  "tinymoe::Attention: Rope rotates pairs, so HeadDim, or PartialRope's part of it, must be even");
     static constexpr Index query_width = heads * head_dim, key_width = kv_heads * head_dim;
     static constexpr Index qkv_width = query_width + 2 * key_width;
+    /// Numbers that are normalised together, and how many such groups q and k have.
+    static constexpr Index query_gains = norm_across_heads ? query_width : head_dim;
+    static constexpr Index key_gains = norm_across_heads ? key_width : head_dim;
+    static constexpr Index query_groups = norm_across_heads ? 1 : heads, key_groups = norm_across_heads ? 1 : kv_heads;
     /// The columns of the widest sum over tokens in backward; 0: there is none.
     static constexpr Index summed_width =
-        std::max({qkv_bias ? qkv_width : 0, output_bias ? D : 0, qk_norm ? 2 * head_dim : 0});
+        std::max({qkv_bias ? qkv_width : 0, output_bias ? D : 0, qk_norm ? query_gains + key_gains : 0});
 
     /// The shape of this attention over `pass`.
     static AttentionShape shape(const Pass& pass) {
@@ -133,11 +154,12 @@ struct Attention {
 
     template <class W>
     struct Parameters {
-      Tensor<MatrixOf<W, Part::attention>, qkv_width, D> qkv;                               // (H·d + 2·G·d, D)
-      Tensor<MatrixOf<W, Part::attention>, D, query_width> output;                          // (D, H·d)
-      std::conditional_t<qkv_bias, Tensor<VectorOf<W>, qkv_width, 1>, NoTensor> qkv_bias_;  // (H·d + 2·G·d)
-      std::conditional_t<output_bias, Tensor<VectorOf<W>, 1, D>, NoTensor> output_bias_;    // (D)
-      std::conditional_t<qk_norm, Tensor<VectorOf<W>, 1, head_dim>, NoTensor> query_gain, key_gain;  // (d)
+      Tensor<MatrixOf<W, Part::attention>, qkv_width, D> qkv;                                 // (H·d + 2·G·d, D)
+      Tensor<MatrixOf<W, Part::attention>, D, query_width> output;                            // (D, H·d)
+      std::conditional_t<qkv_bias, Tensor<VectorOf<W>, qkv_width, 1>, NoTensor> qkv_bias_;    // (H·d + 2·G·d)
+      std::conditional_t<output_bias, Tensor<VectorOf<W>, 1, D>, NoTensor> output_bias_;      // (D)
+      std::conditional_t<qk_norm, Tensor<VectorOf<W>, 1, query_gains>, NoTensor> query_gain;  // (d) or (H·d)
+      std::conditional_t<qk_norm, Tensor<VectorOf<W>, 1, key_gains>, NoTensor> key_gain;      // (d) or (G·d)
 
       template <class F, class... P>
       static constexpr void for_each(const Path& path, F&& f, P&... p) {
@@ -156,8 +178,8 @@ struct Attention {
         if constexpr (output_bias)
           f(ParameterInfo::vector(path, "o_proj.bias", D, part, Initial::zeros), p.output_bias_...);
         if constexpr (qk_norm) {
-          f(ParameterInfo::vector(path, "q_norm.weight", head_dim, Part::norm, Initial::ones), p.query_gain...);
-          f(ParameterInfo::vector(path, "k_norm.weight", head_dim, Part::norm, Initial::ones), p.key_gain...);
+          f(ParameterInfo::vector(path, "q_norm.weight", query_gains, Part::norm, Initial::ones), p.query_gain...);
+          f(ParameterInfo::vector(path, "k_norm.weight", key_gains, Part::norm, Initial::ones), p.key_gain...);
         }
       }
     };
@@ -170,20 +192,20 @@ struct Attention {
       PerRow<M> log_sum;  // (N, H)
       PerRow<T> dqkv, dout;
       View<T> scratch;    // for the backend's attention
-      RopeTable<M> rope;  // (T, d)
+      RopeTable<M> rope;  // (T, r)
       PerRow<T> raw;      // (N, H·d + G·d): q and k before their norm, only with QkNorm
-      PerRow<M> inverse;  // (N, H + G)
+      PerRow<M> inverse;  // (N, H + G), or (N, 2) across heads
       View<M> partial;    // scratch of sums over tokens
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B& backend) {
         const Index n = pass.rows();
-        if constexpr (Position::rotary) rope.plan(plan, pass, head_dim);
+        if constexpr (Position::rotary) rope.plan(plan, pass, rotated);
         qkv = plan.keep<T>(n, qkv_width);
         out = plan.keep<T>(n, query_width);
         if constexpr (qk_norm) {
           raw = plan.keep<T>(n, query_width + key_width);
-          inverse = plan.keep<M>(n, heads + kv_heads);
+          inverse = plan.keep<M>(n, query_groups + key_groups);
         }
         if (plan.purpose() == Plan::Purpose::inference) return;
         log_sum = plan.keep<M>(n, heads);
@@ -220,11 +242,11 @@ struct Attention {
       if constexpr (Position::rotary) rotate(backend, pass, dqkv, saved, M(-1));
       if constexpr (qk_norm) {
         const auto turned = turning(dqkv);
-        const View<M> partial(saved.partial.data, rowwise::chunks(dy.rows), 2 * head_dim);
+        const View<M> partial(saved.partial.data, rowwise::chunks(dy.rows), query_gains + key_gains);
         backend.launch(partial.rows, kernels::QkNormBackward<T, M>{turned, saved.raw(dy.rows), p.query_gain, p.key_gain,
-                                                                   saved.inverse(dy.rows), heads, partial});
-        rowwise::column_totals(backend, partial.middle_cols(0, head_dim), gradients.query_gain);
-        rowwise::column_totals(backend, partial.middle_cols(head_dim, head_dim), gradients.key_gain);
+                                                                   saved.inverse(dy.rows), query_groups, partial});
+        rowwise::column_totals(backend, partial.middle_cols(0, query_gains), gradients.query_gain);
+        rowwise::column_totals(backend, partial.middle_cols(query_gains, key_gains), gradients.key_gain);
       }
       if constexpr (qkv_bias) rowwise::column_sum(backend, dqkv, flat(gradients.qkv_bias_), saved.partial);
       backend.matmul_weight(dqkv, saved.x, gradients.qkv);
@@ -249,7 +271,7 @@ struct Attention {
       const kernels::CacheStore<T> store{k, v, cache, RowPositions(pass)};
       if constexpr (Position::rotary) {
         const kernels::RotateIntoCache<T, M> rotate{
-            turning(qkv), store, head_dim, kernels::RopeAngle(pass.settings[setting::rope_theta], head_dim / 2)};
+            turning(qkv), store, head_dim, kernels::RopeAngle(pass.settings[setting::rope_theta], rotated / 2)};
         rotate_and_attend(backend, rotate, shape(pass), pass, q, cache, out, probability);
       } else {
         backend.launch(x.rows, store);
@@ -294,9 +316,9 @@ struct Attention {
       const View<T> qkv = saved.qkv(x.rows);
       backend.matmul(x, p.qkv.weights(), bias<T>(p.qkv_bias_), qkv);
       if constexpr (qk_norm) {
-        backend.launch(
-            x.rows, kernels::QkNormForward<T, M>{turning(qkv), saved.raw(x.rows), p.query_gain, p.key_gain,
-                                                 saved.inverse(x.rows), heads, pass.settings[setting::norm_epsilon]});
+        backend.launch(x.rows, kernels::QkNormForward<T, M>{turning(qkv), saved.raw(x.rows), p.query_gain, p.key_gain,
+                                                            saved.inverse(x.rows), query_groups,
+                                                            pass.settings[setting::norm_epsilon]});
       }
     }
     template <Backend B, class T, class M>

@@ -226,7 +226,7 @@ struct Block {
 }  // namespace detail
 
 /// A block whose network is a mixture: `MoEBlock<RmsNorm, Attention<…>, Router<E, K>, Expert<…>>`. A
-/// `Shared<Expert<…>>` after it is an expert that every token passes.
+/// `Shared<Expert<…>>` after it is an expert that every token passes, `Shared<Expert<…>, Gated>` one with a gate.
 template <NormKind N, AttentionKind A, RouterKind R, ExpertKind X, class S = NoShared>
 struct MoEBlock : detail::Block<N, A, Mixture<R, X, S>, true> {
   static_assert(detail::InPlace<place::Shared, S>,

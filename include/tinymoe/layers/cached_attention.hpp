@@ -80,8 +80,9 @@ struct RotateIntoCache {
   RopeAngle turn;  // of the heads' pairs
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const Index width = head_dim, half = width / 2, heads = turned.cols / width, position = store.positions(n);
+    const Index width = head_dim, heads = turned.cols / width, position = store.positions(n);
     const RopeAngle angle = turn;
+    const Index half = angle.half;
     T* row = turned.row(n);
     group.each(half, [=](Index i) {
       M cosine, sine;

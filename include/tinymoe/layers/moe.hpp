@@ -19,7 +19,6 @@
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/contracts.hpp"
-#include "tinymoe/layers/dense.hpp"
 #include "tinymoe/layers/expert.hpp"
 #include "tinymoe/layers/moe_kernels.hpp"
 #include "tinymoe/layers/parameters.hpp"
@@ -27,46 +26,9 @@
 #include "tinymoe/layers/router.hpp"
 #include "tinymoe/layers/routing.hpp"
 #include "tinymoe/layers/settings.hpp"
+#include "tinymoe/layers/shared_expert.hpp"
 
 namespace tinymoe::inline v0_1 {
-
-namespace random_site {
-inline constexpr RandomSite shared_dropout = RandomSite::in_layers(6);  // expert_dropout of the shared expert
-}  // namespace random_site
-
-/// One network for all tokens beside a mixture's experts (Dai et al. 2024, DeepSeekMoE): `Shared<Expert<…>>`.
-template <DenseExpertKind X>
-struct Shared {
-  using Place = place::Shared;
-  using Expert = X;
-};
-/// No shared expert; the default.
-struct NoShared {
-  using Place = place::Shared;
-};
-
-namespace detail {
-
-/// The layer of a mixture's shared expert; empty without one.
-template <class S>
-struct SharedLayer {
-  static constexpr bool present = false;
-  template <Index>
-  struct Layer {
-    template <class>
-    struct Parameters {};
-    template <class, class>
-    struct Saved {};
-  };
-};
-template <class X>
-struct SharedLayer<Shared<X>> {
-  static constexpr bool present = true;
-  template <Index D>
-  using Layer = typename Dense<X>::template Layer<D>;
-};
-
-}  // namespace detail
 
 /// A router, its experts and, if there is one, a shared expert.
 template <RouterKind R, ExpertKind X, class S = NoShared>
@@ -101,8 +63,7 @@ struct Mixture {
         Gate::template Parameters<W>::for_each(gate_path, f, p.gate...);
         Experts::template Parameters<W>::for_each(path, detail::active_experts<R>(), f, p.experts...);
         if constexpr (has_shared) {
-          const Path shared_path{&path, "shared_experts"};
-          SharedLayer::template Parameters<W>::for_each(shared_path, f, p.shared...);
+          SharedLayer::template Parameters<W>::for_each(path, f, p.shared...);
         }
       }
     };
@@ -116,7 +77,6 @@ struct Mixture {
       PerRow<T> x, y;    // (S, D), sorted by expert
       PerRow<T> dx, dy;  // (S, D)
       PerRow<M> dgate;   // (N, K)
-      PerRow<T> beside;  // (N, D), the shared expert's y, then its dx
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B& backend) {
@@ -127,11 +87,7 @@ struct Mixture {
         x = plan.keep<T>(most, D);
         y = plan.keep<T>(most, D);
         experts.plan(plan, most);
-        if constexpr (has_shared) {
-          beside = plan.scratch<T>(tokens, D);
-          shared.plan(plan, pass, backend);
-          detail::set_dropout_site(shared.network, random_site::shared_dropout);
-        }
+        if constexpr (has_shared) shared.plan(plan, pass, backend);
         if (plan.purpose() == Plan::Purpose::inference) return;
         dx = plan.scratch<T>(most, D);
         dy = plan.scratch<T>(most, D);
@@ -204,9 +160,7 @@ struct Mixture {
       Gate::backward(backend, pass, p.gate, dgate, dx, saved.router, gradients.gate);
       backend.launch(dx.rows, kernels::GatherBackward<T>{sorted_dx, dispatch.slots, dx});
       if constexpr (has_shared) {
-        const View<T> beside = saved.beside(dy.rows);
-        SharedLayer::backward(backend, pass, p.shared, dy, beside, saved.shared, gradients.shared);
-        rowwise::add(backend, beside, dx);
+        SharedLayer::backward_and_add(backend, pass, p.shared, dy, dx, saved.shared, gradients.shared);
       }
     }
 
@@ -250,11 +204,7 @@ struct Mixture {
     template <Backend B, class W, class T, class M>
     static void add_shared(B& backend, const Pass& pass, const Parameters<W>& p, Input<B> x, Output<B> y,
                            Saved<T, M>& saved) {
-      if constexpr (has_shared) {
-        const View<T> beside = saved.beside(x.rows);
-        SharedLayer::forward(backend, pass, p.shared, x, beside, saved.shared);
-        rowwise::add(backend, beside, y);
-      }
+      if constexpr (has_shared) SharedLayer::forward_and_add(backend, pass, p.shared, x, y, saved.shared);
     }
   };
 };

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
 /// Rotary positions (Su et al. 2021), rotate-half: the pair (x_i, x_{i+d/2}) of each head is rotated by the angle
-/// position · θ^(−2i/d).
+/// position · θ^(−2i/d). With PartialRope the first r numbers are rotated as a head of d = r, and the others stay.
 ///
 ///     y_i       = x_i cos − x_{i+d/2} sin
 ///     y_{i+d/2} = x_{i+d/2} cos + x_i sin          backward: the same with −sin
@@ -34,6 +34,19 @@ inline constexpr Setting rope_theta{.name = "rope_theta",
 struct Rope {
   using Place = place::Position;
   static constexpr bool rotary = true, learned = false;
+  /// The numbers of a head that are rotated, its first.
+  static constexpr Index rotated(Index head_dim) { return head_dim; }
+};
+/// Rotary positions in the first Numerator/Denominator of each head alone (Black et al. 2022, GPT-NeoX; the
+/// partial_rotary_factor of GLM-4-MoE): number i is paired with i + r/2, where r numbers are rotated.
+template <Index Numerator, Index Denominator>
+struct PartialRope {
+  using Place = place::Position;
+  static_assert(0 < Numerator && Numerator <= Denominator,
+                "tinymoe::PartialRope: the part must be above 0 and at most the whole head");
+  static constexpr bool rotary = true, learned = false;
+  static constexpr double part = static_cast<double>(Numerator) / static_cast<double>(Denominator);
+  static constexpr Index rotated(Index head_dim) { return head_dim * Numerator / Denominator; }
 };
 /// A learned vector for each position, added to the embedding.
 struct Learned {
@@ -71,8 +84,9 @@ TINYMOE_EVERYWHERE TINYMOE_INLINE void turn_pair(T& low, T& high, M cosine, M si
 /// The angle by which position p rotates pair i of d/2: p · θ^(−2i/d).
 struct RopeAngle {
   double log_theta, inverse;
-  TINYMOE_EVERYWHERE RopeAngle(double theta, Index half)
-      : log_theta(std::log(theta)), inverse(1.0 / static_cast<double>(half)) {}
+  Index half;  // pairs of a head
+  TINYMOE_EVERYWHERE RopeAngle(double theta, Index pairs)
+      : log_theta(std::log(theta)), inverse(1.0 / static_cast<double>(pairs)), half(pairs) {}
   TINYMOE_EVERYWHERE double operator()(Index position, Index i) const {
     return static_cast<double>(position) * std::exp(-log_theta * static_cast<double>(i) * inverse);
   }
@@ -97,7 +111,7 @@ struct RopeAngle {
 template <class M>
 struct FillRopeTable {
   static constexpr bool compiled_once = true;
-  View<M> table;  // (T, d), or (N, d)
+  View<M> table;  // (T, r), or (N, r): r numbers of a head are rotated
   Index first;
   double theta;
   RowPositions own = {};
@@ -114,12 +128,12 @@ struct FillRopeTable {
 template <class T, class M>
 struct Rotate {
   View<T> x;            // (N, heads·d)
-  View<const M> table;  // (T, d), or (N, d)
+  View<const M> table;  // (T, r), or (N, r): the first r numbers of a head are rotated
   Index head_dim;
   M direction;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const Index half = head_dim / 2;
+    const Index half = table.cols / 2;
     const M* cosine = table.row(n % table.rows);
     const M* sine = cosine + half;
     const auto turn = [sign = direction](T& low, T& high, M c, M s) { turn_pair(low, high, c, sign * s); };
@@ -137,12 +151,12 @@ struct Rotate {
 /// each row of the pass where sequences begin at positions of their own.
 template <class M>
 struct RopeTable {
-  View<M> table;  // (T, d), or (N, d)
+  View<M> table;  // (T, r), or (N, r)
   Index first = 0, filled = 0;
   double theta = 0;
 
-  void plan(Plan& plan, const Pass& pass, Index head_dim) {
-    table = plan.persist<M>(pass.positions.empty() ? pass.time : pass.rows(), head_dim);
+  void plan(Plan& plan, const Pass& pass, Index rotated) {
+    table = plan.persist<M>(pass.positions.empty() ? pass.time : pass.rows(), rotated);
     filled = 0;
   }
 

@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// The norm of the heads of q and k (attention.hpp): x̂ = x r, r = 1 / sqrt(mean(x²) + ε), y = x̂ g; and its gradient.
+/// The norm of q and k (attention.hpp): x̂ = x r, r = 1 / sqrt(mean(x²) + ε), y = x̂ g; and its gradient. The mean is one
+/// group's of numbers: a head's, or all of q's and all of k's. So H and G below are groups, h and g numbers wide.
 
 #include <cmath>
 
@@ -13,20 +14,21 @@ namespace tinymoe::inline v0_1 {
 
 namespace kernels {
 
-/// The heads of row n of q and k: raw = x;  x = x · r · g,  r = 1 / sqrt(mean(x²) + ε) of each head.
+/// The groups of row n of q and k: raw = x;  x = x · r · g,  r = 1 / sqrt(mean(x²) + ε) of each group.
 template <class T, class M>
 struct QkNormForward {
-  View<T> x, raw;                      // (N, H·d + G·d)
-  View<const T> query_gain, key_gain;  // (1, d)
+  View<T> x, raw;                      // (N, H·h + G·g)
+  View<const T> query_gain, key_gain;  // (1, h), (1, g)
   View<M> inverse;                     // (N, H + G)
-  Index heads;                         // H
+  Index queries;                       // H
   double epsilon;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
-    const Index width = query_gain.cols;
-    for (Index head = 0; head < inverse.cols; ++head) {
-      T *to = x.row(n) + head * width, *kept = raw.row(n) + head * width;
-      const T* gain = head < heads ? query_gain.data : key_gain.data;
+    for (Index number = 0, first = 0; number < inverse.cols; ++number) {
+      const Index width = number < queries ? query_gain.cols : key_gain.cols;
+      T *to = x.row(n) + first, *kept = raw.row(n) + first;
+      const T* gain = number < queries ? query_gain.data : key_gain.data;
+      first += width;
       const T* in = to;
       const auto keep = [](T& raw_v, T v) {
         raw_v = v;
@@ -36,32 +38,35 @@ struct QkNormForward {
       const M r = M(1) / std::sqrt(square / M(double(width)) + M(epsilon));
       const auto scale = [=](T& v, T g) { v = T(M(v) * r * M(g)); };
       group.each(width, scale, to, gain);
-      group.once([&] { inverse.row(n)[head] = r; });
+      group.once([&] { inverse.row(n)[number] = r; });
     }
   }
 };
 
 /// One chunk of rows: replaces dy by dx = r (ĝ − x̂ mean(ĝ x̂)), with x̂ = x r and ĝ = dy g. Also the chunk's part of
-/// dg = Σ over tokens and heads of dy · x̂.
+/// dg = Σ over tokens and groups of dy · x̂.
 template <class T, class M>
 struct QkNormBackward {
   View<T> dx;  // dy at first
   View<const T> raw, query_gain, key_gain;
   View<const M> inverse;
-  Index heads;
-  View<M> partial;  // (rowwise::chunks(N), 2d): of the queries' gain, then of the keys'
+  Index queries;    // H
+  View<M> partial;  // (rowwise::chunks(N), h + g): of the queries' gain, then of the keys'
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index chunk) const {
-    const Index width = query_gain.cols, first = chunk * rowwise::chunk_size;
+    const Index first = chunk * rowwise::chunk_size;
     const Index last = dx.rows - first < rowwise::chunk_size ? dx.rows : first + rowwise::chunk_size;
     M* dgains = partial.row(chunk);
-    group.each(2 * width, [=](Index i) { dgains[i] = M(0); });
+    group.each(partial.cols, [=](Index i) { dgains[i] = M(0); });
     for (Index n = first; n < last; ++n) {
-      for (Index head = 0; head < inverse.cols; ++head) {
-        T* d = dx.row(n) + head * width;
-        const T *x = raw.row(n) + head * width, *gain = head < heads ? query_gain.data : key_gain.data;
-        M* dgain = head < heads ? dgains : dgains + width;
-        const M r = inverse.row(n)[head];
+      for (Index number = 0, col = 0; number < inverse.cols; ++number) {
+        const bool of_query = number < queries;
+        const Index width = of_query ? query_gain.cols : key_gain.cols;
+        T* d = dx.row(n) + col;
+        const T *x = raw.row(n) + col, *gain = of_query ? query_gain.data : key_gain.data;
+        M* dgain = of_query ? dgains : dgains + query_gain.cols;
+        const M r = inverse.row(n)[number];
+        col += width;
         const T* slopes = d;
         const auto dot = [=](T dv, T g, T v) { return M(dv) * M(g) * M(v) * r; };
         const M along = group.sum(width, dot, slopes, gain, x) / M(double(width));

@@ -2,17 +2,17 @@
 /// @file
 /// Routers: which experts each token goes to, and how much each counts.
 ///
-///     h = W x + b;   p = softmax(h) or σ(h);   S = a choice by p;   g_k = p_k / Σ_S p or p_k
+///     h = W x + b;   p = softmax(h) or σ(h);   S = a choice by p;   g_k = s p_k / Σ_S p or s p_k
 ///
-/// x (N, D); W (E, D); b (E); h, p (N, E); S, g (N, K). Of equal scores the lower expert comes first. The options
-/// (router_options.hpp) change single steps of this. The kernels are in router_kernels.hpp, the balance losses in
-/// balance.hpp.
+/// x (N, D); W (E, D); b (E); h, p (N, E); S, g (N, K); s is 1, or GateScale's. Of equal scores the lower expert comes
+/// first. The options (router_options.hpp) change single steps of this. The kernels are in router_kernels.hpp, the
+/// balance losses in balance.hpp.
 ///
 /// `Router<E, K>` without options is Mixtral's (Jiang et al. 2024): softmax, top-k, renormalise, with Switch's balance
 /// loss and the z-loss.
 ///
 /// Backward, with d_e = dL/dp_e (from the gates for chosen e, from the balance loss for all):
-///     normalised gates  d_e = (dg_k − Σ_j dg_j g_j) / Σ_S p;   score gates  d_e = dg_k
+///     normalised gates  d_e = (s dg_k − Σ_j dg_j g_j) / Σ_S p;   score gates  d_e = s dg_k
 ///     softmax           dh_e = p_e (d_e − Σ_j p_j d_j) + z_weight · 2 (log Σ exp h) p_e / R
 ///     sigmoid           dh_e = p_e (1 − p_e) d_e
 ///
@@ -50,19 +50,21 @@ inline constexpr RandomSite router_noise = RandomSite::in_layers(7);
 inline constexpr RandomSite jitter = RandomSite::in_layers(8);
 }  // namespace random_site
 
-/// E experts, of which each token takes K, and how: SoftmaxScores | SigmoidScores, NormalisedGates | ScoreGates, TopK |
-/// DynamicTopK | ExpertChoice, NoisyTopK, Jitter, Capacity<n, d>, SwitchBalance | GShardBalance | CvBalance |
-/// NoBalance, BalanceBias, Bias.
+/// E experts, of which each token takes K, and how: SoftmaxScores | SigmoidScores, NormalisedGates | ScoreGates,
+/// GateScale<n, d>, TopK | DynamicTopK | ExpertChoice, NoisyTopK, Jitter, Capacity<n, d>, SwitchBalance | GShardBalance
+/// | CvBalance | NoBalance, BalanceBias, Bias.
 template <Index E, Index K, class... Options>
 struct Router {
-  using Known = KnownPlaces<place::Scores, place::Gates, place::Selection, place::RouterNoise, place::RouterJitter,
-                            place::RouterCapacity, place::Balance, place::BalanceBias, place::Bias>;
+  using Known =
+      KnownPlaces<place::Scores, place::Gates, place::GateScale, place::Selection, place::RouterNoise,
+                  place::RouterJitter, place::RouterCapacity, place::Balance, place::BalanceBias, place::Bias>;
   static_assert(E >= 1, "tinymoe::Router: there must be at least one expert");
   static_assert(E < 1 || (K >= 1 && K <= E),
                 "tinymoe::Router: a token takes at least one expert and no more than there are");
   static_assert(Known::template know_all<Options...>,
                 "tinymoe::Router: unknown option; it takes SoftmaxScores, SigmoidScores, NormalisedGates, ScoreGates, "
-                "TopK, DynamicTopK, ExpertChoice, NoisyTopK, Jitter, Capacity, Dropless, SwitchBalance, GShardBalance, "
+                "GateScale, TopK, DynamicTopK, ExpertChoice, NoisyTopK, Jitter, Capacity, Dropless, SwitchBalance, "
+                "GShardBalance, "
                 "CvBalance, NoBalance, BalanceBias, Bias and NoBias");
   static_assert(Known::template each_once<Options...>, "tinymoe::Router: an option is given twice");
 
@@ -78,6 +80,7 @@ struct Router {
   static constexpr bool has_bias = option_t<place::Bias, NoBias, Options...>::value;
   using DefaultGates = std::conditional_t<K == 1 || dynamic || expert_choice, ScoreGates, NormalisedGates>;
   static constexpr bool normalised = option_t<place::Gates, DefaultGates, Options...>::value;
+  static constexpr double gate_scale = option_t<place::GateScale, GateScale<1>, Options...>::value;
   using DefaultBalance = std::conditional_t<balance_bias || expert_choice, NoBalance, SwitchBalance>;
   using Balance = option_t<place::Balance, DefaultBalance, Options...>;
 
@@ -94,6 +97,9 @@ struct Router {
   static_assert(!expert_choice || !(normalised || noisy || has_capacity || balance_bias),
                 "tinymoe::Router: with ExpertChoice loads are even as they are; leave out NormalisedGates, NoisyTopK, "
                 "Capacity and BalanceBias");
+
+  static_assert(!expert_choice || gate_scale == 1,
+                "tinymoe::Router: GateScale acts where tokens choose their experts; leave it out with ExpertChoice");
 
   static_assert(
       !(noisy && Balance::kind == BalanceKind::variation) || !(dynamic || balance_bias),
@@ -112,7 +118,7 @@ struct Router {
   /// Whether it obeys `Pass::limit`.
   static constexpr bool limits_experts = true;
   /// Whether a token's gates sum to one.
-  static constexpr bool gates_sum_to_one = normalised;
+  static constexpr bool gates_sum_to_one = normalised && gate_scale == 1;
 
   /// The settings of all options: config.json keeps them, in use or not.
   static constexpr std::array settings = {&setting::balance_weight, &setting::z_weight,  &setting::balance_over_step,
@@ -300,7 +306,8 @@ struct Router {
                                               .noisy = noisy,
                                               .dynamic = dynamic,
                                               .expert_choice = expert_choice,
-                                              .balance = Balance::kind};
+                                              .balance = Balance::kind,
+                                              .gate_scale = gate_scale};
     static constexpr bool smooth_load = noisy && Balance::kind == BalanceKind::variation;
 
     /// How many of N tokens each expert takes.

@@ -52,6 +52,7 @@ struct RouterRule {
   Index max_experts = 1;           // ExpertChoice outside training: maximum number of experts of a token
   bool sigmoid = false, normalised = false, noisy = false, dynamic = false, expert_choice = false;
   BalanceKind balance = BalanceKind::none;
+  double gate_scale = 1;
 };
 
 /// What forward and backward of a token share.
@@ -153,6 +154,9 @@ struct RouterForward {
     }
     if (rule.normalised) {
       for (Index k = 0; k < rule.choices; ++k) g[k] = chosen[k] < 0 ? M(0) : g[k] / (kept + M(least_total));
+    }
+    if (rule.gate_scale != 1) {
+      for (Index k = 0; k < rule.choices; ++k) g[k] *= M(rule.gate_scale);
     }
   }
 
@@ -301,7 +305,7 @@ struct RouterBackward {
     const Index choices = routing.gate.cols;
     const M *p = routing.probability.row(n), *g = routing.gate.row(n), *dg = dgate.row(n), *a = slope.data;
     const std::int32_t* chosen = routing.selected.row(n);
-    const M weight = M(balance_weight);
+    const M weight = M(balance_weight), scale = M(rule.gate_scale);
     const bool variation = rule.balance == BalanceKind::variation, shares = detail::looks_at_shares(rule.balance);
     const auto gate_slope = [=](Index k) { return variation ? dg[k] + weight * a[chosen[k]] : dg[k]; };
     M kept(0), along(0);
@@ -325,7 +329,9 @@ struct RouterBackward {
         if (chosen[e] >= 0) d += gate_slope(e);
       } else {
         for (Index k = 0; k < choices; ++k) {
-          if (chosen[k] == e) d += rule.normalised ? (gate_slope(k) - along) / (kept + M(least_total)) : gate_slope(k);
+          if (chosen[k] != e) continue;
+          const M slope_k = scale * gate_slope(k);
+          d += rule.normalised ? (slope_k - along) / (kept + M(least_total)) : slope_k;
         }
       }
       return d;

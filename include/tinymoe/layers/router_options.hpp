@@ -10,6 +10,7 @@ namespace tinymoe::inline v0_1 {
 namespace place {
 struct Scores;
 struct Gates;
+struct GateScale;
 struct Selection;
 struct RouterNoise;
 struct RouterJitter;
@@ -60,6 +61,15 @@ struct NormalisedGates {
 struct ScoreGates {
   using Place = place::Gates;
   static constexpr bool value = false;
+};
+
+/// Gates are multiplied by Numerator/Denominator, after they are normalised (DeepSeek-AI 2024, DeepSeek-V3's
+/// routed_scaling_factor): a token's experts count so much beside its shared expert.
+template <Index Numerator, Index Denominator = 1>
+struct GateScale {
+  using Place = place::GateScale;
+  static_assert(Numerator > 0 && Denominator > 0, "tinymoe::GateScale: the factor must be above 0");
+  static constexpr double value = static_cast<double>(Numerator) / static_cast<double>(Denominator);
 };
 
 /// Each token takes the K experts with the highest scores; the default.
