@@ -208,7 +208,7 @@ TEST_CASE("A type is told of what tinymoe computes alone", "[config]") {
     refuse_shape(not_computed, hub_file("llama", {{place, {{"rope_type", "llama3"}, {"factor", 8.0}}}}), "llama3");
     refuse_shape(not_computed, hub_file("llama", {{place, {{"type", "linear"}, {"factor", 8.0}}}}), "linear");
   }
-  refuse_shape(not_computed, hub_file("qwen2_moe", {{"num_experts", 4}}), "Qwen2MoeForCausalLM", "gate");
+  refuse_shape(not_computed, hub_file("qwen2_moe", {{"num_experts", 4}}), "moe_intermediate_size", "missing");
   const Json mixture = {{"num_experts", 4}, {"moe_intermediate_size", 16}};
   refuse_shape(senseless, changed_file(hub_file("qwen3_moe", mixture), {{"num_experts_per_tok", 9}}), "chooses 9");
   refuse_shape(senseless, hub_file("llama", {{"num_attention_heads", 6}, {"num_key_value_heads", 4}}), "heads are 6");
