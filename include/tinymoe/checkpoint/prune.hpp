@@ -118,7 +118,7 @@ struct NameNumber {
   Index number = 0;
   std::size_t at = 0, digits = 0;
 };
-[[gnu::cold]] inline std::optional<NameNumber> number_in(std::string_view name, std::string_view before) {
+[[gnu::cold]] inline std::optional<NameNumber> number_behind(std::string_view name, std::string_view before) {
   const std::size_t found = name.find(before);
   if (found == std::string_view::npos) return std::nullopt;
   NameNumber made{0, found + before.size(), 0};
@@ -147,7 +147,7 @@ struct NameNumber {
   std::vector<float> values;
   for (std::size_t i = 0; i < model.tensors.size(); ++i) {
     DiskTensor tensor = model.tensors[i];
-    const auto layer = number_in(tensor.name, "layers.");
+    const auto layer = number_behind(tensor.name, "layers.");
     const auto& own = layer ? kept[static_cast<std::size_t>(layer->number)] : kept[0];
     const auto read = [&] {
       const ModelTensors::Bytes found = model.read(i);
@@ -163,7 +163,7 @@ struct NameNumber {
       }
       values = std::move(rows);
       tensor.shape[0] = std::ssize(own);
-    } else if (const auto expert = number_in(tensor.name, ".block_sparse_moe.experts."); layer && expert) {
+    } else if (const auto expert = number_behind(tensor.name, ".block_sparse_moe.experts."); layer && expert) {
       const auto place = std::find(own.begin(), own.end(), expert->number);
       if (place == own.end()) continue;
       tensor.name.replace(expert->at, expert->digits, std::to_string(place - own.begin()));
