@@ -67,7 +67,7 @@ void write_checkpoint(const Arguments& a, std::string_view name) {
   const examples::ForeignModel model{
       [&](const std::string& tensor, std::span<float> values) { file.tensors.read(tensor, values); },
       file.config.settings(),
-      {.config = tinymoe::detail::read_gguf_special_tokens(file.file)}};
+      tinymoe::detail::read_gguf_model_tokens(file.file)};
   examples::on<Arch>(device,
                      [&](auto& backend) -> void { examples::save_foreign<Arch>(backend, model, tokenizer, a.to); });
   std::printf("%s: %s, float32\n", a.to.c_str(), std::string(name).c_str());

@@ -407,6 +407,7 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
     CAPTURE(config.dump(), generation.dump());
     const auto path = good.copy();
     std::filesystem::remove(path / "generation_config.json");
+    std::filesystem::remove(path / "tokenizer.json");  // it would decide how texts begin
     edit_json(path / "config.json", [&](auto& file) {
       file.erase("tinymoe");
       for (const char* field : fields) {
@@ -466,6 +467,35 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
   CHECK_FALSE(of_another(Json::object()));
   CHECK(of_another({{"eos_token_id", 3}}) == SpecialTokens{.end = {3}});
   check_message<FileError>([&] { of_another({{"bos_token_id", 3}}); }, "\"eos_token_id\" is missing", "bos_token_id");
+
+  // What stands before a text is what the files of another program say, be it nothing, and what is saved says it too.
+  const auto before = [&](const Json& processor, const Json& adds = nullptr) {
+    const auto path = good.copy();
+    edit_json(path / "config.json", [&](auto& file) { file.erase("tinymoe"); });
+    edit_json(path / "tokenizer.json", [&](auto& file) { file["post_processor"] = processor; });
+    std::filesystem::remove(path / "tokenizer_config.json");
+    if (!adds.is_null()) write_bytes(path / "tokenizer_config.json", adds.dump());
+    load_model(path, model);
+    const auto found = model.special_tokens().with({}, 5).begin;
+    save_model(root / "saved", model, tiny_tokenizer());
+    TinyModel again(backend, Seed{10});
+    load_model(root / "saved", again);
+    CHECK(again.special_tokens().with({}, 5).begin == found);
+    const Json saved = read_json(root / "saved" / "tokenizer.json");
+    if (!found) CHECK(saved["post_processor"].is_null());
+    if (found == end)
+      CHECK(saved["post_processor"] == tinymoe::detail::beginning_with(std::string(end_of_story_text), end));
+    return found;
+  };
+  const Json template_of_end = tinymoe::detail::beginning_with(std::string(end_of_story_text), end);
+  CHECK(before(nullptr) == std::nullopt);
+  CHECK(before({{"type", "ByteLevel"}}) == std::nullopt);
+  CHECK(before(template_of_end) == end);
+  CHECK(before({{"type", "Sequence"}, {"processors", Json::array({{{"type", "ByteLevel"}}, template_of_end})}}) == end);
+  CHECK(before({{"type", "RobertaProcessing"}, {"cls", {"<s>", 3}}}) == 3);
+  CHECK(before(template_of_end, {{"add_bos_token", false}}) == std::nullopt);
+  CHECK(before(nullptr, {{"add_bos_token", true}, {"bos_token", end_of_story_text}}) == end);
+  CHECK(before(nullptr, {{"add_bos_token", true}, {"bos_token", {{"content", end_of_story_text}}}}) == end);
 
   // A model that learns stories ends them as they do, in the files of its run too.
   model.special_tokens() = {.config = SpecialTokens{.begin = 1, .end = {2}}, .generation = SpecialTokens{}};

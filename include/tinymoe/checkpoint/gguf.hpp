@@ -165,7 +165,7 @@ void save_gguf(const std::filesystem::path& path, const Model<Arch, B, W>& model
 template <class Arch, Backend B, class W>
 void load_gguf(const std::filesystem::path& path, Model<Arch, B, W>& model) {
   const detail::GgufModelFile found(path, describe<Arch>());
-  const SpecialTokens special = detail::read_gguf_special_tokens(found.file);
+  ModelTokens special = detail::read_gguf_model_tokens(found.file);
   if constexpr (!Model<Arch, B, W>::has_masters && detail::gguf_blocks<W>.has_value()) {
     const auto [tensors, places] = detail::stored_places(model.weights());
     std::vector<std::vector<std::byte>> values;
@@ -186,7 +186,7 @@ void load_gguf(const std::filesystem::path& path, Model<Arch, B, W>& model) {
         model, [&](const std::string& name, std::span<float> values) { found.tensors.read(name, values); });
   }
   model.settings() = found.config.settings();
-  model.special_tokens() = {.config = special};
+  model.special_tokens() = std::move(special);
 }
 
 /// The tokenizer of a GGUF file. Throws FileError for one that is missing, makes no sense, or is of a kind that tinymoe

@@ -103,8 +103,7 @@ struct GgufVocabulary {
   } else {
     fail<TextError>("the tokenizer is of a kind that GGUF has not: expected byte-level BPE as GPT-2's, or Llama 2's");
   }
-  // Texts begin with a token here always, whether the tokenizer puts it there or config.json names it.
-  metadata.add("tokenizer.ggml.add_bos_token", true);
+  metadata.add("tokenizer.ggml.add_bos_token", special.begin.has_value());
   metadata.add("tokenizer.ggml.add_eos_token", false);
   const auto add = [&](const char* key, Token token) {
     if (token >= 0 && token < vocab) metadata.add(key, static_cast<std::uint32_t>(token));
@@ -133,6 +132,16 @@ struct GgufVocabulary {
   }
   special.pad = read("tokenizer.ggml.padding_token_id");
   return special;
+}
+
+/// The special tokens of a model that comes from a file. Where the file does not say whether a token stands before each
+/// text, llama.cpp puts one before those of Llama 2's kind alone.
+[[gnu::cold]] inline ModelTokens read_gguf_model_tokens(const Gguf& file) {
+  ModelTokens tokens{.config = read_gguf_special_tokens(file)};
+  const Json add = file.value("tokenizer.ggml.add_bos_token");
+  const bool adds = add.is_boolean() ? add.boolean() : file.value("tokenizer.ggml.model") != "gpt2";
+  if (!adds) tokens.before.emplace();
+  return tokens;
 }
 
 /// The tokens of a file and their types; those at the end that are not used are left out. Throws FileError.

@@ -41,7 +41,16 @@ namespace tinymoe::inline v0_1::detail {
   tokenizer.save(folder / tokenizer.file_name());
   const auto begin = special_name(tokenizer, tokens.begin);
   const Token end = tokenizer.end_of_story();
-  if (begin && !tokenizer.begin_of_text() && tokenizer.file_name() == std::string_view("tokenizer.json")) {
+  const bool writes_json = tokenizer.file_name() == std::string_view("tokenizer.json");
+  if (!tokens.begin && !tokenizer.begin_of_text() && writes_json) {  // not the kind's own way to begin a text
+    Json file = read_json(folder / "tokenizer.json", tokenizer_size_limit);
+    const auto usual = special_name(tokenizer, end);
+    if (usual && file["post_processor"] == beginning_with(*usual, end)) {
+      file["post_processor"] = Json();
+      write("tokenizer.json", file);
+    }
+  }
+  if (begin && !tokenizer.begin_of_text() && writes_json) {
     Json file = read_json(folder / "tokenizer.json", tokenizer_size_limit);
     const Json before = beginning_with(*begin, *tokens.begin), old = file["post_processor"];
     const auto usual = special_name(tokenizer, end);
@@ -64,6 +73,7 @@ namespace tinymoe::inline v0_1::detail {
   add("pad_token", tokens.pad);
   write("special_tokens_map.json", names);
   names["clean_up_tokenization_spaces"] = false;
+  if (!tokens.begin && tokenizer.begin_of_text()) names["add_bos_token"] = false;
   names["model_max_length"] = context;
   names["tokenizer_class"] = "PreTrainedTokenizerFast";
   names.sort_keys();

@@ -19,6 +19,7 @@
 #include "tinymoe/files/json_parser.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/special_tokens.hpp"
+#include "tinymoe/text/tokenizer_json.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -59,10 +60,60 @@ namespace tinymoe::inline v0_1::detail {
   file["pad_token_id"] = number(tokens.pad);
 }
 
+/// The key of a config.json of tinymoe's that keeps `ModelTokens::before`.
+inline constexpr std::string_view before_text_key = "tinymoe_before_text";
+
+/// The items of a list; none of another value.
+[[gnu::cold]] inline const Json::Array& items_of(const Json& value) {
+  static const Json::Array none;
+  return value.is_array() ? value.items() : none;
+}
+
+/// The token that a tokenizer.json's post_processor puts before each text; nothing where it puts none.
+[[gnu::cold]] inline std::optional<Token> token_before(const Json& processor) {
+  const Json& type = processor["type"];
+  if (type == "Sequence") {
+    for (const Json& one : items_of(processor["processors"])) {
+      if (const auto token = token_before(one)) return token;
+    }
+  }
+  if (type == "BertProcessing" || type == "RobertaProcessing") {
+    const auto& named = items_of(processor["cls"]);
+    return named.size() == 2 ? named[1].whole<Token>() : std::nullopt;
+  }
+  const auto& single = items_of(processor["single"]);
+  if (type != "TemplateProcessing" || single.empty()) return std::nullopt;
+  const Json& name = single[0]["SpecialToken"]["id"];
+  if (!name.is_string()) return std::nullopt;
+  const auto& ids = items_of(processor["special_tokens"][name.string()]["ids"]);
+  return ids.size() == 1 ? ids[0].whole<Token>() : std::nullopt;
+}
+
+/// What a folder of another program puts before each text, as transformers takes it: "add_bos_token" of
+/// tokenizer_config.json decides, or else the post_processor of tokenizer.json. Nothing where there is no
+/// tokenizer.json.
+[[gnu::cold]] inline std::optional<ModelTokens::Before> read_before(const std::filesystem::path& folder,
+                                                                    std::optional<Token> begin) {
+  const auto path = folder / "tokenizer.json", options_path = folder / "tokenizer_config.json";
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  const Json file = read_json(path, tokenizer_size_limit);
+  const Json options = std::filesystem::exists(options_path) ? read_json(options_path, tokenizer_size_limit) : Json();
+  const Json& adds = options["add_bos_token"];
+  if (adds == false) return ModelTokens::Before{};
+  if (adds != true) return ModelTokens::Before{token_before(file["post_processor"])};
+  const Json& named = options["bos_token"];
+  const Json& name = named.is_object() ? named["content"] : named;
+  for (const Json& added : items_of(file["added_tokens"])) {
+    if (name.is_string() && added["content"] == name) begin = added["id"].whole<Token>();
+  }
+  return ModelTokens::Before{begin};
+}
+
 /// Puts the special tokens of a model into its config.json, and writes its generation_config.json where it had one,
 /// with the fields that tinymoe does not read.
 [[gnu::cold]] inline void write_model_tokens(AtomicFolder& folder, const ModelTokens& tokens, Json& config) {
   if (tokens.config) write_special_tokens(config, *tokens.config);
+  if (tokens.before) config[before_text_key] = tokens.before->token ? Json(*tokens.before->token) : Json();
   if (!tokens.generation) return;
   constexpr const char* name = "generation_config.json";
   Json generation =
@@ -98,6 +149,13 @@ namespace tinymoe::inline v0_1::detail {
     tokens.generation = read_special_tokens(fields, generation.string(), {});
     for (const std::string_view key : {"bos_token_id", "eos_token_id", "pad_token_id"}) fields.erase(key);
     if (fields.size() > 0) tokens.generation_fields = fields.dump();
+  }
+  if (!file.contains("tinymoe")) {
+    tokens.before = read_before(folder, (tokens.generation ? tokens.generation : tokens.config)->begin);
+  } else if (file.contains(before_text_key)) {
+    tokens.before.emplace();
+    if (!file[before_text_key].is_null())
+      tokens.before->token = json_value<Token>(file[before_text_key], before_text_key, config.string());
   }
   return tokens;
 }

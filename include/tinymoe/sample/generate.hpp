@@ -54,7 +54,7 @@ struct Story {
   Index prompt_tokens = 0;
   Index tokens = 0;             // generated, without the one that ended the story
   bool ended = false;           // by a token that ends texts, not by the limit of tokens
-  std::vector<Token> ids = {};  // (1 + prompt_tokens + tokens): the one that begins, prompt, generated tokens
+  std::vector<Token> ids = {};  // the one that begins a text, if there is one, the prompt's, the generated tokens
   std::vector<ExpertChoices> experts = {};  // with `trace`: for each mixture, row i has the experts of ids[i]
 };
 
@@ -157,8 +157,9 @@ class Generator {
     const std::vector<Token> encoded = tokenizer_->encode(prompt);
     story.text = prompt;
     story.prompt_tokens = std::ssize(encoded);
-    story.ids = {*special_.begin};
+    if (special_.begin) story.ids.push_back(*special_.begin);
     story.ids.insert(story.ids.end(), encoded.begin(), encoded.end());
+    if (story.ids.empty()) story.ids.push_back(tokenizer_->end_of_story());  // an empty prompt: something must precede
     for (const Token token : encoded) writer.sampler.saw(token);
     writer.pending = prompt;
     if (!show(writer, on_text) || options.tokens == 0) return end(writer, on_text);
@@ -241,7 +242,7 @@ class Generator {
     std::optional<Token> begin;
     if constexpr (BeginningTokenizer<TokenizerType>) begin = tokenizer_->begin_of_text();
     special_ = session_.model().special_tokens().with(begin, tokenizer_->end_of_story());
-    if (*special_.begin < 0 || *special_.begin >= tokenizer_->vocabulary_size()) {
+    if (special_.begin && (*special_.begin < 0 || *special_.begin >= tokenizer_->vocabulary_size())) {
       fail<MismatchError>("the model's \"bos_token_id\" is ", *special_.begin, "; the tokenizer has ",
                           tokenizer_->vocabulary_size(), " tokens");
     }

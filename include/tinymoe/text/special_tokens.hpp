@@ -27,11 +27,18 @@ struct SpecialTokens {
 struct ModelTokens {
   std::optional<SpecialTokens> config = {};      // of config.json
   std::optional<SpecialTokens> generation = {};  // of generation_config.json; where there is one, it decides
+  /// What stands before each text, where the files of another program say it.
+  struct Before {
+    std::optional<Token> token = {};  // none: a text begins with its own first token
+    friend bool operator==(const Before&, const Before&) = default;
+  };
+  std::optional<Before> before = {};
   std::string generation_fields = {};  // its other fields, as JSON: nothing here reads them; saving writes them again
 
   /// Those of the texts that are written with a tokenizer. Of each, the first that there is:
   ///
-  ///     begin   the tokenizer's `begin_of_text` | generation's, config's          | the tokenizer's `end_of_story`
+  ///     begin   `before`, be it none            | the tokenizer's `begin_of_text` | generation's, config's
+  ///             | the tokenizer's `end_of_story`
   ///     end     generation's, if it is there    | config's, if it is there        | the tokenizer's `end_of_story`
   ///     pad     generation's, if it is there    | config's, if it is there        | none
   ///
@@ -43,12 +50,15 @@ struct ModelTokens {
       if (file && !tokens.begin) tokens.begin = file->begin;
     }
     if (!tokens.begin) tokens.begin = end_of_story;
+    if (before) tokens.begin = before->token;
     if (const auto& file = generation ? generation : config) tokens.end = file->end, tokens.pad = file->pad;
     return tokens;
   }
 
-  /// Lets `token` end texts too. A model that learns stories learns to end them so.
+  /// Lets `token` end texts too. A model that learns stories learns to end them so, and to begin them after such an
+  /// end.
   [[gnu::cold]] void add_end(Token token) {
+    before.reset();
     for (auto* tokens : {&config, &generation}) {
       if (*tokens && !(*tokens)->ends(token)) (*tokens)->end.push_back(token);
     }
