@@ -89,24 +89,13 @@ inline constexpr std::string_view before_text_key = "tinymoe_before_text";
   return ids.size() == 1 ? ids[0].whole<Token>() : std::nullopt;
 }
 
-/// What a folder of another program puts before each text, as transformers takes it: "add_bos_token" of
-/// tokenizer_config.json decides, or else the post_processor of tokenizer.json. Nothing where there is no
+/// What a folder of another program puts before each text, as transformers 5 takes it: the post_processor of its
+/// tokenizer.json decides, and "add_bos_token" of tokenizer_config.json does not. Nothing where there is no
 /// tokenizer.json.
-[[gnu::cold]] inline std::optional<ModelTokens::Before> read_before(const std::filesystem::path& folder,
-                                                                    std::optional<Token> begin) {
-  const auto path = folder / "tokenizer.json", options_path = folder / "tokenizer_config.json";
+[[gnu::cold]] inline std::optional<ModelTokens::Before> read_before(const std::filesystem::path& folder) {
+  const auto path = folder / "tokenizer.json";
   if (!std::filesystem::exists(path)) return std::nullopt;
-  const Json file = read_json(path, tokenizer_size_limit);
-  const Json options = std::filesystem::exists(options_path) ? read_json(options_path, tokenizer_size_limit) : Json();
-  const Json& adds = options["add_bos_token"];
-  if (adds == false) return ModelTokens::Before{};
-  if (adds != true) return ModelTokens::Before{token_before(file["post_processor"])};
-  const Json& named = options["bos_token"];
-  const Json& name = named.is_object() ? named["content"] : named;
-  for (const Json& added : items_of(file["added_tokens"])) {
-    if (name.is_string() && added["content"] == name) begin = added["id"].whole<Token>();
-  }
-  return ModelTokens::Before{begin};
+  return ModelTokens::Before{token_before(read_json(path, tokenizer_size_limit)["post_processor"])};
 }
 
 /// Puts the special tokens of a model into its config.json, and writes its generation_config.json where it had one,
@@ -151,7 +140,7 @@ inline constexpr std::string_view before_text_key = "tinymoe_before_text";
     if (fields.size() > 0) tokens.generation_fields = fields.dump();
   }
   if (!file.contains("tinymoe")) {
-    tokens.before = read_before(folder, (tokens.generation ? tokens.generation : tokens.config)->begin);
+    tokens.before = read_before(folder);
   } else if (file.contains(before_text_key)) {
     tokens.before.emplace();
     if (!file[before_text_key].is_null())
