@@ -233,7 +233,7 @@ TEST_CASE("a GGUF file that does not fit is refused, and the model stays as it i
   constexpr std::type_identity<MismatchError> mismatch;
   constexpr std::type_identity<FileError> bad;
 
-  refused(mismatch, patched(path, "llama", "mamba"), "\"mamba\"", "it reads llama, qwen3, qwen3moe and glm4moe");
+  refused(mismatch, patched(path, "llama", "mamba"), "\"mamba\"", "it reads llama, qwen3, qwen3moe, qwen2moe, olmoe and glm4moe");
   refused(bad, patched(path, "general.architecture", "general.architecturE"), "general.architecture is missing");
   refused(bad, patched(path, number_key("llama.expert_count", 3), number_key("llama.expert_count", 4)),
           "llama.expert_count is 4", "means 3");
