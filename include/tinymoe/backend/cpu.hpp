@@ -26,6 +26,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/core/threads.hpp"
+#include "tinymoe/cpu/amx_attention.hpp"
 #include "tinymoe/cpu/amx_products.hpp"
 #include "tinymoe/cpu/attention.hpp"
 #include "tinymoe/cpu/block_products.hpp"
@@ -152,16 +153,20 @@ class BasicCpu : public detail::HostBackend {
   }
 
   Index attention_scratch(const AttentionShape& shape) const {
+    if (on_amx_) return scratch_elements<T>(detail::cpu::AmxAttention::scratch(shape));
     return scratch_elements<T>(detail::cpu::AttentionTiles<T>::scratch(shape));
   }
   Index cache_attention_scratch(const AttentionShape& shape) const {
-    return scratch_elements<float>(detail::cpu::AttentionTiles<T>::cache_scratch(shape));
+    return scratch_elements<float>(cache_floats(shape));
   }
 
   /// A task is a head of a sequence.
   void attention_forward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v, View<T> y,
                          View<float> log_sum, View<T> scratch) {
     team_.run(shape.batch * shape.heads, [&](Index task, Index thread) {
+      if constexpr (has_amx_products) {
+        if (on_amx_) return amx_attention(shape, scratch.data, thread).forward(task, q, k, v, y, log_sum);
+      }
       attention_tiles(shape, scratch.data, thread, detail::cpu::AttentionTiles<T>::scratch(shape))
           .forward(task, q, k, v, y, log_sum);
     });
@@ -172,6 +177,11 @@ class BasicCpu : public detail::HostBackend {
                           View<const T> y, View<const float> log_sum, View<const T> dy, View<T> dq, View<T> dk,
                           View<T> dv, View<T> scratch) {
     team_.run(shape.batch * shape.kv_heads, [&](Index task, Index thread) {
+      if constexpr (has_amx_products) {
+        if (on_amx_) {
+          return amx_attention(shape, scratch.data, thread).backward(task, q, k, v, y, log_sum, dy, dq, dk, dv);
+        }
+      }
       attention_tiles(shape, scratch.data, thread, detail::cpu::AttentionTiles<T>::scratch(shape))
           .backward(task, q, k, v, y, log_sum, dy, dq, dk, dv);
     });
@@ -188,7 +198,13 @@ class BasicCpu : public detail::HostBackend {
     team_.run(tiles * shape.heads, [&](Index task, Index thread) {
       const Index first = (tiles - 1 - task / shape.heads) * height;
       const Index seen = std::min(key.rows, first_position + std::min(first + height, q.rows));
-      attention_tiles(of_cache, scratch.data, thread, detail::cpu::AttentionTiles<T>::cache_scratch(of_cache))
+      if constexpr (has_amx_products) {
+        if (on_amx_ && q.rows - first >= detail::cpu::AmxAttention::least_queries) {
+          return amx_attention(of_cache, scratch.data, thread, true)
+              .to_cache(task % shape.heads, first, seen, q, key, value, y, softmax);
+        }
+      }
+      attention_tiles(of_cache, scratch.data, thread, cache_floats(of_cache))
           .to_cache(task % shape.heads, first, seen, q, key, value, y, softmax);
     });
   }
@@ -212,12 +228,25 @@ class BasicCpu : public detail::HostBackend {
     return static_cast<Index>((bytes + memory_alignment) / sizeof(S));
   }
 
+  /// What each thread has of the scratch memory of a cache's attention.
+  Index cache_floats(const AttentionShape& shape) const {
+    const Index of_tiles = detail::cpu::AttentionTiles<T>::cache_scratch(shape);
+    return on_amx_ ? std::max(of_tiles, detail::cpu::AmxAttention::cache_scratch(shape)) : of_tiles;
+  }
+
+  detail::cpu::AmxAttention amx_attention(const AttentionShape& shape, void* scratch, Index thread,
+                                          bool of_cache = false) const {
+    const Index floats = of_cache ? cache_floats(shape) : detail::cpu::AmxAttention::scratch(shape);
+    return {shape, row_set_, on_amx_->scratch(thread), aligned_floats(scratch) + thread * floats};
+  }
+
   /// On a thread's part of the scratch memory, in which each has so many floats.
   detail::cpu::AttentionTiles<T> attention_tiles(const AttentionShape& shape, void* scratch, Index thread,
                                                  Index floats) const {
-    const auto address = reinterpret_cast<std::uintptr_t>(scratch);
-    auto* const first = reinterpret_cast<float*>(detail::round_up(address, memory_alignment));
-    return {shape, row_set_, tiles_, packs_, float_packs_, panels(thread), first + thread * floats};
+    return {shape, row_set_, tiles_, packs_, float_packs_, panels(thread), aligned_floats(scratch) + thread * floats};
+  }
+  static float* aligned_floats(void* scratch) {
+    return reinterpret_cast<float*>(detail::round_up(reinterpret_cast<std::uintptr_t>(scratch), memory_alignment));
   }
 
   /// y = x wᵀ + bias for each expert's rows.

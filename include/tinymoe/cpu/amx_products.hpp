@@ -104,6 +104,9 @@ class AmxProducts {
     });
   }
 
+  /// amx::scratch_bytes of a thread.
+  std::byte* scratch(Index thread) const { return scratch_.bytes() + thread * amx::scratch_bytes; }
+
  private:
   static constexpr Index max_few_rows = 3;  // up to so many rows are dot products
   static constexpr TaskSizes sizes{512, 512, 512, 64, amx::block_side, amx::block_side};
@@ -112,8 +115,6 @@ class AmxProducts {
     const auto size = static_cast<std::size_t>(bytes);
     if (packed_.size() < size) packed_ = allocate_host_memory(size);
   }
-  std::byte* scratch(Index thread) const { return scratch_.bytes() + thread * amx::scratch_bytes; }
-
   Tasks tasks_;
   Memory scratch_, packed_;
 };
