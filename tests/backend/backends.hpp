@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "amx_emulator/emulator.hpp"
+#include "backend/forced.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/backend/cpu.hpp"
 #ifdef TINYMOE_TEST_CUDA
@@ -18,12 +18,6 @@
 namespace tinymoe_test {
 
 using namespace tinymoe;
-
-/// A CPU backend of a set that the processor need not have: AMX, whose instructions the emulator executes.
-template <class B>
-struct Forced : B {
-  Forced(int threads, CpuInstructions set) : B(threads, set) {}
-};
 
 /// Runs `test(backend)` on each backend. One more backend is one more line here.
 template <class Test>
