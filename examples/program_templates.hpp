@@ -9,6 +9,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tinymoe/analysis/expert_profile.hpp>
+#include <tinymoe/analysis/expert_worth.hpp>
 #include <tinymoe/core/block_weights.hpp>
 #include <tinymoe/model.hpp>
 #include <type_traits>
@@ -119,6 +121,30 @@ void with_tensors(B& device, const std::filesystem::path& checkpoint, std::strin
     tinymoe::load_model(checkpoint, model);
     use(tinymoe::detail::model_tensors(model));
   });
+}
+
+template <class Arch, class B>
+ExpertReport look_at_experts(B& device, const ExpertRun& run) {
+  using namespace tinymoe;
+  Model<Arch, B> model(device);
+  load_model(run.checkpoint, model);
+  const Tokenizer tokenizer = load_tokenizer<Arch>(run.checkpoint);
+  const auto progress = [&](const char* what) {
+    return [&run, what](Index done, Index all) {
+      if (run.on_progress) run.on_progress(what, static_cast<double>(done) / static_cast<double>(all));
+    };
+  };
+  ExpertReport report;
+  report.profile = profile_experts(model, tokenizer, *run.data,
+                                   {.tokens = run.profile_tokens, .on_progress = progress("what the experts take")});
+  if (run.worth_tokens == 0) return report;
+  try {
+    report.worths = measure_experts(model, first_stories(*run.data, tokenizer, run.worth_tokens),
+                                    {.on_progress = progress("what the experts are worth")});
+  } catch (const Error& error) {  // a router that cannot leave experts out, or too few tokens
+    report.note = error.what();
+  }
+  return report;
 }
 
 template <class Arch, class B>

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tinymoe/analysis/expert_findings.hpp>
 #include <tinymoe/checkpoint/model_tensors.hpp>
 #include <tinymoe/model.hpp>
 #include <variant>
@@ -98,6 +99,24 @@ MeasuredModel convert(B& device, const std::filesystem::path& checkpoint, std::s
 template <class Arch, class B>
 void with_tensors(B& device, const std::filesystem::path& checkpoint, std::string_view weights,
                   const std::function<void(const tinymoe::detail::ModelTensors&)>& use);
+
+/// What to look at in a model's experts.
+struct ExpertRun {
+  std::filesystem::path checkpoint;
+  const tinymoe::TokenData* data = nullptr;                             // encoded by the checkpoint's tokenizer
+  Index profile_tokens = 50000;                                         // of it, that are read
+  Index worth_tokens = 10000;                                           // that each evaluation scores; 0: none is made
+  std::function<void(const char* what, double done)> on_progress = {};  // a share
+};
+struct ExpertReport {
+  tinymoe::ExpertProfile profile = {};
+  tinymoe::ExpertWorths worths = {};
+  std::string note = {};  // why there are no worths; empty: there are
+};
+
+/// Loads a checkpoint and looks at what its experts do.
+template <class Arch, class B>
+ExpertReport look_at_experts(B& device, const ExpertRun& run);
 
 /// Where the weights of a model come from: `fetch` fills the tensor of a name.
 struct ForeignModel {

@@ -20,6 +20,27 @@ inline std::string clock_time(double seconds) {
   return text;
 }
 
+/// How far work is that takes some seconds: on a terminal one line that is overwritten, elsewhere nothing.
+class Percent {
+ public:
+  ~Percent() { end(); }
+
+  /// `done`: a share.
+  void show(const std::string& what, double done) {
+    if (!terminal_) return;
+    std::printf("\r%s: %.0f %%\033[K", what.c_str(), 100 * done);
+    programs::flush_progress();
+    open_ = true;
+  }
+  void end() {
+    if (open_) std::printf("\r\033[K");
+    open_ = false;
+  }
+
+ private:
+  bool terminal_ = isatty(STDOUT_FILENO) == 1, open_ = false;
+};
+
 /// On a terminal one line that is overwritten; elsewhere a new line every ten seconds.
 class Progress : public tinymoe::Observer {
  public:

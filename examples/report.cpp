@@ -10,17 +10,23 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <tinymoe/analysis/run_report.hpp>
 #include <tinymoe/files/atomic.hpp>
+#include <tinymoe/text/known_stories.hpp>
 #include <utility>
 #include <vector>
 
-#include "architectures.hpp"
+#include "compiled_architectures.hpp"
+#include "programs.hpp"
 #include "programs/main.hpp"
+#include "programs/numbers.hpp"
 #include "run_paths.hpp"
 #include "run_reports.hpp"
+#include "stories.hpp"
 
 namespace {
 
@@ -28,9 +34,48 @@ using namespace tinymoe;
 using std::filesystem::path;
 
 struct Arguments {
-  std::vector<path> runs;
+  std::vector<path> runs, data;
+  std::string field;
   path out, metrics, json_lines;
+  Index tokens = 50000, worth_tokens = 10000;
+  examples::DeviceOptions device;
 };
+
+/// Stories that the model did not learn from: --data, or else what its run validated on, where that is stored beside
+/// the run; else nothing, with a note.
+std::optional<TokenData> stories_for(const Arguments& a, const path& run, const Tokenizer& tokenizer,
+                                     std::vector<std::string>& notes) {
+  if (!a.data.empty()) {
+    return TokenData::encode(KnownStories(examples::open_stories(a.data, a.field), tokenizer), tokenizer,
+                             a.device.threads);
+  }
+  const path stored = examples::RunPaths(run).tokens / "validation.tokens";
+  std::error_code ignored;
+  if (std::filesystem::exists(stored, ignored)) return TokenData::open(stored, tokenizer);
+  notes.push_back(stored.string() +
+                  ": is not there, so nothing is told of what the experts take; give stories with --data");
+  return std::nullopt;
+}
+
+/// What the checkpoint says.
+template <class Arch>
+void add_model(const Arguments& a, const path& run, std::string_view preset, RunReport& report) {
+  examples::add_architecture<Arch>(report);
+  if (a.runs.size() > 1 || a.tokens == 0 || !Arch::has_mixtures) return;
+  if (const std::string weights = examples::stored_weights(run); !weights.empty()) {
+    report.history.notes.push_back("The weights are " + weights +
+                                   ", so nothing is told of what the experts take; make " +
+                                   "the report of the checkpoint that they were made of.");
+    return;
+  }
+  const Tokenizer tokenizer = load_tokenizer<Arch>(run);
+  const auto stories = stories_for(a, run, tokenizer, report.history.notes);
+  if (!stories) return;
+  examples::Device device = examples::open_device<Arch>(a.device, preset);
+  examples::add_experts<Arch>(
+      report, device,
+      {.checkpoint = run, .data = &*stories, .profile_tokens = a.tokens, .worth_tokens = a.worth_tokens});
+}
 
 /// Whether a file is the results of a sweep, and not the metrics of a run.
 bool is_sweep(const path& file) {
@@ -78,7 +123,7 @@ void make_report(const Arguments& a) {
       try {
         examples::with_architecture_of(
             run, [&](auto named) { examples::add_architecture<typename decltype(named)::Architecture>(report); });
-      } catch (const MismatchError& error) {
+      } catch (const MismatchError& error) {  // another program's model
         report.history.notes.push_back(error.what());
       }
     }
@@ -106,5 +151,13 @@ int main(int count, char** values) {
   app.add_option("--out", a.out, "the HTML file; default: RUN.html, for several compared.html");
   app.add_option("--metrics", a.metrics, "the run's CSV, where it is not beside the folder");
   app.add_option("--json-lines", a.json_lines, "the run's JSON lines, where they are not beside the folder");
+  app.add_option("--data", a.data, "stories to see what the experts do on; default: what the run validated on");
+  examples::add_field_option(app, a.field);
+  using programs::range::whole;
+  programs::add_number(app, "--tokens", a.tokens, "of them, that are read; 0: nothing is told of the experts",
+                       whole(0));
+  programs::add_number(app, "--worth-tokens", a.worth_tokens,
+                       "of them, that tell what each expert is worth; 0: that is not measured", whole(0));
+  examples::add_device_options(app, a.device);
   return programs::run(app, count, values, [&] { make_report(a); });
 }

@@ -261,6 +261,13 @@ void train(const Arguments& arguments) {
   programs::flush_progress();
   RunReport page = examples::read_run({paths.out, options.metrics, logs.json_lines});
   examples::add_architecture<Arch>(page);
+  if (files.stopped()) {
+    page.history.notes.push_back(
+        "The run was stopped, so nothing is told of what the experts take; the program report " +
+        std::string("does it."));
+  } else {
+    examples::add_experts<Arch>(page, device, {.checkpoint = paths.out, .data = &stories.validation});
+  }
   write_report(report, report_html(page));
   std::printf("report: %s\n", report.c_str());
 }

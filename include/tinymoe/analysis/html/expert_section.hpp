@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <string>
 #include <string_view>
@@ -277,12 +278,15 @@ inline std::string expert_class(Index expert) {
       fixed_text(worths.loss, 4), " nats a token. Its tokens go to their next best. The validation had ",
       grouped(worths.tokens), " tokens.</p><div class=\"grid-of\">"};
   double low = 0, high = 0;
-  for (const ExpertWorth& one : worths.experts) low = std::min(low, one.worth), high = std::max(high, one.worth);
+  for (const ExpertWorth& one : worths.experts) {
+    if (std::isfinite(one.worth)) low = std::min(low, one.worth), high = std::max(high, one.worth);
+  }
   for (std::size_t first = 0; first < worths.experts.size();) {
     std::vector<std::pair<std::string, double>> values;
     const Index layer = worths.experts[first].layer;
     for (; first < worths.experts.size() && worths.experts[first].layer == layer; ++first) {
-      values.emplace_back(std::to_string(worths.experts[first].expert), worths.experts[first].worth);
+      const ExpertWorth& one = worths.experts[first];  // infinite for the only expert of its layer
+      values.emplace_back(std::to_string(one.expert), std::isfinite(one.worth) ? one.worth : high);
     }
     page.add({bars("Worth of each expert, layer " + std::to_string(layer + 1), "nats a token", values, low, high)});
   }
