@@ -24,6 +24,7 @@
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
+#include "report_parts.hpp"
 #include "run_paths.hpp"
 #include "run_reports.hpp"
 #include "stories.hpp"
@@ -122,7 +123,7 @@ void make_report(const Arguments& a) {
     if (!is_file && std::filesystem::exists(run / "config.json", ignored)) {
       try {
         examples::with_architecture_of(
-            run, [&](auto named) { examples::add_architecture<typename decltype(named)::Architecture>(report); });
+            run, [&](auto named) { add_model<typename decltype(named)::Architecture>(a, run, named.name, report); });
       } catch (const MismatchError& error) {  // another program's model
         report.history.notes.push_back(error.what());
       }

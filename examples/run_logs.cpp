@@ -1,7 +1,12 @@
 #include "run_logs.hpp"
 
+#include <cerrno>
+#include <cstring>
 #include <optional>
+#include <span>
 #include <string>
+#include <tinymoe/core/error.hpp>
+#include <tinymoe/files/atomic.hpp>
 #include <tinymoe/files/write_lock.hpp>
 #include <tinymoe/train/json_lines.hpp>
 #include <tinymoe/train/tensorboard.hpp>
@@ -13,6 +18,25 @@ using namespace tinymoe;
 
 namespace {
 
+/// JSON lines for another program, which reads them as they come.
+class JsonOutput : public JsonEvents {
+ public:
+  JsonOutput(int descriptor, Index step, const Json& recipe) : descriptor_(descriptor) {
+    write(line("start", step, {{"recipe", recipe}}));
+  }
+
+ private:
+  void write(const std::string& text) override {
+    const int reason = tinymoe::detail::write_all(descriptor_, std::as_bytes(std::span(text)));
+    // A reader who goes ends the run by the signal PIPE.
+    if (reason != 0 && reason != EPIPE) {
+      fail<FileError>("the standard output cannot be written: ", std::strerror(reason));
+    }
+  }
+
+  int descriptor_;
+};
+
 /// The logs that there are, each with a story of each evaluation.
 class StoryLogs : public Observer {
  public:
@@ -20,6 +44,7 @@ class StoryLogs : public Observer {
       : story_(std::move(story)) {
     if (!paths.json_lines.empty()) lines_.emplace(paths.json_lines, step, Json{{"recipe", recipe}});
     if (!paths.tensorboard.empty()) events_.emplace(paths.tensorboard, step, recipe);
+    if (paths.json_output >= 0) output_.emplace(paths.json_output, step, recipe);
   }
 
   void on_step(const StepReport& at, const ExpertLoads& loads) override {
@@ -29,6 +54,7 @@ class StoryLogs : public Observer {
     for_each([&](Observer& log) { log.on_evaluation(last, evaluation); });
     const std::string text = story_();
     if (lines_) lines_->story(last.step, text);
+    if (output_) output_->story(last.step, text);
     if (events_) events_->file().text(last.step, "story", text);
   }
   void on_checkpoint(const StepReport& last, const CheckpointReport& checkpoint) override {
@@ -43,11 +69,13 @@ class StoryLogs : public Observer {
   void for_each(F&& f) {
     if (lines_) f(*lines_);
     if (events_) f(*events_);
+    if (output_) f(*output_);
   }
 
   std::function<std::string()> story_;
   std::optional<JsonLines> lines_;
   std::optional<TensorBoard> events_;
+  std::optional<JsonOutput> output_;
 };
 
 }  // namespace
@@ -59,7 +87,7 @@ void LogPaths::check() const {
 
 std::unique_ptr<Observer> open_logs(const LogPaths& paths, Index step, const Json& recipe,
                                     std::function<std::string()> story) {
-  if (paths.json_lines.empty() && paths.tensorboard.empty()) return nullptr;
+  if (paths.json_lines.empty() && paths.tensorboard.empty() && paths.json_output < 0) return nullptr;
   return std::make_unique<StoryLogs>(paths, step, recipe, std::move(story));
 }
 

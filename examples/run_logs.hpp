@@ -15,6 +15,7 @@ namespace examples {
 /// Where the logs go; empty: none.
 struct LogPaths {
   std::filesystem::path json_lines, tensorboard;
+  int json_output = -1;  // a descriptor that gets the JSON lines as they come; −1: none
 
   /// Before any work: throws FileError for a file that cannot be written.
   void check() const;

@@ -33,6 +33,7 @@
 #include "programs/interruption.hpp"
 #include "programs/main.hpp"
 #include "progress.hpp"
+#include "report_parts.hpp"
 #include "run_fields.hpp"
 #include "run_paths.hpp"
 #include "run_reports.hpp"
@@ -262,9 +263,8 @@ void train(const Arguments& arguments) {
   RunReport page = examples::read_run({paths.out, options.metrics, logs.json_lines});
   examples::add_architecture<Arch>(page);
   if (files.stopped()) {
-    page.history.notes.push_back(
-        "The run was stopped, so nothing is told of what the experts take; the program report " +
-        std::string("does it."));
+    page.history.notes.emplace_back(
+        "The run was stopped, so nothing is told of what the experts take; the program report does it.");
   } else {
     examples::add_experts<Arch>(page, device, {.checkpoint = paths.out, .data = &stories.validation});
   }

@@ -26,25 +26,9 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// A file with a line for each step, evaluation and checkpoint and for the end of a run. Each has an "event" and the
-/// "step", and the members of the report by their names; a number that is not finite is null. Each line is written at
-/// once. Another run cannot write to the file meanwhile.
-class JsonLines : public Observer {
+/// What happens in a run as lines of JSON, one object each: for a file, or for another program.
+class JsonEvents : public Observer {
  public:
-  /// Starts a new file, or continues that of a run resumed at `resumed_step`: lines after that step are dropped,
-  /// because the steps run again, and so is a line that a killed run cut, and the end. `start`: what the first line, of
-  /// the event "start", says beside it. The old file is replaced atomically. Throws FileError if the file cannot be
-  /// written, or if it is there and has other lines.
-  [[gnu::cold]] JsonLines(const std::filesystem::path& path, Index resumed_step, Json start = Json::object())
-      : path_(std::filesystem::absolute(path)),
-        lock_(lock_file(path)),
-        resumed_step_(resumed_step),
-        kept_(lines_up_to(path, resumed_step)) {
-    kept_.push_back(line("start", resumed_step, std::move(start)));
-    begin();
-  }
-
-  /// Throws FileError if the line cannot be written, as the others do.
   [[gnu::cold]] void on_step(const StepReport& at, const ExpertLoads& loads) override {
     append("step", at.step,
            {{"tokens", at.tokens},
@@ -64,10 +48,6 @@ class JsonLines : public Observer {
             {"loads", loads_of(loads)}});
   }
   [[gnu::cold]] void on_evaluation(const StepReport& at, const EvaluationReport& evaluation) override {
-    if (at.step == resumed_step_ &&
-        std::erase_if(kept_, [&](const std::string& text) { return is_evaluation_of(at.step, text); }) > 0) {
-      begin();  // it replaces that one, and its story
-    }
     append("evaluation", at.step,
            {{"tokens", at.tokens},
             {"seconds", at.seconds},
@@ -97,6 +77,16 @@ class JsonLines : public Observer {
             {"message", detail::with_replacements(end.message)}});
   }
 
+ protected:
+  /// Writes a line, its end included.
+  virtual void write(const std::string& line) = 0;
+
+  static std::string line(const char* event, Index step, Json members) {
+    Json line = {{"event", event}, {"step", step}};
+    for (auto& [name, value] : members.members()) line[name] = value;
+    return line.dump() + "\n";
+  }
+
  private:
   static Json finite(double number) { return std::isfinite(number) ? Json(number) : Json(); }
   static Json loads_of(const ExpertLoads& loads) {
@@ -108,7 +98,37 @@ class JsonLines : public Observer {
     }
     return all;
   }
+  void append(const char* event, Index step, Json members) { write(line(event, step, std::move(members))); }
+};
 
+/// A file with a line for each step, evaluation and checkpoint and for the end of a run. Each has an "event" and the
+/// "step", and the members of the report by their names; a number that is not finite is null. Each line is written at
+/// once. Another run cannot write to the file meanwhile.
+class JsonLines : public JsonEvents {
+ public:
+  /// Starts a new file, or continues that of a run resumed at `resumed_step`: lines after that step are dropped,
+  /// because the steps run again, and so is a line that a killed run cut, and the end. `start`: what the first line, of
+  /// the event "start", says beside it. The old file is replaced atomically. Throws FileError if the file cannot be
+  /// written, or if it is there and has other lines.
+  [[gnu::cold]] JsonLines(const std::filesystem::path& path, Index resumed_step, Json start = Json::object())
+      : path_(std::filesystem::absolute(path)),
+        lock_(lock_file(path)),
+        resumed_step_(resumed_step),
+        kept_(lines_up_to(path, resumed_step)) {
+    kept_.push_back(line("start", resumed_step, std::move(start)));
+    begin();
+  }
+
+  /// Throws FileError if the line cannot be written, as the others do.
+  [[gnu::cold]] void on_evaluation(const StepReport& at, const EvaluationReport& evaluation) override {
+    if (at.step == resumed_step_ &&
+        std::erase_if(kept_, [&](const std::string& text) { return is_evaluation_of(at.step, text); }) > 0) {
+      begin();  // it replaces that one, and its story
+    }
+    JsonEvents::on_evaluation(at, evaluation);
+  }
+
+ private:
   /// The lines of a file that a resumed run keeps.
   [[gnu::cold]] static std::vector<std::string> lines_up_to(const std::filesystem::path& path, Index resumed_step) {
     std::vector<std::string> kept;
@@ -149,14 +169,9 @@ class JsonLines : public Observer {
     file_.emplace(path_);
   }
 
-  static std::string line(const char* event, Index step, Json members) {
-    Json line = {{"event", event}, {"step", step}};
-    for (auto& [name, value] : members.members()) line[name] = value;
-    return line.dump() + "\n";
-  }
-  void append(const char* event, Index step, Json members) {
+  void write(const std::string& text) override {
     kept_.clear();
-    file_->append(line(event, step, std::move(members)));
+    file_->append(text);
   }
 
   std::filesystem::path path_;  // absolute: the program may change its folder

@@ -142,7 +142,7 @@ inline std::string expert_class(Index expert) {
               " % of the tokens, mean gate ", fixed_text(expert.mean_gate, 2), "</figcaption><ul class=\"typical\">"});
     for (const TypicalToken& token : expert.typical) {
       page.add({"<li><span class=\"piece ", colour, "\">", VisiblePieces().next(token.piece), "</span> ",
-                fixed_text(100 * token.share, 0), " % of them"});
+                fixed_text(100 * std::min(1.0, token.share * static_cast<double>(mixture.choices)), 0), " % of them"});
       if (!token.contexts.empty()) {
         const TokenContext& context = token.contexts[0];
         page.add({"<br><span class=\"context\" dir=\"auto\">…", context.before, "<span class=\"piece ", colour, "\">",
@@ -162,7 +162,8 @@ inline std::string expert_class(Index expert) {
 
 [[gnu::cold]] inline Markup confidence_part(const std::vector<MixtureFindings>& mixtures) {
   Markup page{
-      "<h3>How sure the routers are</h3><div class=\"grid-of\"><figure><figcaption>Over the validation's tokens"
+      "<h3>How sure the routers are</h3><div class=\"grid-of\"><figure class=\"span\"><figcaption>Over the "
+      "validation's tokens"
       "</figcaption><div class=\"wide\"><table><tr><th>layer</th><th>experts</th><th>load ±</th><th>entropy of "
       "loads</th><th>dead</th><th>top probability</th><th>router entropy</th></tr>"};
   for (const MixtureFindings& mixture : mixtures) {

@@ -103,7 +103,7 @@ struct HeatMap {
     }
     svg.add({"<text class=\"middle\" x=\"240\" y=\"", place(bottom + 34), "\">", map.x, "</text>"});
   }
-  return svg.add({"<text class=\"middle\" transform=\"translate(11 ", place(6 + height / 2), ") rotate(-90)\">", map.y,
+  return svg.add({"<text class=\"middle\" transform=\"translate(6 ", place(6 + height / 2), ") rotate(-90)\">", map.y,
                   "</text></g></svg></figure>"});
 }
 
@@ -113,7 +113,7 @@ struct HeatMap {
   for (int level = 0; level <= 10; ++level) {
     const std::string x = std::to_string(level * 24);
     scale.add({"<rect class=\"l", std::to_string(level), "\" x=\"", x, "\" width=\"24\" height=\"14\"/>"});
-    if (level % 5 == 0 || level % 2 == 1) {
+    if (level % 5 == 0 || level == 2 || level == 8) {
       scale.add({"<text class=\"middle\" x=\"", std::to_string(level * 24 + 12), "\" y=\"27\">",
                  general_text(share_of_level(level), 2), "</text>"});
     }

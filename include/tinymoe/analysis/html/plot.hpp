@@ -155,7 +155,7 @@ struct PlotFrame {
   const auto last = static_cast<std::size_t>(static_cast<double>(values.size() - 1) * (1 - plot.share));
   double low = values.front(), high = values[last];
   if (plot.from_zero) low = std::min(low, 0.0), high = high > 0 ? high : 1;
-  const double margin = (high - low) * 0.04;
+  const double margin = (high - low) * (plot.labels.empty() ? 0.04 : 0.1);
   if (!plot.from_zero || low < 0) low -= margin;
   return {axis_of(x_low, x_high, 5, plot.clock), axis_of(low, high + margin, 5)};
 }
@@ -195,7 +195,7 @@ struct PlotFrame {
              tick_text(tick, x_axis, plot.clock), "</text>"});
   }
   svg.add({"<path class=\"axis\" d=\"M52 12V226H428\"/><text class=\"middle\" x=\"240\" y=\"262\">", plot.x,
-           "</text><text class=\"middle\" transform=\"translate(11 119) rotate(-90)\">", plot.y, "</text></g>"});
+           "</text><text class=\"middle\" transform=\"translate(6 119) rotate(-90)\">", plot.y, "</text></g>"});
   for (const Curve& curve : plot.curves) {
     using Style = Curve::Style;
     const bool points_alone = curve.style == Style::points;
@@ -221,8 +221,8 @@ struct PlotFrame {
     const bool left = x > 330;
     svg.add({"<text class=\"label"});
     if (left) svg.add({" end"});
-    svg.add(
-        {"\" x=\"", place(left ? x - 6 : x + 6), "\" y=\"", place(y_of(point.y)), "\" dy=\"-.4em\">", text, "</text>"});
+    svg.add({"\" x=\"", place(left ? x - 6 : x + 6), "\" y=\"", place(y_of(point.y)), "\" dy=\"",
+             left ? std::string_view("1.2em") : std::string_view("-.4em"), "\">", text, "</text>"});
   }
   svg.add({"</svg>"});
   Index named = 0;

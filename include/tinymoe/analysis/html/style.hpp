@@ -30,6 +30,7 @@ svg text{font-size:13px;fill:var(--soft);font-variant-numeric:tabular-nums}svg .
 svg .middle{text-anchor:middle}svg .label,svg .name{fill:var(--ink)}svg .name{font-weight:600}
 .plot svg:focus-visible,.token:focus-visible,input:focus-visible,button:focus-visible{outline:2px solid var(--c0);
 outline-offset:2px}
+.bar{fill:var(--c0)}@media (min-width:800px){.span{grid-column:span 2}}
 .grid path{stroke:var(--line);fill:none}.grid .axis{stroke:var(--soft)}
 .curve polyline{fill:none;stroke:var(--c);stroke-width:1.8;stroke-linejoin:round}.curve circle{fill:var(--c)}
 .curve.faint polyline{stroke-width:1;opacity:.35}.curve.dashed polyline{stroke-dasharray:5 3}
