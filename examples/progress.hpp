@@ -1,13 +1,15 @@
 #pragma once
-// The progress line of training.
+// The progress of training and of other long work.
 
 #include <algorithm>
 #include <cstdio>
 #include <string>
 #include <tinymoe/train/observer.hpp>
+#include <vector>
 
 #include <unistd.h>
 
+#include "live_view.hpp"
 #include "programs/interruption.hpp"
 
 namespace examples {
@@ -38,10 +40,11 @@ class Percent {
   }
 
  private:
-  bool terminal_ = isatty(STDOUT_FILENO) == 1, open_ = false;
+  bool terminal_ = is_terminal(STDOUT_FILENO), open_ = false;
 };
 
-/// On a terminal one line that is overwritten; elsewhere a new line every ten seconds.
+/// On a terminal a view that is drawn over itself: curve of the loss, experts' loads, speed, memory, time left; one
+/// line where the terminal is small or shows no UTF-8. Elsewhere a new line every ten seconds.
 class Progress : public tinymoe::Observer {
  public:
   ~Progress() override { end(); }  // so that an error message starts a new line
@@ -50,13 +53,21 @@ class Progress : public tinymoe::Observer {
     if (at.skipped) return show_skipped(at);
     smooth_ = smooth_ == 0 ? at.loss : 0.95 * smooth_ + 0.05 * at.loss;
     speed_ = speed_ == 0 ? at.tokens_per_second : 0.95 * speed_ + 0.05 * at.tokens_per_second;
+    curve_.add(at.loss);
     if (at.fraction < 1 && at.seconds < next_) return;
     next_ = at.seconds + (terminal_ ? 0.2 : 10);
     const double left = at.fraction > 0 && at.fraction < 1 ? at.seconds / at.fraction - at.seconds : 0;
-    std::printf("%sstep %td  loss %.3f  %.0f tokens/s%s  %s left%s", terminal_ ? "\r" : "", at.step, smooth_, speed_,
-                usage(at.load_variation, loads).c_str(), clock_time(left).c_str(), terminal_ ? "\033[K" : "\n");
+    char text[160];
+    std::snprintf(text, sizeof text, "step %td  loss %.3f  %.0f tokens/s%s  %s left", at.step, smooth_, speed_,
+                  usage(at.load_variation, loads).c_str(), clock_time(left).c_str());
+    last_ = text;
+    if (const auto [columns, rows] = LiveLines::size(); view_ && columns >= 60 && rows >= 12) {
+      std::fputs(live_.draw(lines(at, loads), columns).c_str(), stdout);
+    } else {
+      std::printf("%s%s%s", terminal_ ? "\r" : "", text, terminal_ ? "\033[K" : "\n");
+      open_ = terminal_;
+    }
     programs::flush_progress();
-    open_ = terminal_;
   }
 
   void on_evaluation(const tinymoe::StepReport& at, const tinymoe::EvaluationReport& evaluation) override {
@@ -69,10 +80,32 @@ class Progress : public tinymoe::Observer {
   void on_end(const tinymoe::StepReport& /*last*/, const tinymoe::EndReport& /*end*/) override { end(); }
 
  private:
-  /// Ends the line, so that others can follow.
+  /// Ends the view or the line, so that others can follow; of the view one line stays.
   void end() {
+    if (const std::string text = live_.erase(); !text.empty()) std::printf("%s%s\n", text.c_str(), last_.c_str());
     if (open_) std::printf("\n");
     open_ = false;
+  }
+
+  /// The view.
+  std::vector<std::string> lines(const tinymoe::StepReport& at, const tinymoe::ExpertLoads& loads) const {
+    std::vector<std::string> view = {last_, "  loss   " + curve_.draw(48)};
+    char text[160];
+    const auto done = static_cast<std::size_t>(std::clamp(at.fraction, 0.0, 1.0) * 48);
+    std::string bar;
+    for (std::size_t i = 0; i < 48; ++i) bar += i < done ? "█" : "░";
+    std::snprintf(text, sizeof text, " %.0f %%", 100 * at.fraction);
+    view.push_back("  done   " + bar + text);
+    constexpr std::size_t most = 4;  // mixtures
+    for (std::size_t m = 0; m < std::min(loads.size(), most); ++m) {
+      view.push_back("  " + std::string(m == 0 ? "loads " : "      ") + " " + load_bars(loads[m], 64) + "  mixture " +
+                     std::to_string(m + 1) + (m + 1 == most && loads.size() > most ? ", and more" : ""));
+    }
+    constexpr double mebibyte = 1 << 20;
+    std::snprintf(text, sizeof text, "  memory %.0f MiB of gradients and optimizer, %.0f MiB of activations",
+                  static_cast<double>(at.state_bytes) / mebibyte, static_cast<double>(at.activation_bytes) / mebibyte);
+    view.emplace_back(text);
+    return view;
   }
 
   /// A line for a skipped step: a good run has some at its beginning, and later one in thousands of steps.
@@ -101,7 +134,10 @@ class Progress : public tinymoe::Observer {
     return text;
   }
 
-  bool terminal_ = isatty(STDOUT_FILENO) == 1, open_ = false;
+  bool terminal_ = is_terminal(STDOUT_FILENO), view_ = terminal_ && shows_utf8(), open_ = false;
+  Sparkline curve_;
+  LiveLines live_;
+  std::string last_;  // the line without a view
   double smooth_ = 0, speed_ = 0, next_ = 0;
 };
 

@@ -11,11 +11,16 @@
 // Without --data it trains on the library's embedded stories. A preset's defaults are the published values of its
 // architecture (rate, dropout, …); an option on the command line overrides them.
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <numeric>
@@ -57,7 +62,7 @@ struct Arguments {
   double minutes = 0, checkpoint_minutes = FitOptions{}.checkpoint_minutes, average = 0;
   Batching batching = Batching::packed;
   std::uint64_t seed = 1337;
-  bool resume = false, overwrite = false, benchmark = false, list = false, report = false;
+  bool resume = false, overwrite = false, benchmark = false, list = false, report = false, quiet = false, json = false;
   path resume_from, benchmark_of, from, report_to;
 };
 
@@ -309,6 +314,23 @@ void list() {
       examples::architectures);
 }
 
+/// --json: the standard output's place is taken by the standard error's, and JSON lines go to what it was. --quiet:
+/// what people read goes nowhere.
+void choose_output(Arguments& a) {
+  if (a.json) {
+    a.logs.json_output = ::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+    if (a.logs.json_output < 0 || ::dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
+      fail<FileError>("the standard output cannot be written: ", std::strerror(errno));
+    }
+  }
+  if (!a.quiet) return;
+  const int nothing = ::open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (nothing < 0 || ::dup2(nothing, STDOUT_FILENO) < 0) {
+    fail<FileError>("/dev/null cannot be opened: ", std::strerror(errno));
+  }
+  ::close(nothing);
+}
+
 /// The settings of all presets' models.
 SettingList all_settings() {
   SettingList list;
@@ -399,6 +421,8 @@ void add_options(CLI::App& app, Arguments& a) {
   app.add_option("--metrics", a.metrics, "CSV of the run; default: OUT.csv");
   app.add_option("--json-lines", a.logs.json_lines, "also log the run into this file, one JSON object a line");
   app.add_option("--tensorboard", a.logs.tensorboard, "also log the run into this folder, for TensorBoard");
+  app.add_flag("--quiet", a.quiet, "print nothing but errors");
+  app.add_flag("--json", a.json, "print the run as JSON lines as it goes; other lines go to the standard error");
   auto* report = app.add_option_function<std::string>(
       "--report",
       [&a](const std::string& file) {
@@ -439,6 +463,7 @@ int main(int count, char** values) {
   const auto settings = examples::add_settings(app, a.recipe.settings, all_settings());
   return programs::run(app, count, values, [&] {
     parse(app, a, settings, count, values);
+    choose_output(a);
     if (a.list) {
       list();
     } else if (a.benchmark) {

@@ -201,11 +201,11 @@ END
     run='<img src=x onerror=window.hacked=1>'
     expect pocket --data hostile.txt --sequence 32 --steps 30 --evaluate-every 10 --out "$run" --report
     grep -qF "report: $run.html" output.txt || fail "does not say where the report is: $(tail -n 1 output.txt)"
-    for part in 'id="training"' 'id="architecture"' 'id="loads"' 'id="stories"' 'after step 30'; do
-      grep -qF "$part" "$run.html" || fail "the report lacks $part"
+    for part in training architecture loads stories experts coloured worth; do
+      grep -qF "id=\"$part\"" "$run.html" || fail "the report lacks $part"
     done
     [ "$(grep -o '<script' "$run.html" | wc -l)" = 1 ] || fail "a text became markup"
-    opens "$run.html"
+    opens "$run.html" --stories
     # A resumed run's report goes on; the story of each evaluation is there once.
     expect "$train" --data hostile.txt --steps 40 --resume "$run" --report page.html
     [ "$(grep -c '"event": *"story"' "$run.jsonl")" = 4 ] || fail "stories of the resumed run: $(grep -c story "$run.jsonl")"
@@ -213,7 +213,10 @@ END
     head -c -40 "$run.csv" >cut.csv && head -c -40 "$run.jsonl" >cut.jsonl
     expect "$report" "$run" --metrics cut.csv --json-lines cut.jsonl --out cut.html
     grep -q 'cut.csv: 1 line is cut or no row, and left out' cut.html || fail "does not say that a row is cut"
-    # Of a dense model, which has no experts; several side by side.
+    grep -q 'id="coloured"' cut.html || fail "does not read what the run validated on"
+    expect "$report" "$run" --data hostile.txt --tokens 500 --worth-tokens 0 --out some.html
+    grep -q 'id="experts"' some.html && ! grep -q 'id="worth"' some.html || fail "other parts than asked for"
+    # Several side by side.
     sed 's/,[0-9.]*,\([0-9.]*,[0-9.]*\)$/,0,\1/' "$run.csv" >other.csv
     expect "$report" "$run" other.csv --out both.html
     grep -q 'id="comparison"' both.html || fail "runs are not compared"
@@ -225,7 +228,9 @@ END
     expect_error "are the logs of one run" "$report" "$run" second --metrics cut.csv
     rm second.csv second-loads.csv
     expect "$report" second
-    grep -q 'second.csv: is not there, so the training is left out' second.html || fail "does not say what is missing"
+    for missing in 'second.csv: is not there, so the training is left out' 'give stories with --data'; do
+      grep -q "$missing" second.html || fail "does not say what is missing: $missing"
+    done
     # A long run: small, and opened within two seconds.
     awk 'BEGIN { print "step,tokens,seconds,loss,learning_rate,gradient_norm,tokens_per_second,balance_loss,z_loss," \
         "load_variation,validation_loss,validation_bits_per_byte"
