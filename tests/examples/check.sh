@@ -244,6 +244,28 @@ END
     [ "$(stat -c %s long.html)" -lt 5000000 ] || fail "a long run's report has $(stat -c %s long.html) bytes"
     opens long.html --seconds 2
     ;;
+  output)
+    # What a run prints: a view on a terminal, plain lines elsewhere, JSON lines for programs, or nothing.
+    pocket --steps 30 --out plain >log.txt
+    grep -q $'\033' log.txt && fail "moves the cursor of a file"
+    grep -q '^step 30 ' log.txt || fail "no plain lines"
+    pocket --steps 30 --out quiet --quiet >log.txt 2>&1
+    [ ! -s log.txt ] || fail "prints: $(head -n 1 log.txt)"
+    pocket --steps 30 --evaluate-every 10 --out json --json --quiet --json-lines file.jsonl >log.jsonl 2>error.txt
+    [ ! -s error.txt ] || fail "prints: $(head -n 1 error.txt)"
+    cmp log.jsonl file.jsonl || fail "prints other lines than the log has"
+    pocket --steps 3 --out both --json 2>error.txt | grep -v '^{"event":' && fail "other lines among those of JSON"
+    grep -q 'trained on' error.txt || fail "says nothing to people"
+    expect_error "holds a checkpoint" pocket --steps 3 --out both --quiet
+    command -v script >/dev/null || { echo "script(1) is missing, so no terminal was tried" && exit 0; }
+    on_terminal() { TERM=$1 LC_ALL=$2 script -qec "$train --preset pocket --embedded 300 --steps 30 --out $3" terminal.txt >log.txt; }
+    on_terminal xterm C.UTF-8 view || fail "fails on a terminal: $(tail -n 1 log.txt)"
+    for part in 'loss   ' 'done   ' 'loads  ' 'memory ' $'\033\\[J'; do
+      grep -q "$part" log.txt || fail "the view lacks $part"
+    done
+    on_terminal xterm C line && grep -q 'done   ' log.txt && fail "a view where UTF-8 is not shown"
+    on_terminal dumb C.UTF-8 dumb && grep -q $'\033' log.txt && fail "moves the cursor of a dumb terminal"
+    ;;
   interrupt)
     # Ctrl-C ends a run with a checkpoint.
     pocket_job --minutes 5 --out run >log.txt &
