@@ -15,6 +15,7 @@
 #include <string_view>
 #include <system_error>
 #include <tinymoe/analysis/run_report.hpp>
+#include <tinymoe/checkpoint/training_state_json.hpp>
 #include <tinymoe/files/atomic.hpp>
 #include <tinymoe/text/known_stories.hpp>
 #include <utility>
@@ -50,11 +51,19 @@ std::optional<TokenData> stories_for(const Arguments& a, const path& run, const 
     return TokenData::encode(KnownStories(examples::open_stories(a.data, a.field), tokenizer), tokenizer,
                              a.device.threads);
   }
-  const path stored = examples::RunPaths(run).tokens / "validation.tokens";
+  const path folder = examples::RunPaths(run).tokens, validation = folder / "validation.tokens";
+  const path training = folder / "training.tokens";
   std::error_code ignored;
-  if (std::filesystem::exists(stored, ignored)) return TokenData::open(stored, tokenizer);
-  notes.push_back(stored.string() +
-                  ": is not there, so nothing is told of what the experts take; give stories with --data");
+  if (std::filesystem::exists(validation, ignored)) return TokenData::open(validation, tokenizer);
+  if (std::filesystem::exists(training, ignored) && std::filesystem::exists(run / "trainer.json", ignored)) {
+    const TokenData all = TokenData::open(training, tokenizer);  // the last stories were held out
+    const Index learnt = tinymoe::detail::open_together(run, "trainer.json", tinymoe::detail::read_state).data.tokens;
+    if (learnt > 0 && learnt < all.size()) return all.stories_between(learnt, all.size() - learnt, tokenizer);
+  }
+  notes.push_back(
+      folder.string() +
+      ": has not what the run validated on, so nothing is told of what the experts take; give stories with " +
+      "--data");
   return std::nullopt;
 }
 
