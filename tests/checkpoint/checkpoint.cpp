@@ -571,7 +571,7 @@ TEST_CASE("Tensors that follow from others are left out where they agree", "[che
   };
   const auto loads = [&](const std::function<void(Tensors&)>& f) {
     spoil(f);
-    read.replace([](auto masters) { std::fill(masters.data, masters.data + masters.size(), 0.0f); });
+    read.replace([](auto values, Index) { std::fill(values.data, values.data + values.size(), 0.0f); });
     load_model(root / "model", read);
     CHECK(same_bits(weights_of(read), weights_of(model)));
   };

@@ -1,5 +1,7 @@
 // Checkpoints of Int8 and Int4: saved and read to the bit, refused where they do not belong or are damaged.
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -23,6 +25,15 @@ namespace {
 using Plain = Reference<float>;
 template <class W>
 using Of = Model<Tiny, Plain, W>;
+
+/// Knows the most memory that was asked for at once.
+struct Counting : Plain {
+  std::size_t most = 0;
+  Memory allocate(std::size_t bytes) {
+    most = std::max(most, bytes);
+    return Plain::allocate(bytes);
+  }
+};
 
 /// What a model of the tokens' own choice writes: it differs where a weight does.
 template <class ModelType>
@@ -139,16 +150,27 @@ TEST_CASE("a damaged checkpoint of integer weights leaves the model unchanged", 
   refused("tensor lm_head.weight is missing");
 }
 
+TEST_CASE("integer weights are drawn and loaded one tensor after the other", "[weights]") {
+  const TemporaryFolder folder;
+  Plain plain;
+  const Of<float> trained(plain, Seed{9});
+  save_model(folder / "model", trained, tiny_tokenizer());
+  Counting backend;
+  Model<Tiny, Counting, Int4> model(backend, Seed{1});
+  load_model(folder / "model", model);
+  CHECK(backend.most < Of<float>::size * sizeof(float) / 2);
+}
+
 TEST_CASE("weights that the format cannot hold leave a model unchanged, and are named", "[weights]") {
   Plain backend;
   Of<Int4> model(backend, Seed{4});
   const std::string before = stored_in(model);
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), 1e9f}) {
     const std::string said = message_of<OptionError>([&] {
-      model.replace([&](View<float> masters) {
+      model.replace([&](View<float> values, Index first) {
         const auto places = segments<Of<Int4>::Weights>();
         const auto& head = places.back();  // (260, 16)
-        masters.data[head.offset + 3 * 16 + 5] = bad;
+        if (first == head.offset) values.data[3 * 16 + 5] = bad;
       });
     });
     CHECK(said.starts_with("lm_head.weight: the weight in row 3, column 5 is "));

@@ -129,29 +129,44 @@ std::vector<std::string> check_tensors(const SafetensorsShards& file, const std:
   return names;
 }
 
+/// Copies the tensors, or the parts of them, that lie in `buffer`, whose first element has the place `first` in the
+/// layout of `tensors`. `names` are those in the file.
+template <Backend B>
+void copy_tensors(B& backend, const SafetensorsShards& file, const std::vector<DiskTensor>& tensors,
+                  std::span<const std::string> names, View<typename B::Master> buffer, Index first) {
+  using M = typename B::Master;
+  const auto inside = [&](Index offset) { return offset >= first && offset < first + buffer.size(); };
+  std::vector<M> values, part;
+  for (std::size_t t = 0; t < tensors.size(); ++t) {
+    const DiskTensor& tensor = tensors[t];
+    const bool whole = tensor.rows.empty();
+    if (!(whole ? inside(tensor.offset)
+                : std::any_of(tensor.rows.begin(), tensor.rows.end(),
+                              [&](const BufferRows& rows) { return inside(rows.offset); }))) {
+      continue;
+    }
+    values.resize(static_cast<std::size_t>(tensor.elements()));
+    file.read(names[t], tensor.shape, std::span<M>(values));
+    if (whole) {
+      backend.copy_to_device(buffer.data + (tensor.offset - first), values.data(), values.size() * sizeof(M));
+      continue;
+    }
+    tensor.for_each_part([&](const BufferRows& rows, auto place) {
+      if (!inside(rows.offset)) return;
+      part.resize(static_cast<std::size_t>(rows.size()));
+      for (std::size_t i = 0; i < part.size(); ++i) part[i] = values[place(i)];
+      backend.copy_to_device(buffer.data + (rows.offset - first), part.data(), part.size() * sizeof(M));
+    });
+  }
+}
+
 /// Reads buffers as `write_tensors` wrote them. Nothing is changed unless all of the file is right.
 template <Backend B>
 void read_tensors(B& backend, const SafetensorsShards& file, const std::vector<DiskTensor>& tensors,
                   const std::vector<std::string>& prefixes, const std::vector<View<typename B::Master>>& buffers) {
-  using M = typename B::Master;
-  const auto names = check_tensors<M>(file, tensors, prefixes);
-  std::vector<M> values, part;
-  auto name = names.begin();
-  for (const auto& buffer : buffers) {
-    for (const auto& tensor : tensors) {
-      values.resize(static_cast<std::size_t>(tensor.elements()));
-      file.read(*name++, tensor.shape, std::span<M>(values));
-      if (tensor.rows.empty()) {
-        backend.copy_to_device(buffer.data + tensor.offset, values.data(), values.size() * sizeof(M));
-        continue;
-      }
-      tensor.for_each_part([&](const BufferRows& rows, auto place) {
-        if (rows.offset < 0) return;
-        part.resize(static_cast<std::size_t>(rows.size()));
-        for (std::size_t i = 0; i < part.size(); ++i) part[i] = values[place(i)];
-        backend.copy_to_device(buffer.data + rows.offset, part.data(), part.size() * sizeof(M));
-      });
-    }
+  const auto names = check_tensors<typename B::Master>(file, tensors, prefixes);
+  for (std::size_t b = 0; b < buffers.size(); ++b) {
+    copy_tensors(backend, file, tensors, std::span(names).subspan(b * tensors.size(), tensors.size()), buffers[b], 0);
   }
 }
 
@@ -260,10 +275,11 @@ struct ModelFiles {
   [[gnu::cold]] void load(Model<Arch, B, W>& model) const {
     check_rotary_frequencies(weights, config.settings[setting::rope_theta]);
     if (config.weights.empty()) {
-      model.replace([&](View<typename B::Master> masters) {
-        using Weights = typename Model<Arch, B, W>::Weights;
-        read_tensors(model.backend(), weights, model_tensors<Arch, Weights>(config.hub), {""}, {masters});
-      });
+      using M = typename B::Master;
+      const auto tensors = model_tensors<Arch, typename Model<Arch, B, W>::Weights>(config.hub);
+      const auto names = check_tensors<M>(weights, tensors, {""});
+      model.replace(
+          [&](View<M> values, Index first) { copy_tensors(model.backend(), weights, tensors, names, values, first); });
     } else {
       if (config.weights != weights_name<W>()) refuse_stored_weights(config.name, config.weights, weights_name<W>());
       if constexpr (StoredFormat<W>) read_stored(model.backend(), weights, model.weights());

@@ -229,8 +229,10 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B, W>& mod
   const std::byte* numbers = file.bytes().data() + 7 * sizeof(std::int32_t);
   std::vector<float> read;
   std::vector<M> values;
-  const auto each = [&](auto&& f) {
-    for (const auto& tensor : detail::disk_tensors<typename Model<Arch, B, W>::Weights>()) {
+  const auto tensors = detail::disk_tensors<typename Model<Arch, B, W>::Weights>();
+  const auto each = [&](Index first, Index last, auto&& f) {
+    for (const auto& tensor : tensors) {
+      if (tensor.offset < first || tensor.offset >= last) continue;
       const auto place = places.find(tensor.name);
       if (place == places.end() || place->second.rows * place->second.cols != tensor.size) {
         fail<MismatchError>("llama2.c's format has no tensor ", tensor.name, " of ", tensor.size, " numbers");
@@ -240,15 +242,15 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B, W>& mod
       f(tensor, place->second);
     }
   };
-  each([&](const detail::DiskTensor& tensor, const detail::Llama2cPlace&) {
+  each(0, Model<Arch, B, W>::size, [&](const detail::DiskTensor& tensor, const detail::Llama2cPlace&) {
     const std::size_t at = detail::first_not_finite(std::span<const float>(read));
     if (at != read.size()) {
       fail<FileError>(model_bin.string(), ": tensor ", tensor.name, ": number ", at, " is ", read[at],
                       ", expected a finite weight");
     }
   });
-  model.replace([&](View<M> masters) {
-    each([&](const detail::DiskTensor& tensor, const detail::Llama2cPlace& place) {
+  model.replace([&](View<M> to, Index first) {
+    each(first, first + to.size(), [&](const detail::DiskTensor& tensor, const detail::Llama2cPlace& place) {
       values.resize(read.size());
       for (Index row = 0; row < place.rows; ++row) {
         Index from = row;
@@ -261,7 +263,7 @@ void load_llama2c(const std::filesystem::path& model_bin, Model<Arch, B, W>& mod
               static_cast<M>(read[static_cast<std::size_t>(from * place.cols + col)]);
         }
       }
-      model.backend().copy_to_device(masters.data + tensor.offset, values.data(), values.size() * sizeof(M));
+      model.backend().copy_to_device(to.data + (tensor.offset - first), values.data(), values.size() * sizeof(M));
     });
   });
   model.special_tokens() = {};

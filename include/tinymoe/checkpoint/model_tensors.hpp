@@ -95,18 +95,20 @@ template <class Arch, Backend B, class W>
                                    const std::function<void(const std::string&, std::span<float>)>& fetch) {
   using M = typename B::Master;
   std::vector<float> values;
-  const auto each = [&](auto&& f) {
-    for (const DiskTensor& tensor : disk_tensors<typename Model<Arch, B, W>::Weights>()) {
+  const auto tensors = disk_tensors<typename Model<Arch, B, W>::Weights>();
+  const auto each = [&](Index first, Index last, auto&& f) {
+    for (const DiskTensor& tensor : tensors) {
+      if (tensor.offset < first || tensor.offset >= last) continue;
       values.resize(static_cast<std::size_t>(tensor.size));
       fetch(tensor.name, values);
       f(tensor);
     }
   };
-  each([](const DiskTensor&) {});  // all of it is right before anything is changed
-  model.replace([&](View<M> masters) {
-    each([&](const DiskTensor& tensor) {
+  each(0, Model<Arch, B, W>::size, [](const DiskTensor&) {});  // all of it is right before anything is changed
+  model.replace([&](View<M> to, Index first) {
+    each(first, first + to.size(), [&](const DiskTensor& tensor) {
       const std::vector<M> converted(values.begin(), values.end());
-      model.backend().copy_to_device(masters.data + tensor.offset, converted.data(), converted.size() * sizeof(M));
+      model.backend().copy_to_device(to.data + (tensor.offset - first), converted.data(), converted.size() * sizeof(M));
     });
   });
 }

@@ -63,7 +63,7 @@ class Model {
     if constexpr (has_masters) masters_ = backend.allocate(bytes<Master>());
     if constexpr (has_copy || !has_masters) copy_ = backend.allocate(buffer_bytes<Weights>());
     bind_parameters(weights_, (copy_.size() > 0 ? copy_ : masters_).bytes());
-    replace([&](View<Master> masters) { initialise(masters, seed); });
+    replace([&](View<Master> values, Index first) { initialise(values, first, seed); });
   }
 
   B& backend() const { return *backend_; }
@@ -101,17 +101,28 @@ class Model {
   View<W> buffer() const requires has_masters { return {(has_copy ? copy_ : masters_).template as<W>().data, 1, size}; }
   /// The weights that an optimizer changes, in the same order; call `refresh` after changing them.
   View<Master> masters() const requires has_masters { return {masters_.template as<Master>().data, 1, size}; }
-  /// Calls f(masters (1, size)), which overwrites all weights, then stores them in the model's format. If f throws, a
-  /// model without masters is unchanged.
+  /// Calls f(values (1, n), first), which overwrites the n weights from `first` on, until all are: at once with
+  /// masters, else one tensor after the other, so that no more than the largest is there as numbers. Then they are
+  /// stored in the model's format. If f throws, a model without masters is unchanged.
   template <class F>
   void replace(F&& f) {
     if constexpr (has_masters) {
-      f(masters());
+      f(masters(), Index{0});
       refresh();
     } else {
-      const Memory memory = backend_->allocate(bytes<Master>());
-      f(memory.template as<Master>());
-      encode(memory.template as<Master>());
+      Index largest = 0;
+      detail::for_each_placed<Weights>(
+          [&](const ParameterInfo& info, Index) { largest = std::max(largest, info.size()); });
+      const Memory memory = backend_->allocate(static_cast<std::size_t>(largest) * sizeof(Master));
+      std::vector<std::byte> stored(copy_.size());
+      detail::for_each_placed<Weights>(
+          [&](const ParameterInfo& info, Index offset, auto& tensor) {
+            const View<Master> values(memory.template as<Master>().data, 1, info.size());
+            f(values, offset);
+            encode(info, values, tensor, stored);
+          },
+          weights_);
+      backend_->copy_to_device(copy_.bytes(), stored.data(), stored.size());
     }
   }
   /// Copies the masters to the buffer that layers read, where that is another one.
@@ -128,12 +139,14 @@ class Model {
     return static_cast<std::size_t>(size) * sizeof(T);
   }
 
-  void initialise(View<Master> masters, Seed seed) {
+  void initialise(View<Master> values, Index first, Seed seed) {
     detail::for_each_placed<Weights>([&](const ParameterInfo& info, Index offset) {
-      Master* data = masters.data + offset;
+      if (offset < first || offset >= first + values.size()) return;
+      Master* data = values.data + (offset - first);
       const double fan_in = 1.0 / std::sqrt(static_cast<double>(info.cols));
       switch (info.initial) {
         case Initial::zeros:
+          fill(data, info.size(), Master(0.0f));
           break;
         case Initial::ones:
           fill(data, info.size(), Master(1.0f));
@@ -148,29 +161,23 @@ class Model {
     });
   }
 
-  /// Stores the weights, each tensor in its format, through the host: all at once, when all are encoded.
-  void encode(View<Master> masters) {
-    std::vector<Master> values;
-    std::vector<std::byte> stored(copy_.size());
-    detail::for_each_placed<Weights>(
-        [&]<class Tensor>(const ParameterInfo& info, Index offset, Tensor& tensor) {
-          using Format = typename Tensor::Format;
-          values.resize(static_cast<std::size_t>(info.size()));
-          backend_->copy_to_host(values.data(), masters.data + offset, values.size() * sizeof(Master));
-          std::byte* to = stored.data() + (reinterpret_cast<const std::byte*>(tensor.data) - copy_.bytes());
-          if constexpr (Format::plain) {
-            std::transform(values.begin(), values.end(), Format::pointer(to),
-                           [](Master value) { return std::remove_pointer_t<typename Format::Pointer>(value); });
-          } else {
-            try {
-              Format::encode(View<const Master>(values.data(), info.rows(), info.cols), to);
-            } catch (const OptionError& error) {
-              fail<OptionError>(info.name_of(info.names[0]), ": ", error.what());
-            }
-          }
-        },
-        weights_);
-    backend_->copy_to_device(copy_.bytes(), stored.data(), stored.size());
+  /// Stores a tensor's weights in its format, through the host, at its place in `stored`.
+  template <class Tensor>
+  void encode(const ParameterInfo& info, View<Master> weights, const Tensor& tensor, std::vector<std::byte>& stored) {
+    using Format = typename Tensor::Format;
+    std::vector<Master> values(static_cast<std::size_t>(info.size()));
+    backend_->copy_to_host(values.data(), weights.data, values.size() * sizeof(Master));
+    std::byte* to = stored.data() + (reinterpret_cast<const std::byte*>(tensor.data) - copy_.bytes());
+    if constexpr (Format::plain) {
+      std::transform(values.begin(), values.end(), Format::pointer(to),
+                     [](Master value) { return std::remove_pointer_t<typename Format::Pointer>(value); });
+    } else {
+      try {
+        Format::encode(View<const Master>(values.data(), info.rows(), info.cols), to);
+      } catch (const OptionError& error) {
+        fail<OptionError>(info.name_of(info.names[0]), ": ", error.what());
+      }
+    }
   }
 
   void fill(Master* data, Index count, Master value) {
