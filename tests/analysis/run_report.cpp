@@ -216,6 +216,17 @@ TEST_CASE("the frontier has the models that no other beats in both") {
   CHECK(best[1].y == 2);
 }
 
+TEST_CASE("parts that a run lacks are left out") {
+  RunReport run{.name = "dense", .history = {.steps = {{1, 64, 1, 3}, {2, 128, 2, 2}}}, .counted = Count{.total = 10}};
+  const string page = report_html(run);
+  CHECK(has(page, "The model has no experts, so there are no parts about them."));
+  for (const char* part : {"loads", "experts", "coloured", "worth", "stories", "recipe"}) {
+    CHECK_FALSE(has(page, string("id=\"") + part));
+  }
+  CHECK(has(page, "id=\"training\""));
+  CHECK_FALSE(has(report_html({.name = "nothing"}), "id=\""));
+}
+
 TEST_CASE("a sweep's results are read back") {
   const TemporaryFolder folder;
   const auto csv = folder / "sweep.csv";
