@@ -141,12 +141,17 @@ inline std::string expert_class(Index expert) {
     page.add({"<figure><figcaption>expert ", std::to_string(e), ": ", fixed_text(100 * expert.share, 1),
               " % of the tokens, mean gate ", fixed_text(expert.mean_gate, 2), "</figcaption><ul class=\"typical\">"});
     for (const TypicalToken& token : expert.typical) {
-      page.add({"<li><span class=\"piece ", colour, "\">", VisiblePieces().next(token.piece), "</span> ",
+      std::string piece = VisiblePieces().next(token.piece);
+      std::erase(piece, '\n');  // its sign is enough
+      page.add({"<li><span class=\"piece ", colour, "\">", piece, "</span> ",
                 fixed_text(100 * std::min(1.0, token.share * static_cast<double>(mixture.choices)), 0), " % of them"});
       if (!token.contexts.empty()) {
         const TokenContext& context = token.contexts[0];
-        page.add({"<br><span class=\"context\" dir=\"auto\">…", context.before, "<span class=\"piece ", colour, "\">",
-                  context.piece, "</span>", context.after, "…</span>"});
+        std::string_view before = context.before, after = context.after;  // whole characters of them
+        while (!before.empty() && continues_character(before.front())) before.remove_prefix(1);
+        after = after.substr(0, complete_characters(after));
+        page.add({"<br><span class=\"context\" dir=\"auto\">…", before, "<span class=\"piece ", colour, "\">",
+                  context.piece, "</span>", after, "…</span>"});
       }
       page.add({"</li>"});
     }
