@@ -224,36 +224,6 @@ inline std::string expert_class(Index expert) {
   return page;
 }
 
-/// A bar for each of some values, from 0 to the right or to the left.
-[[gnu::cold]] inline Markup bars(const std::string& title, const std::string& unit,
-                                 const std::vector<std::pair<std::string, double>>& values, double low, double high) {
-  const Axis axis = axis_of(std::min(low, 0.0), std::max(high, 0.0), 4);
-  const double height = std::clamp(180.0 / static_cast<double>(values.size()), 7.0, 20.0);
-  const double bottom = 8 + height * static_cast<double>(values.size());
-  const auto x_of = [&](double value) { return 52 + 370 * axis.share(value); };
-  Markup svg{"<figure class=\"bars\"><figcaption>",
-             title,
-             "</figcaption><svg viewBox=\"0 0 440 ",
-             place(bottom + 40),
-             "\" role=\"img\" aria-label=\"",
-             title,
-             "\"><g class=\"grid\">"};
-  for (const double tick : axis.ticks) {
-    svg.add({"<path d=\"M", place(x_of(tick)), " 8V", place(bottom), "\"/><text class=\"middle\" x=\"",
-             place(x_of(tick)), "\" y=\"", place(bottom + 16), "\">", tick_text(tick, axis, false), "</text>"});
-  }
-  svg.add({"<text class=\"middle\" x=\"240\" y=\"", place(bottom + 34), "\">", unit, "</text>"});
-  double y = 8;
-  for (const auto& [name, value] : values) {
-    const double from = std::min(x_of(0), x_of(value)), to = std::max(x_of(0), x_of(value));
-    svg.add({"<text class=\"end\" x=\"47\" y=\"", place(y + height / 2), "\" dy=\".35em\">", name,
-             "</text><rect class=\"bar\" x=\"", place(from), "\" y=\"", place(y + 1), "\" width=\"", place(to - from),
-             "\" height=\"", place(height - 2), "\"><title>", name, ": ", fixed_text(value, 4), "</title></rect>"});
-    y += height;
-  }
-  return svg.add({"<path class=\"axis\" d=\"M", place(x_of(0)), " 8V", place(bottom), "\"/></g></svg></figure>"});
-}
-
 [[gnu::cold]] inline LinePlot fewer_plot(const std::vector<FewerExperts>& models, bool by_choices, bool bits) {
   LinePlot plot{
       .title = by_choices ? "A smaller K: fewer experts a token" : "Fewer experts: the least worthy leave first",
