@@ -128,6 +128,33 @@ TEST_CASE("NanoGPT-MoE's tokenizer loads, and is saved as it was", "[tokenizer]"
   CHECK_FALSE(Tokenizer::load(folder / "c.json") == tokenizer);
 }
 
+TEST_CASE("A long text is decoded token by token as a whole, and in time that grows with its length", "[tokenizer]") {
+  std::mt19937_64 random(6);
+  for (const Json& kind : all_cases()["kinds"].items()) {
+    INFO(kind["name"].string());
+    const auto tokenizer = pipeline_of(file_of(all_cases(), kind));
+    const auto size = static_cast<Token>(tokenizer.vocabulary().size());
+    std::vector<Token> tokens;
+    for (int i = 0; i < 160; ++i) tokens.push_back(static_cast<Token>(random() % static_cast<std::uint64_t>(size)));
+    for (int i = 80; i < 100; ++i) tokens[static_cast<std::size_t>(i)] = size - 1;  // special ones
+    for (std::size_t at = 0; at < tokens.size(); ++at) {
+      const auto before = std::span(tokens).first(at), next = std::span(tokens).subspan(at, 1);
+      if (tokenizer.decode_after(before, next) == tokenizer.TokenizerKind::decode_after(before, next)) continue;
+      FAIL_CHECK("token " << at << " of " << Json(tokenizer.decode(tokens)).dump());
+      break;
+    }
+  }
+  const auto llama = pipeline_of(file_of("llama2"));
+  const auto word = llama.encode("the little girl é \u96ea\n", {});
+  std::vector<Token> tokens;
+  while (tokens.size() < 30'000) tokens.insert(tokens.end(), word.begin(), word.end());
+  std::string text;
+  for (std::size_t at = 0; at < tokens.size(); ++at) {  // far too long if each asks for all before it
+    text += llama.decode_after(std::span(tokens).first(at), std::span(tokens).subspan(at, 1));
+  }
+  CHECK(text == llama.decode(tokens));
+}
+
 TEST_CASE("A plain byte-level file stays with its own kind", "[tokenizer]") {
   TemporaryFolder folder;
   small_tokenizer().save(folder / "tokenizer.json");

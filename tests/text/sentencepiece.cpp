@@ -8,11 +8,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "support/catch.hpp"
 #include "support/data.hpp"
 #include "text/samples.hpp"
+#include "tinymoe/checkpoint/hub_tokenizer.hpp"
+#include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/text/pipeline/pipeline.hpp"
 #include "tinymoe/text/sentencepiece/export.hpp"
@@ -118,6 +121,26 @@ TEST_CASE("A folder with tokenizer.model alone has a tokenizer", "[tokenizer]") 
     write_bytes(folder / "spaced.json", space + json);
     CHECK(Tokenizer::load(folder / "spaced.json") == small_tokenizer());
   }
+}
+
+TEST_CASE("A checkpoint has either a tokenizer.json or a tokenizer.model", "[tokenizer]") {
+  const TemporaryFolder root;
+  const auto model = Tokenizer(SentencePieceTokenizer(bytes_of("llama2"), "a.model"));
+  const auto save = [&](const Tokenizer& tokenizer) {
+    constexpr std::string_view owned[] = {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                                          "special_tokens_map.json"};
+    AtomicFolder folder(root / "run", owned);
+    detail::write_tokenizer(folder, tokenizer, {.begin = 1, .end = {2}}, 64);
+    folder.commit();
+    CHECK(Tokenizer::load(root / "run" / "tokenizer.json") == tokenizer);
+    return std::pair(std::filesystem::exists(root / "run" / "tokenizer.json"),
+                     std::filesystem::exists(root / "run" / "tokenizer.model"));
+  };
+  CHECK(save(model) == std::pair(false, true));
+  CHECK(read_bytes(root / "run" / "tokenizer.model") == bytes_of("llama2"));
+  CHECK(read_json(root / "run" / "special_tokens_map.json") == Json{{"bos_token", "<s>"}, {"eos_token", "</s>"}});
+  CHECK(save(small_tokenizer()) == std::pair(true, false));
+  CHECK(save(model) == std::pair(false, true));
 }
 
 TEST_CASE("Llama 2's kind of tokenizer is exported as a sentencepiece model", "[tokenizer]") {

@@ -12,10 +12,12 @@
 #include <iterator>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/core/utf8.hpp"
 #include "tinymoe/text/corpora/json_stories.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -56,7 +58,8 @@ inline int story_column(const arrow::Schema& schema, const std::string& field, c
 }  // namespace detail
 
 /// Calls `visit` with the story of each row, in their order. For `StoryFileOptions::parquet`. Throws FileError for a
-/// file that is cut or corrupt, has no such column of strings, or a row without a story, whose number it names. How
+/// file that is cut or corrupt, has no such column of strings, or a row without a story or with one that is not UTF-8, whose number it
+/// names. How
 /// much memory a file takes is Arrow's decision: about a row group.
 inline void read_parquet(const std::filesystem::path& path, const std::string& field,
                          const detail::StoryVisitor& visit) {
@@ -77,7 +80,12 @@ inline void read_parquet(const std::filesystem::path& path, const std::string& f
         for (std::int64_t i = 0; i < strings.length(); ++i) {
           ++row;
           if (strings.IsNull(i)) fail<FileError>(path, ": row ", row, ": expected a story, found null");
-          visit(strings.GetView(i));
+          const std::string_view story = strings.GetView(i);
+          if (const auto wrong = find_invalid_utf8(story); wrong != std::string_view::npos) {
+            fail<FileError>(path, ": row ", row, ": expected UTF-8 text, found another byte at offset ", wrong,
+                            " of the story");
+          }
+          visit(story);
         }
       };
       if (const auto* strings = dynamic_cast<const arrow::StringArray*>(chunk.get())) {

@@ -73,6 +73,17 @@ class Decoder {
   /// Whether it changes each token by itself and adds nothing between two.
   bool is_byte_level() const { return kind_ == Kind::byte_level; }
 
+  /// What it makes of the tokens before it, for `decode_locally`.
+  enum class Reach : std::uint8_t { each, runs, all };
+  Reach reach() const {
+    if (kind_ == Kind::byte_level || kind_ == Kind::fuse) return Reach::all;
+    return kind_ == Kind::bytes ? Reach::runs : Reach::each;
+  }
+  /// Whether it changes at most the beginning of a token.
+  bool is_at_start() const { return kind_ == Kind::strip && stop_ == 0; }
+  /// Whether a token is the name of a byte.
+  static bool is_byte(std::string_view token) { return byte_of(token).has_value(); }
+
   /// Throws TextError if the tokens become more than `most` bytes together.
   void operator()(std::vector<std::string>& tokens, std::size_t most) const {
     change(tokens, most);
@@ -200,6 +211,18 @@ class Decoder {
   std::string content_;
   Pattern pattern_;
 };
+
+/// Whether what a token adds to a text depends, besides on it, on some first tokens and some last ones alone: each
+/// token is changed by itself, then runs of bytes are joined, then all, and then only the beginning changes.
+[[gnu::cold]] inline bool decode_locally(const std::vector<Decoder>& decoders) {
+  auto joined = Decoder::Reach::each;
+  for (const Decoder& decoder : decoders) {
+    const bool starts = joined == Decoder::Reach::all && decoder.is_at_start();
+    if (joined != Decoder::Reach::each && decoder.reach() <= joined && !starts) return false;
+    joined = std::max(joined, decoder.reach());
+  }
+  return true;
+}
 
 /// What a post_processor puts around the tokens of a text.
 struct Surroundings {

@@ -67,7 +67,8 @@ class PipelineTokenizer final : public TokenizerKind {
   inline std::string decode(std::span<const Token> tokens) const override;
   std::string decode_after(std::span<const Token> before, std::span<const Token> tokens) const override {
     if (only_bytes_) return decode(tokens);
-    return TokenizerKind::decode_after(before, tokens);
+    const std::vector<Token> near = near_context(before);
+    return TokenizerKind::decode_after(near.empty() ? before : near, tokens);
   }
 
   /// Writes what was read.
@@ -90,6 +91,8 @@ class PipelineTokenizer final : public TokenizerKind {
   [[gnu::cold]] void name_tokens(const std::string& file);
   [[gnu::cold]] void hash(const Json& root);
 
+  inline std::vector<Token> near_context(std::span<const Token> before) const;
+
   std::string normalized(std::string_view text) const;
   void normalize(detail::Pieces& pieces) const;
 
@@ -100,6 +103,7 @@ class PipelineTokenizer final : public TokenizerKind {
   std::vector<detail::Decoder> decoders_;
   bool joins_with_spaces_ = false;  // without a decoder
   bool only_bytes_ = false;         // the decoder is ByteLevel, so each token has a text of its own
+  bool is_local_ = false;           // what a token adds to a text depends on the first tokens and the last ones
   detail::Surroundings surroundings_;
   std::vector<detail::AddedToken> added_;
   detail::AddedTokenFinder found_before_, found_after_;  // the normalizers
@@ -222,6 +226,26 @@ inline std::string PipelineTokenizer::decode(std::span<const Token> tokens) cons
   return text;
 }
 
+/// Tokens after which others add the same text as after `before`, and whose number has a bound: some first ones and
+/// some last ones. None where all of `before` is needed.
+inline std::vector<Token> PipelineTokenizer::near_context(std::span<const Token> before) const {
+  constexpr std::size_t most = 32, fewest = 4;
+  if (!is_local_ || before.size() <= 2 * most) return {};
+  const auto has_text = [&](std::size_t at) { return !vocabulary_[static_cast<std::size_t>(before[at])].special; };
+  // Bytes that follow each other are one character or more, so no part ends or begins among them.
+  const auto is_byte = [&](std::size_t at) {
+    return detail::Decoder::is_byte(names_[static_cast<std::size_t>(before[at])]);
+  };
+  std::size_t head = 1;
+  while (head < most && (!has_text(head) || is_byte(head) || decode(before.first(head)).empty())) ++head;
+  std::size_t tail = before.size(), found = 0;
+  while (before.size() - tail < most && (found < fewest || !has_text(tail) || is_byte(tail))) found += has_text(--tail);
+  if (head == most || before.size() - tail == most) return {};
+  std::vector<Token> near(before.begin(), before.begin() + static_cast<std::ptrdiff_t>(head));
+  near.insert(near.end(), before.begin() + static_cast<std::ptrdiff_t>(tail), before.end());
+  return near;
+}
+
 inline Token PipelineTokenizer::end_of_story() const {
   if (surroundings_.after.size() == 1) return surroundings_.after[0];
   for (const std::string_view name :
@@ -256,6 +280,7 @@ inline PipelineTokenizer::PipelineTokenizer(const Json& root, std::string text, 
            [&](const Json& component) { detail::add_surroundings(component, file, surroundings_); });
   joins_with_spaces_ = root["decoder"].is_null();
   only_bytes_ = decoders_.size() == 1 && decoders_[0].is_byte_level();
+  is_local_ = detail::decode_locally(decoders_);
   try {
     read_added_tokens(root, file);
     name_tokens(file);
