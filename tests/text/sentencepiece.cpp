@@ -127,7 +127,7 @@ TEST_CASE("A checkpoint has either a tokenizer.json or a tokenizer.model", "[tok
   const TemporaryFolder root;
   const auto model = Tokenizer(SentencePieceTokenizer(bytes_of("llama2"), "a.model"));
   const auto save = [&](const Tokenizer& tokenizer) {
-    constexpr std::string_view owned[] = {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+    constexpr std::string_view owned[] = {"tokenizer_config.json", "tokenizer.json", "tokenizer.model",
                                           "special_tokens_map.json"};
     AtomicFolder folder(root / "run", owned);
     detail::write_tokenizer(folder, tokenizer, {.begin = 1, .end = {2}}, 64);
