@@ -11,6 +11,8 @@
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/sample/sampler.hpp"
 #include "tinymoe/text/batches.hpp"
+#include "tinymoe/text/merge_table.hpp"
+#include "tinymoe/text/selected_stories.hpp"
 #include "tinymoe/text/stories/grammar.hpp"
 
 namespace tinymoe_test::settings {
@@ -111,17 +113,22 @@ TEST_CASE("an architecture says whether its training draws random numbers", "[se
 TEST_CASE("all random sites are distinct", "[random]") {
   using namespace random_site;
   // A site of layers has the numbers up to the next one.
-  const std::vector<RandomSite> sites = {initialisation,    batches,           sampling,         stories,
-                                         embedding_dropout, attention_dropout, residual_dropout, network_dropout,
-                                         expert_dropout,    shared_dropout,    router_noise,     random_site::jitter};
+  const std::vector<RandomSite> sites = {initialisation,    batches,
+                                         sampling,          stories,
+                                         story_order,       merge_dropout,
+                                         embedding_dropout, attention_dropout,
+                                         residual_dropout,  network_dropout,
+                                         expert_dropout,    shared_dropout,
+                                         router_noise,      random_site::jitter};
   std::set<std::uint32_t> numbers;
   for (const RandomSite site : sites) numbers.insert(site.number);
   CHECK(numbers.size() == sites.size());
   CHECK(std::all_of(sites.begin(), sites.end(), [](RandomSite s) { return s.number < 1u << 31; }));
-  CHECK(std::all_of(sites.begin() + 4, sites.end(), [](RandomSite s) { return s.number % (1u << 20) == 0; }));
+  CHECK(std::all_of(sites.begin() + 6, sites.end(), [](RandomSite s) { return s.number % (1u << 20) == 0; }));
   // The numbers are part of what a seed gives.
   CHECK(initialisation.number == 0);
   CHECK(stories.number == 3);
+  CHECK(merge_dropout.number == 5);
   CHECK(embedding_dropout.number == 1u << 20);
   CHECK(random_site::jitter.number == 8u << 20);
 }

@@ -1,9 +1,12 @@
 #include "tinymoe/text/pipeline/pipeline.hpp"
 
+#include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <iterator>
 #include <random>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -445,6 +448,61 @@ TEST_CASE("The scanners of the usual expressions match as the expressions", "[to
   }
   CHECK_FALSE(detail::known_expression(llama3 + "|x"));
   CHECK_FALSE(detail::known_expression(llama3.substr(0, 70)));
+}
+
+TEST_CASE("Dropout leaves merges of a text out, as often as the package tokenizers does", "[tokenizer]") {
+  const std::string text = "the little lady, the tree \u96ea";
+  for (const char* name : {"gpt2", "llama3", "llama2", "bloom"}) {
+    INFO(name);
+    const auto tokenizer = pipeline_of(file_of(name));
+    const auto with = [&](double dropout, std::uint64_t seed) {
+      return tokenizer.encode(text, {.dropout = dropout, .seed = Seed{seed}});
+    };
+    CHECK(with(0, 1) == tokenizer.encode(text, {}));
+    CHECK(with(0.5, 1) == with(0.5, 1));
+    const auto plain = with(0, 1), characters = with(1, 1);
+    CHECK(characters.size() > plain.size());
+    CHECK(characters == with(1, 2));
+    if (tokenizer.vocabulary()[0].bytes == "!") CHECK(characters.size() == text.size());  // byte-level
+    std::set<std::vector<Token>> different;
+    CHECK(with(1e-9, 1) == plain);
+    for (std::uint64_t seed = 0; seed < 20; ++seed) {
+      different.insert(with(0.5, seed));
+      const auto tokens = with(0.1 * static_cast<double>(seed % 10), seed);
+      CHECK(tokenizer.decode(tokens) == tokenizer.decode(plain));
+      CHECK(tokens.size() >= plain.size());
+      CHECK(tokens.size() <= characters.size());
+    }
+    CHECK(different.size() > 10);
+  }
+  // Mean lengths of 200,000 encodings by version 0.23.3 of the package.
+  struct Mean {
+    const char* name;
+    std::string_view text;
+    double dropout, tokens;
+  };
+  constexpr int times = 5'000;
+  for (const Mean& mean :
+       {Mean{"gpt2", " the little", 0.1, 2.744}, Mean{"gpt2", " the little", 0.5, 7.050},
+        Mean{"gpt2", " the little", 0.9, 10.448}, Mean{"llama2", "the little lady", 0.1, 6.419},
+        Mean{"llama2", "the little lady", 0.5, 9.880}, Mean{"llama2", "the little lady", 0.9, 15.227}}) {
+    INFO(mean.name << ", " << mean.dropout);
+    const auto tokenizer = pipeline_of(file_of(mean.name));
+    double sum = 0, squares = 0;
+    for (int i = 0; i < times; ++i) {
+      const auto length = static_cast<double>(
+          tokenizer.encode(mean.text, {.dropout = mean.dropout, .seed = Seed{static_cast<std::uint64_t>(i)}}).size());
+      sum += length, squares += length * length;
+    }
+    const double average = sum / times, deviation = std::sqrt((squares / times - average * average) / times);
+    CHECK(std::abs(average - mean.tokens) < 4.5 * deviation);
+  }
+  const auto tokenizer = pipeline_of(file_of("gpt2"));
+  for (const double wrong : {-0.1, 1.1, std::nan("")}) {
+    CHECK(contains(message_of<OptionError>([&] { tokenizer.encode("a", {.dropout = wrong}); }), "from 0 to 1, found"));
+  }
+  const auto unigram = pipeline_of(file_of("unigram_bytes"));
+  CHECK(contains(message_of<OptionError>([&] { unigram.encode("a", {.dropout = 0.1}); }), "has no merges"));
 }
 
 TEST_CASE("Normal forms keep what is not UTF-8, and compose Hangul", "[tokenizer]") {

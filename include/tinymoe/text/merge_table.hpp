@@ -13,8 +13,13 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/random.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+namespace random_site {
+inline constexpr RandomSite merge_dropout{5};
+}  // namespace random_site
 
 namespace detail {
 
@@ -75,15 +80,27 @@ class PieceMerger {
   /// Merges the tokens of one piece in place. Throws TextError beyond 2^31 - 1 tokens.
   void operator()(const MergeTable& merges, std::vector<Token>& tokens) {
     if (tokens.size() <= short_piece) return merge_short(merges, tokens);
-    if (tokens.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
-      fail<TextError>("expected pieces of at most 2147483647 bytes, found one of ", tokens.size());
-    }
-    merge_long(merges, tokens);
+    expect_length(tokens);
+    merge_long(merges, tokens, [] { return false; });
+  }
+
+  /// The same with dropout (Provilkov, Emelianenko and Voita 2020), as the package tokenizers does it: a pair for which
+  /// `drops()` is true, drawn each time that its turn comes, waits until another one's turn has come.
+  template <class Drops>
+  void operator()(const MergeTable& merges, std::vector<Token>& tokens, Drops&& drops) {
+    expect_length(tokens);
+    if (!tokens.empty()) merge_long(merges, tokens, drops);
   }
 
  private:
   static constexpr std::size_t short_piece = 48;  // up to here scanning all pairs again is faster than a heap
   static constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
+
+  static void expect_length(const std::vector<Token>& tokens) {
+    if (tokens.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
+      fail<TextError>("expected pieces of at most 2147483647 bytes, found one of ", tokens.size());
+    }
+  }
 
   static void merge_short(const MergeTable& merges, std::vector<Token>& tokens) {
     std::array<MergeTable::Entry, short_piece> pairs;  // pairs[i] is the merge of tokens i and i + 1
@@ -106,12 +123,14 @@ class PieceMerger {
   }
 
   /// A linked list of tokens and a heap of candidate pairs: n log n for any piece.
-  void merge_long(const MergeTable& merges, std::vector<Token>& tokens) {
+  template <class Drops>
+  void merge_long(const MergeTable& merges, std::vector<Token>& tokens, const Drops& drops) {
     const auto size = static_cast<std::uint32_t>(tokens.size());
     next_.resize(size);
     previous_.resize(size);
     ranks_.resize(size);
     heap_.clear();
+    dropped_.clear();
     const auto rank_at = [&](std::uint32_t at) {
       return next_[at] == none ? MergeTable::no_rank : merges.find(tokens[at], tokens[next_[at]]).rank;
     };
@@ -122,16 +141,24 @@ class PieceMerger {
       if (ranks_[i] != MergeTable::no_rank) heap_.push_back(candidate(ranks_[i], i));
     }
     std::make_heap(heap_.begin(), heap_.end(), std::greater<>());
+    const auto push = [&](std::uint64_t pair) {
+      heap_.push_back(pair);
+      std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
+    };
     const auto refresh = [&](std::uint32_t at) {
       ranks_[at] = rank_at(at);
-      if (ranks_[at] == MergeTable::no_rank) return;
-      heap_.push_back(candidate(ranks_[at], at));
-      std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
+      if (ranks_[at] != MergeTable::no_rank) push(candidate(ranks_[at], at));
     };
     while (!heap_.empty()) {
       std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
       const auto rank = static_cast<std::uint32_t>(heap_.back() >> 32), at = static_cast<std::uint32_t>(heap_.back());
       heap_.pop_back();
+      if (drops()) {
+        dropped_.push_back(candidate(rank, at));
+        continue;
+      }
+      for (const std::uint64_t pair : dropped_) push(pair);
+      dropped_.clear();
       if (ranks_[at] != rank) continue;  // a neighbour's merge has changed or removed this pair
       const std::uint32_t removed = next_[at];
       tokens[at] = merges.find(tokens[at], tokens[removed]).result;
@@ -152,7 +179,7 @@ class PieceMerger {
   }
 
   std::vector<std::uint32_t> next_, previous_, ranks_;
-  std::vector<std::uint64_t> heap_;
+  std::vector<std::uint64_t> heap_, dropped_;
 };
 
 }  // namespace detail

@@ -38,7 +38,7 @@ class BpeModel {
     fuse_unknown_ = json_field_or<bool>(model, "fuse_unk", file, false);
     byte_fallback_ = json_field_or<bool>(model, "byte_fallback", file, false);
     ignore_merges_ = json_field_or<bool>(model, "ignore_merges", file, false);
-    json_field_or<double>(model, "dropout", file, 0.0);  // for training a model
+    json_field_or<double>(model, "dropout", file, 0.0);  // of training; PipelineEncoding says whether there is one
     read_vocabulary(expect_object(model, "vocab", file), file);
     read_merges(expect_array(model, "merges", file), file);
     if (model["unk_token"].is_null()) return;
@@ -64,6 +64,17 @@ class BpeModel {
     scratch.clear();
     add_characters(piece, scratch);
     merger(merges_, scratch);
+    tokens.insert(tokens.end(), scratch.begin(), scratch.end());
+  }
+
+  /// The same with dropout: merges for which `drops()` is true are left out (`PieceMerger`). As in the package,
+  /// "ignore_merges" does not count then.
+  template <class Drops>
+  void encode(std::string_view piece, PieceMerger& merger, std::vector<Token>& scratch, std::vector<Token>& tokens,
+              Drops&& drops) const {
+    scratch.clear();
+    add_characters(piece, scratch);
+    merger(merges_, scratch, drops);
     tokens.insert(tokens.end(), scratch.begin(), scratch.end());
   }
 

@@ -47,6 +47,12 @@ class TokenizerModel {
       std::get<UnigramModel>(model_).encode(piece, scratch.unigram, tokens);
     }
   }
+  /// The same with dropout of merges: `BpeModel::encode`.
+  template <class Drops>
+  void encode(std::string_view piece, Scratch& scratch, std::vector<Token>& tokens, Drops&& drops) const {
+    std::get<BpeModel>(model_).encode(piece, scratch.merger, scratch.tokens, tokens, drops);
+  }
+  bool has_merges() const { return std::holds_alternative<BpeModel>(model_); }
 
  private:
   using Either = std::variant<BpeModel, UnigramModel>;

@@ -21,6 +21,7 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/random.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/fingerprint.hpp"
@@ -39,6 +40,11 @@ namespace tinymoe::inline v0_1 {
 struct PipelineEncoding {
   bool special_in_text = false;  // "<s>" in a text is the token; otherwise it is three characters
   bool post_processor = false;   // the tokens that the file puts before and after a text
+  /// The probability that a merge of a BPE model is left out when its turn comes (BPE dropout; Provilkov et al. 2020):
+  /// 0 is the plain encoding, 1 the characters or bytes. The same seed gives a text the same tokens; give each text its
+  /// own.
+  double dropout = 0;
+  Seed seed = {};
 };
 
 /// Immutable: copies of a `Tokenizer` and threads share it.
@@ -60,7 +66,8 @@ class PipelineTokenizer final : public TokenizerKind {
 
   // A virtual function that is not inline makes a class's key function, and every unit would compile the whole class.
   inline std::unique_ptr<TextEncoder> encoder() const override;
-  /// The tokens of a text, as the package encodes it with these settings.
+  /// The tokens of a text, as the package encodes it with these settings. Throws OptionError for a dropout that is not
+  /// from 0 to 1, or of a Unigram model.
   inline std::vector<Token> encode(std::string_view text, PipelineEncoding how) const;
 
   /// Special tokens give nothing.
@@ -115,7 +122,11 @@ class PipelineTokenizer final : public TokenizerKind {
 /// Caches the tokens of pieces, because most pieces of a text repeat.
 class PipelineTokenizer::Encoder final : public TextEncoder {
  public:
-  Encoder(const PipelineTokenizer& kind, bool special) : kind_(&kind), special_(special) {
+  Encoder(const PipelineTokenizer& kind, const PipelineEncoding& how)
+      : kind_(&kind),
+        special_(how.special_in_text),
+        dropout_(how.dropout),
+        random_(how.seed, 0, random_site::merge_dropout) {
     const auto& steps = kind.pre_tokenizers_;
     spells_last_ = !steps.empty() && steps.back().spells();
   }
@@ -140,7 +151,7 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
   static constexpr std::size_t longest_remembered = 64, memory_limit = std::size_t{4} << 20;
 
   void encode_piece(std::string_view piece, std::vector<Token>& tokens) {
-    if (piece.size() > longest_remembered) return merge(piece, tokens);
+    if (piece.size() > longest_remembered || dropout_ > 0) return merge(piece, tokens);
     auto number = known_.find(piece);
     if (!number) {
       made_.clear();
@@ -155,8 +166,13 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
   }
 
   void merge(std::string_view piece, std::vector<Token>& tokens) {
-    if (!spells_last_) return kind_->model_.encode(piece, scratch_, tokens);
-    kind_->model_.encode(detail::spelled(piece), scratch_, tokens);
+    if (!spells_last_) return merge_spelled(piece, tokens);
+    merge_spelled(detail::spelled(piece), tokens);
+  }
+
+  void merge_spelled(std::string_view piece, std::vector<Token>& tokens) {
+    if (dropout_ == 0) return kind_->model_.encode(piece, scratch_, tokens);
+    kind_->model_.encode(piece, scratch_, tokens, [&] { return random_uniform(random_, drawn_++) < dropout_; });
   }
 
   void forget() {
@@ -167,6 +183,9 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
 
   const PipelineTokenizer* kind_;
   bool special_ = false, spells_last_ = false;
+  double dropout_ = 0;
+  RandomStream random_;
+  std::uint64_t drawn_ = 0;  // numbers of the stream
   detail::Pieces pieces_;
   std::vector<detail::Segment> segments_;
   detail::PieceTable known_;
@@ -177,13 +196,19 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
 };
 
 inline std::unique_ptr<TextEncoder> PipelineTokenizer::encoder() const {
-  return std::make_unique<Encoder>(*this, false);
+  return std::make_unique<Encoder>(*this, PipelineEncoding{});
 }
 
 inline std::vector<Token> PipelineTokenizer::encode(std::string_view text, PipelineEncoding how) const {
+  if (!(how.dropout >= 0 && how.dropout <= 1)) {
+    fail<OptionError>("expected a dropout of merges from 0 to 1, found ", how.dropout);
+  }
+  if (how.dropout > 0 && !model_.has_merges()) {
+    fail<OptionError>("a Unigram model has no merges, so there is no dropout of them; give a dropout of 0");
+  }
   std::vector<Token> tokens;
   if (how.post_processor) tokens = surroundings_.before;
-  Encoder(*this, how.special_in_text).encode(text, tokens);
+  Encoder(*this, how).encode(text, tokens);
   if (how.post_processor) tokens.insert(tokens.end(), surroundings_.after.begin(), surroundings_.after.end());
   return tokens;
 }
