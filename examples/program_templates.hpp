@@ -135,8 +135,10 @@ ExpertReport look_at_experts(B& device, const ExpertRun& run) {
     };
   };
   ExpertReport report;
-  report.profile = profile_experts(model, tokenizer, *run.data,
-                                   {.tokens = run.profile_tokens, .on_progress = progress("what the experts take")});
+  if (run.profile_tokens > 0) {
+    report.profile = profile_experts(model, tokenizer, *run.data,
+                                     {.tokens = run.profile_tokens, .on_progress = progress("what the experts take")});
+  }
   if (run.worth_tokens == 0) return report;
   try {
     report.worths = measure_experts(model, first_stories(*run.data, tokenizer, run.worth_tokens),

@@ -104,7 +104,7 @@ void with_tensors(B& device, const std::filesystem::path& checkpoint, std::strin
 struct ExpertRun {
   std::filesystem::path checkpoint;
   const tinymoe::TokenData* data = nullptr;                             // encoded by the checkpoint's tokenizer
-  Index profile_tokens = 50000;                                         // of it, that are read
+  Index profile_tokens = 50000;                                         // of it, that are read; 0: there is no profile
   Index worth_tokens = 10000;                                           // that each evaluation scores; 0: none is made
   std::function<void(const char* what, double done)> on_progress = {};  // a share
 };

@@ -2,6 +2,7 @@
 //
 //   sample runs/story --prompt "Once upon a time" --stories 3
 //   sample runs/story --prompt "One day, Tom" --prompt "The cat" --min-p 0.05
+//   sample runs/story --stories 20 --trace trace.npz
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -15,6 +16,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tinymoe/files/atomic.hpp>
+#include <tinymoe/sample/trace_file.hpp>
+#include <utility>
 #include <vector>
 
 #include "compiled_architectures.hpp"
@@ -33,6 +37,7 @@ struct SampleRun {
   tinymoe::SampleOptions options = {};
   examples::DeviceOptions device;
   bool quiet = false;
+  std::filesystem::path trace;  // empty: none
 };
 
 /// Prints stories to the standard output, and the speed to the standard error.
@@ -46,7 +51,10 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
   }
   constexpr Index at_once = 16;
   const bool alone = prompts.size() == 1;  // streamed as it is generated
-  if (!alone) storyteller.plan({.sequences = std::min(at_once, std::ssize(prompts))});
+  const bool traces = !run.trace.empty();
+  if (traces) tinymoe::expect_writable(run.trace);  // before the work
+  if (!alone || traces) storyteller.plan({.sequences = std::min(at_once, std::ssize(prompts)), .trace = traces});
+  std::vector<tinymoe::Story> traced;
   Index tokens = 0;
   const auto started = std::chrono::steady_clock::now();
   for (Index first = 0; first < std::ssize(prompts); first += at_once) {
@@ -54,11 +62,11 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
     options.story = static_cast<std::uint32_t>(first);
     const auto batch = std::span(prompts).subspan(static_cast<std::size_t>(first));
     Index number = first;
-    for (const auto& story : storyteller.write(batch.first(std::min<std::size_t>(at_once, batch.size())), options,
-                                               [&](Index, std::string_view text) {
-                                                 if (alone) std::cout << text, programs::flush_output();
-                                                 return true;
-                                               })) {
+    for (auto& story : storyteller.write(batch.first(std::min<std::size_t>(at_once, batch.size())), options,
+                                         [&](Index, std::string_view text) {
+                                           if (alone) std::cout << text, programs::flush_output();
+                                           return true;
+                                         })) {
       if (!alone) {
         std::cout << (number > 0 ? "\n" : "") << "--- story " << number + 1 << " ---\n" << story.text;
       }
@@ -66,10 +74,13 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
       programs::flush_output();
       ++number;
       tokens += story.tokens;
+      if (traces) traced.push_back(std::move(story));
     }
   }
+  if (traces) tinymoe::save_trace(run.trace, traced, storyteller.tokenizer());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
   if (run.quiet) return;
+  if (traces) std::fprintf(stderr, "\ntrace: %s", run.trace.c_str());
   std::fprintf(stderr, "\n%td tokens in %.2f s: %.0f tokens/s\n", tokens, seconds, double(tokens) / seconds);
 }
 
@@ -86,8 +97,15 @@ int main(int count, char** values) {
   examples::add_sample_options(app, run.options);
   examples::add_device_options(app, run.device);
   examples::add_weights_option(app, run.device);
+  const auto* trace = app.add_option("--trace", run.trace,
+                                     "a file for the experts, gates and router logits of each token: NAME.npz for "
+                                     "NumPy, or NAME.json for JSON lines");
   app.add_flag("--quiet", run.quiet, "stories only, no device and speed");
   return programs::run(app, count, values, [&] {
+    if (trace->count() > 0 && !tinymoe::is_trace_file(run.trace)) {
+      tinymoe::fail<tinymoe::OptionError>("--trace is \"", run.trace.string(),
+                                          "\"; end its name with .npz, .json or .jsonl");
+    }
     if (run.device.weights.empty()) run.device.weights = examples::stored_weights(run.checkpoint);
     examples::with_architecture_of(run.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;

@@ -10,12 +10,14 @@
 #include <tinymoe/checkpoint/checkpoint.hpp>
 #include <tinymoe/files/atomic.hpp>
 #include <tinymoe/files/atomic_folder.hpp>
+#include <tinymoe/text/known_stories.hpp>
 #include <tinymoe/text/text.hpp>
 #include <tinymoe/text/token_files.hpp>
 #include <utility>
 
 #include "programs/interruption.hpp"
 #include "programs/numbers.hpp"
+#include "run_paths.hpp"
 #if defined(TINYMOE_EXAMPLE_ZLIB)
 #include <tinymoe/files/gzip.hpp>
 #endif
@@ -185,6 +187,18 @@ void add_story_options(CLI::App& app, StoryOptions& options) {
   app.add_option("--tokenizer", options.tokenizer,
                  "tokenizer.json, sentencepiece's .model or llama2.c's tokenizer.bin to use; default: one is learnt "
                  "from the data");
+}
+
+TokenData unseen_stories(const std::vector<path>& paths, const std::string& field, const path& checkpoint,
+                         const Tokenizer& tokenizer, int threads) {
+  if (!paths.empty()) return TokenData::encode(KnownStories(open_stories(paths, field), tokenizer), tokenizer, threads);
+  const path stored = RunPaths(checkpoint).tokens / "validation.tokens";
+  std::error_code ignored;
+  if (!std::filesystem::exists(stored, ignored)) {
+    fail<OptionError>(stored.string(),
+                      ": is not there, as the run had no --validation; give stories with --validation");
+  }
+  return TokenData::open(stored, tokenizer);
 }
 
 Stories load_stories(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {

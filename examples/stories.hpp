@@ -40,6 +40,12 @@ void add_field_option(CLI::App& app, std::string& field);
 /// The stories of files, folders and patterns, of all formats that this build reads. Throws FileError.
 tinymoe::StoryFiles open_stories(const std::vector<std::filesystem::path>& paths, const std::string& field);
 
+/// Stories that a model did not learn from: those of `paths`, or else what its run validated on, where that is stored
+/// beside the run, as it is if train had --validation. Throws OptionError where it is not.
+tinymoe::TokenData unseen_stories(const std::vector<std::filesystem::path>& paths, const std::string& field,
+                                  const std::filesystem::path& checkpoint, const tinymoe::Tokenizer& tokenizer,
+                                  int threads);
+
 /// Reads or generates the stories, for a model with this vocabulary. Training and validation data share no story.
 /// Encoded texts are cached in `token_folder`, which may be a link to a folder that is yet to be made, and is looked at
 /// before the work. Throws FileError, TextError, MismatchError.

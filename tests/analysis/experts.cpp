@@ -10,6 +10,7 @@
 #include "tinymoe/analysis/expert_profile.hpp"
 #include "tinymoe/analysis/expert_worth.hpp"
 #include "tinymoe/analysis/inspect.hpp"
+#include "train/own_router.hpp"
 #include "train/tiny.hpp"
 
 namespace tinymoe_test::expert_tests {
@@ -30,6 +31,13 @@ double sum_of(const std::array<Index, token_kinds>& kinds) {
   for (const Index kind : kinds) sum += double(kind);
   return sum;
 }
+
+/// Mixtures with a gated shared expert.
+template <Index E>
+using Gated3 =
+    Transformer<Vocab<20>, Context<8>, Width<8>,
+                Layers<3, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<E, 2, NoisyTopK, Bias, BalanceBias>,
+                                   Expert<SwiGlu, Hidden<8>>, Shared<Expert<SwiGlu, Hidden<5>>, tinymoe::Gated>>>>;
 
 }  // namespace
 
@@ -208,6 +216,25 @@ TEST_CASE("What an expert is worth is the loss without it, and curves take the l
   CHECK(worths.by_experts[1].active == count<Six>().active);
   CHECK(worths.by_choices[1].total == count<Tiny>().total);
   CHECK(worths.by_choices[1].active == count<Tiny>().active - 2 * 3 * 16 * 24);
+  FewerExperts fewer{.experts = 3, .choices = 2};
+  tinymoe::detail::count_fewer<Gated3<5>>(fewer);
+  CHECK(fewer.total == count<Gated3<3>>().total);
+  CHECK(fewer.active == count<Gated3<3>>().active);
+}
+
+TEST_CASE("A router of one's own is profiled, and leaves no experts out unless it says that it can", "[experts]") {
+  Cpu backend(1);
+  using Own = Transformer<Vocab<260>, Context<8>, Width<8>,
+                          Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>>, SharingRouter, Expert<SwiGlu, Hidden<8>>>>>;
+  Model<Own, Cpu> model(backend);
+  const ExpertProfile profile = profile_experts(model, tiny_tokenizer(), tiny_data(), {.tokens = 72, .batch = 9, .stories = 1});
+  REQUIRE(profile.mixtures.size() == 1);
+  CHECK(profile.mixtures[0].load_variation == 0);
+  CHECK(profile.mixtures[0].expert[1].mean_gate == Approx(0.5));
+  CHECK(profile.mixtures[0].confidence.mean_top == Approx(1.0 / 3));
+  CHECK(profile.stories_traced.at(0).experts[0].logit.empty());
+  check_message<OptionError>([&] { measure_experts(model, tiny_data().first(60)); }, "the router of layer 0",
+                             "limits_experts");
 }
 
 TEST_CASE("Of equally worthy experts the higher number leaves", "[experts]") {

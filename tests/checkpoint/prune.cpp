@@ -16,7 +16,7 @@ namespace {
 using Feed = Expert<SwiGlu, Hidden<6>>;
 template <class... R>
 using With = Transformer<Vocab<260>, Context<16>, Width<8>, Layers<1, DenseBlock<RmsNorm, Attention<Heads<2>>, Feed>>,
-                         Layers<2, MoEBlock<RmsNorm, Attention<Heads<2>>, R, Feed, Shared<Feed>>>...>;
+                         Layers<2, MoEBlock<RmsNorm, Attention<Heads<2>>, R, Feed, Shared<Feed, Gated>>>...>;
 /// All that a router may have of its own: rows of noise, biases, a balancing bias, thresholds.
 template <Index E, class... Option>
 using Varied = With<Router<E, 2, NoisyTopK, Bias>, Router<E, 2, SigmoidScores, BalanceBias, Option...>>;

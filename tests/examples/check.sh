@@ -2,7 +2,8 @@
 # The example programs as a user runs them: train, interrupt, resume, sample, chat, sweep, upcycle, devices, and mistakes.
 # usage: check.sh CASE FOLDER, where the programs are in FOLDER
 set -euo pipefail
-train=$2/train sample=$2/sample quantize=$2/quantize convert=$2/convert tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle report=$2/report
+train=$2/train sample=$2/sample quantize=$2/quantize convert=$2/convert tokenize=$2/tokenize sweep=$2/sweep chat=$2/chat upcycle=$2/upcycle report=$2/report prune=$2/prune describe=$2/describe
+python=${TINYMOE_PYTHON:-python3}
 project=$(cd "$(dirname "$0")/../.." && pwd)
 export OMP_NUM_THREADS=2
 # The programs would take a GPU by themselves; the cases that are about one give it back.
@@ -598,6 +599,45 @@ END
     expect_error "top-p must be" "$sample" run --top-p 0
     expect_error "repetition-penalty must be" "$sample" run --repetition-penalty 0
     expect_error "there is no such folder" "$sample" nowhere
+    ;;
+  experts)
+    # A smaller checkpoint, its type, and the routing of a story for other programs.
+    for i in {1..60}; do echo "The cat had $i mice. Tom saw them.<|endoftext|>"; done >cats.txt
+    "$train" --preset pocket --data cats.txt --validation cats.txt --batch 4 --steps 40 --out run >log.txt
+    expect "$prune" run --experts 3 --tokens 1000 --out run-3
+    grep -q '^loss [0-9.]* with all experts$' output.txt && grep -q '^loss [0-9.]* without these:$' output.txt ||
+      fail "no loss: $(cat output.txt)"
+    grep -q 'Router<3, 2>' output.txt && grep -q '^struct Pruned' output.txt || fail "no type: $(cat output.txt)"
+    "$describe" run-3 --name Pruned | grep -v '^//' >described.txt
+    sed -n '/^#include/,/^struct/p' output.txt | cmp - described.txt || fail "describe tells another type: $(cat described.txt)"
+    grep -q '"num_local_experts": 3' run-3/config.json || fail "not the hub's: $(cat run-3/config.json)"
+    expect_error "run-3/config.json: is of an architecture that this program was not compiled for" "$sample" run-3
+    expect "$prune" run --experts 2 --by load --validation cats.txt --out run-2 --name Small
+    [ "$(grep -c 'of the load' output.txt)" -gt 0 ] && grep -q '^struct Small' output.txt || fail "$(cat output.txt)"
+    expect_error "run-2: holds a checkpoint; give --overwrite" "$prune" run --experts 3 --out run-2
+    expect_error "give --experts, --choices or both" "$prune" run --out other
+    expect_error "leaves none out" "$prune" run --experts 100 --out other
+    expect_error "of which a token takes 2" "$prune" run --experts 1 --out other
+    expect_error "normalised gates" "$prune" run --choices 1 --out other
+    expect_error "is the checkpoint itself" "$prune" run --experts 2 --out run --overwrite
+    expect_error "run-best-data/validation.tokens: is not there, as the run had no --validation" "$prune" run-best --experts 3 --out other
+    [ ! -e other ] || fail "a mistake wrote something"
+    "$sample" run --prompt "The cat" --tokens 20 --seed 5 --quiet >plain.txt
+    for name in trace.npz trace.json; do
+      "$sample" run --prompt "The cat" --tokens 20 --seed 5 --quiet --trace $name | cmp - plain.txt || fail "a trace changes the story"
+    done
+    expect_error '"trace.txt"; end its name with' "$sample" run --trace trace.txt
+    if "$python" -c 'import numpy' 2>/dev/null; then
+      "$python" "$project/tests/examples/trace.py" plain.txt trace.npz trace.json >&2 || fail "NumPy reads another trace"
+    fi
+    if "$python" -c 'import transformers, torch' 2>/dev/null; then
+      "$python" -c "
+import torch, transformers
+model, details = transformers.AutoModelForCausalLM.from_pretrained('run-3', output_loading_info=True)
+assert not any(details.values()), details
+assert model.config.num_local_experts == 3 and type(model).__name__ == 'MixtralForCausalLM'
+assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "transformers does not read it"
+    fi
     ;;
   convert)
     # A checkpoint goes into a GGUF file and out of it: the weights are the same bytes, and so are the integers.

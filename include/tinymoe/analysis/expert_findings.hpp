@@ -84,7 +84,7 @@ struct ExpertProfile {
 /// A model without one expert. A token that would have gone to it goes to its next best.
 struct ExpertWorth {
   Index layer = 0, expert = 0;
-  double loss = 0;   // validation, nats per token
+  double loss = 0;   // validation, nats per token; infinite for the only expert of a mixture
   double worth = 0;  // `loss` − that of the whole model; below 0 the model is better without the expert
 };
 

@@ -62,7 +62,7 @@ template <class Arch>
   Index routers = 0;  // of a router whose experts come next
   Arch::template Parameters<float>::for_each(Path{}, [&](const ParameterInfo& info) {
     const Index size = info.size();
-    if (info.part == Part::router) {
+    if (info.part == Part::router && info.path.name == "gate") {  // and not a shared expert's gate
       routers += size;
       return;
     }
@@ -127,7 +127,7 @@ ExpertWorths measure_experts(ModelType& model, const TokenData& data, const Wort
     }
   });
   const bool ranks = options.experts || options.curves;
-  const Index all = 1 + (ranks ? std::ssize(experts) : 0) + (options.curves ? most - choices + choices - 1 : 0);
+  const Index all = 1 + (ranks ? std::ssize(experts) : 0) + (options.curves ? most - 1 : 0);
   Index done = 0;
   Alone alone;
   const auto measure = [&](ExpertLimits limits) {

@@ -2,6 +2,7 @@
 /// @file
 /// Records which experts the tokens of an inference pass went to, and how sure their router was.
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -36,8 +37,9 @@ class ExpertTrace {
       routing.selected = layer.selected.place(backend, rows, choices);
       routing.gate = layer.gate.place(backend, rows, choices);
       routing.probability = layer.score.place(backend, rows, experts);
-      if constexpr (requires(Index n) { mixture.router.logits(n); }) {
-        mixture.router.logits = layer.logit.place(backend, rows, mixture.router.logits(1).cols);
+      if constexpr (requires { requires std::same_as<decltype(mixture.router.logits), PerRow<Scalar>>; }) {
+        const Index cols = mixture.router.logits(1).cols;
+        if (cols >= experts) mixture.router.logits = layer.logit.place(backend, rows, cols);
       }
       layers_.push_back(std::move(layer));
       choices_.push_back({.layer = number, .experts = experts, .choices = choices});

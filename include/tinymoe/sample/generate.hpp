@@ -1,6 +1,8 @@
 #pragma once
 /// @file
 /// Generation: prefill of a prompt, then decode token by token until the end of the story.
+///
+/// Over 300 lines: it is one class.
 
 #include <algorithm>
 #include <concepts>
