@@ -11,6 +11,9 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/cpu/amx.hpp"
+#include "tinymoe/cpu/amx_pack.hpp"
+#include "tinymoe/cpu/amx_tiles.hpp"
+#include "tinymoe/cpu/amx_to_float.hpp"
 #include "tinymoe/cpu/attention.hpp"
 #include "tinymoe/cpu/launch.hpp"
 
