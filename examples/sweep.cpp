@@ -53,10 +53,29 @@ struct LastEvaluation : Observer {
   void on_evaluation(const StepReport& /*last*/, const EvaluationReport& evaluation) override { report = evaluation; }
 };
 
+/// f(variant) for each variant of this build (TINYMOE_EXAMPLE_VARIANTS).
+template <class F>
+void for_each_variant(F f) {
+  const auto if_compiled = [&](auto variant) {
+    if constexpr (examples::compiled<typename decltype(variant)::Architecture, Cpu>) f(variant);
+  };
+  std::apply([&](auto... variant) { (if_compiled(variant), ...); }, examples::variants);
+}
+
 std::vector<std::string> names() {
   std::vector<std::string> all;
-  std::apply([&](auto... variant) { (all.emplace_back(variant.name), ...); }, examples::variants);
+  for_each_variant([&](auto variant) { all.emplace_back(variant.name); });
   return all;
+}
+
+/// Opens the device. All variants of this build are compiled for the same devices.
+examples::Device open_device(const examples::DeviceOptions& options) {
+  examples::CompiledFor compiled{};
+  for_each_variant([&](auto variant) {
+    using Arch = typename decltype(variant)::Architecture;
+    compiled = {.cpu = true, .narrow = examples::compiled_for_narrow<Arch>(), .cuda = examples::compiled_for_cuda<Arch>()};
+  });
+  return examples::open_device(options, "sweep", compiled);
 }
 
 /// The table on the screen and the CSV.
@@ -128,7 +147,7 @@ void sweep(const Arguments& arguments) {
   }
   expect_writable(arguments.csv);
   const WriteLock lock = lock_file(arguments.csv);
-  examples::Device device = examples::open_device<examples::VariantAt<0>>(arguments.device, "sweep");
+  examples::Device device = open_device(arguments.device);
   std::printf("device %s\n", examples::about(device).c_str());
   const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.device.threads);
   Table table(arguments.csv);  // replaces old results only after the data has been read
@@ -146,7 +165,7 @@ void sweep(const Arguments& arguments) {
       failed = true;
     }
   };
-  std::apply([&](auto... variant) { (run(variant), ...); }, examples::variants);
+  for_each_variant(run);
   std::printf("results: %s\n", arguments.csv.c_str());
   if (failed) fail<TrainingError>("a variant could not be trained");
 }
@@ -157,7 +176,7 @@ int main(int argc, char** argv) {
   Arguments a;
   CLI::App app("Trains variants of an architecture with the same budget and compares them.");
   examples::add_story_options(app, a.stories);
-  app.add_option("--only", a.only, "a variant to train, may be given several times; default: all")
+  app.add_option("--only", a.only, "a variant to train, may be given several times; default: all of this build")
       ->allow_extra_args(false)
       ->check(CLI::IsMember(names()));
   using namespace programs::range;

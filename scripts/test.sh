@@ -61,13 +61,14 @@ if [ -f $build/CMakeCache.txt ]; then
 elif ! command -v ninja >/dev/null; then
   generator=(-G "Unix Makefiles")
 fi
-# The programs get the presets that a test runs, two of them in bfloat16 and with integer weights too: all presets take a
-# minute more. A folder that was configured for other presets keeps them.
+# The programs get the presets and variants that a test runs, two of them in bfloat16 and with integer weights too: all
+# of them take three minutes more. A folder that was configured for other presets keeps them.
 presets=()
 if [ ! -f $build/CMakeCache.txt ]; then
   presets=("-DTINYMOE_EXAMPLE_PRESETS=story;story_dense;pocket;minimixtral_pocket;nanogpt;nanogpt_pocket;nanogpt_moe_pocket;\
 mymoe_pocket;sparse_moe_pocket;deepseek_mini_pocket;characters;characters_4x2;characters_8x2"
-           "-DTINYMOE_EXAMPLE_NARROW_PRESETS=story;pocket")
+           "-DTINYMOE_EXAMPLE_NARROW_PRESETS=story;pocket"
+           "-DTINYMOE_EXAMPLE_VARIANTS=dense;experts_8;bias")
 fi
 cmake --preset "$preset" ${generator[@]+"${generator[@]}"} ${presets[@]+"${presets[@]}"}
 cmake --build --preset "$preset" --parallel "$jobs"
