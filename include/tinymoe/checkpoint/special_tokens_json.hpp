@@ -92,10 +92,10 @@ inline constexpr std::string_view before_text_key = "tinymoe_before_text";
 /// What a folder of another program puts before each text, as transformers 5 takes it: the post_processor of its
 /// tokenizer.json decides, and "add_bos_token" of tokenizer_config.json does not. Nothing where there is no
 /// tokenizer.json.
-[[gnu::cold]] inline std::optional<ModelTokens::Before> read_before(const std::filesystem::path& folder) {
+[[gnu::cold]] inline std::optional<TokenBefore> read_before(const std::filesystem::path& folder) {
   const auto path = folder / "tokenizer.json";
   if (!std::filesystem::exists(path)) return std::nullopt;
-  return ModelTokens::Before{token_before(read_json(path, tokenizer_size_limit)["post_processor"])};
+  return TokenBefore{token_before(read_json(path, tokenizer_size_limit)["post_processor"])};
 }
 
 /// Puts the special tokens of a model into its config.json, and writes its generation_config.json where it had one,

@@ -22,17 +22,18 @@ struct SpecialTokens {
   friend bool operator==(const SpecialTokens&, const SpecialTokens&) = default;
 };
 
+/// What stands before each text, where the files of another program say it.
+struct TokenBefore {
+  std::optional<Token> token = {};  // none: a text begins with its own first token
+  friend bool operator==(const TokenBefore&, const TokenBefore&) = default;
+};
+
 /// The special tokens of a model: those of the files that it was read from, so that saving writes them again. Empty for
 /// a model that was not: the tokenizer's end of a story then begins and ends each text.
 struct ModelTokens {
   std::optional<SpecialTokens> config = {};      // of config.json
   std::optional<SpecialTokens> generation = {};  // of generation_config.json; where there is one, it decides
-  /// What stands before each text, where the files of another program say it.
-  struct Before {
-    std::optional<Token> token = {};  // none: a text begins with its own first token
-    friend bool operator==(const Before&, const Before&) = default;
-  };
-  std::optional<Before> before = {};
+  std::optional<TokenBefore> before = {};        // where the files of another program say it
   std::string generation_fields = {};  // its other fields, as JSON: nothing here reads them; saving writes them again
 
   /// Those of the texts that are written with a tokenizer. Of each, the first that there is:
