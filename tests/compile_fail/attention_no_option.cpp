@@ -1,4 +1,4 @@
-// expected sentence: tinymoe::Attention: unknown option; it takes Heads, KvHeads, HeadDim, Rope, Learned, NoPosition, SlidingWindow, Bias, QkvBias, OutputBias and QkNorm
+// expected sentence: tinymoe::Attention: unknown option; it takes Heads, KvHeads, HeadDim, Rope, PartialRope, Learned, NoPosition, SlidingWindow, Bias, QkvBias, OutputBias, QkNorm and QkNormAcrossHeads
 #include "small.hpp"
 
 #ifdef FIXED

@@ -1,4 +1,4 @@
-// expected sentence: tinymoe::Attention: Rope rotates pairs, so HeadDim must be even
+// expected sentence: tinymoe::Attention: Rope rotates pairs, so HeadDim, or PartialRope's part of it, must be even
 #include "small.hpp"
 
 #ifdef FIXED
