@@ -246,6 +246,31 @@ TEST_CASE("Absent key-value heads and windows are those of transformers", "[conf
   refuse_shape(not_computed, dots1({{"num_hidden_layers", 63}}), "max_window_layers is 62 as it is absent");
 }
 
+TEST_CASE("The part of a head that is rotated is the one that transformers takes", "[config]") {
+  const Json plain = hub_file("glm4_moe", {{"num_attention_heads", 4},
+                                           {"num_key_value_heads", 4},
+                                           {"head_dim", 16},
+                                           {"n_routed_experts", 4},
+                                           {"n_shared_experts", 1},
+                                           {"moe_intermediate_size", 16}});
+  const auto part = [](const char* place, Json value) {
+    return Json{
+        {place, {{"rope_type", "default"}, {"rope_theta", 10000.0}, {"partial_rotary_factor", std::move(value)}}}};
+  };
+  const auto rotated = [&](const Json& fields) {
+    return detail::shape_of_file(changed_file(plain, fields), "config.json").layers[1].rotated;
+  };
+  CHECK(rotated({{"partial_rotary_factor", 0.5}}) == 8);
+  CHECK(rotated(part("rope_parameters", 0.25)) == 4);
+  CHECK(rotated(part("rope_scaling", 0.25)) == 4);
+  Json both = part("rope_scaling", 0.25);
+  both["partial_rotary_factor"] = 1.0;
+  CHECK(rotated(both) == 4);
+  for (const Json& wrong : {Json("0.25"), Json(0), Json(1.5), Json(0.2)}) {
+    refuse_shape(not_computed, changed_file(plain, part("rope_scaling", wrong)), "partial_rotary_factor is");
+  }
+}
+
 TEST_CASE("Neither a path nor a name puts code into a told type", "[config]") {
   const detail::ModelShape shape = detail::shape_of(describe<Tiny>());
   const std::string text = detail::type_header(shape, "a\nint b;\\", "Told");

@@ -214,10 +214,13 @@ struct HubChoice {
                                         const std::string& name) {
   const char* key = "partial_rotary_factor";
   if (!hub.partly_rotary()) return 0;
-  const Json* found = file["rope_parameters"].find(key);
+  // As rope_theta_of: to transformers 5 a "rope_scaling" with members hides "rope_parameters".
+  const Json& scaling = file["rope_scaling"];
+  const Json* found = (scaling.size() > 0 ? scaling : file["rope_parameters"]).find(key);
   if (found == nullptr) found = file.find(key);
   const Json part = found != nullptr ? *found : Json(0.5);
-  const Index rotated = part.is_number() ? rotated_numbers(part.number(), head_dim) : 0;
+  const bool is_part = part.is_number() && part.number() > 0 && part.number() <= 1;
+  const Index rotated = is_part ? rotated_numbers(part.number(), head_dim) : 0;
   if (rotated > 0 && rotated % 2 == 0) return rotated == head_dim ? 0 : rotated;
   fail<MismatchError>(name, ": ", key, " is ", shown(part), found == nullptr ? " as it is absent" : "",
                       ", where a head is ", head_dim, " wide; expected a part of it that has pairs");
