@@ -66,8 +66,7 @@ void write_checkpoint(const Arguments& a, std::string_view name) {
   const tinymoe::detail::GgufModelFile file(a.from, describe<Arch>());
   const examples::ForeignModel model{
       [&](const std::string& tensor, std::span<float> values) { file.tensors.read(tensor, values); },
-      file.config.settings(),
-      tinymoe::detail::read_gguf_model_tokens(file.file)};
+      file.config.settings(), tinymoe::detail::read_gguf_model_tokens(file.file)};
   examples::on<Arch>(device,
                      [&](auto& backend) -> void { examples::save_foreign<Arch>(backend, model, tokenizer, a.to); });
   std::printf("%s: %s, float32\n", a.to.c_str(), std::string(name).c_str());
@@ -122,6 +121,9 @@ int main(int count, char** values) {
   app.add_flag("--overwrite", a.overwrite, "replace what is in TO");
   return programs::run(app, count, values, [&] {
     std::error_code ignored;
+    if (!std::filesystem::exists(a.from, ignored)) {
+      fail<FileError>(a.from.string(), ": there is no such file; give a checkpoint's folder, or a GGUF file");
+    }
     if (std::filesystem::is_directory(a.from, ignored)) {
       from_checkpoint(a);
     } else {

@@ -8,8 +8,10 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <tinymoe/checkpoint/hub_config.hpp>
 #include <tinymoe/checkpoint/type_text.hpp>
+#include <tinymoe/core/error.hpp>
 #include <tinymoe/files/json.hpp>
 
 #include "programs/main.hpp"
@@ -23,6 +25,10 @@ int main(int count, char** values) {
   return programs::run(app, count, values, [&] {
     using namespace tinymoe::detail;
     const auto path = std::filesystem::is_directory(folder) ? folder / "config.json" : folder;
+    if (std::error_code ignored; !std::filesystem::exists(path, ignored)) {
+      tinymoe::fail<tinymoe::FileError>(path.string(),
+                                        ": there is no such file; give a folder of the hub, or its config.json");
+    }
     const tinymoe::Json file = tinymoe::read_json(path, std::size_t{1} << 20);
     const std::string text = type_header(shape_of_file(file, path.string()), path.string(), name);
     std::fputs(text.c_str(), stdout);

@@ -5,35 +5,14 @@ controls, and which of those that extend are spacing marks, come from the packag
 Usage: pip install tokenizers==0.23.3 regex && scripts/make_grapheme_tables.py > include/tinymoe/text/pipeline/grapheme_data.hpp
 """
 
-import struct
+import pathlib
+import sys
 
 import regex
 from tokenizers import normalizers
 
-
-def character_map(changes):
-    """The bytes of a Precompiled map: a double array of the keys, and their strings after zeros."""
-    units, taken, text = [0] * 4096, {0}, b""
-    nodes = [(0, {})]
-    for key, value in changes.items():
-        place = nodes[0][1]
-        for byte in key.encode():
-            place = place.setdefault(byte, {})
-        place[0] = value
-    while nodes:
-        at, children = nodes.pop()
-        base = next(b for b in range(256, 3840) if all(b ^ label not in taken for label in children))
-        units[at] |= (at ^ base) << 10 | (0 in children) << 8
-        for label, child in children.items():
-            taken.add(base ^ label)
-            if label == 0:
-                units[base] = 1 << 31 | len(text)
-                text += child.encode() + b"\0"
-            else:
-                units[base ^ label] = label
-                nodes.append((base ^ label, child))
-    return struct.pack("<I4096I", 4 * 4096, *units) + text
-
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests/interop"))
+from character_map import character_map
 
 ACUTE, VIRAMA, KA = "\u0301", "\u094d", "\u0915"
 points = [chr(c) for c in range(0x80, 0x110000) if not 0xD800 <= c < 0xE000]

@@ -659,7 +659,8 @@ assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "t
     expect_error "again: holds a checkpoint; give --overwrite" "$convert" run.gguf again
     expect_error "run: holds a run that could not resume then" "$convert" run.gguf run --overwrite
     expect_error "expected a GGUF file" "$convert" run/config.json other
-    expect_error "absent: " "$convert" absent other
+    expect_error "absent: there is no such file; give a checkpoint's folder, or a GGUF file" "$convert" absent other
+    expect_error "absent: there is no such file; give a folder of the hub, or its config.json" "$describe" absent
     head -c 5000 run.gguf >cut.gguf
     expect_error "cut.gguf: " "$convert" cut.gguf other
     ls other other.gguf >output.txt 2>/dev/null && fail "something was written: $(cat output.txt)"

@@ -12,6 +12,7 @@ import struct
 import sys
 
 import judge
+from character_map import character_map
 
 tokenizers = judge.need("tokenizers")
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -99,30 +100,6 @@ KINDS = {
     "anchors": (dict(pre=then_bytes(split(r"^.|.$|\b\w|(?<=\w)\W|(?<![a-z])\p{Lu}(?=[a-z])|(?>x+)y|\d+?\.|[[:punct:]]{2,3}")),
                      dec=D.ByteLevel()), {}),
 }
-
-
-def character_map(changes):
-    """The bytes of a map for Precompiled: a double array of the keys, and their strings after zeros."""
-    units, taken, text = [0] * 1024, {0}, b""
-    nodes = [(0, {})]
-    for key, value in changes.items():
-        place = nodes[0][1]
-        for byte in key.encode():
-            place = place.setdefault(byte, {})
-        place[0] = value
-    while nodes:
-        at, children = nodes.pop()
-        base = next(b for b in range(256, 1024) if all(b ^ label not in taken for label in children))
-        units[at] |= (at ^ base) << 10 | (0 in children) << 8
-        for label, child in children.items():
-            taken.add(base ^ label)
-            if label == 0:
-                units[base] = 1 << 31 | len(text)
-                text += child.encode() + b"\0"
-            else:
-                units[base ^ label] = label
-                nodes.append((base ^ label, child))
-    return struct.pack("<I1024I", 4 * 1024, *units) + text
 
 
 # Clusters, longer and shorter strings, removed characters, spaces.

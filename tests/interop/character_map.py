@@ -1,0 +1,27 @@
+"""Maps for the normalizer Precompiled, of the judges and of scripts/make_grapheme_tables.py."""
+
+import struct
+
+
+def character_map(changes):
+    """The bytes of a Precompiled map: a double array of the keys, and their strings after zeros."""
+    units, taken, text = [0] * 4096, {0}, b""
+    nodes = [(0, {})]
+    for key, value in changes.items():
+        place = nodes[0][1]
+        for byte in key.encode():
+            place = place.setdefault(byte, {})
+        place[0] = value
+    while nodes:
+        at, children = nodes.pop()
+        base = next(b for b in range(256, 3840) if all(b ^ label not in taken for label in children))
+        units[at] |= (at ^ base) << 10 | (0 in children) << 8
+        for label, child in children.items():
+            taken.add(base ^ label)
+            if label == 0:
+                units[base] = 1 << 31 | len(text)
+                text += child.encode() + b"\0"
+            else:
+                units[base ^ label] = label
+                nodes.append((base ^ label, child))
+    return struct.pack("<I4096I", 4 * 4096, *units) + text
