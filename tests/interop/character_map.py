@@ -24,4 +24,5 @@ def character_map(changes):
             else:
                 units[base ^ label] = label
                 nodes.append((base ^ label, child))
-    return struct.pack("<I4096I", 4 * 4096, *units) + text
+    blocks = max(taken) // 256 + 1
+    return struct.pack(f"<{1 + 256 * blocks}I", 4 * 256 * blocks, *units[:256 * blocks]) + text
