@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <span>
@@ -151,6 +152,46 @@ TEST_CASE("GGUF: metadata of all kinds and tensors of all types are read as they
   }
 }
 
+TEST_CASE("GGUF: blocks of other programs are the numbers that the package gguf makes of them", "[gguf]") {
+  struct Recorded {
+    GgufType type;
+    std::vector<std::size_t> scales;         // where 0.5 and -0.25 stand, as float16
+    std::vector<float> first, middle, last;  // of the package's numbers
+    double sum;                              // of all, weight i times 1 + i^2 mod 13
+  };
+  const std::vector<Recorded> formats = {
+      {GgufType::q4_1, {0, 2}, {4.75f, 2.75f, 4.75f, 1.75f}, {6.75f, 4.75f}, {5.25f, 6.75f}, 947.25},
+      {GgufType::q5_0, {0}, {-3, 2, 2, -3}, {6.5f, -1}, {7.5f, 0}, 333},
+      {GgufType::q5_1, {0, 2}, {1.75f, 12.75f, 4.75f, 15.25f}, {9.25f, 1.25f}, {1.25f, 3.75f}, 1735.25},
+      {GgufType::q2_k, {80, 82}, {0, 0, 0, 0}, {0, 0.75f}, {5.25f, 9.75f}, 12135.25},
+      {GgufType::q3_k, {108}, {-62, -15.5f, -15.5f, 31}, {-6, -0.5f}, {2, 3}, 217},
+      {GgufType::q4_k, {0, 2}, {328, 307, 76, 307}, {31.75f, 129.5f}, {62.75f, 67.25f}, 247821.5},
+      {GgufType::q5_k, {0, 2}, {433, 307, 664, 118}, {15.75f, 465.5f}, {103.25f, 35.75f}, 493372.5},
+      {GgufType::q6_k, {208}, {32, 64, -12, 22}, {0, 437}, {84, 483}, 81412}};
+  for (const Recorded& format : formats) {
+    INFO(gguf_type_name(format.type));
+    const auto& facts = detail::gguf_facts(format.type);
+    std::vector<std::byte> block(facts.bytes);
+    for (std::size_t i = 0; i < block.size(); ++i) {
+      block[i] = static_cast<std::byte>((37 * i + 11 * (i * i % 7) + i / 5) % 256);
+    }
+    for (std::size_t i = 0; i < format.scales.size(); ++i) {
+      const std::uint16_t half = i == 0 ? 0x3800 : 0xb400;
+      std::memcpy(&block[format.scales[i]], &half, sizeof half);
+    }
+    const std::size_t count = facts.elements;
+    std::vector<float> values(count);
+    detail::gguf_to_floats(format.type, block.data(), values);
+    const auto at = values.begin();
+    CHECK(std::vector<float>(at, at + 4) == format.first);
+    CHECK(std::vector<float>{values[count / 2 - 1], values[count / 2]} == format.middle);
+    CHECK(std::vector<float>(values.end() - 2, values.end()) == format.last);
+    double sum = 0;
+    for (std::size_t i = 0; i < count; ++i) sum += double(values[i]) * double(1 + i * i % 13);
+    CHECK(sum == format.sum);
+  }
+}
+
 TEST_CASE("GGUF: version 2 is read; what cannot be true of a file is refused", "[gguf]") {
   const TemporaryFolder folder;
   const auto refused = [&](const std::string& bytes, const auto&... parts) {
@@ -204,7 +245,9 @@ TEST_CASE("GGUF: version 2 is read; what cannot be true of a file is refused", "
   refused(file_of({}, {tensor("a", {huge}, 0, 0)}, data), "tensor a has an extent of");
   refused(file_of({}, {tensor("a", {1ull << 32, 1ull << 32}, 0, 0)}, data), "tensor a has an extent of");
   refused(file_of({}, {tensor("a", {1ull << 40}, 0, 0)}, data), "tensor a", "more than the file");
-  refused(file_of({}, {tensor("a", {256}, 14, 0)}, data), "tensor a is of the type Q6_K", "Q8_0 or Q4_0");
+  refused(file_of({}, {tensor("a", {256}, 16, 0)}, data), "tensor a is of the type IQ2_XXS", "Q4_0 or Q4_K_M");
+  refused(file_of({}, {tensor("a", {32}, 14, 0)}, data), "tensor a has rows of 32 elements");
+  refused(file_of({}, {tensor("a", {512}, 14, 0)}, data), "tensor a has 2 times 210 bytes", "cut?");
   refused(file_of({}, {tensor("a", {256}, 99, 0)}, data), "tensor a is of the type 99");
   refused(file_of({}, {tensor("a", {33}, 8, 0)}, data), "tensor a has rows of 33 elements");
   refused(two(0, 16), "tensor b lies at 16", "the alignment 32");

@@ -46,6 +46,9 @@ constexpr auto models = std::tuple(
                       Layers<2, MoEBlock<RmsNorm, Attend<>, Router<3, 2>, Expert<SwiGlu, Hidden<64>>>>>>{
         "mixtral_narrow", "llama"},
     Named<Of<UntiedHead, Plain<2, Attend<Bias>, Bias>>>{"dense_biases", "llama"},
+    // Rows of 256, the blocks of llama.cpp's formats named K.
+    Named<Transformer<Vocab<304>, Context<64>, Width<256>, UntiedHead,
+                      Layers<1, DenseBlock<RmsNorm, Attend<>, Expert<SwiGlu, Hidden<256>>>>>>{"wide", "llama"},
     Named<Of<TiedHead, Plain<2, Attend<QkNorm>>>>{"dense_norms", "qwen3"},
     Named<Of<TiedHead, Mix<2, Attend<QkNorm, QkvBias>, Router<4, 2>>>>{"norms", "qwen3moe"},
     Named<Of<TiedHead, Plain<1, Attend<QkNorm>>,

@@ -131,7 +131,7 @@ def rewritten(source, target, half=True, without=()):
         kind = field.types[0]
         writer.add_key_value(field.name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
     for tensor in read.tensors:
-        data = numpy.array(tensor.data)
+        data = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         writer.add_tensor(tensor.name, data.astype(numpy.float16) if half and data.ndim > 1 else data)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -154,6 +154,29 @@ def foreign_models(folder):
         apart = numpy.median(abs(theirs - numpy.array(ours["logits"])).max(axis=1)) / abs(theirs).max()
         print(f"{name}, written by gguf: logits differ by {apart:.2g}")
         judge.check(apart < 4e-3, f"{name}, written by gguf: logits differ by {apart:.3g} of the largest")
+
+
+def quantized_models(folder):
+    """Files of llama.cpp's quantizer: tinymoe reads each of its formats as the numbers that the package gguf makes of it."""
+    source, seen = folder / "wide.float32.gguf", set()
+    for kind in ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K"]:
+        path, plain = folder / f"wide.{kind}.gguf", folder / "plain.gguf"
+        options = llama_cpp.llama_model_quantize_default_params()
+        options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+        options.nthread = 1
+        made = llama_cpp.llama_model_quantize(str(source).encode(), str(path).encode(), ctypes.byref(options))
+        judge.check(made == 0, f"llama.cpp makes no {path.name}")
+        rewritten(path, plain, half=False)
+        found = {tensor.tensor_type.name for tensor in gguf.GGUFReader(path).tensors}
+        seen |= found
+        ours, wanted = (
+            numpy.array(json.loads(judge.run(judge.tester(), "--read", file, "wide"))["logits"]) for file in [path, plain]
+        )
+        apart = abs(ours - wanted).max() / abs(wanted).max()
+        print(f"{path.name}, of {', '.join(sorted(found))}: logits differ by {apart:.2g}")
+        judge.check(apart < 1e-5, f"{path.name}: logits differ by {apart:.3g} of the largest from those of its numbers")
+    missing = {"Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"} - seen
+    judge.check(not missing, f"llama.cpp's quantizer made no {missing}")
 
 
 def trained_model():
@@ -183,6 +206,8 @@ def trained_model():
     judge.refused("run.gguf: is there already", convert, folder / "run", folder / "run.gguf")
 
 
-foreign_models(random_models())
+models = random_models()
+foreign_models(models)
+quantized_models(models)
 trained_model()
 print("ok")

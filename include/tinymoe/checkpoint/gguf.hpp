@@ -158,7 +158,7 @@ void save_gguf(const std::filesystem::path& path, const Model<Arch, B, W>& model
 }
 
 /// Replaces a model's weights, settings and special tokens by those of a GGUF file of the same architecture, with
-/// weights in float32, float16, bfloat16, Q8_0 or Q4_0. A model of Int8 or Int4 takes the blocks of Q8_0 or Q4_0 as
+/// weights of any `GgufType`. A model of Int8 or Int4 takes the blocks of Q8_0 or Q4_0 as
 /// they are, and rounds floating-point numbers. Throws FileError for a file that is missing, cut, corrupt or not
 /// finite, MismatchError for another architecture and for blocks that would be rounded a second time, OptionError for
 /// weights that the model's format cannot hold; the model is unchanged then.

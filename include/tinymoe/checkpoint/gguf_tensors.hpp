@@ -166,7 +166,7 @@ class GgufTensors {
     if (blocks && tensor->type != wanted) {
       fail<MismatchError>(file_->name(), ": tensor ", place->name, " is ", gguf_type_name(tensor->type),
                           ", which would be rounded a second time to ", gguf_type_name(wanted),
-                          "; take the model that it was made of");
+                          "; read it into a model of numbers, or take the model that it was made of");
     }
     if (blocks && part->cols % block_weights == 0) {
       for (Index r = 0; r < part->rows; ++r) {

@@ -236,7 +236,7 @@ class Gguf {
     if (!known || detail::gguf_type_facts[type].bytes == 0) {
       fail<FileError>(where, " is of the type ",
                       known ? std::string(detail::gguf_type_facts[type].name) : std::to_string(type),
-                      ", which tinymoe does not read; convert the model to F32, F16, BF16, Q8_0 or Q4_0");
+                      ", which tinymoe does not read; convert the model to F32, F16, BF16, Q8_0, Q4_0 or Q4_K_M");
     }
     view.type = static_cast<GgufType>(type);
     const auto& facts = detail::gguf_facts(view.type);

@@ -13,12 +13,27 @@
 
 #include "tinymoe/core/block_weights.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/gguf_blocks.hpp"
 
 namespace tinymoe::inline v0_1 {
 
-/// The type of a tensor in a GGUF file, by the file's number for it. Those that tinymoe reads and writes have a name
-/// here; it writes all but float16.
-enum class GgufType : std::uint32_t { float32 = 0, float16 = 1, q4_0 = 2, q8_0 = 8, bfloat16 = 30 };
+/// The type of a tensor in a GGUF file, by the file's number for it. Those that tinymoe reads have a name here; it
+/// writes float32, bfloat16, q8_0 and q4_0.
+enum class GgufType : std::uint32_t {
+  float32 = 0,
+  float16 = 1,
+  q4_0 = 2,
+  q4_1 = 3,
+  q5_0 = 6,
+  q5_1 = 7,
+  q8_0 = 8,
+  q2_k = 10,
+  q3_k = 11,
+  q4_k = 12,
+  q5_k = 13,
+  q6_k = 14,
+  bfloat16 = 30
+};
 
 namespace detail {
 
@@ -28,19 +43,44 @@ struct GgufTypeFacts {
   std::size_t elements = 1, bytes = 0;
 };
 
+/// Those of a format of gguf_blocks.hpp.
+template <class Block>
+constexpr GgufTypeFacts gguf_facts_of(std::string_view name) {
+  return {name, Block::elements, Block::bytes};
+}
+
 /// By ggml's numbers. The names are for messages.
-inline constexpr GgufTypeFacts gguf_type_facts[] = {
-    {"F32", 1, 4}, {"F16", 1, 2}, {"Q4_0", block_weights, Q4Block::bytes},
-    {"Q4_1"},      {"Q4_2"},      {"Q4_3"},
-    {"Q5_0"},      {"Q5_1"},      {"Q8_0", block_weights, Q8Block::bytes},
-    {"Q8_1"},      {"Q2_K"},      {"Q3_K"},
-    {"Q4_K"},      {"Q5_K"},      {"Q6_K"},
-    {"Q8_K"},      {"IQ2_XXS"},   {"IQ2_XS"},
-    {"IQ3_XXS"},   {"IQ1_S"},     {"IQ4_NL"},
-    {"IQ3_S"},     {"IQ2_S"},     {"IQ4_XS"},
-    {"I8"},        {"I16"},       {"I32"},
-    {"I64"},       {"F64"},       {"IQ1_M"},
-    {"BF16", 1, 2}};
+inline constexpr GgufTypeFacts gguf_type_facts[] = {{"F32", 1, 4},
+                                                    {"F16", 1, 2},
+                                                    {"Q4_0", block_weights, Q4Block::bytes},
+                                                    gguf_facts_of<Q4_1Block>("Q4_1"),
+                                                    {"Q4_2"},
+                                                    {"Q4_3"},
+                                                    gguf_facts_of<Q5_0Block>("Q5_0"),
+                                                    gguf_facts_of<Q5_1Block>("Q5_1"),
+                                                    {"Q8_0", block_weights, Q8Block::bytes},
+                                                    {"Q8_1"},
+                                                    gguf_facts_of<Q2KBlock>("Q2_K"),
+                                                    gguf_facts_of<Q3KBlock>("Q3_K"),
+                                                    gguf_facts_of<Q4KBlock>("Q4_K"),
+                                                    gguf_facts_of<Q5KBlock>("Q5_K"),
+                                                    gguf_facts_of<Q6KBlock>("Q6_K"),
+                                                    {"Q8_K"},
+                                                    {"IQ2_XXS"},
+                                                    {"IQ2_XS"},
+                                                    {"IQ3_XXS"},
+                                                    {"IQ1_S"},
+                                                    {"IQ4_NL"},
+                                                    {"IQ3_S"},
+                                                    {"IQ2_S"},
+                                                    {"IQ4_XS"},
+                                                    {"I8"},
+                                                    {"I16"},
+                                                    {"I32"},
+                                                    {"I64"},
+                                                    {"F64"},
+                                                    {"IQ1_M"},
+                                                    {"BF16", 1, 2}};
 
 constexpr const GgufTypeFacts& gguf_facts(GgufType type) { return gguf_type_facts[static_cast<std::size_t>(type)]; }
 

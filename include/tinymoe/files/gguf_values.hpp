@@ -12,6 +12,7 @@
 #include "tinymoe/core/bfloat16.hpp"
 #include "tinymoe/core/block_weights.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/files/gguf_blocks.hpp"
 #include "tinymoe/files/gguf_types.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/files/stored_type.hpp"
@@ -77,13 +78,15 @@ struct GgufTensorView {
 
 /// Converts elements of one row, whole blocks of them, to floats.
 [[gnu::cold]] inline void gguf_to_floats(GgufType type, const std::byte* from, std::span<float> to) {
-  const auto blocks = [&]<class Block>(Block) {
-    for (std::size_t i = 0; i < to.size(); ++i) {
-      const std::byte* block = from + i / block_weights * Block::bytes;
-      to[i] =
-          float(block_scale(block)) * static_cast<float>(Block::integer(block, static_cast<Index>(i % block_weights)));
-    }
+  const auto blocks = [&](std::size_t elements, std::size_t bytes, const auto& value) {
+    for (std::size_t i = 0; i < to.size(); ++i) to[i] = value(from + i / elements * bytes, i % elements);
   };
+  const auto own = [&]<class Block>(Block) {
+    blocks(block_weights, Block::bytes, [](const std::byte* block, std::size_t i) {
+      return float(block_scale(block)) * static_cast<float>(Block::integer(block, static_cast<Index>(i)));
+    });
+  };
+  const auto others = [&]<class Block>(Block) { blocks(Block::elements, Block::bytes, &Block::value); };
   switch (type) {
     case GgufType::float32:
       return convert_elements<float>(from, to.data(), to.size());
@@ -92,9 +95,25 @@ struct GgufTensorView {
     case GgufType::bfloat16:
       return convert_elements<bfloat16>(from, to.data(), to.size());
     case GgufType::q8_0:
-      return blocks(Q8Block{});
+      return own(Q8Block{});
     case GgufType::q4_0:
-      return blocks(Q4Block{});
+      return own(Q4Block{});
+    case GgufType::q4_1:
+      return others(Q4_1Block{});
+    case GgufType::q5_0:
+      return others(Q5_0Block{});
+    case GgufType::q5_1:
+      return others(Q5_1Block{});
+    case GgufType::q2_k:
+      return others(Q2KBlock{});
+    case GgufType::q3_k:
+      return others(Q3KBlock{});
+    case GgufType::q4_k:
+      return others(Q4KBlock{});
+    case GgufType::q5_k:
+      return others(Q5KBlock{});
+    case GgufType::q6_k:
+      return others(Q6KBlock{});
   }
 }
 
