@@ -127,7 +127,7 @@ class BlockProducts {
             packs_of<float>(set_)};
   }
 
-  /// Up to so many rows read each weight once from its block.
+  /// So many rows multiply weights that are decoded but not packed.
   static constexpr Index max_few_rows = 4;
   static constexpr Index decoded_outputs = one_row_outputs;
 
@@ -180,7 +180,6 @@ class BlockProducts {
                                   Index thread) const {
     std::byte* const own = memory_.bytes() + shared_bytes_ + thread_bytes_ * static_cast<std::size_t>(thread);
     const std::size_t row_bytes = static_cast<std::size_t>(blocks) * kernels.block_bytes;
-    const bool few = task.rows <= max_few_rows;
 #ifdef TINYMOE_TARGET_AVX512
     if (vnni()) {
       const vnni::Rows rounded(memory_.bytes(), x.rows, x.cols);
@@ -188,10 +187,8 @@ class BlockProducts {
         const Index outputs = std::min(vnni::panel_outputs, y.cols - o);
         const std::byte* from = weights + static_cast<std::size_t>(o) * row_bytes;
         const View<const float> added = bias.empty() ? bias : bias.middle_cols(o, outputs);
-        if (few) {
-          for (Index n = 0; n < y.rows; ++n) {
-            kernels.dots(from, outputs, blocks, rounded, task.row + n, added.data, y.row(n) + o);
-          }
+        if (y.rows == 1) {
+          kernels.dots(from, outputs, blocks, rounded, task.row, added.data, y.data + o);
         } else {
           kernels.pack(from, outputs, blocks, own);
           vnni::multiply_panel(own, blocks, rounded, task.row, added, y.middle_cols(o, outputs));
@@ -202,7 +199,7 @@ class BlockProducts {
 #endif
     const View<const float> rows = x.middle_rows(task.row, task.rows);
     float* const floats = reinterpret_cast<float*>(own);
-    if (few) {
+    if (task.rows <= max_few_rows) {
       const Dots<float, float> dots = dots_of<float, float>(set_);
       float* const decoded = floats + aligned(static_cast<std::size_t>(Panels::size) * sizeof(float)) / sizeof(float);
       const Index width = blocks * block_weights;

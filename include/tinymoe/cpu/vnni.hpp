@@ -6,7 +6,7 @@
 ///
 ///     Σ w x = Σ over groups of d · a · (Σ (p + offset) q − offset · Σ q)        w = d · p, p + offset ≥ 0
 ///
-/// Few rows read each weight once, straight from its block. vnni_panels.hpp has the products of many rows.
+/// One row reads each weight once, straight from its block. vnni_panels.hpp has the products of more rows.
 
 #include "tinymoe/cpu/instructions.hpp"
 
@@ -129,24 +129,26 @@ TINYMOE_TARGET_VNNI inline void round_row(const float* x, Index cols, int offset
 
 /// Two blocks' integers plus their offset, or one's and zeros.
 template <bool both>
-TINYMOE_INLINE TINYMOE_TARGET_VNNI void load_pair(Words& to, const Q8Block*, const std::byte* blocks) {
+TINYMOE_INLINE TINYMOE_TARGET_VNNI void load_pair(Words& to, const Q8Block*, const std::byte* one,
+                                                  const std::byte* two) {
   typedef std::int32_t Half __attribute__((vector_size(32), aligned(1), may_alias));
-  asm("vmovdqu64 %1, %t0" : "=v"(to) : "m"(*reinterpret_cast<const Half*>(blocks + 2)));
+  asm("vmovdqu64 %1, %t0" : "=v"(to) : "m"(*reinterpret_cast<const Half*>(one + 2)));
   if constexpr (both) {
-    asm("vinserti64x4 $1, %1, %0, %0" : "+v"(to) : "m"(*reinterpret_cast<const Half*>(blocks + 36)));
+    asm("vinserti64x4 $1, %1, %0, %0" : "+v"(to) : "m"(*reinterpret_cast<const Half*>(two + 2)));
   }
   to ^= reinterpret_cast<Words>(Unsigned{} + 0x80808080u);
 }
 template <bool both>
-TINYMOE_INLINE TINYMOE_TARGET_VNNI void load_pair(Words& to, const Q4Block*, const std::byte* blocks) {
+TINYMOE_INLINE TINYMOE_TARGET_VNNI void load_pair(Words& to, const Q4Block*, const std::byte* one,
+                                                  const std::byte* two) {
   typedef std::int32_t Part __attribute__((vector_size(16), aligned(1), may_alias));
   constexpr Unsigned shifts = {0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4};
   Unsigned pairs;
-  asm("vbroadcasti32x4 %1, %0" : "=v"(pairs) : "m"(*reinterpret_cast<const Part*>(blocks + 2)));
+  asm("vbroadcasti32x4 %1, %0" : "=v"(pairs) : "m"(*reinterpret_cast<const Part*>(one + 2)));
   if constexpr (both) {
     asm("vbroadcasti32x4 %1, %0%{%2%}"
         : "+v"(pairs)
-        : "m"(*reinterpret_cast<const Part*>(blocks + 20)), "Yk"(static_cast<std::uint16_t>(0xff00)));
+        : "m"(*reinterpret_cast<const Part*>(two + 2)), "Yk"(static_cast<std::uint16_t>(0xff00)));
   }
   pairs = pairs >> shifts & 0x0f0f0f0fu;
   to = reinterpret_cast<Words>(pairs);
@@ -194,7 +196,7 @@ TINYMOE_INLINE TINYMOE_TARGET_VNNI void add_pair(Floats<16>& total, const std::b
                                                  Index pair, const std::int8_t* integers, const std::int32_t* lanes) {
   __builtin_prefetch(blocks + fetched_ahead);
   Words weights, sums = *reinterpret_cast<const AnyWords*>(lanes);
-  load_pair<both>(weights, static_cast<const Block*>(nullptr), blocks);
+  load_pair<both>(weights, static_cast<const Block*>(nullptr), blocks, blocks + Block::bytes);
   const Words activations = *reinterpret_cast<const AnyWords*>(integers);
   add_products(sums, weights, activations);
   Floats<16> scale;

@@ -1,7 +1,7 @@
 #pragma once
 /// @file
-/// Products of many rows with integer weights on AVX512-VNNI (vnni.hpp): 32 outputs at a time are packed as a panel,
-/// which stays in the cache while all rows meet it.
+/// Products of two rows and more with integer weights on AVX512-VNNI (vnni.hpp): 32 outputs at a time are packed as a
+/// panel, which stays in the cache while all rows meet it.
 
 #include "tinymoe/cpu/vnni.hpp"
 
@@ -49,42 +49,30 @@ TINYMOE_INLINE void exchange_all(Words* rows) {
   }
 }
 
-/// One block's integers plus their offset in the lower half of `to`; the upper half stays.
-TINYMOE_INLINE void load_one(std::int32_t* to, const Q8Block*, const std::byte* block) {
-  typedef std::int32_t Half __attribute__((vector_size(32), aligned(1), may_alias));
-  *reinterpret_cast<Half*>(to) = *reinterpret_cast<const Half*>(block + 2) ^ static_cast<std::int32_t>(0x80808080u);
-}
-TINYMOE_INLINE void load_one(std::int32_t* to, const Q4Block*, const std::byte* block) {
-  typedef std::uint32_t Part __attribute__((vector_size(16), aligned(1), may_alias));
-  const Part pairs = *reinterpret_cast<const Part*>(block + 2);
-  *reinterpret_cast<Part*>(to) = pairs & 0x0f0f0f0fu;
-  *reinterpret_cast<Part*>(to + 4) = pairs >> 4 & 0x0f0f0f0fu;
-}
-
-/// Packs 32 rows of weights (fewer: the rest is zeros): for each group the scales, then, of each half of the outputs
-/// and each four integers, those of 16 outputs side by side.
+/// Packs 32 rows of weights (fewer: the last one again): for each group the scales, then, of each half of the outputs
+/// and each four integers, those of 16 outputs side by side. The next panel's weights, which follow in memory, are
+/// fetched meanwhile: the processor by itself does not follow 32 rows at once, and took twice as long.
 template <class Block>
 TINYMOE_TARGET_VNNI inline void pack_panel(const std::byte* weights, Index outputs, Index blocks, std::byte* panel) {
   const std::size_t row_bytes = static_cast<std::size_t>(blocks) * Block::bytes;
-  for (Index b = 0; b < blocks; ++b, panel += panel_group_bytes) {
+  constexpr std::size_t fetched = panel_outputs * Block::bytes;  // the share of a group
+  const std::byte* next = weights + panel_outputs * row_bytes;
+  for (Index b = 0; b < blocks; ++b, panel += panel_group_bytes, next += fetched) {
+#pragma GCC unroll 4
+    for (std::size_t i = 0; i < fetched; i += 64) __builtin_prefetch(next + i);
     const std::byte* from = weights + static_cast<std::size_t>(b) * Block::bytes;
-    std::uint16_t halves[panel_outputs] = {};
+    std::uint16_t halves[panel_outputs];
     for (Index half = 0; half < 2; ++half) {
-      alignas(64) std::int32_t lines[8][16];  // line i: outputs i and i + 8
-      for (Index i = 0; i < 16; ++i) {
-        const Index output = half * 16 + i;
-        std::int32_t* line = lines[i % 8] + i / 8 * 8;
-        if (output >= outputs) {
-          std::memset(line, 0, 32);
-          continue;
-        }
-        const std::byte* block = from + static_cast<std::size_t>(output) * row_bytes;
-        std::memcpy(halves + output, block, sizeof(std::uint16_t));
-        load_one(line, static_cast<const Block*>(nullptr), block);
-      }
-      Words rows[8];
+      Words rows[8];  // row i: outputs i and i + 8
 #pragma GCC unroll 8
-      for (int i = 0; i < 8; ++i) rows[i] = *reinterpret_cast<const Words*>(lines[i]);
+      for (Index i = 0; i < 8; ++i) {
+        const Index low = half * 16 + i, high = low + 8;
+        const std::byte* const one = from + static_cast<std::size_t>(std::min(low, outputs - 1)) * row_bytes;
+        const std::byte* const two = from + static_cast<std::size_t>(std::min(high, outputs - 1)) * row_bytes;
+        std::memcpy(halves + low, one, sizeof(std::uint16_t));
+        std::memcpy(halves + high, two, sizeof(std::uint16_t));
+        load_pair<true>(rows[i], static_cast<const Block*>(nullptr), one, two);
+      }
       exchange_all<1>(rows), exchange_all<2>(rows), exchange_all<4>(rows);
 #pragma GCC unroll 8
       for (int i = 0; i < 8; ++i) {
@@ -99,31 +87,32 @@ TINYMOE_TARGET_VNNI inline void pack_panel(const std::byte* weights, Index outpu
   }
 }
 
-/// One tile of results: 6 rows of activations, which may repeat, times a panel.
+/// One tile of results: some rows of activations, which may repeat, times a panel.
+template <int count>
 TINYMOE_TARGET_VNNI inline void multiply_panel_rows(const std::byte* panel, Index blocks, const Rows& x,
                                                     const Index* const rows, float* y) {
-  Floats<16> total[panel_rows][2];
+  Floats<16> total[std::size_t{count}][2];
 #pragma GCC unroll 6
-  for (int r = 0; r < panel_rows; ++r) total[r][0] = Floats<16>{}, total[r][1] = Floats<16>{};
-  const std::int8_t* integers[panel_rows];
-  const float* scales[panel_rows];
-  const std::int32_t* groups[panel_rows];
+  for (int r = 0; r < count; ++r) total[r][0] = Floats<16>{}, total[r][1] = Floats<16>{};
+  const std::int8_t* integers[std::size_t{count}];
+  const float* scales[std::size_t{count}];
+  const std::int32_t* groups[std::size_t{count}];
 #pragma GCC unroll 6
-  for (int r = 0; r < panel_rows; ++r) {
+  for (int r = 0; r < count; ++r) {
     const Index first = rows[r] * x.stride;
     integers[r] = x.integers + first * block_weights, scales[r] = x.scales + first, groups[r] = x.groups + first;
   }
   for (Index b = 0; b < blocks; ++b, panel += panel_group_bytes) {
-    Words sums[panel_rows][2];
+    Words sums[std::size_t{count}][2];
 #pragma GCC unroll 6
-    for (int r = 0; r < panel_rows; ++r) sums[r][0] = sums[r][1] = Words{} + groups[r][b];
+    for (int r = 0; r < count; ++r) sums[r][0] = sums[r][1] = Words{} + groups[r][b];
     const std::byte* weights = panel + panel_outputs * sizeof(float);
 #pragma GCC unroll 8
     for (int k = 0; k < 8; ++k, weights += 64) {
       const Words low = *reinterpret_cast<const AnyWords*>(weights);
       const Words high = *reinterpret_cast<const AnyWords*>(weights + 8 * 64);
 #pragma GCC unroll 6
-      for (int r = 0; r < panel_rows; ++r) {
+      for (int r = 0; r < count; ++r) {
         Words four;
         asm("vpbroadcastd %1, %0"
             : "=v"(four)
@@ -135,14 +124,14 @@ TINYMOE_TARGET_VNNI inline void multiply_panel_rows(const std::byte* panel, Inde
     const Floats<16> low = *reinterpret_cast<const AnyFloats*>(panel),
                      high = *reinterpret_cast<const AnyFloats*>(panel + 64);
 #pragma GCC unroll 6
-    for (int r = 0; r < panel_rows; ++r) {
+    for (int r = 0; r < count; ++r) {
       const float scale = scales[r][b];
       total[r][0] += __builtin_convertvector(sums[r][0], Floats<16>) * (low * scale);
       total[r][1] += __builtin_convertvector(sums[r][1], Floats<16>) * (high * scale);
     }
   }
 #pragma GCC unroll 6
-  for (int r = 0; r < panel_rows; ++r) {
+  for (int r = 0; r < count; ++r) {
     std::memcpy(y + r * panel_outputs, &total[r][0], 64);
     std::memcpy(y + r * panel_outputs + 16, &total[r][1], 64);
   }
@@ -153,10 +142,13 @@ inline void multiply_panel(const std::byte* panel, Index blocks, const Rows& x, 
                            View<float> y) {
   alignas(64) float tile[panel_rows * panel_outputs];
   for (Index n = 0; n < y.rows; n += panel_rows) {
+    const Index there = std::min(panel_rows, y.rows - n);
     Index rows[panel_rows];
-    for (Index r = 0; r < panel_rows; ++r) rows[r] = first + std::min(n + r, y.rows - 1);
-    multiply_panel_rows(panel, blocks, x, rows, tile);
-    for (Index r = 0; r < std::min(panel_rows, y.rows - n); ++r) {
+    for (Index r = 0; r < panel_rows; ++r) rows[r] = first + n + std::min(r, there - 1);
+    (there > 4   ? multiply_panel_rows<panel_rows>
+     : there > 2 ? multiply_panel_rows<4>
+                 : multiply_panel_rows<2>)(panel, blocks, x, rows, tile);
+    for (Index r = 0; r < there; ++r) {
       const float* from = tile + r * panel_outputs;
       float* to = y.row(n + r);
       if (bias.empty()) {
