@@ -10,7 +10,7 @@ Installs what is missing of a C++20 compiler, CMake, Ninja, xtensor, nlohmann-js
 Does nothing when all of it is there. Without apt, says what is missing; CMake fetches the libraries itself.
 
   --bench   also Google Benchmark
-  --docs    also Doxygen and Graphviz
+  --docs    also Doxygen
   --judges  also what judges packages and file formats in tests: Conan, tokenizers, sentencepiece and gguf, by pip into build-judges/, which
             tests find there. Without them these tests are skipped
   --help    this text
@@ -29,7 +29,7 @@ judges=no
 for argument in "$@"; do
   case $argument in
     --bench) packages+=(libbenchmark-dev) ;;
-    --docs) packages+=(doxygen graphviz) ;;
+    --docs) packages+=(doxygen) ;;
     --judges) judges=yes ;;
     --help | -h)
       usage

@@ -17,7 +17,9 @@ namespace tinymoe::inline v0_1 {
 /// What a token is, as a reader sees it. A name is a word with a capital that does not begin a sentence. The tokens of
 /// a word but its first are its continuation; the first one's kind is the word's.
 enum class TokenKind { word_start, word_continuation, function_word, name, digits, punctuation, space, special };
+/// How many kinds of token there are.
 inline constexpr std::size_t token_kinds = 8;
+/// Their names, for people.
 inline constexpr std::array<std::string_view, token_kinds> token_kind_names = {
     "word start", "word continuation", "function word", "name", "digits", "punctuation", "white space", "special"};
 

@@ -78,13 +78,16 @@ concept Backend = requires(B& backend, View<typename B::Scalar> y, View<const ty
 }
 &&detail::optional_members_are_right<B>;
 
-/// What an operation on backend B reads and writes: first activations and weights, then statistics and gradients.
+/// Activations and weights that an operation on backend B reads.
 template <class B>
 using Input = View<const typename B::Scalar>;
+/// Those that it writes.
 template <class B>
 using Output = View<typename B::Scalar>;
+/// Statistics and gradients that it reads.
 template <class B>
 using MasterInput = View<const typename B::Master>;
+/// Those that it writes.
 template <class B>
 using MasterOutput = View<typename B::Master>;
 

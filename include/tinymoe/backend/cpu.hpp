@@ -363,7 +363,9 @@ class BasicCpu : public detail::HostBackend {
   std::string name_;
 };
 
+/// The CPU in float32.
 using Cpu = BasicCpu<float>;
+/// The CPU in bfloat16, with float32 masters.
 using CpuBfloat16 = BasicCpu<bfloat16>;
 static_assert(Backend<Cpu> && Backend<CpuBfloat16>);
 static_assert(MultipliesBy<Cpu, Int8> && MultipliesBy<Cpu, Int4>);

@@ -63,6 +63,7 @@ template <class T>
 struct WriteOnly {
   T* data;
 };
+/// The array as one that is only written to.
 template <class T>
 TINYMOE_EVERYWHERE TINYMOE_INLINE WriteOnly<T> write_only(T* data) {
   return {data};

@@ -26,7 +26,9 @@ inline constexpr Index chunk_size = 32;
 /// Columns that one kernel row of the first stage adds up.
 inline constexpr Index column_block = 512;
 
+/// How many chunks the rows make.
 TINYMOE_EVERYWHERE constexpr Index chunks(Index rows) { return (rows + chunk_size - 1) / chunk_size; }
+/// How many blocks the columns make.
 TINYMOE_EVERYWHERE constexpr Index column_blocks(Index cols) { return (cols + column_block - 1) / column_block; }
 /// The parts into which each expert's rows are cut: chunks where experts have the same number of rows.
 TINYMOE_EVERYWHERE constexpr Index expert_parts(Index rows, Index experts) {

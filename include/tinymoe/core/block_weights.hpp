@@ -196,6 +196,7 @@ struct WeightFormat<Int8> : detail::BlockFormat<detail::Q8Block> {
   using Matrix = std::conditional_t<part == Part::router, float, Int8>;
 };
 
+/// As that of Int8.
 template <>
 struct WeightFormat<Int4> : detail::BlockFormat<detail::Q4Block> {
   static constexpr std::string_view name = "int4";

@@ -5,15 +5,17 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__CUDACC__)
+/// @def TINYMOE_EVERYWHERE
 /// Marks a function that host and device both run.
+#if defined(__CUDACC__)
 #define TINYMOE_EVERYWHERE __host__ __device__
 #else
 #define TINYMOE_EVERYWHERE
 #endif
 
-#if defined(__GNUC__) || defined(__clang__)
+/// @def TINYMOE_INLINE
 /// Marks a function that must be inlined, so that the loop around it vectorises.
+#if defined(__GNUC__) || defined(__clang__)
 #define TINYMOE_INLINE [[gnu::always_inline]] inline
 #else
 #define TINYMOE_INLINE inline

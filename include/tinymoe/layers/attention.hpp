@@ -33,6 +33,7 @@
 namespace tinymoe::inline v0_1 {
 
 namespace setting {
+/// Dropout of attention's probabilities.
 inline constexpr Setting attention_dropout{.name = "attention_dropout",
                                            .range = SettingRange::share,
                                            .about = "dropout rate of the attention's probabilities",
@@ -41,6 +42,7 @@ inline constexpr Setting attention_dropout{.name = "attention_dropout",
 }  // namespace setting
 
 namespace random_site {
+/// The dropout masks of attention's probabilities.
 inline constexpr RandomSite attention_dropout = RandomSite::in_layers(2);
 }  // namespace random_site
 
@@ -115,6 +117,7 @@ struct Attention {
   /// The norms of q and k use norm_epsilon.
   static constexpr std::array settings = {&setting::rope_theta, &setting::attention_dropout, &setting::norm_epsilon};
 
+  /// Attention at width D.
   template <Index D>
   struct Layer {
     static constexpr Index given_dim = option_t<place::HeadDim, HeadDim<0>, Options...>::value;
@@ -152,6 +155,7 @@ struct Attention {
     /// Keys that position t sees, itself included.
     static constexpr Index visible(Index t) { return window > 0 && t + 1 > window ? window : t + 1; }
 
+    /// The projections, and the weights of normalised queries and keys.
     template <class W>
     struct Parameters {
       Tensor<MatrixOf<W, Part::attention>, qkv_width, D> qkv;                                 // (H·d + 2·G·d, D)
@@ -184,6 +188,7 @@ struct Attention {
       }
     };
 
+    /// What backward reads.
     template <class T, class M>
     struct Saved {
       View<const T> x;    // (N, D), the caller's

@@ -46,18 +46,21 @@
 namespace tinymoe::inline v0_1 {
 
 namespace setting {
+/// The weight of each mixture's balance loss.
 inline constexpr Setting balance_weight{.name = "balance_weight",  // Fedus et al. 2021
                                         .initial = 0.01,
                                         .range = SettingRange::weight,
                                         .max = 1000,
                                         .about = "weight of each mixture's balance loss",
                                         .hub = "router_aux_loss_coef"};
+/// The weight of each router's z-loss.
 inline constexpr Setting z_weight{.name = "z_weight",  // Zoph et al. 2022
                                   .initial = 0.001,
                                   .range = SettingRange::weight,
                                   .max = 1000,
                                   .about = "weight of each router's z-loss",
                                   .hub = "router_z_loss_coef"};
+/// Whether the balance loss is that of a whole step's loads.
 inline constexpr Setting balance_over_step{
     .name = "balance_over_step",
     .range = SettingRange::flag,

@@ -26,6 +26,7 @@
 namespace tinymoe::inline v0_1 {
 
 namespace setting {
+/// Dropout of embeddings and of what a block adds.
 inline constexpr Setting dropout{.name = "dropout",
                                  .range = SettingRange::share,
                                  .about = "dropout rate of embeddings and of what a block adds",
@@ -33,8 +34,10 @@ inline constexpr Setting dropout{.name = "dropout",
 }  // namespace setting
 
 namespace random_site {
-inline constexpr RandomSite residual_dropout = RandomSite::in_layers(3);  // after attention
-inline constexpr RandomSite network_dropout = RandomSite::in_layers(4);   // after the network
+/// The dropout masks after attention.
+inline constexpr RandomSite residual_dropout = RandomSite::in_layers(3);
+/// The dropout masks after the network.
+inline constexpr RandomSite network_dropout = RandomSite::in_layers(4);
 }  // namespace random_site
 
 namespace detail {

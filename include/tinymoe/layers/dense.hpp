@@ -20,10 +20,12 @@ struct Dense {
   static constexpr Index experts = 1, choices = 1;
   static constexpr void add_settings(SettingList& list) { detail::add_settings<X>(list); }
 
+  /// The network at width D.
   template <Index D>
   struct Layer {
     using Network = typename X::template Layer<D, 1>;
 
+    /// Those of the network.
     template <class W>
     struct Parameters {
       typename Network::template Parameters<W> network;
@@ -34,6 +36,7 @@ struct Dense {
       }
     };
 
+    /// What backward reads.
     template <class T, class M>
     struct Saved {
       typename Network::template Saved<T, M> network;

@@ -35,6 +35,7 @@
 namespace tinymoe::inline v0_1 {
 
 namespace setting {
+/// Dropout within experts.
 inline constexpr Setting expert_dropout{.name = "expert_dropout",  // Fedus et al. 2021, section 2.4
                                         .range = SettingRange::share,
                                         .about = "dropout rate of the experts' hidden activations",
@@ -42,6 +43,7 @@ inline constexpr Setting expert_dropout{.name = "expert_dropout",  // Fedus et a
 }  // namespace setting
 
 namespace random_site {
+/// The dropout masks within experts.
 inline constexpr RandomSite expert_dropout = RandomSite::in_layers(5);
 }  // namespace random_site
 
@@ -64,6 +66,7 @@ struct Expert {
   static constexpr bool has_bias = option_t<place::Bias, NoBias, Options...>::value;
   static constexpr std::array settings = {&setting::expert_dropout};
 
+  /// A bank of E experts at width D.
   template <Index D, Index E>
   struct Layer {
     static constexpr Index input_width = Activation::gated ? 2 * hidden : hidden;
@@ -112,6 +115,7 @@ struct Expert {
       }
     };
 
+    /// The weights of all experts of the bank.
     template <class W>
     struct Parameters {
       std::array<One<W>, static_cast<std::size_t>(E)> experts;  // E
@@ -150,6 +154,7 @@ struct Expert {
       }
     };
 
+    /// What backward reads.
     template <class T, class M>
     struct Saved {
       View<const T> x;              // (S, D), the caller's

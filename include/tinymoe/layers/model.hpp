@@ -28,6 +28,7 @@
 namespace tinymoe::inline v0_1 {
 
 namespace random_site {
+/// The first weights.
 inline constexpr RandomSite initialisation{};
 }  // namespace random_site
 

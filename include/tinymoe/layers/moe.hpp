@@ -42,6 +42,7 @@ struct Mixture {
     if constexpr (has_shared) detail::add_settings<typename S::Expert>(list);
   }
 
+  /// The mixture at width D.
   template <Index D>
   struct Layer {
     using Gate = typename R::template Layer<D>;
@@ -51,6 +52,7 @@ struct Mixture {
     /// The maximum number of pairs that N tokens send.
     static constexpr Index max_pairs(Index tokens) { return detail::max_pairs<R, Gate>(tokens); }
 
+    /// Those of the router, the experts and the shared expert.
     template <class W>
     struct Parameters {
       typename Gate::template Parameters<W> gate;
@@ -68,6 +70,7 @@ struct Mixture {
       }
     };
 
+    /// What backward reads.
     template <class T, class M>
     struct Saved {
       typename Gate::template Saved<T, M> router;

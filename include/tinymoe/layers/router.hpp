@@ -46,7 +46,9 @@
 namespace tinymoe::inline v0_1 {
 
 namespace random_site {
+/// The noise on scores.
 inline constexpr RandomSite router_noise = RandomSite::in_layers(7);
+/// The factors of a router's input.
 inline constexpr RandomSite jitter = RandomSite::in_layers(8);
 }  // namespace random_site
 
@@ -159,6 +161,7 @@ struct Router {
   template <int>
   struct Without {};
 
+  /// The router at width D.
   template <Index D>
   struct Layer : std::conditional_t<has_capacity, DropsPairs, Without<0>>,
                  std::conditional_t<balance_bias || expert_choice, Moves, Without<1>> {
@@ -170,6 +173,7 @@ struct Router {
       return std::max(tokens * rule.max_experts, E * taken_by_expert(tokens));
     }
 
+    /// The matrix of the scores, and its biases.
     template <class W>
     struct Parameters {
       Tensor<MatrixOf<W, Part::router>, rows, D> weight;  // (E, D), with those of the noise (2E, D)
@@ -199,6 +203,7 @@ struct Router {
       }
     };
 
+    /// What backward reads.
     template <class T, class M>
     struct Saved {
       View<const T> x;            // (N, D), the caller's

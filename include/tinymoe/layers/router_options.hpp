@@ -20,16 +20,19 @@ struct BalanceBias;
 }  // namespace place
 
 namespace setting {
+/// How far Jitter multiplies a router's input.
 inline constexpr Setting jitter{.name = "jitter",  // Fedus et al. 2021
                                 .initial = 0.01,
                                 .range = SettingRange::share,
                                 .about = "routers with Jitter multiply their input by 1 ± this",
                                 .draws = true};
+/// By how much a balancing bias moves after each step.
 inline constexpr Setting bias_rate{.name = "bias_rate",  // Wang et al. 2024
                                    .initial = 0.001,
                                    .range = SettingRange::weight,
                                    .max = 1,
                                    .about = "by how much a balancing bias moves after each step"};
+/// The probability that the experts of DynamicTopK reach together.
 inline constexpr Setting routing_mass{.name = "routing_mass",
                                       .initial = 0.5,
                                       .range = SettingRange::fraction,

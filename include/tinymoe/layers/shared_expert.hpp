@@ -31,7 +31,8 @@ struct SharedGate;
 }  // namespace place
 
 namespace random_site {
-inline constexpr RandomSite shared_dropout = RandomSite::in_layers(6);  // expert_dropout of the shared expert
+/// The dropout masks within the shared expert, of the rate expert_dropout.
+inline constexpr RandomSite shared_dropout = RandomSite::in_layers(6);
 }  // namespace random_site
 
 /// The shared expert counts by a gate of its own, the sigmoid of a linear of the token.

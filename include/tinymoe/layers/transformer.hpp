@@ -34,6 +34,7 @@
 namespace tinymoe::inline v0_1 {
 
 namespace random_site {
+/// The dropout masks of the embedding.
 inline constexpr RandomSite embedding_dropout = RandomSite::in_layers(1);
 }  // namespace random_site
 
@@ -187,6 +188,7 @@ struct Transformer {
     return most;
   }
 
+  /// All tensors of the model, in the order of the layers.
   template <class W>
   struct Parameters {
     typename EmbeddingLayer::template Parameters<W> embedding;
@@ -221,6 +223,7 @@ struct Transformer {
     }
   };
 
+  /// What backward reads, of all layers.
   template <class T, class M>
   struct Saved {
     std::array<PerRow<T>, static_cast<std::size_t>(layers + 1)>

@@ -20,6 +20,7 @@ using DeepSeekMini = Transformer<
                         Shared<Expert<SwiGlu, Hidden<384>>>>>>;
 
 namespace pocket {
+/// deepseek_mini, small.
 using DeepSeekMini = Transformer<
     Vocab<2048>, Context<256>, Width<192>, TiedHead,
     Layers<1, DenseBlock<RmsNorm, Attention<Heads<6>, KvHeads<2>, Rope, QkNorm>, Expert<SwiGlu, Hidden<512>>>>,

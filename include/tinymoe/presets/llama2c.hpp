@@ -22,8 +22,9 @@ struct Llama2c {
 /// A model of 105 characters, and its sizes in llama2.c's file.
 using Characters = Llama2c<105, 256, 128, 5, 8, 4, 352>;
 
-/// The models that llama2.c offers for download under these names.
+/// The sizes of the model that llama2.c offers for download under this name.
 using Stories260K = Llama2c<512, 512, 64, 5, 8, 4, 172>;
+/// The same.
 using Stories15M = Llama2c<32000, 256, 288, 6, 6, 6, 768>;
 
 }  // namespace tinymoe::inline v0_1::presets

@@ -24,6 +24,7 @@ using MiniMixtralAttention = Attention<Heads<8>, KvHeads<2>, Rope, SlidingWindow
 template <Index V = 32000>
 using MiniMixtralWith =
     MiniMixtralOf<V, MiniMixtralAttention<Bias>, Router<8, 2, Bias>, Expert<SwiGlu, Hidden<1408>, Bias>, HeadBias>;
+/// The same with the vocabulary of the README.
 using MiniMixtral = MiniMixtralWith<32000>;
 
 /// The README's table: experts of two matrices of 2048 with biases, and no other bias.

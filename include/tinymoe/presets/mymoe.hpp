@@ -18,6 +18,7 @@ using MyMoE = Transformer<Vocab<50304>, Context<128>, Width<768>, Head,
                                               Router<2, 1, Capacity<5, 4>, Jitter>, Expert<SwiGlu, Hidden<F>>>>>;
 
 namespace pocket {
+/// MyMoE, small.
 using MyMoE = Transformer<Vocab<2048>, Context<256>, Width<192>, TiedHead,
                           Layers<3, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>,
                                              Router<2, 1, Capacity<5, 4>, Jitter>, Expert<SwiGlu, Hidden<512>>>>>;

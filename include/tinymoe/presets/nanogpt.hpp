@@ -35,6 +35,7 @@ using NanoGptMoE = NanoGptMoEOf<12, 256, 8>;
 using NanoGptMoEReleased = NanoGptMoEOf<16, 288, 12>;
 
 namespace pocket {
+/// NanoGPT, small.
 using NanoGpt = Transformer<Vocab<2048>, Context<128>, Width<192>, HeadBias,
                             Layers<3, DenseBlock<LayerNorm, NanoGptAttention<6>, NanoGptNetwork<768>>>>;
 /// Experts of half the published 4·D, so that two of them cost what the dense network does.

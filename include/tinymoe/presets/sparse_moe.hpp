@@ -8,11 +8,13 @@
 
 namespace tinymoe::inline v0_1::presets {
 
+/// As published.
 using SparseMoE = Transformer<
     Vocab<50257>, Context<256>, Width<512>,
     Layers<6, MoEBlock<LayerNorm, Attention<Heads<8>, Learned, Bias>, Router<16, 2>, Expert<Gelu, Hidden<1024>>>>>;
 
 namespace pocket {
+/// The same, small.
 using SparseMoE = Transformer<
     Vocab<2048>, Context<128>, Width<192>,
     Layers<3, MoEBlock<LayerNorm, Attention<Heads<6>, Learned, Bias>, Router<16, 2>, Expert<Gelu, Hidden<256>>>>>;

@@ -25,6 +25,7 @@
 namespace tinymoe::inline v0_1 {
 
 namespace random_site {
+/// The tokens that are drawn.
 inline constexpr RandomSite sampling{2};
 }  // namespace random_site
 

@@ -16,6 +16,7 @@ namespace tinymoe::inline v0_1 {
 enum class Batching { packed, padded };
 
 namespace random_site {
+/// The order of the data.
 inline constexpr RandomSite batches{1};
 }  // namespace random_site
 

@@ -18,6 +18,7 @@
 namespace tinymoe::inline v0_1 {
 
 namespace random_site {
+/// The merges that are left out.
 inline constexpr RandomSite merge_dropout{5};
 }  // namespace random_site
 

@@ -22,6 +22,7 @@
 namespace tinymoe::inline v0_1 {
 
 namespace random_site {
+/// The order of shuffled stories.
 inline constexpr RandomSite story_order{4};
 }  // namespace random_site
 

@@ -3,9 +3,9 @@
 /// Regular expressions as the package tokenizers reads them (Oniguruma's syntax), as steps for the matcher of
 /// expression.hpp. What is not understood is an error, never another meaning.
 ///
-/// There are: alternatives, groups, classes, \p{…}, \s \d \w \h and their opposites, . ^ $ \A \z \Z \b \B, lookahead,
-/// lookbehind of one character, atomic groups, (?i) for ASCII letters, greedy, lazy and possessive repeats. There are
-/// no references to groups, no conditions.
+/// There are: alternatives, groups, classes, `\p{…}`, `\s \d \w \h` and their opposites, `. ^ $ \A \z \Z \b \B`,
+/// lookahead, lookbehind of one character, atomic groups, (?i) for ASCII letters, greedy, lazy and possessive repeats.
+/// There are no references to groups, no conditions.
 /// Over 300 lines: it is one grammar.
 
 #include <algorithm>

@@ -5,7 +5,7 @@
 ///     (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|
 ///     ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
 ///
-/// of GPT-4 and Llama 3, and with \p{N} of Qwen. Each character of a text is in a match.
+/// of GPT-4 and Llama 3, and with `\p{N}` of Qwen. Each character of a text is in a match.
 
 #include <algorithm>
 #include <cstddef>

@@ -194,6 +194,7 @@ inline Token SentencePieceTokenizer::end_of_story() const {
                   " that ends a story; train it with one (--eos_id)");
 }
 
+/// Encodes one text after the other.
 class SentencePieceTokenizer::Encoder final : public TextEncoder {
  public:
   explicit Encoder(const SentencePieceTokenizer& kind) : kind_(&kind) {}

@@ -22,6 +22,7 @@
 #include "tinymoe/core/random.hpp"
 
 namespace tinymoe::inline v0_1::random_site {
+/// The stories that are made up.
 inline constexpr RandomSite stories{3};
 }  // namespace tinymoe::inline v0_1::random_site
 
