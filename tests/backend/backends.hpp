@@ -8,6 +8,7 @@
 
 #include "backend/forced.hpp"
 #include "support/catch.hpp"
+#include "support/same_bits.hpp"
 #include "tinymoe/backend/cpu.hpp"
 #ifdef TINYMOE_TEST_CUDA
 #include "tinymoe/backend/cuda.hpp"
@@ -161,9 +162,6 @@ inline double error_of(const std::vector<double>& a, const std::vector<double>& 
 [[gnu::noinline]] inline void check_holds(const char* what, bool value) {
   INFO(what);
   CHECK(value);
-}
-[[gnu::noinline]] inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
 /// Calls `run` twice from the same start, `before` (NaN if empty). The result agrees with the oracle's, has the same

@@ -9,13 +9,13 @@
 #include <complex>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <type_traits>
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/same_bits.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/core/random.hpp"
 #include "tinymoe/layers/balance.hpp"
@@ -101,11 +101,6 @@ class DeviceMatrix {
     worst = std::max(worst, std::abs(a[i] - b[i]));
   }
   return worst;
-}
-
-/// Whether two results are the same to the last bit.
-[[gnu::noinline]] inline bool same_bits(const std::vector<double>& a, const std::vector<double>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(double)) == 0);
 }
 
 /// The name of a tensor as on disk; stacked tensors have several, joined by "+".

@@ -5,11 +5,11 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
 
+#include "support/same_bits.hpp"
 #include "text/samples.hpp"
 #include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/layers/model.hpp"
@@ -75,11 +75,6 @@ template <class M>
 void set_weights(M& model, const std::vector<typename M::Master>& weights) {
   model.backend().copy_to_device(model.masters().data, weights.data(), weights.size() * sizeof(weights[0]));
   model.refresh();
-}
-
-template <class T>
-bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 /// max |a − b|; infinite if an element is not finite.
