@@ -115,7 +115,11 @@ TEST_CASE("a run's logs are read back") {
   REQUIRE(run.evaluations.size() == 1);
   CHECK(run.evaluations[0].bits_per_byte == 1.5);
   CHECK(run.validation_loads == ExpertLoads{{60, 40}});
-  CHECK(run.activation_bytes == 8000);
+  REQUIRE(run.memory.size() == 2);  // it stays the same, so that the first and the last step are enough
+  CHECK(run.memory[1].step == 5);
+  CHECK(run.memory[1].tokens == 320);
+  CHECK(run.memory[1].state == 4000);
+  CHECK(run.memory[1].activations == 8000);
   REQUIRE(run.loads.parts().size() == 5);
   CHECK(run.loads.parts()[2].loads == ExpertLoads{{30, 34}});
   REQUIRE(run.stories.size() == 1);
@@ -214,6 +218,25 @@ TEST_CASE("the frontier has the models that no other beats in both") {
   REQUIRE(best.size() == 3);
   CHECK(best[1].x == 2);
   CHECK(best[1].y == 2);
+}
+
+TEST_CASE("memory is a curve of the steps where it changes") {
+  RunReport run{.name = "memory", .history = {.steps = {{1, 64, 1, 3}, {9, 576, 9, 2}}}};
+  CHECK_FALSE(has(report_html(run), "Memory beside the weights"));
+  auto& memory = run.history.memory;
+  for (Index step = 1; step <= 9; ++step) {
+    const std::size_t activations = step < 6 ? 8000 : 4000;
+    tinymoe::detail::add_memory(memory, {step, 64 * step, static_cast<double>(step), 2000, activations});
+  }
+  REQUIRE(memory.size() == 4);
+  CHECK(memory[1].step == 5);
+  CHECK(memory[2].step == 6);
+  CHECK(memory[3].step == 9);
+  const string page = report_html(run), both = report_html("both", {run, {.name = "dense", .history = run.history}});
+  CHECK(has(page, "Memory beside the weights"));
+  CHECK(has(page, "data-name=\"activations\""));
+  CHECK(has(both, "Memory beside the weights"));
+  CHECK_FALSE(has(both, "data-name=\"activations\""));
 }
 
 TEST_CASE("parts that a run lacks are left out") {

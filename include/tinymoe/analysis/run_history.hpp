@@ -35,6 +35,7 @@ class LoadHistory {
  public:
   static constexpr std::size_t most_parts = 160;
 
+  /// Neighbouring steps, whose loads are added up.
   struct Part {
     Index first_step = 0, last_step = 0, steps = 0;
     ExpertLoads loads = {};  // summed over its steps
@@ -84,11 +85,13 @@ class LoadHistory {
 
 /// A run as its logs have it.
 struct RunHistory {
+  /// A step of training; `seconds` are those of training so far.
   struct Step {
     Index step = 0, tokens = 0;
     double seconds = 0, loss = 0, learning_rate = 0, gradient_norm = 0, tokens_per_second = 0, balance_loss = 0,
            z_loss = 0, load_variation = 0;
   };
+  /// An evaluation behind a step.
   struct Evaluation {
     Index step = 0, tokens = 0;
     double seconds = 0, loss = 0, bits_per_byte = 0, load_variation = 0;
@@ -99,14 +102,22 @@ struct RunHistory {
     std::string text = {};
   };
 
+  /// What a run takes beside its weights, in bytes: gradients and optimizer, and activations. It has the first and the
+  /// last step of each time in which both stay the same.
+  struct Memory {
+    Index step = 0, tokens = 0;
+    double seconds = 0;
+    std::size_t state = 0, activations = 0;
+  };
+
   std::vector<Step> steps = {};
   std::vector<Evaluation> evaluations = {};
   // Of the JSON lines, empty or 0 without them.
   std::vector<Story> stories = {};
-  LoadHistory loads = {};                             // of the steps
-  ExpertLoads validation_loads = {};                  // of the last evaluation
-  std::size_t state_bytes = 0, activation_bytes = 0;  // the most of all steps
-  std::vector<std::string> notes = {};                // what a reader should know: a line that was cut, for example
+  std::vector<Memory> memory = {};      // of the steps
+  LoadHistory loads = {};               // of the steps
+  ExpertLoads validation_loads = {};    // of the last evaluation
+  std::vector<std::string> notes = {};  // what a reader should know: a line that was cut, for example
 };
 
 namespace detail {
@@ -189,6 +200,13 @@ namespace detail {
   return loads;
 }
 
+/// Adds a step's memory. Of steps with the same one, the first and the last are kept.
+[[gnu::cold]] inline void add_memory(std::vector<RunHistory::Memory>& all, const RunHistory::Memory& next) {
+  const auto same = [&](const auto& one) { return one.state == next.state && one.activations == next.activations; };
+  if (all.size() >= 2 && same(all.back()) && same(all[all.size() - 2])) all.pop_back();
+  all.push_back(next);
+}
+
 [[gnu::cold]] inline void read_json_lines(const std::filesystem::path& path, const TrainingState* run,
                                           RunHistory& history) {
   std::ifstream file(path, std::ios::binary);
@@ -221,9 +239,10 @@ namespace detail {
       ExpertLoads loads = loads_in(event);
       if (is_step) {
         if (!skipped) history.loads.add(*step, loads);
-        for (const auto& [key, most] : {std::pair{"state_bytes", &history.state_bytes},
-                                        std::pair{"activation_bytes", &history.activation_bytes}}) {
-          *most = std::max(*most, event[key].whole<std::size_t>().value_or(0));
+        const auto state = event["state_bytes"].whole<std::size_t>().value_or(0);
+        if (!skipped && tokens && seconds.is_number() && state > 0) {
+          add_memory(history.memory, {*step, *tokens, seconds.number(), state,
+                                      event["activation_bytes"].whole<std::size_t>().value_or(0)});
         }
       } else {
         history.validation_loads = std::move(loads);

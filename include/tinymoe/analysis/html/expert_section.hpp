@@ -269,7 +269,11 @@ inline std::string expert_class(Index expert) {
   const bool bits = worths.bits_per_byte > 0;
   if (worths.by_experts.size() > 1) page.add({draw(fewer_plot(worths.by_experts, false, bits))});
   if (worths.by_choices.size() > 1) page.add({draw(fewer_plot(worths.by_choices, true, bits))});
-  return page.add({"</div>"});
+  page.add({"</div>"});
+  if (worths.by_experts.size() < 2 && worths.by_choices.size() < 2) return page;
+  return page.add(
+      {"<p>The next step: <code>prune RUN --experts N --out SMALLER</code> makes a point of the first curve a checkpoint, "
+       "<code>--choices K</code> one of a smaller K. <code>train --from SMALLER</code> trains it on.</p>"});
 }
 
 }  // namespace tinymoe::inline v0_1::detail

@@ -42,25 +42,10 @@ struct HeatMap {
   const double height = row_height * static_cast<double>(rows), bottom = 6 + height;
   const bool named = !map.names.empty();
   const double below = named ? 70 : 40, width = 376.0 / static_cast<double>(std::max<std::size_t>(columns, 1));
-  Markup svg{"<figure class=\"map\"><figcaption>",
-             map.title,
-             "</figcaption><svg viewBox=\"0 0 440 ",
-             place(bottom + below),
-             "\" role=\"img\" aria-label=\"",
-             map.title,
-             "\" data-rows=\"",
-             std::to_string(rows),
-             "\" data-columns=\"",
-             std::to_string(columns),
-             "\" data-x=\"",
-             general_text(map.low, 9),
-             " ",
-             general_text(map.high, 9),
-             "\" data-unit=\"",
-             map.x,
-             "\" data-bottom=\"",
-             place(bottom),
-             "\" data-names=\""};
+  Markup svg = figure_of("map", map.title, bottom + below);
+  svg.add({" data-rows=\"", std::to_string(rows), "\" data-columns=\"", std::to_string(columns), "\" data-x=\"",
+           range_text(map.low, map.high), "\" data-unit=\"", map.x, "\" data-bottom=\"", place(bottom),
+           "\" data-names=\""});
   for (const std::string& name : map.names) svg.add({name, "|"});
   svg.add({"\" data-shares=\""});
   std::string shares(rows * columns, '0');

@@ -160,6 +160,23 @@ struct PlotFrame {
   return {axis_of(x_low, x_high, 5, plot.clock), axis_of(low, high + margin, 5)};
 }
 
+/// The beginning of a figure, up to where its svg's attributes may go on. `kind` is its class.
+[[gnu::cold]] inline Markup figure_of(MarkupPiece kind, const std::string& title, double height) {
+  return {"<figure class=\"",
+          kind,
+          "\"><figcaption>",
+          title,
+          "</figcaption><svg viewBox=\"0 0 440 ",
+          place(height),
+          "\" role=\"img\" aria-label=\"",
+          title,
+          "\""};
+}
+/// A range as the script reads it.
+[[gnu::cold]] inline std::string range_text(double low, double high) {
+  return general_text(low, 9) + " " + general_text(high, 9);
+}
+
 /// The plot as a figure. The script reads the curves' points and the axes back from it, to show values.
 [[gnu::cold]] inline Markup draw(const LinePlot& plot) {
   using F = PlotFrame;
@@ -167,22 +184,9 @@ struct PlotFrame {
   const Axis &x_axis = axes.first, &y_axis = axes.second;
   const auto x_of = [&](double x) { return F::left + (F::right - F::left) * x_axis.share(x); };
   const auto y_of = [&](double y) { return F::bottom - (F::bottom - F::top) * std::clamp(y_axis.share(y), 0.0, 1.0); };
-  Markup svg{"<figure class=\"plot\"><figcaption>",
-             plot.title,
-             "</figcaption><svg viewBox=\"0 0 440 270\" role=\"img\" ",
-             "tabindex=\"0\" aria-label=\"",
-             plot.title,
-             "\" data-x=\"",
-             general_text(x_axis.low, 9),
-             " ",
-             general_text(x_axis.high, 9),
-             "\" data-y=\"",
-             general_text(y_axis.low, 9),
-             " ",
-             general_text(y_axis.high, 9),
-             "\" data-unit=\"",
-             plot.x,
-             "\""};
+  Markup svg = figure_of("plot", plot.title, PlotFrame::height);
+  svg.add({" tabindex=\"0\" data-x=\"", range_text(x_axis.low, x_axis.high), "\" data-y=\"",
+           range_text(y_axis.low, y_axis.high), "\" data-unit=\"", plot.x, "\""});
   svg.add({plot.clock ? std::string_view(" data-clock") : std::string_view(), "><g class=\"grid\">"});
   for (const double tick : y_axis.ticks) {
     const std::string y = place(y_of(tick));
@@ -248,13 +252,8 @@ struct PlotFrame {
   const double height = std::clamp(180.0 / static_cast<double>(values.size()), 7.0, 20.0);
   const double bottom = 8 + height * static_cast<double>(values.size());
   const auto x_of = [&](double value) { return 52 + 370 * axis.share(value); };
-  Markup svg{"<figure class=\"bars\"><figcaption>",
-             title,
-             "</figcaption><svg viewBox=\"0 0 440 ",
-             place(bottom + 40),
-             "\" role=\"img\" aria-label=\"",
-             title,
-             "\"><g class=\"grid\">"};
+  Markup svg = figure_of("bars", title, bottom + 40);
+  svg.add({"><g class=\"grid\">"});
   for (const double tick : axis.ticks) {
     svg.add({"<path d=\"M", place(x_of(tick)), " 8V", place(bottom), "\"/><text class=\"middle\" x=\"",
              place(x_of(tick)), "\" y=\"", place(bottom + 16), "\">", tick_text(tick, axis, false), "</text>"});

@@ -39,7 +39,7 @@ inline constexpr RunAxis run_axes[] = {{RunAxis::Kind::tokens, "tokens", "tokens
                                        {RunAxis::Kind::seconds, "time", "of training"},
                                        {RunAxis::Kind::steps, "steps", "steps"}};
 
-template <class Row>  // RunHistory::Step or Evaluation
+template <class Row>  // RunHistory::Step, Evaluation or Memory
 [[gnu::cold]] double along(const RunAxis& axis, const Row& row) {
   if (axis.kind == RunAxis::Kind::seconds) return row.seconds;
   return static_cast<double>(axis.kind == RunAxis::Kind::tokens ? row.tokens : row.step);
@@ -119,6 +119,29 @@ struct NamedHistory {
   return plot;
 }
 
+/// What training takes: of one run in its parts, of several in all. Without a curve where no run tells.
+[[gnu::cold]] inline LinePlot memory_plot(const std::vector<NamedHistory>& runs, const RunAxis& axis) {
+  LinePlot plot{
+      .title = "Memory beside the weights", .x = axis.unit, .y = "MiB", .from_zero = true, .clock = axis.clock()};
+  using Memory = RunHistory::Memory;
+  const auto add = [&](const std::string& name, std::size_t colour, const RunHistory& run, auto&& bytes_of) {
+    if (run.memory.empty()) return;
+    Curve& curve = plot.curves.emplace_back(Curve{name, {}, static_cast<Index>(colour)});
+    for (const Memory& row : run.memory) {
+      curve.points.push_back({along(axis, row), static_cast<double>(bytes_of(row)) / (1 << 20)});
+    }
+  };
+  if (runs.size() == 1) {
+    add("gradients and optimizer", 0, *runs[0].run, [](const Memory& row) { return row.state; });
+    add("activations", 1, *runs[0].run, [](const Memory& row) { return row.activations; });
+    return plot;
+  }
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    add(runs[i].name, i, *runs[i].run, [](const Memory& row) { return row.state + row.activations; });
+  }
+  return plot;
+}
+
 [[gnu::cold]] inline Markup training_plots(const std::vector<NamedHistory>& runs) {
   bool bits = false, balance = false, mixtures = false;
   for (const auto& [name, run] : runs) {
@@ -158,6 +181,7 @@ struct NamedHistory {
     if (balance) {
       page.add({draw(run_plot(runs, axis, "Balance loss: 1 is even", "loss", &Step::balance_loss, false))});
     }
+    if (const LinePlot memory = memory_plot(runs, axis); !memory.curves.empty()) page.add({draw(memory)});
     page.add({"</div>"});
   }
   return page.add({"</div>"});
@@ -194,9 +218,13 @@ struct NamedHistory {
     add_fact(page, short_number(static_cast<double>(counted->active)), "of which a token meets");
     add_fact(page, mebibytes(counted->weight_bytes), "of weights in float32");
   }
-  if (run.state_bytes > 0) {
-    add_fact(page, mebibytes(static_cast<Index>(run.state_bytes)), "of gradients and optimizer state");
-    add_fact(page, mebibytes(static_cast<Index>(run.activation_bytes)), "of activations");
+  if (!run.memory.empty()) {
+    std::size_t state = 0, activations = 0;  // the most of all steps
+    for (const auto& row : run.memory) {
+      state = std::max(state, row.state), activations = std::max(activations, row.activations);
+    }
+    add_fact(page, mebibytes(static_cast<Index>(state)), "of gradients and optimizer state");
+    add_fact(page, mebibytes(static_cast<Index>(activations)), "of activations");
   }
   if (!run.evaluations.empty() && run.evaluations.back().load_variation > 0) {
     add_fact(page, "±" + fixed_text(100 * run.evaluations.back().load_variation, 0) + " %",
