@@ -3,10 +3,15 @@
 
 #include "tinymoe/presets.hpp"
 
+#include <fstream>
+#include <iterator>
 #include <set>
+#include <string>
 
+#include "examples/architectures.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/analysis/count.hpp"
+#include "tinymoe/analysis/report.hpp"
 #include "tinymoe/backend/cpu.hpp"
 #include "tinymoe/sample/generate.hpp"
 #include "tinymoe/text/text.hpp"
@@ -168,6 +173,27 @@ TEST_CASE("The pocket sparse_moe learns and generates", "[presets]") {
 }
 TEST_CASE("The pocket deepseek_mini learns and generates", "[presets]") {
   check_learns_and_generates<pocket::DeepSeekMini>();
+}
+
+TEST_CASE("docs/presets.md has a row for each preset, with its counts", "[presets]") {
+  std::ifstream file(TINYMOE_SOURCE_DIR "/docs/presets.md");
+  const std::string text((std::istreambuf_iterator<char>(file)), {});
+  Index rows = 0;
+  examples::for_each_architecture([&]<class Arch>(examples::Named<Arch> named) {
+    constexpr Count counted = count<Arch>();
+    using tinymoe::detail::grouped;
+    const std::string begin = "\n| `" + std::string(named.name) + "` | ";
+    const std::string counts = " | " + grouped(counted.total) + " | " + grouped(counted.active) + " | ";
+    INFO("expected a row" << begin << "…" << counts);
+    const std::size_t row = text.find(begin);
+    REQUIRE(row != std::string::npos);
+    CHECK(text.substr(row + 1, text.find('\n', row + 1) - row).find(counts) != std::string::npos);
+    ++rows;
+  });
+  const std::string table = text.substr(0, text.find("\n## "));
+  Index found = -1;  // the heading
+  for (std::size_t at = table.find("\n| "); at != std::string::npos; at = table.find("\n| ", at + 1)) ++found;
+  CHECK(found == rows);
 }
 
 TEST_CASE("config.json tells every preset from every other", "[presets]") {
