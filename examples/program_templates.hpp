@@ -100,14 +100,15 @@ std::unique_ptr<Storyteller> storyteller(B& device, const std::filesystem::path&
 
 template <class Arch, class B>
 MeasuredModel convert(B& device, const std::filesystem::path& checkpoint, std::string_view weights,
-                      const tinymoe::TokenData* data, const std::filesystem::path& out) {
+                      const tinymoe::TokenData* data, const std::filesystem::path& out,
+                      const tinymoe::EvaluationProgress& on_progress) {
   using namespace tinymoe;
   return with_weights<Arch>(device, weights, [&]<class W>(std::type_identity<W>) {
     using ModelType = Model<Arch, B, W>;
     ModelType model(device);
     load_model(checkpoint, model);
     MeasuredModel measured{.bytes = buffer_bytes<typename ModelType::Weights>()};
-    if (data != nullptr) measured.evaluation = evaluate(model, *data);
+    if (data != nullptr) measured.evaluation = evaluate(model, *data, 16, 0, on_progress);
     if (!out.empty()) save_model(out, model, load_tokenizer<Arch>(checkpoint));
     return measured;
   });

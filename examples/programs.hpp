@@ -93,7 +93,8 @@ struct MeasuredModel {
 /// is not saved.
 template <class Arch, class B>
 MeasuredModel convert(B& device, const std::filesystem::path& checkpoint, std::string_view weights,
-                      const tinymoe::TokenData* data, const std::filesystem::path& out);
+                      const tinymoe::TokenData* data, const std::filesystem::path& out,
+                      const tinymoe::EvaluationProgress& on_progress);
 
 /// Loads a checkpoint with weights of this format, and calls `use` with its tensors.
 template <class Arch, class B>

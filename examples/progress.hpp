@@ -2,9 +2,13 @@
 // The progress of training and of other long work.
 
 #include <algorithm>
+#include <chrono>
+#include <cstddef>
 #include <cstdio>
 #include <string>
+#include <tinymoe/core/platform.hpp>
 #include <tinymoe/train/observer.hpp>
+#include <utility>
 #include <vector>
 
 #include <unistd.h>
@@ -14,6 +18,8 @@
 
 namespace examples {
 
+using tinymoe::Index;
+
 /// 75 as "1:15".
 inline std::string clock_time(double seconds) {
   char text[32];
@@ -22,25 +28,49 @@ inline std::string clock_time(double seconds) {
   return text;
 }
 
-/// How far work is that takes some seconds: on a terminal one line that is overwritten, elsewhere nothing.
+/// How far work is that takes some seconds: on a terminal one line that is overwritten, elsewhere nothing. Work that
+/// ends at once shows nothing either.
 class Percent {
  public:
+  /// `out`: the standard error where the standard output is another program's.
+  explicit Percent(std::FILE* out = stdout) : out_(out), terminal_(is_terminal(::fileno(out))) {}
+  Percent(const Percent&) = delete;
   ~Percent() { end(); }
 
   /// `done`: a share.
   void show(const std::string& what, double done) {
-    if (!terminal_) return;
-    std::printf("\r%s: %.0f %%\033[K", what.c_str(), 100 * done);
-    programs::flush_progress();
-    open_ = true;
+    if (is_due()) print(what, 100 * done, "%");
   }
+  /// Where the end is not known.
+  void show_bytes(const std::string& what, std::size_t bytes) {
+    if (is_due()) print(what, 1e-6 * static_cast<double>(bytes), "MB");
+  }
+  /// Clears the line, so that others can follow.
   void end() {
-    if (open_) std::printf("\r\033[K");
-    open_ = false;
+    if (open_) std::fprintf(out_, "\r\033[K");
+    open_ = begun_ = false;
   }
 
  private:
-  bool terminal_ = is_terminal(STDOUT_FILENO), open_ = false;
+  using Clock = std::chrono::steady_clock;
+
+  bool is_due() {
+    if (!terminal_) return false;
+    const auto now = Clock::now();
+    if (!begun_) begun_ = true, next_ = now + std::chrono::milliseconds(300);
+    if (now < next_) return false;
+    next_ = now + std::chrono::milliseconds(100);
+    return true;
+  }
+  void print(const std::string& what, double number, const char* unit) {
+    std::fprintf(out_, "\r%s: %.0f %s\033[K", what.c_str(), number, unit);
+    if (out_ == stdout) programs::flush_progress();
+    open_ = true;
+  }
+
+  std::FILE* out_;
+  bool terminal_, open_ = false, begun_ = false;
+  Clock::time_point next_ = {};
 };
 
 /// On a terminal a view that is drawn over itself: curve of the loss, experts' loads, speed, memory, time left; one
@@ -70,6 +100,11 @@ class Progress : public tinymoe::Observer {
     programs::flush_progress();
   }
 
+  void on_evaluation_progress(const tinymoe::StepReport& /*last*/, Index done, Index all) override {
+    if (std::exchange(open_, false)) std::printf("\n");
+    percent_.show("validation", static_cast<double>(done) / static_cast<double>(all));
+  }
+
   void on_evaluation(const tinymoe::StepReport& at, const tinymoe::EvaluationReport& evaluation) override {
     end();
     std::printf("validation after step %td: loss %.4f, %.4f bits per byte%s\n", at.step, evaluation.loss,
@@ -82,6 +117,7 @@ class Progress : public tinymoe::Observer {
  private:
   /// Ends the view or the line, so that others can follow; of the view one line stays.
   void end() {
+    percent_.end();
     if (const std::string text = live_.erase(); !text.empty()) std::printf("%s%s\n", text.c_str(), last_.c_str());
     if (open_) std::printf("\n");
     open_ = false;
@@ -137,6 +173,7 @@ class Progress : public tinymoe::Observer {
   bool terminal_ = is_terminal(STDOUT_FILENO), view_ = terminal_ && shows_utf8(), open_ = false;
   Sparkline curve_;
   LiveLines live_;
+  Percent percent_;
   std::string last_;  // the line without a view
   double smooth_ = 0, speed_ = 0, next_ = 0;
 };

@@ -24,6 +24,8 @@
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
+#include "progress.hpp"
+#include "run_paths.hpp"
 #include "stories.hpp"
 
 namespace {
@@ -45,16 +47,20 @@ struct Arguments {
 template <class Arch>
 std::vector<ExpertWorth> rank(const Arguments& a, Cpu& device) {
   const Tokenizer tokenizer = load_tokenizer<Arch>(a.checkpoint);
-  const TokenData data = first_stories(
-      examples::unseen_stories(a.validation, a.field, a.checkpoint, tokenizer, a.device.threads), tokenizer, a.tokens);
+  const auto stories = examples::unseen_stories(a.validation, a.field, a.checkpoint, tokenizer, a.device.threads);
+  if (!stories) {
+    fail<OptionError>(examples::RunPaths(a.checkpoint).tokens.string(),
+                      ": has not what the run validated on; give stories with --validation");
+  }
+  const TokenData data = first_stories(*stories, tokenizer, a.tokens);
   const bool by_load = a.by == "load";
   examples::ExpertRun run{.checkpoint = a.checkpoint, .data = &data};
   run.profile_tokens = by_load ? data.size() : 0;
   run.worth_tokens = by_load ? 0 : data.size();
-  run.on_progress = [](const char* what, double done) {
-    std::fprintf(stderr, "\r%s: %3.0f %%%s", what, 100 * done, done < 1 ? "" : "\n");
-  };
+  examples::Percent progress;
+  run.on_progress = [&](const char* what, double done) { progress.show(what, done); };
   const examples::ExpertReport report = examples::look_at_experts<Arch>(device, run);
+  progress.end();
   if (!report.note.empty()) fail<OptionError>(report.note);
   std::vector<ExpertWorth> worths = report.worths.experts;
   for (const MixtureFindings& mixture : report.profile.mixtures) {
@@ -126,7 +132,7 @@ int main(int count, char** values) {
       ->check(CLI::IsMember({"loss", "load"}))
       ->capture_default_str();
   app.add_option("--validation", a.validation,
-                 "stories to measure that on, as for train; default: those of --validation of its run");
+                 "stories to measure that on, as for train; default: those that its run validated on");
   examples::add_field_option(app, a.field);
   programs::add_number(app, "--tokens", a.tokens, "of them, the first, up to a story's end", whole(1));
   app.add_option("--name", a.name, "what the C++ type is called")->capture_default_str();

@@ -16,6 +16,7 @@
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
+#include "progress.hpp"
 #include "stories.hpp"
 
 namespace {
@@ -51,15 +52,16 @@ void run(const Arguments& a, const std::string& stored, std::string_view preset)
   std::optional<TokenData> data;
   if (!a.validation.empty()) {
     const Tokenizer tokenizer = load_tokenizer<Arch>(a.checkpoint);
-    const auto all = tinymoe::detail::naming_file(a.validation.string(), [&] {
-      return TokenData::encode(KnownStories(examples::open_stories({a.validation}, a.field), tokenizer), tokenizer, a.device.threads);
-    });
-    data = first_stories(all, tokenizer, a.validation_tokens);
+    data = first_stories(examples::encode_stories({a.validation}, a.field, tokenizer, a.device.threads), tokenizer,
+                         a.validation_tokens);
   }
   const TokenData* text = data ? &*data : nullptr;
   examples::on<Arch>(device, [&](auto& backend) -> void {
     const auto convert = [&](const std::string& weights, const path& out) {
-      return examples::convert<Arch>(backend, a.checkpoint, weights, text, out);
+      examples::Percent progress;
+      return examples::convert<Arch>(backend, a.checkpoint, weights, text, out, [&](Index done, Index count) {
+        progress.show("validation", static_cast<double>(done) / static_cast<double>(count));
+      });
     };
     if (stored == a.device.weights) return print(stored.empty() ? "float32" : stored, convert(stored, a.out), nullptr);
     const examples::MeasuredModel before = convert(stored, {});

@@ -10,14 +10,11 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <tinymoe/analysis/run_report.hpp>
-#include <tinymoe/checkpoint/training_state_json.hpp>
 #include <tinymoe/files/atomic.hpp>
-#include <tinymoe/text/known_stories.hpp>
 #include <utility>
 #include <vector>
 
@@ -43,30 +40,6 @@ struct Arguments {
   examples::DeviceOptions device;
 };
 
-/// Stories that the model did not learn from: --data, or else what its run validated on, where that is stored beside
-/// the run; else nothing, with a note.
-std::optional<TokenData> stories_for(const Arguments& a, const path& run, const Tokenizer& tokenizer,
-                                     std::vector<std::string>& notes) {
-  if (!a.data.empty()) {
-    return TokenData::encode(KnownStories(examples::open_stories(a.data, a.field), tokenizer), tokenizer,
-                             a.device.threads);
-  }
-  const path folder = examples::RunPaths(run).tokens, validation = folder / "validation.tokens";
-  const path training = folder / "training.tokens";
-  std::error_code ignored;
-  if (std::filesystem::exists(validation, ignored)) return TokenData::open(validation, tokenizer);
-  if (std::filesystem::exists(training, ignored) && std::filesystem::exists(run / "trainer.json", ignored)) {
-    const TokenData all = TokenData::open(training, tokenizer);  // the last stories were held out
-    const Index learnt = tinymoe::detail::open_together(run, "trainer.json", tinymoe::detail::read_state).data.tokens;
-    if (learnt > 0 && learnt < all.size()) return all.stories_between(learnt, all.size() - learnt, tokenizer);
-  }
-  notes.push_back(
-      folder.string() +
-      ": has not what the run validated on, so nothing is told of what the experts take; give stories with " +
-      "--data");
-  return std::nullopt;
-}
-
 /// What the checkpoint says.
 template <class Arch>
 void add_model(const Arguments& a, const path& run, std::string_view preset, RunReport& report) {
@@ -79,8 +52,13 @@ void add_model(const Arguments& a, const path& run, std::string_view preset, Run
     return;
   }
   const Tokenizer tokenizer = load_tokenizer<Arch>(run);
-  const auto stories = stories_for(a, run, tokenizer, report.history.notes);
-  if (!stories) return;
+  const auto stories = examples::unseen_stories(a.data, a.field, run, tokenizer, a.device.threads);
+  if (!stories) {
+    report.history.notes.push_back(
+        examples::RunPaths(run).tokens.string() +
+        ": has not what the run validated on, so nothing is told of what the experts take; give stories with --data");
+    return;
+  }
   examples::Device device = examples::open_device<Arch>(a.device, preset);
   examples::add_experts<Arch>(
       report, device,

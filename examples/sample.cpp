@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <iostream>
 #include <iterator>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,6 +26,7 @@
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
+#include "progress.hpp"
 #include "sample_settings.hpp"
 
 namespace {
@@ -55,18 +57,26 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
   if (traces) tinymoe::expect_writable(run.trace);  // before the work
   if (!alone || traces) storyteller.plan({.sequences = std::min(at_once, std::ssize(prompts)), .trace = traces});
   std::vector<tinymoe::Story> traced;
-  Index tokens = 0;
+  Index tokens = 0, pieces = 0;
+  const auto count = static_cast<double>(prompts.size());
+  std::optional<examples::Percent> progress;
+  if (!alone && !run.quiet) progress.emplace(stderr);
   const auto started = std::chrono::steady_clock::now();
   for (Index first = 0; first < std::ssize(prompts); first += at_once) {
     auto options = run.options;
     options.story = static_cast<std::uint32_t>(first);
     const auto batch = std::span(prompts).subspan(static_cast<std::size_t>(first));
     Index number = first;
-    for (auto& story : storyteller.write(batch.first(std::min<std::size_t>(at_once, batch.size())), options,
-                                         [&](Index, std::string_view text) {
-                                           if (alone) std::cout << text, programs::flush_output();
-                                           return true;
-                                         })) {
+    pieces = 0;
+    auto stories = storyteller.write(
+        batch.first(std::min<std::size_t>(at_once, batch.size())), options, [&](Index, std::string_view text) {
+          if (alone) std::cout << text, programs::flush_output();
+          const double done = double(first) + double(++pieces) / double(std::max<Index>(options.tokens, 1));
+          if (progress) progress->show("stories", std::min(1.0, done / count));
+          return true;
+        });
+    if (progress) progress->end();
+    for (auto& story : stories) {
       if (!alone) {
         std::cout << (number > 0 ? "\n" : "") << "--- story " << number + 1 << " ---\n" << story.text;
       }
@@ -100,7 +110,7 @@ int main(int count, char** values) {
   const auto* trace = app.add_option("--trace", run.trace,
                                      "a file for the experts, gates and router logits of each token: NAME.npz for "
                                      "NumPy, or NAME.json for JSON lines");
-  app.add_flag("--quiet", run.quiet, "stories only, no device and speed");
+  app.add_flag("--quiet", run.quiet, "stories only, no device, progress and speed");
   return programs::run(app, count, values, [&] {
     if (trace->count() > 0 && !tinymoe::is_trace_file(run.trace)) {
       tinymoe::fail<tinymoe::OptionError>("--trace is \"", run.trace.string(),

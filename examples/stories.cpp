@@ -8,6 +8,7 @@
 #include <string_view>
 #include <system_error>
 #include <tinymoe/checkpoint/checkpoint.hpp>
+#include <tinymoe/checkpoint/training_state_json.hpp>
 #include <tinymoe/files/atomic.hpp>
 #include <tinymoe/files/atomic_folder.hpp>
 #include <tinymoe/text/known_stories.hpp>
@@ -18,6 +19,7 @@
 #include "programs/interruption.hpp"
 #include "programs/numbers.hpp"
 #include "run_paths.hpp"
+#include "shown_stories.hpp"
 #if defined(TINYMOE_EXAMPLE_ZLIB)
 #include <tinymoe/files/gzip.hpp>
 #endif
@@ -47,7 +49,8 @@ Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index
   if (auto tokenizer = named_tokenizer(options)) return *std::move(tokenizer);
   std::printf("learning a tokenizer of %td tokens\n", vocabulary);
   programs::flush_progress();
-  auto tokenizer = train_tokenizer(source, {.vocabulary = vocabulary, .threads = threads, .or_fewer = true});
+  auto tokenizer = train_tokenizer(ShownStories(source, "learning a tokenizer"),
+                                   {.vocabulary = vocabulary, .threads = threads, .or_fewer = true});
   if (tokenizer.vocabulary_size() < vocabulary) {
     std::printf("the text fills %td of them; the model's other tokens stay unused\n", tokenizer.vocabulary_size());
   }
@@ -58,9 +61,10 @@ using Part = SelectedStories<StoryFiles>;
 
 /// Stories as tokens. With a vocabulary without bytes, stories with unknown characters are left out.
 TokenData encode_part(const Part& part, const Tokenizer& tokenizer, const path& token_file, int threads) {
-  if (tokenizer.has_bytes()) return TokenData::open_or_encode(part, tokenizer, token_file, threads);
+  const ShownStories shown(part, "encoding");
+  if (tokenizer.has_bytes()) return TokenData::open_or_encode(shown, tokenizer, token_file, threads);
   auto data = tinymoe::detail::naming_file(part.name(), [&] {
-    return TokenData::encode_to_file(KnownStories(part, tokenizer), tokenizer, token_file, threads);
+    return TokenData::encode_to_file(KnownStories(shown, tokenizer), tokenizer, token_file, threads);
   });
   Index stories = 0;
   part.for_each_story([&](std::string_view) { ++stories; });
@@ -108,7 +112,8 @@ TokenData read_files(const std::vector<path>& paths, const std::string& field, c
   std::printf("reading %s\n", tinymoe::detail::name_of(files).c_str());
   programs::flush_progress();
   if (tinymoe::detail::are_token_files(files)) {
-    return TokenData::open_or_import(SelectedStories(TokenFiles(paths, tokenizer), part), tokenizer, token_file);
+    const SelectedStories stories(TokenFiles(paths, tokenizer), part);
+    return TokenData::open_or_import(ShownStories(stories, "encoding"), tokenizer, token_file);
   }
   return encode_part(Part(open_stories(paths, field), part), tokenizer, token_file, threads);
 }
@@ -134,7 +139,7 @@ Stories embedded(const StoryOptions& options, Index vocabulary, int threads) {
   const auto count = static_cast<std::uint64_t>(options.embedded), held_out = std::max<std::uint64_t>(1, count / 100);
   const EmbeddedStories training{.count = count}, validation{.count = held_out, .first = count};
   auto tokenizer = tokenizer_for(options, training, vocabulary, threads);
-  auto tokens = TokenData::encode(training, tokenizer, threads);
+  auto tokens = TokenData::encode(ShownStories(training, "encoding"), tokenizer, threads);
   auto held_out_tokens = TokenData::encode(validation, tokenizer, threads);
   return {std::move(tokenizer), std::move(tokens), std::move(held_out_tokens)};
 }
@@ -189,16 +194,29 @@ void add_story_options(CLI::App& app, StoryOptions& options) {
                  "from the data");
 }
 
-TokenData unseen_stories(const std::vector<path>& paths, const std::string& field, const path& checkpoint,
-                         const Tokenizer& tokenizer, int threads) {
-  if (!paths.empty()) return TokenData::encode(KnownStories(open_stories(paths, field), tokenizer), tokenizer, threads);
-  const path stored = RunPaths(checkpoint).tokens / "validation.tokens";
+TokenData encode_stories(const std::vector<path>& paths, const std::string& field, const Tokenizer& tokenizer,
+                         int threads) {
+  return tinymoe::detail::naming_file(tinymoe::detail::name_of(tinymoe::detail::story_paths(paths)), [&] {
+    const ShownStories shown(open_stories(paths, field), "encoding");
+    return TokenData::encode(KnownStories(shown, tokenizer), tokenizer, threads);
+  });
+}
+
+std::optional<TokenData> unseen_stories(const std::vector<path>& paths, const std::string& field,
+                                        const path& checkpoint, const Tokenizer& tokenizer, int threads) {
+  if (!paths.empty()) return encode_stories(paths, field, tokenizer, threads);
+  const path folder = RunPaths(checkpoint).tokens, validation = folder / "validation.tokens";
+  const path training = folder / "training.tokens";
   std::error_code ignored;
-  if (!std::filesystem::exists(stored, ignored)) {
-    fail<OptionError>(stored.string(),
-                      ": is not there, as the run had no --validation; give stories with --validation");
+  if (std::filesystem::exists(validation, ignored)) return TokenData::open(validation, tokenizer);
+  if (!std::filesystem::exists(training, ignored) || !std::filesystem::exists(checkpoint / "trainer.json", ignored)) {
+    return std::nullopt;
   }
-  return TokenData::open(stored, tokenizer);
+  const TokenData all = TokenData::open(training, tokenizer);  // the last stories were held out
+  const Index learnt =
+      tinymoe::detail::open_together(checkpoint, "trainer.json", tinymoe::detail::read_state).data.tokens;
+  if (learnt <= 0 || learnt >= all.size()) return std::nullopt;
+  return all.stories_between(learnt, all.size() - learnt, tokenizer);
 }
 
 Stories load_stories(const StoryOptions& options, Index vocabulary, const path& token_folder, int threads) {

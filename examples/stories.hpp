@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <tinymoe/text/selected_stories.hpp>
 #include <tinymoe/text/story_files.hpp>
@@ -40,11 +41,15 @@ void add_field_option(CLI::App& app, std::string& field);
 /// The stories of files, folders and patterns, of all formats that this build reads. Throws FileError.
 tinymoe::StoryFiles open_stories(const std::vector<std::filesystem::path>& paths, const std::string& field);
 
+/// The stories of files that the tokenizer can encode, in memory. Throws FileError, TextError.
+tinymoe::TokenData encode_stories(const std::vector<std::filesystem::path>& paths, const std::string& field,
+                                  const tinymoe::Tokenizer& tokenizer, int threads);
+
 /// Stories that a model did not learn from: those of `paths`, or else what its run validated on, where that is stored
-/// beside the run, as it is if train had --validation. Throws OptionError where it is not.
-tinymoe::TokenData unseen_stories(const std::vector<std::filesystem::path>& paths, const std::string& field,
-                                  const std::filesystem::path& checkpoint, const tinymoe::Tokenizer& tokenizer,
-                                  int threads);
+/// beside the run, which is so if it had --data. None where it is not.
+std::optional<tinymoe::TokenData> unseen_stories(const std::vector<std::filesystem::path>& paths,
+                                                 const std::string& field, const std::filesystem::path& checkpoint,
+                                                 const tinymoe::Tokenizer& tokenizer, int threads);
 
 /// Reads or generates the stories, for a model with this vocabulary. Training and validation data share no story.
 /// Encoded texts are cached in `token_folder`, which may be a link to a folder that is yet to be made, and is looked at

@@ -15,12 +15,14 @@
 #include <tinymoe/core/number_text.hpp>
 #include <tinymoe/files/atomic.hpp>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "compiled_variants.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
+#include "progress.hpp"
 #include "stories.hpp"
 
 namespace {
@@ -47,10 +49,23 @@ struct Result {
   EvaluationReport evaluation;
 };
 
-/// Keeps the last evaluation.
-struct LastEvaluation : Observer {
-  EvaluationReport report;
+/// Keeps the last evaluation, and shows how far the run is.
+class LastEvaluation : public Observer {
+ public:
+  explicit LastEvaluation(std::string name) : name_(std::move(name)) {}
+
+  void on_step(const StepReport& at, const ExpertLoads& /*loads*/) override { progress_.show(name_, at.fraction); }
+  void on_evaluation_progress(const StepReport& /*last*/, Index done, Index all) override {
+    progress_.show(name_ + ", validation", static_cast<double>(done) / static_cast<double>(all));
+  }
   void on_evaluation(const StepReport& /*last*/, const EvaluationReport& evaluation) override { report = evaluation; }
+  void on_end(const StepReport& /*last*/, const EndReport& /*end*/) override { progress_.end(); }
+
+  EvaluationReport report;
+
+ private:
+  std::string name_;
+  examples::Percent progress_;
 };
 
 /// f(variant) for each variant of this build (TINYMOE_EXAMPLE_VARIANTS).
@@ -73,7 +88,8 @@ examples::Device open_device(const examples::DeviceOptions& options) {
   examples::CompiledFor compiled{};
   for_each_variant([&](auto variant) {
     using Arch = typename decltype(variant)::Architecture;
-    compiled = {.cpu = true, .narrow = examples::compiled_for_narrow<Arch>(), .cuda = examples::compiled_for_cuda<Arch>()};
+    compiled = {
+        .cpu = true, .narrow = examples::compiled_for_narrow<Arch>(), .cuda = examples::compiled_for_cuda<Arch>()};
   });
   return examples::open_device(options, "sweep", compiled);
 }
@@ -121,8 +137,9 @@ class Table {
 };
 
 template <class Arch>
-Result train(const Arguments& arguments, examples::Device& device, const examples::Stories& stories) {
-  LastEvaluation evaluation;
+Result train(const Arguments& arguments, const std::string& name, examples::Device& device,
+             const examples::Stories& stories) {
+  LastEvaluation evaluation(name);
   examples::TrainRun run{.settings = {},
                          .optimizer = AdamW{.lr = arguments.rate},
                          .schedule = WarmupCosine{.warmup = arguments.warmup, .floor = 0.02},
@@ -159,7 +176,7 @@ void sweep(const Arguments& arguments) {
     using Arch = typename decltype(variant)::Architecture;
     static_assert(Arch::vocab == vocabulary, "the variants share one tokenizer");
     try {
-      table.add(name, train<Arch>(arguments, device, stories));
+      table.add(name, train<Arch>(arguments, name, device, stories));
     } catch (const TrainingError& error) {  // the others are still worth training
       std::printf("%-14s failed: %s\n", name.c_str(), error.what());
       failed = true;

@@ -10,10 +10,13 @@
 #include <tinymoe/text/sentencepiece/export.hpp>
 #include <tinymoe/text/text.hpp>
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <charconv>
 #include <cstdio>
 #include <iostream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -22,6 +25,8 @@
 
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
+#include "progress.hpp"
+#include "shown_stories.hpp"
 #include "stories.hpp"
 
 namespace {
@@ -68,8 +73,13 @@ std::string printable(std::string_view bytes) {
 void encode(const Arguments& arguments) {
   const auto tokenizer = Tokenizer::load(arguments.tokenizer);
   const std::string text = read_text(arguments.text);
+  const std::vector<Token> tokens = tokenizer.encode(text);
+  std::optional<examples::Percent> progress;
+  if (!examples::is_terminal(STDOUT_FILENO)) progress.emplace(stderr);  // else the tokens themselves show it
   const char* separator = "";
-  for (const Token token : tokenizer.encode(text)) {
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (progress) progress->show("encoding", static_cast<double>(i) / static_cast<double>(tokens.size()));
+    const Token token = tokens[i];
     if (arguments.pieces) {
       std::cout << token << "\t[" << printable(tokenizer.bytes(token)) << "]\n";
     } else {
@@ -112,7 +122,9 @@ int main(int argc, char** argv) {
   train->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
   train->callback([&] {
     expect_writable(arguments.out);  // before the text is read
-    save(train_tokenizer(examples::open_stories({arguments.text}, arguments.field), arguments.training), arguments.out);
+    const examples::ShownStories stories(examples::open_stories({arguments.text}, arguments.field),
+                                         "learning a tokenizer");
+    save(train_tokenizer(stories, arguments.training), arguments.out);
   });
 
   auto* from_gpt2 = app.add_subcommand("import", "Write GPT-2's vocab.json and merges.txt as tokenizer.json");

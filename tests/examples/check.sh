@@ -216,6 +216,10 @@ END
     grep -q 'cut.csv: 1 line is cut or no row, and left out' cut.html || fail "does not say that a row is cut"
     grep -q 'id="coloured"' cut.html || fail "does not read what the run validated on"
     expect "$report" "$run" --data hostile.txt --tokens 500 --worth-tokens 0 --out some.html
+    grep -q 'prune RUN --experts N' cut.html && grep -q 'Memory beside the weights' cut.html || fail "lacks memory or prune"
+    # prune reads the same stories.
+    expect "$prune" "$run" --experts 3 --tokens 200 --out smaller
+    grep -q $'\r' output.txt && fail "moves the cursor of a file"
     grep -q 'id="experts"' some.html && ! grep -q 'id="worth"' some.html || fail "other parts than asked for"
     # Several side by side.
     sed 's/,[0-9.]*,\([0-9.]*,[0-9.]*\)$/,0,\1/' "$run.csv" >other.csv
@@ -244,6 +248,22 @@ END
     expect timeout 20 "$report" long.csv
     [ "$(stat -c %s long.html)" -lt 5000000 ] || fail "a long run's report has $(stat -c %s long.html) bytes"
     opens long.html --seconds 2
+    ;;
+  curves)
+    # The command that trains presets for docs/presets.md replaces its part of the page, and no other.
+    mkdir docs && cp "$project/docs/presets.md" docs
+    curves() { "$project/scripts/preset_curves.sh" --minutes 0.02 --programs "${train%/*}" --runs "$folder/runs" "$@"; }
+    expect_error "presets.md" curves --docs "$folder" --embedded 300
+    if ! curves --only pocket --docs "$folder/docs" --embedded 300 --batch 4 >log.txt 2>&1; then
+      grep -q 'there is no Chromium' log.txt || fail "$(tail -n 3 log.txt)"
+      echo "SKIPPED: there is no Chromium"
+      exit 0
+    fi
+    grep -Eq '^\| `pocket` \| [0-9]+ \| [0-9.]+M \| [0-9.]+ \| ±[0-9]+ % \| !\[pocket\]\(pictures/presets/pocket.png\) \|$' \
+      docs/presets.md || fail "no row: $(tail -n 3 docs/presets.md)"
+    [ "$(stat -c %s docs/pictures/presets/pocket.png)" -gt 2000 ] || fail "no picture"
+    sed '/^## Five minutes$/,$d' docs/presets.md >now.txt
+    sed '/^## Five minutes$/,$d' "$project/docs/presets.md" | cmp - now.txt || fail "another part of the page is changed"
     ;;
   output)
     # What a run prints: a view on a terminal, plain lines elsewhere, JSON lines for programs, or nothing.
@@ -620,7 +640,7 @@ END
     expect_error "of which a token takes 2" "$prune" run --experts 1 --out other
     expect_error "normalised gates" "$prune" run --choices 1 --out other
     expect_error "is the checkpoint itself" "$prune" run --experts 2 --out run --overwrite
-    expect_error "run-best-data/validation.tokens: is not there, as the run had no --validation" "$prune" run-best --experts 3 --out other
+    expect_error "run-best-data: has not what the run validated on; give stories with --validation" "$prune" run-best --experts 3 --out other
     [ ! -e other ] || fail "a mistake wrote something"
     "$sample" run --prompt "The cat" --tokens 20 --seed 5 --quiet >plain.txt
     for name in trace.npz trace.json; do

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <numeric>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "files/bytes.hpp"
@@ -21,6 +22,7 @@ namespace {
 struct Recorder : Observer {
   std::vector<std::string> told;
   std::vector<ExpertLoads> loads;
+  std::vector<std::pair<Index, Index>> batches;  // of evaluations: done, all
   StepReport last_step;
   EvaluationReport last_evaluation;
   EndReport end;
@@ -29,6 +31,9 @@ struct Recorder : Observer {
     told.push_back("step " + std::to_string(report.step));
     loads.push_back(of_step);
     last_step = report;
+  }
+  void on_evaluation_progress(const StepReport& /*last*/, Index done, Index all) override {
+    batches.emplace_back(done, all);
   }
   void on_evaluation(const StepReport& last, const EvaluationReport& evaluation) override {
     told.push_back("evaluation " + std::to_string(last.step));
@@ -92,6 +97,11 @@ TEST_CASE("Observers get a call for each event of a run, in order", "[observers]
   for (const auto& loads : first.loads) {
     REQUIRE(loads.size() == 2);
     for (const auto& layer : loads) CHECK(std::accumulate(layer.begin(), layer.end(), Index{0}) == 2 * 16 * 2);
+  }
+  const Index all = EvaluationWindows(tiny_data(), 2, 16).batches();
+  REQUIRE(std::ssize(first.batches) == 2 * all);
+  for (Index i = 0; i < 2 * all; ++i) {
+    CHECK(first.batches[static_cast<std::size_t>(i)] == std::pair(i % all + 1, all));
   }
   CHECK(first.last_step.loss == report.loss);
   CHECK(first.last_step.learning_rate == 1e-2);

@@ -3,6 +3,7 @@
 /// The loss of a model over a data set, without gradients, noise or dropout; for weights of any format.
 
 #include <cmath>
+#include <functional>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
@@ -15,6 +16,9 @@
 #include "tinymoe/train/token_slots.hpp"
 
 namespace tinymoe::inline v0_1 {
+
+/// Called after each of the `all` batches of an evaluation.
+using EvaluationProgress = std::function<void(Index done, Index all)>;
 
 namespace detail {
 
@@ -31,7 +35,7 @@ void check_vocabulary(const TokenData& data) {
 /// The loss may be infinite or NaN.
 template <class Passes, class Slots, class C>
 EvaluationReport evaluate(Passes& passes, Slots& slots, const EvaluationWindows& windows, const TokenData& data,
-                          C& communicator) {
+                          C& communicator, const EvaluationProgress& on_progress = {}) {
   std::vector<Token> inputs(static_cast<std::size_t>(slots.size())), targets(inputs.size());
   EvaluationReport report;
   auto& tally = passes.tally();
@@ -39,6 +43,7 @@ EvaluationReport evaluate(Passes& passes, Slots& slots, const EvaluationWindows&
   for (Index i = communicator.rank(); i < windows.batches(); i += communicator.size()) {
     windows.fill(i, inputs, targets);
     passes.evaluate(slots.take(0, i, inputs, targets));
+    if (on_progress) on_progress(i + 1, windows.batches());
   }
   tally.read();
   tally.sum_over_ranks(communicator);
@@ -57,7 +62,8 @@ EvaluationReport evaluate(Passes& passes, Slots& slots, const EvaluationWindows&
 /// Throws ShapeError, MismatchError and TrainingError for sizes or data that do not fit, and TrainingError for a loss
 /// that is not finite.
 template <class ModelType>
-EvaluationReport evaluate(ModelType& model, const TokenData& data, Index batch = 16, Index time = 0) {
+EvaluationReport evaluate(ModelType& model, const TokenData& data, Index batch = 16, Index time = 0,
+                          const EvaluationProgress& on_progress = {}) {
   using Architecture = typename ModelType::Architecture;
   if (time == 0) time = Architecture::context;
   detail::check_vocabulary<Architecture>(data);
@@ -66,7 +72,7 @@ EvaluationReport evaluate(ModelType& model, const TokenData& data, Index batch =
   passes.plan(batch, time, false);
   detail::TokenSlots<typename ModelType::BackendType> slots(model.backend(), batch * time);
   Alone alone;
-  const EvaluationReport report = detail::evaluate(passes, slots, windows, data, alone);
+  const EvaluationReport report = detail::evaluate(passes, slots, windows, data, alone, on_progress);
   if (!std::isfinite(report.loss)) fail<TrainingError>("the validation loss is ", report.loss);
   return report;
 }

@@ -249,7 +249,9 @@ class Run {
     if (options_.validation == nullptr || evaluated_ == trainer_.step()) return;
     evaluated_ = trainer_.step();
     trainer_.set_evaluated(evaluated_);
-    const auto evaluation = trainer_.evaluate(*options_.validation, options_.batch, time_);
+    const auto evaluation = trainer_.evaluate(*options_.validation, options_.batch, time_, [&](Index done, Index all) {
+      tell([&](Observer& one) { one.on_evaluation_progress(report_, done, all); });
+    });
     tell([&](Observer& one) { one.on_evaluation(report_, evaluation); });
     if (evaluation.loss < trainer_.state().best_loss) save_best(evaluation.loss);
     observers_.rethrow();

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "tinymoe/core/platform.hpp"
 #include "tinymoe/train/reports.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -27,6 +28,8 @@ class Observer {
 
   /// After each step, including those that float16 skips (`report.skipped`).
   virtual void on_step(const StepReport& /*report*/, const ExpertLoads& /*loads*/) {}
+  /// Within an evaluation of `fit`, after each of its `all` batches. The trainer must not be used here.
+  virtual void on_evaluation_progress(const StepReport& /*last*/, Index /*done*/, Index /*all*/) {}
   /// After each evaluation of `fit`; `last` is the step before it.
   virtual void on_evaluation(const StepReport& /*last*/, const EvaluationReport& /*evaluation*/) {}
   /// After each checkpoint: the latest, the best, or the best weights.

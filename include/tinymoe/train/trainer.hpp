@@ -242,7 +242,8 @@ class Trainer {
   /// The mean loss over all of `data`, in windows of (batch, time) without overlap; of the weights' average where there
   /// is one. A step under way is given up. Throws ShapeError, MismatchError and TrainingError for sizes or data that do
   /// not fit, and TrainingError for a loss that is not finite.
-  EvaluationReport evaluate(const TokenData& data, Index batch = 16, Index time = 0) {
+  EvaluationReport evaluate(const TokenData& data, Index batch = 16, Index time = 0,
+                            const EvaluationProgress& on_progress = {}) {
     if (time == 0) time = Architecture::context;
     detail::check_vocabulary<Architecture>(data);
     const EvaluationWindows windows(data, batch, time);
@@ -250,7 +251,8 @@ class Trainer {
     passes_.plan(batch, time, passes_.recompute());
     auto& slots = own_slots(batch * time);
     EvaluationReport report;
-    average_.instead([&] { report = detail::evaluate(passes_, slots, windows, data, communicator_); });
+    average_.instead(
+        [&] { report = detail::evaluate(passes_, slots, windows, data, communicator_, on_progress); });
     if (!std::isfinite(report.loss))
       fail<TrainingError>("step ", state_.step, ": the validation loss is ", report.loss);
     return report;
