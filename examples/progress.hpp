@@ -45,10 +45,15 @@ class Percent {
   void show_bytes(const std::string& what, std::size_t bytes) {
     if (is_due()) print(what, 1e-6 * static_cast<double>(bytes), "MB");
   }
-  /// Clears the line, so that others can follow.
-  void end() {
+  /// Clears the line, so that others can follow; the work goes on.
+  void clear() {
     if (open_) std::fprintf(out_, "\r\033[K");
-    open_ = begun_ = false;
+    open_ = false;
+  }
+  /// The same, and the work is over.
+  void end() {
+    clear();
+    begun_ = false;
   }
 
  private:

@@ -75,7 +75,7 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
           if (progress) progress->show("stories", std::min(1.0, done / count));
           return true;
         });
-    if (progress) progress->end();
+    if (progress) progress->clear();
     for (auto& story : stories) {
       if (!alone) {
         std::cout << (number > 0 ? "\n" : "") << "--- story " << number + 1 << " ---\n" << story.text;

@@ -286,6 +286,14 @@ END
     done
     on_terminal xterm C line && grep -q 'done   ' log.txt && fail "a view where UTF-8 is not shown"
     on_terminal dumb C.UTF-8 dumb && grep -q $'\033' log.txt && fail "moves the cursor of a dumb terminal"
+    # Many stories show how far they are, beside the standard output.
+    many() { TERM=xterm script -qec "$sample plain --stories 600 --tokens 60 $*" terminal.txt >log.txt || fail "$(tail -n 1 log.txt)"; }
+    many '>stories.txt'
+    grep -q 'stories: [0-9]* %' log.txt || fail "many stories show no progress: $(cat log.txt)"
+    grep -q $'stories: [0-9]* %\033' stories.txt && fail "progress is among the stories"
+    many '--quiet >quiet.txt'
+    [ ! -s log.txt ] || fail "shows, though it shall be quiet: $(cat log.txt)"
+    cmp stories.txt quiet.txt || fail "other stories"
     ;;
   interrupt)
     # Ctrl-C ends a run with a checkpoint.
