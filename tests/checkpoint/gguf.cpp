@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <limits>
 #include <random>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -18,7 +19,10 @@
 #include "text/samples.hpp"
 #include "tinymoe/backend/reference.hpp"
 #include "tinymoe/core/block_weights.hpp"
+#include "tinymoe/files/json.hpp"
 #include "tinymoe/presets.hpp"
+#include "tinymoe/text/pipeline/pipeline.hpp"
+#include "tinymoe/text/sentencepiece/protobuf.hpp"
 #include "train/tiny.hpp"
 
 namespace tinymoe_test::gguf_models {
@@ -71,6 +75,22 @@ std::filesystem::path made_foreign(const std::filesystem::path& file) {
 template <class Arch>
 std::string refusal() {
   return message_of<MismatchError>([] { detail::gguf_shape(describe<Arch>()); });
+}
+
+/// A tokenizer.json with these parts besides the bytes, a few merges and special tokens.
+Json pipeline_json(const Json& pre_tokenizer) {
+  const TemporaryFolder folder;
+  small_tokenizer().save(folder / "t.json");
+  Json root = read_json(folder / "t.json");
+  root["pre_tokenizer"] = {
+      {"type", "Sequence"},
+      {"pretokenizers",
+       Json::array({pre_tokenizer, {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"use_regex", false}}})}};
+  return root;
+}
+
+Json splitting_at(const std::string& expression) {
+  return {{"type", "Split"}, {"pattern", {{"Regex", expression}}}, {"behavior", "Isolated"}, {"invert", false}};
 }
 
 /// A key of 32 bits as it lies in a file.
@@ -233,7 +253,8 @@ TEST_CASE("a GGUF file that does not fit is refused, and the model stays as it i
   constexpr std::type_identity<MismatchError> mismatch;
   constexpr std::type_identity<FileError> bad;
 
-  refused(mismatch, patched(path, "llama", "mamba"), "\"mamba\"", "it reads llama, qwen3, qwen3moe, qwen2moe, olmoe and glm4moe");
+  refused(mismatch, patched(path, "llama", "mamba"), "\"mamba\"",
+          "it reads llama, qwen3, qwen3moe, qwen2moe, olmoe and glm4moe");
   refused(bad, patched(path, "general.architecture", "general.architecturE"), "general.architecture is missing");
   refused(bad, patched(path, number_key("llama.expert_count", 3), number_key("llama.expert_count", 4)),
           "llama.expert_count is 4", "means 3");
@@ -349,11 +370,196 @@ TEST_CASE("tokenizers go into a GGUF file and out of it", "[gguf]") {
     const auto file = patched(path, piece, other);
     check_message<FileError>([&] { load_gguf_tokenizer(file); }, "patched.gguf", parts...);
   };
-  refused("gpt-2", "qwen2", "\"qwen2\"", "gpt-2 alone");
-  refused("gpt2", "bert", "\"bert\"", "gpt2 and llama");
+  refused("gpt-2", "gpt-9", "\"gpt-9\"", "take the model's tokenizer.json");
+  refused("gpt2", "bert", "\"bert\"", "gpt2, llama and t5");
   refused("tokenizer.ggml.merges", "tokenizer.ggml.mergez", "tokenizer.ggml.merges is missing");
   refused("tokenizer.ggml.model", "tokenizer.ggml.modem", "it has no tokenizer");
-  refused("<|endoftext|>", "<|endoftexT|>", "<|endoftext|>");
+  refused("<|endoftext|>", "<|endofte\xff\xff|>", "token 263 is not UTF-8");
+  // Without the end of a story it is a tokenizer.json as others have it.
+  const auto other = load_gguf_tokenizer(patched(path, "<|endoftext|>", "<|endoftexT|>"));
+  CHECK(other.as<PipelineTokenizer>() != nullptr);
+  CHECK(other.encode("the lower") == small_tokenizer().encode("the lower"));
+}
+
+TEST_CASE("a tokenizer.json goes into a GGUF file where llama.cpp has its pre-tokenizer", "[gguf]") {
+  const TemporaryFolder folder;
+  const auto loaded = [](const Json& root) { return Tokenizer::from_json(root, root.dump(), "t.json"); };
+  const auto write = [&](const Tokenizer& tokenizer) {
+    write_file_atomically(folder / "t.gguf", [&](FileWriter& file) {
+      GgufMetadata metadata;
+      detail::write_gguf_tokenizer(metadata, tokenizer, {}, 270);
+      GgufWriter(file, metadata, {}).finish();
+    });
+  };
+  const std::vector<std::string> texts = {"the lower a<b>c", "aa 1234567  the\n\n low\t'll 12",
+                                          "\xc3\xa9\xe9\x9b\xaa!? aaa"};
+  for (const detail::GgufPreTokenizer& known : detail::gguf_pre_tokenizers) {
+    INFO(known.name);
+    Json root = pipeline_json({{"type", "Sequence"}, {"pretokenizers", Json::array()}});
+    root["pre_tokenizer"] = detail::gguf_cutting_json(known);
+    root["model"]["ignore_merges"] = known.ignore_merges;
+    // Found in each text; what it looks like does not count for decoding.
+    root["added_tokens"].push_back(parse_json(
+        R"({"id": 264, "content": "<b>", "special": false, "normalized": false, "lstrip": false, "rstrip": false})",
+        "a"));
+    const auto tokenizer = loaded(root);
+    REQUIRE(tokenizer.as<PipelineTokenizer>() != nullptr);
+    write(tokenizer);
+    const Json pre = Gguf(folder / "t.gguf").value("tokenizer.ggml.pre");
+    CHECK(detail::find_gguf_pre_tokenizer(pre.string())->cuts() == known.cuts());
+    const auto again = load_gguf_tokenizer(folder / "t.gguf");
+    for (const std::string& text : texts) {
+      CHECK(again.encode(text) == tokenizer.encode(text));
+      CHECK(again.decode(again.encode(text)) == text);
+    }
+    CHECK(again.is_special(263));
+    CHECK(again.vocabulary_size() == 265);
+  }
+  CHECK(detail::read_gguf_model_tokens(Gguf(folder / "t.gguf")).before.has_value());
+  for (const auto& [name, same] : detail::gguf_pre_tokenizer_names) {
+    CHECK(detail::find_gguf_pre_tokenizer(name) == detail::find_gguf_pre_tokenizer(same));
+    CHECK(detail::find_gguf_pre_tokenizer(name) != nullptr);
+  }
+  // The same in other words.
+  const auto name_of = [](const Json& root) { return detail::gguf_pre_tokenizer_of(root).name; };
+  const Json digits =
+      pipeline_json({{"type", "Sequence"},
+                     {"pretokenizers", Json::array({{{"type", "Digits"}, {"individual_digits", true}},
+                                                    splitting_at(std::string(detail::gpt2_expression))})}});
+  CHECK(name_of(digits) == "starcoder");
+  Json deepseek = pipeline_json(nullptr);
+  deepseek["pre_tokenizer"] = detail::gguf_cutting_json(*detail::find_gguf_pre_tokenizer("deepseek-llm"));
+  Json steps = Json::array();
+  for (const Json& step : deepseek["pre_tokenizer"]["pretokenizers"].items()) {
+    const bool numbers = step["pattern"]["Regex"] == R"(\p{N}+)";
+    steps.push_back(numbers ? Json{{"type", "Digits"}, {"individual_digits", true}} : step);
+  }
+  deepseek["pre_tokenizer"]["pretokenizers"] = std::move(steps);
+  CHECK(name_of(deepseek) == "deepseek-llm");
+  deepseek["model"]["vocab"]["12"] = 264;
+  check_message<TextError>([&] { name_of(deepseek); }, "cuts at", "docs/interop.md");
+  Json removed = splitting_at(std::string(detail::qwen2_expression));
+  removed["behavior"] = "Removed", removed["invert"] = true;
+  CHECK(name_of(pipeline_json(removed)) == "qwen2");
+
+  const auto refused = [&](const Json& root, const auto&... parts) {
+    const auto tokenizer = loaded(root);
+    check_message<TextError>([&] { write(tokenizer); }, "the tokenizer has", parts...,
+                             "which llama.cpp does not have; docs/interop.md");
+  };
+  const Json usual = pipeline_json(splitting_at(std::string(detail::gpt4_expression)));
+  const auto changed = [&](const char* part, const Json& value) {
+    Json root(usual);
+    root[part] = value;
+    return root;
+  };
+  refused(pipeline_json({{"type", "Whitespace"}}), "the pre_tokenizer Whitespace");
+  refused(pipeline_json(splitting_at("[a-z]+")), "cuts at \"[a-z]+\"");
+  refused(changed("pre_tokenizer", nullptr), "no pre_tokenizer ByteLevel");
+  refused(changed("normalizer", {{"type", "Lowercase"}}), "a normalizer other than NFC");
+  refused(changed("decoder", {{"type", "Fuse"}}), "another decoder than ByteLevel");
+  Json part(usual);
+  part["added_tokens"].push_back(
+      parse_json(R"({"id": 264, "content": "<b>", "special": false, "normalized": false, "lstrip": true})", "a"));
+  refused(part, "the option lstrip of the token \"<b>\"");
+  part = Json(usual);
+  part["model"]["merges"] = Json::array();
+  part["model"]["vocab"].erase("a");
+  part["model"]["vocab"].erase("aa");
+  refused(part, "no token for the byte 97");
+  part = pipeline_json(splitting_at(std::string(detail::qwen2_expression)));
+  part["model"]["ignore_merges"] = true;
+  refused(part, "ignore_merges true beside the pre-tokenizer of qwen2");
+  write(loaded(changed("normalizer", {{"type", "NFC"}})));
+  CHECK(Gguf(folder / "t.gguf").value("tokenizer.ggml.pre") == "smaug-bpe");
+}
+
+TEST_CASE("sentencepiece models go into a GGUF file and out of it", "[gguf]") {
+  const TemporaryFolder folder;
+  struct Piece {
+    std::string text;
+    float score;
+    detail::GgufToken type;
+  };
+  using enum detail::GgufToken;
+  const auto load = [&](const char* model, const std::vector<Piece>& pieces, bool adds, bool removes) {
+    write_file_atomically(folder / "t.gguf", [&](FileWriter& file) {
+      detail::GgufVocabulary vocabulary;
+      std::vector<float> scores;
+      for (const Piece& piece : pieces) vocabulary.add(piece.text, piece.type), scores.push_back(piece.score);
+      GgufMetadata metadata;
+      metadata.add("tokenizer.ggml.model", model);
+      vocabulary.write(metadata);
+      metadata.add("tokenizer.ggml.scores", std::span<const float>(scores));
+      metadata.add("tokenizer.ggml.add_space_prefix", adds);
+      metadata.add("tokenizer.ggml.remove_extra_whitespaces", removes);
+      GgufWriter(file, metadata, {}).finish();
+    });
+    return load_gguf_tokenizer(folder / "t.gguf");
+  };
+  const auto through = [&](const Tokenizer& tokenizer) {
+    write_file_atomically(folder / "t.gguf", [&](FileWriter& file) {
+      GgufMetadata metadata;
+      detail::write_gguf_tokenizer(metadata, tokenizer, {}, 300);
+      GgufWriter(file, metadata, {}).finish();
+    });
+    return load_gguf_tokenizer(folder / "t.gguf");
+  };
+  const std::string mark(detail::space_mark);
+  const std::vector<Piece> words = {{"<unk>", 0, unknown}, {"</s>", 0, control},     {mark + "the", -1, normal},
+                                    {mark, -3, normal},    {mark + "a", -2, normal}, {"t", -4, normal}};
+  const auto unigram = load("t5", words, true, true);
+  REQUIRE(unigram.as<SentencePieceTokenizer>() != nullptr);
+  CHECK(unigram.encode(" the  a t?") == std::vector<Token>{2, 4, 3, 5, 0});
+  CHECK(unigram.decode(std::vector<Token>{2, 4, 0}) == "the a");
+  CHECK(through(unigram) == unigram);
+  CHECK_FALSE(detail::read_gguf_model_tokens(Gguf(folder / "t.gguf")).before->token.has_value());
+
+  // Spaces as they are, a symbol that is found in each text, and bytes behind the other pieces.
+  std::vector<Piece> pieces = {{"<pad>", 0, control},       {"<eos>", 0, control},    {"<bos>", 0, control},
+                               {"<unk>", 0, unknown},       {"<b>", 0, user_defined}, {"t", -3, normal},
+                               {"h", -4, normal},           {"th", -1, normal},       {mark, -2, normal},
+                               {mark + "th", -1.5f, normal}};
+  for (std::size_t byte = 0; byte < 256; ++byte)
+    pieces.push_back({detail::byte_name(byte), 0, detail::GgufToken::byte});
+  const auto bpe = load("llama", pieces, false, false);
+  REQUIRE(bpe.as<SentencePieceTokenizer>() != nullptr);
+  CHECK(bpe.encode("th th<b>a") == std::vector<Token>{7, 9, 4, 10 + 'a'});
+  CHECK(bpe.decode(bpe.encode("th th<b>a")) == "th th<b>a");
+  CHECK(through(bpe) == bpe);
+
+  check_message<FileError>([&] { load("llama", pieces, true, false); }, "t.gguf", "\"<b>\"", "user_defined");
+  check_message<FileError>([&] { load("t5", words, true, false); }, "t.gguf", "remove_extra_whitespaces differ");
+  pieces.pop_back();
+  check_message<FileError>([&] { load("llama", pieces, false, false); }, "t.gguf", "256 pieces of the type byte");
+  pieces = words;
+  pieces[2].score = std::numeric_limits<float>::quiet_NaN();
+  check_message<FileError>([&] { load("t5", pieces, true, true); }, "t.gguf", "the score of token 2 is not finite");
+
+  // What llama.cpp does otherwise.
+  const auto refused = [&](const std::string& spaces, const std::string& training, const std::string& part) {
+    detail::ProtobufWriter model;
+    for (const Piece& piece : words) {
+      detail::ProtobufWriter message;
+      message.bytes(1, piece.text);
+      message.number(3, static_cast<std::uint64_t>(piece.type));
+      model.bytes(1, message.text());
+    }
+    model.bytes(2, training);
+    model.bytes(3, spaces);
+    const auto tokenizer = Tokenizer::from_sentencepiece(model.text(), "t.model");
+    check_message<TextError>([&] { through(tokenizer); }, "the sentencepiece model has " + part, "docs/interop.md");
+  };
+  const auto field = [](std::uint32_t id, std::uint64_t value) {
+    detail::ProtobufWriter writer;
+    writer.number(id, value);
+    return writer.text();
+  };
+  refused(field(4, 0), "", "only one of a space before a text and extra spaces");
+  refused(field(5, 0), "", "spaces that are not escaped");
+  refused("", field(24, 1), "white space behind words");
+  refused("", field(3, 2), "extra spaces that are removed beside the type bpe");
+  refused(field(4, 0), field(3, 2), "no pieces for bytes beside the type bpe");
 }
 
 }  // namespace tinymoe_test::gguf_models

@@ -2,7 +2,9 @@
 // for gguf_files.py: NAME.TYPE.gguf, and NAME.json with "tokens", "logits" (one line for each token) and "greedy".
 //
 //   interop_gguf_files FOLDER
-//   interop_gguf_files --read FILE NAME      prints the same of a file that another program wrote
+//   interop_gguf_files --read FILE NAME          prints the same of a file that another program wrote
+//   interop_gguf_files --export TOKENIZER FILE   writes a GGUF file of a tokenizer alone
+//   interop_gguf_files --encode TOKENIZER TEXTS  prints the tokens of texts, a JSON array, and what they are decoded to
 
 #include <algorithm>
 #include <cstdio>
@@ -15,7 +17,11 @@
 #include <tinymoe/backend/reference.hpp>
 #include <tinymoe/checkpoint/gguf.hpp>
 #include <tinymoe/core/block_weights.hpp>
+#include <tinymoe/files/atomic.hpp>
+#include <tinymoe/files/gguf_writer.hpp>
+#include <tinymoe/files/json.hpp>
 #include <tinymoe/model.hpp>
+#include <tinymoe/text/pipeline/pipeline.hpp>
 #include <tuple>
 #include <vector>
 
@@ -142,6 +148,33 @@ void read(const Named<Arch>& named, const std::filesystem::path& file) {
   describe_outputs(model, tokenizer, named.architecture, std::cout);
 }
 
+/// A file of a tokenizer; the model's keys are there because llama.cpp wants them.
+void export_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to) {
+  const Tokenizer tokenizer = Tokenizer::load(from);
+  write_file_atomically(to, [&](FileWriter& file) {
+    GgufMetadata metadata;
+    metadata.add("general.architecture", "llama");
+    for (const char* key : {"context_length", "embedding_length", "block_count", "feed_forward_length",
+                            "attention.head_count", "rope.dimension_count"}) {
+      metadata.add(std::string("llama.") + key, std::uint32_t{1});
+    }
+    metadata.add("llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    tinymoe::detail::write_gguf_tokenizer(metadata, tokenizer, {}, tokenizer.vocabulary_size() + 3);
+    GgufWriter(file, metadata, {}).finish();
+  });
+}
+
+void encode_texts(const std::filesystem::path& file, const std::filesystem::path& texts) {
+  const Tokenizer tokenizer = file.extension() == ".gguf" ? load_gguf_tokenizer(file) : Tokenizer::load(file);
+  const Json list = read_json(texts);
+  for (const Json& text : list.items()) {
+    const auto tokens = tokenizer.encode(text.string());
+    Json numbers = Json::array();
+    for (const Token token : tokens) numbers.push_back(token);
+    std::printf("%s\n", Json::array({numbers, tokenizer.decode(tokens)}).dump().c_str());
+  }
+}
+
 }  // namespace
 
 int main(int count, char** values) {
@@ -154,6 +187,8 @@ int main(int count, char** values) {
           models);
       return 0;
     }
+    if (count == 4 && values[1] == std::string_view("--export")) return export_tokenizer(values[2], values[3]), 0;
+    if (count == 4 && values[1] == std::string_view("--encode")) return encode_texts(values[2], values[3]), 0;
     const Tokenizer tokenizer = train_tokenizer(EmbeddedStories{.count = 200}, {.vocabulary = 300});
     std::apply([&](const auto&... named) { (write(named, values[1], tokenizer), ...); }, models);
   } catch (const Error& error) {

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import sys
+import unicodedata
 
 import judge
 
@@ -206,8 +207,99 @@ def trained_model():
     judge.refused("run.gguf: is there already", convert, folder / "run", folder / "run.gguf")
 
 
+class Vocabulary:
+    """The tokenizer of a file in llama.cpp."""
+
+    def __init__(self, path):
+        options = llama_cpp.llama_model_default_params()
+        options.vocab_only = True
+        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), options)
+        judge.check(self.model, f"llama.cpp does not load {path.name}")
+        self.vocab = llama_cpp.llama_model_get_vocab(self.model)
+
+    def encode(self, text):
+        data = text.encode()
+        found = (llama_cpp.llama_token * (len(data) + 16))()
+        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), found, len(found), False, False)
+        judge.check(count >= 0, f"llama.cpp does not encode {text!r}")
+        return list(found[:count])
+
+    def close(self):
+        llama_cpp.llama_model_free(self.model)
+
+
+def tokenizers():
+    """Tokenizers of the packages tokenizers and sentencepiece: their tokens are llama.cpp's from the file that tinymoe makes of them,
+    and tinymoe's from the same file."""
+    sentencepiece = judge.need("tokenizers", "sentencepiece")[1]
+    import tokenizer_files as known
+
+    folder = judge.new_folder()
+    story = known.SENTENCES * 20
+    # llama.cpp has other tables of Unicode, and no U+017F in 's.
+    texts = [text for text in known.strings(story, 1500, 5) if "ſ" not in text and not any(unicodedata.category(c) in ("Cn", "Co", "Cs") for c in text)]
+    (folder / "texts.json").write_text(json.dumps(texts))
+    split, then_bytes = known.split, known.then_bytes
+    digits = known.P.Digits(individual_digits=True)
+    kinds = {
+        "gpt-2": (known.P.ByteLevel(add_prefix_space=False), False),
+        "llama-bpe": (then_bytes(split(known.LLAMA3)), True),
+        "smaug-bpe": (then_bytes(split(known.LLAMA3, "removed", True)), False),
+        "qwen2": (then_bytes(split(known.QWEN)), False),
+        "qwen35": (then_bytes(split(known.QWEN35)), False),
+        "starcoder": (known.P.Sequence([digits, known.P.ByteLevel(add_prefix_space=False)]), False),
+        "deepseek-v3": (then_bytes(*map(split, known.DEEPSEEK)), False),
+    }
+
+    def compare(name, file, path, unigram=False):
+        ours, again = (
+            [json.loads(line) for line in judge.run(judge.tester(), "--encode", source, folder / "texts.json").split("\n")[:-1]]
+            for source in [file, path]
+        )
+        judge.check(len(ours) == len(again) == len(texts), f"{name}: {len(ours)} texts")
+        vocabulary = Vocabulary(path)
+        for text, (tokens, decoded), (later, found) in zip(texts, ours, again):
+            theirs = vocabulary.encode(text)
+            # llama.cpp adds the scores of a unigram model in double precision: the same pieces may come in another order.
+            same = theirs == tokens or (unigram and sorted(theirs) == sorted(tokens))
+            judge.check(same, f"{name}: {text!r}: {theirs} of llama.cpp, {tokens} here")
+            judge.check(later == tokens, f"{name}: {text!r}: {later} from the file, {tokens} before")
+            judge.check(found == decoded, f"{name}: {found!r} from the file, {decoded!r} before")
+        vocabulary.close()
+
+    for name, (pre, ignores) in kinds.items():
+        tokenizer = known.Tokenizer(known.models.BPE(ignore_merges=ignores))
+        tokenizer.pre_tokenizer, tokenizer.decoder = pre, known.D.ByteLevel()
+        trainer = known.trainers.BpeTrainer(vocab_size=900, show_progress=False, initial_alphabet=known.P.ByteLevel.alphabet())
+        tokenizer.train_from_iterator([story], trainer)
+        tokenizer.add_special_tokens(["<s>", "</s>"])
+        tokenizer.add_tokens([known.AddedToken("<a b>", normalized=False)])
+        tokenizer.save(str(folder / "tokenizer.json"))
+        path = folder / f"{name}.gguf"
+        judge.run(judge.tester(), "--export", folder / "tokenizer.json", path)
+        found = gguf.GGUFReader(path).get_field("tokenizer.ggml.pre").contents()
+        judge.check(found == name, f"{name} is written as {found}")
+        compare(name, folder / "tokenizer.json", path)
+
+    plain = dict(normalization_rule_name="identity", remove_extra_whitespaces=False)
+    models = {name: (options, False) for name, options in known.SENTENCEPIECE.items()}
+    models |= {name: (known.SENTENCEPIECE[name], True) for name in ["llama2", "unigram", "unigram_plain", "unigram_folded"]}
+    models["no_prefix"] = (dict(model_type="bpe", byte_fallback=True, add_dummy_prefix=False, user_defined_symbols=["<sep>", "12"], **plain), True)
+    for name, (options, exported) in models.items():
+        options = options | ({"unk_surface": ""} if exported else {})  # llama.cpp writes nothing for what is unknown
+        (folder / "tokenizer.model").write_bytes(known.sentencepiece_model(sentencepiece, options, story.split("\n"), folder))
+        path = folder / f"{name}.gguf"
+        if exported:
+            judge.run(judge.tester(), "--export", folder / "tokenizer.model", path)
+            compare(name, folder / "tokenizer.model", path, "model_type" not in options)
+        else:
+            judge.refused("which llama.cpp does not have", judge.tester(), "--export", folder / "tokenizer.model", path)
+    print(f"{len(kinds)} kinds of tokenizer.json, {sum(e for _, e in models.values())} sentencepiece models, {len(texts)} texts")
+
+
 models = random_models()
 foreign_models(models)
 quantized_models(models)
 trained_model()
+tokenizers()
 print("ok")

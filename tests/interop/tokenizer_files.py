@@ -592,4 +592,5 @@ def main():
     print(f"ok: {len(judged)} kinds, {total} strings; {others}")
 
 
-main()
+if __name__ == "__main__":
+    main()

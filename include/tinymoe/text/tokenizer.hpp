@@ -77,23 +77,28 @@ class Tokenizer {
     const auto path = detail::existing_tokenizer(tokenizer_file);
     const std::string name = path.string();
     const MappedFile file(path);
-    if (detail::is_sentencepiece(path, file.text())) {
-      if (detail::sentencepiece_reader == nullptr) {
-        fail<FileError>(name, ": is a sentencepiece model", detail::only_pipeline);
-      }
-      return Tokenizer(detail::sentencepiece_reader(file.text(), name));
-    }
-    const Json root = read_json(file, path, detail::tokenizer_size_limit);
-    return detail::naming_file(name, [&] {
+    if (detail::is_sentencepiece(path, file.text())) return from_sentencepiece(file.text(), name);
+    return from_json(read_json(file, path, detail::tokenizer_size_limit), file.text(), name);
+  }
+  /// From the value and the text of a tokenizer.json. Throws as `load`, naming `file`.
+  static Tokenizer from_json(const Json& root, std::string_view text, const std::string& file) {
+    return detail::naming_file(file, [&] {
       try {
-        if (detail::is_llama2c_json(root)) return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_json(root, name)));
-        return Tokenizer(ByteLevelBpe(detail::read_byte_level_json(root, name)));
+        if (detail::is_llama2c_json(root)) return Tokenizer(detail::Llama2cBpe(detail::read_llama2c_json(root, file)));
+        return Tokenizer(ByteLevelBpe(detail::read_byte_level_json(root, file)));
       } catch (const Error&) {
         // A file with "tied_merges" is tinymoe's own, which no other reader understands.
         if (detail::other_tokenizer_reader == nullptr || root["model"].contains("tied_merges")) throw;
       }
-      return Tokenizer(detail::other_tokenizer_reader(root, file.text(), name));
+      return Tokenizer(detail::other_tokenizer_reader(root, text, file));
     });
+  }
+  /// From the bytes of a sentencepiece model. Throws as `load`, naming `file`.
+  static Tokenizer from_sentencepiece(std::string_view bytes, const std::string& file) {
+    if (detail::sentencepiece_reader == nullptr) {
+      fail<FileError>(file, ": is a sentencepiece model", detail::only_pipeline);
+    }
+    return Tokenizer(detail::sentencepiece_reader(bytes, file));
   }
   /// Reads GPT-2's vocab.json and merges.txt. Throws FileError as `load`.
   static Tokenizer load_gpt2(const std::filesystem::path& vocab_json, const std::filesystem::path& merges_txt) {

@@ -74,6 +74,8 @@ class TokenizerKind {
 
   /// What the file that `save` writes is called in a model's folder.
   virtual const char* file_name() const { return "tokenizer.json"; }
+  /// The bytes of that file, where the object was read from one and keeps them; else none.
+  virtual std::string_view file_bytes() const { return {}; }
 
   /// Whether another one is of the same kind and encodes all texts alike.
   virtual bool equals(const TokenizerKind& other) const = 0;

@@ -83,7 +83,7 @@ class PipelineTokenizer final : public TokenizerKind {
     write_file_atomically(tokenizer_json, [&](FileWriter& out) { out.write(text_); });
   }
   /// The tokenizer.json, as it was read.
-  const std::string& text() const { return text_; }
+  std::string_view file_bytes() const override { return text_; }
 
   bool equals(const TokenizerKind& other) const override {
     const auto* same_kind = dynamic_cast<const PipelineTokenizer*>(&other);

@@ -77,7 +77,7 @@ class SentencePieceTokenizer final : public TokenizerKind {
   }
   const char* file_name() const override { return "tokenizer.model"; }
   /// The file, as it was read.
-  const std::string& bytes() const { return bytes_; }
+  std::string_view file_bytes() const override { return bytes_; }
 
   bool equals(const TokenizerKind& other) const override {
     const auto* same_kind = dynamic_cast<const SentencePieceTokenizer*>(&other);
