@@ -150,7 +150,7 @@ TEST_CASE("Llama 2's kind of tokenizer is exported as a sentencepiece model", "[
   std::string bin;
   const auto put = [&](auto value) { bin.append(reinterpret_cast<const char*>(&value), sizeof value); };
   put(std::int32_t{100});
-  const auto pieces = detail::SentencePieceReader(model.bytes(), "a.model").model().pieces;
+  const auto pieces = detail::SentencePieceReader(model.file_bytes(), "a.model").model().pieces;
   for (std::size_t i = 0; i < pieces.size(); ++i) {
     const std::string name = i < 3 ? pieces[i].text : detail::replaced(pieces[i].text, detail::space_mark, " ");
     put(pieces[i].score);
