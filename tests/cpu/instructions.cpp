@@ -16,6 +16,7 @@ using detail::cpu::chosen;
 using detail::cpu::compiled_for;
 using detail::cpu::every_set;
 using detail::cpu::name_of;
+using detail::cpu::permitted;
 using detail::cpu::usable;
 using detail::cpu::word_of;
 
@@ -96,6 +97,18 @@ TEST_CASE("without a wish the best set is chosen; TINYMOE_CPU and an option ask 
     }
     CHECK(chosen(CpuInstructions::baseline) == CpuInstructions::baseline);  // an option comes before the variable
   }
+}
+
+TEST_CASE("where the system refuses AMX the next lesser set is used, and only for AMX is it asked", "[cpu]") {
+  CHECK(permitted(CpuInstructions::amx, [] { return false; }) == CpuInstructions::vnni);
+  CHECK(permitted(CpuInstructions::amx, [] { return true; }) == CpuInstructions::amx);
+  for (const CpuInstructions set : every_set) {
+    if (set == CpuInstructions::amx) continue;
+    bool asked = false;
+    CHECK(permitted(set, [&] { return asked = true; }) == set);
+    CHECK_FALSE(asked);
+  }
+  CHECK(best(false) >= best());
 }
 
 TEST_CASE("another word in TINYMOE_CPU is refused with the words that there are", "[cpu]") {

@@ -71,7 +71,7 @@ class BasicCpu : public detail::HostBackend {
   /// Throws OptionError for a number below 0 or above 4096, and for instructions that the processor does not have.
   explicit BasicCpu(int threads = 0) : BasicCpu(CpuOptions{.threads = threads}) {}
   explicit BasicCpu(const CpuOptions& options)
-      : BasicCpu(checked_threads(options.threads), detail::cpu::chosen(options.instructions)) {}
+      : BasicCpu(checked_threads(options.threads), detail::cpu::chosen(options.instructions, rounds)) {}
 
  protected:
   /// For a set that is not asked for here whether it can be used: tests execute AMX's instructions by themselves.
@@ -215,7 +215,8 @@ class BasicCpu : public detail::HostBackend {
   static constexpr bool rounds = !std::is_same_v<T, float>;
   static constexpr Index max_task_rows = 2 * Panels::max_rows;
   static constexpr Index thread_floats = Panels::size + (rounds ? max_task_rows * Panels::max_cols : 0);
-  /// Up to so many rows are dot products.
+  /// Up to so many rows of an expert are dot products, which is faster than packing them. An expert's rows decide and
+  /// not a task's, which depend on the number of threads.
   static constexpr Index max_few_rows = 8;
   static constexpr bool has_amx_products = rounds && detail::cpu::amx::compiled;
 
@@ -261,11 +262,12 @@ class BasicCpu : public detail::HostBackend {
       if (rows <= max_few_rows) return tasks_.cut_outputs(whole, x.cols);
       tasks_.cut(Panels::reads_rows(tiles_, w[e], rows) ? sizes_by_rows() : sizes(), dispatch.rows, whole);
     });
+    const ExpertRows of_experts = dispatch.expert_rows();
     tasks_.run(team_, [&](const Task& at, Index thread) {
       const View<const T> from = x.middle_rows(at.row, at.rows),
                           added = bias.empty() ? View<const T>() : bias[at.expert];
       const auto weights = w[at.expert];
-      if (at.rows <= max_few_rows) {
+      if (of_experts.count(at.expert) <= max_few_rows) {
         return detail::cpu::multiply_few_rows(dots_, from, View<const T>(weights), added,
                                               y.middle_rows(at.row, at.rows), at.col, at.cols);
       }

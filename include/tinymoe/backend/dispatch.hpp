@@ -18,6 +18,7 @@ struct ExpertRows {
   TINYMOE_EVERYWHERE Index first(Index expert) const { return offsets == nullptr ? 0 : offsets[expert]; }
   /// One past the last.
   TINYMOE_EVERYWHERE Index end(Index expert) const { return offsets == nullptr ? all : offsets[expert + 1]; }
+  TINYMOE_EVERYWHERE Index count(Index expert) const { return end(expert) - first(expert); }
 };
 
 /// Where each (token, choice) pair lies once the pairs are stably sorted by expert. Pair number n·K + k is token n's

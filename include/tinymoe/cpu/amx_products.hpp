@@ -49,7 +49,7 @@ class AmxProducts {
     tasks_.run(team, [&](const Task& at, Index thread) {
       const View<const bfloat16> weights = w[at.expert],
                                  added = bias.empty() ? View<const bfloat16>() : bias[at.expert];
-      if (at.rows <= max_few_rows) {
+      if (all.count(at.expert) <= max_few_rows) {
         return multiply_few_rows(dots, x.middle_rows(at.row, at.rows), weights, added, y.middle_rows(at.row, at.rows),
                                  at.col, at.cols);
       }
@@ -108,7 +108,7 @@ class AmxProducts {
   std::byte* scratch(Index thread) const { return scratch_.bytes() + thread * amx::scratch_bytes; }
 
  private:
-  static constexpr Index max_few_rows = 3;  // up to so many rows are dot products
+  static constexpr Index max_few_rows = 3;  // up to so many rows of an expert are dot products
   static constexpr TaskSizes sizes{512, 512, 512, 64, amx::block_side, amx::block_side};
 
   void reserve(Index bytes) {

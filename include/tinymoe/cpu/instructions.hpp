@@ -87,9 +87,8 @@ struct CpuId {
   }
 };
 
-/// Whether the processor has AMX's tiles, bfloat16 and int8, and AVX512-BF16 beside them, and the system saves them and
-/// lets this process use them, which Linux wants to be asked for (Documentation/arch/x86/xstate.rst).
-inline bool can_use_amx() {
+/// Whether the processor has AMX's tiles, bfloat16 and int8, and AVX512-BF16 beside them, and the system saves them.
+inline bool has_amx() {
 #if defined(__linux__)
   constexpr std::uint32_t has_xgetbv = 1u << 27, has_bfloat16 = 1u << 5;
   constexpr std::uint32_t instructions = 1u << 22 | 1u << 24 | 1u << 25, state = 3u << 17;
@@ -97,15 +96,26 @@ inline bool can_use_amx() {
   if ((CpuId(7, 1).a & has_bfloat16) == 0) return false;
   std::uint32_t low = 0, high = 0;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  constexpr long request_permission = 0x1023, tile_data = 18;
-  return (low & state) == state && syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return (low & state) == state;
 #else
   return false;
 #endif
 }
 
-/// The best set that the processor has and the system supports. It asks once; the answer holds for the process.
-[[gnu::noinline]] inline CpuInstructions best() {
+/// Whether this process may use the tiles, for which Linux wants to be asked (Documentation/arch/x86/xstate.rst). It
+/// asks once, and only for a backend that executes them: a process that has the permission needs larger signal stacks.
+[[gnu::noinline, gnu::cold]] inline bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long request_permission = 0x1023, tile_data = 18;
+  static const bool granted = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+  return granted;
+#else
+  return false;
+#endif
+}
+
+/// The best set that the processor has and the system supports.
+[[gnu::noinline]] inline CpuInstructions of_processor() {
   static const CpuInstructions found = [] {
     __builtin_cpu_init();
     constexpr std::uint32_t f16c = 1u << 29;
@@ -119,35 +129,48 @@ inline bool can_use_amx() {
     }
     constexpr std::uint32_t vnni = 1u << 11;
     if ((CpuId(7, 0).c & vnni) == 0) return CpuInstructions::avx512;
-    return can_use_amx() ? CpuInstructions::amx : CpuInstructions::vnni;
+    return has_amx() ? CpuInstructions::amx : CpuInstructions::vnni;
   }();
   return found;
 }
 
 #else
-inline CpuInstructions best() { return CpuInstructions::baseline; }
+inline CpuInstructions of_processor() { return CpuInstructions::baseline; }
+inline bool may_use_tiles() { return false; }
 #endif
 
-/// Whether kernels for the set can run here.
-inline bool usable(CpuInstructions set) { return set <= best(); }
+/// The set, or the next lesser one where it is AMX and the system refuses it. Only for AMX is `ask` called.
+template <class Ask>
+CpuInstructions permitted(CpuInstructions set, Ask ask) {
+  return set == CpuInstructions::amx && !ask() ? CpuInstructions::vnni : set;
+}
 
-/// The set to use: `asked`, else what TINYMOE_CPU says, else the best one. Throws OptionError for another word, and for
-/// a set that cannot be used here.
-[[gnu::noinline, gnu::cold]] inline CpuInstructions chosen(std::optional<CpuInstructions> asked) {
+/// The best set that can be used here. Without `tiles` the kernels of AMX are those of VNNI, and no permission is asked
+/// for.
+inline CpuInstructions best(bool tiles = true) {
+  return tiles ? permitted(of_processor(), may_use_tiles) : of_processor();
+}
+
+/// Whether kernels for the set can run here.
+inline bool usable(CpuInstructions set) { return set <= best(set == CpuInstructions::amx); }
+
+/// The set to use: `asked`, else what TINYMOE_CPU says, else the best one, for a backend that executes AMX's tiles or
+/// does not. Throws OptionError for another word, and for a set that cannot be used here.
+[[gnu::noinline, gnu::cold]] inline CpuInstructions chosen(std::optional<CpuInstructions> asked, bool tiles = true) {
   std::string_view asker = "CpuOptions::instructions";
   if (!asked) {
     const char* variable = std::getenv("TINYMOE_CPU");
     const std::string_view word = variable == nullptr ? "" : variable;
-    if (word.empty()) return best();
+    if (word.empty()) return best(tiles);
     for (const auto set : every_set) {
       if (word == word_of(set)) asked = set;
     }
     asker = "TINYMOE_CPU";
     if (!asked) fail<OptionError>("TINYMOE_CPU must be baseline, avx2, avx512, vnni or amx, found \"", word, "\"");
   }
-  if (!usable(*asked)) {
+  if (*asked > best(tiles && *asked == CpuInstructions::amx)) {
     fail<OptionError>(asker, " asks for ", name_of(*asked), ", which this processor or system lacks; ask for ",
-                      word_of(best()), " or less");
+                      word_of(best(tiles)), " or less");
   }
   return *asked;
 }

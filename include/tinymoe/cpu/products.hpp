@@ -104,12 +104,11 @@ class Panels {
   }
 
   /// Whether `multiply_by_rows` is the faster one for so many rows of x: packing w costs as much as multiplying it by
-  /// some thirty rows, and what it saves is lost again in writing results across where the depth is small. Weights
-  /// whose rows are a multiple of 4 KiB apart have the same places in a first-level cache and push each other out.
+  /// some thirty rows, and what it saves is lost again in writing results across where the depth is small.
   template <class T>
   static bool reads_rows(const Tiles& tiles, View<T> w, Index rows) {
     return std::is_same_v<std::remove_const_t<T>, float> && rows < w.cols && w.rows >= tiles.rows &&
-           w.stride % 1024 != 0 && packed_lines(tiles, w.cols) > 0;
+           packed_lines(tiles, w.cols) > 0;
   }
 
   /// c = x wᵀ, or c += x wᵀ, with the bits of `multiply`: x is packed as a whole, and w is read once, from where it

@@ -71,13 +71,15 @@ TINYMOE_INLINE void multiply_row_tile(Index depth, const float* a, Index stride,
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; ++v) sum[r][v] = V{};
   }
-  // A line of 16 numbers of the next tile each time: row after row of it.
+  // A line of 16 numbers of the next tile each time: row after row of it, and its last line again while the sums of a
+  // narrow set take longer.
   const Index lines = (depth + rows - 1) / rows;
   for (Index first = 0; first < depth; first += lines, next += stride) {
     const Index last = std::min(depth, first + lines);
-    const float* ahead = next;
-    for (Index k = first; k < last; ++k, ahead += 16) {
+    const float *ahead = next, *const end = next + depth - 1;
+    for (Index k = first; k < last; ++k) {
       __builtin_prefetch(ahead);
+      ahead = std::min(ahead + 16, end);
       V right[std::size_t{vectors}];
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; ++v) right[v] = *reinterpret_cast<const V*>(b + v * lanes);
