@@ -84,19 +84,17 @@ template <class A>
 void add_fields(CLI::App& app, A& a) {
   for_each_field(a, [&]<class T>(const char* group, const std::string& option, T&& value, const char* about,
                                  const programs::NumberRange& range) {
-    const auto add = [&]() -> CLI::Option* {
-      if constexpr (requires { value.names; }) {
-        return app
-            .add_option_function<std::string>(
-                option, [value](const std::string& name) { value.take(name); }, about)
-            ->check(CLI::IsMember(std::vector<std::string>(value.names.begin(), value.names.end())));
-      } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
-        return app.add_flag(option + ",!--no-" + option.substr(2), value, about);
-      } else {
-        return programs::add_number(app, option, value, about, range, group != recommended && value != 0);
-      }
-    };
-    add()->group(group);
+    CLI::Option* added = nullptr;
+    if constexpr (requires { value.names; }) {
+      added = app.add_option_function<std::string>(
+          option, [value](const std::string& name) { value.take(name); }, about);
+      added->check(CLI::IsMember(std::vector<std::string>(value.names.begin(), value.names.end())));
+    } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
+      added = app.add_flag(option + ",!--no-" + option.substr(2), value, about);
+    } else {
+      added = programs::add_number(app, option, value, about, range, group != recommended && value != 0);
+    }
+    added->group(group);
   });
 }
 

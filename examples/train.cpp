@@ -409,6 +409,16 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
   a.stories.tokenizer.clear();  // the checkpoint's
 }
 
+/// An option whose value may be left out: `given` tells of the option, `value` is empty without one.
+CLI::Option* add_with_or_without(CLI::App& app, const std::string& name, bool& given, path& value,
+                                 const std::string& kind, const std::string& about) {
+  const auto take = [&](const std::string& text) {
+    given = true;
+    value = text;
+  };
+  return app.add_option_function<std::string>(name, take, about)->expected(0, 1)->type_name("[" + kind + "]");
+}
+
 void add_options(CLI::App& app, Arguments& a) {
   app.add_option("--preset", a.preset, "architecture; --list describes each: " + examples::names())
       ->capture_default_str();
@@ -423,35 +433,18 @@ void add_options(CLI::App& app, Arguments& a) {
   app.add_option("--tensorboard", a.logs.tensorboard, "also log the run into this folder, for TensorBoard");
   app.add_flag("--quiet", a.quiet, "print nothing but errors");
   app.add_flag("--json", a.json, "print the run as JSON lines as it goes; other lines go to the standard error");
-  auto* report = app.add_option_function<std::string>(
-      "--report",
-      [&a](const std::string& file) {
-        a.report = true;
-        a.report_to = file;
-      },
-      "at the end make a page of the run, for a browser, and log JSON lines for it; default: OUT.html");
-  report->expected(0, 1)->type_name("[FILE]");
+  add_with_or_without(app, "--report", a.report, a.report_to, "FILE",
+                      "at the end make a page of the run, for a browser, and log JSON lines for it; default: OUT.html");
   examples::add_device_options(app, a.device);
   examples::add_fields(app, a);
-  auto* resume = app.add_option_function<std::string>(
-      "--resume",
-      [&a](const std::string& folder) {
-        a.resume = true;
-        a.resume_from = folder;
-      },
-      "resume the run in FOLDER; default: the run in OUT");
-  resume->expected(0, 1)->type_name("[FOLDER]");
+  auto* resume = add_with_or_without(app, "--resume", a.resume, a.resume_from, "FOLDER",
+                                     "resume the run in FOLDER; default: the run in OUT");
   app.add_option("--from", a.from, "start with the weights of a checkpoint, trained or upcycled, and its tokenizer")
       ->excludes(resume);
   app.add_flag("--overwrite", a.overwrite, "replace the checkpoints of OUT, the best ones too");
-  auto* benchmark = app.add_option_function<std::string>(
-      "--benchmark",
-      [&a](const std::string& folder) {
-        a.benchmark = true;
-        a.benchmark_of = folder;
-      },
-      "measure speed and memory of the model in CHECKPOINT, or of the preset, and end");
-  benchmark->expected(0, 1)->type_name("[CHECKPOINT]")->excludes(resume);
+  add_with_or_without(app, "--benchmark", a.benchmark, a.benchmark_of, "CHECKPOINT",
+                      "measure speed and memory of the model in CHECKPOINT, or of the preset, and end")
+      ->excludes(resume);
 }
 
 }  // namespace
