@@ -45,6 +45,13 @@ using DeepSeek =
     Of<UntiedHead, Dense<Attend<QkNorm>>,
        Mix<Attend<QkNorm>, Router<3, 2, SigmoidScores, BalanceBias, NoBalance>, Shared<Expert<SwiGlu, Hidden<48>>>>>;
 
+template <Index C, class A, class... O>
+using Gpt2Of = Transformer<Vocab<264>, Context<C>, Width<32>, TiedHead,
+                           Layers<1, DenseBlock<LayerNorm, A, Expert<GeluTanh, Hidden<40>, O...>>>>;
+template <class... O>
+using LearnedOf = Attention<Heads<2>, Learned, O...>;
+using Gpt2 = Gpt2Of<16, LearnedOf<Bias>, Bias>;
+
 template <class Arch, class W = float>
 using ModelOf = Model<Arch, Plain, W>;
 
@@ -188,13 +195,23 @@ TEST_CASE("each preset is written as the architecture of llama.cpp that computes
   CHECK(architecture(std::type_identity<Of<TiedHead, Dense<Attend<QkNorm>>>>{}) == "qwen3");
   CHECK(architecture(std::type_identity<Of<TiedHead, Mix<Attend<QkNorm>, Router<3, 2>>>>{}) == "qwen3moe");
   CHECK(architecture(std::type_identity<Of<TiedHead, Dense<Attend<Bias>, Bias>>>{}) == "llama");
+  CHECK(architecture(std::type_identity<Gpt2>{}) == "gpt2");
+  CHECK(architecture(std::type_identity<Gpt2Of<16, LearnedOf<KvHeads<1>>>>{}) == "gpt2");
   CHECK(detail::gguf_shape(describe<p::MiniMixtralTrue>()).context == 256);  // its window's
 
   // What none of them computes says so.
   CHECK(refusal<p::MiniMixtral>().find("a bias on its head") != std::string::npos);
   CHECK(refusal<p::MiniMixtralReadme>().find("gelu") != std::string::npos);
   CHECK(refusal<p::NanoGptMoE>().find("a bias on its head") != std::string::npos);
-  CHECK(refusal<p::SparseMoE>().find("layer_norm") != std::string::npos);
+  CHECK(refusal<p::SparseMoE>().find("LayerNorm and mixtures") != std::string::npos);
+  CHECK(refusal<Gpt2Of<16, LearnedOf<HeadDim<8>>>>().find("LayerNorm and heads") != std::string::npos);
+  CHECK(refusal<Gpt2Of<16, LearnedOf<SlidingWindow<8>>>>().find("LayerNorm and a window") != std::string::npos);
+  CHECK(refusal<Gpt2Of<16, LearnedOf<QkNorm>>>().find("LayerNorm and norms of q and k") != std::string::npos);
+  CHECK(refusal<Of<Layers<1, DenseBlock<LayerNorm, Attention<Heads<2>, Learned>, Expert<Relu, Hidden<8>>>>>>().find(
+            "LayerNorm and the activation \"relu\"") != std::string::npos);
+  CHECK(
+      refusal<Of<Layers<1, MoEBlock<LayerNorm, Attention<Heads<2>, Learned>, Router<3, 2>, Expert<Hidden<8>>>>>>().find(
+          "LayerNorm and mixtures") != std::string::npos);
   CHECK(refusal<Of<Mix<Attend<>, Router<3, 2, Bias>>>>().find("a bias on the router") != std::string::npos);
   CHECK(refusal<Of<Mix<Attend<>, Router<3, 2, DynamicTopK>>>>().find("dynamic_top_k") != std::string::npos);
   CHECK(refusal<Of<Mix<Attend<>, Router<3, 2, ExpertChoice>>>>().find("expert_choice") != std::string::npos);
@@ -213,14 +230,14 @@ TEST_CASE("each preset is written as the architecture of llama.cpp that computes
   const ModelOf<TinyOf<260, 24, LayerNorm>> model(backend);
   write_bytes(folder / "a.gguf", "old");
   check_message<MismatchError>([&] { save_gguf(folder / "a.gguf", model, tiny_tokenizer(), GgufType::float32); },
-                               "layer_norm", "docs/interop.md");
+                               "LayerNorm and positions", "docs/interop.md");
   CHECK(read_bytes(folder / "a.gguf") == "old");
   CHECK(entries_in(folder.path()) == 1);
 }
 
 TEMPLATE_TEST_CASE("a GGUF file of another program is read by its keys", "[gguf]", Mixtral, DeepSeek,
                    (Of<UntiedHead, Mix<Attend<QkNorm, QkvBias>, Router<3, 2>>>),
-                   (Of<TiedHead, Dense<Attend<HeadDim<8>, Bias>, Bias>>)) {
+                   (Of<TiedHead, Dense<Attend<HeadDim<8>, Bias>, Bias>>), Gpt2) {
   const TemporaryFolder folder;
   Plain backend;
   ModelOf<TestType> saved(backend, Seed{4}), read(backend, Seed{1});
@@ -239,6 +256,40 @@ TEMPLATE_TEST_CASE("a GGUF file of another program is read by its keys", "[gguf]
   }
 }
 
+TEST_CASE("biases that a gpt2 has and a model has not are zeros in its file", "[gguf]") {
+  using Bare = Gpt2Of<16, LearnedOf<KvHeads<1>>>;
+  const TemporaryFolder folder;
+  Plain backend;
+  ModelOf<Bare> saved(backend, Seed{4}), read(backend, Seed{1});
+  saved.settings().set(setting::norm_epsilon = 3e-6);
+  save_gguf(folder / "a.gguf", saved, tiny_tokenizer(), GgufType::float32);
+  load_gguf(folder / "a.gguf", read);
+  CHECK(same_bits(weights_of(read), weights_of(saved)));
+  CHECK(read.settings() == saved.settings());
+  const Gguf file(folder / "a.gguf");
+  CHECK(file.value("gpt2.attention.layer_norm_epsilon") == double(3e-6f));
+  CHECK(file.value("gpt2.rope.freq_base").is_null());
+  CHECK(file.tensor("blk.0.attn_qkv.weight")->shape == std::vector<Index>{32, 64});
+  CHECK(file.tensor("position_embd.weight")->shape == std::vector<Index>{32, 16});
+  const auto* bias = file.tensor("blk.0.attn_qkv.bias");
+  CHECK(bias->shape == std::vector<Index>{64});
+  std::string bytes = read_bytes(folder / "a.gguf");
+  const auto at =
+      static_cast<std::size_t>(bias->bytes.data() - file.tensor("token_embd.weight")->bytes.data()) + 40 * 4;
+  const std::size_t begin = bytes.size() - [&] {
+    std::size_t size = 0;
+    for (const auto name : file.names()) size += (file.tensor(name)->bytes.size() + 31) / 32 * 32;
+    return size;
+  }();
+  bytes[begin + at + 3] = '?';
+  const auto moved = write_bytes(folder / "moved.gguf", bytes);
+  check_message<MismatchError>([&] { load_gguf(moved, read); }, "moved.gguf", "blk.0.attn_qkv.bias", "in row 40");
+  CHECK(same_bits(weights_of(read), weights_of(saved)));
+  ModelOf<Gpt2Of<12, LearnedOf<KvHeads<1>>>> shorter(backend);
+  check_message<MismatchError>([&] { load_gguf(folder / "a.gguf", shorter); }, "learned positions for a context of 16",
+                               "make them the same");
+}
+
 TEST_CASE("a GGUF file that does not fit is refused, and the model stays as it is", "[gguf]") {
   const TemporaryFolder folder;
   Plain backend;
@@ -254,7 +305,7 @@ TEST_CASE("a GGUF file that does not fit is refused, and the model stays as it i
   constexpr std::type_identity<FileError> bad;
 
   refused(mismatch, patched(path, "llama", "mamba"), "\"mamba\"",
-          "it reads llama, qwen3, qwen3moe, qwen2moe, olmoe and glm4moe");
+          "it reads llama, qwen3, qwen3moe, qwen2moe, olmoe, glm4moe and gpt2");
   refused(bad, patched(path, "general.architecture", "general.architecturE"), "general.architecture is missing");
   refused(bad, patched(path, number_key("llama.expert_count", 3), number_key("llama.expert_count", 4)),
           "llama.expert_count is 4", "means 3");

@@ -23,6 +23,8 @@
 #include <tinymoe/model.hpp>
 #include <tinymoe/text/pipeline/pipeline.hpp>
 #include <tuple>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -37,6 +39,14 @@ template <Index L, class A, class R, class... Shared>
 using Mix = Layers<L, MoEBlock<RmsNorm, A, R, Expert<SwiGlu, Hidden<96>>, Shared...>>;
 template <Index L, class A, class... O>
 using Plain = Layers<L, DenseBlock<RmsNorm, A, Expert<SwiGlu, Hidden<160>, O...>>>;
+
+/// `O` are options of the attention; `Bias` is one of the network, too.
+template <class Head, class... O>
+using Gpt2 =
+    Of<Head,
+       Layers<2, DenseBlock<LayerNorm, Attention<Heads<4>, Learned, O...>,
+                            std::conditional_t<(std::is_same_v<O, Bias> || ...), Expert<GeluTanh, Hidden<160>, Bias>,
+                                               Expert<GeluTanh, Hidden<160>>>>>>;
 
 template <class Arch>
 struct Named {
@@ -73,7 +83,8 @@ constexpr auto models = std::tuple(
     Named<
         Of<UntiedHead, Mix<2, Attend<QkvBias>, Router<4, 2, ScoreGates>, Shared<Expert<SwiGlu, Hidden<160>>, Gated>>>>{
         "gated", "qwen2moe"},
-    Named<Of<UntiedHead, Mix<2, Attention<Heads<4>, QkNormAcrossHeads>, Router<4, 2, ScoreGates>>>>{"olmoe", "olmoe"});
+    Named<Of<UntiedHead, Mix<2, Attention<Heads<4>, QkNormAcrossHeads>, Router<4, 2, ScoreGates>>>>{"olmoe", "olmoe"},
+    Named<Gpt2<TiedHead, Bias>>{"gpt2", "gpt2"}, Named<Gpt2<UntiedHead, KvHeads<2>, QkvBias>>{"gpt2_bare", "gpt2"});
 
 constexpr std::pair<const char*, GgufType> types[] = {{"float32", GgufType::float32},
                                                       {"bfloat16", GgufType::bfloat16},

@@ -13,6 +13,7 @@ TEXT = "Once upon a time, there was a little girl named Lily."  # the tester's, 
 
 # How far logits may be from tinymoe's, as a share of the largest. llama.cpp multiplies blocks by activations that it has rounded
 # to 8 bits, and bfloat16 by bfloat16, so that a token may go to another expert: there it is the median of the tokens.
+# Its GELU takes float16 in and out.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.03, "q8_0": 0.2, "q4_0": 0.6}
 
 
@@ -116,6 +117,8 @@ def random_models():
             apart = abs(found[: len(expected)] - expected).max(axis=1) / abs(expected).max()
             apart = apart.max() if kind == "float32" else numpy.median(apart)
             print(f"{path.name}: logits differ by {apart:.2g} of {abs(expected).max():.3g}")
+            if architecture == "gpt2":
+                tolerance = max(tolerance, 1e-3)
             judge.check(apart < tolerance, f"{path.name}: logits differ by {apart:.3g} of the largest")
             judge.check(kind != "float32" or greedy == wanted["greedy"], f"{path.name}: greedy tokens are others")
             model.close()
@@ -143,7 +146,7 @@ def rewritten(source, target, half=True, without=()):
 def foreign_models(folder):
     """Files of the package gguf's: tinymoe's logits are llama.cpp's."""
     for name in ["mixtral", "mixtral_biases", "mixtral_narrow", "dense_biases", "dense_norms", "norms", "glm", "glm45", "gated",
-                 "olmoe"]:
+                 "olmoe", "gpt2"]:
         path = folder / "foreign.gguf"
         rewritten(folder / f"{name}.float32.gguf", path)
         ours = json.loads(judge.run(judge.tester(), "--read", path, name))

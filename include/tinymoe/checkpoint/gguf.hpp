@@ -102,8 +102,8 @@ inline constexpr GgufFormat gguf_formats[] = {{WeightFormat<Int8>::name, *gguf_b
   const auto setting = [&](const char* key, double value) {
     metadata.add(std::string(shape.architecture) + "." + key, static_cast<float>(value));
   };
-  setting("rope.freq_base", model.settings[setting::rope_theta]);
-  setting("attention.layer_norm_rms_epsilon", model.settings[setting::norm_epsilon]);
+  if (!shape.gpt2()) setting("rope.freq_base", model.settings[setting::rope_theta]);
+  setting(gguf_epsilon_key(shape.architecture), model.settings[setting::norm_epsilon]);
   metadata.add(gguf_description_key, model.description.dump());
   write_gguf_tokenizer(metadata, tokenizer, model.tokens.with(tokenizer.begin_of_text(), tokenizer.end_of_story()),
                        shape.vocab);

@@ -44,15 +44,15 @@ class GgufConfig {
   [[gnu::cold]] explicit GgufConfig(const Gguf& file) : file_(&file), name_(file.name()) {
     const Json architecture = file.value("general.architecture");
     if (!architecture.is_string()) fail<FileError>(name_, ": key general.architecture is missing; is it a model?");
-    constexpr std::string_view known[] = {"llama", "qwen3", "qwen3moe", "qwen2moe", "olmoe", "glm4moe"};
+    constexpr std::string_view known[] = {"llama", "qwen3", "qwen3moe", "qwen2moe", "olmoe", "glm4moe", "gpt2"};
     const auto* found = std::find(std::begin(known), std::end(known), architecture.string());
     if (found == std::end(known)) {
       fail<MismatchError>(
           name_, ": is of the architecture ", shown_text(architecture.string()),
-          ", which tinymoe does not read; it reads llama, qwen3, qwen3moe, qwen2moe, olmoe and glm4moe");
+          ", which tinymoe does not read; it reads llama, qwen3, qwen3moe, qwen2moe, olmoe, glm4moe and gpt2");
     }
     architecture_ = *found;
-    settings_.set(setting::norm_epsilon = positive("attention.layer_norm_rms_epsilon"));
+    settings_.set(setting::norm_epsilon = positive(gguf_epsilon_key(architecture_)));
     settings_.set(setting::rope_theta = positive("rope.freq_base", 10000));
     if (file.contains(gguf_description_key)) {
       read_own();
@@ -80,6 +80,10 @@ class GgufConfig {
     if (found["context"].number() < wanted["context"].number()) {
       return sentence_of({"was trained with a context of ", shown(found["context"]),
                           "; this program's model has one of ", shown(wanted["context"]), ": make it shorter"});
+    }
+    if (architecture_ == "gpt2" && found["context"] != wanted["context"]) {
+      return sentence_of({"has learned positions for a context of ", shown(found["context"]),
+                          "; this program's model has one of ", shown(wanted["context"]), ": make them the same"});
     }
     found["context"] = wanted["context"];
     for (const auto& [key, value] : wanted.members()) {
@@ -166,6 +170,7 @@ class GgufConfig {
                                           "rope.dimension_count",
                                           "rope.freq_base",
                                           "attention.layer_norm_rms_epsilon",
+                                          "attention.layer_norm_epsilon",
                                           "expert_count",
                                           "expert_used_count",
                                           "expert_feed_forward_length",
@@ -186,30 +191,32 @@ class GgufConfig {
     const Index heads = whole("attention.head_count"), width = whole("embedding_length");
     const Index head_dim = whole_or("attention.key_length", width / heads);
     const bool glm = architecture_ == "glm4moe", qwen2 = architecture_ == "qwen2moe", olmoe = architecture_ == "olmoe";
+    const bool gpt2 = architecture_ == "gpt2";
     const Index rotated = whole_or("rope.dimension_count", head_dim);
     if (whole_or("attention.value_length", head_dim) != head_dim)
       refuse("attention.value_length", "the width of a head");
     if (rotated != head_dim && !(glm && rotated > 0 && rotated < head_dim && rotated % 2 == 0)) {
       refuse("rope.dimension_count", glm ? "an even number of those of a head" : "the width of a head");
     }
-    const Index layers = whole("block_count"), mixture = whole_or("expert_count", 0);
+    const Index layers = whole("block_count"), mixture = gpt2 ? 0 : whole_or("expert_count", 0);
     const Index dense = glm ? whole_or("leading_dense_block_count", 0) : (mixture > 0 ? 0 : layers);
     if (dense > layers) refuse("leading_dense_block_count", "at most block_count");
     const auto has = [&](const char* tensor) { return file_->tensor(tensor) != nullptr; };
-    const Json norm = {{"type", "rms_norm"}};
+    const Json norm = {{"type", gpt2 ? "layer_norm" : "rms_norm"}};
     Json attention = {{"type", "attention"},
                       {"heads", heads},
                       {"kv_heads", whole_or("attention.head_count_kv", heads)},
                       {"head_dim", head_dim},
-                      {"position", "rope"},
+                      {"position", gpt2 ? "learned" : "rope"},
                       {"window", 0},
-                      {"qkv_bias", has("blk.0.attn_q.bias")},
+                      {"qkv_bias", gpt2 || has("blk.0.attn_q.bias")},
                       {"output_bias", has("blk.0.attn_output.bias")},
                       {"qk_norm", architecture_.starts_with("qwen3") || has("blk.0.attn_q_norm.weight")}};
     if (rotated != head_dim) attention["rotated_part"] = double(rotated) / double(head_dim);
     if (olmoe) attention["norm_across_heads"] = true;
-    const auto network = [](Index hidden, bool bias) {
-      return Json{{"type", "feed_forward"}, {"activation", "swiglu"}, {"hidden", hidden}, {"bias", bias}};
+    const auto network = [&](Index hidden, bool bias) {
+      const char* activation = gpt2 ? "gelu_tanh" : "swiglu";
+      return Json{{"type", "feed_forward"}, {"activation", activation}, {"hidden", hidden}, {"bias", bias}};
     };
     Json groups = Json::array();
     const auto add = [&](Index count, Json expert, Json router, Json shared) {

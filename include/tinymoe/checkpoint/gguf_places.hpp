@@ -38,8 +38,60 @@ struct GgufPlace {
   std::vector<GgufPart> parts;
 };
 
+/// The tensors of a `gpt2`.
+[[gnu::cold]] inline std::vector<GgufPlace> gguf_gpt2_places(const GgufShape& s) {
+  std::vector<GgufPlace> places;
+  const auto matrix = [&](std::string name, std::string hub, Index rows, Index cols) {
+    places.push_back({std::move(name), {cols, rows}, cols, true, {{std::move(hub), rows, cols}}});
+  };
+  const auto part = [](bool has, std::string hub, Index size) {
+    return has ? GgufPart{std::move(hub), size, 1} : GgufPart{"", size, 0};
+  };
+  const auto vector = [&](std::string name, bool has, std::string hub, Index size) {
+    places.push_back({std::move(name), {size}, 1, false, {part(has, std::move(hub), size)}});
+  };
+  const auto norm = [&](const std::string& name, const std::string& hub) {
+    vector(name + ".weight", true, hub + ".weight", s.width);
+    vector(name + ".bias", true, hub + ".bias", s.width);
+  };
+  const Index key = s.kv_heads * s.head_dim, both = s.width + 2 * key;
+  matrix("token_embd.weight", "model.embed_tokens.weight", s.vocab, s.width);
+  matrix("position_embd.weight", "model.embed_positions.weight", s.context, s.width);
+  places.back().matrix = false;  // llama.cpp's quantizer leaves it as it is
+  norm("output_norm", "model.norm");
+  if (!s.tied) matrix("output.weight", "lm_head.weight", s.vocab, s.width);
+  for (Index i = 0; i < s.layers(); ++i) {
+    const std::string block = sentence_of({"blk.", i, "."}), hub = sentence_of({"model.layers.", i, "."});
+    const std::string attention = hub + "self_attn.", network = hub + "mlp.";
+    norm(block + "attn_norm", hub + "input_layernorm");
+    norm(block + "ffn_norm", hub + "post_attention_layernorm");
+    places.push_back({block + "attn_qkv.weight",
+                      {s.width, both},
+                      s.width,
+                      true,
+                      {{attention + "q_proj.weight", s.width, s.width},
+                       {attention + "k_proj.weight", key, s.width},
+                       {attention + "v_proj.weight", key, s.width}}});
+    places.push_back(
+        {block + "attn_qkv.bias",
+         {both},
+         1,
+         false,
+         {part(s.qkv_bias, attention + "q_proj.bias", s.width), part(s.qkv_bias, attention + "k_proj.bias", key),
+          part(s.qkv_bias, attention + "v_proj.bias", key)}});
+    matrix(block + "attn_output.weight", attention + "o_proj.weight", s.width, s.width);
+    vector(block + "attn_output.bias", s.output_bias, attention + "o_proj.bias", s.width);
+    matrix(block + "ffn_up.weight", network + "up_proj.weight", s.dense_hidden, s.width);
+    vector(block + "ffn_up.bias", s.dense_bias, network + "up_proj.bias", s.dense_hidden);
+    matrix(block + "ffn_down.weight", network + "down_proj.weight", s.width, s.dense_hidden);
+    vector(block + "ffn_down.bias", s.dense_bias, network + "down_proj.bias", s.width);
+  }
+  return places;
+}
+
 /// All tensors of a model's file.
 [[gnu::cold]] inline std::vector<GgufPlace> gguf_places(const GgufShape& s) {
+  if (s.gpt2()) return gguf_gpt2_places(s);
   std::vector<GgufPlace> places;
   const auto matrix = [&](std::string name, std::string hub, Index rows, Index cols, Index interleaved = 0) {
     places.push_back({std::move(name), {cols, rows}, cols, true, {{std::move(hub), rows, cols, interleaved}}});

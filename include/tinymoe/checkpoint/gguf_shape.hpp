@@ -10,6 +10,7 @@
 ///     olmoe      mixtures with softmax scores as gates, QkNormAcrossHeads
 ///     glm4moe    dense layers, then mixtures with softmax or sigmoid scores, gates normalised or not, GateScale,
 ///                BalanceBias, Shared, PartialRope
+///     gpt2       LayerNorm, Learned, GeluTanh; all layers dense, heads of width / heads
 ///
 /// What acts in training alone (capacity, jitter, noise, balance losses) is in no file.
 
@@ -43,6 +44,9 @@ struct GgufShape {
   Index layers() const { return dense_layers + mixture_layers; }
   /// Whether pairs of RoPE are neighbours (x_2i, x_2i+1), and not halves (x_i, x_i+d/2) as tinymoe has them.
   bool interleaved() const { return architecture == "llama"; }
+  /// Whether norms have biases, networks no gate, and q, k and v are one tensor. Biases that the model has not are
+  /// zeros.
+  bool gpt2() const { return architecture == "gpt2"; }
   /// glm4moe has at least one shared expert, whose width is a multiple of the others'; the rest of it is zeros. That of
   /// qwen2moe has a width of its own, and a gate.
   bool has_shared() const { return architecture == "glm4moe" || shared_gate; }
@@ -52,6 +56,11 @@ struct GgufShape {
 
 /// The key of a GGUF file that has tinymoe's own description of the model, as JSON.
 inline constexpr std::string_view gguf_description_key = "tinymoe.description";
+
+/// The key of the number that norms add to a variance or a mean square, behind the architecture's name.
+constexpr const char* gguf_epsilon_key(std::string_view architecture) {
+  return architecture == "gpt2" ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+}
 
 /// The layers of a description, without what acts in training alone; neighbours that are equal are one.
 [[gnu::cold]] inline Json gguf_layers(const Json& description) {
@@ -117,18 +126,22 @@ template <class... Parts>
 }
 
 /// The feed-forward network of a description: its hidden width, and whether it has biases.
-[[gnu::cold]] inline std::pair<Index, bool> gguf_network(const Json& expert) {
+[[gnu::cold]] inline std::pair<Index, bool> gguf_network(const Json& expert, std::string_view activation = "swiglu") {
   if (expert["type"] != "feed_forward") refuse_gguf("experts of the type ", shown(expert["type"]));
   expect_gguf_members(expert, {"type", "activation", "hidden", "bias", "gate"});
-  if (expert["activation"] != "swiglu") refuse_gguf("RmsNorm and the activation ", shown(expert["activation"]));
+  if (expert["activation"] != activation) {
+    refuse_gguf(activation == "swiglu" ? "RmsNorm" : "LayerNorm", " and the activation ", shown(expert["activation"]));
+  }
   return {expert["hidden"].whole<Index>().value_or(0), expert["bias"] == true};
 }
 
-[[gnu::cold]] inline void read_gguf_attention(const Json& attention, GgufShape& shape) {
+[[gnu::cold]] inline void read_gguf_attention(const Json& attention, bool gpt2, GgufShape& shape) {
   if (attention["type"] != "attention") refuse_gguf("attention of the type ", shown(attention["type"]));
   expect_gguf_members(attention, {"type", "heads", "kv_heads", "head_dim", "position", "window", "qkv_bias",
                                   "output_bias", "qk_norm", "rotated", "norm_across_heads"});
-  if (attention["position"] != "rope") refuse_gguf("RmsNorm and positions of the type ", shown(attention["position"]));
+  if (attention["position"] != (gpt2 ? "learned" : "rope")) {
+    refuse_gguf(gpt2 ? "LayerNorm" : "RmsNorm", " and positions of the type ", shown(attention["position"]));
+  }
   const auto number = [&](std::string_view key) { return attention[key].whole<Index>().value_or(0); };
   shape.heads = number("heads");
   shape.kv_heads = number("kv_heads");
@@ -139,7 +152,10 @@ template <class... Parts>
   shape.norm_across_heads = attention["norm_across_heads"] == true;
   shape.rotated = attention["rotated"].is_null() ? shape.head_dim : number("rotated");
   // These architectures have no window. As long as a text is no longer than it, nothing is out of sight.
-  if (const Index window = number("window"); window > 0) shape.context = std::min(shape.context, window);
+  const Index window = number("window");
+  if (window == 0) return;
+  if (gpt2) refuse_gguf("LayerNorm and a window");  // the table of positions is longer
+  shape.context = std::min(shape.context, window);
 }
 
 [[gnu::cold]] inline void read_gguf_mixture(const Json& block, GgufShape& shape) {
@@ -167,8 +183,13 @@ template <class... Parts>
 }
 
 /// The architecture for a shape that has everything else.
-[[gnu::cold]] inline std::string_view gguf_architecture(const GgufShape& shape) {
+[[gnu::cold]] inline std::string_view gguf_architecture(const GgufShape& shape, bool gpt2) {
   const bool dense = shape.mixture_layers == 0, partly = shape.rotated < shape.head_dim;
+  if (gpt2) {
+    if (shape.qk_norm || shape.norm_across_heads) refuse_gguf("LayerNorm and norms of q and k");
+    if (shape.heads * shape.head_dim != shape.width) refuse_gguf("LayerNorm and heads that are not width / heads wide");
+    return "gpt2";
+  }
   if (partly && dense) refuse_gguf("partial rotary positions without mixtures");
   if (shape.norm_across_heads || shape.shared_gate) {
     const char* what = shape.shared_gate ? "a gate on its shared expert" : "norms of q and k over all heads";
@@ -217,12 +238,14 @@ template <class... Parts>
     expect_gguf_members(block, {"norm", "attention", "expert", "router", "shared_expert", "count"});
     if (block["norm"] != norm || block["attention"] != attention) refuse_gguf("layers of different norms or attention");
   }
-  if (norm["type"] != "rms_norm") refuse_gguf("norms of the type ", shown(norm["type"]));
+  const bool gpt2 = norm["type"] == "layer_norm";
+  if (norm["type"] != "rms_norm" && !gpt2) refuse_gguf("norms of the type ", shown(norm["type"]));
   expect_gguf_members(norm, {"type"});
-  read_gguf_attention(attention, shape);
+  read_gguf_attention(attention, gpt2, shape);
   for (const Json& block : layers.items()) {
     const Index count = block["count"].whole<Index>().value_or(0);
     if (block.contains("router")) {
+      if (gpt2) refuse_gguf("LayerNorm and mixtures");
       if (shape.mixture_layers > 0) refuse_gguf("mixtures that differ from layer to layer");
       shape.mixture_layers = count;
       read_gguf_mixture(block, shape);
@@ -230,10 +253,10 @@ template <class... Parts>
       if (shape.mixture_layers > 0) refuse_gguf("a dense layer behind a mixture");
       if (shape.dense_layers > 0) refuse_gguf("dense layers that differ from one another");
       shape.dense_layers = count;
-      std::tie(shape.dense_hidden, shape.dense_bias) = gguf_network(block["expert"]);
+      std::tie(shape.dense_hidden, shape.dense_bias) = gguf_network(block["expert"], gpt2 ? "gelu_tanh" : "swiglu");
     }
   }
-  shape.architecture = gguf_architecture(shape);
+  shape.architecture = gguf_architecture(shape, gpt2);
   return shape;
 }
 
@@ -252,6 +275,7 @@ template <class... Parts>
   add("attention.head_count_kv", s.kv_heads);
   add("attention.key_length", s.head_dim);
   add("attention.value_length", s.head_dim);
+  if (s.gpt2()) return fields;
   add("rope.dimension_count", s.rotated);
   if (s.mixture_layers == 0) return fields;
   add("expert_count", s.experts);
