@@ -5,7 +5,7 @@ import struct
 
 def character_map(changes):
     """The bytes of a Precompiled map: a double array of the keys, and their strings after zeros."""
-    units, taken, text = [0] * 4096, {0}, b""
+    units, taken, bases, text = [0] * 4096, {0}, {0}, b""
     nodes = [(0, {})]
     for key, value in changes.items():
         place = nodes[0][1]
@@ -14,7 +14,9 @@ def character_map(changes):
         place[0] = value
     while nodes:
         at, children = nodes.pop()
-        base = next(b for b in range(256, 3840) if all(b ^ label not in taken for label in children))
+        # Of one base alone, or a node would have the children of another, too.
+        base = next(b for b in range(256, 3840) if b not in bases and all(b ^ label not in taken for label in children))
+        bases.add(base)
         units[at] |= (at ^ base) << 10 | (0 in children) << 8
         for label, child in children.items():
             taken.add(base ^ label)

@@ -1,8 +1,11 @@
 #pragma once
 // Small tokenizers and files for the tests of this room.
 
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
+#include <initializer_list>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -93,3 +96,15 @@ std::string message_if_any(F&& f) {
 }
 
 inline bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+/// The bytes of a character map whose array of 256 units has these at their places, and zeros.
+inline std::string character_map_bytes(std::initializer_list<std::pair<std::size_t, std::uint32_t>> units,
+                                       const std::string& strings) {
+  std::array<std::uint32_t, 257> words{1024};
+  for (const auto& [at, unit] : units) words.at(at + 1) = unit;
+  std::string bytes;
+  for (const std::uint32_t word : words) {
+    for (int shift = 0; shift < 32; shift += 8) bytes += static_cast<char>(static_cast<unsigned char>(word >> shift));
+  }
+  return bytes + strings;
+}

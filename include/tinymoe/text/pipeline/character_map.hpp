@@ -4,8 +4,11 @@
 ///
 ///     u32 bytes of the units | units: a double array (darts-clone) of the keys | strings, each with a zero after it
 ///
-/// The value of a key is where its string begins. The bytes are untrusted, so all of it is checked.
+/// The value of a key is where its string begins. From a state, which is a place of the array, a byte of a text leads
+/// to the unit at state xor byte, if that has the byte as its label, and its offset to the next state. Equal ends of
+/// keys share their units. The bytes are untrusted, so all of it is checked.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -23,6 +26,10 @@ struct MappedCharacters {
   std::size_t length = 0;  // 0: none
   std::string_view text;
 };
+
+/// Bytes of a key and of what takes its place, at most; sentencepiece's own maps have up to 33. They bound what each
+/// character of a text costs.
+inline constexpr std::size_t longest_mapped = 1024;
 
 class CharacterMap {
  public:
@@ -51,14 +58,24 @@ class CharacterMap {
       if (is_leaf(units_[at]) && value(units_[at]) >= strings_.size()) {
         refuse("expected strings of more than ", value(units_[at]), " bytes, found ", strings_.size());
       }
+      if (is_leaf(units_[at]) && value(units_[at]) > 0 && strings_[value(units_[at]) - 1] != '\0') {
+        refuse("expected values where strings begin, found ", value(units_[at]), ", which is inside one");
+      }
     }
+    for (std::size_t begin = 0, end = 0; begin < strings_.size(); begin = end + 1) {
+      end = strings_.find('\0', begin);
+      if (end - begin <= longest_mapped) continue;
+      refuse("expected strings of at most ", longest_mapped, " bytes, found one of ", end - begin);
+    }
+    States states(*this);
+    longest_key(states, offset(units_[0]), 0, refuse);
   }
 
   bool empty() const { return units_.empty(); }
-  /// The shortest key that the text begins with, before its first zero byte.
+  /// The shortest key that the text begins with.
   MappedCharacters shortest(std::string_view text) const {
     MappedCharacters found;
-    for_each_key(text.substr(0, text.find('\0')), [&](std::size_t length, std::uint32_t at) {
+    for_each_key(text, [&](std::size_t length, std::uint32_t at) {
       found = {length, string_at(at)};
       return false;
     });
@@ -80,11 +97,50 @@ class CharacterMap {
   static std::uint32_t label(std::uint32_t unit) { return unit & 0x800000ffu; }
   static bool is_leaf(std::uint32_t unit) { return (unit >> 31) != 0; }
   static std::uint32_t value(std::uint32_t unit) { return unit & 0x7fffffffu; }
+  static bool has_value(std::uint32_t unit) { return (unit & 0x100u) != 0; }
+
+  /// The units of each state, as lists, and the bytes of the longest key from there.
+  struct States {
+    static constexpr std::uint32_t none = 0xffffffff;
+    std::vector<std::uint32_t> first, next, longest;
+
+    explicit States(const CharacterMap& map)
+        : first(map.units_.size(), none), next(map.units_.size(), none), longest(map.units_.size(), none) {
+      for (std::size_t at = 0; at < map.units_.size(); ++at) {
+        const std::size_t byte = label(map.units_[at]), state = at ^ byte;
+        if (byte == 0 || byte > 255 || state >= first.size()) continue;
+        next[at] = first[state];
+        first[state] = static_cast<std::uint32_t>(at);
+      }
+    }
+  };
+
+  /// The bytes of the longest key from a state that `depth` bytes lead to. Without this check, units that lead back to
+  /// themselves make each search as long as the rest of the text.
+  template <class Refuse>
+  [[gnu::cold]] std::size_t longest_key(States& states, std::size_t state, std::size_t depth,
+                                        const Refuse& refuse) const {
+    if (state >= units_.size()) refuse("a key leads to unit ", state, ", outside the array of ", units_.size());
+    std::size_t longest = 0;
+    if (states.longest[state] != States::none) {
+      longest = states.longest[state];
+    } else if (depth <= longest_mapped) {
+      for (std::uint32_t at = states.first[state]; at != States::none; at = states.next[at]) {
+        const std::size_t below = at ^ offset(units_[at]);
+        longest = std::max(longest, 1 + longest_key(states, below, depth + 1, refuse));
+        if (has_value(units_[at]) && !is_leaf(units_[below])) refuse("unit ", at, " ends a key that has no string");
+      }
+      states.longest[state] = static_cast<std::uint32_t>(longest);
+    }
+    if (depth + longest > longest_mapped) {
+      refuse("a key has more than ", longest_mapped, " bytes, or its units lead back to themselves");
+    }
+    return longest;
+  }
 
   std::string_view string_at(std::uint32_t at) const { return strings_.data() + at; }
 
-  /// Calls f(length, value) for each key that the text begins with until it gives false. A unit outside of the array or
-  /// a key without a value ends the search: each step takes a byte of the text, so loops of units do, too.
+  /// Calls f(length, value) for each key that the text begins with until it gives false. No key has a zero byte.
   template <class F>
   void for_each_key(std::string_view text, F&& f) const {
     if (units_.empty()) return;
@@ -92,12 +148,10 @@ class CharacterMap {
     for (std::size_t i = 0; i < text.size(); ++i) {
       const auto byte = static_cast<unsigned char>(text[i]);
       at ^= byte;
-      if (at >= units_.size() || label(units_[at]) != byte) return;
+      if (byte == 0 || at >= units_.size() || label(units_[at]) != byte) return;
       const std::uint32_t unit = units_[at];
       at ^= offset(unit);
-      if ((unit & 0x100u) == 0) continue;
-      if (at >= units_.size() || !is_leaf(units_[at])) return;
-      if (!f(i + 1, value(units_[at]))) return;
+      if (has_value(unit) && !f(i + 1, value(units_[at]))) return;
     }
   }
 

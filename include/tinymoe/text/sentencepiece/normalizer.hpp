@@ -56,8 +56,10 @@ class SentencePieceNormalizer {
     if (text.empty()) return made;
     if (spaces_.adds_dummy && !spaces_.as_suffix) made += space;
     bool after_space = spaces_.removes_extra;
+    std::size_t taken = 0;  // bytes, with the spaces that are left out again: they cost time, too
     while (!text.empty()) {
       auto [length, piece] = next(text, symbols);
+      check_form(taken += piece.size(), most);
       while (after_space && piece.starts_with(' ')) piece.remove_prefix(1);
       for (const char c : piece) c == ' ' ? void(made += space) : made.push_back(c);
       check_form(made.size(), most);
