@@ -200,6 +200,9 @@ TEST_CASE("A described model is one that describe can have made", "[config]") {
   refuse_shape(senseless, group("attention", "kv_heads", 3), "key-value heads 3");
   check_message<MismatchError>(
       [&] { detail::type_text(detail::shape_of_file(group("norm", "type", "mine"), "config.json")); }, "mine");
+  check_message<MismatchError>(
+      [&] { detail::type_header(detail::shape_of_file(group("norm", "type", "mine"), "a"), "a.json", "Told"); },
+      "a.json: ", "mine");
 }
 
 TEST_CASE("A type is told of what tinymoe computes alone", "[config]") {
@@ -268,6 +271,62 @@ TEST_CASE("The part of a head that is rotated is the one that transformers takes
   CHECK(rotated(both) == 4);
   for (const Json& wrong : {Json("0.25"), Json(0), Json(1.5), Json(0.2)}) {
     refuse_shape(not_computed, changed_file(plain, part("rope_scaling", wrong)), "partial_rotary_factor is");
+  }
+  // int(head_dim * factor) of doubles: 28 of 100 * 0.29, 29 of 88 * (30 / 88).
+  const auto rotated_of = [&](Index head_dim, double factor) {
+    return rotated({{"head_dim", head_dim}, {"partial_rotary_factor", factor}});
+  };
+  CHECK(rotated_of(100, 0.29) == 28);
+  refuse_shape(not_computed, changed_file(plain, {{"head_dim", 88}, {"partial_rotary_factor", 30.0 / 88}}),
+               "partial_rotary_factor is 0.3409090909090909", "88 wide");
+  const detail::HubArchitecture& hub = *detail::hub_architecture("glm4_moe");
+  detail::ModelShape shape = detail::shape_of_file(changed_file(plain, part("rope_scaling", 0.25)), "config.json");
+  for (Index head_dim = 2; head_dim <= 256; head_dim += 2) {
+    for (Index wanted = 2; wanted < head_dim; wanted += 2) {
+      const double factor = detail::rotary_factor(wanted, head_dim);
+      if (static_cast<Index>(double(head_dim) * factor) != wanted) FAIL(wanted << " of " << head_dim);
+    }
+  }
+  for (auto& layer : shape.layers) layer.head_dim = 88, layer.rotated = 30;
+  Json written = {{"rope_theta", 10000.0}};
+  detail::write_hub_fields(hub, shape, written);
+  CHECK(static_cast<int>(88 * written["partial_rotary_factor"].number()) == 30);
+  CHECK(written["rope_parameters"]["partial_rotary_factor"] == written["partial_rotary_factor"]);
+  CHECK(parse_json(written.dump(), "text")["partial_rotary_factor"] == written["partial_rotary_factor"]);
+  CHECK(rotated({{"head_dim", 88}, {"partial_rotary_factor", written["partial_rotary_factor"]}}) == 30);
+}
+
+TEST_CASE("Experts in groups are refused, and a factor of the gates is named", "[config]") {
+  for (const char* model_type : {"glm4_moe", "dots1"}) {
+    const Json plain = hub_file(model_type, {{"num_attention_heads", 4},
+                                             {"num_key_value_heads", 4},
+                                             {"head_dim", 16},
+                                             {"n_routed_experts", 4},
+                                             {"n_shared_experts", 1},
+                                             {"first_k_dense_replace", 1},
+                                             {"moe_intermediate_size", 16}});
+    const auto shape = [&](const Json& fields) {
+      return detail::shape_of_file(changed_file(plain, fields), "config.json");
+    };
+    CHECK(shape({{"n_group", 1}, {"topk_group", 1}}) == shape(Json::object()));
+    refuse_shape(not_computed, changed_file(plain, {{"n_group", 8}, {"topk_group", 4}}), "n_group is 8",
+                 "where it is 1");
+    refuse_shape(not_computed, changed_file(plain, {{"n_group", 1}, {"topk_group", 2}}), "topk_group is 2");
+    const auto told = [&](const Json& factor) {
+      return detail::type_header(shape({{"routed_scaling_factor", factor}}), "config.json", "Told");
+    };
+    CHECK(told(2.5).find("GateScale<5, 2>") != std::string::npos);
+    CHECK(told(1.123456).find("GateScale<17554, 15625>") != std::string::npos);
+    CHECK(told(1.0 / 3).find("GateScale<1, 3>") != std::string::npos);
+    check_message<MismatchError>([&] { told(2.1234567); }, "config.json: routed_scaling_factor", "is 2.1234567;",
+                                 "six decimals");
+    for (const double wrong : {0.0, -2.5}) {
+      refuse_shape(senseless, changed_file(plain, {{"routed_scaling_factor", wrong}}), "routed_scaling_factor",
+                   "above 0");
+    }
+  }
+  for (const char* model_type : {"deepseek_v2", "deepseek_v3"}) {
+    refuse_shape(not_computed, hub_file(model_type, {{"n_group", 1}}), "model_type", model_type);
   }
 }
 

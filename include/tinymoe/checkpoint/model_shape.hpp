@@ -96,7 +96,8 @@ inline constexpr LayerMember<bool> layer_flags[] = {
   return at[key].is_string() ? at[key].string() : std::string();
 }
 
-/// The numbers of a head that are rotated where a part of them is, as transformers and the types of this library count.
+/// The numbers of a head that are rotated where a part of them is, in a description: the part is a ratio of whole
+/// numbers, rounded.
 [[gnu::cold]] inline Index rotated_numbers(double part, Index head_dim) {
   return part > 0 && part <= 1 ? static_cast<Index>(part * static_cast<double>(head_dim) + 1e-9) : 0;
 }
@@ -170,7 +171,8 @@ inline constexpr LayerMember<bool> layer_flags[] = {
       fail<FileError>(name, ": ", where, "head_dim is ", layer.head_dim, "; rotary positions rotate pairs of numbers");
     }
     if (!(layer.gate_scale > 0) || !is_finite(layer.gate_scale)) {
-      fail<FileError>(name, ": ", where, "gates are multiplied by ", layer.gate_scale, "; expected a number above 0");
+      fail<FileError>(name, ": ", where, "gate_scale, which is routed_scaling_factor in files of the hub, is ",
+                      Json(layer.gate_scale).dump(), "; expected a number above 0");
     }
     if (layer.is_mixture() && (layer.choices < 1 || layer.choices > layer.experts)) {
       fail<FileError>(name, ": ", where, "experts are ", layer.experts, ", of which a token chooses ", layer.choices,

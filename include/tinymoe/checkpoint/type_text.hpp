@@ -100,13 +100,19 @@ inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
   return sentence_of({", ", name, "<", a / common, ", ", b / common, ">"});
 }
 
-/// The power of ten that makes a factor whole. Throws MismatchError for one of more than six decimals.
-[[gnu::cold]] inline Index decimal_unit(double factor) {
-  for (Index unit = 1; unit <= 1000000; unit *= 10) {
+/// The option GateScale of a factor: of the first denominator that makes it a ratio of whole numbers. Throws
+/// MismatchError where there is none.
+[[gnu::cold]] inline std::string gate_scale_text(double factor) {
+  constexpr Index largest = 1000000;
+  for (Index unit = 1; unit <= largest; ++unit) {
     const double whole = std::round(factor * double(unit));
-    if (whole > 0 && whole < 1e12 && whole / double(unit) == factor) return unit;
+    if (whole > 0 && whole < 1e12 && whole / double(unit) == factor) {
+      return ratio_text("GateScale", static_cast<Index>(whole), unit);
+    }
   }
-  fail<MismatchError>("gates are multiplied by ", factor, "; tinymoe's GateScale has at most six decimals");
+  fail<MismatchError>("routed_scaling_factor (gate_scale in files of tinymoe's) is ", Json(factor).dump(),
+                      "; tinymoe's GateScale is a ratio of whole numbers, of which the second is at most ", largest,
+                      ": round it to six decimals");
 }
 
 [[gnu::cold]] inline std::string block_text(const LayerShape& layer, Index width) {
@@ -136,10 +142,7 @@ inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
     option(layer.selection != "top_k", type_word("selection", layer.selection));
     option(layer.scores != "softmax", type_word("scores", layer.scores));
     option(!layer.normalised_gates && layer.choices > 1 && layer.selection == "top_k", "ScoreGates");
-    if (layer.gate_scale != 1) {
-      const Index unit = decimal_unit(layer.gate_scale);
-      text += ratio_text("GateScale", static_cast<Index>(std::llround(layer.gate_scale * double(unit))), unit);
-    }
+    if (layer.gate_scale != 1) text += gate_scale_text(layer.gate_scale);
     option(layer.noise, "NoisyTopK");
     option(layer.router_bias, "Bias");
     option(layer.balance_bias, "BalanceBias");
@@ -172,7 +175,7 @@ inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
 }
 
 /// A header with the type of a shape, called `name`; `source` says in a comment where the shape is from. Throws
-/// OptionError for a name that is none of C++'s, MismatchError as `type_text`.
+/// OptionError for a name that is none of C++'s, MismatchError as `type_text` that names the source.
 [[gnu::cold]] inline std::string type_header(const ModelShape& shape, std::string source, const std::string& name) {
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
   const auto is_part = [&](char c) {
@@ -181,6 +184,12 @@ inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
   if (name.empty() || is_digit(name[0]) || !std::all_of(name.begin(), name.end(), is_part)) {
     fail<OptionError>("the name ", Json(name).dump(), " is none of C++'s; take letters, digits and _, no digit first");
   }
+  std::string type;
+  try {
+    type = type_text(shape);
+  } catch (const MismatchError& error) {
+    fail<MismatchError>(source, ": ", error.what());
+  }
   // A line break, or a backslash before one, would end the comment elsewhere.
   std::replace_if(
       source.begin(), source.end(), [](char c) { return (c >= 0 && c < ' ') || c == 127; }, '?');
@@ -188,8 +197,8 @@ inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
   const ShapeCount count = count_of(shape);
   return sentence_of({"// ", source, "\n// ", count.total, " parameters, of which a token uses ", count.active,
                       "\n#include <tinymoe/model.hpp>\n\nnamespace ", name,
-                      "_parts {\nusing namespace tinymoe;\nusing Type =\n    ", type_text(shape), ";\n}\nstruct ", name,
-                      " : ", name, "_parts::Type {};\n"});
+                      "_parts {\nusing namespace tinymoe;\nusing Type =\n    ", type, ";\n}\nstruct ", name, " : ",
+                      name, "_parts::Type {};\n"});
 }
 
 }  // namespace tinymoe::inline v0_1::detail
