@@ -225,6 +225,9 @@ Stories load_stories(const StoryOptions& options, Index vocabulary, const path& 
   if (options.validation_stories == 0) {
     stories.validation = first_stories(stories.validation, stories.tokenizer, options.validation_tokens);
   }
+  if (const auto& kind = stories.tokenizer; kind.file_name() != std::string_view("tokenizer.json")) {
+    if (const auto reason = kind.hub_tokenizer().reason) std::printf("note: %s\n", reason->c_str());
+  }
   std::printf("%td tokens to train on, %td to validate; %.2f bytes a token\n", stories.training.size(),
               stories.validation.size(), double(stories.validation.text_bytes()) / double(stories.validation.size()));
   programs::flush_progress();

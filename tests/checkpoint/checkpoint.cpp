@@ -491,6 +491,16 @@ TEST_CASE("The special tokens of a model's files come with it, and are saved aga
   CHECK(before(template_of_end) == end);
   CHECK(before({{"type", "Sequence"}, {"processors", Json::array({{{"type", "ByteLevel"}}, template_of_end})}}) == end);
   CHECK(before({{"type", "RobertaProcessing"}, {"cls", {"<s>", 3}}}) == 3);
+  const auto refuse_before = [&](const Json& processor, const auto&... parts) {
+    good.check<FileError>(
+        [&](const auto& at) {
+          edit_json(at / "config.json", [&](auto& file) { file.erase("tinymoe"); });
+          edit_json(at / "tokenizer.json", [&](auto& file) { file["post_processor"] = processor; });
+        },
+        "tokenizer.json: the post_processor puts", parts...);
+  };
+  refuse_before(tinymoe::detail::template_around({{"<s>", 3}, {"<t>", 4}}, {}), "2 tokens before each text");
+  refuse_before(tinymoe::detail::beginning_with("<s>", 99999), "token 99999", "tokens from 0 to");
 
   // A model that learns stories ends them as they do, in the files of its run too.
   model.special_tokens() = {.config = SpecialTokens{.begin = 1, .end = {2}}, .generation = SpecialTokens{}};

@@ -4,6 +4,7 @@
 #include <functional>
 #include <iterator>
 #include <limits>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -15,11 +16,14 @@
 #include "support/data.hpp"
 #include "text/samples.hpp"
 #include "tinymoe/checkpoint/hub_tokenizer.hpp"
+#include "tinymoe/checkpoint/special_tokens_json.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/text/pipeline/pipeline.hpp"
+#include "tinymoe/text/post_processor.hpp"
 #include "tinymoe/text/sentencepiece/export.hpp"
 #include "tinymoe/text/sentencepiece/tokenizer.hpp"
+#include "tinymoe/text/token_pieces.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 
 namespace tinymoe_test::sentencepiece {
@@ -95,6 +99,13 @@ TEST_CASE("Models of sentencepiece encode and decode as by the package", "[token
         CHECK(tokenizer.decode(before) + tokenizer.decode_after(before, std::span(tokens).subspan(cut)) ==
               text.items()[2].string());
       }
+      tokens.insert(tokens.begin() + std::ssize(tokens) / 2, 9, tokenizer.end_of_story());
+      if (const auto space = tokenizer.encode(" a"); !space.empty()) {  // more spaces than a look back
+        tokens.insert(tokens.begin() + std::ssize(tokens) / 2, 6, space[0]);
+      }
+      std::string pieces;
+      for (std::size_t i = 0; i < tokens.size(); ++i) pieces += detail::token_piece(tokenizer, tokens, i);
+      CHECK(pieces == tokenizer.decode(tokens));
     }
     save_sentencepiece(folder / "b.model", tokenizer);
     CHECK(read_bytes(folder / "b.model") == read_bytes(folder / "a.model"));
@@ -123,24 +134,132 @@ TEST_CASE("A folder with tokenizer.model alone has a tokenizer", "[tokenizer]") 
   }
 }
 
-TEST_CASE("A checkpoint has either a tokenizer.json or a tokenizer.model", "[tokenizer]") {
+TEST_CASE("A checkpoint has a tokenizer.json wherever one says the same", "[tokenizer]") {
   const TemporaryFolder root;
   const auto model = Tokenizer(SentencePieceTokenizer(bytes_of("llama2"), "a.model"));
+  std::optional<Token> begin = 1;
   const auto save = [&](const Tokenizer& tokenizer) {
     constexpr std::string_view owned[] = {"tokenizer_config.json", "tokenizer.json", "tokenizer.model",
                                           "special_tokens_map.json"};
     AtomicFolder folder(root / "run", owned);
-    detail::write_tokenizer(folder, tokenizer, {.begin = 1, .end = {2}}, 64);
+    detail::write_tokenizer(folder, tokenizer, {.begin = begin, .end = {2}}, 64);
     folder.commit();
     CHECK(Tokenizer::load(root / "run" / "tokenizer.json") == tokenizer);
     return std::pair(std::filesystem::exists(root / "run" / "tokenizer.json"),
                      std::filesystem::exists(root / "run" / "tokenizer.model"));
   };
-  CHECK(save(model) == std::pair(false, true));
+  CHECK(save(model) == std::pair(true, true));
   CHECK(read_bytes(root / "run" / "tokenizer.model") == bytes_of("llama2"));
   CHECK(read_json(root / "run" / "special_tokens_map.json") == Json{{"bos_token", "<s>"}, {"eos_token", "</s>"}});
   CHECK(save(small_tokenizer()) == std::pair(true, false));
-  CHECK(save(model) == std::pair(false, true));
+  CHECK(save(model) == std::pair(true, true));
+
+  // The tokenizer.json alone is read as what it says, and says the same: so does transformers (tests/interop).
+  const auto put_before = [&] {
+    const Json file = read_json(root / "run" / "tokenizer.json");
+    return detail::surroundings_of(file, "tokenizer.json").before;
+  };
+  CHECK(put_before() == std::vector<Token>{1});
+  Json file = read_json(root / "run" / "tokenizer.json");
+  file["post_processor"] = nullptr;
+  const PipelineTokenizer alone(file, file.dump(), "tokenizer.json");
+  std::mt19937_64 random(4);
+  constexpr std::string_view parts[] = {"the", " ",  "a",    "▁",          "é", "雪", "\n",
+                                        "  ",  "He", "girl", "\U0001f600", "1", "."};
+  for (int round = 0; round < 500; ++round) {
+    std::string text;
+    for (std::size_t i = random() % 14; i > 0; --i) text += parts[random() % std::size(parts)];
+    INFO(Json(text).dump());
+    CHECK(alone.encode(text, {}) == model.encode(text));
+    CHECK(alone.decode(model.encode(text)) == model.decode(model.encode(text)));
+  }
+  std::filesystem::create_directory(root / "alone");
+  write_bytes(root / "alone" / "tokenizer.json", file.dump());
+  CHECK(Tokenizer::load(root / "alone" / "tokenizer.json").encode("He saw the girl") ==
+        model.encode("He saw the girl"));
+
+  // Another one says why there is none.
+  const auto reason = [&](const Tokenizer& tokenizer) {
+    CHECK(save(tokenizer) == std::pair(false, true));
+    const std::string said = *tokenizer.hub_tokenizer().reason;
+    CHECK(read_json(root / "run" / "tokenizer_config.json")["tinymoe_alone"] == said);
+    CHECK(said.find('\n') == std::string::npos);
+    return said;
+  };
+  const auto of = [&](std::string_view name) { return Tokenizer(SentencePieceTokenizer(bytes_of(name), "a.model")); };
+  CHECK(contains(reason(of("unigram")), "transformers cannot read this tokenizer: no tokenizer.json encodes as the"));
+  CHECK(contains(reason(of("unigram_bytes")), "unigram"));
+  CHECK(contains(reason(of("bpe_suffix")), "because it"));
+  CHECK(save(small_tokenizer()) == std::pair(true, false));
+  CHECK_FALSE(read_json(root / "run" / "tokenizer_config.json").contains("tinymoe_alone"));
+
+  // What stands before a text stands there in the file, whatever the kind's own file says.
+  for (const std::optional<Token> token : {std::optional<Token>(1), std::optional<Token>(33), std::optional<Token>(),
+                                           std::optional<Token>(5), std::optional<Token>(1)}) {
+    begin = token;
+    for (const Tokenizer& tokenizer : {llama_tokenizer(false), model, small_tokenizer()}) {
+      save(tokenizer);
+      CHECK(put_before() == (token ? std::vector<Token>{*token} : std::vector<Token>{}));
+    }
+  }
+}
+
+TEST_CASE("A sentencepiece model of which two merges may meet has a tokenizer.json only if it encodes the same",
+          "[tokenizer]") {
+  const auto model = [&](const std::vector<std::pair<std::string, float>>& pieces) {
+    std::string bytes = piece("<unk>", 0, 2);
+    for (std::size_t byte = 0; byte < 256; ++byte) bytes += piece(detail::byte_name(byte), 0, 6);
+    for (const auto& [text, score] : pieces) bytes += piece(text, score);
+    bytes += message(2, [](auto& m) { m.number(3, 2), m.number(35, 1); });
+    bytes += message(3, [](auto& m) { m.number(3, 1), m.number(4, 0), m.number(5, 1); });
+    return SentencePieceTokenizer(bytes, "a.model").hub_tokenizer().reason.value_or("");
+  };
+  CHECK(model({{"a", -9}, {"aa", -1}, {"aaa", -2}, {"aaaa", -3}}).empty());
+  CHECK(model({{"a", -9}, {"b", -9}, {"ab", -1}, {"ba", -2}, {"aba", -3}}).empty());
+  CHECK(contains(model({{"a", -9}, {"b", -9}, {"ab", -1}, {"ba", -1}}), "two merges of one score meet in"));
+  CHECK(contains(model({{"a", -9}, {"ab", -1}}), "a character that is none"));
+}
+
+TEST_CASE("Of several tokens before a text a folder is refused", "[tokenizer]") {
+  const TemporaryFolder root;
+  const auto read = [&](const Json& processor) {
+    write_bytes(root / "tokenizer.json", Json{{"post_processor", processor}}.dump());
+    return detail::read_before(root.path(), 100).value().token;
+  };
+  const std::vector<detail::NamedSpecial> one = {{"<s>", 1}}, two = {{"<s>", 1}, {"<t>", 7}}, none;
+  const auto refused = [&](const Json& processor) {
+    const auto message = message_if_any<FileError>([&] { read(processor); });
+    CHECK(message.starts_with((root / "tokenizer.json").string() + ": the post_processor"));
+    return message;
+  };
+  CHECK(read(nullptr) == std::nullopt);
+  CHECK(read(detail::template_around(one, two)) == 1);
+  CHECK(read(detail::template_around(none, two)) == std::nullopt);
+  const std::string sentence = "puts 2 tokens before each text; tinymoe puts one at most";
+  CHECK(contains(refused(detail::template_around(two, none)), sentence));
+  Json both = detail::template_around(one, none);
+  both["special_tokens"]["<s>"]["ids"] = {1, 2};
+  CHECK(contains(refused(both), sentence));
+  const Json twice = Json::array({detail::template_around(one, none), detail::template_around(one, none)});
+  CHECK(contains(refused({{"type", "Sequence"}, {"processors", twice}}), sentence));
+  for (const Token wrong : {100, -1}) {
+    CHECK(contains(refused(detail::beginning_with("<s>", wrong)),
+                   "puts token " + std::to_string(wrong) + " before each text; the model has tokens from 0 to 99"));
+  }
+  CHECK(contains(message_if_any<FileError>([&] { read({{"type", "Other"}}); }), "found \"Other\""));
+  // Such a tokenizer alone begins the texts of a model that is trained here as any other.
+  Json file =
+      Json{{"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"<|endoftext|>", 1}}}, {"merges", Json::array()}}}};
+  file["added_tokens"] = Json::array({{{"id", 1}, {"content", "<|endoftext|>"}, {"special", true}}});
+  file["post_processor"] = detail::template_around({{"<|endoftext|>", 1}, {"<|endoftext|>", 1}}, {});
+  const Tokenizer tokenizer(PipelineTokenizer(file, file.dump(), "tokenizer.json"));
+  CHECK_FALSE(tokenizer.begin_of_text());
+  constexpr std::string_view owned[] = {"tokenizer_config.json", "tokenizer.json", "special_tokens_map.json"};
+  AtomicFolder folder(root / "run", owned);
+  detail::write_tokenizer(folder, tokenizer, ModelTokens{}.with(tokenizer.begin_of_text(), tokenizer.end_of_story()),
+                          8);
+  folder.commit();
+  CHECK(detail::read_before(root / "run", 2)->token == 1);
 }
 
 TEST_CASE("Llama 2's kind of tokenizer is exported as a sentencepiece model", "[tokenizer]") {
@@ -174,6 +293,16 @@ TEST_CASE("Llama 2's kind of tokenizer is exported as a sentencepiece model", "[
     CHECK(exported.encode(text) == tokens);
     CHECK(exported.decode(tokens) == llama.decode(tokens));
   }
+  std::vector<std::string> names;  // of the tokens around a text
+  detail::ProtobufReader reader(exported.as<SentencePieceTokenizer>()->file_bytes(), 0, "exported.model");
+  for (detail::ProtobufField field; reader.next(field);) {
+    if (field.id != 2) continue;
+    detail::ProtobufReader training(reader, field);
+    for (detail::ProtobufField one; training.next(one);) {
+      if (one.id >= 45 && one.id <= 47) names.emplace_back(one.bytes);
+    }
+  }
+  CHECK(names == std::vector<std::string>{"<unk>", "<s>", "</s>"});
   CHECK(contains(message_if_any<TextError>([&] { save_sentencepiece(folder / "b.model", small_tokenizer()); }),
                  "only Llama 2's kind"));
   CHECK_FALSE(std::filesystem::exists(folder / "b.model"));
@@ -233,6 +362,10 @@ TEST_CASE("A sentencepiece model that is cut or wrong is refused in a sentence",
   CHECK(contains(refusal(unknown + "\x0b"), "unknown type 3"));
   CHECK(contains(refusal(std::string("\x02\0", 2)), "expected the number of a field, found 0"));
 
+  std::string many;
+  for (std::size_t i = 0; i <= detail::most_sentencepieces; ++i) many.append("\x0a\x05\x0a\x01\0\x18\x05", 7);
+  CHECK(contains(refusal(many), "expected at most 1048576 pieces, found more"));
+
   // Wherever a file is cut or changed: a sentence, or a tokenizer that works.
   std::mt19937_64 random(8);
   for (int round = 0; round < 300; ++round) {
@@ -246,24 +379,36 @@ TEST_CASE("A sentencepiece model that is cut or wrong is refused in a sentence",
   }
 }
 
-TEST_CASE("A sentencepiece model that makes texts much longer is refused when it does", "[tokenizer]") {
-  // One key, "a": a unit for the root, one for the byte and its value, and a string of a thousand letters.
-  std::vector<std::uint32_t> units(256);
-  units[0] = 128u << 10;
-  units[225] = 0x61u | 0x100u | 1u << 10;
-  units[224] = 1u << 31;
-  std::string map(4 + 1024, '\0');
-  map[1] = '\x04';
-  for (std::size_t i = 0; i < units.size(); ++i) {
-    for (std::size_t byte = 0; byte < 4; ++byte) {
-      map[4 + 4 * i + byte] = static_cast<char>(static_cast<unsigned char>(units[i] >> (8 * byte)));
+TEST_CASE("A file of tiktoken's is named as such", "[tokenizer]") {
+  const TemporaryFolder folder;
+  for (const char* name : {"tokenizer.model", "cl100k_base.tiktoken"}) {
+    for (const char* text : {"IQ== 0\nIg== 1\n", "IQ== 0\r\nIg== 1", "IGFuZA== 220"}) {
+      write_bytes(folder / name, text);
+      CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load(folder / name); }),
+                     std::string(name) + ": has tokens and ranks as text, as tiktoken does"));
     }
   }
-  map += std::string(1000, 'b') + '\0';
-  const Tokenizer tokenizer(SentencePieceTokenizer(
-      piece("<unk>", 0, 2) + piece("b", 0) + message(3, [&](auto& m) { m.bytes(2, map); }), "a.model"));
+  write_bytes(folder / "tokenizer.model", "3Q== x\n");
+  CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load(folder / "tokenizer.model"); }), "byte 0"));
+}
+
+TEST_CASE("A sentencepiece model that makes texts much longer is refused when it does", "[tokenizer]") {
+  const auto model = [&](const std::string& replacement) {
+    const std::string map = character_map_bytes({{0, 128u << 10}, {225, 0x161u | 1u << 10}, {224, 1u << 31}},
+                                                replacement + '\0');  // of one key, "a"
+    return piece("<unk>", 0, 2) + piece("b", 0) + message(3, [&](auto& m) { m.bytes(2, map); });
+  };
+  const Tokenizer tokenizer(SentencePieceTokenizer(model(std::string(1000, 'b')), "a.model"));
   CHECK(tokenizer.encode("a").size() == 1001);
   CHECK(contains(message_if_any<TextError>([&] { tokenizer.encode(std::string(50, 'a')); }), "makes a text longer"));
+  // Spaces that are left out again take time, too.
+  const Tokenizer spaces(SentencePieceTokenizer(model(std::string(1000, ' ')), "a.model"));
+  CHECK(spaces.encode("b a").size() == 2);
+  CHECK(contains(message_if_any<TextError>([&] { spaces.encode(std::string(50, 'a')); }), "makes a text longer"));
+  CHECK(
+      contains(refusal(model(std::string(1025, ' '))),
+               "\"normalizer_spec.precompiled_charsmap\": expected strings of at most 1024 bytes, found one of 1025"));
+  CHECK(refusal(model(std::string(1024, ' '))).empty());
 }
 
 }  // namespace tinymoe_test::sentencepiece

@@ -11,6 +11,7 @@
 #include "text/samples.hpp"
 #include "tinymoe/text/known_stories.hpp"
 #include "tinymoe/text/token_data.hpp"
+#include "tinymoe/text/token_pieces.hpp"
 
 namespace tinymoe_test::tokenizer {
 
@@ -201,10 +202,22 @@ TEST_CASE("A text decoded token by token is the text decoded at once, for every 
         text += tokenizer.decode_after(all.first(i), all.subspan(i, 1));
       }
       CHECK(text == tokenizer.decode(tokens));
+      std::string pieces;
+      const Token outside = tokenizer.vocabulary_size() > 999 ? -1 : 1000;
+      Tokens with_outside = tokens;
+      with_outside.insert(with_outside.begin() + at, outside);
+      for (std::size_t i = 0; i < with_outside.size(); ++i) pieces += detail::token_piece(tokenizer, with_outside, i);
+      CHECK(pieces == text);
       for (const char* name : {"<|endoftext|>", "<|pad|>", "<unk>", "<s>", "</s>", "<|im_end|>"}) {
         CHECK_FALSE(contains(text, name));
       }
     }
+    // A space is left out where a text begins, however many special tokens stand before.
+    Tokens tokens(40, static_cast<Token>(vocabulary - 1));
+    tokens[2] = tokens[20] = tokens[39] = tokenizer.encode("a")[0];
+    std::string pieces;
+    for (std::size_t i = 0; i < tokens.size(); ++i) pieces += detail::token_piece(tokenizer, tokens, i);
+    CHECK(pieces == tokenizer.decode(tokens));
     check_message<TextError>([&] { (void)tokenizer.decode_after(Tokens{-1}, {}); }, "found -1");
     check_message<TextError>([&] { (void)tokenizer.decode_after({}, Tokens{-1}); }, "found -1");
   }

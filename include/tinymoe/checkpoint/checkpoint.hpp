@@ -264,7 +264,9 @@ struct ModelFiles {
   SafetensorsShards weights;
 
   [[gnu::cold]] ModelFiles(const std::filesystem::path& folder, const char* weights_file)
-      : config(folder / "config.json"), special_tokens(read_model_tokens(folder)), weights(folder / weights_file) {}
+      : config(folder / "config.json"),
+        special_tokens(read_model_tokens(folder, Arch::vocab)),
+        weights(folder / weights_file) {}
 
   /// The files of one save, though a run may be saving another.
   [[gnu::cold]] static ModelFiles open(const std::filesystem::path& path,

@@ -7,7 +7,9 @@
 #include <iterator>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -16,9 +18,11 @@
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/text/post_processor.hpp"
 #include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 #include "tinymoe/text/tokenizer_json.hpp"
+#include "tinymoe/text/tokenizer_kind.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -30,36 +34,51 @@ namespace tinymoe::inline v0_1::detail {
   return name;
 }
 
-/// Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json for texts with these special tokens, of a
-/// model with this context. Where the kind leaves the token before each text to the model, tokenizer.json names that.
-/// Throws FileError, TextError.
+/// The post_processor of a tokenizer.json changed so that it puts `begin`, or nothing, before each text, and after it
+/// what it did. Throws FileError that names `file`.
+[[gnu::cold]] inline Json beginning_as(const Json& root, const Tokenizer& tokenizer, std::optional<Token> begin,
+                                       const std::string& file) {
+  Surroundings around = surroundings_of(root, file);
+  std::vector<Token> wanted;
+  if (begin) wanted = {*begin};
+  if (around.before == wanted) return root["post_processor"];
+  const auto named = [&](const std::vector<Token>& tokens) {
+    std::vector<NamedSpecial> result;
+    for (const Token token : tokens) {
+      result.push_back({special_name(tokenizer, token).value_or("token " + std::to_string(token)), token});
+    }
+    return result;
+  };
+  return post_processor_of(named(wanted), named(around.after), root, file);
+}
+
+/// Writes the tokenizer's file, and tokenizer.json, tokenizer_config.json and special_tokens_map.json for texts with
+/// these special tokens, of a model with this context: tokenizer.json puts the token that begins each text here before
+/// each text there, or none. A kind whose file is another one has a tokenizer.json beside it where one encodes the
+/// same; else "tinymoe_alone" of tokenizer_config.json says why not. Throws FileError, TextError.
 [[gnu::cold]] inline void write_tokenizer(AtomicFolder& folder, const Tokenizer& tokenizer, const SpecialTokens& tokens,
                                           Index context) {
   const auto write = [&](const char* name, const Json& json) {
     folder.write(name, [&](FileWriter& file) { file.write(json.dump(2) + "\n"); });
   };
+  constexpr const char* hub_file = "tokenizer.json";
   tokenizer.save(folder / tokenizer.file_name());
-  const auto begin = special_name(tokenizer, tokens.begin);
-  const Token end = tokenizer.end_of_story();
-  const bool writes_json = tokenizer.file_name() == std::string_view("tokenizer.json");
-  if (!tokens.begin && !tokenizer.begin_of_text() && writes_json) {  // not the kind's own way to begin a text
-    Json file = read_json(folder / "tokenizer.json", tokenizer_size_limit);
-    const auto usual = special_name(tokenizer, end);
-    if (usual && file["post_processor"] == beginning_with(*usual, end)) {
-      file["post_processor"] = Json();
-      write("tokenizer.json", file);
-    }
+  std::optional<std::string> alone;
+  if (tokenizer.file_name() != std::string_view(hub_file)) {
+    const HubTokenizer other = tokenizer.hub_tokenizer();
+    alone = other.reason;
+    if (!alone) folder.write(hub_file, [&](FileWriter& file) { file.write(other.text); });
   }
-  if (begin && !tokenizer.begin_of_text() && writes_json) {
-    Json file = read_json(folder / "tokenizer.json", tokenizer_size_limit);
-    const Json before = beginning_with(*begin, *tokens.begin), old = file["post_processor"];
-    const auto usual = special_name(tokenizer, end);
-    if (old.is_null() || (usual && old == beginning_with(*usual, end))) {
-      file["post_processor"] = before;
-    } else {
-      file["post_processor"] = {{"type", "Sequence"}, {"processors", Json::array({old, before})}};
+  const bool begins = tokens.begin && *tokens.begin >= 0 && *tokens.begin < tokenizer.vocabulary_size();
+  const auto begin = begins ? tokens.begin : std::nullopt;
+  // What a kind puts before each text itself, its file does.
+  if (!alone && (!begin || tokenizer.begin_of_text() != begin)) {
+    Json file = read_json(folder / hub_file, tokenizer_size_limit);
+    Json processor = beginning_as(file, tokenizer, begin, hub_file);
+    if (processor != file["post_processor"]) {
+      file["post_processor"] = std::move(processor);
+      write(hub_file, file);
     }
-    if (file["post_processor"] != old) write("tokenizer.json", file);
   }
 
   Json names = Json::object();
@@ -73,7 +92,7 @@ namespace tinymoe::inline v0_1::detail {
   add("pad_token", tokens.pad);
   write("special_tokens_map.json", names);
   names["clean_up_tokenization_spaces"] = false;
-  if (!tokens.begin && tokenizer.begin_of_text()) names["add_bos_token"] = false;
+  if (alone) names["tinymoe_alone"] = *alone;
   names["model_max_length"] = context;
   names["tokenizer_class"] = "PreTrainedTokenizerFast";
   names.sort_keys();

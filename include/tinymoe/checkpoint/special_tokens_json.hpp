@@ -5,10 +5,12 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "tinymoe/checkpoint/hub_architectures.hpp"
 #include "tinymoe/core/error.hpp"
@@ -18,6 +20,7 @@
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_parser.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/text/post_processor.hpp"
 #include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/tokenizer_json.hpp"
 
@@ -63,39 +66,31 @@ namespace tinymoe::inline v0_1::detail {
 /// The key of a config.json of tinymoe's that keeps `ModelTokens::before`.
 inline constexpr std::string_view before_text_key = "tinymoe_before_text";
 
-/// The items of a list; none of another value.
-[[gnu::cold]] inline const Json::Array& items_of(const Json& value) {
-  static const Json::Array none;
-  return value.is_array() ? value.items() : none;
-}
-
-/// The token that a tokenizer.json's post_processor puts before each text; nothing where it puts none.
-[[gnu::cold]] inline std::optional<Token> token_before(const Json& processor) {
-  const Json& type = processor["type"];
-  if (type == "Sequence") {
-    for (const Json& one : items_of(processor["processors"])) {
-      if (const auto token = token_before(one)) return token;
-    }
-  }
-  if (type == "BertProcessing" || type == "RobertaProcessing") {
-    const auto& named = items_of(processor["cls"]);
-    return named.size() == 2 ? named[1].whole<Token>() : std::nullopt;
-  }
-  const auto& single = items_of(processor["single"]);
-  if (type != "TemplateProcessing" || single.empty()) return std::nullopt;
-  const Json& name = single[0]["SpecialToken"]["id"];
-  if (!name.is_string()) return std::nullopt;
-  const auto& ids = items_of(processor["special_tokens"][name.string()]["ids"]);
-  return ids.size() == 1 ? ids[0].whole<Token>() : std::nullopt;
+/// Throws FileError that names the file and who says so unless a token that stands before each text is one of a
+/// vocabulary.
+[[gnu::cold]] inline void check_before(const TokenBefore& before, Index vocabulary, const std::string& name,
+                                       const char* what) {
+  if (!before.token || (*before.token >= 0 && *before.token < vocabulary)) return;
+  fail<FileError>(name, ": ", what, " puts token ", *before.token, " before each text; the model has tokens from 0 to ",
+                  vocabulary - 1);
 }
 
 /// What a folder of another program puts before each text, as transformers 5 takes it: the post_processor of its
 /// tokenizer.json decides, and "add_bos_token" of tokenizer_config.json does not. Nothing where there is no
-/// tokenizer.json.
-[[gnu::cold]] inline std::optional<TokenBefore> read_before(const std::filesystem::path& folder) {
+/// tokenizer.json. Throws FileError for more tokens than one.
+[[gnu::cold]] inline std::optional<TokenBefore> read_before(const std::filesystem::path& folder, Index vocabulary) {
   const auto path = folder / "tokenizer.json";
   if (!std::filesystem::exists(path)) return std::nullopt;
-  return TokenBefore{token_before(read_json(path, tokenizer_size_limit)["post_processor"])};
+  const std::string name = path.string();
+  const std::vector<Token> found = surroundings_of(read_json(path, tokenizer_size_limit), name).before;
+  if (found.size() > 1) {
+    fail<FileError>(name, ": the post_processor puts ", found.size(),
+                    " tokens before each text; tinymoe puts one at most: use a tokenizer.json that puts one or none");
+  }
+  TokenBefore before;
+  if (!found.empty()) before.token = found[0];
+  check_before(before, vocabulary, name, "the post_processor");
+  return before;
 }
 
 /// Puts the special tokens of a model into its config.json, and writes its generation_config.json where it had one,
@@ -114,8 +109,9 @@ inline constexpr std::string_view before_text_key = "tinymoe_before_text";
 /// The special tokens of a model's folder. What the config.json of a hub's architecture leaves out is what its class
 /// has: in a Mixtral 1 begins a text and 2 ends it. Another file is tinymoe's alone: one that leaves out both names no
 /// token, and the tokenizer's end of a story decides. A generation_config.json counts as a whole: what it leaves out,
-/// it does not name. Throws FileError.
-[[gnu::cold]] inline ModelTokens read_model_tokens(const std::filesystem::path& folder) {
+/// it does not name. Throws FileError, also for a token before each text that is none of `vocabulary` tokens.
+[[gnu::cold]] inline ModelTokens read_model_tokens(const std::filesystem::path& folder,
+                                                   Index vocabulary = std::numeric_limits<Token>::max()) {
   constexpr std::size_t size_limit = std::size_t{1} << 20;
   ModelTokens tokens;
   const auto config = folder / "config.json", generation = folder / "generation_config.json";
@@ -140,11 +136,12 @@ inline constexpr std::string_view before_text_key = "tinymoe_before_text";
     if (fields.size() > 0) tokens.generation_fields = fields.dump();
   }
   if (!file.contains("tinymoe")) {
-    tokens.before = read_before(folder);
+    tokens.before = read_before(folder, vocabulary);
   } else if (file.contains(before_text_key)) {
     tokens.before.emplace();
     if (!file[before_text_key].is_null())
       tokens.before->token = json_value<Token>(file[before_text_key], before_text_key, config.string());
+    check_before(*tokens.before, vocabulary, config.string(), "\"tinymoe_before_text\"");
   }
   return tokens;
 }

@@ -58,6 +58,17 @@ inline std::unique_ptr<const TokenizerKind> (*sentencepiece_reader)(std::string_
   return bytes.starts_with('\n') && first != std::string_view::npos && static_cast<unsigned char>(bytes[first]) < ' ';
 }
 
+/// Whether a file begins with a line of tiktoken's: the bytes of a token in base64, a space and its rank.
+[[gnu::cold]] inline bool is_tiktoken(std::string_view bytes) {
+  const std::string_view line = bytes.substr(0, bytes.find_first_of("\r\n"));
+  const std::size_t space = line.find(' ');
+  if (space == 0 || space > 256 || space % 4 != 0 || space + 1 == line.size() || line.size() - space > 12) return false;
+  constexpr std::string_view digits = "0123456789";
+  constexpr std::string_view base64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+  return line.substr(0, space).find_first_not_of(base64) == std::string_view::npos &&
+         line.substr(space + 1).find_first_not_of(digits) == std::string_view::npos;
+}
+
 }  // namespace detail
 
 /// A vocabulary, and how text becomes its tokens. Immutable: copies share it, and threads may use one object at the
@@ -71,14 +82,25 @@ class Tokenizer {
 
   /// Reads a Hugging Face tokenizer.json of a byte-level BPE with GPT-2's pre-tokenizer, or of a Llama 2 or Mixtral; in
   /// a program that includes text/pipeline/pipeline.hpp, of any BPE or Unigram, and models of sentencepiece (.model).
-  /// Where there is no tokenizer.json, the tokenizer.model beside it is read. Throws FileError that names the file if
-  /// it is missing, corrupt, or asks for an encoding that tinymoe does not have.
+  /// Where there is no tokenizer.json, or tinymoe made it of the tokenizer.model beside it, that is read. Throws
+  /// FileError that names the file if it is missing, corrupt, or asks for an encoding that tinymoe does not have.
   static Tokenizer load(const std::filesystem::path& tokenizer_file) {
     const auto path = detail::existing_tokenizer(tokenizer_file);
     const std::string name = path.string();
     const MappedFile file(path);
+    if (detail::is_tiktoken(file.text())) {
+      fail<FileError>(name,
+                      ": has tokens and ranks as text, as tiktoken does, without the expression that cuts a text; ",
+                      "give the tokenizer.json of the model");
+    }
     if (detail::is_sentencepiece(path, file.text())) return from_sentencepiece(file.text(), name);
-    return from_json(read_json(file, path, detail::tokenizer_size_limit), file.text(), name);
+    const Json root = read_json(file, path, detail::tokenizer_size_limit);
+    const auto model = path.parent_path() / "tokenizer.model";
+    if (std::error_code ignored;
+        root["model"].contains(detail::made_of_model) && std::filesystem::exists(model, ignored)) {
+      return load(model);
+    }
+    return from_json(root, file.text(), name);
   }
   /// From the value and the text of a tokenizer.json. Throws as `load`, naming `file`.
   static Tokenizer from_json(const Json& root, std::string_view text, const std::string& file) {
@@ -117,6 +139,9 @@ class Tokenizer {
   void save(const std::filesystem::path& path) const { kind_->save(path); }
   /// What its file is called in a model's folder: "tokenizer.json", or "tokenizer.model" for one of sentencepiece.
   const char* file_name() const { return kind_->file_name(); }
+  /// The tokenizer.json beside that, where the file is another one, or the reason why transformers cannot read this
+  /// tokenizer.
+  HubTokenizer hub_tokenizer() const { return kind_->hub_tokenizer(); }
 
   /// The tokens of a text. Special tokens are not looked for in it ("<s>" is three characters), and none is put before
   /// or after it: as Hugging Face tokenizers does with `encode_special_tokens` and without `add_special_tokens`. For

@@ -23,6 +23,10 @@ namespace tinymoe::inline v0_1::detail {
 
 inline constexpr std::size_t tokenizer_size_limit = std::size_t{64} << 20;
 
+/// The member of a tokenizer.json's model that says that tinymoe made the file of the tokenizer.model beside it, which
+/// then is what tinymoe reads. Others ignore it.
+inline constexpr std::string_view made_of_model = "made_of_tokenizer_model";
+
 /// What to do about a file that is more than a plain byte-level BPE or a Llama 2's.
 inline constexpr const char* only_pipeline = "; a program that includes tinymoe/text/pipeline/pipeline.hpp reads it";
 
@@ -142,16 +146,36 @@ inline const Json& expect_component(const Json& object, const char* key, const c
   return component;
 }
 
-/// The "post_processor" that puts one special token before each text.
-[[gnu::cold]] inline Json beginning_with(const std::string& name, Token token) {
-  const Json begin = {{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
-  const auto sequence = [](const char* id, int type) { return Json{{"Sequence", {{"id", id}, {"type_id", type}}}}; };
-  Json special = Json::object();
-  special[name] = {{"id", name}, {"ids", Json::array({token})}, {"tokens", Json::array({name})}};
+/// A token and what a post_processor calls it.
+struct NamedSpecial {
+  std::string name;
+  Token token = 0;
+};
+
+/// The post_processor that puts special tokens before and after each text.
+[[gnu::cold]] inline Json template_around(const std::vector<NamedSpecial>& before,
+                                          const std::vector<NamedSpecial>& after) {
+  Json single = Json::array(), pair = Json::array(), special = Json::object();
+  const auto put = [&](const std::vector<NamedSpecial>& tokens, Json& to) {
+    for (const auto& [name, token] : tokens) {
+      to.push_back({{"SpecialToken", {{"id", name}, {"type_id", 0}}}});
+      special[name] = {{"id", name}, {"ids", Json::array({token})}, {"tokens", Json::array({name})}};
+    }
+  };
+  const auto sequence = [&](const char* id, int type, Json& to) {
+    put(before, to);
+    to.push_back({{"Sequence", {{"id", id}, {"type_id", type}}}});
+    put(after, to);
+  };
+  sequence("A", 0, single);
+  sequence("A", 0, pair), sequence("B", 1, pair);
   return {{"type", "TemplateProcessing"},
-          {"single", Json::array({begin, sequence("A", 0)})},
-          {"pair", Json::array({begin, sequence("A", 0), begin, sequence("B", 1)})},
+          {"single", std::move(single)},
+          {"pair", std::move(pair)},
           {"special_tokens", std::move(special)}};
+}
+[[gnu::cold]] inline Json beginning_with(const std::string& name, Token token) {
+  return template_around({{name, token}}, {});
 }
 
 /// Whether a merge is written as ["left", "right"].
@@ -169,6 +193,35 @@ inline const Json& expect_object(const Json& object, const char* key, const std:
   const auto& found = json_member(object, key, file);
   if (!found.is_object()) fail<FileError>(file, ": \"", key, "\": expected an object, found ", json_found(found));
   return found;
+}
+
+/// The components of one that may be null, one, or a Sequence, in order: calls f(component) for each.
+/// `members` is what a Sequence calls its list. Throws FileError that names `file`.
+template <class F>
+void for_each_component(const Json& component, const char* members, const std::string& file, F&& f, int depth = 0) {
+  if (component.is_null()) return;
+  if (depth > 20) fail<FileError>(file, ": \"", members, "\" are nested too deeply");
+  if (json_field<std::string>(component, "type", file) != "Sequence") return f(component);
+  for (const Json& member : expect_array(component, members, file).items()) {
+    for_each_component(member, members, file, f, depth + 1);
+  }
+}
+
+/// Components of a part of a file, at most: each one costs time for each token of the file, and for each text.
+inline constexpr std::size_t most_components = 256;
+
+/// Calls f(component) for those of a part of a tokenizer.json. Throws FileError that names `file` where they are too
+/// many.
+template <class F>
+void for_each_part(const Json& root, const char* part, const char* members, const std::string& file, F&& f) {
+  std::size_t count = 0;
+  for_each_component(root[part], members, file, [&](const Json& component) {
+    if (++count > most_components) {
+      fail<FileError>(file, ": \"", part, "\" has more than ", most_components,
+                      " components, which tinymoe does not read; the file cannot be used here");
+    }
+    f(component);
+  });
 }
 
 }  // namespace tinymoe::inline v0_1::detail

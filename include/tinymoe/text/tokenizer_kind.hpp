@@ -27,6 +27,12 @@ struct VocabularyEntry {
   friend bool operator==(const VocabularyEntry&, const VocabularyEntry&) = default;
 };
 
+/// A tokenizer.json that encodes and decodes as a kind whose own file is another one, or why there is none.
+struct HubTokenizer {
+  std::string text;
+  std::optional<std::string> reason = {};
+};
+
 /// Encodes texts for one thread; may have a cache. One virtual call a text.
 class TextEncoder {
  public:
@@ -76,6 +82,8 @@ class TokenizerKind {
   virtual const char* file_name() const { return "tokenizer.json"; }
   /// The bytes of that file, where the object was read from one and keeps them; else none.
   virtual std::string_view file_bytes() const { return {}; }
+  /// For a kind with another file: the tokenizer.json that is saved beside it, for programs that read no other.
+  virtual HubTokenizer hub_tokenizer() const { return {{}, "this kind of tokenizer has no tokenizer.json"}; }
 
   /// Whether another one is of the same kind and encodes all texts alike.
   virtual bool equals(const TokenizerKind& other) const = 0;

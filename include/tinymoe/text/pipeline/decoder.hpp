@@ -224,46 +224,4 @@ class Decoder {
   return true;
 }
 
-/// What a post_processor puts around the tokens of a text.
-struct Surroundings {
-  std::vector<Token> before, after;
-};
-
-/// Adds what a post_processor puts. Throws FileError that names `file`.
-[[gnu::cold]] inline void add_surroundings(const Json& component, const std::string& file, Surroundings& to) {
-  const auto type = json_field<std::string>(component, "type", file);
-  if (type == "ByteLevel") return;  // it changes offsets
-  Surroundings made;
-  if (type == "TemplateProcessing") {
-    bool text_seen = false;
-    for (const Json& part : expect_array(component, "single", file).items()) {
-      if (part.contains("Sequence")) {
-        if (text_seen) fail<FileError>(file, ": the post_processor has the text twice");
-        text_seen = true;
-        continue;
-      }
-      const auto name = json_field<std::string>(json_member(part, "SpecialToken", file), "id", file);
-      const Json& token = json_member(json_member(component, "special_tokens", file), name, file);
-      for (const Json& id : expect_array(token, "ids", file).items()) {
-        (text_seen ? made.after : made.before).push_back(json_value<Token>(id, "ids", file));
-      }
-    }
-    if (!text_seen) fail<FileError>(file, ": the post_processor leaves the text out");
-  } else if (type == "BertProcessing" || type == "RobertaProcessing") {
-    for (const char* key : {"cls", "sep"}) {
-      const Json& pair = expect_array(component, key, file);
-      if (pair.size() != 2) fail<FileError>(file, ": \"", key, "\": expected a token and its number");
-      (key[0] == 'c' ? made.before : made.after).push_back(json_value<Token>(pair.items()[1], key, file));
-    }
-  } else {
-    fail<FileError>(
-        file,
-        ": expected the post_processors ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing or "
-        "a Sequence of them, found ",
-        in_quotes(type));
-  }
-  to.before.insert(to.before.begin(), made.before.begin(), made.before.end());
-  to.after.insert(to.after.end(), made.after.begin(), made.after.end());
-}
-
 }  // namespace tinymoe::inline v0_1::detail

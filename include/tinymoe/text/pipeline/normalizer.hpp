@@ -269,16 +269,4 @@ class Normalizer {
   CharacterMap map_;                   // of Precompiled
 };
 
-/// The components of one that may be null, one, or a Sequence, in order: calls f(component) for each.
-/// `members` is what a Sequence calls its list. Throws FileError that names `file`.
-template <class F>
-void for_each_component(const Json& component, const char* members, const std::string& file, F&& f, int depth = 0) {
-  if (component.is_null()) return;
-  if (depth > 20) fail<FileError>(file, ": \"", members, "\" are nested too deeply");
-  if (json_field<std::string>(component, "type", file) != "Sequence") return f(component);
-  for (const Json& member : expect_array(component, members, file).items()) {
-    for_each_component(member, members, file, f, depth + 1);
-  }
-}
-
 }  // namespace tinymoe::inline v0_1::detail

@@ -32,6 +32,7 @@
 #include "tinymoe/text/pipeline/normalizer.hpp"
 #include "tinymoe/text/pipeline/pieces.hpp"
 #include "tinymoe/text/pipeline/pre_tokenizer.hpp"
+#include "tinymoe/text/post_processor.hpp"
 #include "tinymoe/text/tokenizer_kind.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -58,7 +59,8 @@ class PipelineTokenizer final : public TokenizerKind {
   /// The special token that the post-processor puts after a text, or else one whose name says that it ends one.
   /// Throws TextError if there is none.
   inline Token end_of_story() const override;
-  /// The token that the post-processor puts before a text, if it is one.
+  /// The token that the post-processor puts before a text, if it is one. Where it puts several, none: a model that is
+  /// trained here begins its texts with one token, and the tokenizer.json beside it says that.
   std::optional<Token> begin_of_text() const override {
     return surroundings_.before.size() == 1 ? std::optional(surroundings_.before[0]) : std::nullopt;
   }
@@ -92,7 +94,6 @@ class PipelineTokenizer final : public TokenizerKind {
 
  private:
   class Encoder;
-  static constexpr std::size_t most_components = 256;  // of a part of the file
 
   [[gnu::cold]] void read_added_tokens(const Json& root, const std::string& file);
   [[gnu::cold]] void name_tokens(const std::string& file);
@@ -286,23 +287,14 @@ inline Token PipelineTokenizer::end_of_story() const {
 
 inline PipelineTokenizer::PipelineTokenizer(const Json& root, std::string text, const std::string& file)
     : text_(std::move(text)), model_(json_member(root, "model", file), file) {
-  // Each one costs time for each token of the file, and for each text.
-  const auto for_each = [&](const char* part, const char* members, auto&& add) {
-    std::size_t count = 0;
-    detail::for_each_component(root[part], members, file, [&](const Json& component) {
-      if (++count > most_components) {
-        fail<FileError>(file, ": \"", part, "\" has more than ", most_components,
-                        " components, which tinymoe does not read; the file cannot be used here");
-      }
-      add(component);
-    });
+  const auto for_each = [&](const char* part, const char* members, auto& list) {
+    detail::for_each_part(root, part, members, file,
+                          [&](const Json& component) { list.emplace_back(component, file); });
   };
-  for_each("normalizer", "normalizers", [&](const Json& component) { normalizers_.emplace_back(component, file); });
-  for_each("pre_tokenizer", "pretokenizers",
-           [&](const Json& component) { pre_tokenizers_.emplace_back(component, file); });
-  for_each("decoder", "decoders", [&](const Json& component) { decoders_.emplace_back(component, file); });
-  for_each("post_processor", "processors",
-           [&](const Json& component) { detail::add_surroundings(component, file, surroundings_); });
+  for_each("normalizer", "normalizers", normalizers_);
+  for_each("pre_tokenizer", "pretokenizers", pre_tokenizers_);
+  for_each("decoder", "decoders", decoders_);
+  surroundings_ = detail::surroundings_of(root, file);
   joins_with_spaces_ = root["decoder"].is_null();
   only_bytes_ = decoders_.size() == 1 && decoders_[0].is_byte_level();
   is_local_ = detail::decode_locally(decoders_);

@@ -15,6 +15,7 @@
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/text/llama2c/scores.hpp"
 #include "tinymoe/text/llama2c/tokenizer.hpp"
+#include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/llama2c/tokenizer_json.hpp"
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/sentencepiece/model_file.hpp"
@@ -67,6 +68,8 @@ namespace detail {
   training.number(4, vocabulary.size());
   training.number(35, vocabulary.has_bytes() ? 1 : 0);
   training.bytes(45, vocabulary[0]);
+  training.bytes(46, vocabulary[llama2c_begin]);
+  training.bytes(47, vocabulary[llama2c_end]);
   model.bytes(2, training.text());
   ProtobufWriter spaces;
   spaces.bytes(1, "identity");

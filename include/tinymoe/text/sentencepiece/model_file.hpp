@@ -27,6 +27,9 @@ inline constexpr std::size_t sentencepiece_size_limit = std::size_t{32} << 20;
 /// Bytes of a piece, less than this; it is the package's limit.
 inline constexpr std::size_t longest_sentencepiece = 8000;
 
+/// Pieces of a model, at most: each one takes more memory than its bytes in the file.
+inline constexpr std::size_t most_sentencepieces = std::size_t{1} << 20;
+
 struct ScoredPiece {
   enum class Type : std::uint8_t { normal = 1, unknown, control, user_defined, unused, byte };
 
@@ -82,6 +85,7 @@ class SentencePieceReader {
   void read_piece(ProtobufReader& reader, std::size_t at) {
     ScoredPiece piece;
     const std::size_t id = model_.pieces.size();
+    if (id == most_sentencepieces) reader.refuse(at, "expected at most ", most_sentencepieces, " pieces, found more");
     for (ProtobufField field; reader.next(field);) {
       if (field.id == 1) {
         reader.expect(field, ProtobufField::Kind::bytes);

@@ -28,6 +28,7 @@
 #include "tinymoe/text/pipeline/best_path.hpp"
 #include "tinymoe/text/pipeline/prefix_finder.hpp"
 #include "tinymoe/text/sentencepiece/bpe.hpp"
+#include "tinymoe/text/sentencepiece/hub_file.hpp"
 #include "tinymoe/text/sentencepiece/model_file.hpp"
 #include "tinymoe/text/sentencepiece/normalizer.hpp"
 #include "tinymoe/text/tokenizer_kind.hpp"
@@ -76,6 +77,7 @@ class SentencePieceTokenizer final : public TokenizerKind {
     write_file_atomically(path, [&](FileWriter& out) { out.write(bytes_); });
   }
   const char* file_name() const override { return "tokenizer.model"; }
+  inline HubTokenizer hub_tokenizer() const override;
   /// The file, as it was read.
   std::string_view file_bytes() const override { return bytes_; }
 
@@ -265,6 +267,15 @@ class SentencePieceTokenizer::Encoder final : public TextEncoder {
   std::vector<std::pair<std::string_view, Token>> parts_;
   bool after_unknown_ = false;
 };
+
+inline HubTokenizer SentencePieceTokenizer::hub_tokenizer() const {
+  Encoder encoder(*this);
+  return detail::SentencePieceHubFile(model_).made([&](const std::string& text) {
+    std::vector<Token> tokens;
+    encoder.encode(text, tokens);
+    return tokens;
+  });
+}
 
 inline std::unique_ptr<TextEncoder> SentencePieceTokenizer::encoder() const { return std::make_unique<Encoder>(*this); }
 
