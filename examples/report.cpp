@@ -96,12 +96,12 @@ void make_report(const Arguments& a) {
   }
   std::vector<RunReport> reports;
   std::vector<path> paths;
-  std::vector<ComparedModel> models;
+  std::vector<SweepRun> sweep;
   for (const path& run : a.runs) {
     std::error_code ignored;
     const bool is_file = std::filesystem::is_regular_file(run, ignored);
     if (is_file && is_sweep(run)) {
-      for (ComparedModel& model : read_sweep(run)) models.push_back(std::move(model));
+      for (SweepRun& one : read_sweep(run)) sweep.push_back(std::move(one));
       continue;
     }
     examples::RunSources sources{.checkpoint = run, .metrics = a.metrics, .json_lines = a.json_lines};
@@ -118,14 +118,14 @@ void make_report(const Arguments& a) {
     reports.push_back(std::move(report));
     paths.push_back(run);
   }
-  const bool single = reports.size() == 1 && models.empty();
+  const bool single = reports.size() == 1 && sweep.empty();
   const path out = a.out.empty() ? default_out(a.runs) : a.out;
   expect_writable(out);
   tell_apart(reports, paths);
   if (single) {
     write_report(out, report_html(reports[0]));
   } else {
-    write_report(out, report_html("Models side by side", reports, models));
+    write_report(out, report_html("Models side by side", reports, sweep));
   }
   std::printf("report: %s\n", out.c_str());
 }

@@ -1,19 +1,27 @@
 // Trains the variants of variants.hpp, each with the same budget, and compares them.
 //
 //   sweep --data stories.txt --validation more_stories.txt --minutes 3 --csv sweep.csv
-//   sweep --only dense --only experts_8 --steps 500
+//   sweep --only dense --only experts_8 --steps 500 --learning-rate 2e-3,5e-3,1e-2 --repeats 3
+//   sweep --only dense --only experts_8 --steps 500 --learning-rate 2e-3,5e-3,1e-2 --repeats 3 --resume
 //
-// Each variant that ends adds a row to the table and to the CSV, so that an interrupted sweep keeps its results.
+// Each run that ends adds a row to the table and to the CSV, so that an interrupted sweep keeps its results. Each
+// variant is trained once before any is trained again, so that what the machine does meanwhile meets all alike.
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <string>
-#include <system_error>
+#include <string_view>
+#include <tinymoe/analysis/run_report.hpp>
+#include <tinymoe/analysis/sweep_results.hpp>
 #include <tinymoe/core/number_text.hpp>
+#include <tinymoe/core/random.hpp>
 #include <tinymoe/files/atomic.hpp>
+#include <tinymoe/text/data_order.hpp>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -35,18 +43,12 @@ struct Arguments {
   examples::StoryOptions stories;
   path csv = "sweep.csv";
   std::vector<std::string> only;
-  Index steps = 0, batch = 4, warmup = 60;
-  double minutes = 0, rate = 5e-3;
+  Index steps = 0, batch = 4, warmup = 60, repeats = 1, drawn = 0;
+  double minutes = 0;
+  std::vector<double> rates = {5e-3};
   std::uint64_t seed = 1337;
   examples::DeviceOptions device;
-  bool overwrite = false;
-};
-
-/// A trained variant.
-struct Result {
-  Count cost;
-  StepReport last;
-  EvaluationReport evaluation;
+  bool overwrite = false, resume = false, report = false;
 };
 
 /// Keeps the last evaluation, and shows how far the run is.
@@ -94,96 +96,231 @@ examples::Device open_device(const examples::DeviceOptions& options) {
   return examples::open_device(options, "sweep", compiled);
 }
 
-/// The table on the screen and the CSV.
-class Table {
+/// The learning rates that all variants are tried with: those that were given, or numbers drawn between the lowest and
+/// the highest of them, evenly by their logarithm.
+std::vector<double> learning_rates(const Arguments& arguments) {
+  std::vector<double> rates = arguments.rates;
+  std::sort(rates.begin(), rates.end());
+  rates.erase(std::unique(rates.begin(), rates.end()), rates.end());
+  if (arguments.drawn == 0) return rates;
+  if (rates.size() != 2) {
+    fail<OptionError>("--draw needs two values of --learning-rate, the lowest and the highest; found ", rates.size());
+  }
+  const double low = std::log(rates[0]), high = std::log(rates[1]);
+  rates.clear();
+  const RandomStream stream(Seed{arguments.seed}, 0, RandomSite::named("learning rates of a sweep"));
+  for (Index i = 0; i < arguments.drawn; ++i) {
+    const double drawn = std::exp(low + (high - low) * double(random_uniform(stream, static_cast<std::uint64_t>(i))));
+    programs::read_number(tinymoe::detail::general_text(drawn, 4), rates.emplace_back());  // digits for a table
+  }
+  return rates;
+}
+
+/// The results: on the screen, as a CSV, and as JSON beside it.
+class Results {
  public:
-  /// Replaces the file.
-  explicit Table(const path& csv) : path_(csv) {
-    add_line(
-        "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
-        "validation_bits_per_byte,load_variation\n");
-    std::printf("%-14s %10s %10s %14s %9s %8s %13s %8s\n", "variant", "parameters", "active", "FLOPs a token",
-                "tokens/s", "steps", "bits per byte", "load");
-    programs::flush_output();
+  /// `runs`: those that are there already.
+  Results(const path& csv, std::vector<SweepRun> runs) : csv_(csv), json_(json_beside(csv)), runs_(std::move(runs)) {
+    write();
+    std::printf("%-14s %10s %10s %14s %13s %8s %9s %8s %13s %8s\n", "variant", "parameters", "active", "FLOPs a token",
+                "learning rate", "seed", "tokens/s", "steps", "bits per byte", "load");
+    for (const SweepRun& run : runs_) print(run);
   }
 
-  void add(const std::string& name, const Result& result) {
-    const auto& [cost, last, evaluation] = result;
-    const double speed = last.seconds > 0 ? double(last.tokens) / last.seconds : 0;
-    std::printf("%-14s %9.2fM %9.2fM %13.2fM %9.0f %8td %13.4f %+6.0f %%\n", name.c_str(), double(cost.total) / 1e6,
-                double(cost.active) / 1e6, double(cost.flops_forward) / 1e6, speed, last.step, evaluation.bits_per_byte,
-                100 * evaluation.load_variation());
-    std::string row = name;
-    using tinymoe::detail::fixed_text;
-    for (const std::string& field :
-         {std::to_string(cost.total), std::to_string(cost.active), std::to_string(cost.flops_forward),
-          fixed_text(speed, 1), std::to_string(last.step), std::to_string(last.tokens), fixed_text(evaluation.loss, 6),
-          fixed_text(evaluation.bits_per_byte, 6), fixed_text(evaluation.load_variation(), 4)}) {
-      row += ',' + field;
+  static path json_beside(const path& csv) { return path(csv).replace_extension(".json"); }
+
+  bool has(const std::string& variant, double rate, std::uint64_t seed) const {
+    return std::any_of(runs_.begin(), runs_.end(), [&](const SweepRun& run) {
+      return run.variant == variant && run.learning_rate == rate && run.seed == seed;
+    });
+  }
+
+  void add(SweepRun run) {
+    runs_.push_back(std::move(run));
+    write();
+    print(runs_.back());
+  }
+
+  const std::vector<SweepRun>& runs() const { return runs_; }
+
+  /// What several runs of each variant say together, if there are such. Differences are to the first variant's best.
+  void print_means() const {
+    const std::vector<SweepResult> all = sweep_results(runs_);
+    if (all.size() == runs_.size() &&
+        std::all_of(all.begin(), all.end(), [](auto& one) { return one.learning_rates == 1; }))
+      return;
+    const std::vector<SweepResult> best = best_of_variants(all);
+    std::printf("\n%-14s %13s %6s %17s %19s\n", "variant", "best rate", "runs", "bits per byte",
+                ("against " + best[0].mean.variant).c_str());
+    for (const SweepResult& result : best) {
+      const SweepRun& mean = result.mean;
+      std::printf("%-14s %13.4g %6td %8.4f", mean.variant.c_str(), mean.learning_rate, result.runs, result.value());
+      if (result.runs > 1) {
+        std::printf(" ± %.4f", result.error);
+      } else {
+        std::printf("%9s", "");
+      }
+      char difference[48] = "";
+      if (&result != &best[0]) {
+        const double by = result.value() - best[0].value();
+        if (result.runs > 1 && best[0].runs > 1) {
+          std::snprintf(difference, sizeof difference, "%+.4f ± %.4f", by, std::hypot(result.error, best[0].error));
+        } else {
+          std::snprintf(difference, sizeof difference, "%+.4f", by);
+        }
+      }
+      const int width = std::string_view(difference).find("±") == std::string_view::npos ? 19 : 20;  // ± has two bytes
+      std::printf("  %*s", width, difference);
+      const auto [low, high] = rates_of(all, mean.variant);
+      if (result.learning_rates > 2 && (mean.learning_rate == low || mean.learning_rate == high)) {
+        std::printf("  the %s rate tried", mean.learning_rate == low ? "lowest" : "highest");
+      }
+      std::printf("\n");
     }
-    add_line(row + '\n');
     programs::flush_output();
   }
 
  private:
-  /// Writes the file again: it is small, and no moment has half a row.
-  void add_line(const std::string& line) {
-    text_ += line;
-    write_file_atomically(path_, [this](FileWriter& file) { file.write(text_); });
+  static std::pair<double, double> rates_of(const std::vector<SweepResult>& all, const std::string& variant) {
+    double low = 1e300, high = 0;
+    for (const SweepResult& one : all) {
+      if (one.mean.variant == variant)
+        low = std::min(low, one.mean.learning_rate), high = std::max(high, one.mean.learning_rate);
+    }
+    return {low, high};
   }
 
-  path path_;
-  std::string text_;
+  static void print(const SweepRun& run) {
+    std::printf("%-14s %9.2fM %9.2fM %13.2fM %13.4g %8llu %9.0f %8td %13.4f %+6.0f %%\n", run.variant.c_str(),
+                double(run.parameters) / 1e6, double(run.active) / 1e6, double(run.flops_forward) / 1e6,
+                run.learning_rate, static_cast<unsigned long long>(run.seed), run.tokens_per_second, run.steps,
+                run.bits_per_byte, 100 * run.load_variation);
+    programs::flush_output();
+  }
+
+  /// Writes both files again: they are small, and no moment has half a row.
+  void write() const {
+    std::string text = sweep_header();
+    for (const SweepRun& run : runs_) text += sweep_row(run);
+    write_file_atomically(csv_, [&](FileWriter& file) { file.write(text); });
+    write_file_atomically(json_, [&](FileWriter& file) { file.write(sweep_json(runs_)); });
+  }
+
+  path csv_, json_;
+  std::vector<SweepRun> runs_;
 };
 
+/// The rows that a resumed sweep keeps. Throws MismatchError if they were trained otherwise than `budget` says.
+std::vector<SweepRun> kept_runs(const path& csv, const SweepBudget& budget) {
+  std::vector<SweepRun> runs = read_sweep(csv);
+  for (const SweepRun& run : runs) {
+    const auto same = [&](const char* what, const auto& there, const auto& wanted) {
+      if (there != wanted) {
+        fail<MismatchError>(csv, ": a run of ", run.variant, " has ", what, " ", there, ", and this sweep ", wanted,
+                            "; give the options of the sweep to resume, or another --csv");
+      }
+    };
+    same("--batch", run.budget.batch, budget.batch);
+    same("--warmup", run.budget.warmup, budget.warmup);
+    same("--steps", run.budget.steps, budget.steps);
+    same("--minutes", run.budget.minutes, budget.minutes);
+    same("--precision", run.budget.precision, budget.precision);
+    same("data of the fingerprint", run.budget.data, budget.data);
+  }
+  return runs;
+}
+
 template <class Arch>
-Result train(const Arguments& arguments, const std::string& name, examples::Device& device,
-             const examples::Stories& stories) {
+SweepRun train(const Arguments& arguments, const std::string& name, examples::Device& device,
+               const examples::Stories& stories, double rate, std::uint64_t seed) {
   LastEvaluation evaluation(name);
   examples::TrainRun run{.settings = {},
-                         .optimizer = AdamW{.lr = arguments.rate},
+                         .optimizer = AdamW{.lr = rate},
                          .schedule = WarmupCosine{.warmup = arguments.warmup, .floor = 0.02},
                          .training = &stories.training,
                          .options = {.batch = arguments.batch,
                                      .steps = arguments.steps,
                                      .minutes = arguments.minutes,
-                                     .seed = Seed{arguments.seed},
+                                     .seed = Seed{seed},
                                      .validation = &stories.validation,
                                      .observers = {&evaluation}}};
   const StepReport last =
       examples::on<Arch>(device, [&](auto& backend) -> StepReport { return examples::train<Arch>(backend, run); });
-  return {.cost = count<Arch>(), .last = last, .evaluation = evaluation.report};
+  const Count cost = count<Arch>();
+  return {.variant = name,
+          .parameters = cost.total,
+          .active = cost.active,
+          .flops_forward = cost.flops_forward,
+          .tokens_per_second = last.seconds > 0 ? double(last.tokens) / last.seconds : 0,
+          .steps = last.step,
+          .tokens = last.tokens,
+          .loss = evaluation.report.loss,
+          .bits_per_byte = evaluation.report.bits_per_byte,
+          .load_variation = evaluation.report.load_variation(),
+          .learning_rate = rate,
+          .seed = seed,
+          .seconds = last.seconds};
 }
 
 void sweep(const Arguments& arguments) {
   path token_folder = arguments.csv;
   token_folder += "-data";
   constexpr Index vocabulary = examples::VariantAt<0>::vocab;
-  if (!arguments.overwrite && std::filesystem::is_regular_file(arguments.csv)) {
-    fail<FileError>(arguments.csv.string(), ": is there already; give --overwrite to replace it, or another --csv");
+  const std::vector<double> rates = learning_rates(arguments);
+  const path json = Results::json_beside(arguments.csv), page = path(arguments.csv).replace_extension(".html");
+  if (json == arguments.csv)
+    fail<OptionError>("--csv: expected a name that does not end in .json, where the same results go as JSON");
+  const bool resumed = arguments.resume && std::filesystem::is_regular_file(arguments.csv);
+  for (const path& file : {arguments.csv, json}) {
+    if (!arguments.overwrite && !resumed && std::filesystem::is_regular_file(file)) {
+      fail<FileError>(
+          file.string(),
+          ": is there already; give --resume to go on with it, --overwrite to replace it, or another --csv");
+    }
+    expect_writable(file);
   }
-  expect_writable(arguments.csv);
+  if (arguments.report) expect_writable(page);
   const WriteLock lock = lock_file(arguments.csv);
   examples::Device device = open_device(arguments.device);
   std::printf("device %s\n", examples::about(device).c_str());
   const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.device.threads);
-  Table table(arguments.csv);  // replaces old results only after the data has been read
+  const SweepBudget budget{.batch = arguments.batch,
+                           .warmup = arguments.warmup,
+                           .steps = arguments.steps,
+                           .minutes = arguments.minutes,
+                           .precision = examples::precision_of(device),
+                           .data = fingerprint(stories.training) ^ std::rotl(fingerprint(stories.validation), 1)};
+  // Old results are replaced only after the data has been read.
+  Results results(arguments.csv, resumed ? kept_runs(arguments.csv, budget) : std::vector<SweepRun>{});
   bool failed = false;
-  const auto run = [&](auto variant) {
-    const std::string name(variant.name);
-    const auto& only = arguments.only;
-    if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) return;
-    using Arch = typename decltype(variant)::Architecture;
-    static_assert(Arch::vocab == vocabulary, "the variants share one tokenizer");
-    try {
-      table.add(name, train<Arch>(arguments, name, device, stories));
-    } catch (const TrainingError& error) {  // the others are still worth training
-      std::printf("%-14s failed: %s\n", name.c_str(), error.what());
-      failed = true;
-    }
-  };
-  for_each_variant(run);
-  std::printf("results: %s\n", arguments.csv.c_str());
+  for (Index repeat = 0; repeat < arguments.repeats; ++repeat) {
+    const std::uint64_t seed = arguments.seed + static_cast<std::uint64_t>(repeat);
+    for_each_variant([&](auto variant) {
+      const std::string name(variant.name);
+      const auto& only = arguments.only;
+      if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) return;
+      using Arch = typename decltype(variant)::Architecture;
+      static_assert(Arch::vocab == vocabulary, "the variants share one tokenizer");
+      for (const double rate : rates) {
+        if (results.has(name, rate, seed)) continue;
+        try {
+          SweepRun run = train<Arch>(arguments, name, device, stories, rate, seed);
+          run.budget = budget;
+          results.add(std::move(run));
+        } catch (const TrainingError& error) {  // the others are still worth training
+          std::printf("%-14s failed with the learning rate %.4g and seed %llu: %s\n", name.c_str(), rate,
+                      static_cast<unsigned long long>(seed), error.what());
+          failed = true;
+        }
+      }
+    });
+  }
+  results.print_means();
+  std::printf("results: %s, %s\n", arguments.csv.c_str(), json.c_str());
+  if (arguments.report && !results.runs().empty()) {
+    write_report(page, report_html("A sweep", {}, results.runs()));
+    std::printf("report: %s\n", page.c_str());
+  }
   if (failed) fail<TrainingError>("a variant could not be trained");
 }
 
@@ -201,11 +338,19 @@ int main(int argc, char** argv) {
                        from_0, false);
   programs::add_number(app, "--steps", a.steps, "steps of training for each", whole(0), false);
   programs::add_number(app, "--batch", a.batch, "sequences of a step", whole(1, 1 << 20));
-  programs::add_number(app, "--learning-rate", a.rate, "max learning rate", above_0);
+  programs::add_numbers(app, "--learning-rate", a.rates, "max learning rates to try each variant with", above_0)
+      ->default_str("0.005");
+  programs::add_number(app, "--draw", a.drawn,
+                       "learning rates to draw between two values of --learning-rate; 0: those that are given",
+                       whole(0, 1000));
+  programs::add_number(app, "--repeats", a.repeats, "runs of each variant and learning rate, with the next seeds",
+                       whole(1, 1000));
   programs::add_number(app, "--warmup", a.warmup, "steps until the max rate", whole(0));
-  app.add_option("--csv", a.csv, "the results as a CSV")->capture_default_str();
-  app.add_flag("--overwrite", a.overwrite, "replace the CSV, if there is one");
-  programs::add_number(app, "--seed", a.seed, "of weights and data order", whole(0));
+  app.add_option("--csv", a.csv, "the results as a CSV, and beside it as JSON")->capture_default_str();
+  auto* overwrite = app.add_flag("--overwrite", a.overwrite, "replace the results, if there are some");
+  app.add_flag("--resume", a.resume, "keep the results that are there, and train what is missing")->excludes(overwrite);
+  app.add_flag("--report", a.report, "end with an HTML page of the results beside the CSV");
+  programs::add_number(app, "--seed", a.seed, "of weights and data order, of the first run", whole(0));
   examples::add_device_options(app, a.device);
   return programs::run(app, argc, argv, [&] {
     if (a.steps == 0 && a.minutes == 0) a.minutes = 1;

@@ -4,8 +4,10 @@
 /// in the same way, in any locale.
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <charconv>
 #include <concepts>
+#include <cstddef>
 #include <iterator>
 #include <string>
 #include <string_view>
@@ -13,6 +15,7 @@
 #include <tinymoe/core/error.hpp>
 #include <tinymoe/core/number_range.hpp>
 #include <type_traits>
+#include <vector>
 
 namespace programs {
 
@@ -69,6 +72,25 @@ CLI::Option* add_number_function(CLI::App& app, const std::string& name, const s
     f(static_cast<T>(number + ReadAs<T>{}));  // a negative zero becomes 0
   };
   return app.add_option_function<std::string>(name, take, about)->type_name(std::integral<T> ? "INT" : "FLOAT");
+}
+
+/// Adds an option that takes numbers with commas between, at least one.
+template <class T>
+CLI::Option* add_numbers(CLI::App& app, const std::string& name, std::vector<T>& fields, const std::string& about,
+                         const NumberRange& range) {
+  const auto take = [name, range, &fields](const std::string& text) {
+    fields.clear();
+    for (std::size_t at = 0; at <= text.size();) {
+      const std::size_t comma = std::min(text.find(',', at), text.size());
+      try {
+        take_number(name, std::string_view(text).substr(at, comma - at), fields.emplace_back(), range);
+      } catch (const tinymoe::OptionError& error) {
+        throw CLI::ValidationError(error.what());
+      }
+      at = comma + 1;
+    }
+  };
+  return app.add_option_function<std::string>(name, take, about)->type_name(std::integral<T> ? "INT,…" : "FLOAT,…");
 }
 
 /// Adds an option that sets `field`, and shows its default in --help unless told otherwise.

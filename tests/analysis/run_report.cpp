@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <string>
 #include <string_view>
+#include <tinymoe/analysis/sweep_results.hpp>
+#include <tinymoe/files/json_parser.hpp>
 #include <tinymoe/train/json_lines.hpp>
 #include <tinymoe/train/metrics.hpp>
 #include <vector>
@@ -81,7 +84,7 @@ TEST_CASE("a page shows hostile text as text") {
   run.profile.stories_traced = {{.ids = {1}, .pieces = {bad}, .kinds = {TokenKind::name}}};
   run.profile.stories_traced[0].experts = {{.experts = 1, .choices = 1, .selected = {ChosenExpert(0)}, .gate = {1}}};
   for (const string& page :
-       {report_html(run), report_html(bad, {run, run}, {{.name = bad, .seconds = 1, .loss = 1}})}) {
+       {report_html(run), report_html(bad, {run, run}, {{.variant = bad, .loss = 1, .seconds = 1}})}) {
     std::size_t scripts = 0;
     for (std::size_t at = page.find("<script"); at != string::npos; at = page.find("<script", at + 1)) ++scripts;
     CHECK(scripts == 1);  // the page's own
@@ -253,23 +256,73 @@ TEST_CASE("parts that a run lacks are left out") {
 TEST_CASE("a sweep's results are read back") {
   const TemporaryFolder folder;
   const auto csv = folder / "sweep.csv";
-  const string header =
+  const SweepBudget budget{.batch = 4, .warmup = 60, .minutes = 0.1, .precision = "float32", .data = ~std::uint64_t{0}};
+  const auto run = [&](const char* variant, double rate, std::uint64_t seed, double bits) {
+    return SweepRun{.variant = variant,
+                    .parameters = 400,
+                    .active = 120,
+                    .flops_forward = 240,
+                    .tokens_per_second = 40,
+                    .steps = 10,
+                    .tokens = 1000,
+                    .loss = 3.25,
+                    .bits_per_byte = bits,
+                    .load_variation = 0.1,
+                    .learning_rate = rate,
+                    .seed = seed,
+                    .seconds = 25,
+                    .budget = budget};
+  };
+  const std::vector<SweepRun> runs = {run("dense", 0.1, 1, 1.25), run("experts_8", 0.1, 1, 1.125),
+                                      run("experts_8", 1e-3, ~std::uint64_t{0}, 2.5), run("experts_8", 0.1, 2, 1.375)};
+  string text = sweep_header();
+  for (const SweepRun& one : runs) text += sweep_row(one);
+  write(csv, text + "cut,1");
+  const auto read = read_sweep(csv);
+  REQUIRE(read.size() == runs.size());
+  for (std::size_t i = 0; i < runs.size(); ++i) CHECK(sweep_row(read[i]) == sweep_row(runs[i]));
+  CHECK(read[2].learning_rate == 1e-3);
+  CHECK(read[2].budget.minutes == 0.1);
+
+  const auto results = sweep_results(read);
+  REQUIRE(results.size() == 3);
+  CHECK(results[1].runs == 2);
+  CHECK(results[1].learning_rates == 2);
+  CHECK(results[1].mean.bits_per_byte == 1.25);
+  CHECK(results[1].error == Approx(0.125));  // of two that are 0.25 apart: 0.25 / √2 / √2
+  CHECK(results[0].error == 0);
+  const auto best = best_of_variants(results);
+  REQUIRE(best.size() == 2);
+  CHECK(best[1].mean.learning_rate == 0.1);
+
+  const string page = report_html("sweep", {}, read);
+  CHECK(has(page, escaped("1.2500 ± 0.1250")));
+  CHECK(has(page, "id=\"learning-rates\""));
+  CHECK(!has(report_html("sweep", {}, {runs[0], runs[1]}), "id=\"learning-rates\""));
+  const Json json = parse_json(sweep_json(read), "sweep.json");
+  CHECK(json["runs"].size() == 4);
+  CHECK(json["runs"].items()[2]["seed"].dump() == "18446744073709551615");
+  CHECK(json["means"].items()[1]["standard_error"].number() == Approx(0.125));
+
+  // Results of before there were learning rates and seeds.
+  const string old =
       "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
       "validation_bits_per_byte,load_variation\n";
-  write(csv,
-        header +
-            "dense,100,100,200,50.0,10,1000,3.5,1.25,0.0000\nexperts_8,400,120,240,40.0,10,1000,3.25,1.125,0.1\ncut,1");
-  const auto models = read_sweep(csv);
-  REQUIRE(models.size() == 2);
-  CHECK(models[1].name == "experts_8");
-  CHECK(models[1].flops_forward == 240);
-  CHECK(models[1].seconds == 25);
-  CHECK(models[1].bits_per_byte == 1.125);
-  CHECK(has(report_html("sweep", {}, models), "experts_8"));
-  write(csv, header);
+  write(csv, old + "dense,100,100,200,50.0,10,1000,3.5,1.25,0.0000\nexperts_8,400,120,240,40.0,10,1000,3.25,1.125,0.1\n" +
+                 "odd,400,120,240,40.0,10,1000,much,1.125,0.1\n");
+  const auto before = read_sweep(csv);
+  REQUIRE(before.size() == 2);
+  CHECK(before[1].variant == "experts_8");
+  CHECK(before[1].flops_forward == 240);
+  CHECK(before[1].seconds == 25);
+  CHECK(before[1].bits_per_byte == 1.125);
+  CHECK(has(report_html("sweep", {}, before), "experts_8"));
+  write(csv, old);
   check_message<FileError>([&] { read_sweep(csv); }, "has no results yet");
-  write(csv, "a,b\n");
-  check_message<FileError>([&] { read_sweep(csv); }, "as sweep writes them");
+  for (const char* other : {"a,b\n", "", "variant,parameters\n"}) {
+    write(csv, other);
+    check_message<FileError>([&] { read_sweep(csv); }, "as sweep writes them");
+  }
 }
 
 TEST_CASE("a report of 100,000 steps stays small") {

@@ -543,15 +543,45 @@ END
     expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv
     [ "$(cut -d , -f 1 results/sweep.csv | tr '\n' ' ')" = "variant dense experts_8 bias " ] ||
       fail "not a row for each variant: $(cat results/sweep.csv)"
-    grep -Eq '^dense,1000320,1000320,2196224,[0-9.]+,2,2048,[0-9.]+,[0-9.]+,0.0000$' results/sweep.csv ||
-      fail "not the dense variant's row: $(cat results/sweep.csv)"
-    grep -Eq '^dense +1.00M +1.00M +2.20M +[0-9]+ +2 +[0-9.]+ +\+0 %$' output.txt || fail "no table: $(cat output.txt)"
+    grep -Eq '^dense,1000320,1000320,2196224,[0-9.]+,2,2048,[0-9.]+,[0-9.]+,0.0000,0.005,1337,[0-9.]+,4,60,2,0.0,float32,[0-9]+$' \
+      results/sweep.csv || fail "not the dense variant's row: $(cat results/sweep.csv)"
+    grep -Eq '^dense +1.00M +1.00M +2.20M +0.005 +1337 +[0-9]+ +2 +[0-9.]+ +\+0 %$' output.txt || fail "no table: $(cat output.txt)"
+    ! grep -q 'best rate' output.txt || fail "means of one run each: $(cat output.txt)"
     # The seed is the same for all, so a second sweep has the same losses. It replaces no results unless told to.
-    cut -d , -f 1-4,6- results/sweep.csv >one.csv
+    untimed() { cut -d , -f 1-4,6-12,14- "$1"; }
+    untimed results/sweep.csv >one.csv
     expect_error "is there already" "$sweep" --steps 2 --embedded 300 --only dense --csv results/sweep.csv
-    cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "results were lost"
+    untimed results/sweep.csv | cmp - one.csv || fail "results were lost"
     expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv --overwrite
-    cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a second sweep found other losses"
+    untimed results/sweep.csv | cmp - one.csv || fail "a second sweep found other losses"
+    # Learning rates, seeds and a sweep that goes on: what is there stays, and only what is missing is trained.
+    two() { "$sweep" --only dense --only bias --csv results/many.csv --steps "$@"; }  # steps, --embedded and so on
+    expect two 2 --embedded 300 --learning-rate 2e-3,8e-3 --repeats 2 --report
+    [ "$(cut -d , -f 1,11,12 results/many.csv | tail -n +2 | sort -u | wc -l)" = 8 ] || fail "not eight runs: $(cat results/many.csv)"
+    grep -Eq '^bias +0.00[28] +2 +[0-9.]+ ± [0-9.]+ +[+-][0-9.]+ ± [0-9.]+$' output.txt || fail "no means: $(cat output.txt)"
+    grep -q 'id="learning-rates"' results/many.html || fail "no page of the rates"
+    grep -q '"standard_error"' results/many.json || fail "no JSON"
+    untimed results/many.csv >all.csv
+    sed -i '3,6d' results/many.csv  # as if it had been interrupted
+    expect_error "is there already" two 2 --embedded 300 --learning-rate 2e-3,8e-3 --repeats 2
+    expect_error "has --steps 2, and this sweep 3" two 3 --embedded 300 --resume
+    expect_error "has --batch 4, and this sweep 5" two 2 --embedded 300 --batch 5 --resume
+    expect_error "data of the fingerprint" two 2 --embedded 200 --resume
+    expect_error "--resume" two 2 --resume --overwrite
+    cp results/many.csv rest.csv
+    expect two 2 --embedded 300 --learning-rate 2e-3,8e-3 --repeats 2 --resume
+    head -n "$(wc -l <rest.csv)" results/many.csv | cmp - rest.csv || fail "rows that were there changed"
+    untimed results/many.csv | sort | cmp - <(sort all.csv) || fail "a resumed sweep has other results"
+    # Rates that are drawn lie between the two, and are the same again.
+    expect "$sweep" --steps 2 --embedded 300 --only dense --csv results/many.csv --learning-rate 1e-3,1e-2 --draw 3 --overwrite
+    [ "$(grep -c ^dense, results/many.csv)" = 3 ] || fail "not three rates: $(cat results/many.csv)"
+    cut -d , -f 11 results/many.csv | tail -n +2 | awk '$1 < 1e-3 || $1 > 1e-2 { exit 1 }' || fail "rates outside: $(cat results/many.csv)"
+    expect two 2 --embedded 300 --learning-rate 1e-2,1e-3 --draw 3 --resume
+    ! grep -vE '^(dense|bias|variant),' results/many.csv && [ "$(wc -l <results/many.csv)" = 7 ] || fail "other rates: $(cat results/many.csv)"
+    expect_error "--draw needs two values" "$sweep" --draw 3 --csv other.csv
+    expect_error '--learning-rate must be' "$sweep" --learning-rate 1e-3,,2 --csv other.csv
+    expect_error '--learning-rate must be' "$sweep" --learning-rate 1e-3,-1 --csv other.csv
+    expect_error 'does not end in .json' "$sweep" --csv other.json
     # In bfloat16 too, where the build has it.
     if "$sweep" --steps 2 --embedded 300 --only bias --csv results/bfloat16.csv --precision bfloat16 >output.txt 2>&1; then
       grep -q '^bias,' results/bfloat16.csv || fail "no bfloat16: $(cat output.txt)"
@@ -561,7 +591,7 @@ END
     expect_error "--only" "$sweep" --only nothing
     expect_error "missing.txt" "$sweep" --data missing.txt --steps 1
     expect_error "missing.txt" "$sweep" --data missing.txt --steps 1 --csv results/sweep.csv --overwrite
-    cut -d , -f 1-4,6- results/sweep.csv | cmp - one.csv || fail "a mistake lost results"
+    untimed results/sweep.csv | cmp - one.csv || fail "a mistake lost results"
     expect_error "sweep: /dev/full: " "$sweep" --steps 1 --embedded 300 --only dense --csv /dev/full
     said=$(ulimit -f 0 && "$sweep" --steps 1 --embedded 300 --only dense --csv full.csv 2>&1) && fail "results were lost"
     [[ $said == *"full.csv"*"cannot be written: File too large"* ]] || fail "no cause: $said"

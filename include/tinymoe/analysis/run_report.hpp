@@ -18,6 +18,7 @@
 #include "tinymoe/analysis/html/run_section.hpp"
 #include "tinymoe/analysis/html/style.hpp"
 #include "tinymoe/analysis/run_history.hpp"
+#include "tinymoe/analysis/sweep_results.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json_value.hpp"
 
@@ -48,6 +49,7 @@ namespace detail {
 /// Links to the sections that a page has.
 [[gnu::cold]] inline Markup page_links(const Markup& body) {
   static constexpr std::pair<const char*, const char*> sections[] = {{"comparison", "side by side"},
+                                                                     {"learning-rates", "learning rates"},
                                                                      {"training", "training"},
                                                                      {"architecture", "architecture"},
                                                                      {"loads", "loads"},
@@ -108,9 +110,11 @@ namespace detail {
   return detail::page_of(run.name, detail::run_page(run)).html();
 }
 
-/// The page of several runs, and of models that are known by their results alone.
+/// The page of several runs, and of a sweep's.
 [[gnu::cold]] inline std::string report_html(const std::string& title, const std::vector<RunReport>& runs,
-                                             const std::vector<ComparedModel>& others = {}) {
+                                             const std::vector<SweepRun>& sweep = {}) {
+  const std::vector<SweepResult> results = sweep_results(sweep);
+  const std::vector<ComparedModel> others = detail::compared(results);
   std::vector<ComparedModel> models;
   std::vector<detail::NamedHistory> histories;
   detail::Markup body;
@@ -120,7 +124,7 @@ namespace detail {
     if (!run.history.steps.empty()) histories.push_back({run.name, &run.history});
   }
   models.insert(models.end(), others.begin(), others.end());
-  body.add({detail::comparison_section(models)});
+  body.add({detail::comparison_section(models), detail::learning_rate_section(results)});
   if (!histories.empty()) body.add({detail::training_plots(histories)});
   return detail::page_of(title, {"<h1 dir=\"auto\">", title, "</h1>", detail::page_links(body), body}).html();
 }

@@ -3,20 +3,16 @@
 /// Several models side by side: runs, or the variants of a sweep.
 
 #include <algorithm>
-#include <charconv>
+#include <cmath>
 #include <cstddef>
-#include <filesystem>
-#include <fstream>
-#include <ios>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "tinymoe/analysis/html/markup.hpp"
 #include "tinymoe/analysis/html/plot.hpp"
 #include "tinymoe/analysis/report.hpp"
-#include "tinymoe/core/error.hpp"
+#include "tinymoe/analysis/sweep_results.hpp"
 #include "tinymoe/core/number_text.hpp"
 #include "tinymoe/core/platform.hpp"
 
@@ -29,50 +25,32 @@ struct ComparedModel {
   Index flops_forward = 0;  // a token, forward
   Index steps = 0, tokens = 0;
   double seconds = 0, loss = 0, bits_per_byte = 0, load_variation = 0;  // of the last validation
+  Index runs = 1;                                                       // of which these are the means
+  double error = 0;  // the standard error of bits per byte, or of the loss where those are unknown
 };
 
-/// The rows of a sweep's CSV. A row that was cut is left out. Throws FileError for a file that `sweep` did not write.
-[[gnu::cold]] inline std::vector<ComparedModel> read_sweep(const std::filesystem::path& csv) {
-  std::ifstream file(csv, std::ios::binary);
-  if (!file) fail<FileError>(csv, ": cannot be opened; a sweep's results are the CSV that sweep writes");
-  std::string line;
-  std::getline(file, line);
-  if (line.ends_with('\r')) line.pop_back();
-  if (line !=
-      "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
-      "validation_bits_per_byte,load_variation") {
-    fail<FileError>(csv, ": expected results that begin with \"variant,parameters,active\", as sweep writes them");
-  }
+namespace detail {
+
+/// The variants of a sweep, each with the best of its learning rates.
+[[gnu::cold]] inline std::vector<ComparedModel> compared(const std::vector<SweepResult>& results) {
   std::vector<ComparedModel> models;
-  while (std::getline(file, line)) {
-    std::vector<double> numbers;
-    const std::size_t name = std::min(line.find(','), line.size());
-    for (std::size_t at = name + 1; at <= line.size();) {
-      const std::size_t comma = std::min(line.find(',', at), line.size());
-      double number = 0;
-      const auto [end, reason] = std::from_chars(line.data() + at, line.data() + comma, number);
-      if (reason != std::errc() || !(number >= 0 && number < 0x1p62)) break;
-      numbers.push_back(number);
-      at = comma + 1;
-    }
-    if (numbers.size() != 9 || file.eof()) continue;
-    const auto whole = [&](std::size_t i) { return static_cast<Index>(numbers[i]); };
-    models.push_back({.name = line.substr(0, name),
-                      .parameters = whole(0),
-                      .active = whole(1),
-                      .flops_forward = whole(2),
-                      .steps = whole(4),
-                      .tokens = whole(5),
-                      .seconds = numbers[3] > 0 ? numbers[5] / numbers[3] : 0,
-                      .loss = numbers[6],
-                      .bits_per_byte = numbers[7],
-                      .load_variation = numbers[8]});
+  for (const SweepResult& result : best_of_variants(results)) {
+    const SweepRun& mean = result.mean;
+    models.push_back({.name = mean.variant,
+                      .parameters = mean.parameters,
+                      .active = mean.active,
+                      .flops_forward = mean.flops_forward,
+                      .steps = mean.steps,
+                      .tokens = mean.tokens,
+                      .seconds = mean.seconds,
+                      .loss = mean.loss,
+                      .bits_per_byte = mean.bits_per_byte,
+                      .load_variation = mean.load_variation,
+                      .runs = result.runs,
+                      .error = result.error});
   }
-  if (models.empty()) fail<FileError>(csv, ": has no results yet");
   return models;
 }
-
-namespace detail {
 
 /// The points of which no other is lower and to the left, from left to right.
 [[gnu::cold]] inline std::vector<PlotPoint> frontier(std::vector<PlotPoint> points) {
@@ -122,10 +100,13 @@ namespace detail {
   };
   std::stable_sort(order.begin(), order.end(), [&](const auto* a, const auto* b) { return rank(a) < rank(b); });
   for (const ComparedModel* model : order) {
-    const auto real = [](double number) { return number > 0 ? fixed_text(number, 4) : std::string("–"); };
+    const auto real = [&](double number, bool has_error) {
+      if (!(number > 0)) return std::string("–");
+      return fixed_text(number, 4) + (has_error && model->runs > 1 ? " ± " + fixed_text(model->error, 4) : "");
+    };
     page.add({"<tr><td>",    model->name,
-              "</td><td>",   real(model->bits_per_byte),
-              "</td><td>",   real(model->loss),
+              "</td><td>",   real(model->bits_per_byte, true),
+              "</td><td>",   real(model->loss, !(model->bits_per_byte > 0)),
               "</td><td>",   count(static_cast<double>(model->parameters)),
               "</td><td>",   count(static_cast<double>(model->active)),
               "</td><td>",   count(static_cast<double>(model->flops_forward)),
@@ -135,11 +116,42 @@ namespace detail {
               "</td><td>",   fixed_text(100 * model->load_variation, 0),
               " %</td></tr>"});
   }
-  page.add(
-      {"</table></div><p class=\"soft\">The frontier joins the models that no other beats in both.</p>"
-       "<div class=\"grid-of\">",
-       frontier_plot(models, false, bits), frontier_plot(models, true, bits)});
+  page.add({"</table></div><p class=\"soft\">The frontier joins the models that no other beats in both."});
+  const bool repeated = std::any_of(models.begin(), models.end(), [](const auto& one) { return one.runs > 1; });
+  if (repeated)
+    page.add({" Of models that were trained several times these are the means, with their standard errors."});
+  page.add({"</p><div class=\"grid-of\">", frontier_plot(models, false, bits), frontier_plot(models, true, bits)});
   return page.add({"</div>"});
+}
+
+/// The loss of each variant over the learning rates that it was tried with. Empty if each had one.
+[[gnu::cold]] inline Markup learning_rate_section(const std::vector<SweepResult>& results) {
+  const bool bits =
+      std::all_of(results.begin(), results.end(), [](const auto& one) { return one.mean.bits_per_byte > 0; });
+  LinePlot plot{.title = "What the learning rate does",
+                .x = "log₁₀ of the max learning rate",
+                .y = bits ? "bits per byte, validation" : "nats a token, validation"};
+  std::vector<std::string> names;
+  for (const SweepResult& result : results) {
+    if (result.learning_rates < 2 || !(result.mean.learning_rate > 0)) continue;
+    std::size_t at =
+        static_cast<std::size_t>(std::find(names.begin(), names.end(), result.mean.variant) - names.begin());
+    if (at == names.size()) {
+      names.push_back(result.mean.variant);
+      plot.curves.push_back({result.mean.variant, {}, static_cast<Index>(at), Curve::Style::marked});
+    }
+    plot.curves[at].points.push_back(
+        {std::log10(result.mean.learning_rate), bits ? result.mean.bits_per_byte : result.mean.loss});
+  }
+  if (names.empty()) return {};
+  for (Curve& curve : plot.curves) {
+    std::sort(curve.points.begin(), curve.points.end(),
+              [](const PlotPoint& a, const PlotPoint& b) { return a.x < b.x; });
+  }
+  return Markup{
+      "<h2 id=\"learning-rates\">Learning rates</h2><p class=\"soft\">Above stands each model with its best "
+      "one.</p><div class=\"grid-of\">"}
+      .add({draw(plot), "</div>"});
 }
 
 }  // namespace detail
