@@ -42,7 +42,9 @@ struct Count {
     return total * (copy + (2 + moments) * Index{sizeof(Master)});
   }
 
+  /// The parameters of a part of the model.
   constexpr Index part(Part which) const { return parts[static_cast<std::size_t>(which)]; }
+  /// Those of them that a token meets.
   constexpr Index active_part(Part which) const { return active_parts[static_cast<std::size_t>(which)]; }
 };
 

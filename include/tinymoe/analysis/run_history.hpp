@@ -54,6 +54,7 @@ class LoadHistory {
     join(parts_.back(), {.first_step = step, .last_step = step, .steps = 1, .loads = loads});
   }
 
+  /// The parts, in order.
   const std::vector<Part>& parts() const { return parts_; }
 
  private:

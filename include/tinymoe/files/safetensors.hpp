@@ -76,7 +76,9 @@ class Safetensors {
 
   /// The tensors' names, in the order of their bytes.
   const std::vector<std::string>& names() const { return names_; }
+  /// Whether there is a tensor of this name.
   bool contains(std::string_view tensor) const { return tensors_.find(tensor) != tensors_.end(); }
+  /// The strings of `__metadata__`.
   const Metadata& metadata() const { return metadata_; }
   const std::filesystem::path& path() const { return file_.path(); }
 

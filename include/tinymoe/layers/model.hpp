@@ -67,13 +67,17 @@ class Model {
     replace([&](View<Master> values, Index first) { initialise(values, first, seed); });
   }
 
+  /// The backend that has its weights.
   B& backend() const { return *backend_; }
+  /// The settings that passes go by.
   const Settings& settings() const { return settings_; }
+  /// The same.
   Settings& settings() { return settings_; }
 
   /// The special tokens of the files that the model was read from, for generation and for saving it again. Set it to {}
   /// to go on with another tokenizer.
   const ModelTokens& special_tokens() const { return special_tokens_; }
+  /// The same.
   ModelTokens& special_tokens() { return special_tokens_; }
 
   /// Lets evaluations and generation leave experts out, or give a token fewer of them; `{}`: as the architecture says.
@@ -92,6 +96,7 @@ class Model {
     placed_limits_ = detail::PlacedLimits(*backend_, limits, layers);
     limits_ = limits;
   }
+  /// What `limit_experts` set last.
   const ExpertLimits& expert_limits() const { return limits_; }
   /// The same as passes get them; null without limits.
   const ExpertLimit* limits_by_layer() const { return placed_limits_.by_layer(); }

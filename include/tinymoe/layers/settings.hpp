@@ -59,6 +59,7 @@ struct Setting {
     if (max < allowed.most) allowed.most = max, allowed.below = false;
     return allowed;
   }
+  /// Whether a value is in its range.
   bool allows(double value) const { return numbers().allows(value); }
 };
 
@@ -81,6 +82,7 @@ class Settings {
   static constexpr std::size_t capacity = 24;
 
   constexpr Settings() = default;
+  /// `{setting::dropout = 0.1, …}`; the others have their defaults.
   constexpr Settings(std::initializer_list<SettingValue> values) {
     for (const SettingValue& value : values) set(value);
   }
@@ -142,6 +144,7 @@ class SettingList {
  public:
   static constexpr std::size_t capacity = 2 * Settings::capacity;
 
+  /// Adds one, unless it is there.
   constexpr void add(const Setting& setting) {
     for (const Setting* known : *this) {
       if (known->name != setting.name) continue;
@@ -151,6 +154,7 @@ class SettingList {
     if (size_ == capacity) fail<OptionError>("a list has at most ", capacity, " settings");
     list_[size_++] = &setting;
   }
+  /// Adds several.
   constexpr void add(std::span<const Setting* const> settings) {
     for (const Setting* setting : settings) add(*setting);
   }

@@ -76,6 +76,7 @@ class ExpertTrace {
     }
   }
 
+  /// The choices of each mixture, by token.
   std::span<const ExpertChoices> choices() const { return choices_; }
 
  private:

@@ -92,6 +92,7 @@ class Generator {
                      }).front());
   }
 
+  /// The same, with the text in the result alone.
   Story write(std::string_view prompt, const SampleOptions& options = {}) {
     return write(prompt, options, [](std::string_view) {});
   }
@@ -105,6 +106,7 @@ class Generator {
     return write_all(prompts, options, [&](Index i, std::string_view text) { return goes_on(on_text, i, text); });
   }
 
+  /// The same, with the texts in the result alone.
   std::vector<Story> write(std::span<const std::string> prompts, const SampleOptions& options = {}) {
     return write(prompts, options, [](Index, std::string_view) {});
   }

@@ -101,7 +101,9 @@ class Session {
   /// Empties one sequence.
   void reset(Index sequence) { at(*this, sequence) = {}; }
 
+  /// The model that reads the tokens.
   const ModelType& model() const { return *model_; }
+  /// How many sequences it was planned for.
   Index sequences() const { return std::ssize(sequences_); }
   /// The position of the next token; after a restart less than the number of tokens read.
   Index position(Index sequence = 0) const { return at(*this, sequence).position; }

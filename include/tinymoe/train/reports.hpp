@@ -45,12 +45,14 @@ struct EvaluationReport {
   /// The mean over the mixtures of the coefficient of variation (deviation / mean) of the loads.
   double load_variation() const { return load_variation_of(loads); }
 
+  /// The same of any loads; 0 without mixtures.
   static double load_variation_of(const ExpertLoads& loads) {
     double total = 0;
     for (const auto& layer : loads) total += coefficient_of_variation(layer);
     return loads.empty() ? 0 : total / static_cast<double>(loads.size());
   }
 
+  /// Standard deviation over mean; 0 without any load.
   static double coefficient_of_variation(const std::vector<Index>& loads) {
     double sum = 0, squares = 0;
     for (const Index load : loads) sum += static_cast<double>(load);

@@ -112,7 +112,9 @@ class Trainer {
 
   /// Steps done.
   Index step() const { return state_.step; }
+  /// The model that it trains.
   ModelType& model() const { return *model_; }
+  /// What joins the ranks of the run.
   C& communicator() { return communicator_; }
   /// The gradients of the step under way; zero between steps.
   View<Master> gradients() const { return update_.gradient_buffer(); }
@@ -121,13 +123,15 @@ class Trainer {
   /// The progress of the run, and what else its checkpoints store.
   const TrainingState& state() const { return state_; }
 
-  /// Values that the next checkpoints store: the order of the data, which a resumed run must have too; the lowest
-  /// validation loss so far and its step; the step of the last validation; a value of the calling program; additional
-  /// seconds of training.
+  /// Sets the order of the data that checkpoints store, which a resumed run must have too.
   void set_data_order(const DataOrder& order) { state_.data = order; }
+  /// Sets the lowest validation loss so far that checkpoints store, and its step.
   void set_best(double loss, Index step) { state_.best_loss = loss, state_.best_step = step; }
+  /// Sets the step of the last validation that checkpoints store.
   void set_evaluated(Index step) { state_.evaluated_step = step; }
+  /// Sets a value of the calling program that checkpoints store.
   void set_recipe(Json recipe) { state_.recipe = std::move(recipe); }
+  /// Adds seconds to the time of training.
   void add_seconds(double seconds) { state_.seconds += seconds; }
 
   /// Keeps a moving average of the weights from the next step on, which `evaluate` and `save_weights` then use; a decay
@@ -312,8 +316,9 @@ class Trainer {
   /// The checkpoint that was written or loaded last.
   const Saved& saved() const { return saved_; }
 
-  /// Bytes of gradients, optimizer state and average; bytes of the planned activations.
+  /// Bytes of gradients, optimizer state and average.
   std::size_t state_bytes() const { return update_.bytes() + average_.bytes(); }
+  /// Bytes of the planned activations.
   std::size_t activation_bytes() const { return passes_.bytes(); }
 
   /// Throws MismatchError for a tokenizer with more tokens than the model, which no program could load beside it.
@@ -323,6 +328,7 @@ class Trainer {
                           " tokens, more than the model's vocabulary of ", Architecture::vocab);
     }
   }
+  /// Throws ShapeError for sequences that are longer than the context.
   static void check_time(Index time) { detail::Passes<ModelType>::check_time(time); }
 
  private:
