@@ -1,11 +1,13 @@
 #pragma once
-// Stories whose reading a terminal shows.
+// Stories whose reading a terminal shows, and learning a tokenizer from them.
 
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <tinymoe/text/bpe_trainer.hpp>
 #include <tinymoe/text/story_source.hpp>
 #include <tinymoe/text/text_identity.hpp>
+#include <tinymoe/text/tokenizer.hpp>
 #include <utility>
 
 #include "progress.hpp"
@@ -39,5 +41,16 @@ class ShownStories {
   Source source_;
   std::string what_;
 };
+
+/// Learns a tokenizer, while a terminal shows how far that is.
+template <tinymoe::StorySource Source>
+tinymoe::Tokenizer learn_tokenizer(const Source& source, tinymoe::TokenizerTraining training) {
+  const char* what = "learning a tokenizer";
+  Percent progress;
+  training.on_progress = [&](Index done, Index all) {
+    progress.show(what, static_cast<double>(done) / static_cast<double>(all));
+  };
+  return tinymoe::train_tokenizer(ShownStories(source, what), std::move(training));
+}
 
 }  // namespace examples

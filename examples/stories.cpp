@@ -49,8 +49,7 @@ Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index
   if (auto tokenizer = named_tokenizer(options)) return *std::move(tokenizer);
   std::printf("learning a tokenizer of %td tokens\n", vocabulary);
   programs::flush_progress();
-  auto tokenizer = train_tokenizer(ShownStories(source, "learning a tokenizer"),
-                                   {.vocabulary = vocabulary, .threads = threads, .or_fewer = true});
+  auto tokenizer = learn_tokenizer(source, {.vocabulary = vocabulary, .threads = threads, .or_fewer = true});
   if (tokenizer.vocabulary_size() < vocabulary) {
     std::printf("the text fills %td of them; the model's other tokens stay unused\n", tokenizer.vocabulary_size());
   }

@@ -122,9 +122,8 @@ int main(int argc, char** argv) {
   train->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
   train->callback([&] {
     expect_writable(arguments.out);  // before the text is read
-    const examples::ShownStories stories(examples::open_stories({arguments.text}, arguments.field),
-                                         "learning a tokenizer");
-    save(train_tokenizer(stories, arguments.training), arguments.out);
+    save(examples::learn_tokenizer(examples::open_stories({arguments.text}, arguments.field), arguments.training),
+         arguments.out);
   });
 
   auto* from_gpt2 = app.add_subcommand("import", "Write GPT-2's vocab.json and merges.txt as tokenizer.json");

@@ -91,7 +91,14 @@ TEST_CASE("Of equally frequent pairs the smaller tokens come first", "[bpe_train
 }
 
 TEST_CASE("The layout is GPT-2's: bytes, merges, the end of a story", "[bpe_trainer]") {
-  const auto tokenizer = train_tokenizer(few_stories, {.vocabulary = 280});
+  std::vector<Index> learnt;
+  const auto tokenizer = train_tokenizer(few_stories, {.vocabulary = 280, .on_progress = [&](Index done, Index all) {
+                                                         CHECK(all == 280);
+                                                         learnt.push_back(done);
+                                                       }});
+  REQUIRE(learnt.size() == 23);
+  CHECK(learnt.front() == 258);
+  CHECK(learnt.back() == 280);
   CHECK(tokenizer.vocabulary_size() == 280);
   CHECK(tokenizer.end_of_story() == 279);
   CHECK(tokenizer.bytes(0) == "!");

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -40,6 +41,7 @@ struct TokenizerTraining {
   int threads = 0;          // that count pieces; 0: one per core
   Index least_count = 2;    // a pair must occur this often to become a token
   bool or_fewer = false;    // a text too small for the vocabulary gives a smaller one, not an error
+  std::function<void(Index done, Index all)> on_progress = {};  // tokens learnt, when the text has been read
 
   /// Throws OptionError, naming the option.
   void check() const {
@@ -243,6 +245,7 @@ Tokenizer train_tokenizer(const Stories& stories, TokenizerTraining training = {
                                    parts.vocabulary[static_cast<std::size_t>(pair->right)].bytes);
     if (merged.insert(detail::pair_key(pair->left, pair->right)).second) parts.merges.push_back(*pair);
     statistics.merge(*pair, result);
+    if (training.on_progress) training.on_progress(std::ssize(parts.vocabulary) + 1, training.vocabulary);
   }
   parts.vocabulary.push_back({std::string(end_of_story_text), true});
   return Tokenizer(ByteLevelBpe(std::move(parts)));
