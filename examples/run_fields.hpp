@@ -70,6 +70,9 @@ void for_each_field(A& a, F&& f) {
   f(of_run, "--steps", a.steps, "steps to train in all", any);
   f(of_run, "--minutes", a.minutes, "minutes to train in all; default: 5, if no --steps are given", from_0);
   f(of_run, "--seed", a.seed, "of weights and data order", any);
+  f(of_run, "--bpe-dropout", a.stories.dropout.rate,
+    "probability that a merge is left out where the training stories become tokens, 0.1 for example; 0: none",
+    from_0_to_1);
   f(of_run, "--average", a.average,
     "decay of a moving average of the weights, 0.999 for example, which is then evaluated and goes to "
     "OUT-best-weights; 0: none",

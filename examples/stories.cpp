@@ -59,11 +59,12 @@ Tokenizer tokenizer_for(const StoryOptions& options, const Source& source, Index
 using Part = SelectedStories<StoryFiles>;
 
 /// Stories as tokens. With a vocabulary without bytes, stories with unknown characters are left out.
-TokenData encode_part(const Part& part, const Tokenizer& tokenizer, const path& token_file, int threads) {
+TokenData encode_part(const Part& part, const Tokenizer& tokenizer, const path& token_file, int threads,
+                      const MergeDropout& dropout) {
   const ShownStories shown(part, "encoding");
-  if (tokenizer.has_bytes()) return TokenData::open_or_encode(shown, tokenizer, token_file, threads);
+  if (tokenizer.has_bytes()) return TokenData::open_or_encode(shown, tokenizer, token_file, threads, dropout);
   auto data = tinymoe::detail::naming_file(part.name(), [&] {
-    return TokenData::encode_to_file(KnownStories(shown, tokenizer), tokenizer, token_file, threads);
+    return TokenData::encode_to_file(KnownStories(shown, tokenizer), tokenizer, token_file, threads, dropout);
   });
   Index stories = 0;
   part.for_each_story([&](std::string_view) { ++stories; });
@@ -106,15 +107,20 @@ Tokenizer tokenizer_of_files(const StoryOptions& options, Index vocabulary, int 
 
 /// A part of the stories of text files or token files.
 TokenData read_files(const std::vector<path>& paths, const std::string& field, const StorySelection& part,
-                     const Tokenizer& tokenizer, const path& token_file, int threads) {
+                     const Tokenizer& tokenizer, const path& token_file, int threads,
+                     const MergeDropout& dropout = {}) {
   const auto files = tinymoe::detail::story_paths(paths);
   std::printf("reading %s\n", tinymoe::detail::name_of(files).c_str());
   programs::flush_progress();
   if (tinymoe::detail::are_token_files(files)) {
+    if (dropout.rate > 0) {
+      fail<OptionError>(tinymoe::detail::name_of(files),
+                        ": has tokens, of which no merge can be left out; give texts, or no --bpe-dropout");
+    }
     const SelectedStories stories(TokenFiles(paths, tokenizer), part);
     return TokenData::open_or_import(ShownStories(stories, "encoding"), tokenizer, token_file);
   }
-  return encode_part(Part(open_stories(paths, field), part), tokenizer, token_file, threads);
+  return encode_part(Part(open_stories(paths, field), part), tokenizer, token_file, threads, dropout);
 }
 
 /// Stories from files.
@@ -122,11 +128,24 @@ Stories from_files(const StoryOptions& options, Index vocabulary, const path& to
   const path folder = tinymoe::detail::write_target(token_folder);
   const tinymoe::detail::MadeFolder made(folder, token_folder);  // goes again if a mistake leaves it empty
   const path training_file = folder / "training.tokens", validation_file = folder / "validation.tokens";
+  const path dropout_file = folder / "training-dropout.tokens";
+  const bool drops = options.dropout.rate > 0;
   expect_made_or_writable(training_file);
+  if (drops) expect_made_or_writable(dropout_file);
   if (!options.validation.empty()) expect_made_or_writable(validation_file);
   auto tokenizer = tokenizer_of_files(options, vocabulary, threads);
-  auto training = read_files(options.data, options.field, options.part, tokenizer, training_file, threads);
-  if (options.validation.empty()) return with_held_out(std::move(tokenizer), training, options);
+  const auto encoded = [&](const path& token_file, const MergeDropout& dropout) {
+    return read_files(options.data, options.field, options.part, tokenizer, token_file, threads, dropout);
+  };
+  if (options.validation.empty()) {  // the last stories are encoded without dropout, as all are that are not trained on
+    Encoder(tokenizer, options.dropout);  // its errors before the work
+    Stories stories = with_held_out(tokenizer, encoded(training_file, {}), options);
+    if (!drops) return stories;
+    const TokenData dropped = encoded(dropout_file, options.dropout);
+    stories.training = hold_out_stories(dropped, tokenizer, stories.validation.stories()).training;
+    return stories;
+  }
+  auto training = encoded(drops ? dropout_file : training_file, options.dropout);
   auto validation =
       read_files(options.validation, options.field, validation_part(options), tokenizer, validation_file, threads);
   return {tokenizer, std::move(training), std::move(validation)};
@@ -138,7 +157,7 @@ Stories embedded(const StoryOptions& options, Index vocabulary, int threads) {
   const auto count = static_cast<std::uint64_t>(options.embedded), held_out = std::max<std::uint64_t>(1, count / 100);
   const EmbeddedStories training{.count = count}, validation{.count = held_out, .first = count};
   auto tokenizer = tokenizer_for(options, training, vocabulary, threads);
-  auto tokens = TokenData::encode(ShownStories(training, "encoding"), tokenizer, threads);
+  auto tokens = TokenData::encode(ShownStories(training, "encoding"), tokenizer, threads, options.dropout);
   auto held_out_tokens = TokenData::encode(validation, tokenizer, threads);
   return {std::move(tokenizer), std::move(tokens), std::move(held_out_tokens)};
 }

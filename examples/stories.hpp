@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <tinymoe/text/merge_dropout.hpp>
 #include <tinymoe/text/selected_stories.hpp>
 #include <tinymoe/text/story_files.hpp>
 #include <tinymoe/text/token_data.hpp>
@@ -23,7 +24,8 @@ struct StoryOptions {
   std::filesystem::path tokenizer;   // a tokenizer.json; empty: the checkpoint's, or else one is learnt
   std::filesystem::path checkpoint;  // a folder with a tokenizer.json; no option of the command line
   Index embedded = 60000, validation_tokens = 500000;
-  Index validation_stories = 0;  // 0: as many as `validation_tokens` allows
+  Index validation_stories = 0;     // 0: as many as `validation_tokens` allows
+  tinymoe::MergeDropout dropout{};  // of the stories to train on
 };
 
 /// The data sets of a run, and the tokenizer that its checkpoints store.

@@ -208,6 +208,7 @@ void train(const Arguments& arguments) {
     std::printf("%s: this file system has no locks; start no second run in it\n", paths.out.c_str());
   }
   examples::StoryOptions texts = arguments.stories;
+  texts.dropout.seed = Seed{arguments.seed};
   // Not before the lock: it puts files in place that a killed run had not.
   if (const path& checkpoint = arguments.resume ? arguments.resume_from : arguments.from; texts.tokenizer.empty()) {
     texts.checkpoint = checkpoint;

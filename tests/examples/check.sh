@@ -513,6 +513,7 @@ END
     expect_error "--optimizer" "$train" --optimizer sgd
     expect_error "--batching" "$train" --batching loose
     expect_error "--average" "$train" --average 1
+    expect_error "--bpe-dropout" "$train" --bpe-dropout 1.5
     for option in --dropout --attention-dropout --expert-dropout --jitter; do
       expect_error "$option" "$train" $option 1
       expect_error "$option" "$train" $option -0.1
@@ -940,6 +941,15 @@ assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "t
     expect_error "expected more than 60 stories" stories other --data a.txt --validation-stories 60
     expect_error "--stories requires --data" stories new --stories 5
     expect_error "--stories must be a whole number of 1 or more" stories new --data a.txt --stories 0
+    # Merges are left out of the stories to train on, as the seed says, and a resumed run keeps that.
+    expect stories dropped --data a.txt --bpe-dropout 0.5
+    expect stories other --data a.txt --bpe-dropout 0.5
+    cmp dropped/model.safetensors other/model.safetensors || fail "other tokens for the same seed"
+    expect stories other --data a.txt --bpe-dropout 0
+    cmp whole/model.safetensors other/model.safetensors || fail "--bpe-dropout 0 changes the training"
+    if cmp -s whole/model.safetensors dropped/model.safetensors; then fail "--bpe-dropout leaves nothing out"; fi
+    expect "$train" --data a.txt --resume dropped --steps 2
+    expect_error "the run to resume trained on" "$train" --data a.txt --resume dropped --bpe-dropout 0.1 --steps 3
     # What is wrong is told with its place, and nothing is written.
     sed '33s/}}$//' a.jsonl >cut.jsonl
     expect_error "cut.jsonl: line 33: JSON is cut or corrupt" stories new --data cut.jsonl
@@ -959,6 +969,8 @@ assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "t
     end=$(sed -n 's/.*"id": \([0-9]*\), "content": "<|endoftext|>".*/\1/p' whole/tokenizer.json)
     for i in {1..60}; do bytes $(cat ids.txt) "$end"; done >train.bin
     expect_error "train.bin: has tokens; give the --tokenizer that made them" stories new --data train.bin
+    expect_error "train.bin: has tokens, of which no merge can be left out" \
+      stories new --data train.bin --tokenizer whole/tokenizer.json --bpe-dropout 0.1
     for i in {1..60}; do printf 'Tom had 1 pets.\n<|endoftext|>\n'; done >text_of.txt
     expect stories of_tokens --data train.bin --tokenizer whole/tokenizer.json --stories 50 --validation-stories 5
     expect stories of_text --data text_of.txt --tokenizer whole/tokenizer.json --stories 50 --validation-stories 5

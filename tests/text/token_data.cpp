@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 #include <future>
+#include <limits>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -18,7 +19,9 @@
 #include "text/samples.hpp"
 #include "tinymoe/text/bpe_trainer.hpp"
 #include "tinymoe/text/data_split.hpp"
+#include "tinymoe/text/pipeline/pipeline.hpp"
 #include "tinymoe/text/selected_stories.hpp"
+#include "tinymoe/text/stories/stories.hpp"
 #include "tinymoe/text/story_files.hpp"
 #include "tinymoe/text/token_files.hpp"
 
@@ -180,6 +183,70 @@ TEST_CASE("A token file is reused until text or tokenizer change", "[token_data]
       CHECK(read_bytes(encoded.file) == whole);
     }
   }
+}
+
+TEST_CASE("Dropout of merges cuts training stories in other ways, the same for each seed", "[token_data]") {
+  const Encoded encoded;
+  const auto stories = [&](const Tokenizer& tokenizer, int threads, const MergeDropout& dropout) {
+    return all_tokens(TokenData::encode(EmbeddedStories{.count = 40}, tokenizer, threads, dropout));
+  };
+  const auto plain = all_tokens(TokenData::encode(EmbeddedStories{.count = 40}, encoded.tokenizer));
+  CHECK(stories(encoded.tokenizer, 2, {}) == plain);
+  CHECK(stories(encoded.tokenizer, 2, {.rate = 0, .seed = Seed{7}}) == plain);
+  const auto half = stories(encoded.tokenizer, 1, {.rate = 0.5, .seed = Seed{7}});
+  CHECK(half.size() > plain.size());
+  CHECK(stories(encoded.tokenizer, 3, {.rate = 0.5, .seed = Seed{7}}) == half);
+  CHECK(stories(encoded.tokenizer, 3, {.rate = 0.5, .seed = Seed{8}}) != half);
+  CHECK(stories(encoded.tokenizer, 3, {.rate = 0.4, .seed = Seed{7}}) != half);
+  CHECK(encoded.tokenizer.decode(half) == encoded.tokenizer.decode(plain));
+
+  // Each kind with merges has it: at 1, no merge is left.
+  Json file = {{"model", {{"type", "BPE"}, {"vocab", {{"a", 0}, {"b", 1}, {"ab", 2}, {"<|endoftext|>", 3}}}}}};
+  file["model"]["merges"] = Json::array({"a b"});
+  file["decoder"] = {{"type", "Fuse"}};
+  file["added_tokens"] = Json::array({{{"id", 3}, {"content", "<|endoftext|>"}, {"special", true}}});
+  const Tokenizer pipeline(PipelineTokenizer(file, file.dump(), "tokenizer.json"));
+  const auto tokens_of = [](const Tokenizer& tokenizer, std::string_view text, double rate) {
+    Tokens tokens;
+    Encoder(tokenizer, {.rate = rate, .seed = Seed{3}}).encode(text, tokens);
+    return tokens;
+  };
+  for (const Tokenizer& tokenizer : {small_tokenizer(), llama_tokenizer(true), pipeline}) {
+    CHECK(tokens_of(tokenizer, "abab", 0) == tokenizer.encode("abab"));
+    for (const Token token : tokens_of(tokenizer, "the abab", 1)) {
+      if (!tokenizer.is_special(token)) CHECK(tokenizer.bytes(token).size() == 1);
+    }
+    CHECK(tokenizer.decode(tokens_of(tokenizer, "abab", 0.5)) == "abab");
+    for (const double wrong : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
+      CHECK(contains(message_if_any<OptionError>([&] { tokens_of(tokenizer, "a", wrong); }), "from 0 to 1"));
+    }
+  }
+  file["model"] = parse_json(R"({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0], ["a", -1]]})", "model");
+  const auto unigram = [&] {
+    Json other = file;
+    other["added_tokens"] = Json::array({{{"id", 2}, {"content", "<|endoftext|>"}, {"special", true}}});
+    return Tokenizer(PipelineTokenizer(other, other.dump(), "tokenizer.json"));
+  }();
+  CHECK(contains(message_if_any<OptionError>([&] { stories(unigram, 2, {.rate = 0.1}); }), "no merges"));
+
+  // A token file is of one dropout.
+  const auto open = [&](const MergeDropout& dropout) {
+    return all_tokens(TokenData::open_or_encode(encoded.text, encoded.tokenizer, encoded.file, 2, dropout));
+  };
+  const auto whole = open({});
+  encoded.age();
+  const auto made = encoded.made();
+  CHECK(open({}) == whole);
+  CHECK(encoded.made() == made);
+  const auto dropped = open({.rate = 1, .seed = Seed{7}});
+  CHECK(dropped != whole);
+  encoded.age();
+  const auto again = encoded.made();
+  CHECK(open({.rate = 1, .seed = Seed{7}}) == dropped);
+  CHECK(encoded.made() == again);
+  open({.rate = 1, .seed = Seed{8}});
+  CHECK(encoded.made() != again);
+  CHECK(open({}) == whole);
 }
 
 TEST_CASE("Several processes may encode into one token file at once", "[token_data]") {

@@ -13,6 +13,7 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/text/merge_dropout.hpp"
 #include "tinymoe/text/ordered_workers.hpp"
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/token_file.hpp"
@@ -27,13 +28,15 @@ struct EncodedStories {
 };
 
 /// Encodes stories on threads and gives the tokens, two or four bytes each, to `sink(std::span<const std::byte>)` in
-/// the order of the stories, each followed by the end of a story. Throws TextError if there is no story.
+/// the order of the stories, each followed by the end of a story. Throws TextError if there is no story, OptionError
+/// for dropout that the tokenizer does not have.
 template <StorySource Stories, class Sink>
 EncodedStories encode_stories(const Stories& stories, const Tokenizer& tokenizer, std::size_t token_bytes, int threads,
-                              Sink&& sink) {
+                              const MergeDropout& dropout, Sink&& sink) {
+  Encoder(tokenizer, dropout);  // an error before the threads begin
   EncodedStories encoded;
   const auto make_work = [&]() -> OrderedWorkers::Work {
-    return [encoder = std::make_shared<Encoder>(tokenizer), end = tokenizer.end_of_story(), token_bytes,
+    return [encoder = std::make_shared<Encoder>(tokenizer, dropout), end = tokenizer.end_of_story(), token_bytes,
             tokens = std::vector<Token>()](StoryBlock& block) mutable {
       tokens.clear();
       block.stories.for_each_story([&](std::string_view story) {

@@ -13,14 +13,8 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
-#include "tinymoe/core/random.hpp"
 
 namespace tinymoe::inline v0_1 {
-
-namespace random_site {
-/// The merges that are left out.
-inline constexpr RandomSite merge_dropout{5};
-}  // namespace random_site
 
 namespace detail {
 

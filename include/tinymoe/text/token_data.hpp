@@ -4,6 +4,7 @@
 /// Over 300 lines: it is one class.
 
 #include <algorithm>
+#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -24,6 +25,7 @@
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/text/corpus.hpp"
 #include "tinymoe/text/encode_stories.hpp"
+#include "tinymoe/text/merge_dropout.hpp"
 #include "tinymoe/text/story_source.hpp"
 #include "tinymoe/text/text_identity.hpp"
 #include "tinymoe/text/token_file.hpp"
@@ -59,18 +61,24 @@ class TokenData {
   /// cannot be written or is replaced by another process, or if `token_file` exists and is no token file.
   template <std::same_as<TextCorpus> Corpus = TextCorpus>  // so that only programs that call it compile it
   static TokenData open_or_encode(const std::filesystem::path& text, const Tokenizer& tokenizer,
-                                  const std::filesystem::path& token_file, int threads = 0) {
-    return open_or_encode(Corpus(text), tokenizer, token_file, threads);
+                                  const std::filesystem::path& token_file, int threads = 0,
+                                  const MergeDropout& dropout = {}) {
+    return open_or_encode(Corpus(text), tokenizer, token_file, threads, dropout);
   }
 
   /// The same for stories of other files, or a part of them (`StoryFiles`, `SelectedStories`): the token file is made
-  /// again where one of the files, its format, or the part is another.
+  /// again where one of the files, its format, or the part is another. With dropout, some merges are left out, once for
+  /// all: each text has the tokens that the seed decides, and other dropout is another token file.
   template <IdentifiedStories Stories>
   static TokenData open_or_encode(const Stories& stories, const Tokenizer& tokenizer,
-                                  const std::filesystem::path& token_file, int threads = 0) {
-    return open_or_write(stories, tokenizer, token_file, [&](std::size_t token_bytes, auto& put) {
-      return detail::encode_stories(stories, tokenizer, token_bytes, threads, put);
-    });
+                                  const std::filesystem::path& token_file, int threads = 0,
+                                  const MergeDropout& dropout = {}) {
+    return open_or_write(
+        stories, tokenizer, token_file,
+        [&](std::size_t token_bytes, auto& put) {
+          return detail::encode_stories(stories, tokenizer, token_bytes, threads, dropout, put);
+        },
+        dropout);
   }
 
   /// The same for stories that are tokens already: `TokenFiles`, or a part of them. `tokenizer` is the one that made
@@ -87,21 +95,23 @@ class TokenData {
   /// there is no story.
   template <StorySource Stories>
   static TokenData encode_to_file(const Stories& stories, const Tokenizer& tokenizer,
-                                  const std::filesystem::path& token_file, int threads = 0) {
+                                  const std::filesystem::path& token_file, int threads = 0,
+                                  const MergeDropout& dropout = {}) {
     write(tokenizer, token_file, {}, [&](std::size_t token_bytes, auto& put) {
-      return detail::encode_stories(stories, tokenizer, token_bytes, threads, put);
+      return detail::encode_stories(stories, tokenizer, token_bytes, threads, dropout, put);
     });
     return open(token_file, tokenizer);
   }
 
   /// Encodes stories into memory. Throws TextError if there is no story.
   template <StorySource Stories>
-  static TokenData encode(const Stories& stories, const Tokenizer& tokenizer, int threads = 0) {
+  static TokenData encode(const Stories& stories, const Tokenizer& tokenizer, int threads = 0,
+                          const MergeDropout& dropout = {}) {
     detail::TokenFileView view;
     view.header = detail::token_file_header(tokenizer, {});
     auto bytes = std::make_shared<std::vector<std::byte>>();
     const auto [counts, sizes] = detail::encode_stories(
-        stories, tokenizer, view.header.token_bytes, threads,
+        stories, tokenizer, view.header.token_bytes, threads, dropout,
         [&](std::span<const std::byte> tokens) { bytes->insert(bytes->end(), tokens.begin(), tokens.end()); });
     bytes->insert(bytes->end(), sizes.begin(), sizes.end());
     view.counts = counts;
@@ -217,18 +227,32 @@ class TokenData {
   /// The token file of these stories, which `encode(token_bytes, put)` writes if it is another's.
   template <class Stories, class Encode>
   static TokenData open_or_write(const Stories& stories, const Tokenizer& tokenizer,
-                                 const std::filesystem::path& token_file, Encode&& encode) {
+                                 const std::filesystem::path& token_file, Encode&& encode,
+                                 const MergeDropout& dropout = {}) {
     const std::string name = stories.name();
-    const detail::TextIdentity identity = stories.identity();
+    const auto identify = [&] { return with_dropout(stories.identity(), dropout); };
+    const detail::TextIdentity identity = identify();
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
     detail::naming_file(name, [&] { write(tokenizer, token_file, identity, encode); });
-    if (stories.identity() != identity) {
+    if (identify() != identity) {
       std::error_code ignored;
       std::filesystem::remove(token_file, ignored);
       fail<FileError>(name, ": was changed while it was being encoded");
     }
     if (auto data = reuse(token_file, tokenizer, identity)) return *std::move(data);
     fail<FileError>(token_file, ": was replaced by another process; give each run a token file of its own");
+  }
+
+  /// The identity of stories that are encoded with dropout: their own without.
+  static detail::TextIdentity with_dropout(detail::TextIdentity identity, const MergeDropout& dropout) {
+    if (dropout.rate == 0) return identity;
+    detail::IdentityHash hash;
+    hash.identity(identity);
+    hash.text("dropout of merges");
+    hash.number(std::bit_cast<std::uint64_t>(dropout.rate));
+    hash.number(dropout.seed.value);
+    identity.hash = hash.value();
+    return identity;
   }
 
   /// Writes a token file; `identity` is what `reuse` compares.

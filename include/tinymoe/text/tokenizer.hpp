@@ -26,6 +26,7 @@
 #include "tinymoe/text/llama2c/tokenizer.hpp"
 #include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/llama2c/tokenizer_json.hpp"
+#include "tinymoe/text/merge_dropout.hpp"
 #include "tinymoe/text/tokenizer_json.hpp"
 #include "tinymoe/text/tokenizer_kind.hpp"
 
@@ -220,8 +221,14 @@ class Tokenizer {
 class Encoder {
  public:
   explicit Encoder(const Tokenizer& tokenizer) : kind_(tokenizer.kind_), encoder_(kind_->encoder()) {}
+  /// With merges left out, if the rate is above 0. Throws OptionError for a rate that is no probability, and for a kind
+  /// without merges.
+  Encoder(const Tokenizer& tokenizer, const MergeDropout& dropout) : kind_(tokenizer.kind_) {
+    detail::check_rate(dropout);
+    encoder_ = dropout.rate == 0 ? kind_->encoder() : kind_->dropout_encoder(dropout);
+  }
 
-  /// Appends the tokens of a text, as `Tokenizer::encode`.
+  /// Appends the tokens of a text, as `Tokenizer::encode` without dropout.
   void encode(std::string_view text, std::vector<Token>& tokens) { encoder_->encode(text, tokens); }
 
  private:

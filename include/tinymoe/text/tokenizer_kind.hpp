@@ -13,7 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
+#include "tinymoe/text/merge_dropout.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -59,6 +61,12 @@ class TokenizerKind {
 
   /// An encoder for one thread. It reads this object, which must outlive it.
   virtual std::unique_ptr<TextEncoder> encoder() const = 0;
+  /// The same for a kind that can leave out merges. Throws OptionError for another one.
+  virtual std::unique_ptr<TextEncoder> dropout_encoder(const MergeDropout&) const {
+    fail<OptionError>(
+        "this kind of tokenizer has no merges that could be left out; give no dropout of merges, or a BPE "
+        "tokenizer.json");
+  }
   /// The text of tokens, all of them in the vocabulary; special ones give nothing.
   virtual std::string decode(std::span<const Token> tokens) const = 0;
   /// What `tokens` add to the text of `before`: the rest of `decode` of both. A kind whose tokens have a text of their

@@ -43,6 +43,7 @@ class ByteLevelBpe final : public TokenizerKind {
   std::uint64_t fingerprint() const override { return fingerprint_; }
   // A virtual function that is not inline makes a class's key function, and every unit would compile the whole class.
   inline std::unique_ptr<TextEncoder> encoder() const override;
+  inline std::unique_ptr<TextEncoder> dropout_encoder(const MergeDropout& dropout) const override;
   std::string decode(std::span<const Token> tokens) const override {
     std::string text;
     for (const Token token : tokens) {
@@ -64,7 +65,14 @@ class ByteLevelBpe final : public TokenizerKind {
 
  private:
   class Encoder;
+  class DropoutEncoder;
 
+  /// The tokens of the bytes of a piece.
+  void spell(std::string_view piece, std::vector<Token>& tokens) const {
+    tokens.resize(piece.size());
+    std::transform(piece.begin(), piece.end(), tokens.begin(),
+                   [&](char byte) { return byte_tokens_[static_cast<unsigned char>(byte)]; });
+  }
   void add_vocabulary(detail::PieceTable& names, detail::Fnv1a& hash);
   void add_merges(const detail::PieceTable& names, detail::Fnv1a& hash);
 
@@ -100,9 +108,7 @@ class ByteLevelBpe::Encoder final : public TextEncoder {
   static constexpr std::size_t longest_remembered = 64, memory_limit = std::size_t{4} << 20;
 
   void merge(std::string_view piece) {
-    scratch_.resize(piece.size());
-    std::transform(piece.begin(), piece.end(), scratch_.begin(),
-                   [&](char byte) { return kind_->byte_tokens_[static_cast<unsigned char>(byte)]; });
+    kind_->spell(piece, scratch_);
     merger_(kind_->merges_, scratch_);
   }
 
@@ -126,7 +132,31 @@ class ByteLevelBpe::Encoder final : public TextEncoder {
   detail::PieceMerger merger_;
 };
 
+/// Without a cache, as a piece has other tokens each time.
+class ByteLevelBpe::DropoutEncoder final : public TextEncoder {
+ public:
+  DropoutEncoder(const ByteLevelBpe& kind, const MergeDropout& dropout) : kind_(&kind), draws_(dropout) {}
+
+  void encode(std::string_view text, std::vector<Token>& tokens) override {
+    draws_.begin(text);
+    detail::for_each_piece(text, [&](std::string_view piece) {
+      kind_->spell(piece, scratch_);
+      merger_(kind_->merges_, scratch_, [this] { return draws_(); });
+      tokens.insert(tokens.end(), scratch_.begin(), scratch_.end());
+    });
+  }
+
+ private:
+  const ByteLevelBpe* kind_;
+  detail::MergeDraws draws_;
+  std::vector<Token> scratch_;
+  detail::PieceMerger merger_;
+};
+
 inline std::unique_ptr<TextEncoder> ByteLevelBpe::encoder() const { return std::make_unique<Encoder>(*this); }
+inline std::unique_ptr<TextEncoder> ByteLevelBpe::dropout_encoder(const MergeDropout& dropout) const {
+  return std::make_unique<DropoutEncoder>(*this, dropout);
+}
 
 inline ByteLevelBpe::ByteLevelBpe(detail::TokenizerParts parts)
     : parts_(std::move(parts)), merges_(parts_.merges.size()) {

@@ -24,6 +24,7 @@
 #include "tinymoe/text/fingerprint.hpp"
 #include "tinymoe/text/llama2c/tokenizer_file.hpp"
 #include "tinymoe/text/llama2c/tokenizer_json.hpp"
+#include "tinymoe/text/merge_dropout.hpp"
 #include "tinymoe/text/merge_table.hpp"
 #include "tinymoe/text/tokenizer_json.hpp"
 #include "tinymoe/text/tokenizer_kind.hpp"
@@ -45,6 +46,7 @@ class Llama2cBpe final : public TokenizerKind {
   std::uint64_t fingerprint() const override { return fingerprint_; }
   // A virtual function that is not inline makes a class's key function, and every unit would compile the whole class.
   inline std::unique_ptr<TextEncoder> encoder() const override;
+  inline std::unique_ptr<TextEncoder> dropout_encoder(const MergeDropout& dropout) const override;
 
   /// The space before a text is left out, at the start and after each token that begins a text.
   std::string decode(std::span<const Token> tokens) const override { return decode_after({}, tokens); }
@@ -108,13 +110,19 @@ class Llama2cBpe final : public TokenizerKind {
 class Llama2cBpe::Encoder final : public TextEncoder {
  public:
   explicit Encoder(const Llama2cBpe& kind) : kind_(&kind) {}
+  Encoder(const Llama2cBpe& kind, const MergeDropout& dropout) : kind_(&kind), draws_(dropout) {}
 
   /// Throws TextError that names a character which is no token, if the vocabulary has no bytes.
   void encode(std::string_view text, std::vector<Token>& tokens) override {
     scratch_.clear();
     if (!text.empty()) add(" ");
     for_each_character(text, [this](std::string_view character) { return add(character), true; });
-    merger_(kind_->merges_, scratch_);
+    if (draws_) {
+      draws_->begin(text);
+      merger_(kind_->merges_, scratch_, [this] { return (*draws_)(); });
+    } else {
+      merger_(kind_->merges_, scratch_);
+    }
     tokens.insert(tokens.end(), scratch_.begin(), scratch_.end());
   }
 
@@ -135,11 +143,15 @@ class Llama2cBpe::Encoder final : public TextEncoder {
   }
 
   const Llama2cBpe* kind_;
+  std::optional<MergeDraws> draws_;
   std::vector<Token> scratch_;
   PieceMerger merger_;
 };
 
 inline std::unique_ptr<TextEncoder> Llama2cBpe::encoder() const { return std::make_unique<Encoder>(*this); }
+inline std::unique_ptr<TextEncoder> Llama2cBpe::dropout_encoder(const MergeDropout& dropout) const {
+  return std::make_unique<Encoder>(*this, dropout);
+}
 
 inline Llama2cBpe::Llama2cBpe(Llama2cParts parts) : parts_(std::move(parts)), merges_(parts_.merges.size()) {
   Fnv1a hash;

@@ -25,6 +25,7 @@
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/text/fingerprint.hpp"
+#include "tinymoe/text/merge_dropout.hpp"
 #include "tinymoe/text/piece_table.hpp"
 #include "tinymoe/text/pipeline/added_tokens.hpp"
 #include "tinymoe/text/pipeline/decoder.hpp"
@@ -68,6 +69,7 @@ class PipelineTokenizer final : public TokenizerKind {
 
   // A virtual function that is not inline makes a class's key function, and every unit would compile the whole class.
   inline std::unique_ptr<TextEncoder> encoder() const override;
+  inline std::unique_ptr<TextEncoder> dropout_encoder(const MergeDropout& dropout) const override;
   /// The tokens of a text, as the package encodes it with these settings. Throws OptionError for a dropout that is not
   /// from 0 to 1, or of a Unigram model.
   inline std::vector<Token> encode(std::string_view text, PipelineEncoding how) const;
@@ -101,6 +103,10 @@ class PipelineTokenizer final : public TokenizerKind {
 
   inline std::vector<Token> near_context(std::span<const Token> before) const;
 
+  void expect_merges() const {
+    if (model_.has_merges()) return;
+    fail<OptionError>("a Unigram model has no merges, so there is no dropout of them; give a dropout of 0");
+  }
   std::string normalized(std::string_view text) const;
   void normalize(detail::Pieces& pieces) const;
 
@@ -132,7 +138,14 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
     spells_last_ = !steps.empty() && steps.back().spells();
   }
 
+  /// With a stream of draws for each text.
+  Encoder(const PipelineTokenizer& kind, const MergeDropout& dropout)
+      : Encoder(kind, PipelineEncoding{.dropout = dropout.rate}) {
+    draws_.emplace(dropout);
+  }
+
   void encode(std::string_view text, std::vector<Token>& tokens) override {
+    if (draws_) draws_->begin(text);
     pieces_.begin(text);
     pieces_.for_each([&](const detail::Piece& piece) { kind_->found_before_.cut(pieces_, piece, special_); });
     kind_->normalize(pieces_);
@@ -173,6 +186,7 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
 
   void merge_spelled(std::string_view piece, std::vector<Token>& tokens) {
     if (dropout_ == 0) return kind_->model_.encode(piece, scratch_, tokens);
+    if (draws_) return kind_->model_.encode(piece, scratch_, tokens, [&] { return (*draws_)(); });
     kind_->model_.encode(piece, scratch_, tokens, [&] { return random_uniform(random_, drawn_++) < dropout_; });
   }
 
@@ -187,6 +201,7 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
   double dropout_ = 0;
   RandomStream random_;
   std::uint64_t drawn_ = 0;  // numbers of the stream
+  std::optional<detail::MergeDraws> draws_;
   detail::Pieces pieces_;
   std::vector<detail::Segment> segments_;
   detail::PieceTable known_;
@@ -200,13 +215,14 @@ inline std::unique_ptr<TextEncoder> PipelineTokenizer::encoder() const {
   return std::make_unique<Encoder>(*this, PipelineEncoding{});
 }
 
+inline std::unique_ptr<TextEncoder> PipelineTokenizer::dropout_encoder(const MergeDropout& dropout) const {
+  expect_merges();
+  return std::make_unique<Encoder>(*this, dropout);
+}
+
 inline std::vector<Token> PipelineTokenizer::encode(std::string_view text, PipelineEncoding how) const {
-  if (!(how.dropout >= 0 && how.dropout <= 1)) {
-    fail<OptionError>("expected a dropout of merges from 0 to 1, found ", how.dropout);
-  }
-  if (how.dropout > 0 && !model_.has_merges()) {
-    fail<OptionError>("a Unigram model has no merges, so there is no dropout of them; give a dropout of 0");
-  }
+  detail::check_rate({how.dropout, how.seed});
+  if (how.dropout > 0) expect_merges();
   std::vector<Token> tokens;
   if (how.post_processor) tokens = surroundings_.before;
   Encoder(*this, how).encode(text, tokens);
