@@ -259,8 +259,10 @@ END
       echo "SKIPPED: there is no Chromium"
       exit 0
     fi
-    grep -Eq '^\| `pocket` \| [0-9]+ \| [0-9.]+M \| [0-9.]+ \| ±[0-9]+ % \| !\[pocket\]\(pictures/presets/pocket.png\) \|$' \
+    grep -Eq '^\| `pocket` \| [0-9.]+M \| [0-9.]+ \| ±[0-9]+ % \| [^|]+, [-0-9]+ \| !\[pocket\]\(pictures/presets/pocket.png\) \|$' \
       docs/presets.md || fail "no row: $(tail -n 3 docs/presets.md)"
+    rows() { sed '1,/^## Five minutes$/d' "$1" | grep '^| `' | grep -v '^| `pocket`'; }
+    rows docs/presets.md | cmp - <(rows "$project/docs/presets.md") || fail "rows of other presets are changed"
     [ "$(stat -c %s docs/pictures/presets/pocket.png)" -gt 2000 ] || fail "no picture"
     sed '/^## Five minutes$/,$d' docs/presets.md >now.txt
     sed '/^## Five minutes$/,$d' "$project/docs/presets.md" | cmp - now.txt || fail "another part of the page is changed"
