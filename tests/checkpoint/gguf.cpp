@@ -581,6 +581,8 @@ TEST_CASE("sentencepiece models go into a GGUF file and out of it", "[gguf]") {
 
   check_message<FileError>([&] { load("llama", pieces, true, false); }, "t.gguf", "\"<b>\"", "user_defined");
   check_message<FileError>([&] { load("t5", words, true, false); }, "t.gguf", "remove_extra_whitespaces differ");
+  pieces.back().text = "<0x\nF>";  // a message is one line
+  check_message<FileError>([&] { load("llama", pieces, false, false); }, "t.gguf", "found \"<0x<0x0A>F>\"");
   pieces.pop_back();
   check_message<FileError>([&] { load("llama", pieces, false, false); }, "t.gguf", "256 pieces of the type byte");
   pieces = words;

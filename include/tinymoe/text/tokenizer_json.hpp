@@ -30,20 +30,23 @@ inline constexpr std::string_view made_of_model = "made_of_tokenizer_model";
 /// What to do about a file that is more than a plain byte-level BPE or a Llama 2's.
 inline constexpr const char* only_pipeline = "; a program that includes tinymoe/text/pipeline/pipeline.hpp reads it";
 
-/// At most forty bytes of a hostile string, for an error.
-[[gnu::cold]] inline std::string in_quotes(std::string_view text) {
-  std::size_t length = std::min<std::size_t>(text.size(), 40);
-  while (length > 0 && length < text.size() && continues_character(text[length])) --length;
-  std::string quote = "\"";
-  quote += text.substr(0, length);
-  quote += length < text.size() ? "…\"" : "\"";
-  return quote;
-}
-
 /// The name of the token of a byte, <0x00> to <0xFF>.
 [[gnu::cold]] inline std::string byte_name(std::size_t byte) {
   constexpr char digits[] = "0123456789ABCDEF";
   return {'<', '0', 'x', digits[byte / 16], digits[byte % 16], '>'};
+}
+
+/// At most forty bytes of a hostile string, for an error: on one line, whatever it is.
+[[gnu::cold]] inline std::string in_quotes(std::string_view text) {
+  std::size_t length = std::min<std::size_t>(text.size(), 40);
+  while (length > 0 && length < text.size() && continues_character(text[length])) --length;
+  std::string quote = "\"";
+  for (const char c : text.substr(0, length)) {
+    const auto byte = static_cast<unsigned char>(c);
+    byte < ' ' || byte == 0x7f ? void(quote += byte_name(byte)) : quote.push_back(c);
+  }
+  quote += length < text.size() ? "…\"" : "\"";
+  return quote;
 }
 
 /// A text that must be one character. Throws FileError that names `file` and `key`.
