@@ -119,15 +119,6 @@ class EventFile {
     append(event(0).text(3, "brain.Event:2"));
   }
 
-  /// Whether a folder has event files.
-  [[gnu::cold]] static bool are_in(const std::filesystem::path& folder) {
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator(folder, ignored)) {
-      if (entry.path().filename().string().starts_with("events.out.tfevents.")) return true;
-    }
-    return false;
-  }
-
   const std::filesystem::path& path() const { return file_->path(); }
 
   /// Readers forget what other files of the folder have from `step` on: the run does these steps again.

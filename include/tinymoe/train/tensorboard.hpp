@@ -28,8 +28,9 @@ class TensorBoard : public Observer {
   /// FileError if the file cannot be made.
   [[gnu::cold]] explicit TensorBoard(const std::filesystem::path& folder, Index resumed_step = 0,
                                      const Json& hyperparameters = {})
-      : goes_on_(EventFile::are_in(folder)), file_(folder) {
-    if (goes_on_) file_.restart_at(resumed_step > 0 ? resumed_step + 1 : 0);
+      : file_(folder) {
+    // In a folder's first file, too: one of TensorBoard's readers takes the first such mark for the beginning.
+    file_.restart_at(resumed_step > 0 ? resumed_step + 1 : 0);
     if (hyperparameters.is_object()) file_.hyperparameters(hyperparameters);
   }
 
@@ -60,7 +61,7 @@ class TensorBoard : public Observer {
     if (evaluation.loads.empty()) return;
     file_.scalar(at.step, "validation/load_variation", evaluation.load_variation());
     for (std::size_t mixture = 0; mixture < evaluation.loads.size(); ++mixture) {
-      file_.histogram(at.step, "experts/mixture_" + std::to_string(mixture + 1), evaluation.loads[mixture]);
+      file_.histogram(at.step, "experts/mixture_" + std::to_string(mixture), evaluation.loads[mixture]);
     }
   }
 
@@ -69,7 +70,6 @@ class TensorBoard : public Observer {
   }
 
  private:
-  bool goes_on_;  // asked before this run's file is there
   EventFile file_;
 };
 

@@ -79,13 +79,21 @@ namespace detail {
     points.push_back({model.name, {{x, y}}, static_cast<Index>(i), Curve::Style::points});
   }
   if (all.empty()) return {};
-  plot.curves.push_back({"frontier", frontier(all), 6, Curve::Style::faint});
+  const std::vector<PlotPoint> best = frontier(all);
+  // The names of those on the frontier stand beside them, of few models all.
+  for (const Curve& one : points) {
+    const PlotPoint& point = one.points[0];
+    const bool on =
+        std::any_of(best.begin(), best.end(), [&](const auto& b) { return b.x == point.x && b.y == point.y; });
+    if (on || points.size() <= 6) plot.labels.emplace_back(one.name, point);
+  }
+  plot.curves.push_back({"frontier", best, 6});
   for (Curve& one : points) plot.curves.push_back(std::move(one));
   return draw(plot);
 }
 
 [[gnu::cold]] inline Markup comparison_section(const std::vector<ComparedModel>& models) {
-  if (models.size() < 2) return {};
+  if (models.empty()) return {};
   const bool bits = std::all_of(models.begin(), models.end(), [](const auto& one) { return one.bits_per_byte > 0; });
   Markup page{
       "<h2 id=\"comparison\">Side by side</h2><div class=\"wide\"><table><tr><th>model</th><th>bits per byte</th>"
@@ -129,8 +137,9 @@ namespace detail {
   const bool bits =
       std::all_of(results.begin(), results.end(), [](const auto& one) { return one.mean.bits_per_byte > 0; });
   LinePlot plot{.title = "What the learning rate does",
-                .x = "log₁₀ of the max learning rate",
-                .y = bits ? "bits per byte, validation" : "nats a token, validation"};
+                .x = "max learning rate",
+                .y = bits ? "bits per byte, validation" : "nats a token, validation",
+                .powers = true};
   std::vector<std::string> names;
   for (const SweepResult& result : results) {
     if (result.learning_rates < 2 || !(result.mean.learning_rate > 0)) continue;

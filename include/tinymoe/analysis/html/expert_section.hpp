@@ -57,7 +57,7 @@ inline std::string expert_class(Index expert) {
   page.add(
       {std::to_string(story.experts.size() - 1), "\" value=\"0\" aria-label=\"layer\"></label><output data-layers=\""});
   const auto name = [&](std::size_t m) {
-    return "layer " + std::to_string(m < mixtures.size() ? mixtures[m].layer + 1 : static_cast<Index>(m) + 1);
+    return "layer " + std::to_string(m < mixtures.size() ? mixtures[m].layer : static_cast<Index>(m));
   };
   for (std::size_t m = 0; m < story.experts.size(); ++m) {
     if (m > 0) page.add({"|"});
@@ -138,7 +138,8 @@ inline std::string expert_class(Index expert) {
       break;
     }
     const std::string colour = expert_class(static_cast<Index>(e));
-    page.add({"<figure><figcaption>expert ", std::to_string(e), ": ", fixed_text(100 * expert.share, 1),
+    page.add({"<figure><figcaption>expert ", std::to_string(e), ": ",
+              fixed_text(100 * std::min(1.0, expert.share * static_cast<double>(mixture.choices)), 1),
               " % of the tokens, mean gate ", fixed_text(expert.mean_gate, 2), "</figcaption><ul class=\"typical\">"});
     for (const TypicalToken& token : expert.typical) {
       std::string piece = VisiblePieces().next(token.piece);
@@ -162,7 +163,7 @@ inline std::string expert_class(Index expert) {
 }
 
 [[gnu::cold]] inline std::string layer_name(const MixtureFindings& mixture) {
-  return "layer " + std::to_string(mixture.layer + 1);
+  return "layer " + std::to_string(mixture.layer);
 }
 
 [[gnu::cold]] inline Markup confidence_part(const std::vector<MixtureFindings>& mixtures) {
@@ -172,7 +173,7 @@ inline std::string expert_class(Index expert) {
       "</figcaption><div class=\"wide\"><table><tr><th>layer</th><th>experts</th><th>load ±</th><th>entropy of "
       "loads</th><th>dead</th><th>top probability</th><th>router entropy</th></tr>"};
   for (const MixtureFindings& mixture : mixtures) {
-    page.add({"<tr><td>", std::to_string(mixture.layer + 1), "</td><td>", std::to_string(mixture.choices), " of ",
+    page.add({"<tr><td>", std::to_string(mixture.layer), "</td><td>", std::to_string(mixture.choices), " of ",
               std::to_string(mixture.experts), "</td><td>", fixed_text(100 * mixture.load_variation, 0), " %</td><td>",
               fixed_text(mixture.load_entropy, 3), "</td><td>", std::to_string(mixture.dead), "</td><td>",
               fixed_text(mixture.confidence.mean_top, 3), "</td><td>", fixed_text(mixture.confidence.mean_entropy, 3),
@@ -264,16 +265,24 @@ inline std::string expert_class(Index expert) {
       const ExpertWorth& one = worths.experts[first];  // infinite for the only expert of its layer
       values.emplace_back(std::to_string(one.expert), std::isfinite(one.worth) ? one.worth : high);
     }
-    page.add({bars("Worth of each expert, layer " + std::to_string(layer + 1), "nats a token", values, low, high)});
+    page.add({bars("Worth of each expert, layer " + std::to_string(layer), "nats a token", values, low, high)});
   }
   const bool bits = worths.bits_per_byte > 0;
   if (worths.by_experts.size() > 1) page.add({draw(fewer_plot(worths.by_experts, false, bits))});
   if (worths.by_choices.size() > 1) page.add({draw(fewer_plot(worths.by_choices, true, bits))});
   page.add({"</div>"});
-  if (worths.by_experts.size() < 2 && worths.by_choices.size() < 2) return page;
-  return page.add(
-      {"<p>The next step: <code>prune RUN --experts N --out SMALLER</code> makes a point of the first curve a checkpoint, "
-       "<code>--choices K</code> one of a smaller K. <code>train --from SMALLER</code> trains it on.</p>"});
+  if (worths.by_experts.size() < 2) return page;
+  page.add(
+      {"<p>The next step: <code>prune RUN --experts N --out SMALLER</code> makes a point of the first curve a "
+       "checkpoint"});
+  // Normalised gates have no K of 1 as a type.
+  Index whole = 0;
+  for (const FewerExperts& one : worths.by_choices) whole = std::max(whole, one.choices);
+  const auto smaller = [&](const FewerExperts& one) { return one.choices > 1 && one.choices < whole; };
+  if (std::any_of(worths.by_choices.begin(), worths.by_choices.end(), smaller)) {
+    page.add({", <code>--choices K</code> one of a smaller K"});
+  }
+  return page.add({". <code>train --from SMALLER</code> trains it on.</p>"});
 }
 
 }  // namespace tinymoe::inline v0_1::detail

@@ -41,18 +41,19 @@ namespace tinymoe::inline v0_1::detail {
   return shares;
 }
 
-/// "layer 3" of the third, of which each mixture is one. Without an architecture, "mixture 2" of the second.
+/// "layer 2" of the third, as everywhere, of which each mixture is one. Without an architecture, "mixture 1" of the
+/// second.
 [[gnu::cold]] inline std::vector<std::string> mixture_names(const Json& architecture, std::size_t mixtures) {
   std::vector<std::string> names;
   if (architecture.is_object()) {
     const ModelShape shape = shape_of(architecture);
     for (std::size_t i = 0; i < shape.layers.size(); ++i) {
-      if (shape.layers[i].is_mixture()) names.push_back("layer " + std::to_string(i + 1));
+      if (shape.layers[i].is_mixture()) names.push_back("layer " + std::to_string(i));
     }
   }
   if (names.size() == mixtures) return names;
   names.clear();
-  for (std::size_t m = 0; m < mixtures; ++m) names.push_back("mixture " + std::to_string(m + 1));
+  for (std::size_t m = 0; m < mixtures; ++m) names.push_back("mixture " + std::to_string(m));
   return names;
 }
 

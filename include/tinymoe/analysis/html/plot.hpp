@@ -19,7 +19,7 @@ struct PlotPoint {
   double x = 0, y = 0;
 };
 
-/// One curve. `colour` is a number of the page's palette, from 0 to 7; others begin again, dashed.
+/// One curve. `colour` is a number of the page's palette, from 0 to 7; others begin again, dashed or as rings.
 struct Curve {
   enum class Style { line, faint, marked, points };
   std::string name = {};
@@ -33,6 +33,7 @@ struct LinePlot {
   std::vector<Curve> curves = {};
   bool from_zero = false;  // the y axis has 0
   bool clock = false;      // x is seconds
+  bool powers = false;     // x is the logarithm to base 10 of what the axis tells
   double share = 0;        // of the points with the largest y that may lie outside; 0: none does
   std::vector<std::pair<std::string, PlotPoint>> labels = {};  // beside points
 };
@@ -187,7 +188,10 @@ struct PlotFrame {
   Markup svg = figure_of("plot", plot.title, PlotFrame::height);
   svg.add({" tabindex=\"0\" data-x=\"", range_text(x_axis.low, x_axis.high), "\" data-y=\"",
            range_text(y_axis.low, y_axis.high), "\" data-unit=\"", plot.x, "\""});
-  svg.add({plot.clock ? std::string_view(" data-clock") : std::string_view(), "><g class=\"grid\">"});
+  svg.add({plot.clock    ? std::string_view(" data-clock")
+           : plot.powers ? std::string_view(" data-powers")
+                         : std::string_view(),
+           "><g class=\"grid\">"});
   for (const double tick : y_axis.ticks) {
     const std::string y = place(y_of(tick));
     svg.add({"<path d=\"M52 ", y, "H428\"/><text class=\"end\" x=\"47\" y=\"", y, "\" dy=\".35em\">",
@@ -196,7 +200,7 @@ struct PlotFrame {
   for (const double tick : x_axis.ticks) {
     const std::string x = place(x_of(tick));
     svg.add({"<path d=\"M", x, " 226v4\"/><text class=\"middle\" x=\"", x, "\" y=\"243\">",
-             tick_text(tick, x_axis, plot.clock), "</text>"});
+             plot.powers ? general_text(std::pow(10.0, tick), 2) : tick_text(tick, x_axis, plot.clock), "</text>"});
   }
   svg.add({"<path class=\"axis\" d=\"M52 12V226H428\"/><text class=\"middle\" x=\"240\" y=\"262\">", plot.x,
            "</text><text class=\"middle\" transform=\"translate(6 119) rotate(-90)\">", plot.y, "</text></g>"});
@@ -215,7 +219,8 @@ struct PlotFrame {
     if (curve.style == Style::marked || points_alone) {
       for (const PlotPoint& point : seen.size() <= 120 || points_alone ? seen : std::vector<PlotPoint>()) {
         svg.add({"<circle cx=\"", place(x_of(point.x)), "\" cy=\"", place(y_of(point.y)), "\" r=\"",
-                 points_alone ? std::string_view("4.5") : std::string_view("2.6"), "\"/>"});
+                 points_alone ? std::string_view("4.5") : std::string_view("2.6"), "\"",
+                 points_alone && curve.colour >= 8 ? std::string_view(" class=\"ring\"/>") : std::string_view("/>")});
       }
     }
     svg.add({"</g>"});

@@ -33,6 +33,7 @@ outline-offset:2px}
 .bar{fill:var(--c0)}@media (min-width:800px){.span{grid-column:span 2}}
 .grid path{stroke:var(--line);fill:none}.grid .axis{stroke:var(--soft)}
 .curve polyline{fill:none;stroke:var(--c);stroke-width:1.8;stroke-linejoin:round}.curve circle{fill:var(--c)}
+.curve circle.ring{fill:var(--card);stroke:var(--c);stroke-width:2}
 .curve.faint polyline{stroke-width:1;opacity:.35}.curve.dashed polyline{stroke-dasharray:5 3}
 .curve polyline.none{stroke:none}.cursor{stroke:var(--soft);stroke-dasharray:2 3}
 .c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}
@@ -80,7 +81,7 @@ cursor:pointer;font-size:.92rem}.over{margin:.5em 0;display:block}.over>.grid-of
 .over input:focus-visible+label{outline:2px solid var(--c0);outline-offset:2px}
 .over input:nth-of-type(1):checked~.grid-of:nth-of-type(1),.over input:nth-of-type(2):checked~.grid-of:nth-of-type(2),
 .over input:nth-of-type(3):checked~.grid-of:nth-of-type(3){display:grid}
-@media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb}body{font-size:11pt}nav,.controls,
+@media print{:root{--paper:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb}body{font-size:11pt}nav,.controls .js,
 .over label{display:none}main{max-width:none;padding:0}.grid-of{grid-template-columns:1fr 1fr}h2{break-after:avoid}}
 )css";
 
@@ -119,7 +120,8 @@ for (const svg of document.querySelectorAll('.plot svg')) {
     const value = (p) => y0 + (226 - p[1]) / 214 * (y1 - y0);
     at = x; cursor.setAttribute('d', 'M' + x + ' 12V226');
     const units = x0 + (x - 52) / 376 * (x1 - x0);
-    show(('clock' in svg.dataset ? clock(units) : short(units)) + ' ' + svg.dataset.unit + '\n' + curves.map((c) =>
+    show(('clock' in svg.dataset ? clock(units) :
+      short('powers' in svg.dataset ? Number((10 ** units).toPrecision(3)) : units)) + ' ' + svg.dataset.unit + '\n' + curves.map((c) =>
       (c.name ? c.name + ': ' : '') + short(value(near(c)))).join('\n'), left, top); };
   const leave = () => { hide(); if (cursor) cursor.removeAttribute('d'); };
   svg.addEventListener('pointermove', (e) => { const box = svg.getBoundingClientRect();
