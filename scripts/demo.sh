@@ -88,9 +88,9 @@ fi
 if [ -n "$source" ]; then echo "training on $source"; fi  # without one, train says that it makes stories up
 
 say "Training for about $minutes minutes"
-"$build/examples/train" --preset "$preset" --minutes "$minutes" --out "$out" --overwrite --checkpoint-every 500 "${data[@]}"
+"$build/examples/train" --preset "$preset" --minutes "$minutes" --out "$out" --overwrite --checkpoint-every 500 --report "${data[@]}"
 
 say "Three stories that the model wrote"
 "$build/examples/sample" "$out" --stories 3 --quiet
 
-say "The checkpoint is in $out; more stories: $build/examples/sample $out --prompt \"One day\""
+say "The checkpoint is in $out; a page of the run: $out.html; more stories: $build/examples/sample $out --prompt \"One day\""

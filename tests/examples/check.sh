@@ -1103,6 +1103,7 @@ END
     [ "$(grep -c '^Once upon a time' log.txt)" -ge 3 ] || fail "not three stories"
     grep -q "The checkpoint is in $folder/new/demo" log.txt || fail "no word of the checkpoint"
     [ -f new/demo/model.safetensors ] || fail "no checkpoint"
+    grep -q '<html' new/demo.html || fail "no page of the run"
     # A wrong TINYMOE_DATA is one sentence.
     expect_error "TINYMOE_DATA=nowhere" env TINYMOE_DATA=nowhere cmake="$(command -v cmake)" train="$train" sample="$sample" \
       PATH="$PWD/tools:$PATH" "$project/scripts/demo.sh" --build "$folder/build"
