@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -218,6 +219,20 @@ TEST_CASE("A sentencepiece model of which two merges may meet has a tokenizer.js
   CHECK(model({{"a", -9}, {"b", -9}, {"ab", -1}, {"ba", -2}, {"aba", -3}}).empty());
   CHECK(contains(model({{"a", -9}, {"b", -9}, {"ab", -1}, {"ba", -1}}), "two merges of one score meet in"));
   CHECK(contains(model({{"a", -9}, {"ab", -1}}), "a character that is none"));
+  // Many pieces of one score are refused at once: each with each would take minutes.
+  std::vector<std::pair<std::string, float>> tied;
+  for (char letter = 'a'; letter <= 'z'; ++letter) tied.emplace_back(std::string(1, letter), 0);
+  for (const auto& [first, last] : {std::pair<std::size_t, std::size_t>{0, 26}, {26, 26 + 26 * 26}}) {
+    for (std::size_t i = first; i < last; ++i) {
+      for (char letter = 'a'; letter <= 'z'; ++letter) tied.emplace_back(tied[i].first + letter, 0);
+    }
+  }
+  for (std::size_t i = 702; i < 1702; ++i) {
+    for (char letter = 'a'; letter <= 'z'; ++letter) tied.emplace_back(tied[i].first + letter, 0);
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK(contains(model(tied), "too many of its pieces have one score"));
+  CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));
 }
 
 TEST_CASE("Of several tokens before a text a folder is refused", "[tokenizer]") {

@@ -3,6 +3,7 @@
 /// Tokenizers with scores in a GGUF file: Llama 2's kind and sentencepiece's bpe models (`llama`), sentencepiece's
 /// unigram models (`t5`).
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -200,7 +201,7 @@ namespace tinymoe::inline v0_1::detail {
   if (!is_bpe && file.contains("tokenizer.ggml.precompiled_charsmap")) {
     std::string map;
     for (const double byte : file.numbers("tokenizer.ggml.precompiled_charsmap")) {
-      if (!(byte >= -128 && byte <= 255)) {
+      if (!(byte >= -128 && byte <= 255 && byte == std::floor(byte))) {
         fail<FileError>(file.name(), ": key tokenizer.ggml.precompiled_charsmap: expected bytes, found ", byte);
       }
       map.push_back(static_cast<char>(static_cast<int>(byte)));

@@ -2,6 +2,7 @@
 /// @file
 /// The tokens of a tokenizer as a GGUF file lists them.
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -59,7 +60,7 @@ struct GgufVocabulary {
   std::vector<std::pair<std::string_view, GgufToken>> tokens;
   for (std::size_t i = 0; i < names.size(); ++i) {
     const double type = types[i];
-    if (!(type >= 1 && type <= 6)) fail<FileError>(file.name(), ": token ", i, " is of the unknown type ", type);
+    if (!(type >= 1 && type <= 6 && type == std::floor(type))) fail<FileError>(file.name(), ": token ", i, " is of the unknown type ", type);
     if (find_invalid_utf8(names[i]) != std::string_view::npos) {
       fail<FileError>(file.name(), ": token ", i, " is not UTF-8");
     }

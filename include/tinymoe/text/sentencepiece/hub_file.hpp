@@ -53,7 +53,10 @@ class SentencePieceHubFile {
           refuse("two merges of one score meet in " + in_quotes(probe));
         }
       }
-      if (!reason_) return {file.dump(2) + "\n"};
+      std::string text = file.dump(2) + "\n";
+      // Tokens around a text are added to it.
+      if (text.size() > tokenizer_size_limit - (std::size_t{1} << 16)) refuse("it would be too large a file");
+      if (!reason_) return {std::move(text)};
     }
     return {{},
             "transformers cannot read this tokenizer: no tokenizer.json encodes as the sentencepiece model, because " +
@@ -105,6 +108,7 @@ class SentencePieceHubFile {
                      [&](std::size_t a, std::size_t b) { return pieces[a].score > pieces[b].score; });
     std::vector<std::size_t> tied;  // pieces of one score
     for (const std::size_t i : order) {
+      if (reason_) return;
       const std::string& piece = pieces[i].text;
       const std::size_t first = cuts_.size();
       for (std::size_t cut = decode_utf8(piece, 0).length; cut < piece.size(); cut += decode_utf8(piece, cut).length) {
@@ -119,6 +123,7 @@ class SentencePieceHubFile {
       if (cuts_.size() == first) continue;  // nothing becomes it
       if (!tied.empty() && pieces[tied[0]].score != pieces[i].score) tied.clear();
       for (const std::size_t other : tied) {
+        if (reason_) return;  // else a model of one score would take a time with the square of its pieces
         probe(piece + pieces[other].text), probe(pieces[other].text + piece);
         if (tied.size() == 1) probe_around(other, first);
       }
@@ -127,7 +132,7 @@ class SentencePieceHubFile {
     }
     for (const auto& [character, count] : runs_) {
       std::string run;
-      for (std::size_t i = 0; i < 2 * count + 3; ++i) probe(run += character);
+      for (std::size_t i = 0; i < 2 * count + 3 && !reason_; ++i) probe(run += character);
     }
   }
 
@@ -161,6 +166,7 @@ class SentencePieceHubFile {
   }
 
   void probe(const std::string& text) {
+    if (reason_) return;
     probed_ += text.size();
     if (probed_ > most_probed) return refuse("too many of its pieces have one score, or could be merged in two orders");
     probes_.push_back(replaced(text, space_mark, " "));
