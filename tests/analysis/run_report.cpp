@@ -299,6 +299,18 @@ TEST_CASE("a sweep's results are read back") {
   CHECK(has(page, escaped("1.2500 ± 0.1250")));
   CHECK(has(page, "id=\"learning-rates\""));
   CHECK(!has(report_html("sweep", {}, {runs[0], runs[1]}), "id=\"learning-rates\""));
+  // Eight models have a colour each; those behind them are rings, and the markup is whole.
+  std::vector<SweepRun> many;
+  for (int i = 0; i < 10; ++i) many.push_back(run(("variant_" + std::to_string(i)).c_str(), 0.1, 1, 1 + 0.1 * i));
+  const string rings = report_html("sweep", {}, many);
+  std::size_t whole = 0, of_rings = 0;
+  for (std::size_t at = rings.find("<circle"); at != string::npos; at = rings.find("<circle", at + 1)) {
+    const string circle = rings.substr(at, rings.find('>', at) + 1 - at);
+    whole += circle.ends_with("\"/>"), of_rings += has(circle, "\" class=\"ring\"/>");
+  }
+  CHECK(whole == 20);  // in two plots
+  CHECK(of_rings == 4);
+  CHECK(has(report_html("sweep", {}, {many[0]}), "variant_0"));
   const Json json = parse_json(sweep_json(read), "sweep.json");
   CHECK(json["runs"].size() == 4);
   CHECK(json["runs"].items()[2]["seed"].dump() == "18446744073709551615");
@@ -308,7 +320,8 @@ TEST_CASE("a sweep's results are read back") {
   const string old =
       "variant,parameters,active,flops_per_token,tokens_per_second,steps,tokens,validation_loss,"
       "validation_bits_per_byte,load_variation\n";
-  write(csv, old + "dense,100,100,200,50.0,10,1000,3.5,1.25,0.0000\nexperts_8,400,120,240,40.0,10,1000,3.25,1.125,0.1\n" +
+  write(csv, old +
+                 "dense,100,100,200,50.0,10,1000,3.5,1.25,0.0000\nexperts_8,400,120,240,40.0,10,1000,3.25,1.125,0.1\n" +
                  "odd,400,120,240,40.0,10,1000,much,1.125,0.1\n");
   const auto before = read_sweep(csv);
   REQUIRE(before.size() == 2);

@@ -26,7 +26,7 @@ judge.check(b"learning_rate" in start, "there are no hyperparameters")
 def points(where):
     """The steps of the loss, by each of TensorBoard's readers."""
     old = accumulator.EventAccumulator(str(where), size_guidance={"scalars": 0})
-    new = plugins.EventAccumulator(str(where), size_guidance={"scalars": 0}, tensor_size_guidance={"tensors": 0})
+    new = plugins.EventAccumulator(str(where), tensor_size_guidance={"scalars": 0})
     found = []
     for reader, of in ((old, lambda r: r.Scalars("train/loss")), (new, lambda r: r.Tensors("train/loss"))):
         reader.Reload()

@@ -219,8 +219,9 @@ struct PlotFrame {
     if (curve.style == Style::marked || points_alone) {
       for (const PlotPoint& point : seen.size() <= 120 || points_alone ? seen : std::vector<PlotPoint>()) {
         svg.add({"<circle cx=\"", place(x_of(point.x)), "\" cy=\"", place(y_of(point.y)), "\" r=\"",
-                 points_alone ? std::string_view("4.5") : std::string_view("2.6"), "\"",
-                 points_alone && curve.colour >= 8 ? std::string_view(" class=\"ring\"/>") : std::string_view("/>")});
+                 points_alone ? std::string_view("4.5") : std::string_view("2.6")});
+        if (points_alone && curve.colour >= 8) svg.add({"\" class=\"ring"});
+        svg.add({"\"/>"});
       }
     }
     svg.add({"</g>"});
