@@ -15,6 +15,7 @@
 #include <tinymoe/model.hpp>
 
 #include "compiled_architectures.hpp"
+#include "output_files.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
 
@@ -77,6 +78,7 @@ void from_checkpoint(const Arguments& a) {
   if (std::filesystem::exists(a.to, ignored) && !a.overwrite) {
     fail<OptionError>(a.to, ": is there already; give --overwrite to replace it");
   }
+  examples::expect_gguf(a.to);
   examples::with_architecture_of(
       a.from, [&](auto named) { write_file<typename decltype(named)::Architecture>(a, named.name); });
 }

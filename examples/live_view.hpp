@@ -84,6 +84,16 @@ inline std::string clipped(const std::string& line, std::size_t columns) {
   return line.substr(0, at);
 }
 
+/// The first of these parts that a line of so many columns has room for; of the first, what fits.
+inline std::string fitting(const std::vector<std::string>& parts, std::size_t columns) {
+  std::string line;
+  for (const std::string& part : parts) {
+    if (!line.empty() && line.size() + part.size() > columns) break;
+    line += part;
+  }
+  return clipped(line, columns);
+}
+
 /// Whether a descriptor is a terminal that can move its cursor.
 inline bool is_terminal(int descriptor) {
   const char* kind = std::getenv("TERM");
@@ -106,9 +116,9 @@ inline bool shows_utf8() {
 class LiveLines {
  public:
   /// Columns and rows of the terminal; 80 and 24 where it does not tell.
-  static std::pair<std::size_t, std::size_t> size() {
+  static std::pair<std::size_t, std::size_t> size(int descriptor = STDOUT_FILENO) {
     winsize window{};
-    if (::ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) != 0 || window.ws_col == 0) return {80, 24};
+    if (::ioctl(descriptor, TIOCGWINSZ, &window) != 0 || window.ws_col == 0) return {80, 24};
     return {window.ws_col, window.ws_row};
   }
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <tinymoe/core/platform.hpp>
 #include <tinymoe/train/observer.hpp>
 #include <utility>
@@ -68,7 +69,11 @@ class Percent {
     return true;
   }
   void print(const std::string& what, double number, const char* unit) {
-    std::fprintf(out_, "\r%s: %.0f %s\033[K", what.c_str(), number, unit);
+    char share[48];
+    std::snprintf(share, sizeof share, ": %.0f %s", number, unit);
+    // The last column stays free: a line that fills it may wrap.
+    const std::size_t room = LiveLines::size(::fileno(out_)).first - 1, taken = std::string_view(share).size();
+    std::fprintf(out_, "\r%s%s\033[K", clipped(what, room > taken ? room - taken : 0).c_str(), share);
     if (out_ == stdout) programs::flush_progress();
     open_ = true;
   }
@@ -92,14 +97,18 @@ class Progress : public tinymoe::Observer {
     if (at.fraction < 1 && at.seconds < next_) return;
     next_ = at.seconds + (terminal_ ? 0.2 : 10);
     const double left = at.fraction > 0 && at.fraction < 1 ? at.seconds / at.fraction - at.seconds : 0;
-    char text[160];
-    std::snprintf(text, sizeof text, "step %td  loss %.3f  %.0f tokens/s%s  %s left", at.step, smooth_, speed_,
-                  usage(at.load_variation, loads).c_str(), clock_time(left).c_str());
-    last_ = text;
-    if (const auto [columns, rows] = LiveLines::size(); view_ && columns >= 60 && rows >= 12) {
+    char step[80], speed[40];
+    std::snprintf(step, sizeof step, "step %td  loss %.3f", at.step, smooth_);
+    std::snprintf(speed, sizeof speed, "  %.0f tokens/s", speed_);
+    const auto [columns, rows] = LiveLines::size();
+    std::vector<std::string> parts = {step, "  " + clock_time(left) + " left", speed};
+    for (std::string& part : usage(at.load_variation, loads)) parts.push_back(std::move(part));
+    // The last column stays free: a line that fills it may wrap.
+    last_ = fitting(parts, terminal_ ? columns - 1 : std::string::npos);
+    if (view_ && columns >= 60 && rows >= 12) {
       std::fputs(live_.draw(lines(at, loads), columns).c_str(), stdout);
     } else {
-      std::printf("%s%s%s", terminal_ ? "\r" : "", text, terminal_ ? "\033[K" : "\n");
+      std::printf("%s%s%s", terminal_ ? "\r" : "", last_.c_str(), terminal_ ? "\033[K" : "\n");
       open_ = terminal_;
     }
     programs::flush_progress();
@@ -112,8 +121,11 @@ class Progress : public tinymoe::Observer {
 
   void on_evaluation(const tinymoe::StepReport& at, const tinymoe::EvaluationReport& evaluation) override {
     end();
-    std::printf("validation after step %td: loss %.4f, %.4f bits per byte%s\n", at.step, evaluation.loss,
-                evaluation.bits_per_byte, usage(evaluation.load_variation(), evaluation.loads).c_str());
+    std::printf("validation after step %td: loss %.4f, %.4f bits per byte", at.step, evaluation.loss,
+                evaluation.bits_per_byte);
+    for (const std::string& part : usage(evaluation.load_variation(), evaluation.loads))
+      std::printf("%s", part.c_str());
+    std::printf("\n");
     programs::flush_progress();
   }
 
@@ -158,9 +170,9 @@ class Progress : public tinymoe::Observer {
   }
 
   /// How evenly experts are used: the deviation of their loads, and the min and max load over all mixtures as shares of
-  /// an even load. Nothing for a model without experts.
-  static std::string usage(double variation, const tinymoe::ExpertLoads& loads) {
-    if (loads.empty()) return "";
+  /// an even load, in two parts of a line. Nothing for a model without experts.
+  static std::vector<std::string> usage(double variation, const tinymoe::ExpertLoads& loads) {
+    if (loads.empty()) return {};
     double least = 1e9, most = 0;
     for (const auto& mixture : loads) {
       double total = 0;
@@ -170,9 +182,10 @@ class Progress : public tinymoe::Observer {
         least = std::min(least, share), most = std::max(most, share);
       }
     }
-    char text[80];
-    std::snprintf(text, sizeof text, "  expert load +-%.0f %% (%.2f to %.2f of even)", 100 * variation, least, most);
-    return text;
+    char deviation[48], range[64];
+    std::snprintf(deviation, sizeof deviation, "  expert load +-%.0f %%", 100 * variation);
+    std::snprintf(range, sizeof range, " (%.2f to %.2f of even)", least, most);
+    return {deviation, range};
   }
 
   bool terminal_ = is_terminal(STDOUT_FILENO), view_ = terminal_ && shows_utf8(), open_ = false;

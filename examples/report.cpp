@@ -14,11 +14,11 @@
 #include <string_view>
 #include <system_error>
 #include <tinymoe/analysis/run_report.hpp>
-#include <tinymoe/files/atomic.hpp>
 #include <utility>
 #include <vector>
 
 #include "compiled_architectures.hpp"
+#include "output_files.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
@@ -94,6 +94,8 @@ void make_report(const Arguments& a) {
   if (a.runs.size() > 1 && (!a.metrics.empty() || !a.json_lines.empty())) {
     fail<OptionError>("--metrics and --json-lines are the logs of one run; give one run with them");
   }
+  const path out = a.out.empty() ? default_out(a.runs) : a.out;
+  examples::expect_page(out);
   std::vector<RunReport> reports;
   std::vector<path> paths;
   std::vector<SweepRun> sweep;
@@ -104,7 +106,8 @@ void make_report(const Arguments& a) {
       for (SweepRun& one : read_sweep(run)) sweep.push_back(std::move(one));
       continue;
     }
-    examples::RunSources sources{.checkpoint = run, .metrics = a.metrics, .json_lines = a.json_lines};
+    examples::RunSources sources{
+        .checkpoint = run, .metrics = a.metrics, .json_lines = a.json_lines, .compared = a.runs.size() > 1};
     if (is_file) sources.checkpoint.clear(), sources.metrics = run;
     RunReport report = examples::read_run(sources);
     if (!is_file && std::filesystem::exists(run / "config.json", ignored)) {
@@ -116,11 +119,9 @@ void make_report(const Arguments& a) {
       }
     }
     reports.push_back(std::move(report));
-    paths.push_back(run);
+    paths.push_back(run.has_filename() ? run : run.parent_path());
   }
   const bool single = reports.size() == 1 && sweep.empty();
-  const path out = a.out.empty() ? default_out(a.runs) : a.out;
-  expect_writable(out);
   tell_apart(reports, paths);
   if (single) {
     write_report(out, report_html(reports[0]));

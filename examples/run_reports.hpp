@@ -10,6 +10,7 @@ namespace examples {
 /// Where a run's logs are; empty: where `train` writes them by itself, if they are there.
 struct RunSources {
   std::filesystem::path checkpoint, metrics, json_lines;
+  bool compared = false;  // beside others, on a page that has nothing of the JSON lines
 };
 
 /// What the logs of a run say, and its recipe. What is missing is a note in the report. Throws FileError if there is

@@ -17,12 +17,12 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <tinymoe/files/atomic.hpp>
 #include <tinymoe/sample/trace_file.hpp>
 #include <utility>
 #include <vector>
 
 #include "compiled_architectures.hpp"
+#include "output_files.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
@@ -54,7 +54,6 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
   constexpr Index at_once = 16;
   const bool alone = prompts.size() == 1;  // streamed as it is generated
   const bool traces = !run.trace.empty();
-  if (traces) tinymoe::expect_writable(run.trace);  // before the work
   if (!alone || traces) storyteller.plan({.sequences = std::min(at_once, std::ssize(prompts)), .trace = traces});
   std::vector<tinymoe::Story> traced;
   Index tokens = 0, pieces = 0;
@@ -116,6 +115,7 @@ int main(int count, char** values) {
       tinymoe::fail<tinymoe::OptionError>("--trace is \"", run.trace.string(),
                                           "\"; end its name with .npz, .json or .jsonl");
     }
+    if (trace->count() > 0) examples::expect_trace(run.trace);
     if (run.device.weights.empty()) run.device.weights = examples::stored_weights(run.checkpoint);
     examples::with_architecture_of(run.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;

@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "compiled_variants.hpp"
+#include "output_files.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
@@ -277,9 +278,9 @@ void sweep(const Arguments& arguments) {
           file.string(),
           ": is there already; give --resume to go on with it, --overwrite to replace it, or another --csv");
     }
-    expect_writable(file);
   }
-  if (arguments.report) expect_writable(page);
+  examples::expect_sweep(arguments.csv, json);
+  if (arguments.report) examples::expect_page(page);
   const WriteLock lock = lock_file(arguments.csv);
   examples::Device device = open_device(arguments.device);
   std::printf("device %s\n", examples::about(device).c_str());

@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "output_files.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
 #include "progress.hpp"
@@ -121,7 +122,7 @@ int main(int argc, char** argv) {
                        whole(0, tinymoe::detail::max_threads));
   train->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
   train->callback([&] {
-    expect_writable(arguments.out);  // before the text is read
+    examples::expect_tokenizer(arguments.out);  // before the text is read
     save(examples::learn_tokenizer(examples::open_stories({arguments.text}, arguments.field), arguments.training),
          arguments.out);
   });
@@ -130,12 +131,16 @@ int main(int argc, char** argv) {
   from_gpt2->add_option("--vocab", arguments.vocab, "vocab.json")->required();
   from_gpt2->add_option("--merges", arguments.merges, "merges.txt")->required();
   from_gpt2->add_option("--out", arguments.out, "The tokenizer.json to write")->capture_default_str();
-  from_gpt2->callback([&] { save(Tokenizer::load_gpt2(arguments.vocab, arguments.merges), arguments.out); });
+  from_gpt2->callback([&] {
+    examples::expect_tokenizer(arguments.out);
+    save(Tokenizer::load_gpt2(arguments.vocab, arguments.merges), arguments.out);
+  });
 
   auto* exporting = app.add_subcommand("export", "Write a tokenizer of Llama 2's kind as a sentencepiece model");
   exporting->add_option("tokenizer", arguments.tokenizer, "tokenizer.json or tokenizer.model")->required();
   exporting->add_option("model", arguments.out, "The .model to write")->required();
   exporting->callback([&] {
+    examples::expect_tokenizer(arguments.out);
     const auto tokenizer = Tokenizer::load(arguments.tokenizer);
     save_sentencepiece(arguments.out, tokenizer);
     std::cerr << arguments.out << ": " << tokenizer.vocabulary_size() << " tokens\n";

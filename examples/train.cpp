@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "compiled_architectures.hpp"
+#include "output_files.hpp"
 #include "programs.hpp"
 #include "programs/interruption.hpp"
 #include "programs/main.hpp"
@@ -87,6 +88,22 @@ void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
     fail<FileError>(
         folder.string(),
         ": holds a checkpoint; give --resume to go on from it, --overwrite to replace it, or another --out");
+  }
+}
+
+/// Throws OptionError if two of the files that a run will write have one name. Empty ones are not written.
+void expect_own_names(const std::vector<path>& files) {
+  std::vector<path> seen;
+  for (const path& file : files) {
+    if (file.empty()) continue;
+    std::error_code reason;
+    path whole = std::filesystem::weakly_canonical(file, reason);
+    if (reason) whole = file.lexically_normal();
+    if (std::find(seen.begin(), seen.end(), whole) != seen.end()) {
+      fail<OptionError>(file.string(), ": is the name of two files of this run; give --report, --json-lines and ",
+                        "--metrics names of their own");
+    }
+    seen.push_back(std::move(whole));
   }
 }
 
@@ -201,9 +218,11 @@ void train(const Arguments& arguments) {
   const path report = arguments.report_to.empty() ? paths.report : arguments.report_to;
   if (arguments.report) {
     if (logs.json_lines.empty()) logs.json_lines = paths.json_lines;
-    expect_writable(report);
+    examples::expect_page(report);
   }
   logs.check();
+  expect_own_names(
+      {paths.metrics, examples::loads_file(paths.metrics), logs.json_lines, arguments.report ? report : path()});
   if (!lock.supported()) {
     std::printf("%s: this file system has no locks; start no second run in it\n", paths.out.c_str());
   }

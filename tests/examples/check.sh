@@ -210,6 +210,13 @@ END
     # A resumed run's report goes on; the story of each evaluation is there once.
     expect "$train" --data hostile.txt --steps 40 --resume "$run" --report page.html
     [ "$(grep -c '"event": *"story"' "$run.jsonl")" = 4 ] || fail "stories of the resumed run: $(grep -c story "$run.jsonl")"
+    # A file that is no page is not replaced, before any work; a page is.
+    cp "$run.csv" kept.csv && cp "$run/config.json" kept.json
+    expect_error "is there already and is no page of a report" "$report" "$run" --out "$run.csv"
+    expect_error "is there already and is no page of a report" "$report" "$run" --out "$run/config.json"
+    expect_error "is there already and is no page of a report" "$train" --data hostile.txt --steps 50 --resume "$run" --report "$run.csv"
+    expect_error "is the name of two files of this run" pocket --steps 1 --out new --report new.csv
+    cmp "$run.csv" kept.csv && cmp "$run/config.json" kept.json || fail "a file of the run was replaced"
     # Cut while it was written: what is whole is shown.
     head -c -40 "$run.csv" >cut.csv && head -c -40 "$run.jsonl" >cut.jsonl
     expect "$report" "$run" --metrics cut.csv --json-lines cut.jsonl --out cut.html
@@ -224,6 +231,8 @@ END
     # Several side by side.
     sed 's/,[0-9.]*,\([0-9.]*,[0-9.]*\)$/,0,\1/' "$run.csv" >other.csv
     expect "$report" "$run" other.csv --out both.html
+    expect "$report" "$run" other.csv --out both.html
+    grep -q 'JSON lines are not there' both.html && fail "tells what such a page never has"
     grep -q 'id="comparison"' both.html || fail "runs are not compared"
     opens both.html
     expect_error "nothing.csv is not there" "$report" nothing
@@ -231,7 +240,14 @@ END
     pocket --steps 40 --out second >log.txt
     expect_error "second.csv: is the log of another run" "$report" "$run" --metrics second.csv
     expect_error "are the logs of one run" "$report" "$run" second --metrics cut.csv
-    rm second.csv second-loads.csv
+    expect "$report" second
+    grep -q 'second: its JSON lines are not there' second.html || fail "does not say that there are no JSON lines"
+    mkdir twin && cp -r second twin/second && cp second.csv twin
+    expect "$report" second/ twin/second/ --out twins.html
+    grep -q 'twin/second<' twins.html || fail "the name keeps its last slash"
+    expect "$train" --embedded 300 --steps 42 --resume second --report
+    grep -q 'second.jsonl: begins at step 41' second.html || fail "does not say where the JSON lines begin"
+    rm second.csv second-loads.csv second.jsonl
     expect "$report" second
     for missing in 'second.csv: is not there, so the training is left out' 'give stories with --data'; do
       grep -q "$missing" second.html || fail "does not say what is missing: $missing"
@@ -287,6 +303,15 @@ END
       grep -q "$part" log.txt || fail "the view lacks $part"
     done
     on_terminal xterm C line && grep -q 'done   ' log.txt && fail "a view where UTF-8 is not shown"
+    # The time left is seen at any width, and no line is as wide as the terminal.
+    narrow() { TERM=xterm LC_ALL=$2 script -qec "stty cols $1 rows 24; $train --preset pocket --embedded 300 --steps 30 --out $3" terminal.txt >log.txt; }
+    lines() { sed -n 's/\r/\n/gp' log.txt | sed 's/\x1b\[[0-9]*[AJK]//g' | grep '^step '; }
+    for at in "80 C.UTF-8" "80 C" "40 C"; do
+      narrow $at "columns-${at// /-}" || fail "fails on a narrow terminal: $(tail -n 1 log.txt)"
+      lines >steps.txt || fail "no line of a step: $(cat log.txt)"
+      grep -q '[0-9]:[0-9][0-9] left' steps.txt || fail "no time left in ${at% *} columns: $(cat steps.txt)"
+      awk -v most="${at% *}" 'length >= most { exit 1 }' steps.txt || fail "wraps in ${at% *} columns: $(cat steps.txt)"
+    done
     on_terminal dumb C.UTF-8 dumb && grep -q $'\033' log.txt && fail "moves the cursor of a dumb terminal"
     # Many stories show how far they are, beside the standard output.
     many() { TERM=xterm script -qec "$sample plain --stories 600 --tokens 60 $*" terminal.txt >log.txt || fail "$(tail -n 1 log.txt)"; }
@@ -555,6 +580,12 @@ END
     untimed results/sweep.csv >one.csv
     expect_error "is there already" "$sweep" --steps 2 --embedded 300 --only dense --csv results/sweep.csv
     untimed results/sweep.csv | cmp - one.csv || fail "results were lost"
+    for file in run.csv other.json page.html; do echo "step,tokens" >$file; done
+    for file in run other; do
+      expect_error "is there already and is no" "$sweep" --steps 2 --embedded 300 --only dense --csv $file.csv --overwrite
+    done
+    expect_error "page.html: is there already and is no page" "$sweep" --steps 2 --embedded 300 --only dense --csv page.csv --report
+    [ "$(cat run.csv other.json page.html | sort -u)" = "step,tokens" ] || fail "a file that is no sweep's was replaced"
     expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv --overwrite
     untimed results/sweep.csv | cmp - one.csv || fail "a second sweep found other losses"
     # Learning rates, seeds and a sweep that goes on: what is there stays, and only what is missing is trained.
@@ -654,6 +685,13 @@ END
     expect_error 'changed/config.json: its weights are "int5"' "$sample" changed
     sed -i 's/"quantization_config"/"no_config"/' changed/config.json
     expect_error "floating-point numbers, found U8" "$sample" changed
+    # A trace replaces a trace, and nothing else.
+    cp run/tokenizer.json kept.json
+    expect_error "run/tokenizer.json: is there already and is no trace" "$sample" run --trace run/tokenizer.json
+    cmp run/tokenizer.json kept.json || fail "the tokenizer was replaced"
+    for name in trace.json trace.npz; do
+      for _ in 1 2; do expect "$sample" run --tokens 3 --trace $name; done
+    done
     expect_error "min-p must be" "$sample" run --min-p 1.5
     expect_error "typical must be" "$sample" run --typical 0
     expect_error "temperature must be" "$sample" run --temperature -1
@@ -715,6 +753,8 @@ assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "t
     cmp small.gguf rounded.gguf || fail "the integers differ"
     expect_error "small.gguf: is there already; give --overwrite" "$convert" run small.gguf
     expect "$convert" run small.gguf --type bfloat16 --overwrite
+    expect_error "run.csv: is there already and is no GGUF file" "$convert" run run.csv --overwrite
+    grep -q '^step,tokens' run.csv || fail "the metrics were replaced"
     expect_error "take the model that they were made of" "$convert" small other.gguf --type q4_0
     expect_error "a checkpoint has float32" "$convert" run.gguf other --type q8_0
     expect_error "again: holds a checkpoint; give --overwrite" "$convert" run.gguf again
@@ -899,6 +939,14 @@ assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "t
     "$tokenize" decode run/tokenizer.json <ids.txt >back.bin
     cmp -n 4000 bytes.bin back.bin || fail "bytes did not come back"
     expect_error "tokenizer.json" "$tokenize" encode nowhere/tokenizer.json
+    # A tokenizer replaces a tokenizer that no checkpoint has, and nothing else.
+    echo 'Tom had a cat.<|endoftext|>' >cat.txt
+    cp run/tokenizer.json kept.json
+    expect_error "run/tokenizer.json: is part of a checkpoint" "$tokenize" train cat.txt --vocabulary 257 --out run/tokenizer.json
+    expect_error "run.csv: is there already and is no tokenizer" "$tokenize" train cat.txt --vocabulary 257 --out run.csv
+    cmp run/tokenizer.json kept.json || fail "the tokenizer was replaced"
+    grep -q '^step,tokens' run.csv || fail "the metrics were replaced"
+    for _ in 1 2; do expect "$tokenize" train cat.txt --vocabulary 257 --out learnt.json; done
     expect_error "only Llama 2's kind" "$tokenize" export run/tokenizer.json here.model
     ;;
   corpora)

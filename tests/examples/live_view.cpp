@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "support/catch.hpp"
 
@@ -26,6 +27,14 @@ TEST_CASE("bars of loads have half their height where loads are even") {
   CHECK(load_bars({0, 40, 0, 0}, 9) == "·█··");
   CHECK(load_bars({0, 0}, 9) == "··");
   CHECK(load_bars({1, 1, 1}, 2) == "▅▅");
+}
+
+TEST_CASE("a line has the parts that a terminal has room for") {
+  const std::vector<string> parts = {"step 3  loss 1.234", "  0:50 left", "  900 tokens/s"};
+  CHECK(fitting(parts, string::npos) == "step 3  loss 1.234  0:50 left  900 tokens/s");
+  CHECK(fitting(parts, 39) == "step 3  loss 1.234  0:50 left");
+  CHECK(fitting(parts, 18) == "step 3  loss 1.234");
+  CHECK(fitting(parts, 6) == "step 3");
 }
 
 TEST_CASE("live lines are drawn over the last ones and clipped to the terminal") {
