@@ -287,8 +287,7 @@ namespace detail {
 
 /// Reads a run's metrics and its JSON lines, each unless its path is empty. Rows that a killed run cut are left out,
 /// with a note. `run`: the state of the run's checkpoint, if there is one. Throws FileError for a file that is no such
-/// log, MismatchError if one is the log of another run: its row of the checkpoint's step has other tokens or another
-/// time.
+/// log, MismatchError for another run's: its row of the checkpoint's step has other tokens or another time.
 [[gnu::cold]] inline RunHistory read_run_history(const std::filesystem::path& metrics,
                                                  const std::filesystem::path& json_lines = {},
                                                  const TrainingState* run = nullptr) {
