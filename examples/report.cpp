@@ -103,7 +103,9 @@ void make_report(const Arguments& a) {
     std::error_code ignored;
     const bool is_file = std::filesystem::is_regular_file(run, ignored);
     if (is_file && is_sweep(run)) {
-      for (SweepRun& one : read_sweep(run)) sweep.push_back(std::move(one));
+      std::vector<SweepRun> results = read_sweep(run);
+      if (results.empty()) fail<FileError>(run, ": has no results yet");
+      for (SweepRun& one : results) sweep.push_back(std::move(one));
       continue;
     }
     examples::RunSources sources{

@@ -331,7 +331,7 @@ TEST_CASE("a sweep's results are read back") {
   CHECK(before[1].bits_per_byte == 1.125);
   CHECK(has(report_html("sweep", {}, before), "experts_8"));
   write(csv, old);
-  check_message<FileError>([&] { read_sweep(csv); }, "has no results yet");
+  CHECK(read_sweep(csv).empty());
   for (const char* other : {"a,b\n", "", "variant,parameters\n"}) {
     write(csv, other);
     check_message<FileError>([&] { read_sweep(csv); }, "as sweep writes them");

@@ -605,6 +605,10 @@ END
     expect two 2 --embedded 300 --learning-rate 2e-3,8e-3 --repeats 2 --resume
     head -n "$(wc -l <rest.csv)" results/many.csv | cmp - rest.csv || fail "rows that were there changed"
     untimed results/many.csv | sort | cmp - <(sort all.csv) || fail "a resumed sweep has other results"
+    head -n 1 results/many.csv >results/begun.csv  # interrupted in its first run
+    expect_error "has no results yet" "$report" results/begun.csv
+    expect "$sweep" --steps 2 --embedded 300 --only dense --csv results/begun.csv --resume
+    [ "$(wc -l <results/begun.csv)" = 2 ] || fail "a sweep without results does not go on: $(cat results/begun.csv)"
     # Rates that are drawn lie between the two, and are the same again.
     expect "$sweep" --steps 2 --embedded 300 --only dense --csv results/many.csv --learning-rate 1e-3,1e-2 --draw 3 --overwrite
     [ "$(grep -c ^dense, results/many.csv)" = 3 ] || fail "not three rates: $(cat results/many.csv)"
