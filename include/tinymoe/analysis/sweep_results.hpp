@@ -109,8 +109,8 @@ inline constexpr std::size_t first_sweep_columns = 10;
   return line + '\n';
 }
 
-/// The runs of a sweep's CSV, older ones without learning rates and seeds too; none of a sweep that was interrupted in its
-/// first run. A row that was cut is left out. Throws FileError for a file that `sweep` did not write.
+/// The runs of a sweep's CSV, older ones without learning rates and seeds too; none of a sweep that was interrupted in
+/// its first run. A row that was cut is left out. Throws FileError for a file that `sweep` did not write.
 [[gnu::cold]] inline std::vector<SweepRun> read_sweep(const std::filesystem::path& csv) {
   std::ifstream file(csv, std::ios::binary);
   if (!file) fail<FileError>(csv, ": cannot be opened; a sweep's results are the CSV that sweep writes");
