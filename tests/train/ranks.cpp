@@ -1,7 +1,7 @@
-// Several ranks that train one model, each in its own thread: they take the same steps as a single rank with all their
-// micro-batches.
+// Several ranks that train one model, each in its own thread: they take the same steps as a single rank.
 
 #include <barrier>
+#include <functional>
 #include <memory>
 #include <thread>
 
@@ -167,11 +167,11 @@ FitOptions options_for(Index accumulation, Batching batching) {
 
 }  // namespace
 
-TEST_CASE("Two ranks take the steps of one with twice the micro-batches", "[ranks]") {
+TEST_CASE("Two ranks take the steps of one", "[ranks]") {
   for (const Batching batching : {Batching::packed, Batching::padded}) {
-    for (const Index accumulation : {1, 3}) {
+    for (const Index accumulation : {2, 5}) {  // of which each rank takes one; two and three
       INFO("padded " << (batching == Batching::padded) << ", accumulation " << accumulation);
-      const auto expected = fit(options_for(2 * accumulation, batching), Alone());
+      const auto expected = fit(options_for(accumulation, batching), Alone());
       const auto found = fit_on_two(options_for(accumulation, batching));
       for (const auto& one : found) {
         check_near(one, expected);
@@ -189,15 +189,16 @@ TEST_CASE("Ranks read each window once, in the order of a single rank", "[ranks]
   const Batches all(tiny_data(), 2, 16, Seed{3});
   const auto feed = [&](Index rank) {
     return BatchFeed<Cpu>(backend, tiny_data(),
-                          {.batch = 2, .time = 16, .micro_batches = 2, .seed = Seed{3}, .rank = rank, .ranks = 3});
+                          {.batch = 2, .time = 16, .micro_batches = 5, .seed = Seed{3}, .rank = rank, .ranks = 3});
   };
   std::vector<Token> inputs(32), targets(32);
   for (Index rank = 0; rank < 3; ++rank) {
     auto its = feed(rank);
     for (Index step = 0; step < 4; ++step) {
       const auto batch = its.next(step);
-      for (Index i = 0; i < 2; ++i) {
-        all.fill((step * 2 + i) * 3 + rank, inputs, targets);
+      REQUIRE(batch.micro_batches() == (rank < 2 ? 2 : 1));
+      for (Index i = 0; i < batch.micro_batches(); ++i) {
+        all.fill(step * 5 + i * 3 + rank, inputs, targets);
         CHECK(std::ranges::equal(batch.inputs.subspan(static_cast<std::size_t>(32 * i), 32), inputs));
         CHECK(std::ranges::equal(batch.targets.subspan(static_cast<std::size_t>(32 * i), 32), targets));
       }
@@ -207,7 +208,7 @@ TEST_CASE("Ranks read each window once, in the order of a single rank", "[ranks]
 
 TEST_CASE("Ranks save one checkpoint, which another number of ranks can resume", "[ranks]") {
   const TemporaryFolder root;
-  auto two = options_for(1, Batching::packed), one = options_for(2, Batching::packed);
+  auto two = options_for(2, Batching::packed), one = two;
   two.checkpoint = one.checkpoint = root / "run";
   two.metrics = one.metrics = root / "run.csv";
   auto alone = one;
@@ -225,7 +226,7 @@ TEST_CASE("Ranks save one checkpoint, which another number of ranks can resume",
   const auto rows = read_bytes(root / "run.csv");
   CHECK(std::count(rows.begin(), rows.end(), '\n') == 1 + 5 + 3);  // no row is there twice
   // Another number of micro-batches in all is another order.
-  two.accumulation = 2;
+  two.accumulation = 4;
   two.steps = 7;
   CHECK_THROWS_AS(fit_on_two(two, root / "run"), MismatchError);
 }
@@ -233,7 +234,7 @@ TEST_CASE("Ranks save one checkpoint, which another number of ranks can resume",
 TEST_CASE("A run that one rank cannot begin ends on all, and leaves the model as it was", "[ranks]") {
   const TemporaryFolder root;
   write_bytes(root / "file", "mine");
-  std::vector<FitOptions> wrong(2, options_for(1, Batching::packed));
+  std::vector<FitOptions> wrong(2, options_for(2, Batching::packed));
   wrong[0].checkpoint = root / "file";  // found before the run is planned
   wrong[1].metrics = root / "file";     // and after it
   for (const FitOptions& options : wrong) {
@@ -246,9 +247,79 @@ TEST_CASE("A run that one rank cannot begin ends on all, and leaves the model as
       }
     });
     CHECK(messages[0].find("file: ") != std::string::npos);
-    CHECK(messages[1] == "another process of this run cannot begin it; see its message");
+    CHECK(messages[1] == "rank 0 cannot begin this run: " + messages[0]);
   }
   CHECK(read_bytes(root / "file") == "mine");
+  // A step of one micro-batch is too little for two.
+  check_message<OptionError>([] { fit_on_two(options_for(1, Batching::packed)); },
+                             "1 micro-batch, which 2 processes cannot");
+}
+
+TEST_CASE("Ranks that would not train the same are refused before the first step, and told apart", "[ranks]") {
+  const auto other_data = tiny_data().first(tiny_data().size() - 1);
+  const Json recipe = {{"optimizer", "adamw"}, {"warmup", 2}};
+  struct Difference {
+    std::function<void(FitOptions&)> make;
+    const char* named;
+  };
+  const TokenData* data = nullptr;
+  const std::vector<Difference> differences = {
+      {[](FitOptions&) {}, nullptr},
+      {[](FitOptions& o) { o.seed = Seed{4}; }, "another seed than rank 0;"},
+      {[](FitOptions& o) { o.batch = 3; }, "another batch than rank 0 (3, not 2);"},
+      {[](FitOptions& o) { o.steps = 6; }, "another number of steps than rank 0 (6, not 5);"},
+      {[](FitOptions& o) { o.clip = 0.25; }, "another limit of the gradients' norm than rank 0 (0.25, not 0.5);"},
+      {[&](FitOptions& o) { o.validation = &other_data; }, "another validation data than rank 0;"},
+      {[&](FitOptions&) { data = &other_data; }, "another training data than rank 0;"},
+      {[](FitOptions& o) { o.recipe["warmup"] = 3; }, "another warmup than rank 0;"},
+      {[](FitOptions& o) { o.recipe["new"] = 3; }, "another list of options, so another build"},
+  };
+  for (const auto& [make, named] : differences) {
+    INFO((named == nullptr ? "none" : named));
+    std::vector<std::string> messages(3);
+    data = &tiny_data();
+    FitOptions options = options_for(3, Batching::packed), changed = options;
+    options.recipe = changed.recipe = recipe;
+    make(changed);
+    on_ranks(3, [&](const Threads& communicator) {
+      const bool differs = communicator.rank() == 1;
+      Cpu backend(1);
+      Model<Tiny, Cpu> model(backend, Seed{5});
+      Trainer trainer(model, AdamW{.lr = 1e-2}, Constant{}, communicator);
+      try {
+        trainer.fit(differs ? *data : tiny_data(), differs ? changed : options);
+      } catch (const MismatchError& error) {
+        messages[static_cast<std::size_t>(communicator.rank())] = error.what();
+        if (trainer.step() > 0) messages[0] = "after a step";
+      }
+    });
+    CHECK(messages[1] == messages[0]);
+    CHECK(messages[2] == messages[0]);
+    if (named == nullptr) {
+      CHECK(messages[0].empty());
+    } else {
+      CHECK(messages[0].starts_with("rank 1 has " + std::string(named)));
+    }
+  }
+  // The model, its settings and the optimizer.
+  const auto message_of = [&](const Settings& settings, double rate, Seed seed) {
+    std::string message;
+    on_ranks(2, [&](const Threads& communicator) {
+      const bool differs = communicator.rank() == 1;
+      Cpu backend(1);
+      Model<Tiny, Cpu> model(backend, differs ? seed : Seed{5}, differs ? settings : Settings{});
+      Trainer trainer(model, AdamW{.lr = differs ? rate : 1e-2}, Constant{}, communicator);
+      try {
+        trainer.fit(tiny_data(), options_for(2, Batching::packed));
+      } catch (const MismatchError& error) {
+        if (differs) message = error.what();
+      }
+    });
+    return message;
+  };
+  CHECK(message_of({}, 2e-2, Seed{5}).starts_with("rank 1 has another learning rate than rank 0 (0.02, not 0.01);"));
+  CHECK(message_of({setting::dropout = 0.1}, 1e-2, Seed{5}).starts_with("rank 1 has another dropout than rank 0"));
+  CHECK(message_of({}, 1e-2, Seed{6}).starts_with("rank 1 has another first weights than rank 0;"));
 }
 
 TEST_CASE("A step by hand may have other numbers of tokens on each rank", "[ranks]") {

@@ -25,7 +25,7 @@ namespace tinymoe::inline v0_1 {
 /// Which batches a rank of a run reads.
 struct FeedOptions {
   Index batch = 16, time = 0;            // B, T of a micro-batch
-  Index micro_batches = 1;               // of a step, for each rank
+  Index micro_batches = 1;               // of a step, which the ranks share
   Batching batching = Batching::packed;  // padded: stories end with `end_of_story`
   Token end_of_story = 0;
   Seed seed = {};
@@ -37,9 +37,13 @@ struct FeedOptions {
     detail::check_options("FeedOptions", {{"batch", batch, whole(1, 1 << 24)},
                                           {"time", time, whole(1, 1 << 24)},
                                           {"micro_batches", micro_batches, whole(1, 1 << 16)},
-                                          {"ranks", ranks, whole(1)},
+                                          {"ranks", ranks, whole(1, static_cast<double>(micro_batches))},
                                           {"rank", rank, whole(0, static_cast<double>(ranks - 1))}});
   }
+
+  /// The micro-batches of a step that this rank reads: `rank`, `rank + ranks` … Some ranks may have one more than
+  /// others.
+  Index own_micro_batches() const { return (micro_batches - rank + ranks - 1) / ranks; }
 };
 
 /// The batches that one rank reads, step by step. A step's micro-batches go to the ranks in turn, so that all ranks
@@ -52,7 +56,7 @@ class BatchFeed {
   BatchFeed(B& backend, const TokenData& data, const FeedOptions& options)
       : options_(options), source_(source(data, options)), slots_(backend, options.batch * options.time) {
     for (HostBatch* batch : {&current_, &next_}) {
-      batch->inputs.resize(static_cast<std::size_t>(options.batch * options.time * options.micro_batches));
+      batch->inputs.resize(static_cast<std::size_t>(options.batch * options.time * options.own_micro_batches()));
       batch->targets.resize(batch->inputs.size());
     }
   }
@@ -101,8 +105,8 @@ class BatchFeed {
   void fill(HostBatch& batch, Index step) {
     if (batch.step == step) return;
     batch.step = -1;
-    for (Index i = 0; i < options_.micro_batches; ++i) {
-      const Index number = (step * options_.micro_batches + i) * options_.ranks + options_.rank;
+    for (Index i = 0; i < options_.own_micro_batches(); ++i) {
+      const Index number = step * options_.micro_batches + i * options_.ranks + options_.rank;
       std::visit(
           [&](const auto& batches) {
             batches.fill(number, micro_batch(batch.inputs, i), micro_batch(batch.targets, i));

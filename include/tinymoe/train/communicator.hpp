@@ -8,7 +8,11 @@
 /// to the bit.
 
 #include <concepts>
+#include <functional>
+#include <memory>
 #include <span>
+#include <string_view>
+#include <utility>
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -41,5 +45,48 @@ struct Alone {
   static constexpr void sum(std::span<double>) {}
 };
 static_assert(Communicator<Alone>);
+
+/// A communicator that can tell the other ranks why this one leaves the run: `leave(sentence)`. Their calls of `sum`
+/// then end by an exception, or they are ended, so that none waits. Called once, by a rank whose run has thrown.
+template <class C>
+concept TellsWhyItLeaves = requires(C& communicator, std::string_view sentence) {
+  communicator.leave(sentence);
+};
+
+/// Any communicator for one backend, chosen at run time; a default one is `Alone`. A program that runs with one process
+/// or with many then compiles one Trainer for each architecture.
+template <class B>
+class AnyCommunicator {
+ public:
+  AnyCommunicator() = default;
+  template <class C>
+  requires(!std::same_as<C, AnyCommunicator> && Communicator<C, B>)
+      AnyCommunicator(C communicator)  // NOLINT: implicit, as every communicator is one
+      : rank_(communicator.rank()), size_(communicator.size()) {
+    auto shared = std::make_shared<C>(std::move(communicator));
+    sum_row_ = [shared](B& backend, View<typename B::Master> row) { shared->sum(backend, row); };
+    sum_numbers_ = [shared](std::span<double> numbers) { shared->sum(numbers); };
+    if constexpr (TellsWhyItLeaves<C>) leave_ = [shared](std::string_view sentence) { shared->leave(sentence); };
+  }
+
+  Index rank() const { return rank_; }
+  Index size() const { return size_; }
+  void sum(B& backend, View<typename B::Master> row) {
+    if (sum_row_) sum_row_(backend, row);
+  }
+  void sum(std::span<double> numbers) {
+    if (sum_numbers_) sum_numbers_(numbers);
+  }
+  void leave(std::string_view sentence) {
+    if (leave_) leave_(sentence);
+  }
+
+ private:
+  Index rank_ = 0, size_ = 1;
+  std::function<void(B&, View<typename B::Master>)> sum_row_;
+  std::function<void(std::span<double>)> sum_numbers_;
+  std::function<void(std::string_view)> leave_;
+};
+static_assert(Communicator<AnyCommunicator<detail::DeclaredBackend>>);
 
 }  // namespace tinymoe::inline v0_1

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <filesystem>
 #include <list>
@@ -14,19 +16,26 @@
 #include <string>
 #include <system_error>
 #include <type_traits>
+#include <vector>
 
 #include "tinymoe/checkpoint/checkpoint.hpp"
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/random.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/core/version.hpp"
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/write_lock.hpp"
+#include "tinymoe/layers/settings.hpp"
 #include "tinymoe/text/batching.hpp"
 #include "tinymoe/text/data_order.hpp"
 #include "tinymoe/text/evaluation_windows.hpp"
+#include "tinymoe/text/fingerprint.hpp"
 #include "tinymoe/text/token_data.hpp"
+#include "tinymoe/train/agreement.hpp"
 #include "tinymoe/train/batch_feed.hpp"
+#include "tinymoe/train/communicator.hpp"
 #include "tinymoe/train/evaluation.hpp"
 #include "tinymoe/train/fit_options.hpp"
 #include "tinymoe/train/metrics.hpp"
@@ -51,16 +60,6 @@ std::exception_ptr with_note(const std::exception_ptr& error, const std::string&
   return noted;
 }
 
-[[gnu::cold]] inline std::string message_of(const std::exception_ptr& error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const std::exception& found) {
-    return found.what();
-  } catch (...) {
-    return "the exception is not a std::exception";
-  }
-}
-
 /// Seconds since construction.
 class Stopwatch {
  public:
@@ -82,9 +81,12 @@ class Run {
         options_(options),
         time_(options.time > 0 ? options.time : TrainerType::Architecture::context),
         observers_(options.observers) {
-    on_all_ranks([&] { prepare(data); });
+    using Ranks = std::remove_cvref_t<decltype(trainer.communicator())>;
+    Ranks& ranks = trainer.communicator();
+    on_all_ranks(ranks, [&] { prepare(data); });
+    if constexpr (!std::is_same_v<Ranks, Alone>) expect_agreement(ranks);
     // Replaces the file of an old run: after everything else that may throw.
-    on_all_ranks([&] {
+    on_all_ranks(ranks, [&] {
       if (!options.metrics.empty() && writes_) observers_.add_first(metrics_.emplace(options.metrics, trainer.state()));
     });
     if (options.tokenizer != nullptr) trainer.model().special_tokens().add_end(options.tokenizer->end_of_story());
@@ -117,21 +119,6 @@ class Run {
   }
 
  private:
-  /// f(), after which the ranks agree on the outcome, so that none waits for one that has thrown.
-  template <class F>
-  void on_all_ranks(F&& f) {
-    std::exception_ptr error;
-    try {
-      f();
-    } catch (...) {
-      error = std::current_exception();
-    }
-    double failures = error ? 1 : 0;
-    trainer_.communicator().sum(std::span(&failures, 1));
-    if (error) std::rethrow_exception(error);
-    if (failures > 0) fail<TrainingError>("another process of this run cannot begin it; see its message");
-  }
-
   /// All of the constructor but for what outlasts a failure: the metrics file and the model.
   [[gnu::cold]] void prepare(const TokenData& data) {
     TrainerType& trainer = trainer_;
@@ -148,8 +135,13 @@ class Run {
     const auto& communicator = trainer.communicator();
     const Index rank = communicator.rank(), ranks = communicator.size();
     const TrainingState& state = trainer.state();
-    // The ranks share the micro-batches in the order in which a single process would read them.
-    const DataOrder order{options.seed.value, options.batch,    time_, options.accumulation * ranks, options.batching,
+    if (options.accumulation < ranks) {
+      fail<OptionError>("a step has ", options.accumulation,
+                        options.accumulation == 1 ? " micro-batch" : " micro-batches", ", which ", ranks,
+                        " processes cannot share; give an accumulation of ", ranks,
+                        " or more, or start fewer processes");
+    }
+    const DataOrder order{options.seed.value, options.batch,    time_, options.accumulation, options.batching,
                           data.size(),        fingerprint(data)};
     if (state.step > 0) state.data.expect(order);
     if (state.step > 0 && state.average != options.average) {
@@ -175,6 +167,57 @@ class Run {
     trainer.set_data_order(order);
     if (!options.recipe.is_null()) trainer.set_recipe(options.recipe);
     report_.step = first_ = state.step, report_.tokens = state.tokens, report_.seconds = state.seconds;
+  }
+
+  /// Throws MismatchError on all ranks if one would not train the same run as rank 0.
+  template <class C>
+  [[gnu::cold]] void expect_agreement(C& communicator) const {
+    if (communicator.size() == 1) return;
+    const auto& model = trainer_.model();
+    const TrainingState& state = trainer_.state();
+    const FitOptions& o = options_;
+    Agreement same;
+    same.add("version of tinymoe", TINYMOE_VERSION_MAJOR * 1e6 + TINYMOE_VERSION_MINOR * 1e3 + TINYMOE_VERSION_PATCH);
+    same.add_text("compiler", __VERSION__);
+    same.add_text("backend or processor (TINYMOE_CPU=avx2 makes processors alike)", model.backend().name());
+    same.add("number type", sizeof(typename TrainerType::Scalar));
+    same.add("number of parameters", static_cast<double>(TrainerType::Model::size));
+    const auto whole = [&](const char* name, Index value) { same.add(name, static_cast<double>(value)); };
+    whole("step to go on from", state.step);
+    same.add_hash("seed", state.data.seed);
+    whole("batch", state.data.batch), whole("sequence", time_), whole("accumulation", state.data.accumulation);
+    whole("kind of batches", static_cast<Index>(state.data.batching));
+    same.add_hash("training data", state.data.fingerprint);
+    same.add_hash("validation data", o.validation != nullptr ? fingerprint(*o.validation) : 0);
+    whole("number of steps", o.steps), same.add("number of minutes", o.minutes);
+    whole("number of steps between evaluations", o.evaluate_every);
+    same.add("limit of the gradients' norm", o.clip), same.add("average of the weights", o.average);
+    whole("choice to recompute", o.recompute ? 1 : 0);
+    same.add_text("optimizer", state.optimizer);
+    same.add("learning rate", trainer_.optimizer().lr);
+    for (const Setting* setting : settings_of<typename TrainerType::Architecture>()) {
+      same.add(std::string(setting->name), model.settings()[*setting]);
+    }
+    if (o.recipe.is_object()) {
+      for (const auto& [key, value] : o.recipe.members()) same.add_text(key, value.dump());
+    }
+    same.add_hash("first weights", hash_of_weights());
+    same.expect(communicator);
+  }
+
+  [[gnu::cold]] std::uint64_t hash_of_weights() const {
+    using Master = typename TrainerType::Master;
+    const auto& model = trainer_.model();
+    const View<const Master> weights = model.masters();
+    std::vector<Master> piece(static_cast<std::size_t>(std::min<Index>(weights.cols, Index{1} << 18)));
+    Xxh64 hash;
+    for (Index at = 0; at < weights.cols; at += std::ssize(piece)) {
+      const std::size_t bytes =
+          static_cast<std::size_t>(std::min(std::ssize(piece), weights.cols - at)) * sizeof(Master);
+      model.backend().copy_to_host(piece.data(), weights.data + at, bytes);
+      hash.bytes(std::as_bytes(std::span(piece)).first(bytes));
+    }
+    return hash.value();
   }
 
   /// Throws what the first save would throw, after steps that would then be lost, for a tokenizer or a recipe that
@@ -330,7 +373,11 @@ class Run {
     const auto last = saved.step >= 0 ? saved.path.string() + " (step " + std::to_string(saved.step) + ")" : "none yet";
     error = with_note<FileError, TextError, ShapeError, MismatchError, OptionError, TrainingError, DeviceError>(
         error, "; the last good checkpoint: " + last);
-    tell_end({.how = EndReport::How::error, .message = message_of(error), .error = error});
+    const std::string message = message_of(error);
+    tell_end({.how = EndReport::How::error, .message = message, .error = error});
+    if constexpr (TellsWhyItLeaves<std::remove_cvref_t<decltype(trainer_.communicator())>>) {
+      trainer_.communicator().leave(message);
+    }
     std::rethrow_exception(error);
   }
 

@@ -30,7 +30,7 @@ struct FitOptions {
   Index batch = 16;                      // B, sequences of a micro-batch
   Index time = 0;                        // T, tokens of a sequence; 0: the model's context
   Batching batching = Batching::packed;  // padded: one story in each row; it needs the tokenizer
-  Index accumulation = 1;                // micro-batches of a step, of each rank
+  Index accumulation = 1;                // micro-batches of a step; several ranks share them in turn
   bool recompute =
       false;  // activation checkpointing: backward computes the blocks again; less memory, one more forward
   Index steps = 0;

@@ -114,6 +114,7 @@ class Trainer {
   Index step() const { return state_.step; }
   /// The model that it trains.
   ModelType& model() const { return *model_; }
+  const O& optimizer() const { return update_.optimizer(); }
   /// What joins the ranks of the run.
   C& communicator() { return communicator_; }
   /// The gradients of the step under way; zero between steps.
