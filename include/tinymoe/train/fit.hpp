@@ -177,7 +177,8 @@ class Run {
     const TrainingState& state = trainer_.state();
     const FitOptions& o = options_;
     Agreement same;
-    same.add("version of tinymoe", TINYMOE_VERSION_MAJOR * 1e6 + TINYMOE_VERSION_MINOR * 1e3 + TINYMOE_VERSION_PATCH);
+    same.add_hash("version of tinymoe",
+                  (TINYMOE_VERSION_MAJOR * 1000 + TINYMOE_VERSION_MINOR) * 1000 + TINYMOE_VERSION_PATCH);
     same.add_text("compiler", __VERSION__);
     same.add_text("backend or processor (TINYMOE_CPU=avx2 makes processors alike)", model.backend().name());
     same.add("number type", sizeof(typename TrainerType::Scalar));
@@ -369,10 +370,13 @@ class Run {
       } catch (...) {  // the first error is reported
       }
     }
-    const auto& saved = trainer_.saved();
-    const auto last = saved.step >= 0 ? saved.path.string() + " (step " + std::to_string(saved.step) + ")" : "none yet";
-    error = with_note<FileError, TextError, ShapeError, MismatchError, OptionError, TrainingError, DeviceError>(
-        error, "; the last good checkpoint: " + last);
+    if (writes_) {  // else rank 0 adds it
+      const auto& saved = trainer_.saved();
+      const auto last =
+          saved.step >= 0 ? saved.path.string() + " (step " + std::to_string(saved.step) + ")" : "none yet";
+      error = with_note<FileError, TextError, ShapeError, MismatchError, OptionError, TrainingError, DeviceError>(
+          error, "; the last good checkpoint: " + last);
+    }
     const std::string message = message_of(error);
     tell_end({.how = EndReport::How::error, .message = message, .error = error});
     if constexpr (TellsWhyItLeaves<std::remove_cvref_t<decltype(trainer_.communicator())>>) {

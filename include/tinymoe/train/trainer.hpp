@@ -77,7 +77,7 @@ struct StepOptions {
 ///
 /// For data parallelism, each process has a trainer with a Communicator. All ranks make the same calls, each with its
 /// own tokens. Reports cover all ranks. Each rank evaluates its share of the data. The gradient of a balance loss is
-/// that of a rank's own micro-batches.
+/// that of each micro-batch, as with one rank.
 template <class ModelType, Optimizer<typename ModelType::BackendType> O = AdamW, Schedule S = Constant,
           Communicator<typename ModelType::BackendType> C = Alone>
 class Trainer {
@@ -114,6 +114,7 @@ class Trainer {
   Index step() const { return state_.step; }
   /// The model that it trains.
   ModelType& model() const { return *model_; }
+  /// The optimizer, with its options.
   const O& optimizer() const { return update_.optimizer(); }
   /// What joins the ranks of the run.
   C& communicator() { return communicator_; }
