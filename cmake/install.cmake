@@ -21,6 +21,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/tinymoe-config-version.cm
                                  COMPATIBILITY ${compatible} ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/tinymoe-config.cmake ${PROJECT_BINARY_DIR}/tinymoe-config-version.cmake
               ${CMAKE_CURRENT_LIST_DIR}/tinymoe-cuda.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/tinymoe-mpi.cmake
               ${CMAKE_CURRENT_LIST_DIR}/tinymoe-compiler.cmake
         DESTINATION ${package_folder})
 

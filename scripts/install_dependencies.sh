@@ -4,13 +4,14 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-usage: scripts/install_dependencies.sh [--bench] [--docs] [--judges]
+usage: scripts/install_dependencies.sh [--bench] [--docs] [--judges] [--mpi]
 
 Installs what is missing of a C++20 compiler, CMake, Ninja, xtensor, nlohmann-json, CLI11, Catch2, zlib and gnuplot by apt.
 Does nothing when all of it is there. Without apt, says what is missing; CMake fetches the libraries itself.
 
   --bench   also Google Benchmark
   --docs    also Doxygen
+  --mpi     also Open MPI, for training with several processes; without it the tests of that are skipped
   --judges  also what judges packages and file formats in tests: Conan, tokenizers, sentencepiece and gguf, by pip into build-judges/, which
             tests find there. Without them these tests are skipped
   --help    this text
@@ -30,6 +31,7 @@ for argument in "$@"; do
   case $argument in
     --bench) packages+=(libbenchmark-dev) ;;
     --docs) packages+=(doxygen) ;;
+    --mpi) packages+=(libopenmpi-dev openmpi-bin) ;;
     --judges) judges=yes ;;
     --help | -h)
       usage

@@ -26,6 +26,7 @@
 /// | <tinymoe/files/npy.hpp>         | `save_npy`, `load_npy`: xtensor arrays as NumPy has them |
 /// | <tinymoe/backend/reference.hpp> | `Reference<T, M>`, the oracle, a backend of plain loops  |
 /// | <tinymoe/backend/cuda.hpp>      | `Cuda`, an NVIDIA GPU as a backend                       |
+/// | <tinymoe/mpi/mpi.hpp>           | `Mpi`, several processes that train one model            |
 
 #include "tinymoe/analysis/count.hpp"
 #include "tinymoe/analysis/report.hpp"

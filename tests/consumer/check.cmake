@@ -11,6 +11,8 @@
 #   version       another minor version is refused
 #   component     an unknown component is refused by name, unless it is optional
 #   cuda          the component cuda compiles the CUDA backend into a program, which runs, with a GPU or without
+#   mpi           the component mpi brings MPI into a program, which runs with two processes
+#   no_mpi        where there is no MPI the component is refused in one sentence, unless it is optional
 #   no_cuda       where there is no CUDA compiler the component is refused in one sentence, unless it is optional
 # The whole program is compiled by `installed` and `clang`; where no more than the way of getting tinymoe differs, light.cpp.
 # `options`: the folders of the libraries that this build fetched. `flags`: what this compiler needs.
@@ -65,7 +67,7 @@ macro(refused sentence)
   endif()
 endmacro()
 
-if(options AND check MATCHES "^(installed|clang|pkgconfig|conan|component|cuda|no_cuda)$")
+if(options AND check MATCHES "^(installed|clang|pkgconfig|conan|component|cuda|no_cuda|mpi|no_mpi)$")
   message("SKIPPED: the libraries that an installed copy needs are not installed")
   return()
 endif()
@@ -209,6 +211,33 @@ elseif("${check}" STREQUAL "cuda")
   set(output "${said}")
   if(NOT output MATCHES "^(on .*: [-0-9.e]+|no NVIDIA GPU can be used here .*; take the cpu instead)\n$")
     message(FATAL_ERROR "expected a logit or why there is none, found ${output}")
+  endif()
+elseif("${check}" STREQUAL "mpi")
+  find_program(mpirun mpirun)
+  configure(-D CMAKE_PREFIX_PATH=${prefix} "-DTINYMOE_ASKED=0.1\;COMPONENTS\;mpi")
+  if(NOT mpirun OR output MATCHES "cannot be built here")
+    message("SKIPPED: there is no MPI")
+    return()
+  endif()
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "the consumer was not configured:\n${output}")
+  endif()
+  run(${CMAKE_COMMAND} --build ${work} --target consumer_mpi)
+  # Open MPI's options as variables, which another MPI does not mind.
+  set(ENV{OMPI_ALLOW_RUN_AS_ROOT} 1)
+  set(ENV{OMPI_ALLOW_RUN_AS_ROOT_CONFIRM} 1)
+  set(ENV{OMPI_MCA_rmaps_base_oversubscribe} 1)
+  run(${mpirun} -n 2 ${work}/consumer_mpi)
+  if(NOT output MATCHES "2 ranks: 3\n")
+    message(FATAL_ERROR "expected the sum over two ranks, found ${output}")
+  endif()
+elseif("${check}" STREQUAL "no_mpi")
+  set(hidden -D CMAKE_DISABLE_FIND_PACKAGE_MPI=ON)
+  configure(-D CMAKE_PREFIX_PATH=${prefix} "-DTINYMOE_ASKED=0.1\;COMPONENTS\;mpi" ${hidden})
+  refused("tinymoe's component mpi cannot be built here: there is no MPI here; install Open MPI")
+  configure(-D CMAKE_PREFIX_PATH=${prefix} "-DTINYMOE_ASKED=0.1\;OPTIONAL_COMPONENTS\;mpi" ${hidden})
+  if(NOT result EQUAL 0)
+    message(FATAL_ERROR "an optional component that is not there was demanded:\n${output}")
   endif()
 elseif("${check}" STREQUAL "no_cuda")
   set(hidden -D CMAKE_CUDA_COMPILER=NOTFOUND)

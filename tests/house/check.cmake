@@ -1,5 +1,5 @@
 # cmake -D source=… -D version=… -P check.cmake: what docs/design.md says of the headers as a whole is true of them.
-set(rooms core files text backend cpu layers checkpoint train sample analysis presets cuda)
+set(rooms core files text backend cpu layers checkpoint train sample analysis presets cuda mpi)
 set(faults "")
 macro(fault)
   string(JOIN "" sentence ${ARGN})

@@ -14,319 +14,23 @@
 /// and the placement of the ranks change no bit. A rank sends and receives 2 · (R − 1)/R times the bytes of the row, as
 /// much as in the best all-reduce.
 ///
-/// It needs MPI 3.1, in C: Open MPI, MPICH, and what is compatible. CMake's component `mpi` brings it.
-
-#include <sched.h>
+/// It needs MPI 3, in C: Open MPI, MPICH, and what is compatible. CMake's component `mpi` brings it.
 
 #include <algorithm>
-#include <chrono>
-#include <climits>
 #include <cstddef>
-#include <cstdint>
-#include <cstdio>
 #include <cstdlib>
-#include <exception>
-#include <functional>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
-#include <vector>
 
-// The C++ interface of MPI 2 is not used, and many builds of MPI no longer have it.
-#ifndef OMPI_SKIP_MPICXX
-#define OMPI_SKIP_MPICXX 1
-#endif
-#ifndef MPICH_SKIP_MPICXX
-#define MPICH_SKIP_MPICXX 1
-#endif
-#include <mpi.h>
-
-#include "tinymoe/backend/backend.hpp"
-#include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
-#include "tinymoe/core/threads.hpp"
 #include "tinymoe/mpi/launcher.hpp"
+#include "tinymoe/mpi/mpi_ranks.hpp"
 #include "tinymoe/train/communicator.hpp"
 
 namespace tinymoe::inline v0_1 {
-
-/// How a rank waits for the others.
-struct MpiOptions {
-  /// Seconds after which a rank that waits takes the others for dead, and throws; 0: it waits on. A rank waits while
-  /// rank 0 alone does something: half an hour is above what writing a checkpoint takes.
-  double patience = 1800;
-  /// Called every now and then while this rank waits. What it throws ends the waiting.
-  std::function<void()> while_waiting = {};
-};
-
-namespace detail {
-
-/// Throws DeviceError unless an MPI function has succeeded.
-[[gnu::cold]] inline void throw_mpi_error(int code, const char* what) {
-  char text[MPI_MAX_ERROR_STRING] = "";
-  int length = 0;
-  MPI_Error_string(code, text, &length);
-  fail<DeviceError>("MPI cannot ", what, ": ", std::string_view(text, static_cast<std::size_t>(std::max(0, length))));
-}
-inline void check_mpi(int code, const char* what) {
-  if (code != MPI_SUCCESS) throw_mpi_error(code, what);
-}
-
-/// At the end of a program that has not finalized MPI, as after an exception: the other processes must not wait for it.
-[[gnu::cold]] inline void abort_mpi_at_exit() {
-  int initialized = 0, finalized = 0;
-  MPI_Initialized(&initialized);
-  MPI_Finalized(&finalized);
-  if (initialized != 0 && finalized == 0) MPI_Abort(MPI_COMM_WORLD, 1);
-}
-
-/// The ranks of a communicator of MPI, and memory for the pieces of sums.
-class MpiRanks {
- public:
-  /// MPI_COMM_NULL: of all processes.
-  [[gnu::cold]] MpiRanks(MPI_Comm of, MpiOptions options) : options_(std::move(options)) {
-    start(of);
-    const bool all = of == MPI_COMM_NULL;
-    if (all) of = MPI_COMM_WORLD;
-    check_mpi(MPI_Comm_dup(of, &communicator_), "copy a communicator");
-    MPI_Comm_set_errhandler(communicator_, MPI_ERRORS_RETURN);
-    int number = 0;
-    MPI_Comm_rank(communicator_, &number), rank = number;
-    MPI_Comm_size(communicator_, &number), size = number;
-    if (const Index started = launched_processes(); all && size == 1 && started > 1) {
-      fail<DeviceError>("the launcher has started ", started,
-                        " processes, and MPI finds one: take the mpirun of the MPI ",
-                        "that the program was built with, or with Slurm srun --mpi=pmix or pmi2");
-    }
-    find_neighbours();
-    if (rank == 0 && size > 1) {
-      check_mpi(MPI_Irecv(reason_, sizeof reason_, MPI_CHAR, MPI_ANY_SOURCE, leaving, communicator_, &reason_request_),
-                "receive");
-    }
-  }
-  MpiRanks(const MpiRanks&) = delete;
-
-  /// The last handle is gone: waits for the other ranks and finalizes MPI. After an exception MPI is left as it is, for
-  /// the others may wait in a sum: `abort_mpi_at_exit` ends them when the program has told its error. MPI may still use
-  /// the memory of what is under way then, so it is not given back.
-  [[gnu::cold]] static void end(MpiRanks* ranks) {
-    if (ranks->left_ || std::uncaught_exceptions() > ranks->exceptions_) return;
-    int finalized = 0;
-    MPI_Finalized(&finalized);
-    if (finalized == 0) {
-      try {
-        ranks->meet();
-      } catch (...) {
-        return;
-      }
-      if (ranks->reason_request_ != MPI_REQUEST_NULL) {
-        MPI_Cancel(&ranks->reason_request_);
-        MPI_Wait(&ranks->reason_request_, MPI_STATUS_IGNORE);
-      }
-      MPI_Comm_free(&ranks->communicator_);
-      if (ranks->finalizes_) MPI_Finalize();
-    }
-    delete ranks;
-  }
-
-  Index rank = 0, size = 1, local_rank = 0, local_size = 1;
-  int threads = 1;
-
-  void wait_at_most(double seconds) { options_.patience = seconds; }
-  MPI_Comm communicator() const { return communicator_; }
-
-  /// The elements of a piece of a sum of elements of so many bytes: some MiB in all, and for each rank enough that the
-  /// time of a message is not its latency.
-  Index piece(std::size_t element) const { return std::max(Index{1} << 22, size << 16) / static_cast<Index>(element); }
-  std::byte* buffer(std::size_t bytes) {
-    if (mine_.size() < bytes) mine_.resize(bytes), all_.resize(bytes);
-    return mine_.data();
-  }
-  /// Sums `count` elements of `element` bytes in `buffer` over the ranks. `add(to, from, count)` adds elements.
-  void sum(Index count, std::size_t element, void (*add)(std::byte*, const std::byte*, Index)) {
-    // Rank r adds the elements from first(r) to first(r + 1).
-    const auto first = [&](Index r) { return count * r / size; };
-    const Index own = first(rank + 1) - first(rank);
-    const auto bytes = [&](Index elements) { return static_cast<int>(elements * static_cast<Index>(element)); };
-    counts_.resize(static_cast<std::size_t>(4 * size));
-    int* const shares = counts_.data();
-    int *const places = shares + size, *const own_counts = places + size, *const own_places = own_counts + size;
-    for (Index r = 0; r < size; ++r) {
-      shares[r] = bytes(first(r + 1) - first(r)), places[r] = bytes(first(r));
-      own_counts[r] = bytes(own), own_places[r] = bytes(r * own);
-    }
-    // own · R may be above count.
-    if (all_.size() < static_cast<std::size_t>(own * size) * element) {
-      all_.resize(static_cast<std::size_t>(own * size) * element);
-    }
-    MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(MPI_Ialltoallv(mine_.data(), shares, places, MPI_BYTE, all_.data(), own_counts, own_places, MPI_BYTE,
-                             communicator_, &request),
-              "sum over the processes");
-    wait(request);
-    const std::size_t row = static_cast<std::size_t>(own) * element;
-    for (Index r = 1; r < size; ++r) add(all_.data(), all_.data() + static_cast<std::size_t>(r) * row, own);
-    check_mpi(MPI_Iallgatherv(all_.data(), bytes(own), MPI_BYTE, mine_.data(), shares, places, MPI_BYTE, communicator_,
-                              &request),
-              "sum over the processes");
-    wait(request);
-  }
-
-  /// Sums a few numbers: each rank gets those of all, and adds them itself, in one exchange.
-  void sum(std::span<double> numbers) {
-    const auto most = static_cast<std::size_t>(std::max<Index>(1, (Index{1} << 17) / size));
-    for (std::size_t at = 0; at < numbers.size(); at += most) {
-      const auto piece = numbers.subspan(at, std::min(most, numbers.size() - at));
-      gathered_.resize(piece.size() * static_cast<std::size_t>(size));
-      MPI_Request request = MPI_REQUEST_NULL;
-      const int count = static_cast<int>(piece.size());
-      check_mpi(
-          MPI_Iallgather(piece.data(), count, MPI_DOUBLE, gathered_.data(), count, MPI_DOUBLE, communicator_, &request),
-          "sum over the processes");
-      wait(request);
-      std::copy_n(gathered_.begin(), piece.size(), piece.begin());
-      for (std::size_t from = piece.size(); from < gathered_.size(); from += piece.size()) {
-        for (std::size_t i = 0; i < piece.size(); ++i) piece[i] += gathered_[from + i];
-      }
-    }
-  }
-
-  /// Waits for all, without the load of MPI's own waiting.
-  void meet() {
-    MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(MPI_Ibarrier(communicator_, &request), "wait for all processes");
-    wait(request);
-  }
-
-  void broadcast(std::span<std::byte> bytes) {
-    constexpr std::size_t most = std::size_t{1} << 26;
-    for (std::size_t at = 0; at < bytes.size(); at += most) {
-      const auto piece = bytes.subspan(at, std::min(most, bytes.size() - at));
-      MPI_Request request = MPI_REQUEST_NULL;
-      check_mpi(MPI_Ibcast(piece.data(), static_cast<int>(piece.size()), MPI_BYTE, 0, communicator_, &request),
-                "send to all processes");
-      wait(request);
-    }
-  }
-
-  [[gnu::cold]] void leave(std::string_view sentence) {
-    if (std::exchange(left_, true) || rank == 0 || size == 1) return;
-    const int length = static_cast<int>(std::min(sentence.size(), sizeof reason_));
-    MPI_Request request = MPI_REQUEST_NULL;
-    if (MPI_Isend(sentence.data(), length, MPI_CHAR, 0, leaving, communicator_, &request) != MPI_SUCCESS) return;
-    // Small enough that it is on its way without rank 0's help; waiting longer than that helps nobody.
-    for (int tries = 0, done = 0; tries < 1000 && done == 0; ++tries) {
-      if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
-      if (done == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    }
-  }
-
- private:
-  ~MpiRanks() = default;  // by `end`
-
-  static constexpr int leaving = 1;  // the tag of the message that says why
-
-  [[gnu::cold]] void start(MPI_Comm of) {
-    int initialized = 0, finalized = 0, level = MPI_THREAD_SINGLE;
-    MPI_Initialized(&initialized);
-    MPI_Finalized(&finalized);
-    if (finalized != 0) fail<DeviceError>("MPI has ended in this process, and cannot be started again");
-    if (initialized == 0) {
-      if (of != MPI_COMM_NULL) fail<DeviceError>("MPI is not initialized, so there is no communicator of it");
-      check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level), "start");
-      finalizes_ = true;
-      std::atexit(abort_mpi_at_exit);
-    } else {
-      MPI_Query_thread(&level);
-    }
-    if (level < MPI_THREAD_FUNNELED) {
-      fail<DeviceError>("MPI was started for programs of one thread; start it by MPI_Init_thread with ",
-                        "MPI_THREAD_FUNNELED, or leave it to tinymoe::Mpi");
-    }
-  }
-
-  /// The ranks of this machine, and the threads for each. A launcher may have bound each to cores of its own; else
-  /// they share the machine's.
-  [[gnu::cold]] void find_neighbours() {
-    MPI_Comm machine = MPI_COMM_NULL;
-    check_mpi(MPI_Comm_split_type(communicator_, MPI_COMM_TYPE_SHARED, static_cast<int>(rank), MPI_INFO_NULL, &machine),
-              "find the processes of a machine");
-    int number = 0;
-    MPI_Comm_rank(machine, &number), local_rank = number;
-    MPI_Comm_size(machine, &number), local_size = number;
-    std::uint64_t cores = 0;  // a hash
-#ifdef __linux__
-    cpu_set_t mask;
-    if (::sched_getaffinity(0, sizeof mask, &mask) == 0) {
-      for (int core = 0; core < CPU_SETSIZE; ++core) {
-        if (CPU_ISSET(core, &mask)) cores = (cores ^ static_cast<std::uint64_t>(core + 1)) * 0x100000001b3u;
-      }
-    }
-#endif
-    std::vector<std::uint64_t> of_all(static_cast<std::size_t>(local_size));
-    check_mpi(MPI_Allgather(&cores, 1, MPI_UINT64_T, of_all.data(), 1, MPI_UINT64_T, machine), "gather");
-    const auto sharing = std::max<std::ptrdiff_t>(1, std::count(of_all.begin(), of_all.end(), cores));
-    threads = std::max(1, default_threads() / static_cast<int>(sharing));
-    MPI_Comm_free(&machine);
-  }
-
-  /// Waits until the operation is done on this rank. Throws what ends the waiting: a rank that has left, an impatient
-  /// or a disturbed one. Waiting costs no core after the first milliseconds: others may compute on it, ranks too.
-  void wait(MPI_Request& request) {
-    const auto started = Clock::now();
-    for (int tries = 0;; ++tries) {
-      int done = 0;
-      check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "sum over the processes");
-      if (done != 0) return;
-      if (tries % 64 != 63) {
-        ::sched_yield();
-        continue;
-      }
-      const std::chrono::duration<double> waited = Clock::now() - started;
-      if (waited.count() < 2e-3) continue;
-      look_up(waited.count());
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-      tries -= 1;  // a sleep between any two tests from now on
-    }
-  }
-
-  [[gnu::cold]] void look_up(double waited) {
-    if (reason_request_ != MPI_REQUEST_NULL) {
-      int told = 0;
-      MPI_Status status;
-      check_mpi(MPI_Test(&reason_request_, &told, &status), "receive");
-      if (told != 0) {
-        int length = 0;
-        MPI_Get_count(&status, MPI_CHAR, &length);
-        fail<TrainingError>("rank ", status.MPI_SOURCE, ": ",
-                            std::string_view(reason_, static_cast<std::size_t>(std::max(0, length))));
-      }
-    }
-    if (options_.while_waiting) options_.while_waiting();
-    if (options_.patience > 0 && waited > options_.patience) {
-      fail<TrainingError>("rank ", rank, " has waited ", options_.patience,
-                          " seconds for the other processes, one of which hangs or has died");
-    }
-  }
-
-  using Clock = std::chrono::steady_clock;
-
-  MpiOptions options_;
-  MPI_Comm communicator_ = MPI_COMM_NULL;
-  MPI_Request reason_request_ = MPI_REQUEST_NULL;
-  char reason_[1000];                  // why another rank leaves
-  std::vector<std::byte> mine_, all_;  // a piece: this rank's, and its share of all ranks'
-  std::vector<double> gathered_;
-  std::vector<int> counts_;
-  int exceptions_ = std::uncaught_exceptions();
-  bool finalizes_ = false, left_ = false;
-};
-
-}  // namespace detail
 
 /// The ranks of an MPI job: a Communicator for every backend. It is a handle; the last copy to go waits for the other
 /// ranks and finalizes MPI, if it was `Mpi` that started it. All calls come from one thread, the one that made it.
@@ -387,10 +91,10 @@ class Mpi {
 
   /// Tells rank 0 why this rank makes no more calls. `fit` does it for what it throws.
   void leave(std::string_view sentence) { ranks_->leave(sentence); }
-  /// Ends all processes now, with an exit status of 1.
-  [[noreturn]] static void abort() {
-    MPI_Abort(MPI_COMM_WORLD, 1);
-    std::_Exit(1);
+  /// Ends all processes now, with this exit status.
+  [[noreturn]] static void abort(int status = 1) {
+    MPI_Abort(MPI_COMM_WORLD, status);
+    std::_Exit(status);
   }
 
   /// The copy of the communicator that it uses, for a program's own calls of MPI.

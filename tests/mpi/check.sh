@@ -1,0 +1,167 @@
+#!/usr/bin/env bash
+# Several processes on MPI: check.sh CASE RANKS [FOLDER], with the program of ranks.cpp and the folder of the programs.
+set -euo pipefail
+ranks=$2 train=${3:-}/train
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+if ! command -v mpirun >/dev/null; then
+  echo "SKIPPED: there is no mpirun"
+  exit 0
+fi
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+export OMP_NUM_THREADS=1
+# Open MPI's options as variables: the same command works with other kinds of MPI, which know none of them.
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
+export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_plm_rsh_agent=false PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
+mpi() { timeout 60 mpirun "$@" </dev/null; }
+# expect NUMBER COMMAND…: on so many processes it must succeed.
+expect() {
+  local number=$1
+  shift
+  mpi -n "$number" "$@" >output.txt 2>&1 || fail "$number processes, $*: $(tail -n 5 output.txt)"
+}
+# expect_end SENTENCE COMMAND…: mpirun's arguments; it must fail, say so, end within seconds and leave no process.
+expect_end() {
+  local sentence=$1 status=0 started=$SECONDS
+  shift
+  mpi "$@" >output.txt 2>&1 || status=$?
+  [ $status -ne 0 ] || fail "should have failed: $*"
+  [ $((SECONDS - started)) -lt 20 ] || fail "took $((SECONDS - started)) s to end: $*"
+  [ -z "$sentence" ] || grep -qF -- "$sentence" output.txt || fail "'$(tail -n 5 output.txt)' lacks '$sentence'"
+  for _ in $(seq 50); do
+    [ -n "$(processes)" ] || return 0
+    sleep 0.1
+  done
+  fail "is still there: $(processes)"
+}
+# The processes of this case: they were started in its folder.
+processes() {
+  local process
+  for process in /proc/[0-9]*; do
+    if [ "$(readlink "$process/cwd" 2>/dev/null)" = "$folder" ] && [[ $(readlink "$process/exe") =~ /(train|ranks|test_mpi)$ ]]; then
+      echo "${process#/proc/}"
+    fi
+  done
+}
+pocket=("$train" --preset pocket --embedded 300 --batch 2 --sequence 32 --schedule constant --clip 1)
+# losses FILE: the losses of its steps and evaluations.
+losses() { awk -F , 'NR > 1 { print $1, $4 == "" ? $11 : $4 }' "$1"; }
+# same_losses FILE OTHER: they agree to a share of 1e-6.
+same_losses() {
+  paste -d ' ' <(losses "$1") <(losses "$2") | awk '
+    { d = $2 - $4; if (d < 0) d = -d; if ($1 != $3 || !(d <= 1e-6 * $4)) { print; bad = 1 } }
+    END { exit bad || NR == 0 }'
+}
+
+case $1 in
+  sums)
+    for number in 1 2 3 4; do
+      expect $number "$ranks" sums
+      [ "$(grep -c '^ok$' output.txt)" = 1 ] || fail "$number processes: $(cat output.txt)"
+    done
+    ;;
+  ends)
+    # However a rank ends, all end.
+    expect_end "rank 2: the disk is full" -n 3 "$ranks" leave
+    expect_end "one of which hangs" -n 2 "$ranks" hang
+    expect_end "data.txt: is not here" -n 2 "$ranks" throw
+    expect_end "" -n 3 "$ranks" killed
+    ;;
+  trains)
+    # As one process trains: the losses, and with the same number of processes the same bits.
+    expect 1 "${pocket[@]}" --steps 6 --accumulation 4 --evaluate-every 3 --out one
+    for number in 2 3 4; do
+      expect $number "${pocket[@]}" --steps 6 --accumulation 4 --evaluate-every 3 --out of-$number
+      grep -q "^$number processes share the 4 micro-batches of a step" output.txt || fail "does not tell: $(cat output.txt)"
+      [ "$(grep -c '^preset pocket' output.txt)" = 1 ] || fail "several processes print: $(cat output.txt)"
+      [ "$(grep -c 'validation after step 6' output.txt)" = 1 ] || fail "several evaluations: $(cat output.txt)"
+      same_losses of-$number.csv one.csv || fail "other losses with $number processes"
+      [ "$(wc -l <of-$number.csv)" = "$(wc -l <one.csv)" ] || fail "rows are there twice: $(cat of-$number.csv)"
+    done
+    expect 3 "${pocket[@]}" --steps 6 --accumulation 4 --evaluate-every 3 --out again
+    cmp again/model.safetensors of-3/model.safetensors || fail "other bits with the same number of processes"
+    # Without --accumulation each process takes as many micro-batches as one alone would.
+    expect 2 "${pocket[@]}" --steps 1 --out default
+    grep -q "^2 processes share the 2 micro-batches" output.txt || fail "another default: $(cat output.txt)"
+    expect_end "1 micro-batch, which 2 processes cannot share" -n 2 "${pocket[@]}" --steps 1 --accumulation 1 --out few
+    # A run goes on with any number of processes, and with as many micro-batches.
+    expect 2 "${pocket[@]}" --evaluate-every 3 --steps 3 --accumulation 4 --out parts
+    expect 3 "${pocket[@]}" --steps 5 --checkpoint-every 2 --resume parts
+    expect 1 "${pocket[@]}" --steps 6 --resume parts
+    sed -i '/^5,.*,,.*,[0-9.]*,[0-9.]*$/d' parts.csv  # the evaluation at an end that is none
+    same_losses parts.csv one.csv || fail "other losses when it goes on: $(paste <(losses parts.csv) <(losses one.csv))"
+    ;;
+  data)
+    # Rank 0 learns the tokenizer and encodes the texts; the others open what it has made.
+    for i in {1..400}; do echo "Tom had $i pets and $((i * 7 % 31)) friends.<|endoftext|>"; done >all.txt
+    text=("$train" --preset pocket --batch 2 --sequence 32 --accumulation 3 --schedule constant)
+    "${text[@]}" --steps 3 --data all.txt --out one >log.txt
+    mkdir temporary
+    TMPDIR=$PWD/temporary expect 3 "${text[@]}" --steps 3 --data all.txt --out three
+    [ "$(grep -c '^reading' output.txt)" = 1 ] || fail "several read: $(cat output.txt)"
+    same_losses three.csv one.csv || fail "other losses"
+    cmp one-data/training.tokens three-data/training.tokens || fail "other tokens"
+    cmp one/tokenizer.json three/tokenizer.json || fail "another tokenizer"
+    [ -z "$(ls temporary)" ] || fail "leaves $(ls temporary)"
+    expect 2 "${text[@]}" --data all.txt --validation all.txt --bpe-dropout 0.1 --steps 1 --out dropped
+    # What a mistake of the command line, of a file and of one process come to: one sentence, before the first step.
+    expect_end "missing.txt" -n 2 "${text[@]}" --steps 3 --data missing.txt --out missed
+    expect_end "--nonsense" -n 2 "${text[@]}" --nonsense
+    expect_end "rank 1 has another seed than rank 0;" \
+      -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 "${pocket[@]}" --steps 9 --out other --seed 7
+    other=("$train" --preset pocket --embedded 301 --batch 2 --sequence 32 --schedule constant)
+    expect_end "rank 1 has another training data than rank 0;" \
+      -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 "${other[@]}" --steps 9 --out other
+    expect_end "rank 1 has another learning rate than rank 0 (0.5, not" \
+      -n 1 "${pocket[@]}" --steps 9 --out other : -n 2 "${pocket[@]}" --learning-rate 0.5 --steps 9 --out other
+    expect_end "rank 1 has another backend or processor" \
+      -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 env TINYMOE_CPU=baseline "${pocket[@]}" --steps 9 --out other
+    expect_end "rank 1: elsewhere: " -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 "${pocket[@]}" --from elsewhere --out other
+    [ ! -e other/model.safetensors ] || fail "trained all the same"
+    ;;
+  killed)
+    # A process that dies, at some moments: all end, and the last checkpoint is whole and named.
+    for victim in 1 0 2; do
+      rm -rf run*
+      mpi -n 3 "${pocket[@]}" --minutes 5 --checkpoint-every 1 --out run >output.txt 2>&1 &
+      job=$!
+      for _ in $(seq 300); do
+        [ ! -f run/model.safetensors ] || break
+        sleep 0.05
+      done
+      sleep 0.$((victim * 17 % 10))
+      killed=0
+      for process in $(processes); do
+        if grep -zqx "OMPI_COMM_WORLD_RANK=$victim" "/proc/$process/environ"; then kill -KILL "$process" && killed=1; fi
+      done
+      [ $killed = 1 ] || { kill $job; echo "SKIPPED: this mpirun does not tell the processes their rank"; exit 0; }
+      started=$SECONDS status=0
+      wait $job || status=$?
+      [ $status -ne 0 ] && [ $((SECONDS - started)) -lt 15 ] || fail "rank $victim: ended by $status after $((SECONDS - started)) s"
+      [ -z "$(processes)" ] || sleep 2
+      [ -z "$(processes)" ] || fail "is still there: $(processes)"
+      [ $victim = 0 ] || grep -q 'the last good checkpoint: run (step [0-9]*)$' output.txt || fail "names no checkpoint: $(cat output.txt)"
+      step=$(sed -n 's/^ *"step": \([0-9]*\).*/\1/p' run/trainer.json)
+      "${pocket[@]}" --steps $((step + 1)) --accumulation 3 --resume run >log.txt 2>&1 || fail "cannot be resumed: $(tail -n 2 log.txt)"
+    done
+    # A signal that mpirun passes on ends a run with its checkpoint.
+    rm -rf run*
+    mpirun -n 2 "${pocket[@]}" --minutes 5 --out run >output.txt 2>&1 </dev/null &
+    job=$!
+    for _ in $(seq 300); do
+      [ ! -f run.csv ] || [ "$(wc -l <run.csv)" -lt 3 ] || break
+      sleep 0.05
+    done
+    kill -USR1 $job
+    wait $job || fail "ended by $?: $(tail -n 3 output.txt)"
+    grep -q 'interrupted by SIGUSR1; --resume goes on' output.txt || fail "not interrupted: $(cat output.txt)"
+    ;;
+  *) fail "unknown case $1" ;;
+esac
+echo "ok"

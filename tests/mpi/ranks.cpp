@@ -1,0 +1,136 @@
+// What check.sh starts by mpirun: ranks that sum, leave, hang and throw. `ranks sums`, `ranks leave` …
+// It prints what it found wrong; rank 0 prints "ok" in the end.
+
+#include <algorithm>
+#include <chrono>
+#include <complex>
+#include <csignal>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "tinymoe/mpi/mpi.hpp"
+
+namespace {
+
+using namespace tinymoe;
+
+/// All that a sum needs of a backend.
+template <class M>
+struct HostBackend {
+  using Master = M;
+  static void copy_to_host(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  static void copy_to_device(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+};
+
+void expect(bool good, const std::string& what) {
+  if (!good) fail<TrainingError>("wrong: ", what);
+}
+
+/// What rank `rank` has at `i`: of very different sizes, so that another order of the sum is another number.
+double number_of(Index rank, Index i) {
+  const auto mixed = static_cast<std::uint64_t>(i * 7919 + rank * 104729 + 1) * 0x9e3779b97f4a7c15u;
+  return (static_cast<double>(mixed >> 40) - 8e6) * static_cast<double>(std::uint64_t{1} << (mixed >> 20) % 24);
+}
+
+/// A row of every length that matters: shorter than the ranks are many, and (`long_too`) one piece, and two and a bit.
+template <class M>
+void sum_rows(Mpi& ranks, const char* type, bool long_too) {
+  HostBackend<M> backend;
+  const Index piece = std::max(Index{1} << 22, ranks.size() << 16) / static_cast<Index>(sizeof(M));
+  for (const Index size : {Index{1}, Index{3}, Index{1001}, piece, 2 * piece + 5}) {
+    if (size >= piece && !long_too) continue;
+    std::vector<M> row(static_cast<std::size_t>(size)), sums(row.size());
+    for (Index i = 0; i < size; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      row[at] = static_cast<M>(number_of(ranks.rank(), i));
+      sums[at] = static_cast<M>(number_of(0, i));
+      for (Index r = 1; r < ranks.size(); ++r) sums[at] += static_cast<M>(number_of(r, i));
+    }
+    for (int again = 0; again < 2; ++again) {
+      std::vector<M> found = row;
+      ranks.sum(backend, View<M>(found.data(), 1, size));
+      expect(std::memcmp(found.data(), sums.data(), sums.size() * sizeof(M)) == 0,
+             std::string(type) + ", " + std::to_string(size));
+    }
+  }
+}
+
+void sums(Mpi& ranks) {
+  sum_rows<float>(ranks, "float", true);
+  sum_rows<double>(ranks, "double", false);
+  sum_rows<std::complex<double>>(ranks, "complex", false);
+  for (const std::size_t size : {0u, 1u, 5u, 200'003u}) {
+    std::vector<double> found(size), sums(size);
+    for (std::size_t i = 0; i < size; ++i) {
+      found[i] = number_of(ranks.rank(), static_cast<Index>(i));
+      for (Index r = 0; r < ranks.size(); ++r) sums[i] += number_of(r, static_cast<Index>(i));
+    }
+    ranks.sum(std::span(found));
+    expect(found == sums, "numbers, " + std::to_string(size));
+  }
+  // What all get of rank 0, and where the ranks are.
+  std::string text = ranks.rank() == 0 ? "from rank 0" : "           ";
+  ranks.broadcast(std::as_writable_bytes(std::span(text)));
+  expect(text == "from rank 0", text);
+  expect(ranks.local_rank() == ranks.rank() && ranks.local_size() == ranks.size(), "one machine");
+  expect(ranks.threads() >= 1 && ranks.threads() <= detail::available_cores(), "threads");
+  // A communicator of the program, of every second rank.
+  MPI_Comm half = MPI_COMM_NULL;
+  MPI_Comm_split(ranks.communicator(), static_cast<int>(ranks.rank() % 2), 0, &half);
+  {
+    Mpi others(half);
+    double count = 1;
+    others.sum(std::span(&count, 1));
+    expect(count == static_cast<double>((ranks.size() + 1 - ranks.rank() % 2) / 2), "half the ranks");
+  }
+  MPI_Comm_free(&half);
+}
+
+void run(std::string_view mode) {
+  const bool hangs = mode == "hang";
+  Mpi ranks({.patience = hangs ? 1.0 : 60.0});
+  double one = 1;
+  ranks.sum(std::span(&one, 1));
+  const bool last = ranks.rank() == ranks.size() - 1;
+  if (mode == "sums") {
+    sums(ranks);
+  } else if (mode == "leave") {  // the last rank leaves; rank 0 is told why, and the program that ends by that ends all
+    if (last) {
+      ranks.leave("the disk is full");
+      std::this_thread::sleep_for(std::chrono::minutes(10));
+    }
+    ranks.sum(std::span(&one, 1));
+  } else if (hangs) {
+    if (last) std::this_thread::sleep_for(std::chrono::minutes(10));
+    ranks.sum(std::span(&one, 1));
+  } else if (mode == "throw") {  // past its Mpi, without a word to the others
+    if (last) fail<FileError>("data.txt: is not here");
+    ranks.sum(std::span(&one, 1));
+  } else if (mode == "killed") {
+    if (last) ::raise(SIGKILL);
+    ranks.sum(std::span(&one, 1));
+  } else {
+    fail<OptionError>("there is no mode ", mode);
+  }
+  ranks.meet();
+  if (ranks.rank() == 0) std::puts("ok");
+}
+
+}  // namespace
+
+int main(int count, char** values) {
+  try {
+    run(count == 2 ? values[1] : "");
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "ranks: %s\n", error.what());
+    return 1;
+  }
+}
