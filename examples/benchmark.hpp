@@ -81,7 +81,7 @@ void benchmark(B& device, const BenchmarkRun& run) {
   print_time("decode of a token", programs::median(decode), 1);
   const Index peak_of_decoding = is_cpu<B> ? programs::peak_memory() : 0;
 
-  Trainer trainer(model, optimizer_for<B>(run.optimizer), AnySchedule(Constant{}));
+  Trainer trainer(model, optimizer_for<B>(run.optimizer), AnySchedule(Constant{}), AnyCommunicator<B>());
   const Index time = run.time > 0 ? run.time : Arch::context, step = run.batch * time * run.accumulation;
   const auto data = programs::random_tokens(step + 1, Arch::vocab, 1);
   std::vector<double> training;

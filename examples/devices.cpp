@@ -19,16 +19,21 @@ namespace {
 constexpr bool built_with_cuda = true;
 bool has_gpu() { return Cuda::available(); }
 
-Device open_cuda(const std::string& precision) {
-  if (precision == "float32") return Cuda();
-  if (precision == "bfloat16") return CudaBfloat16();
-  if (precision == "float16") return CudaFloat16();
+Device open_cuda(const std::string& precision, int gpu) {
+  int count = 1;
+  if (gpu > 0) {
+    while (Cuda::available(count)) ++count;
+  }
+  const CudaOptions options{.device = gpu % count};
+  if (precision == "float32") return Cuda(options);
+  if (precision == "bfloat16") return CudaBfloat16(options);
+  if (precision == "float16") return CudaFloat16(options);
   fail<OptionError>("there is no precision \"", precision, "\"; there are float32, bfloat16 and float16");
 }
 #else
 constexpr bool built_with_cuda = false;
 bool has_gpu() { return false; }
-Device open_cuda(const std::string&) { fail<OptionError>("this program was built without CUDA"); }
+Device open_cuda(const std::string&, int) { fail<OptionError>("this program was built without CUDA"); }
 #endif
 
 /// bfloat16 where the processor has a unit for its products, as all GPUs have that run this; without one it would be no
@@ -102,7 +107,7 @@ Device open_device(const DeviceOptions& options, std::string_view preset, Compil
     fail<OptionError>(preset, " was not compiled for cuda in this build; name it in CMake's ",
                       "TINYMOE_EXAMPLE_CUDA_PRESETS, or give --device cpu");
   }
-  return open_cuda(precision);
+  return open_cuda(precision, options.gpu);
 }
 
 std::string about(const Device& device, const DeviceOptions& options) {

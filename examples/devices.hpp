@@ -62,6 +62,7 @@ struct DeviceOptions {
   // Of the run that is resumed. It keeps its precision, unless the command line gives one or it goes to another device.
   std::string last_device, last_precision;
   int threads = 0;      // of the CPU; 0: all cores
+  int gpu = 0;          // its number, modulo how many there are; no option of the command line
   std::string weights;  // "int8" or "int4", which only the CPU has; empty: as the checkpoint has them
 };
 

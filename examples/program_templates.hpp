@@ -13,6 +13,7 @@
 #include <tinymoe/analysis/expert_worth.hpp>
 #include <tinymoe/core/block_weights.hpp>
 #include <tinymoe/model.hpp>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
@@ -36,7 +37,8 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
     }
     std::printf("starting with the weights of %s\n", run.weights.c_str());
   }
-  Trainer trainer(model, optimizer_for<B>(run.optimizer), run.schedule);
+  Trainer trainer(model, optimizer_for<B>(run.optimizer), run.schedule,
+                  std::get<AnyCommunicator<B>>(run.communicators));
   if (!run.resume.empty()) {
     trainer.resume(run.resume);
     std::printf("going on from %s, step %td\n", run.resume.c_str(), trainer.step());

@@ -14,9 +14,11 @@
 #include <tinymoe/analysis/expert_findings.hpp>
 #include <tinymoe/checkpoint/model_tensors.hpp>
 #include <tinymoe/model.hpp>
+#include <tuple>
 #include <variant>
 #include <vector>
 
+#include "devices.hpp"
 #include "run_logs.hpp"
 
 namespace examples {
@@ -32,6 +34,15 @@ tinymoe::AnyOptimizer<B> optimizer_for(const AnyRule& rule) {
   return std::visit([](const auto& one) -> tinymoe::AnyOptimizer<B> { return one; }, rule);
 }
 
+/// A communicator for each backend of this build; by default that of one process.
+template <class Devices>
+struct CommunicatorsOf;
+template <class... B>
+struct CommunicatorsOf<std::variant<B...>> {
+  using Type = std::tuple<tinymoe::AnyCommunicator<B>...>;
+};
+using Communicators = CommunicatorsOf<Device>::Type;
+
 /// How to train a model, independent of its architecture.
 struct TrainRun {
   tinymoe::Settings settings;
@@ -42,6 +53,7 @@ struct TrainRun {
   std::filesystem::path resume = {};   // the checkpoint to resume from; empty: none
   std::filesystem::path weights = {};  // the checkpoint whose weights a new run starts with; empty: random ones
   LogPaths logs = {};
+  Communicators communicators = {};
 };
 
 /// Trains a new model, or resumes a run, and returns the last step's report.

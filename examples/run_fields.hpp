@@ -49,7 +49,10 @@ void for_each_field(A& a, F&& f) {
   using namespace programs::range;
   const auto some = whole(1, 1 << 20), any = whole(0), beta = from_0_below_1;
   f(recommended, "--batch", r.batch, "sequences of a micro-batch", some);
-  f(recommended, "--accumulation", r.accumulation, "gradient accumulation: micro-batches of a step", some);
+  f(recommended, "--accumulation", r.accumulation,
+    "gradient accumulation: micro-batches of a step, which several processes share; default: the preset's for each "
+    "process",
+    some);
   f(recommended, "--optimizer", Choice{r.optimizer, optimizer_names},
     "adamw, lion (a fifth of the rate, five times the decay) or muon", any);
   f(recommended, "--learning-rate", r.rate, "max learning rate", above_0);

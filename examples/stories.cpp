@@ -34,8 +34,9 @@ using std::filesystem::path;
 
 namespace {
 
-/// The tokenizer that was named, or that of the checkpoint.
+/// The tokenizer that was named, or that of the checkpoint, or that another process has learnt.
 std::optional<Tokenizer> named_tokenizer(const StoryOptions& options) {
+  if (options.learnt) return options.learnt;
   if (options.tokenizer.extension() == ".bin") return Tokenizer::load_llama2c(options.tokenizer);
   if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
   if (options.checkpoint.empty()) return std::nullopt;
@@ -96,6 +97,7 @@ Stories with_held_out(Tokenizer tokenizer, const TokenData& data, const StoryOpt
 
 /// The tokenizer of a run. Throws OptionError for token files where none was named.
 Tokenizer tokenizer_of_files(const StoryOptions& options, Index vocabulary, int threads) {
+  if (auto tokenizer = options.encoded ? named_tokenizer(options) : std::nullopt) return *std::move(tokenizer);
   const auto files = tinymoe::detail::story_paths(options.data);
   if (tinymoe::detail::are_token_files(files)) {
     if (auto tokenizer = named_tokenizer(options)) return *std::move(tokenizer);
@@ -135,6 +137,7 @@ Stories from_files(const StoryOptions& options, Index vocabulary, const path& to
   if (!options.validation.empty()) expect_made_or_writable(validation_file);
   auto tokenizer = tokenizer_of_files(options, vocabulary, threads);
   const auto encoded = [&](const path& token_file, const MergeDropout& dropout) {
+    if (options.encoded) return TokenData::open(token_file, tokenizer);
     return read_files(options.data, options.field, options.part, tokenizer, token_file, threads, dropout);
   };
   if (options.validation.empty()) {  // the last stories are encoded without dropout, as all are that are not trained on
@@ -146,8 +149,9 @@ Stories from_files(const StoryOptions& options, Index vocabulary, const path& to
     return stories;
   }
   auto training = encoded(drops ? dropout_file : training_file, options.dropout);
-  auto validation =
-      read_files(options.validation, options.field, validation_part(options), tokenizer, validation_file, threads);
+  auto validation = options.encoded ? TokenData::open(validation_file, tokenizer)
+                                    : read_files(options.validation, options.field, validation_part(options), tokenizer,
+                                                 validation_file, threads);
   return {tokenizer, std::move(training), std::move(validation)};
 }
 

@@ -26,6 +26,10 @@ struct StoryOptions {
   Index embedded = 60000, validation_tokens = 500000;
   Index validation_stories = 0;     // 0: as many as `validation_tokens` allows
   tinymoe::MergeDropout dropout{};  // of the stories to train on
+  // Of a process for which another has read the texts: the tokenizer that it has learnt, and whether its token files
+  // are there, so that no text is read.
+  std::optional<tinymoe::Tokenizer> learnt{};
+  bool encoded = false;
 };
 
 /// The data sets of a run, and the tokenizer that its checkpoints store.

@@ -7,6 +7,7 @@
 //   train --data stories.txt --from runs/upcycled --out runs/mixture
 //   train --benchmark runs/story
 //   train --data stories.txt --device cpu --precision bfloat16
+//   mpirun -n 4 train --data stories.txt --out runs/story
 //
 // Without --data it trains on the library's embedded stories. A preset's defaults are the published values of its
 // architecture (rate, dropout, …); an option on the command line overrides them.
@@ -20,15 +21,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <tinymoe/core/number_text.hpp>
 #include <tinymoe/files/atomic.hpp>
 #include <tinymoe/files/atomic_folder.hpp>
+#include <tinymoe/files/json.hpp>
+#include <tinymoe/files/mapped_file.hpp>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -39,6 +44,7 @@
 #include "programs/interruption.hpp"
 #include "programs/main.hpp"
 #include "progress.hpp"
+#include "ranks.hpp"
 #include "report_parts.hpp"
 #include "run_fields.hpp"
 #include "run_paths.hpp"
@@ -177,7 +183,8 @@ void write_loads(const path& metrics, const ExpertLoads& loads) {
 class RunFiles : public Observer {
  public:
   /// `replaces`: the run replaces an older one, whose best checkpoints and loads go.
-  RunFiles(examples::RunPaths paths, bool replaces) : paths_(std::move(paths)), replaces_(replaces) {
+  RunFiles(examples::RunPaths paths, bool replaces, examples::Ranks& ranks)
+      : paths_(std::move(paths)), replaces_(replaces), ranks_(&ranks) {
     expect_writable(examples::loads_file(paths_.metrics));
   }
 
@@ -189,6 +196,10 @@ class RunFiles : public Observer {
   void on_evaluation(const StepReport& /*last*/, const EvaluationReport& evaluation) override {
     write_loads(paths_.metrics, evaluation.loads);
   }
+  void on_checkpoint(const StepReport& last, const CheckpointReport& checkpoint) override {
+    if (checkpoint.kind != CheckpointReport::Kind::latest) return;
+    ranks_->note_checkpoint(checkpoint.path.string() + " (step " + std::to_string(last.step) + ")");
+  }
   void on_end(const StepReport& /*last*/, const EndReport& end) override {
     stopped_ = end.how == EndReport::How::stopped;
   }
@@ -199,12 +210,63 @@ class RunFiles : public Observer {
  private:
   examples::RunPaths paths_;
   bool replaces_, stopped_ = false;
+  examples::Ranks* ranks_;
 };
 
+/// A tokenizer as the text of its tokenizer.json.
+std::string text_of(const Tokenizer& tokenizer) {
+  std::string folder = (std::filesystem::temp_directory_path() / "tinymoe-XXXXXX").string();
+  if (::mkdtemp(folder.data()) == nullptr) fail<FileError>(folder, ": cannot be made: ", std::strerror(errno));
+  const path file = path(folder) / "tokenizer.json";
+  std::string text;
+  const auto remove = [&] {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+  };
+  try {
+    tokenizer.save(file);
+    text = MappedFile(file).text();
+  } catch (...) {
+    remove();
+    throw;
+  }
+  remove();
+  return text;
+}
+
+/// The stories of a run, the same on all ranks. The first rank of each machine reads and encodes the texts, rank 0
+/// before the others, which may have the same files; the rest open what it has made.
+examples::Stories load_stories(examples::Ranks& ranks, examples::StoryOptions texts, Index vocabulary,
+                               const path& token_folder, int threads) {
+  if (ranks.size() == 1 || texts.data.empty()) {
+    return examples::load_stories(texts, vocabulary, token_folder, ranks.threads(threads));
+  }
+  std::optional<examples::Stories> stories;
+  const auto load = [&] { stories.emplace(examples::load_stories(texts, vocabulary, token_folder, threads)); };
+  if (ranks.first()) load();
+  if (texts.tokenizer.empty() && texts.checkpoint.empty()) {
+    const std::string text = ranks.of_first(ranks.first() ? text_of(stories->tokenizer) : "");
+    const std::string name = "the tokenizer of rank 0";
+    if (!ranks.first()) texts.learnt = Tokenizer::from_json(parse_json(text, name), text, name);
+  }
+  ranks.meet();
+  if (!ranks.first() && ranks.first_here()) load();
+  ranks.meet();
+  texts.encoded = true;
+  if (!stories) load();
+  return *std::move(stories);
+}
+
 template <class Arch>
-void train(const Arguments& arguments) {
-  examples::Device device = examples::open_device<Arch>(arguments.device, arguments.preset);
+void train(const Arguments& arguments, examples::Ranks& ranks) {
+  examples::DeviceOptions device_options = arguments.device;
+  device_options.threads = ranks.threads(device_options.threads);
+  device_options.gpu = static_cast<int>(ranks.local_rank());
+  examples::Device device = examples::open_device<Arch>(device_options, arguments.preset);
   std::printf("preset %s\ndevice %s\n", arguments.preset.c_str(), examples::about(device).c_str());
+  if (ranks.size() > 1) {
+    std::printf("%td processes share the %td micro-batches of a step\n", ranks.size(), arguments.recipe.accumulation);
+  }
   print_count(std::cout, count<Arch>());
   programs::catch_end_of_pipe();
   programs::flush_progress();
@@ -212,27 +274,32 @@ void train(const Arguments& arguments) {
   examples::RunPaths paths(arguments.out);
   if (!arguments.metrics.empty()) paths.metrics = arguments.metrics;
   // Before the text is read, which may take minutes: a folder that cannot be written, or that another run writes to.
-  const FolderLock lock(paths.out, tinymoe::detail::checkpoint_files, WriteUse::ahead);
-  check_out(arguments, paths);
-  examples::LogPaths logs = arguments.logs;
+  std::optional<FolderLock> lock;
+  examples::LogPaths logs;
   const path report = arguments.report_to.empty() ? paths.report : arguments.report_to;
-  if (arguments.report) {
-    if (logs.json_lines.empty()) logs.json_lines = paths.json_lines;
-    examples::expect_page(report);
+  if (ranks.first()) {
+    lock.emplace(paths.out, tinymoe::detail::checkpoint_files, WriteUse::ahead);
+    check_out(arguments, paths);
+    logs = arguments.logs;
+    if (arguments.report) {
+      if (logs.json_lines.empty()) logs.json_lines = paths.json_lines;
+      examples::expect_page(report);
+    }
+    logs.check();
+    expect_own_names(
+        {paths.metrics, examples::loads_file(paths.metrics), logs.json_lines, arguments.report ? report : path()});
+    if (!lock->supported()) {
+      std::printf("%s: this file system has no locks; start no second run in it\n", paths.out.c_str());
+    }
   }
-  logs.check();
-  expect_own_names(
-      {paths.metrics, examples::loads_file(paths.metrics), logs.json_lines, arguments.report ? report : path()});
-  if (!lock.supported()) {
-    std::printf("%s: this file system has no locks; start no second run in it\n", paths.out.c_str());
-  }
+  ranks.meet();
   examples::StoryOptions texts = arguments.stories;
   texts.dropout.seed = Seed{arguments.seed};
   // Not before the lock: it puts files in place that a killed run had not.
   if (const path& checkpoint = arguments.resume ? arguments.resume_from : arguments.from; texts.tokenizer.empty()) {
     texts.checkpoint = checkpoint;
   }
-  const examples::Stories stories = examples::load_stories(texts, Arch::vocab, paths.tokens, arguments.device.threads);
+  const examples::Stories stories = load_stories(ranks, texts, Arch::vocab, paths.tokens, arguments.device.threads);
 
   const Recipe& recipe = arguments.recipe;
   examples::TrainRun run{.settings = recipe.settings,
@@ -261,15 +328,23 @@ void train(const Arguments& arguments) {
                                      .recipe = to_json(arguments, device)},
                          .resume = arguments.resume_from,
                          .weights = arguments.from,
-                         .logs = logs};
+                         .logs = logs,
+                         .communicators = ranks.communicators()};
   auto& options = run.options;
-  RunFiles files(paths, arguments.overwrite && !arguments.resume);
+  std::optional<RunFiles> of_first;
   examples::Progress progress;
-  options.observers = {&files, &progress};
+  if (ranks.first()) {
+    of_first.emplace(paths, arguments.overwrite && !arguments.resume, ranks);
+    options.observers = {&*of_first, &progress};
+  }
   options.stop = programs::interrupted;
   programs::catch_interruptions();
+  ranks.expect_answers(true);
   const StepReport last =
       examples::on<Arch>(device, [&](auto& backend) -> StepReport { return examples::train<Arch>(backend, run); });
+  ranks.expect_answers(false);
+  if (!ranks.first()) return;
+  const RunFiles& files = *of_first;
   if (programs::interrupted()) {
     programs::flush_progress();
     programs::print_to_error_if_cut();
@@ -375,7 +450,8 @@ path run_of_best(const path& checkpoint) {
 
 /// Reads the command line again, with the defaults of the preset, of the weights, or of the run that goes on.
 /// Throws OptionError for options that contradict each other, CLI::ParseError for others.
-void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings, int count, char** values) {
+void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings, int count, char** values,
+           Index processes) {
   const auto given = [&](const std::string& name) { return app.count(name) > 0; };
   if (a.resume && a.resume_from.empty()) a.resume_from = a.out;
   if (a.resume && !given("--out")) {
@@ -411,6 +487,8 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
     take_up(a, a.resume_from);
     if (given("--steps") && !given("--minutes")) a.minutes = 0;
     if (given("--minutes") && !given("--steps")) a.steps = 0;
+  } else {
+    a.recipe.accumulation *= processes;
   }
   const Arguments before = a;
   app.parse(count, values);
@@ -470,20 +548,27 @@ void add_options(CLI::App& app, Arguments& a) {
 }  // namespace
 
 int main(int count, char** values) {
+  programs::hold_standard_streams();
+  examples::Ranks ranks;
   Arguments a;
   CLI::App app("Trains a Mixture-of-Experts language model on stories, or measures one.");
   add_options(app, a);
   const auto settings = examples::add_settings(app, a.recipe.settings, all_settings());
-  return programs::run(app, count, values, [&] {
-    parse(app, a, settings, count, values);
-    choose_output(a);
+  const auto work = [&] {
+    ranks.expect_joined();
+    parse(app, a, settings, count, values, ranks.size());
+    if (ranks.first()) choose_output(a);
     if (a.list) {
       list();
     } else if (a.benchmark) {
+      if (ranks.size() > 1) fail<OptionError>("--benchmark measures one process; start it without a launcher");
       benchmark(a);
     } else {
       if (a.steps == 0 && a.minutes == 0) a.minutes = 5;
-      examples::with_architecture(a.preset, [&](auto named) { train<typename decltype(named)::Architecture>(a); });
+      examples::with_architecture(a.preset,
+                                  [&](auto named) { train<typename decltype(named)::Architecture>(a, ranks); });
     }
-  });
+  };
+  return programs::run(app, count, values, work,
+                       [&](int status, const std::string& sentence) { return ranks.end(status, sentence, values[0]); });
 }

@@ -16,6 +16,7 @@
 #include <iostream>
 #include <new>
 #include <sstream>
+#include <string>
 #include <tinymoe/core/error.hpp>
 #include <type_traits>
 
@@ -61,12 +62,16 @@ inline int print_error(const char* program, const char* sentence) {
 /// Parses the command line and calls `work()`, which may return the exit code. An exception becomes one line on the
 /// standard error, "train: …", and the exit code 1, and so does output that could not be written. A file that outgrows
 /// a limit on its size (ulimit -f) is an error of writing, not a signal. Signals end a container's process 1, too.
-template <class Work>
-int run(CLI::App& app, int count, char** values, Work&& work) {
+///
+/// `end(status, sentence)` tells the sentence of an exception, if there is one, and returns the exit code.
+template <class Work, class End>
+int run(CLI::App& app, int count, char** values, Work&& work, End&& end) {
   hold_standard_streams();
   std::signal(SIGXFSZ, SIG_IGN);
   detail::end_at_signals_as_process_1();
   int status = 0;
+  std::string sentence;
+  sentence.reserve(64);  // where there is no more memory
   try {
     try {
       app.parse(count, values);
@@ -82,11 +87,18 @@ int run(CLI::App& app, int count, char** values, Work&& work) {
     }
     if (status == 0) flush_output();
   } catch (const std::bad_alloc&) {
-    return print_error(values[0], "there is not enough memory");
+    sentence = "there is not enough memory";
   } catch (const std::exception& error) {
-    return print_error(values[0], error.what());
+    sentence = error.what();
   }
-  return status == 0 && std::ferror(stderr) != 0 ? 1 : status;
+  return end(status == 0 && std::ferror(stderr) != 0 ? 1 : status, sentence);
+}
+
+template <class Work>
+int run(CLI::App& app, int count, char** values, Work&& work) {
+  return run(app, count, values, work, [&](int status, const std::string& sentence) {
+    return sentence.empty() ? status : print_error(values[0], sentence.c_str());
+  });
 }
 
 }  // namespace programs
