@@ -46,8 +46,9 @@ struct Ranks::Joined {
 };
 
 Ranks::Ranks() {
-  if (launched_processes() == 0) return;
-  ::setenv("TERM", "dumb", 1);  // mpirun gives a process a terminal that is not the user's, which may be a file
+  // Open MPI's mpirun gives a process a terminal that is not the user's, which may be a file.
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr) ::setenv("TERM", "dumb", 1);
+  if (launched_processes() < 2) return;  // one needs no MPI
   try {
     joined_ = std::make_unique<Joined>();
   } catch (const std::exception& error) {
@@ -90,20 +91,16 @@ Communicators Ranks::communicators() const {
 }
 
 int Ranks::end(int status, const std::string& sentence, const char* program) {
-  if (!joined_) {
-    if (!sentence.empty()) return programs::print_error(program, sentence.c_str());
-    return status;
-  }
-  if (status == 0 && sentence.empty()) return 0;
-  if (!first()) {
+  if (joined_ && status == 0 && sentence.empty()) return 0;
+  if (joined_ && !first()) {
     joined_->mpi.leave(sentence.empty() ? "its command line is wrong" : sentence);
     // Rank 0 saves what it can, tells the sentence and ends this process.
     for (int tenths = 0; tenths < 600 && !programs::interrupted(); ++tenths) ::usleep(100'000);
     if (programs::interrupted()) Mpi::abort(1);
   }
-  if (!sentence.empty()) programs::print_error(program, sentence.c_str());
+  if (!sentence.empty()) status = programs::print_error(program, sentence.c_str());
   std::fflush(nullptr);
-  if (size() > 1) Mpi::abort(sentence.empty() ? status : 1);
+  if (joined_) Mpi::abort(status);
   return status;
 }
 
