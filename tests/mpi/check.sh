@@ -110,6 +110,24 @@ case $1 in
     cmp one/tokenizer.json three/tokenizer.json || fail "another tokenizer"
     [ -z "$(ls temporary)" ] || fail "leaves $(ls temporary)"
     expect 2 "${text[@]}" --data all.txt --validation all.txt --bpe-dropout 0.1 --steps 1 --out dropped
+    # A rank that throws in a step, as its tokens are overwritten: rank 0 saves the last step, and tells why all end.
+    cp -r three-data bad-data
+    rm three.csv
+    mpi -n 1 "${text[@]}" --minutes 5 --data all.txt --overwrite --out three : \
+      -n 1 "${text[@]}" --minutes 5 --data all.txt --out bad >output.txt 2>&1 &
+    job=$!
+    for _ in $(seq 300); do
+      [ ! -f three.csv ] || [ "$(wc -l <three.csv)" -lt 3 ] || break
+      sleep 0.05
+    done
+    size=$(stat -c %s bad-data/training.tokens)
+    head -c $((size / 2)) /dev/zero | tr '\0' '\377' | dd of=bad-data/training.tokens bs=1 seek=200 conv=notrunc 2>log.txt
+    started=$SECONDS
+    if wait $job; then fail "trained with tokens of no vocabulary"; fi
+    [ $((SECONDS - started)) -lt 15 ] || fail "took $((SECONDS - started)) s to end"
+    grep -q '^train: rank 1: bad-data/training.tokens: expected tokens from 0 to .*; the last good checkpoint: three (step' output.txt ||
+      fail "says something else: $(cat output.txt)"
+    grep -q "(step $(tail -n 1 three.csv | cut -d , -f 1))" output.txt || fail "the last step is not saved: $(tail -n 1 three.csv)"
     # What a mistake of the command line, of a file and of one process come to: one sentence, before the first step.
     expect_end "missing.txt" -n 2 "${text[@]}" --steps 3 --data missing.txt --out missed
     expect_end "--nonsense" -n 2 "${text[@]}" --nonsense
