@@ -551,7 +551,9 @@ int main(int count, char** values) {
   programs::hold_standard_streams();
   examples::Ranks ranks;
   Arguments a;
-  CLI::App app("Trains a Mixture-of-Experts language model on stories, or measures one.");
+  CLI::App app(
+      "Trains a Mixture-of-Experts language model on stories, or measures one. Started by mpirun or srun, several "
+      "processes train it together.");
   add_options(app, a);
   const auto settings = examples::add_settings(app, a.recipe.settings, all_settings());
   const auto work = [&] {
