@@ -61,6 +61,7 @@ class TinymoeConan(ConanFile):
         for option in ("BUILD_TESTS", "BUILD_EXAMPLES", "BUILD_BENCH", "NATIVE"):
             toolchain.cache_variables[f"TINYMOE_{option}"] = False
         toolchain.cache_variables["TINYMOE_CUDA"] = "OFF"
+        toolchain.cache_variables["TINYMOE_MPI"] = "OFF"
         toolchain.cache_variables["TINYMOE_INSTALL"] = True
         toolchain.generate()
 
