@@ -120,13 +120,7 @@ namespace tinymoe::inline v0_1::detail {
     map.names.push_back(names[m]);
   }
   if (!map.rows.empty()) page.add({draw(map)});
-  page.add({"</div>"});
-  if (parts.empty()) {
-    page.add(
-        {"<p class=\"soft\">The loads over time come from a run's JSON lines, which <code>train --report</code> or ",
-         "<code>train --json-lines</code> writes.</p>"});
-  }
-  return page;
+  return page.add({"</div>"});
 }
 
 }  // namespace tinymoe::inline v0_1::detail

@@ -126,11 +126,16 @@ struct Axis {
   return axis;
 }
 
-/// A mark's text, with a unit of thousands if the axis is long.
+/// A mark's text, with a unit of thousands for large numbers and a power of ten for small ones.
 [[gnu::cold]] inline std::string tick_text(double value, const Axis& axis, bool clock) {
   if (clock) return clock_text(value);
   const double most = std::max(std::abs(axis.low), std::abs(axis.high));
-  if (most >= 10000 || (most < 0.001 && most > 0)) return value == 0 ? "0" : short_number(value, 4);
+  if (most >= 10000) return value == 0 ? "0" : short_number(value, 4);
+  if (most > 0 && (most < 0.001 || axis.places > 4)) {
+    if (value == 0) return "0";
+    const double power = std::floor(std::log10(most) + 1e-9);
+    return general_text(value / std::pow(10.0, power), 4) + 'e' + general_text(power, 4);
+  }
   return fixed_text(value, axis.places);
 }
 
