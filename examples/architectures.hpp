@@ -35,6 +35,8 @@ struct Recipe {
 
 namespace recipes {
 
+/// docs/benchmarks/recipe.md has the runs behind it.
+inline constexpr Recipe story_bigrams = {.optimizer = OptimizerKind::muon, .rate = 1e-2};
 /// Published: AdamW and a cosine, without figures. The figures are ours.
 inline constexpr Recipe minimixtral = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 8};
 /// Published: OneCycle with a peak of 1e-3, batches of 32 × 2, dropout, gradient checkpointing. Betas and decay are the
@@ -76,6 +78,7 @@ namespace presets = tinymoe::presets;
 // clang-format off
 inline constexpr auto architectures = std::tuple(
     Named<presets::Story>{"story", "ours: tells stories after some minutes on two cores"},
+    Named<presets::StoryBigrams>{"story_bigrams", "ours: story with a table of bigrams, trained by Muon", recipes::story_bigrams},
     Named<presets::StoryDense>{"story_dense", "ours: story without experts, for upcycle to start from"},
     Named<presets::Pocket>{"pocket", "ours: learns in seconds; for trying things out"},
     Named<presets::Yardstick>{"yardstick", "ours: what speed is compared on", recipes::minimixtral},
@@ -157,7 +160,8 @@ void with_architecture_of(const std::filesystem::path& checkpoint, F&& f) {
   });
   // A checkpoint of tinymoe's describes its architecture in full; a folder of the hub's, what it computes.
   const tinymoe::Json* description = file.find("tinymoe");
-  const auto shape = description == nullptr ? tinymoe::detail::shape_of_file(file, name) : tinymoe::detail::ModelShape();
+  const auto shape =
+      description == nullptr ? tinymoe::detail::shape_of_file(file, name) : tinymoe::detail::ModelShape();
   const auto is_of = [&](const tinymoe::Json& known) {
     return description != nullptr ? *description == known : shape == tinymoe::detail::shape_of(known);
   };

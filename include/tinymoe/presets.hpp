@@ -8,7 +8,8 @@
 ///
 /// | header                    | architectures                                    | what is special in them         |
 /// |---------------------------|--------------------------------------------------|---------------------------------|
-/// | presets/story.hpp         | Story, StoryDense, Pocket, Yardstick             | ours: the demo, tests, speed    |
+/// | presets/story.hpp         | Story, StoryBigrams, StoryDense, Pocket,         | ours: the demo, tests, speed    |
+/// |                           | Yardstick                                        |                                 |
 /// | presets/minimixtral.hpp   | MiniMixtral, MiniMixtralReadme, MiniMixtralTrue  | sliding window, GQA, biases     |
 /// | presets/nanogpt.hpp       | NanoGpt, NanoGptMoE, NanoGptMoEReleased          | dense beside noisy top-k        |
 /// | presets/mymoe.hpp         | `MyMoE<F, Head>`                                 | top-1, capacity, jitter         |

@@ -51,6 +51,9 @@ static_assert(tied.total == tiny.total - 4160);
 static_assert(tied.active == tiny.active - 4160);
 static_assert(tied.flops_forward == tiny.flops_forward);
 constexpr Count tied_bias = count<TinyWith<TiedHead, HeadBias>>();
+static_assert(count<TinyWith<Bigrams<32>>>().total == tiny.total + 32 * TinyWith<>::width);
+static_assert(count<TinyWith<Bigrams<32>>>().active == tiny.active + TinyWith<>::width);  // one row of 32
+static_assert(count<TinyWith<Bigrams<32>>>().flops_forward == tiny.flops_forward);
 static_assert(tied_bias.part(Part::head) == 260);
 static_assert(count<TinyWith<HeadBias>>().total == tiny.total + 260);
 static_assert(count<TinyWith<FinalNorm<LayerNorm>>>().part(Part::norm) == 6 * 16);
@@ -156,6 +159,7 @@ TEST_CASE("The parts of a count are the whole, and what is on disk", "[count]") 
   check_sums<Tiny>();
   check_sums<Mixed>();
   check_sums<TinyWith<TiedHead, HeadBias>>();
+  check_sums<TinyWith<Bigrams<32>>>();
   check_sums<presets::Yardstick>();
   check_sums<presets::MiniMixtral>();
   check_sums<presets::NanoGptMoEReleased>();

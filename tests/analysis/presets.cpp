@@ -203,20 +203,21 @@ TEST_CASE("config.json tells every preset from every other", "[presets]") {
     return sizeof...(Arch);
   };
   const auto presets =
-      add(std::type_identity<presets::Story>(), std::type_identity<presets::StoryDense>(),
-          std::type_identity<presets::Pocket>(), std::type_identity<presets::Yardstick>(),
-          std::type_identity<presets::MiniMixtral>(), std::type_identity<presets::MiniMixtralWith<50257>>(),
-          std::type_identity<presets::MiniMixtralReadme>(), std::type_identity<presets::MiniMixtralTrue>(),
-          std::type_identity<presets::NanoGpt>(), std::type_identity<presets::NanoGptMoE>(),
-          std::type_identity<presets::NanoGptMoEReleased>(), std::type_identity<presets::MyMoE<>>(),
-          std::type_identity<presets::MyMoE<1024, UntiedHead>>(), std::type_identity<presets::SparseMoE>(),
-          std::type_identity<presets::DeepSeekMini>(), std::type_identity<pocket::MiniMixtral>(),
-          std::type_identity<pocket::NanoGpt>(), std::type_identity<pocket::NanoGptMoE>(),
-          std::type_identity<pocket::MyMoE>(), std::type_identity<pocket::SparseMoE>(),
-          std::type_identity<pocket::DeepSeekMini>());
+      add(std::type_identity<presets::Story>(), std::type_identity<presets::StoryBigrams>(),
+          std::type_identity<presets::StoryDense>(), std::type_identity<presets::Pocket>(),
+          std::type_identity<presets::Yardstick>(), std::type_identity<presets::MiniMixtral>(),
+          std::type_identity<presets::MiniMixtralWith<50257>>(), std::type_identity<presets::MiniMixtralReadme>(),
+          std::type_identity<presets::MiniMixtralTrue>(), std::type_identity<presets::NanoGpt>(),
+          std::type_identity<presets::NanoGptMoE>(), std::type_identity<presets::NanoGptMoEReleased>(),
+          std::type_identity<presets::MyMoE<>>(), std::type_identity<presets::MyMoE<1024, UntiedHead>>(),
+          std::type_identity<presets::SparseMoE>(), std::type_identity<presets::DeepSeekMini>(),
+          std::type_identity<pocket::MiniMixtral>(), std::type_identity<pocket::NanoGpt>(),
+          std::type_identity<pocket::NanoGptMoE>(), std::type_identity<pocket::MyMoE>(),
+          std::type_identity<pocket::SparseMoE>(), std::type_identity<pocket::DeepSeekMini>());
   CHECK(descriptions.size() == presets);
   // The hub's class that computes each.
   CHECK(hub_class<presets::Story>() == "MixtralForCausalLM");
+  CHECK(hub_class<presets::StoryBigrams>() != "MixtralForCausalLM");
   CHECK(hub_class<presets::Yardstick>() == "MixtralForCausalLM");
   CHECK(hub_class<presets::MiniMixtralTrue>() == "MixtralForCausalLM");
   CHECK(hub_class<presets::StoryDense>() == "LlamaForCausalLM");
@@ -231,8 +232,10 @@ TEST_CASE("config.json tells every preset from every other", "[presets]") {
   };
   CHECK(class_of(std::type_identity<MoEBlock<RmsNorm, Attention<Heads<2>, QkNorm>, Mixture, Network>>()) ==
         "Qwen3MoeForCausalLM");
-  CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, QkvBias>, Network>>()) == "Qwen2ForCausalLM");
-  CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, QkNorm>, Network>>()) == "Qwen3ForCausalLM");
+  CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, QkvBias>, Network>>()) ==
+        "Qwen2ForCausalLM");
+  CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, QkNorm>, Network>>()) ==
+        "Qwen3ForCausalLM");
   CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, SlidingWindow<4>>, Network>>()) ==
         "MistralForCausalLM");
   CHECK(class_of(std::type_identity<DenseBlock<RmsNorm, Attention<Heads<2>, OutputBias>, Network>>()) ==
@@ -246,7 +249,8 @@ TEST_CASE("config.json tells every preset from every other", "[presets]") {
     CHECK(file["model_type"] == "tinymoe");
     CHECK(file["tinymoe_alone"].string().find(reason) != std::string::npos);
   };
-  alone(std::type_identity<presets::MiniMixtral>(), "MixtralForCausalLM, which comes nearest, has no bias on the logits");
+  alone(std::type_identity<presets::MiniMixtral>(),
+        "MixtralForCausalLM, which comes nearest, has no bias on the logits");
   alone(std::type_identity<presets::MiniMixtralReadme>(), "networks of SwiGLU alone");
   alone(std::type_identity<presets::NanoGpt>(), "GPT2LMHeadModel, which comes nearest, has no bias on the logits");
   alone(std::type_identity<presets::NanoGptMoE>(), "has no mixture of experts");

@@ -219,6 +219,26 @@ TEST_CASE("A type is told of what tinymoe computes alone", "[config]") {
   refuse_shape(not_computed, hub_file("llama", {{"vocab_size", std::int64_t{1} << 31}}), "vocab_size", "16777216");
 }
 
+TEST_CASE("A table of bigrams is told, and no model of the hub has one", "[config]") {
+  using Plain = TinyOf<>;
+  using Paired = Transformer<
+      Vocab<260>, Context<16>, Width<16>, Bigrams<32>,
+      Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<24>>>>>;
+  const auto plain = detail::shape_of(describe<Plain>()), paired = detail::shape_of(describe<Paired>());
+  CHECK(plain.bigrams == 0);
+  CHECK_FALSE(describe<Plain>().contains("bigrams"));  // as it was before there were any
+  CHECK(paired.bigrams == 32);
+  CHECK(plain != paired);
+  CHECK(detail::type_text(paired).find(", Bigrams<32>") != std::string::npos);
+  check_message<MismatchError>([&] { detail::check_shape(paired, plain, "config.json", "tinymoe"); },
+                               "the table of bigrams is 32", "has 0");
+  Json file = {{"tinymoe", describe<Paired>()}};
+  file["tinymoe"]["bigrams"] = -1;
+  refuse_shape(senseless, file, "the table of bigrams is -1");
+  file["tinymoe"]["bigrams"] = "many";
+  refuse_shape(senseless, file, "\"bigrams\"");
+}
+
 TEST_CASE("Absent key-value heads and windows are those of transformers", "[config]") {
   const Json heads = {{"num_attention_heads", 64},
                       {"head_dim", 2},

@@ -488,7 +488,7 @@ END
     # Each small preset trains and writes; the list tells of each.
     "$train" --list >list.txt
     # (the other pockets learn in tests/analysis/presets.cpp)
-    for preset in story pocket mymoe_pocket deepseek_mini_pocket; do
+    for preset in story story_bigrams pocket mymoe_pocket deepseek_mini_pocket; do
       grep -q "^$preset " list.txt || fail "$preset is not in the list"
       expect "$train" --preset $preset --embedded 300 --batch 2 --sequence 32 --steps 2 --out $preset
       expect "$sample" $preset --tokens 5 --quiet

@@ -1,5 +1,9 @@
 #include "tinymoe/layers/embedding.hpp"
 
+#include <map>
+#include <set>
+#include <utility>
+
 #include "support/gradients.hpp"
 #include "tinymoe/backend/cpu.hpp"
 
@@ -12,10 +16,10 @@ constexpr Index T = 5, N = 2 * T;
 
 constexpr Token tokens[N] = {3, 0, 3, -1, 3, 1, 0, 3, 3, 3};  // repeats in and across sequences, a pad; never 2 or 4
 
-/// Both tables, their gradients and x on backend B.
-template <class B, bool learned>
+/// The tables, their gradients and x on backend B.
+template <class B, bool learned, Index R = 0>
 struct Table {
-  using Layer = tinymoe::detail::Embedding<V, D, C, learned>;
+  using Layer = tinymoe::detail::Embedding<V, D, C, learned, R>;
   using S = typename B::Scalar;
   static constexpr Index size = buffer_size<typename Layer::template Parameters<S>>();
 
@@ -30,6 +34,7 @@ struct Table {
     Plan place(Plan::Purpose::training, memory.bytes(), measure);
     saved.plan(place, pass);
   }
+  void forward() { Layer::forward(backend, pass, weights, ids(), x.view(), saved); }
   void backward() { Layer::backward(backend, pass, ids(), x.view(), saved, gradients); }
   View<const Token> ids() const { return {tokens, 1, N}; }
 
@@ -53,8 +58,8 @@ TEST_CASE("embedding is the token's row, plus the position's where positions are
   Plain plain(backend);
   learned.x.fill(not_a_number);
   plain.x.fill(not_a_number);
-  Learnt::Layer::forward(backend, learned.pass, learned.weights, learned.ids(), learned.x.view());
-  Plain::Layer::forward(backend, plain.pass, plain.weights, plain.ids(), plain.x.view());
+  learned.forward();
+  plain.forward();
   const auto w = learned.w.read();
   bool learned_right = true, plain_right = true;
   for (Index n = 0; n < N; ++n) {
@@ -110,8 +115,7 @@ TEST_CASE("embedding's gradients by complex step", "[embedding][gradient]") {
   Reference<Complex> stepped_backend;
   Table<Reference<Complex>, true> stepped(stepped_backend);
   const auto loss = [&] {
-    tinymoe::detail::Embedding<V, D, C, true>::forward(stepped_backend, stepped.pass, stepped.weights, stepped.ids(),
-                                                       stepped.x.view());
+    stepped.forward();
     Complex total(0);
     for (Index i = 0; i < N * D; ++i) total += stepped.x.view().data[i] * dy[static_cast<std::size_t>(i)];
     return total;
@@ -120,11 +124,73 @@ TEST_CASE("embedding's gradients by complex step", "[embedding][gradient]") {
   CHECK(check_slopes("embed_positions", stepped.w.view(), position_offset, C * D, table.g.read(), loss) > 0.1);
 }
 
+TEST_CASE("embedding adds the row of a token and the one before", "[embedding][gradient]") {
+  Reference<double> backend;
+  constexpr Index R = 7;
+  Table<Reference<double>, false, R> table(backend);
+  constexpr Index offset = aligned_size(V * D);
+  const auto w = table.w.read();
+  // The row that was added to x[n]; -1: none. The rows are random, so one number tells them apart.
+  const auto row_of = [&](Index n) -> Index {
+    const double token = tokens[n] < 0 ? 0 : w[static_cast<std::size_t>(tokens[n] * D)], found = table.x.view()(n, 0);
+    if (found == token) return -1;
+    for (Index r = 0; r < R; ++r) {
+      if (found == token + w[static_cast<std::size_t>(offset + r * D)]) return r;
+    }
+    return R;
+  };
+  table.forward();
+  std::map<std::pair<Token, Token>, Index> rows;
+  bool whole = true;
+  for (Index n = 0; n < N; ++n) {
+    const Index row = row_of(n);
+    INFO("token " << n);
+    CHECK(row < R);
+    // None at the beginning of a sequence, for a pad, or after one.
+    CHECK((row < 0) == (n % T == 0 || tokens[n] < 0 || tokens[n - 1] < 0));
+    if (row < 0) continue;
+    const auto [pair, is_new] = rows.try_emplace({tokens[n - 1], tokens[n]}, row);
+    CHECK(pair->second == row);  // the same pair has the same row
+    for (Index c = 0; c < D; ++c) {
+      const auto at = [&](Index row_number) { return w[static_cast<std::size_t>(row_number * D + c)]; };
+      whole = whole && table.x.view()(n, c) == at(tokens[n]) + w[static_cast<std::size_t>(offset + row * D + c)];
+    }
+  }
+  CHECK(whole);
+  std::set<Index> different;
+  for (const auto& [pair, row] : rows) different.insert(row);
+  CHECK(different.size() >= 3);  // of 5 pairs
+  CHECK(rows.at({3, 0}) != rows.at({0, 3}));
+
+  // A pass that goes on with a sequence knows the token before.
+  constexpr Token last[2] = {1, -1};
+  table.pass.previous = View<const Token>(last, 1, 2);
+  table.forward();
+  CHECK(row_of(0) >= 0);
+  CHECK(row_of(T) == -1);
+
+  const auto dx = table.x.read();
+  table.g.fill(before);
+  table.backward();
+  auto expected = std::vector<double>(static_cast<std::size_t>(table.size), before);
+  for (Index n = 0; n < N; ++n) {
+    const Index row = row_of(n);
+    for (Index c = 0; c < D && tokens[n] >= 0; ++c) {
+      const double d = dx[static_cast<std::size_t>(n * D + c)];
+      expected[static_cast<std::size_t>(tokens[n] * D + c)] += d;
+      if (row >= 0) expected[static_cast<std::size_t>(offset + row * D + c)] += d;
+    }
+  }
+  CHECK(absolute_error(table.g.read(), expected) < 1e-13);
+}
+
 TEST_CASE("embedding describes its tables as the hub names them", "[embedding]") {
   using Names = std::vector<std::string>;
   CHECK(tensor_names<tinymoe::detail::Embedding<V, D, C, true>::Parameters<double>>() ==
         Names{"embed_tokens.weight", "embed_positions.weight"});
   CHECK(tensor_names<tinymoe::detail::Embedding<V, D, C, false>::Parameters<double>>() == Names{"embed_tokens.weight"});
+  CHECK(tensor_names<tinymoe::detail::Embedding<V, D, C, false, 9>::Parameters<double>>() ==
+        Names{"embed_tokens.weight", "embed_bigrams.weight"});
 }
 
 }  // namespace tinymoe_test::embedding

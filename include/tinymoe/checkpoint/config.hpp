@@ -159,6 +159,7 @@ template <class Arch>
                     {"final_norm", detail::Describe<typename Arch::FinalNormType>::text()},
                     {"tied_head", Arch::tied},
                     {"head_bias", Arch::head_bias}};
+  if (Arch::bigrams > 0) described["bigrams"] = Arch::bigrams;
   described.sort_keys();
   return described;
 }

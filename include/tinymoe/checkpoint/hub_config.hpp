@@ -65,6 +65,7 @@ struct HubFit {
              all([&](const auto& l) { return l.activation == layers[0].activation; }),
          hub.gpt2 ? "has networks of GELU or ReLU" : "has networks of SwiGLU alone");
   expect(!wanted.head_bias, "has no bias on the logits");
+  expect(wanted.bigrams == 0, "has no table of bigrams");
   if (first != nullptr) {
     expect(first->scores == hub.scores && first->selection == "top_k",
            "chooses the top K by " + std::string(hub.scores) + " scores");

@@ -49,6 +49,7 @@ struct ModelShape {
   std::vector<LayerShape> layers;
   std::string final_norm = "rms_norm";
   bool tied = false, head_bias = false;
+  Index bigrams = 0;  // rows of their table
 
   friend bool operator==(const ModelShape&, const ModelShape&) = default;
 };
@@ -111,6 +112,7 @@ inline constexpr LayerMember<bool> layer_flags[] = {
   shape.final_norm = word_in(description["final_norm"], "type");
   shape.tied = flag_in(description, "tied_head");
   shape.head_bias = flag_in(description, "head_bias");
+  shape.bigrams = whole_in(description, "bigrams");
   for (const Json& block : description["layers"].items()) {
     LayerShape layer;
     for (const auto& word : layer_words) layer.*word.member = word_in(block[word.part], word.key);
@@ -138,7 +140,7 @@ inline constexpr LayerMember<bool> layer_flags[] = {
     fail<FileError>(name, ": ", what, " is ", size, "; expected a whole number from ", least, " to ", largest_size);
   };
   at_most("the vocabulary", shape.vocab, 1), at_most("the context", shape.context, 1);
-  at_most("the width", shape.width, 1);
+  at_most("the width", shape.width, 1), at_most("the table of bigrams", shape.bigrams, 0);
   const LayerShape* last = nullptr;
   for (std::size_t i = 0; i < shape.layers.size(); ++i) {
     const LayerShape& layer = shape.layers[i];
@@ -203,6 +205,7 @@ inline constexpr LayerMember<bool> layer_flags[] = {
     }
   }
   for (const char* key : {"vocab", "context", "width"}) json_field<std::int32_t>(description, key, where);
+  if (description.contains("bigrams")) json_field<std::int32_t>(description, "bigrams", where);
   object(description, "final_norm", false);
   ModelShape shape = shape_of(description);
   check_sizes(shape, where);
@@ -224,6 +227,7 @@ inline constexpr LayerMember<bool> layer_flags[] = {
   compare("the final norm", found.final_norm, wanted.final_norm);
   compare("tied_head", found.tied, wanted.tied);
   compare("head_bias", found.head_bias, wanted.head_bias);
+  compare("the table of bigrams", found.bigrams, wanted.bigrams);
   if (found.context < wanted.context) {
     fail<MismatchError>(name, ": the context is ", found.context, "; this program's model has a context of ",
                         wanted.context, ", whose last positions were not trained: make it shorter");

@@ -17,6 +17,7 @@ struct Context;
 struct Width;
 struct Head;
 struct HeadBias;
+struct Bigrams;
 struct FinalNorm;
 struct Layers;
 struct Heads;

@@ -8,6 +8,7 @@
 TINYMOE_CUDA_ROWS(float);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::CachedSoftmax<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::CopyRow<std::int32_t>);
+TINYMOE_CUDA_KERNEL(tinymoe::kernels::BigramNumbers);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::ColumnTotals<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::GroupedColumnTotals<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::FillRopeTable<float>);

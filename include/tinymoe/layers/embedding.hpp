@@ -1,10 +1,12 @@
 #pragma once
 /// @file
-/// Tokens to vectors:  x[n] = W[token[n]] + P[position of n]        W (V, D), P (context, D) only if positions are
-/// learned
+/// Tokens to vectors:  x[n] = W[token[n]] + P[position of n] + B[h(token before n, token[n])]
 ///
-/// Backward: dW[token[n]] += dx[n], dP[position of n] += dx[n], in the order of n. Rows are sorted by token first, as
-/// pairs are by expert, so that one kernel row sums for each row of a table.
+/// W (V, D); P (context, D) only if positions are learned; B (R, D) only with Bigrams<R>, and h a hash with values
+/// below R. The first token of a sequence and pads have no bigram.
+///
+/// Backward: dW[token[n]] += dx[n], dP[position of n] += dx[n], dB likewise, in the order of n. Rows are sorted by
+/// token first, as pairs are by expert, so that one kernel row sums for each row of a table.
 
 #include <cassert>
 #include <cstdint>
@@ -57,6 +59,56 @@ struct EmbeddingForward {
   }
 };
 
+/// number[n] = h(token before n, token[n]), a row of the table of bigrams; −1 where there is none.
+struct BigramNumbers {
+  View<const Token> tokens, previous;  // (1, N); (1, B): before each sequence's first token, or empty: there is none
+  View<std::int32_t> numbers;          // (N, 1)
+  Index time, size;                    // T, R
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    group.once([&] {
+      const Token token = tokens.data[n];
+      Token before = -1;
+      if (n % time > 0) {
+        before = tokens.data[n - 1];
+      } else if (!previous.empty()) {
+        before = previous.data[n / time];
+      }
+      numbers.data[n] = token < 0 || before < 0 ? -1 : std::int32_t(hash(before, token) % std::uint32_t(size));
+    });
+  }
+
+ private:
+  /// Multiplies and mixes, with the constants of MurmurHash3.
+  TINYMOE_EVERYWHERE static std::uint32_t hash(Token before, Token token) {
+    std::uint32_t h = std::uint32_t(before) * 0xcc9e2d51u ^ std::uint32_t(token) * 0x1b873593u;
+    h = (h ^ (h >> 16)) * 0x85ebca6bu;
+    h = (h ^ (h >> 13)) * 0xc2b2ae35u;
+    return h ^ (h >> 16);
+  }
+};
+
+/// x[n] += B[number[n]].
+template <class T, class Table = View<const T>>
+struct BigramForward {
+  View<const std::int32_t> numbers;
+  Table bigrams;
+  View<T> x;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
+    const Index number = numbers.data[n];
+    if (number < 0) return;
+    T* to = x.row(n);
+    const auto add = [](T& sum, T v) { sum = T(sum + v); };
+    if constexpr (std::is_same_v<Table, View<const T>>) {
+      group.each(x.cols, add, to, bigrams.row(number));
+    } else {
+      const Table table = bigrams;
+      group.each(x.cols, [=](Index i) { add(to[i], T(table(number, i))); });
+    }
+  }
+};
+
 /// dW[v] += Σ dx[n] over the rows of token v, in order: kernel row v. It returns at once where there are none.
 template <class T, class M>
 struct EmbeddingBackward {
@@ -97,13 +149,14 @@ struct PositionBackward {
 
 namespace detail {
 
-/// The token table and, where the model learns positions, the position table.
-template <Index V, Index D, Index C, bool learned_positions>
+/// The token table; where the model learns positions, the position table; and a table of R bigrams, unless R is 0.
+template <Index V, Index D, Index C, bool learned_positions, Index R = 0>
 struct Embedding {
   template <class W>
   struct Parameters {
-    Tensor<MatrixOf<W, Part::embedding>, V, D> weight;                                    // (V, D)
-    std::conditional_t<learned_positions, Tensor<VectorOf<W>, C, D>, NoTensor> position;  // (context, D)
+    Tensor<MatrixOf<W, Part::embedding>, V, D> weight;                                          // (V, D)
+    std::conditional_t<learned_positions, Tensor<VectorOf<W>, C, D>, NoTensor> position;        // (context, D)
+    std::conditional_t<(R > 0), Tensor<MatrixOf<W, Part::embedding>, R, D>, NoTensor> bigrams;  // (R, D)
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {
@@ -111,29 +164,48 @@ struct Embedding {
       if constexpr (learned_positions) {
         f(ParameterInfo::matrix(path, "embed_positions.weight", C, D, Part::position, Initial::fan_in), p.position...);
       }
+      if constexpr (R > 0) {
+        const Path bigrams{&path, {}, -1, 1, R};  // a token meets one of the R rows
+        f(ParameterInfo::matrix(bigrams, "embed_bigrams.weight", R, D, Part::embedding, Initial::zeros), p.bigrams...);
+      }
     }
   };
 
-  /// The rows sorted by token, for backward.
+  /// The rows sorted by token and by bigram, for backward.
   struct Saved {
-    Dispatch sorted;  // rows by token: "experts" are the V tokens, and each row has one choice
+    Dispatch sorted, sorted_bigrams;  // "experts" are the rows of the table, and each token has one choice
+    PerRow<std::int32_t> numbers;     // of the bigrams (N, 1)
 
-    /// Takes scratch: nothing but backward itself uses it.
+    /// The numbers are kept; the rest is scratch: nothing but backward itself uses it.
     void plan(Plan& plan, const Pass& pass) {
-      if (plan.purpose() == Plan::Purpose::inference) return;
       const Index n = pass.rows();
-      sorted = {plan.scratch<std::int32_t>(1, V + 1), plan.scratch<std::int32_t>(n, 1),
-                plan.scratch<std::int32_t>(1, n)};
+      if constexpr (R > 0) numbers = plan.keep<std::int32_t>(n, 1);
+      if (plan.purpose() == Plan::Purpose::inference) return;
+      sorted = scratch(plan, V, n);
+      if constexpr (R > 0) sorted_bigrams = scratch(plan, R, n);
+    }
+
+   private:
+    static Dispatch scratch(Plan& plan, Index table, Index n) {
+      return {plan.scratch<std::int32_t>(1, table + 1), plan.scratch<std::int32_t>(n, 1),
+              plan.scratch<std::int32_t>(1, n)};
     }
   };
 
   /// x (N, D) = the vectors of tokens (1, N), all below V; 0 for pads, which are negative.
   template <Backend B, class W, class T = typename B::Scalar>
-  static void forward(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens, Output<B> x) {
+  static void forward(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens, Output<B> x,
+                      Saved& saved) {
     assert(tokens.cols == x.rows && (!learned_positions || pass.first_position + pass.time <= C));
     const auto table = p.weight.weights();
     backend.launch(x.rows, kernels::EmbeddingForward<T, std::remove_const_t<decltype(table)>>{tokens, table, p.position,
                                                                                               x, RowPositions(pass)});
+    if constexpr (R > 0) {
+      const auto numbers = saved.numbers(x.rows);
+      const auto bigrams = p.bigrams.weights();
+      backend.launch(x.rows, kernels::BigramNumbers{tokens, pass.previous, numbers, pass.time, R});
+      backend.launch(x.rows, kernels::BigramForward<T, std::remove_const_t<decltype(bigrams)>>{numbers, bigrams, x});
+    }
   }
 
   /// Adds to the tables' gradients; there is no dx.
@@ -147,6 +219,12 @@ struct Embedding {
     backend.launch(V, kernels::EmbeddingBackward<T, M>{sorted.offsets, sorted.pairs, dx, gradients.weight});
     if constexpr (learned_positions) {
       backend.launch(C, kernels::PositionBackward<T, M>{tokens, dx, gradients.position, RowPositions(pass)});
+    }
+    if constexpr (R > 0) {
+      Dispatch& bigrams = saved.sorted_bigrams;
+      bigrams.resize(n, n);
+      backend.sort_by_expert(saved.numbers(n), bigrams);
+      backend.launch(R, kernels::EmbeddingBackward<T, M>{bigrams.offsets, bigrams.pairs, dx, gradients.bigrams});
     }
   }
 };

@@ -47,6 +47,9 @@ struct Pass {
   /// The first position of each sequence, (1, B), where they differ; empty: `first_position` for all.
   View<const std::int32_t> positions{};
 
+  /// The token before each sequence's first, (1, B), where the pass goes on with sequences; empty: there is none.
+  View<const Token> previous{};
+
   /// The limit of this layer's experts, or null.
   constexpr const ExpertLimit* limit() const { return limits == nullptr ? nullptr : limits + layer; }
   constexpr Index rows() const { return batch * time; }        // N

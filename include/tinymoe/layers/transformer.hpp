@@ -62,6 +62,12 @@ struct HeadBias {
   using Place = place::HeadBias;
   static constexpr bool value = true;
 };
+/// A table of R vectors for pairs of successive tokens, hashed; a token's is added to its own vector. It costs memory
+/// and no product. No architecture of the hub has it.
+template <Index R>
+struct Bigrams : NumberOption<place::Bigrams, R> {
+  static_assert(R >= 1, "tinymoe::Transformer: Bigrams must be 1 or more rows");
+};
 /// The norm before the head; by default the last block's.
 template <NormKind N>
 struct FinalNorm {
@@ -88,16 +94,16 @@ inline constexpr Index total_layers<std::tuple<Group...>> = (Group::count + ... 
 }  // namespace detail
 
 /// A language model as a type: Transformer<Vocab<V>, Context<C>, Width<D>, Layers<n, Block>…, TiedHead | UntiedHead,
-/// HeadBias, FinalNorm<N>>. Several groups of layers stand in order.
+/// HeadBias, FinalNorm<N>, Bigrams<R>>. Several groups of layers stand in order.
 template <class... Options>
 struct Transformer {
   using Known = KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias, place::FinalNorm,
-                            place::Layers>;
-  using KnownOnce =
-      KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias, place::FinalNorm>;
+                            place::Bigrams, place::Layers>;
+  using KnownOnce = KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias,
+                                place::FinalNorm, place::Bigrams>;
   static_assert(Known::know_all<Options...>,
                 "tinymoe::Transformer: unknown option; it takes Vocab, Context, Width, Layers (one or more), TiedHead, "
-                "UntiedHead, HeadBias and FinalNorm");
+                "UntiedHead, HeadBias, FinalNorm and Bigrams");
   static_assert(KnownOnce::each_once<Options...>, "tinymoe::Transformer: an option is given twice");
 
   static constexpr Index vocab = option_t<place::Vocab, Vocab<0>, Options...>::value;
@@ -111,6 +117,7 @@ struct Transformer {
   static constexpr Index layers = detail::total_layers<Groups>;
   static_assert(layers > 0, "tinymoe::Transformer: Layers is missing; give Layers<n, MoEBlock<...>> at least once");
   static constexpr bool tied = option_t<place::Head, UntiedHead, Options...>::value;
+  static constexpr Index bigrams = option_t<place::Bigrams, NumberOption<place::Bigrams, 0>, Options...>::value;
   static constexpr bool head_bias = option_t<place::HeadBias, detail::NotGiven, Options...>::value;
 
  private:
@@ -144,7 +151,7 @@ struct Transformer {
   static constexpr bool learned_positions = Stack<Groups>::learned_positions;
   using FinalNormType =
       typename option_t<place::FinalNorm, FinalNorm<typename LastNorm<Groups>::Type>, Options...>::Type;
-  using EmbeddingLayer = detail::Embedding<vocab, D, context, learned_positions>;
+  using EmbeddingLayer = detail::Embedding<vocab, D, context, learned_positions, bigrams>;
   using NormLayer = typename FinalNormType::template Layer<D>;
   template <std::size_t group>
   using BlockLayer = typename std::tuple_element_t<group, Groups>::Block::template Layer<D>;
@@ -384,7 +391,7 @@ struct Transformer {
   static void run(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens, Saved<T, M>& saved,
                   Run&& run_block) {
     const View<T> first = saved.x[0](pass.rows());
-    EmbeddingLayer::forward(backend, pass, p.embedding, tokens, first);
+    EmbeddingLayer::forward(backend, pass, p.embedding, tokens, first, saved.embedding);
     if (const auto dropout = embedding_dropout(pass); dropout.active()) {
       rowwise::dropout(backend, dropout, first, first);
     }

@@ -11,6 +11,11 @@ using Story = Transformer<
     Vocab<2048>, Context<256>, Width<128>, TiedHead,
     Layers<3, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<256>>>>>;
 
+/// The story preset with a table of bigrams: it learns more from each token, and no architecture of the hub has it.
+using StoryBigrams = Transformer<
+    Vocab<2048>, Context<256>, Width<128>, TiedHead, Bigrams<16384>,
+    Layers<3, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<256>>>>>;
+
 /// The story preset without experts, of the width of one of them: what `upcycle` can make a Story from.
 using StoryDense =
     Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead,

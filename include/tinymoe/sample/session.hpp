@@ -56,7 +56,7 @@ class Session {
         caches_(model.backend(), sequences()) {
     model.settings().check();
     auto& backend = model.backend();
-    inputs_ = backend.allocate(static_cast<std::size_t>(3 * rows()) * sizeof(std::int32_t));
+    inputs_ = backend.allocate(static_cast<std::size_t>(4 * rows()) * sizeof(std::int32_t));
     logits_ = backend.allocate(sequences_.size() * vocab * sizeof(Scalar));
     host_logits_.resize(sequences_.size() * vocab);
     converted_.resize(host_logits_.size());
@@ -182,9 +182,13 @@ class Session {
       const Pass pass{.time = count,
                       .first_position = sequence.position,
                       .settings = model_->settings(),
-                      .limits = model_->limits_by_layer()};
-      model_->backend().copy_to_device(inputs_.bytes(), history.data() + next,
-                                       static_cast<std::size_t>(count) * sizeof(Token));
+                      .limits = model_->limits_by_layer(),
+                      .previous = sequence.position > 0 ? previous(count, 1) : View<const Token>()};
+      const Index first = sequence.position > 0 ? next - 1 : next;
+      // The tokens, and after them the one before.
+      host_inputs_.assign(history.begin() + next, history.begin() + next + count);
+      host_inputs_.push_back(history[static_cast<std::size_t>(first)]);
+      model_->backend().copy_to_device(inputs_.bytes(), host_inputs_.data(), host_inputs_.size() * sizeof(Token));
       run(pass, caches);
       if (trace_) {
         rows_.clear();
@@ -204,8 +208,8 @@ class Session {
   /// Reads one token of each of the sequences whose indices in the call are in `together_`.
   void read_together(std::span<const Index> sequences, std::span<const Token> tokens) {
     const Index count = std::ssize(together_);
-    // Tokens, positions and places, in one copy.
-    host_inputs_.resize(static_cast<std::size_t>(3 * count));
+    // Tokens, positions, places and the tokens before, in one copy.
+    host_inputs_.resize(static_cast<std::size_t>(4 * count));
     for (Index n = 0; n < count; ++n) {
       const auto i = static_cast<std::size_t>(together_[static_cast<std::size_t>(n)]);
       auto& sequence = at(*this, sequences[i]);
@@ -213,6 +217,7 @@ class Session {
       input[0] = tokens[i];
       input[count] = static_cast<std::int32_t>(sequence.position);
       input[2 * count] = static_cast<std::int32_t>(sequences[i]);
+      input[3 * count] = sequence.position > 0 ? sequence.history.back() : -1;
       sequence.history.push_back(tokens[i]);
       ++sequence.position;
       forget(sequence.history);
@@ -223,7 +228,8 @@ class Session {
                     .time = 1,
                     .settings = model_->settings(),
                     .limits = model_->limits_by_layer(),
-                    .positions = {inputs + count, 1, count}};
+                    .positions = {inputs + count, 1, count},
+                    .previous = previous(3 * count, count)};
     const auto caches = caches_.of({inputs + 2 * count, 1, count});
     repeat(count, [&] {
       run(pass, caches);
@@ -240,6 +246,11 @@ class Session {
     const bool recordable =
         Architecture::max_pairs(count) <= detail::max_recorded_pairs<B> && model_->limits_by_layer() == nullptr;
     recordable ? repeated_[count](model_->backend(), model_->settings(), work) : work();
+  }
+
+  /// The tokens before each sequence's first, among the inputs.
+  View<const Token> previous(Index first, Index count) {
+    return {inputs_.template as<std::int32_t>().data + first, 1, count};
   }
 
   /// One pass over the first tokens of the inputs.
