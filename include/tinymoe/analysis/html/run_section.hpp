@@ -270,7 +270,8 @@ struct NamedHistory {
     const auto& story = run.stories[count < 2 ? 0 : i * (all - 1) / (count - 1)];
     const std::string_view text = std::string_view(story.text).substr(0, 4000);
     page.add({"<h3>after step ", grouped(story.step), "</h3><div class=\"story sample\" dir=\"auto\">",
-              text.substr(0, complete_characters(text)), text.size() < story.text.size() ? " […]" : "", "</div>"});
+              text.substr(0, complete_characters(text)),
+              std::string_view(text.size() < story.text.size() ? " […]" : ""), "</div>"});
   }
   return page;
 }
