@@ -15,6 +15,7 @@
 
 #ifdef TINYMOE_EXAMPLE_MPI
 #include <tinymoe/mpi/mpi.hpp>
+#include <tinymoe/train/agreement.hpp>
 #endif
 
 namespace examples {
@@ -39,7 +40,7 @@ struct Ranks::Joined {
     if (seconds - asked < 0.3 || mpi.rank() != 0) return;  // a step of the others may end soon
     told = true;
     std::fprintf(stderr,
-                 "train: %s came while rank 0 waits for the others, of which one may have died; the last good "
+                 "train: %s came while rank 0 waits for the others; if they do not end this step, the last good "
                  "checkpoint: %s\n",
                  programs::interruption(), checkpoint.c_str());
   }
@@ -66,6 +67,13 @@ Index Ranks::rank() const { return joined_ ? joined_->mpi.rank() : 0; }
 Index Ranks::size() const { return joined_ ? joined_->mpi.size() : 1; }
 Index Ranks::local_rank() const { return joined_ ? joined_->mpi.local_rank() : 0; }
 int Ranks::threads(int asked) const { return asked == 0 && size() > 1 ? joined_->mpi.threads() : asked; }
+void Ranks::expect_same(const std::string& name, const std::string& text) {
+  if (!joined_) return;
+  compared_ = true;
+  tinymoe::detail::Agreement same;
+  same.add_text(name, text);
+  same.expect(joined_->mpi);
+}
 void Ranks::meet() {
   if (joined_) joined_->mpi.meet();
 }
@@ -91,11 +99,22 @@ Communicators Ranks::communicators() const {
 }
 
 int Ranks::end(int status, const std::string& sentence, const char* program) {
-  if (joined_ && status == 0 && sentence.empty()) return 0;
+  if (joined_ && status == 0 && sentence.empty()) {
+    if (compared_) return 0;
+    try {  // it had nothing to do, as with --help
+      expect_same(kind_of_work, "none");
+      return 0;
+    } catch (const std::exception& error) {
+      if (first()) programs::print_error(program, error.what());
+      std::fflush(nullptr);
+      Mpi::abort(1);
+    }
+  }
   if (joined_ && !first()) {
     joined_->mpi.leave(sentence.empty() ? "its command line is wrong" : sentence);
     // Rank 0 saves what it can, tells the sentence and ends this process.
-    for (int tenths = 0; tenths < 600 && !programs::interrupted(); ++tenths) ::usleep(100'000);
+    const int tenths_of_patience = static_cast<int>(10 * MpiOptions{}.patience);  // rank 0 may be in a step, or saving
+    for (int tenths = 0; tenths < tenths_of_patience && !programs::interrupted(); ++tenths) ::usleep(100'000);
     if (programs::interrupted()) Mpi::abort(1);
   }
   if (!sentence.empty()) status = programs::print_error(program, sentence.c_str());
@@ -120,6 +139,7 @@ Index Ranks::rank() const { return 0; }
 Index Ranks::size() const { return 1; }
 Index Ranks::local_rank() const { return 0; }
 int Ranks::threads(int asked) const { return asked; }
+void Ranks::expect_same(const std::string& /*name*/, const std::string& /*text*/) {}
 void Ranks::meet() {}
 void Ranks::expect_answers(bool /*soon*/) {}
 void Ranks::note_checkpoint(const std::string& /*checkpoint*/) {}

@@ -30,6 +30,9 @@ class Ranks {
   /// Threads of the CPU backend, where the command line says `asked`; 0: it says none.
   int threads(int asked) const;
 
+  /// Throws MismatchError on all ranks if one has another text than rank 0 under this name. What decides which calls
+  /// follow is compared before them: ranks that made different calls would wait for each other forever.
+  void expect_same(const std::string& name, const std::string& text);
   /// Returns when all ranks have called it. Throws where one has left.
   void meet();
   /// The text of rank 0.
@@ -41,6 +44,9 @@ class Ranks {
 
   Communicators communicators() const;
 
+  /// What `expect_same` calls whether a program trains, lists or measures.
+  static constexpr const char* kind_of_work = "kind of work";
+
   /// At the end of the program: returns its exit status. After an error that `sentence` tells, rank 0 ends all
   /// processes; another rank tells rank 0 and waits for that.
   int end(int status, const std::string& sentence, const char* program);
@@ -48,7 +54,8 @@ class Ranks {
  private:
   struct Joined;
   std::unique_ptr<Joined> joined_;
-  std::string reason_;  // why it has not joined
+  bool compared_ = false;  // whether expect_same was called
+  std::string reason_;     // why it has not joined
 };
 
 }  // namespace examples

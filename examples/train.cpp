@@ -238,6 +238,8 @@ std::string text_of(const Tokenizer& tokenizer) {
 /// before the others, which may have the same files; the rest open what it has made.
 examples::Stories load_stories(examples::Ranks& ranks, examples::StoryOptions texts, Index vocabulary,
                                const path& token_folder, int threads) {
+  ranks.expect_same("choice between --data and embedded stories", texts.data.empty() ? "embedded" : "data");
+  ranks.expect_same("source of the tokenizer", texts.tokenizer.empty() && texts.checkpoint.empty() ? "learnt" : "read");
   if (ranks.size() == 1 || texts.data.empty()) {
     return examples::load_stories(texts, vocabulary, token_folder, ranks.threads(threads));
   }
@@ -559,6 +561,7 @@ int main(int count, char** values) {
   const auto work = [&] {
     ranks.expect_joined();
     parse(app, a, settings, count, values, ranks.size());
+    ranks.expect_same(examples::Ranks::kind_of_work, a.list ? "list" : a.benchmark ? "benchmark" : "training");
     if (ranks.first()) choose_output(a);
     if (a.list) {
       list();

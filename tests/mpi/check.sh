@@ -141,6 +141,11 @@ case $1 in
       -n 1 "${pocket[@]}" --steps 9 --out other : -n 2 "${pocket[@]}" --learning-rate 0.5 --steps 9 --out other
     expect_end "rank 1 has another backend or processor" \
       -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 env TINYMOE_CPU=baseline "${pocket[@]}" --steps 9 --out other
+    # Ranks that would make other calls from the beginning.
+    expect_end "rank 1 has another kind of work than rank 0;" -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 "$train" --list
+    expect_end "rank 1 has another kind of work than rank 0;" -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 "$train" --help
+    expect_end "rank 1 has another choice between --data and embedded stories than rank 0;" \
+      -n 1 "${text[@]}" --data all.txt --steps 9 --out other : -n 1 "${pocket[@]}" --steps 9 --out other
     expect_end "rank 1: elsewhere: " -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 "${pocket[@]}" --from elsewhere --out other
     [ ! -e other/model.safetensors ] || fail "trained all the same"
     ;;

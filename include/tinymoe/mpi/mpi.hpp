@@ -37,7 +37,8 @@ namespace tinymoe::inline v0_1 {
 ///
 /// A rank whose `fit` throws tells rank 0 why: there the sum under way throws a TrainingError with that sentence, so
 /// that rank 0 can save and tell it. When a program ends without the end of its `Mpi`, as after an exception, it ends
-/// the other processes (MPI_Abort). So none waits for one that has gone.
+/// the other processes at once (MPI_Abort). So none waits for one that has gone; a rank that lets rank 0 save after its
+/// own exception waits before it ends.
 class Mpi {
  public:
   /// Joins the processes that were started together (MPI_COMM_WORLD), and starts MPI unless that was done. Throws

@@ -102,6 +102,7 @@ class MpiRanks {
     MPI_Finalized(&finalized);
     if (finalized == 0) {
       try {
+        ranks->options_.patience = 0;  // another rank may work on after its last sum
         ranks->meet();
       } catch (...) {
         return;
