@@ -17,10 +17,15 @@ namespace {
 using Oracle = Reference<double>;
 using Tensors = std::vector<NamedTensor>;
 
+template <class Arch = Tiny>
 const Tensors& tensors() {
-  static const Tensors all = named_tensors<Tiny::Parameters<double>>();
+  static const Tensors all = named_tensors<typename Arch::template Parameters<double>>();
   return all;
 }
+
+/// More matrices of a shape than go through a product together: 80 of w1 and w3 and 40 of w2.
+using Many = Transformer<Vocab<5>, Context<4>, Width<4>,
+                         Layers<2, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<20, 2>, Expert<SwiGlu, Hidden<6>>>>>;
 
 bool has(const NamedTensor& tensor, const char* part) { return tensor.name.find(part) != std::string::npos; }
 
@@ -66,14 +71,15 @@ Matrix orthogonal(Matrix x) {
 }
 
 /// The weights after the steps of `weights_after`, by loops over tensors with names.
+template <class Arch>
 std::vector<double> plain_muon(const Muon& o, std::uint32_t steps) {
-  using Trial = OptimizerTrial<Oracle, Muon>;
+  using Trial = OptimizerTrial<Oracle, Muon, Arch>;
   auto weights = Trial::random(0);
   std::vector<double> momentum(weights.size()), mean(weights.size()), square(weights.size());
   for (std::uint32_t t = 1; t <= steps; ++t) {
     auto g = Trial::random(t);
     const double rate = o.lr / t, clip = 1.0 / (1 << (t % 3));
-    for (const NamedTensor& tensor : tensors()) {
+    for (const NamedTensor& tensor : tensors<Arch>()) {
       const auto first = static_cast<std::size_t>(tensor.offset);
       const auto count = static_cast<std::size_t>(tensor.rows * tensor.cols);
       if (has(tensor, "self_attn") || has(tensor, "experts")) {
@@ -132,9 +138,10 @@ TEST_CASE("Lion follows a loop written from the paper", "[optimizer]") {
 TEST_CASE("Muon follows loops written from the papers", "[optimizer]") {
   Oracle backend;
   const Muon o{.lr = 0.02, .weight_decay = 0.3, .beta1 = 0.8, .beta2 = 0.9, .epsilon = 1e-7};
-  const auto start = OptimizerTrial<Oracle, Muon>::random(0), expected = plain_muon(o, 4);
+  const auto start = OptimizerTrial<Oracle, Muon>::random(0), expected = plain_muon<Tiny>(o, 4);
   CHECK(greatest_difference(weights_after(backend, o, 4), expected) < 1e-12);
   CHECK(greatest_difference(start, expected) > 1e-2);
+  CHECK(greatest_difference(weights_after<Many>(backend, o, 3), plain_muon<Many>(o, 3)) < 1e-12);
   // The gradients are zero for the next step.
   OptimizerTrial<Oracle, Muon> trial(backend, o);
   trial.step(start, 0.1);

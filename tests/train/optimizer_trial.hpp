@@ -85,9 +85,9 @@ class OptimizerTrial {
 };
 
 /// The weights after a few steps whose gradients, rates and clips differ.
-template <class B, class O>
+template <class Arch = Tiny, class B, class O>
 std::vector<double> weights_after(B& backend, O optimizer, std::uint32_t steps) {
-  OptimizerTrial<B, O> trial(backend, optimizer);
+  OptimizerTrial<B, O, Arch> trial(backend, optimizer);
   for (std::uint32_t step = 1; step <= steps; ++step) {
     trial.step(trial.random(step), optimizer.lr / step, 1.0 / (1 << (step % 3)));
   }

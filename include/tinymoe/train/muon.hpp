@@ -13,15 +13,18 @@
 ///     X = u / (‖u‖ + ε);   five times:  A = X Xᵀ;  X = (a I + b A + c A²) X        a, b, c = 3.4445, −4.7750, 2.0315
 ///
 /// After it every singular value is between 0.7 and 1.2 (Jordan et al. 2024). A step costs 5 · (4 r² c + 2 r³)
-/// operations for each matrix, independent of the batch: it pays if a step has many tokens.
+/// operations for each matrix, independent of the batch: it pays if a step has many tokens. Matrices of one shape go
+/// through each product together, as the experts of a bank do: one launch for all of them.
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <utility>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/backend/dispatch.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -58,65 +61,103 @@ struct MuonMomentum {
   }
 };
 
-/// One row of u: x = u / (‖u‖ + ε), transposed if `transpose`.
-template <class T, class M>
-struct MuonNormalise {
-  View<const M> update;  // u (rows, cols)
-  const M* squares;      // (1, chunks): their sum is ‖u‖²
-  Index chunks;
-  M epsilon;
-  bool transpose;
-  View<T> x;  // (rows, cols), or (cols, rows)
-  template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
-    const M* partial = squares;
-    const M scale = M(1) / (std::sqrt(group.sum(chunks, [=](Index i) { return partial[i]; })) + epsilon);
-    const M* from = update.row(row);
-    T* to = transpose ? x.data + row : x.row(row);
-    const Index apart = transpose ? x.stride : 1;
-    group.each(update.cols, [=](Index i) { to[i * apart] = T(from[i] * scale); });
+/// Matrices of one shape that are orthogonalised together, and where each lies.
+struct MuonGroup {
+  static constexpr Index largest = 32;  // a kernel takes it by value
+  Index count = 0;                      // n
+  Index rows = 0, cols = 0;             // of a matrix
+  Index chunks = 0;                     // of a matrix
+  bool decay = false;
+  Index offsets[largest] = {};  // of the first element in the weights' buffer
+  Index squares[largest] = {};  // of the first chunk's Σ u²
+
+  TINYMOE_EVERYWHERE constexpr bool tall() const { return rows > cols; }
+  TINYMOE_EVERYWHERE constexpr Index least() const { return tall() ? cols : rows; }  // r
+  TINYMOE_EVERYWHERE constexpr Index most() const { return tall() ? rows : cols; }   // c
+  TINYMOE_EVERYWHERE constexpr Index size() const { return rows * cols; }
+  /// Row `row` of matrix i in a buffer laid out as the weights.
+  template <class E>
+  TINYMOE_EVERYWHERE E* row(E* buffer, Index i, Index row) const {
+    return buffer + offsets[i] + row * cols;
   }
 };
 
-/// One row:  square = a I + b A + c square, where square holds A².
+/// offsets[i] = i r: where the rows of matrix i begin.
+struct MuonOffsets {
+  static constexpr bool compiled_once = true;
+  View<std::int32_t> offsets;  // (1, n + 1)
+  Index rows;
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
+    std::int32_t* to = offsets.data;
+    const Index apart = rows;
+    group.each(offsets.cols, [=](Index i) { to[i] = static_cast<std::int32_t>(i * apart); });
+  }
+};
+
+/// One row of one u: x = u / (‖u‖ + ε), transposed if the matrices are tall.
+template <class T, class M>
+struct MuonNormalise {
+  MuonGroup matrices;
+  const M* updates;  // the buffer of u
+  const M* squares;  // their sum over a matrix's chunks is ‖u‖²
+  M epsilon;
+  T* x;  // (n, r, c)
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index at) const {
+    const Index i = at / matrices.rows, row = at % matrices.rows;
+    const M* partial = squares + matrices.squares[i];
+    const M scale =
+        M(1) / (std::sqrt(group.sum(matrices.chunks, [=](Index chunk) { return partial[chunk]; })) + epsilon);
+    const M* from = matrices.row(updates, i, row);
+    T* to = x + i * matrices.size() + row * (matrices.tall() ? 1 : matrices.cols);
+    const Index apart = matrices.tall() ? matrices.rows : 1;
+    group.each(matrices.cols, [=](Index col) { to[col * apart] = T(from[col] * scale); });
+  }
+};
+
+/// One row of one matrix:  square = a I + b A + c square, where square holds A².
 template <class T, class M>
 struct MuonPolynomial {
-  View<const T> gram;  // A (r, r)
-  View<T> square;      // (r, r)
+  View<const T> gram;  // A of each (n r, r)
+  View<T> square;      // (n r, r)
   M a, b, c;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
     const T* from = gram.row(row);
     T* to = square.row(row);
     const M constant = a, linear = b, quadratic = c;
-    group.each(gram.cols,
-               [=](Index i) { to[i] = T(linear * M(from[i]) + quadratic * M(to[i]) + (i == row ? constant : M(0))); });
+    const Index diagonal = row % gram.cols;
+    group.each(gram.cols, [=](Index i) {
+      to[i] = T(linear * M(from[i]) + quadratic * M(to[i]) + (i == diagonal ? constant : M(0)));
+    });
   }
 };
 
-/// One row of the weights:  w = keep · w − step · O; the gradient is left zero for the next step.
+/// One row of one matrix of weights:  w = keep · w − step · O; the gradient is left zero for the next step.
 template <class T, class M>
 struct MuonApply {
-  View<M> weights, gradients;  // (rows, cols)
-  View<T> copy;                // the weights in the layers' type; empty where layers read `weights`
-  View<const T> x;             // O, transposed if `transposed`
-  bool transposed;
+  MuonGroup matrices;
+  M *weights, *gradients;  // buffers
+  T* copy;                 // the weights in the layers' type; null where layers read `weights`
+  const T* x;              // O of each (n, r, c), transposed if the matrices are tall
   M keep, step;
   template <class Group>
-  TINYMOE_EVERYWHERE void operator()(Group group, Index row) const {
-    M *w = weights.row(row), *g = gradients.row(row);
-    const T* from = transposed ? x.data + row : x.row(row);
-    const Index apart = transposed ? x.stride : 1;
+  TINYMOE_EVERYWHERE void operator()(Group group, Index at) const {
+    const Index i = at / matrices.rows, row = at % matrices.rows;
+    M *w = matrices.row(weights, i, row), *g = matrices.row(gradients, i, row);
+    const T* from = x + i * matrices.size() + row * (matrices.tall() ? 1 : matrices.cols);
+    const Index apart = matrices.tall() ? matrices.rows : 1;
     const M decay = keep, rate = step;
-    const auto move = [=](Index i) {
-      g[i] = M(0);
-      return w[i] = decay * w[i] - rate * M(from[i * apart]);
+    const auto move = [=](Index col) {
+      g[col] = M(0);
+      return w[col] = decay * w[col] - rate * M(from[col * apart]);
     };
-    if (copy.empty()) {
-      group.each(weights.cols, [=](Index i) { move(i); });
+    if (copy == nullptr) {
+      group.each(matrices.cols, [=](Index col) { move(col); });
     } else {
-      T* to = copy.row(row);
-      group.each(weights.cols, [=](Index i) { to[i] = T(move(i)); });
+      T* to = matrices.row(copy, i, row);
+      group.each(matrices.cols, [=](Index col) { to[col] = T(move(col)); });
     }
   }
 };
@@ -158,7 +199,7 @@ struct Muon {
                                    {"epsilon", epsilon, above_0}});
   }
 
-  /// Bytes for two copies of the largest matrix, two Gram matrices, and a number for each chunk.
+  /// Bytes for two copies of the largest group of matrices and two of its Gram matrices, and a number for each chunk.
   template <Backend B>
   std::size_t scratch_bytes(B&, std::span<const Segment> segments) const {
     return Scratch<B>(segments, nullptr).bytes;
@@ -171,18 +212,46 @@ struct Muon {
     const Scratch<B> scratch(at.segments, at.scratch);
     const AdamW adamw{lr, beta1, beta2, epsilon, weight_decay};
     backend.launch(at.chunks.cols, kernels::MuonMomentum<T, M>{adamw.kernel(at), M(momentum), scratch.squares});
-    const M* squares = scratch.squares;
-    for (const Segment& segment : at.segments) {
-      if (!segment.trained) continue;
-      const Index chunks = chunk_count(segment);
-      if (detail::is_block_matrix(segment)) step_matrix(backend, at, segment, squares, chunks, scratch);
-      squares += chunks;
-    }
+    for_each_group(at.segments, [&](const kernels::MuonGroup& group) { step_group(backend, at, group, scratch); });
   }
 
  private:
   static constexpr Index chunk_count(const Segment& segment) {
-    return (segment.size() + Chunk::largest - 1) / Chunk::largest;
+    return segment.trained ? (segment.size() + Chunk::largest - 1) / Chunk::largest : 0;
+  }
+
+  /// Matrices of a shape that go together: more of small ones, so that a product is work for all cores.
+  static constexpr Index together(const Segment& segment) {
+    constexpr Index elements = Index{1} << 20;
+    return std::clamp<Index>(elements / segment.size(), 1, kernels::MuonGroup::largest);
+  }
+  static constexpr bool alike(const Segment& one, const Segment& other) {
+    return detail::is_block_matrix(other) && one.rows == other.rows && one.cols == other.cols &&
+           one.decay == other.decay;
+  }
+
+  /// f(group) for the matrices of blocks, each in one group, in the order of the groups' first ones. It allocates
+  /// nothing.
+  template <class F>
+  static void for_each_group(std::span<const Segment> segments, F&& f) {
+    for (std::size_t first = 0; first < segments.size(); ++first) {
+      const Segment& leader = segments[first];
+      if (!detail::is_block_matrix(leader)) continue;
+      const Index most = together(leader);
+      const auto like_it = [&](const Segment& other) { return alike(leader, other); };
+      if (std::ranges::count_if(segments.first(first), like_it) % most != 0) continue;  // an earlier group has it
+      kernels::MuonGroup group{
+          .rows = leader.rows, .cols = leader.cols, .chunks = chunk_count(leader), .decay = leader.decay};
+      Index chunks = 0;
+      for (std::size_t i = 0; i < segments.size() && group.count < most; ++i) {
+        if (i >= first && like_it(segments[i])) {
+          group.offsets[group.count] = segments[i].offset;
+          group.squares[group.count++] = chunks;
+        }
+        chunks += chunk_count(segments[i]);
+      }
+      f(std::as_const(group));
+    }
   }
 
   /// The places of a step's intermediate results in the scratch memory.
@@ -190,20 +259,21 @@ struct Muon {
   struct Scratch {
     using T = typename B::Scalar;
     using M = typename B::Master;
-    M* squares;      // one for each chunk
-    T *x, *next;     // (r, c)
-    T *gram, *poly;  // (r, r)
+    M* squares;             // one for each chunk
+    std::int32_t* offsets;  // (n + 1)
+    T *x, *next;            // (n, r, c)
+    T *gram, *poly;         // (n, r, r)
     std::size_t bytes = 0;
 
     Scratch(std::span<const Segment> segments, std::byte* block) {
       Index chunks = 0, largest = 0, square = 0;
-      for (const Segment& segment : segments) {
-        chunks += segment.trained ? chunk_count(segment) : 0;
-        if (!detail::is_block_matrix(segment)) continue;
-        const Index r = std::min(segment.rows, segment.cols);
-        largest = std::max(largest, segment.size()), square = std::max(square, r * r);
-      }
+      for (const Segment& segment : segments) chunks += chunk_count(segment);
+      for_each_group(segments, [&](const kernels::MuonGroup& group) {
+        largest = std::max(largest, group.count * group.size());
+        square = std::max(square, group.count * group.least() * group.least());
+      });
       squares = take<M>(block, chunks);
+      offsets = take<std::int32_t>(block, kernels::MuonGroup::largest + 1);
       x = take<T>(block, largest), next = take<T>(block, largest);
       gram = take<T>(block, square), poly = take<T>(block, square);
     }
@@ -215,32 +285,32 @@ struct Muon {
     }
   };
 
-  /// Orthogonalises u, which has replaced the gradient, and updates the weights.
+  /// Orthogonalises each u of the group, which has replaced the gradient, and updates the weights.
   template <Backend B>
-  void step_matrix(B& backend, const OptimizerStep<B>& at, const Segment& segment, const typename B::Master* squares,
-                   Index chunks, const Scratch<B>& scratch) const {
+  void step_group(B& backend, const OptimizerStep<B>& at, const kernels::MuonGroup& group,
+                  const Scratch<B>& scratch) const {
     using T = typename B::Scalar;
     using M = typename B::Master;
-    const bool tall = segment.rows > segment.cols;
-    const Index least = std::min(segment.rows, segment.cols), most = std::max(segment.rows, segment.cols);
-    const auto part_of = [&](auto row) {
-      return decltype(row)(row.empty() ? nullptr : row.data + segment.offset, segment.rows, segment.cols);
-    };
-    View<T> x(scratch.x, least, most), next(scratch.next, least, most);
-    const View<T> gram(scratch.gram, least, least), poly(scratch.poly, least, least);
-    const View<M> update = part_of(at.gradients);
-    backend.launch(segment.rows, kernels::MuonNormalise<T, M>{update, squares, chunks, M(matrix_epsilon), tall, x});
+    const Index n = group.count, r = group.least(), cols = group.most();
+    T *x = scratch.x, *next = scratch.next;
+    backend.launch(n * group.rows,
+                   kernels::MuonNormalise<T, M>{group, at.gradients.data, scratch.squares, M(matrix_epsilon), x});
+    // Matrix i is expert i of a bank, and its rows are the rows that expert i works on.
+    const Dispatch dispatch(View<std::int32_t>(scratch.offsets, 1, n + 1), n * r);
+    backend.launch(1, kernels::MuonOffsets{dispatch.offsets, r});
+    const View<T> gram(scratch.gram, n * r, r), poly(scratch.poly, n * r, r);
     for (int i = 0; i < iterations; ++i) {
-      backend.matmul(x, x, {}, gram);
-      backend.matmul(gram, gram, {}, poly);  // A is symmetric: A Aᵀ = A²
-      backend.launch(least, kernels::MuonPolynomial<T, M>{gram, poly, M(a), M(b), M(c)});
-      backend.matmul_input(poly, x, next, Write::overwrite);
+      const Bank<const T> matrices(x, n, r, cols, r * cols);
+      backend.grouped_matmul(View<const T>(x, n * r, cols), matrices, {}, dispatch, gram);
+      backend.grouped_matmul(gram, Bank<const T>(gram.data, n, r, r, r * r), {}, dispatch, poly);  // A is symmetric
+      backend.launch(n * r, kernels::MuonPolynomial<T, M>{gram, poly, M(a), M(b), M(c)});
+      backend.grouped_matmul_input(poly, matrices, dispatch, View<T>(next, n * r, cols));
       std::swap(x, next);
     }
-    const double size = scale * std::sqrt(static_cast<double>(most));
-    const double keep = segment.decay ? 1 - at.rate * weight_decay : 1;
-    backend.launch(segment.rows, kernels::MuonApply<T, M>{part_of(at.weights), update, part_of(at.copy), x, tall,
-                                                          M(keep), M(at.rate * size)});
+    const double size = scale * std::sqrt(static_cast<double>(cols));
+    const double keep = group.decay ? 1 - at.rate * weight_decay : 1;
+    backend.launch(n * group.rows, kernels::MuonApply<T, M>{group, at.weights.data, at.gradients.data, at.copy.data, x,
+                                                            M(keep), M(at.rate * size)});
   }
 };
 static_assert(Optimizer<Muon> && CheckedOptions<Muon>);
