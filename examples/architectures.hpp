@@ -25,6 +25,8 @@ inline constexpr std::array<std::string_view, 3> optimizer_names = {"adamw", "li
 struct Recipe {
   OptimizerKind optimizer = OptimizerKind::adamw;
   double rate = 5e-3, beta1 = 0.9, beta2 = 0.95, decay = 0.1, clip = 1;
+  bool muon_experts = true;    // whether Muon orthogonalises experts' matrices
+  double muon_adamw_rate = 1;  // AdamW's share of the rate, for what Muon leaves to it
   ScheduleKind schedule = ScheduleKind::cosine;
   Index warmup = 60;    // steps
   double floor = 0.02;  // of the schedule, a share of the rate
@@ -36,7 +38,8 @@ struct Recipe {
 namespace recipes {
 
 /// docs/benchmarks/recipe.md has the runs behind it.
-inline constexpr Recipe story_bigrams = {.optimizer = OptimizerKind::muon, .rate = 1e-2};
+inline constexpr Recipe story_bigrams = {
+    .optimizer = OptimizerKind::muon, .rate = 1e-2, .muon_experts = false, .muon_adamw_rate = 0.5};
 /// Published: AdamW and a cosine, without figures. The figures are ours.
 inline constexpr Recipe minimixtral = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 8};
 /// Published: OneCycle with a peak of 1e-3, batches of 32 × 2, dropout, gradient checkpointing. Betas and decay are the

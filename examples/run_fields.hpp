@@ -63,6 +63,10 @@ void for_each_field(A& a, F&& f) {
   f(recommended, "--weight-decay", r.decay, "of matrices", from_0);
   f(recommended, "--beta1", r.beta1, "of AdamW or Lion", beta);
   f(recommended, "--beta2", r.beta2, "of AdamW or Lion", beta);
+  f(recommended, "--muon-experts", r.muon_experts, "muon orthogonalises experts' matrices; else AdamW trains them",
+    any);
+  f(recommended, "--muon-adamw-rate", r.muon_adamw_rate,
+    "AdamW's rate for what muon leaves to it, as a multiple of the learning rate", from_0);
   f(recommended, "--clip", r.clip, "max norm of the gradients; 0: none", from_0);
   f(recommended, "--recompute", r.recompute,
     "compute activations again in backward (gradient checkpointing): less memory, one more forward pass", any);

@@ -132,7 +132,12 @@ examples::AnyRule optimizer_of(const Recipe& recipe) {
     case examples::OptimizerKind::lion:
       return Lion{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
     case examples::OptimizerKind::muon:
-      return Muon{.lr = recipe.rate, .weight_decay = recipe.decay, .beta1 = recipe.beta1, .beta2 = recipe.beta2};
+      return Muon{.lr = recipe.rate,
+                  .weight_decay = recipe.decay,
+                  .beta1 = recipe.beta1,
+                  .beta2 = recipe.beta2,
+                  .adamw_rate = recipe.muon_adamw_rate,
+                  .experts = recipe.muon_experts};
     case examples::OptimizerKind::adamw:
       break;
   }

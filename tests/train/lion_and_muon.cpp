@@ -82,7 +82,7 @@ std::vector<double> plain_muon(const Muon& o, std::uint32_t steps) {
     for (const NamedTensor& tensor : tensors<Arch>()) {
       const auto first = static_cast<std::size_t>(tensor.offset);
       const auto count = static_cast<std::size_t>(tensor.rows * tensor.cols);
-      if (has(tensor, "self_attn") || has(tensor, "experts")) {
+      if (has(tensor, "self_attn") || (o.experts && has(tensor, "experts"))) {
         Matrix u{static_cast<std::size_t>(tensor.rows), static_cast<std::size_t>(tensor.cols), {}};
         for (std::size_t i = first; i < first + count; ++i) {
           momentum[i] = o.momentum * momentum[i] + clip * g[i];
@@ -99,8 +99,8 @@ std::vector<double> plain_muon(const Muon& o, std::uint32_t steps) {
         mean[i] = o.beta1 * mean[i] + (1 - o.beta1) * clip * g[i];
         square[i] = o.beta2 * square[i] + (1 - o.beta2) * clip * g[i] * clip * g[i];
         const double m = mean[i] / (1 - std::pow(o.beta1, t)), v = square[i] / (1 - std::pow(o.beta2, t));
-        if (!tensor.is_vector) weights[i] -= rate * o.weight_decay * weights[i];
-        weights[i] -= rate * m / (std::sqrt(v) + o.epsilon);
+        if (!tensor.is_vector) weights[i] -= rate * o.adamw_rate * o.weight_decay * weights[i];
+        weights[i] -= rate * o.adamw_rate * m / (std::sqrt(v) + o.epsilon);
       }
     }
   }
@@ -142,6 +142,9 @@ TEST_CASE("Muon follows loops written from the papers", "[optimizer]") {
   CHECK(greatest_difference(weights_after(backend, o, 4), expected) < 1e-12);
   CHECK(greatest_difference(start, expected) > 1e-2);
   CHECK(greatest_difference(weights_after<Many>(backend, o, 3), plain_muon<Many>(o, 3)) < 1e-12);
+  const Muon some{.lr = 0.02, .weight_decay = 0.3, .epsilon = 1e-7, .adamw_rate = 0.5, .experts = false};
+  CHECK(greatest_difference(weights_after(backend, some, 4), plain_muon<Tiny>(some, 4)) < 1e-12);
+  CHECK(greatest_difference(weights_after(backend, some, 4), plain_muon<Tiny>(o, 4)) > 1e-3);
   // The gradients are zero for the next step.
   OptimizerTrial<Oracle, Muon> trial(backend, o);
   trial.step(start, 0.1);
@@ -209,6 +212,7 @@ TEST_CASE("Optimizers on the CPU agree with the oracle and repeat their bits", "
   check(AdamW{.lr = 0.1}, 1e-6);
   check(Lion{.lr = 0.1}, 1e-6);
   check(Muon{.lr = 0.1}, 1e-5);
+  check(Muon{.lr = 0.1, .adamw_rate = 0.5, .experts = false}, 1e-5);
 }
 
 TEST_CASE("An optimizer chosen at run time is the one that it holds", "[optimizer]") {

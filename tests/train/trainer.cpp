@@ -251,6 +251,7 @@ TEST_CASE("Every option that is a number is refused by its name where it means n
   check_range("Muon::matrix_epsilon", &Muon::matrix_epsilon, {1e-7}, {0, -1});
   check_range("Muon::beta1", &Muon::beta1, share, no_share);
   check_range("Muon::beta2", &Muon::beta2, share, no_share);
+  check_range("Muon::adamw_rate", &Muon::adamw_rate, from_0, below_0);
   check_range("Muon::epsilon", &Muon::epsilon, {1e-30}, {0, -1, 1e-60});
 
   check_range("Constant::warmup", &Constant::warmup, {0, 5}, {-1});

@@ -1,6 +1,7 @@
 #pragma once
 /// @file
-/// Muon: momentum updates that are orthogonalised, for the matrices of blocks; AdamW for the other tensors.
+/// Muon: momentum updates that are orthogonalised, for the matrices of blocks or of their attention and dense networks
+/// alone; AdamW for the other tensors.
 ///
 ///     m = μ m + g;   u = g + μ m;   O = NewtonSchulz(u) ≈ U Vᵀ, where u = U S Vᵀ
 ///     w = w (1 − lr·decay) − lr · 0.2 sqrt(max(rows, cols)) · O
@@ -43,11 +44,12 @@ struct MuonMomentum {
   static constexpr bool long_rows = true;
   AdamWStep<T, M> adamw;
   M momentum;
-  M* squares;  // (1, chunks): Σ u² of each chunk
+  bool experts;  // whether their matrices are orthogonalised
+  M* squares;    // (1, chunks): Σ u² of each chunk
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Chunk chunk = adamw.chunks[part];
-    if (chunk.matrix == 0) return adamw(group, part);
+    if (chunk.matrix == 0 || (chunk.expert != 0 && !experts)) return adamw(group, part);
     M *g = adamw.gradients + chunk.offset, *m = adamw.mean + chunk.offset;
     const M scale = adamw.clip[1], mu = momentum;
     const auto move = [=](M& gradient, M& average) {
@@ -169,6 +171,10 @@ struct MuonApply {
 /// decay can be kept. AdamW also trains routers, the head and the embeddings: a router is small, and its rows are
 /// separate directions that tell tokens apart, not a map that must be well-conditioned.
 ///
+/// With `experts` = false AdamW trains the experts, too. An expert has few tokens of a step, and its matrices cost as
+/// much as if it had all: with small steps the time is better spent on more tokens. AdamW may need a lower rate than
+/// orthogonal updates; `adamw_rate` is its share.
+///
 /// The second moment of the matrices stays zero.
 struct Muon {
   static constexpr const char* name = "muon";
@@ -181,6 +187,8 @@ struct Muon {
   double scale = 0.2;                                // the root mean square of the update, about
   double matrix_epsilon = 1e-7;                      // added to the norm of a matrix
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;  // of AdamW for the rest
+  double adamw_rate = 1;                             // AdamW's learning rate for the rest, as a multiple of lr
+  bool experts = true;                               // whether experts' matrices are orthogonalised
 
   /// Throws OptionError, naming the option.
   void check() const {
@@ -196,22 +204,25 @@ struct Muon {
                                    {"matrix_epsilon", matrix_epsilon, above_0},
                                    {"beta1", beta1, from_0_below_1},
                                    {"beta2", beta2, from_0_below_1},
-                                   {"epsilon", epsilon, above_0}});
+                                   {"epsilon", epsilon, above_0},
+                                   {"adamw_rate", adamw_rate, from_0}});
   }
 
   /// Bytes for two copies of the largest group of matrices and two of its Gram matrices, and a number for each chunk.
   template <Backend B>
   std::size_t scratch_bytes(B&, std::span<const Segment> segments) const {
-    return Scratch<B>(segments, nullptr).bytes;
+    return Scratch<B>(*this, segments, nullptr).bytes;
   }
 
   template <Backend B>
   void step(B& backend, const OptimizerStep<B>& at) const {
     using T = typename B::Scalar;
     using M = typename B::Master;
-    const Scratch<B> scratch(at.segments, at.scratch);
+    const Scratch<B> scratch(*this, at.segments, at.scratch);
     const AdamW adamw{lr, beta1, beta2, epsilon, weight_decay};
-    backend.launch(at.chunks.cols, kernels::MuonMomentum<T, M>{adamw.kernel(at), M(momentum), scratch.squares});
+    kernels::MuonMomentum<T, M> move{adamw.kernel(at), M(momentum), experts, scratch.squares};
+    move.adamw.rate = M(at.rate * adamw_rate);
+    backend.launch(at.chunks.cols, move);
     for_each_group(at.segments, [&](const kernels::MuonGroup& group) { step_group(backend, at, group, scratch); });
   }
 
@@ -225,18 +236,20 @@ struct Muon {
     constexpr Index elements = Index{1} << 20;
     return std::clamp<Index>(elements / segment.size(), 1, kernels::MuonGroup::largest);
   }
-  static constexpr bool alike(const Segment& one, const Segment& other) {
-    return detail::is_block_matrix(other) && one.rows == other.rows && one.cols == other.cols &&
-           one.decay == other.decay;
+  constexpr bool orthogonalises(const Segment& segment) const {
+    return detail::is_block_matrix(segment) && (experts || segment.part != Part::expert);
+  }
+  constexpr bool alike(const Segment& one, const Segment& other) const {
+    return orthogonalises(other) && one.rows == other.rows && one.cols == other.cols && one.decay == other.decay;
   }
 
-  /// f(group) for the matrices of blocks, each in one group, in the order of the groups' first ones. It allocates
-  /// nothing.
+  /// f(group) for the matrices that are orthogonalised, each in one group, in the order of the groups' first ones. It
+  /// allocates nothing.
   template <class F>
-  static void for_each_group(std::span<const Segment> segments, F&& f) {
+  void for_each_group(std::span<const Segment> segments, F&& f) const {
     for (std::size_t first = 0; first < segments.size(); ++first) {
       const Segment& leader = segments[first];
-      if (!detail::is_block_matrix(leader)) continue;
+      if (!orthogonalises(leader)) continue;
       const Index most = together(leader);
       const auto like_it = [&](const Segment& other) { return alike(leader, other); };
       if (std::ranges::count_if(segments.first(first), like_it) % most != 0) continue;  // an earlier group has it
@@ -265,10 +278,10 @@ struct Muon {
     T *gram, *poly;         // (n, r, r)
     std::size_t bytes = 0;
 
-    Scratch(std::span<const Segment> segments, std::byte* block) {
+    Scratch(const Muon& muon, std::span<const Segment> segments, std::byte* block) {
       Index chunks = 0, largest = 0, square = 0;
       for (const Segment& segment : segments) chunks += chunk_count(segment);
-      for_each_group(segments, [&](const kernels::MuonGroup& group) {
+      muon.for_each_group(segments, [&](const kernels::MuonGroup& group) {
         largest = std::max(largest, group.count * group.size());
         square = std::max(square, group.count * group.least() * group.least());
       });

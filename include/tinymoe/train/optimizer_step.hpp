@@ -28,6 +28,7 @@ struct Chunk {
   std::int32_t size = 0;
   std::int32_t decay = 0;   // whether weight decay applies
   std::int32_t matrix = 0;  // whether `is_block_matrix` holds for its tensor
+  std::int32_t expert = 0;  // whether its tensor is of an expert
 };
 
 namespace detail {
@@ -49,7 +50,7 @@ template <class Parameters>
     for (Index first = 0; first < segment.size(); first += Chunk::largest) {
       chunks.push_back({segment.offset + first,
                         static_cast<std::int32_t>(std::min(Chunk::largest, segment.size() - first)),
-                        segment.decay ? 1 : 0, is_block_matrix(segment) ? 1 : 0});
+                        segment.decay ? 1 : 0, is_block_matrix(segment) ? 1 : 0, segment.part == Part::expert ? 1 : 0});
     }
   }
   return chunks;
