@@ -74,8 +74,7 @@ void write_checkpoint(const Arguments& a, std::string_view name) {
 }
 
 void from_checkpoint(const Arguments& a) {
-  std::error_code ignored;
-  if (std::filesystem::exists(a.to, ignored) && !a.overwrite) {
+  if (tinymoe::detail::is_there(a.to) && !a.overwrite) {
     fail<OptionError>(a.to, ": is there already; give --overwrite to replace it");
   }
   examples::expect_gguf(a.to);
@@ -85,11 +84,10 @@ void from_checkpoint(const Arguments& a) {
 
 void from_file(const Arguments& a) {
   if (!a.type.empty()) fail<OptionError>("--type is for writing a GGUF file; a checkpoint has float32");
-  std::error_code ignored;
-  if (std::filesystem::exists(a.to / "trainer.json", ignored)) {
+  if (tinymoe::detail::is_there(a.to / "trainer.json")) {
     fail<OptionError>(a.to, ": holds a run that could not resume then; give another folder");
   }
-  if (std::filesystem::exists(a.to / "model.safetensors", ignored) && !a.overwrite) {
+  if (tinymoe::detail::is_there(a.to / "model.safetensors") && !a.overwrite) {
     fail<OptionError>(a.to, ": holds a checkpoint; give --overwrite to replace it");
   }
   const Gguf file(a.from);

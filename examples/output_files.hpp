@@ -9,7 +9,6 @@
 #include <ios>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/files/atomic.hpp"
@@ -22,7 +21,7 @@ namespace examples {
 template <class F>
 void expect_replaceable(const std::filesystem::path& path, const char* what, F is_one) {
   tinymoe::expect_writable(path);
-  if (std::error_code ignored; !std::filesystem::exists(path, ignored)) return;
+  if (!tinymoe::detail::is_there(path)) return;
   std::ifstream file(path, std::ios::binary);
   std::string begins(4096, '\0');
   if (!file) {
@@ -62,9 +61,7 @@ inline void expect_gguf(const std::filesystem::path& path) {
 
 /// A tokenizer.json, or a sentencepiece model. A checkpoint keeps its own: its tokens have no meaning in another.
 inline void expect_tokenizer(const std::filesystem::path& path) {
-  std::error_code ignored;
-  if (std::filesystem::exists(path, ignored) &&
-      std::filesystem::exists(path.parent_path() / "model.safetensors", ignored)) {
+  if (tinymoe::detail::is_there(path) && tinymoe::detail::is_there(path.parent_path() / "model.safetensors")) {
     tinymoe::fail<tinymoe::FileError>(path.string(),
                                       ": is part of a checkpoint, so it is not replaced; give another path");
   }

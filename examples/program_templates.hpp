@@ -1,6 +1,8 @@
 #pragma once
 // The templates behind programs.hpp, except `benchmark`. Only the units that CMake makes from unit.cpp.in include them.
 
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
@@ -21,6 +23,25 @@
 
 namespace examples {
 
+/// Trains two steps and writes nothing.
+template <class TrainerType>
+tinymoe::StepReport two_steps(TrainerType& trainer, const TrainRun& run) {
+  using namespace tinymoe;
+  FitOptions options = run.options;
+  options.steps = trainer.step() + 2, options.minutes = 0;
+  options.validation = nullptr, options.evaluate_every = 0;
+  options.checkpoint = options.best = options.best_weights = options.metrics = std::filesystem::path();
+  options.observers = {};
+  const StepReport report = trainer.fit(*run.training, options);
+  std::vector<typename TrainerType::Master> weights(static_cast<std::size_t>(TrainerType::Model::size));
+  trainer.model().backend().copy_to_host(weights.data(), trainer.model().masters().data,
+                                         weights.size() * sizeof(weights[0]));
+  tinymoe::detail::Xxh64 hash;
+  hash.bytes(std::as_bytes(std::span(weights)));
+  *run.bits = hash.value();
+  return report;
+}
+
 template <class Arch, class B>
 tinymoe::StepReport train(B& device, const TrainRun& run) {
   using namespace tinymoe;
@@ -30,7 +51,7 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
     model.settings() = run.settings;  // the run's, not the file's
     const auto other_tokenizer = [&](const std::filesystem::path& folder) {
       const auto file = folder / "tokenizer.json";
-      return std::filesystem::exists(file) && Tokenizer::load(file) != *run.options.tokenizer;
+      return tinymoe::detail::is_there(file) && Tokenizer::load(file) != *run.options.tokenizer;
     };
     if (tinymoe::detail::open_together(run.weights, tinymoe::detail::checkpoint_files[0], other_tokenizer)) {
       model.special_tokens() = {};  // they are numbers of the other vocabulary
@@ -43,6 +64,7 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
     trainer.resume(run.resume);
     std::printf("going on from %s, step %td\n", run.resume.c_str(), trainer.step());
   }
+  if (run.bits != nullptr) return two_steps(trainer, run);
   FitOptions options = run.options;
   const auto logs = open_logs(run.logs, trainer.step(), options.recipe, [&] {
     return generate(model, *options.tokenizer, "", {.tokens = 200, .seed = options.seed});

@@ -4,6 +4,7 @@
 // program's main file compiles no model.
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -54,6 +55,7 @@ struct TrainRun {
   std::filesystem::path weights = {};  // the checkpoint whose weights a new run starts with; empty: random ones
   LogPaths logs = {};
   Communicators communicators = {};
+  std::uint64_t* bits = nullptr;  // two steps and no files; gets a hash of the weights' bits after them
 };
 
 /// Trains a new model, or resumes a run, and returns the last step's report.

@@ -150,10 +150,10 @@ int main(int count, char** values) {
     if (std::filesystem::equivalent(a.out, a.checkpoint, ignored)) {
       fail<OptionError>(a.out.string(), ": is the checkpoint itself, which training may need; give another --out");
     }
-    if (std::filesystem::exists(a.out / "trainer.json", ignored)) {
+    if (tinymoe::detail::is_there(a.out / "trainer.json")) {
       fail<OptionError>(a.out.string(), ": holds a run that could not resume then; give another --out");
     }
-    if (std::filesystem::exists(a.out / "model.safetensors", ignored) && !a.overwrite) {
+    if (tinymoe::detail::is_there(a.out / "model.safetensors") && !a.overwrite) {
       fail<OptionError>(a.out.string(), ": holds a checkpoint; give --overwrite to replace it");
     }
     a.device.device = "cpu", a.device.precision = "float32";

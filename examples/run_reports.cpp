@@ -2,9 +2,9 @@
 
 #include <optional>
 #include <string>
-#include <system_error>
 #include <tinymoe/checkpoint/training_state_json.hpp>
 #include <tinymoe/core/error.hpp>
+#include <tinymoe/files/paths.hpp>
 #include <utility>
 #include <vector>
 
@@ -26,10 +26,7 @@ Index first_logged(const RunHistory& history) {
 }  // namespace
 
 RunReport read_run(const RunSources& sources) {
-  const auto is_there = [](const path& file) {
-    std::error_code ignored;
-    return std::filesystem::exists(file, ignored);
-  };
+  using tinymoe::detail::is_there;
   RunReport report;
   path metrics = sources.metrics, json_lines = sources.json_lines;
   std::optional<TrainingState> state;

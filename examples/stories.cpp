@@ -229,11 +229,9 @@ std::optional<TokenData> unseen_stories(const std::vector<path>& paths, const st
   if (!paths.empty()) return encode_stories(paths, field, tokenizer, threads);
   const path folder = RunPaths(checkpoint).tokens, validation = folder / "validation.tokens";
   const path training = folder / "training.tokens";
-  std::error_code ignored;
-  if (std::filesystem::exists(validation, ignored)) return TokenData::open(validation, tokenizer);
-  if (!std::filesystem::exists(training, ignored) || !std::filesystem::exists(checkpoint / "trainer.json", ignored)) {
-    return std::nullopt;
-  }
+  using tinymoe::detail::is_there;
+  if (is_there(validation)) return TokenData::open(validation, tokenizer);
+  if (!is_there(training) || !is_there(checkpoint / "trainer.json")) return std::nullopt;
   const TokenData all = TokenData::open(training, tokenizer);  // the last stories were held out
   const Index learnt =
       tinymoe::detail::open_together(checkpoint, "trainer.json", tinymoe::detail::read_state).data.tokens;

@@ -28,6 +28,7 @@
 #include <numeric>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <tinymoe/core/number_text.hpp>
 #include <tinymoe/files/atomic.hpp>
@@ -69,16 +70,16 @@ struct Arguments {
   double minutes = 0, checkpoint_minutes = FitOptions{}.checkpoint_minutes, average = 0;
   Batching batching = Batching::packed;
   std::uint64_t seed = 1337;
-  bool resume = false, overwrite = false, benchmark = false, list = false, report = false, quiet = false, json = false;
+  bool resume = false, overwrite = false, benchmark = false, check_determinism = false, list = false, report = false,
+       quiet = false, json = false;
   path resume_from, benchmark_of, from, report_to;
+  std::string go_on;  // the command that resumes this run
 };
 
 /// Throws FileError if training would replace the model of another run.
 void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
   std::error_code ignored;
-  const auto holds = [&](const path& folder, const char* file) {
-    return std::filesystem::exists(folder / file, ignored);
-  };
+  const auto holds = [&](const path& folder, const char* file) { return tinymoe::detail::is_there(folder / file); };
   for (const path& folder : {paths.out, paths.best}) {
     if (holds(folder, "model.safetensors") && !holds(folder, "trainer.json")) {
       fail<FileError>(folder.string(), ": holds a model without training state, which training would replace; give ",
@@ -264,6 +265,25 @@ examples::Stories load_stories(examples::Ranks& ranks, examples::StoryOptions te
   return *std::move(stories);
 }
 
+/// Two steps, twice from the same state. Throws TrainingError if a bit differs.
+template <class Arch>
+void check_determinism(examples::Device& device, examples::TrainRun run) {
+  std::uint64_t bits[2] = {};
+  StepReport reports[2];
+  for (const int i : {0, 1}) {
+    run.bits = &bits[i];
+    reports[i] =
+        examples::on<Arch>(device, [&](auto& backend) -> StepReport { return examples::train<Arch>(backend, run); });
+  }
+  const bool same_reports = reports[0].loss == reports[1].loss && reports[0].gradient_norm == reports[1].gradient_norm;
+  if (bits[0] != bits[1] || !same_reports) {
+    fail<TrainingError>("two steps from the same state gave other bits the second time: a loss of ", reports[0].loss,
+                        " and of ", reports[1].loss, "; a part of the model or of the machine is not deterministic");
+  }
+  std::printf("two steps gave the same bits twice; after step %td the loss is %.6f and the weights are %016llx\n",
+              reports[0].step, reports[0].loss, static_cast<unsigned long long>(bits[0]));
+}
+
 template <class Arch>
 void train(const Arguments& arguments, examples::Ranks& ranks) {
   examples::DeviceOptions device_options = arguments.device;
@@ -284,7 +304,7 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
   std::optional<FolderLock> lock;
   examples::LogPaths logs;
   const path report = arguments.report_to.empty() ? paths.report : arguments.report_to;
-  if (ranks.first()) {
+  if (ranks.first() && !arguments.check_determinism) {
     lock.emplace(paths.out, tinymoe::detail::checkpoint_files, WriteUse::ahead);
     check_out(arguments, paths);
     logs = arguments.logs;
@@ -337,6 +357,7 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
                          .weights = arguments.from,
                          .logs = logs,
                          .communicators = ranks.communicators()};
+  if (arguments.check_determinism) return check_determinism<Arch>(device, run);
   auto& options = run.options;
   std::optional<RunFiles> of_first;
   examples::Progress progress;
@@ -365,7 +386,10 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
     if (std::filesystem::exists(folder / "model.safetensors")) std::printf(", %s: %s", what, folder.c_str());
   }
   std::printf(", metrics: %s\n", options.metrics.c_str());
-  if (!arguments.report) return;
+  const auto tell_how_to_go_on = [&] {
+    if (files.stopped()) std::printf("to go on: %s\n", arguments.go_on.c_str());
+  };
+  if (!arguments.report) return tell_how_to_go_on();
   programs::flush_progress();
   RunReport page = examples::read_run({paths.out, options.metrics, logs.json_lines});
   examples::add_architecture<Arch>(page);
@@ -377,6 +401,7 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
   }
   write_report(report, report_html(page));
   std::printf("report: %s\n", report.c_str());
+  tell_how_to_go_on();
 }
 
 void benchmark(const Arguments& arguments) {
@@ -455,6 +480,29 @@ path run_of_best(const path& checkpoint) {
   return is_run && examples::RunPaths(run).best == checkpoint ? run : path();
 }
 
+/// A word of a command as a shell reads it.
+std::string quoted(const std::string& word) {
+  constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%";
+  if (!word.empty() && word.find_first_not_of(plain) == std::string::npos) return word;
+  std::string text = "'";
+  for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+/// The command that resumes the run in `out`: the options of this one, but for `kept`, which its checkpoint has.
+std::string command_to_go_on(const CLI::App& app, const char* program, const path& out,
+                             const std::vector<std::string>& kept) {
+  std::string command = quoted(program) + " --resume " + quoted(out.string());
+  for (const CLI::Option* option : app.get_options()) {
+    const std::string name = option->get_name();
+    if (option->count() == 0 || std::find(kept.begin(), kept.end(), name) != kept.end()) continue;
+    command += " " + name;
+    if (option->get_items_expected_max() == 0) continue;  // a flag
+    for (const std::string& value : option->results()) command += value.empty() ? "" : " " + quoted(value);
+  }
+  return command;
+}
+
 /// Reads the command line again, with the defaults of the preset, of the weights, or of the run that goes on.
 /// Throws OptionError for options that contradict each other, CLI::ParseError for others.
 void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings, int count, char** values,
@@ -505,9 +553,12 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
     if (!given("--weight-decay")) a.recipe.decay *= 5;
     if (!given("--beta2")) a.recipe.beta2 = 0.99;
   }
-  if (!a.resume) return;
   auto kept = settings;
   kept.push_back("--tokenizer");
+  auto left_out = kept;
+  left_out.insert(left_out.end(), {"--resume", "--from", "--overwrite", "--out"});
+  a.go_on = command_to_go_on(app, values[0], a.out, left_out);
+  if (!a.resume) return;
   for (const std::string& name : kept) {
     if (given(name)) fail<OptionError>(name, " cannot be given with --resume: a run keeps that of its checkpoint");
   }
@@ -550,6 +601,8 @@ void add_options(CLI::App& app, Arguments& a) {
   add_with_or_without(app, "--benchmark", a.benchmark, a.benchmark_of, "CHECKPOINT",
                       "measure speed and memory of the model in CHECKPOINT, or of the preset, and end")
       ->excludes(resume);
+  app.add_flag("--check-determinism", a.check_determinism,
+               "train two steps twice, compare the bits, print a hash of the weights, and end; writes no checkpoint");
 }
 
 }  // namespace
@@ -574,6 +627,9 @@ int main(int count, char** values) {
       if (ranks.size() > 1) fail<OptionError>("--benchmark measures one process; start it without a launcher");
       benchmark(a);
     } else {
+      if (a.check_determinism && ranks.size() > 1) {
+        fail<OptionError>("--check-determinism checks one process; start it without a launcher");
+      }
       if (a.steps == 0 && a.minutes == 0) a.minutes = 5;
       examples::with_architecture(a.preset,
                                   [&](auto named) { train<typename decltype(named)::Architecture>(a, ranks); });

@@ -184,8 +184,7 @@ int main(int argument_count, char** values) {
   return programs::run(app, argument_count, values, [&] {
     a.options.seed = Seed{a.seed};
     if (a.llama2c.empty() == a.dense.empty()) fail<OptionError>("give --llama2c or --dense");
-    std::error_code ignored;
-    if (std::filesystem::exists(a.out / "model.safetensors", ignored) && !a.overwrite) {
+    if (tinymoe::detail::is_there(a.out / "model.safetensors") && !a.overwrite) {
       fail<OptionError>(a.out.string(), ": holds a checkpoint; give --overwrite to replace it");
     }
     a.dense.empty() ? from_llama2c(a) : from_checkpoint(a);

@@ -20,6 +20,7 @@
 #include <tinymoe/core/error.hpp>
 #include <type_traits>
 
+#include "programs/lost_pages.hpp"
 #include "programs/signals.hpp"
 
 namespace programs {
@@ -69,6 +70,7 @@ int run(CLI::App& app, int count, char** values, Work&& work, End&& end) {
   hold_standard_streams();
   std::signal(SIGXFSZ, SIG_IGN);
   detail::end_at_signals_as_process_1();
+  end_at_lost_pages(values[0]);
   int status = 0;
   std::string sentence;
   sentence.reserve(64);  // where there is no more memory

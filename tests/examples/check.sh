@@ -172,24 +172,6 @@ END
     grep -q 'checkpoint: volume, the best: volume/best, .* metrics: volume/metrics.csv' output.txt || fail "$(cat output.txt)"
     [ "$(tail -n 1 output.txt)" = 3 ] || fail "writes outside of the volume: $(cat output.txt)"
     ;;
-  kill)
-    # Killed at random moments and resumed, a run ends where an undisturbed one does.
-    pocket --steps 120 --schedule constant --checkpoint-every 3 --out whole >log.txt
-    resume=()
-    for round in 1 2 3 4 5; do
-      pocket_job --steps 120 --schedule constant --checkpoint-every 3 --out killed "${resume[@]}" >log.txt 2>&1 &
-      job=$!
-      sleep "0.$((RANDOM % 8 + 1))"
-      kill -9 $job 2>/dev/null || true
-      wait $job 2>/dev/null || true
-      [ -f killed/model.safetensors ] || [ -d killed/.tinymoe.new ] || continue
-      resume=(--resume)
-      "$sample" killed --tokens 1 --quiet >log.txt || fail "the checkpoint of round $round is not whole"
-    done
-    pocket --steps 120 --schedule constant --checkpoint-every 3 --out killed "${resume[@]}" >log.txt
-    cmp whole/model.safetensors killed/model.safetensors || fail "the weights differ"
-    cmp whole/optimizer.safetensors killed/optimizer.safetensors || fail "the optimizer's state differs"
-    ;;
   report)
     # A run as one page: what is in it, hostile texts, and logs that are cut, missing or another run's. Where there is a
     # Chromium, the page is opened.

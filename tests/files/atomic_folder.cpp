@@ -303,6 +303,50 @@ TEST_CASE("What others named like a partial folder stays", "[atomic]") {
   }
 }
 
+TEST_CASE("Links in a folder are replaced or refused, and never followed", "[atomic]") {
+  const TemporaryFolder root;
+  const auto path = root / "run", outside = root / "outside";
+  save(path, "old");
+  std::filesystem::create_directory(outside);
+  for (const char* name : {"mine", "model.safetensors"}) write_bytes(outside / name, "mine");
+  const auto untouched = [&] {
+    return entries_in(outside) == 2 && read_bytes(outside / "mine") == "mine" &&
+           read_bytes(outside / "model.safetensors") == "mine";
+  };
+  std::filesystem::remove(path / "config.json");
+  std::filesystem::create_symlink("../outside/mine", path / "config.json");
+  std::filesystem::create_symlink("../outside/new", path / "optimizer.safetensors");
+  std::filesystem::create_directory_symlink("../outside", path / ".tinymoe.partial-0");
+  save(path, "new");
+  CHECK(load(path) == "new");
+  CHECK(untouched());
+  CHECK(entries_in(path) == 2);
+  CHECK_FALSE(std::filesystem::is_symlink(path / "config.json"));
+
+  const auto fresh = path / ".tinymoe.new", lock = path / ".tinymoe.lock";
+  std::filesystem::create_directory_symlink("../outside", fresh);
+  check_message<FileError>([&] { load(path); }, fresh.string(), "expected a folder or none");
+  check_message<FileError>([&] { save(path, "other"); }, fresh.string(), "expected a folder or none");
+  std::filesystem::remove(fresh);
+  std::filesystem::create_symlink("../outside/mine", lock);
+  check_message<FileError>([&] { save(path, "other"); }, path.string(), "cannot be written");
+  std::filesystem::remove(lock);
+  CHECK(load(path) == "new");
+  CHECK(untouched());
+}
+
+TEST_CASE("What the system cannot look at is not taken for missing", "[atomic]") {
+  const TemporaryFolder root;
+  write_bytes(root / "file", "");
+  CHECK(detail::look_at(root / "none") == detail::Found::nothing);
+  CHECK(detail::look_at(root / "file/none") == detail::Found::nothing);
+  CHECK(detail::look_at(root / "file") == detail::Found::other);
+  CHECK(detail::look_at(root.path()) == detail::Found::folder);
+  const auto unknown = root / std::string(300, 'x');  // stands for a disk that fails
+  check_message<FileError>([&] { detail::is_there(unknown); }, unknown.string(), "cannot be looked at");
+  check_message<FileError>([&] { resolve_folder(unknown); }, unknown.string(), "cannot be looked at");
+}
+
 TEST_CASE("Threads that save to one folder take turns", "[atomic]") {
   const TemporaryFolder root;
   const auto path = root / "checkpoint";

@@ -9,6 +9,7 @@
 
 #include "files/bytes.hpp"
 #include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/safetensors_shards.hpp"
 
 namespace tinymoe_test::safetensors {
 
@@ -307,6 +308,27 @@ TEST_CASE("A safetensors writer refuses calls that would spoil the file", "[safe
         writer.append("w", std::span<const std::int32_t>(number));
       },
       "after the last tensor");
+}
+
+TEST_CASE("An index of shards names files beside it and no others", "[safetensors]") {
+  const TemporaryFolder root;
+  std::filesystem::create_directories(root / "model/inner");
+  const auto shard = one_tensor(R"("dtype":"F32","shape":[1],"data_offsets":[0,4])", std::string(4, '\0'));
+  for (const char* place : {"x.safetensors", "model/x.safetensors", "model/inner/x.safetensors"}) {
+    write_bytes(root / place, shard);
+  }
+  const auto file = root / "model/model.safetensors", index = root / "model/model.safetensors.index.json";
+  const auto naming = [&](const std::string& name) {
+    write_bytes(index, R"({"weight_map":{"w":")" + name + "\"}}");
+    return SafetensorsShards(file).names();
+  };
+  CHECK(naming("x.safetensors") == std::vector<std::string>{"w"});
+  for (const std::string& name : {std::string("../x.safetensors"), std::string("inner/x.safetensors"),
+                                  std::string("./x.safetensors"), (root / "x.safetensors").string(), std::string(".."),
+                                  std::string("."), std::string("inner/../x.safetensors"), std::string()}) {
+    CAPTURE(name);
+    check_message<FileError>([&] { naming(name); }, index.string(), "names of files beside it", name);
+  }
 }
 
 TEST_CASE("The error of a full disk names the bytes that the weights need", "[safetensors]") {

@@ -1,6 +1,7 @@
 #pragma once
 /// @file
 /// What the logs of a run say of it, read back: its metrics (CSV) and, where it wrote them, its JSON lines.
+/// Over 300 lines: two formats of one history, which are read alike.
 
 #include <algorithm>
 #include <charconv>
@@ -148,6 +149,11 @@ namespace detail {
                       step, " where the checkpoint has ", run.tokens, " in ", run.seconds, "; give this run's log");
 }
 
+/// Throws FileError where a disk has failed before the end of a file.
+inline void expect_read(const std::ifstream& file, const std::filesystem::path& path) {
+  if (file.bad()) fail<FileError>(path, ": cannot be read to its end");
+}
+
 [[gnu::cold]] inline void read_metrics(const std::filesystem::path& path, const TrainingState* run,
                                        RunHistory& history) {
   std::ifstream file(path, std::ios::binary);
@@ -178,6 +184,7 @@ namespace detail {
       history.evaluations.push_back({step, tokens, f[2], f[10], f[11], f[9]});
     }
   }
+  expect_read(file, path);
   if (dropped > 0) {
     history.notes.push_back(sentence_of({path.filename().string(), ": ", dropped,
                                          dropped == 1 ? " line is" : " lines are", " cut or no row, and left out"}));
@@ -252,6 +259,7 @@ namespace detail {
       history.stories.push_back({*step, event["text"].string()});
     }
   }
+  expect_read(file, path);
   if (kept == 0) fail<FileError>(path, ": has no event of a run; train --json-lines writes such a log");
   if (dropped > 0) {
     history.notes.push_back(sentence_of({path.filename().string(), ": ", dropped,
@@ -280,6 +288,7 @@ namespace detail {
     if (mixture != std::ssize(loads) || expert != std::ssize(loads.back()) || pairs < 0) return {};
     loads.back().push_back(pairs);
   }
+  expect_read(file, path);
   return loads;
 }
 

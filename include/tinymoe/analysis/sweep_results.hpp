@@ -148,6 +148,7 @@ inline constexpr std::size_t first_sweep_columns = 10;
     }
     runs.push_back(std::move(run));
   }
+  if (file.bad()) fail<FileError>(csv, ": cannot be read to its end");
   return runs;
 }
 

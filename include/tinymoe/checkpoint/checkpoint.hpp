@@ -32,6 +32,7 @@
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/files/safetensors_shards.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
 #include "tinymoe/files/stored_type.hpp"
@@ -188,14 +189,14 @@ inline constexpr std::string_view checkpoint_files[] = {"model.safetensors",    
     write_special_tokens(file, tokens);
     folder.write(name, [&](FileWriter& to) { to.write(file.dump(2) + "\n"); });
   };
-  std::error_code reason;
-  if (!std::filesystem::exists(old, reason)) return write(Json::object());
+  if (!is_there(old)) return write(Json::object());
   try {
     Json file = read_json(old, std::size_t{1} << 20);
     const bool names = file.contains("bos_token_id") || file.contains("eos_token_id") || file.contains("pad_token_id");
     if (names && read_special_tokens(file, old.string(), {}) != tokens) return write(std::move(file));
   } catch (const Error&) {  // it is for another program, and stays as it is
   }
+  std::error_code reason;
   std::filesystem::copy_file(old, folder / name, std::filesystem::copy_options::overwrite_existing, reason);
   if (reason) fail<FileError>(old.string(), ": cannot be copied: ", reason.message());
 }

@@ -20,6 +20,7 @@
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_parser.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/text/post_processor.hpp"
 #include "tinymoe/text/special_tokens.hpp"
 #include "tinymoe/text/tokenizer_json.hpp"
@@ -80,7 +81,7 @@ inline constexpr std::string_view before_text_key = "tinymoe_before_text";
 /// tokenizer.json. Throws FileError for more tokens than one.
 [[gnu::cold]] inline std::optional<TokenBefore> read_before(const std::filesystem::path& folder, Index vocabulary) {
   const auto path = folder / "tokenizer.json";
-  if (!std::filesystem::exists(path)) return std::nullopt;
+  if (!is_there(path)) return std::nullopt;
   const std::string name = path.string();
   const std::vector<Token> found = surroundings_of(read_json(path, tokenizer_size_limit), name).before;
   if (found.size() > 1) {
@@ -129,7 +130,7 @@ inline constexpr std::string_view before_text_key = "tinymoe_before_text";
     fail<FileError>(config.string(),
                     ": \"eos_token_id\" is missing beside \"bos_token_id\"; write the token that ends a text, or null");
   }
-  if (std::filesystem::exists(generation)) {
+  if (is_there(generation)) {
     Json fields = read_json(generation, size_limit);
     tokens.generation = read_special_tokens(fields, generation.string(), {});
     for (const std::string_view key : {"bos_token_id", "eos_token_id", "pad_token_id"}) fields.erase(key);

@@ -15,6 +15,7 @@
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/text/batching.hpp"
 #include "tinymoe/text/data_order.hpp"
 
@@ -52,7 +53,7 @@ namespace detail {
 [[gnu::cold]] inline TrainingState read_state(const std::filesystem::path& folder) {
   const auto path = folder / "trainer.json";
   const std::string name = path.string();
-  if (!std::filesystem::exists(path) && std::filesystem::exists(folder / "model.safetensors")) {
+  if (!is_there(path) && is_there(folder / "model.safetensors")) {
     fail<FileError>(folder, ": holds weights only and no training state (trainer.json is missing), so that ",
                     "no run can be resumed from it; load_model starts a new one with its weights");
   }

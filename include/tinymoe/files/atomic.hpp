@@ -144,7 +144,7 @@ class PartialFile {
   [[gnu::cold]] explicit PartialFile(const std::filesystem::path& path) : target_(write_target(path)) {
     if (!target_.has_filename()) fail<FileError>(path.string(), ": expected the path of a file");
     std::error_code ignored;
-    if (std::filesystem::exists(target_, ignored) && !std::filesystem::is_regular_file(target_, ignored)) {
+    if (is_there(target_) && !std::filesystem::is_regular_file(target_, ignored)) {
       fail<FileError>(path.string(), ": expected a regular file or none");
     }
     if (is_mount_point(target_)) {

@@ -95,15 +95,29 @@ class MadeFolder {
   }
 }
 
+/// Whether there is a FOLDER/.tinymoe.new. Throws FileError where the system cannot tell, and for one that is no
+/// folder: a link may lead to files of somebody else's.
+[[gnu::cold]] inline bool has_new_files(const std::filesystem::path& folder) {
+  const auto fresh = folder / new_files_name;
+  struct stat found {};
+  if (::lstat(fresh.c_str(), &found) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return false;
+    fail<FileError>(fresh.string(), ": cannot be looked at: ", std::strerror(errno));
+  }
+  if (!S_ISDIR(found.st_mode)) fail<FileError>(fresh.string(), ": expected a folder or none; remove it");
+  return true;
+}
+
 /// Puts the files of FOLDER/.tinymoe.new in place and removes those of `owned` that it lacks. It can be repeated after
 /// a crash at any moment.
 [[gnu::cold]] inline void place_new_files(const std::filesystem::path& folder,
                                           std::span<const std::string_view> owned) {
   const auto fresh = folder / new_files_name;
-  for (const auto& file : entries_of(fresh)) place_file(file, folder / file.filename());
+  const auto files = entries_of(fresh);
+  for (const auto& file : files) place_file(file, folder / file.filename());
   for (const std::string_view name : owned) {
-    struct stat found {};
-    if (::lstat((fresh / name).c_str(), &found) != 0) ::unlink((folder / name).c_str());
+    const bool is_new = std::ranges::any_of(files, [&](const auto& file) { return file.filename() == name; });
+    if (!is_new) ::unlink((folder / name).c_str());
   }
   synchronise_path(folder);
   // Renamed first: what is being removed must not be taken for a whole folder.
@@ -155,17 +169,15 @@ class MadeFolder {
 /// another process is putting new files in place. Throws FileError if there is no such folder.
 [[gnu::cold]] inline std::filesystem::path resolve_folder(const std::filesystem::path& path) {
   const auto named = path.has_filename() ? path : path.parent_path();
-  std::error_code ignored;
-  if (!std::filesystem::is_directory(named, ignored)) {
-    if (std::filesystem::exists(named, ignored)) fail<FileError>(path.string(), ": expected a folder, found a file");
-    fail<FileError>(path.string(), ": there is no such folder");
-  }
-  const auto fresh = named / detail::new_files_name;
-  for (int wait = 0; wait < 5000 && std::filesystem::is_directory(fresh, ignored); ++wait) {
+  using detail::Found;
+  const Found found = detail::look_at(named);
+  if (found == Found::other) fail<FileError>(path.string(), ": expected a folder, found a file");
+  if (found == Found::nothing) fail<FileError>(path.string(), ": there is no such folder");
+  for (int wait = 0; wait < 5000 && detail::has_new_files(named); ++wait) {
     if (!detail::may_be_locked(named / detail::folder_lock_name)) break;
     ::usleep(1000);
   }
-  return std::filesystem::is_directory(fresh, ignored) ? fresh : named;
+  return detail::has_new_files(named) ? named / detail::new_files_name : named;
 }
 
 namespace detail {
@@ -211,9 +223,8 @@ class FolderLock {
         lock_(folder_ / detail::folder_lock_name, path, use, use == WriteUse::once ? patience : glance) {
     const std::lock_guard guard(detail::replacing());
     if (lock_.prepared()) return;
-    struct stat found {};
     // First: of a first replacement, a crash may have left a part of the files in place.
-    if (::lstat((folder_ / detail::new_files_name).c_str(), &found) == 0) detail::place_new_files(folder_, owned);
+    if (detail::has_new_files(folder_)) detail::place_new_files(folder_, owned);
     check_owned(path, owned);
     lock_.prepared() = true;
     if (!lock_.supported()) return;
@@ -242,10 +253,9 @@ class FolderLock {
   }
 
   [[gnu::cold]] void check_owned(const std::filesystem::path& path, std::span<const std::string_view> owned) const {
-    std::error_code ignored;
     for (const std::string_view name : owned) {
-      const auto status = std::filesystem::status(folder_ / name, ignored);
-      if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+      std::error_code ignored;
+      if (detail::is_there(folder_ / name) && !std::filesystem::is_regular_file(folder_ / name, ignored)) {
         fail<FileError>(path.string(), ": holds a ", name, " that is not a file; give another folder");
       }
       if (detail::is_mount_point(folder_ / name)) {
@@ -253,9 +263,9 @@ class FolderLock {
                         "folder instead");
       }
     }
-    if (owned.empty() || std::filesystem::exists(folder_ / owned.front(), ignored)) return;
+    if (owned.empty() || detail::is_there(folder_ / owned.front())) return;
     for (const std::string_view name : owned) {
-      if (!std::filesystem::exists(folder_ / name, ignored)) continue;
+      if (!detail::is_there(folder_ / name)) continue;
       fail<FileError>(path.string(), ": holds a ", name, " without ", owned.front(),
                       ", which is not replaced; give another folder");
     }
@@ -315,9 +325,8 @@ class AtomicFolder {
     for (const auto& entry : detail::entries_of(partial_)) detail::synchronise_path(entry);
     detail::synchronise_path(partial_);
     const std::lock_guard guard(detail::replacing());
-    std::error_code ignored;
     const auto fresh = folder / detail::new_files_name;
-    if (std::filesystem::exists(fresh, ignored)) detail::place_new_files(folder, owned_);  // a commit that failed
+    if (detail::has_new_files(folder)) detail::place_new_files(folder, owned_);  // a commit that failed
     if (::rename(partial_.c_str(), fresh.c_str()) != 0) {
       fail<FileError>(folder.string(), ": cannot be replaced: ", std::strerror(errno));
     }

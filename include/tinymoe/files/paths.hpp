@@ -59,6 +59,17 @@ inline bool same_file(const struct stat& one, const struct stat& other) {
   return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
+/// What has a name: nothing, a folder or something else; a link is what it leads to. Throws FileError where the system
+/// cannot tell: what a failing disk hides must not be taken for missing, because a program may make it anew.
+enum class Found { nothing, folder, other };
+[[gnu::cold]] inline Found look_at(const std::filesystem::path& path) {
+  struct stat found {};
+  if (::stat(path.c_str(), &found) == 0) return S_ISDIR(found.st_mode) ? Found::folder : Found::other;
+  if (errno == ENOENT || errno == ENOTDIR) return Found::nothing;
+  fail<FileError>(path.string(), ": cannot be looked at: ", std::strerror(errno));
+}
+[[gnu::cold]] inline bool is_there(const std::filesystem::path& path) { return look_at(path) != Found::nothing; }
+
 /// Makes a folder and those above it. Throws FileError that calls it `name`. True if the folder is new.
 [[gnu::cold]] inline bool make_folder(const std::filesystem::path& folder, const std::filesystem::path& name) {
   if (folder.empty()) fail<FileError>(name.string(), ": expected the path of a folder, found none");

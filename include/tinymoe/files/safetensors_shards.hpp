@@ -11,13 +11,13 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/files/safetensors.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -30,8 +30,7 @@ class SafetensorsShards {
   /// is not where the index says.
   [[gnu::cold]] explicit SafetensorsShards(const std::filesystem::path& file) : path_(file) {
     const auto index = std::filesystem::path(file) += ".index.json";
-    std::error_code ignored;
-    if (std::filesystem::exists(file, ignored) || !std::filesystem::exists(index, ignored)) {
+    if (detail::is_there(file) || !detail::is_there(index)) {
       add(file);
     } else {
       path_ = index;
@@ -77,11 +76,10 @@ class SafetensorsShards {
     for (const auto& [tensor, file] : map.members()) ++files[json_value<std::string>(file, tensor, name)];
     for (const auto& [file, tensors] : files) {
       const auto path = path_.parent_path() / file;
-      if (std::filesystem::path(file).filename() != file || file == "." || file == "..") {
+      if (file.empty() || std::filesystem::path(file).filename() != file || file == "." || file == "..") {
         fail<FileError>(name, ": expected the names of files beside it, found \"", file, "\"");
       }
-      std::error_code ignored;
-      if (!std::filesystem::exists(path, ignored)) {
+      if (!detail::is_there(path)) {
         fail<FileError>(path.string(), ": is missing, one of ", files.size(), " shards of ", path_.filename().string(),
                         "; copy it into the folder");
       }

@@ -23,6 +23,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/mapped_file.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/text/corpus.hpp"
 #include "tinymoe/text/encode_stories.hpp"
 #include "tinymoe/text/merge_dropout.hpp"
@@ -278,7 +279,7 @@ class TokenData {
   /// The token file if it is whole, and of this text and tokenizer.
   static std::optional<TokenData> reuse(const std::filesystem::path& token_file, const Tokenizer& tokenizer,
                                         const detail::TextIdentity& identity) {
-    if (!std::filesystem::exists(token_file)) return std::nullopt;
+    if (!detail::is_there(token_file)) return std::nullopt;
     auto file = std::make_shared<const MappedFile>(token_file);
     if (!detail::is_token_file(file->bytes()) && !detail::is_cut_token_file(file->bytes())) {
       fail<FileError>(token_file, ": expected a tinymoe token file or none, and will not replace another file");

@@ -12,7 +12,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -21,6 +20,7 @@
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/files/mapped_file.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/text/byte_level/tokenizer.hpp"
 #include "tinymoe/text/byte_level/tokenizer_file.hpp"
 #include "tinymoe/text/llama2c/tokenizer.hpp"
@@ -44,10 +44,8 @@ inline std::unique_ptr<const TokenizerKind> (*sentencepiece_reader)(std::string_
 
 /// The tokenizer.model beside a tokenizer.json that does not exist; else the path itself.
 [[gnu::cold]] inline std::filesystem::path existing_tokenizer(const std::filesystem::path& path) {
-  std::error_code ignored;
   const auto model = path.parent_path() / "tokenizer.model";
-  const bool other = path.filename() == "tokenizer.json" && !std::filesystem::exists(path, ignored) &&
-                     std::filesystem::exists(model, ignored);
+  const bool other = path.filename() == "tokenizer.json" && !is_there(path) && is_there(model);
   return other ? model : path;
 }
 
@@ -97,8 +95,7 @@ class Tokenizer {
     if (detail::is_sentencepiece(path, file.text())) return from_sentencepiece(file.text(), name);
     const Json root = read_json(file, path, detail::tokenizer_size_limit);
     const auto model = path.parent_path() / "tokenizer.model";
-    if (std::error_code ignored;
-        root["model"].contains(detail::made_of_model) && std::filesystem::exists(model, ignored)) {
+    if (root["model"].contains(detail::made_of_model) && detail::is_there(model)) {
       return load(model);
     }
     return from_json(root, file.text(), name);

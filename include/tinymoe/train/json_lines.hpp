@@ -9,7 +9,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -20,6 +19,7 @@
 #include "tinymoe/files/atomic.hpp"
 #include "tinymoe/files/json_parser.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/files/write_lock.hpp"
 #include "tinymoe/train/observer.hpp"
 #include "tinymoe/train/reports.hpp"
@@ -132,8 +132,7 @@ class JsonLines : public JsonEvents {
   /// The lines of a file that a resumed run keeps.
   [[gnu::cold]] static std::vector<std::string> lines_up_to(const std::filesystem::path& path, Index resumed_step) {
     std::vector<std::string> kept;
-    std::error_code ignored;
-    if (!std::filesystem::exists(path, ignored)) return kept;
+    if (!detail::is_there(path)) return kept;
     std::ifstream old(path, std::ios::binary);
     if (!old) fail<FileError>(path.string(), ": cannot be read; give another file for this run's log");
     std::string line;

@@ -24,6 +24,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/appended_file.hpp"
 #include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/paths.hpp"
 #include "tinymoe/files/write_lock.hpp"
 #include "tinymoe/train/observer.hpp"
 #include "tinymoe/train/reports.hpp"
@@ -97,14 +98,19 @@ class MetricsFile : public Observer {
     file_.emplace(path_);
   }
 
+  [[noreturn]] static void fail_to_read(const std::filesystem::path& path) {
+    fail<FileError>(path.string(), ": cannot be read to its end; give another file for this run's metrics");
+  }
+
   /// The header, as a first row of step −1, and the rows of an old file up to `step`, by steps.
   [[gnu::cold]] static std::vector<Row> rows_up_to(const std::filesystem::path& path, Index step) {
     std::vector<Row> rows = {{.step = -1, .text = std::string(header) + "\n"}};
-    std::error_code ignored;
-    if (!std::filesystem::exists(path, ignored)) return rows;
+    if (!detail::is_there(path)) return rows;
     std::ifstream old(path, std::ios::binary);
+    if (!old) fail<FileError>(path.string(), ": cannot be read; give another file for this run's metrics");
     std::string line;
     std::getline(old, line);
+    if (old.bad()) fail_to_read(path);
     const bool cut = old.eof() && std::string_view(header).starts_with(line);  // empty, or cut by a kill
     if (line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);                    // a spreadsheet writes that, and CRLF
     if (line.ends_with('\r')) line.pop_back();
@@ -127,6 +133,7 @@ class MetricsFile : public Observer {
         last = number > step ? nullptr : put(rows, {number, !line.ends_with(",,"), line + "\n"});
       }
     }
+    if (old.bad()) fail_to_read(path);
     return rows;
   }
 

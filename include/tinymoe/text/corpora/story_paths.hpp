@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
+#include "tinymoe/files/paths.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -49,11 +50,14 @@ inline StoryFormat story_format(const std::filesystem::path& path) {
   std::error_code reason;
   std::filesystem::recursive_directory_iterator entry(folder, reason), end;
   for (; !reason && entry != end; entry.increment(reason)) {
-    std::error_code ignored;
     if (entry->path().filename().string().starts_with('.')) {
       entry.disable_recursion_pending();
-    } else if (known_story_format(entry->path()) && entry->is_regular_file(ignored)) {
-      files.push_back(entry->path());
+    } else if (known_story_format(entry->path())) {
+      std::error_code unknown;
+      if (entry->is_regular_file(unknown)) files.push_back(entry->path());
+      if (unknown && unknown != std::errc::no_such_file_or_directory) {
+        fail<FileError>(entry->path(), ": cannot be looked at: ", unknown.message());
+      }
     }
   }
   if (reason) fail<FileError>(folder, ": cannot be listed: ", reason.message());
@@ -62,13 +66,12 @@ inline StoryFormat story_format(const std::filesystem::path& path) {
 /// The files of a file's name, a folder's name, or a pattern with *, ? and [ ]. Those of a folder and of a pattern are
 /// in the order of their names' bytes. Throws FileError if there is none.
 [[gnu::cold]] inline std::vector<std::filesystem::path> story_paths(const std::filesystem::path& path) {
-  std::error_code ignored;
   std::vector<std::filesystem::path> files;
   const auto in_order = [&] {
     std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.native() < b.native(); });
     return files;
   };
-  if (std::filesystem::is_directory(path, ignored)) {
+  if (look_at(path) == Found::folder) {
     add_folder(path, files);
     if (files.empty()) {
       fail<FileError>(path,
@@ -78,13 +81,13 @@ inline StoryFormat story_format(const std::filesystem::path& path) {
     return in_order();
   }
   const bool pattern = path.native().find_first_of("*?[") != std::string::npos;
-  if (!pattern || std::filesystem::exists(path, ignored)) return {path};
+  if (!pattern || is_there(path)) return {path};
   ::glob_t found{};
   const int status = ::glob(path.c_str(), GLOB_NOSORT, nullptr, &found);
   try {
     for (std::size_t i = 0; status == 0 && i < found.gl_pathc; ++i) {
       const std::filesystem::path one = found.gl_pathv[i];
-      if (std::filesystem::is_directory(one, ignored)) {
+      if (look_at(one) == Found::folder) {
         add_folder(one, files);
       } else {
         files.push_back(one);

@@ -1,0 +1,380 @@
+#!/usr/bin/env bash
+# Attacks the programs: a device that fails at any call, kills at any moment, full disks, files that shrink, little memory.
+# After each attack the last good checkpoint is there, and a run that goes on from it ends with the bits of a run that
+# nothing happened to. usage: check.sh CASE PROGRAMS LIBRARY [short|long|full [SEED]]
+#
+# PROGRAMS is the folder of train, sample and convert, LIBRARY is failing_device.so. `long` takes every
+# call that a program makes, and `full` every reason for each; `short` a part of both, which SEED chooses.
+set -euo pipefail
+if [ "$1" = disk ] && [ -z "${TRUST_MOUNTS:-}" ]; then
+  unshare -m true 2>/dev/null || { echo "SKIPPED: this process may not mount" && exit 0; }
+  TRUST_MOUNTS=yes exec unshare -m bash "$0" "$@"
+fi
+case=$1 programs=$2 library=$3 form=${4:-short} seed=${5:-$RANDOM}
+train=$programs/train sample=$programs/sample convert=$programs/convert
+RANDOM=$seed
+export OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
+# In memory where there is such a folder: a busy disk takes seconds for what a checkpoint waits for.
+if [ -w /dev/shm ]; then export TMPDIR=${TMPDIR:-/dev/shm}; fi
+folder=$(mktemp -d)
+trap 'cd /; umount "$folder/work" 2>/dev/null || true; rm -rf "$folder"' EXIT
+cd "$folder"
+
+fail() {
+  echo "FAILED ($case $form $seed): $*" >&2
+  exit 1
+}
+expect() { "$@" >output.txt 2>&1 || fail "$*: $(tail -n 3 output.txt)"; }
+
+# A run of 4 steps with everything that a run writes: text to tokens, a checkpoint and the best ones, metrics and logs.
+for i in {1..60}; do echo "Tom had $i pets. One was a red cat.<|endoftext|>"; done >stories.txt
+steps=4
+under=()  # what a program is started by
+run() {
+  "${under[@]}" "$train" --preset pocket --data "$folder/stories.txt" --batch 2 --sequence 16 --schedule constant --steps $steps \
+    --checkpoint-every 1 --evaluate-every 2 --validation-stories 6 --json-lines log.jsonl --out run "$@"
+}
+
+# What a run has made, but for its times.
+made() {
+  (
+    cd "$1"
+    sha256sum run/model.safetensors run/optimizer.safetensors run/tokenizer.json run/config.json \
+      run-best/model.safetensors run-best-weights/model.safetensors run-data/*.tokens
+    grep -v '"seconds"' run/trainer.json
+    cut -d , -f 1,2,4-6,8- run.csv
+    grep -o '"event":"[a-z]*","step":[0-9]*,"tokens":[0-9]*' log.jsonl
+    find . -mindepth 1 ! -path '*/.tinymoe*' ! -name '*partial*' ! -name '*.lock' -printf '%P %y\n' | grep -v '^\(output\|error\|failed\).txt' | sort
+  )
+}
+# story.gguf of a checkpoint, and a checkpoint of it.
+convert_there() { "${under[@]}" "$convert" ../finished/run story.gguf --overwrite; }
+convert_back() { "${under[@]}" "$convert" story.gguf back --overwrite; }
+
+# The jobs that are attacked: from the state in NAME.before, NAME_job makes the state in NAME.after, and NAME_again makes
+# it, too, wherever the attack has left its folder.
+again() { if [ -e run/trainer.json ] || [ -e run/.tinymoe.new/trainer.json ]; then run --resume; else run --overwrite; fi; }
+fresh_job() { run; }
+fresh_again() { again; }
+resume_job() { run --resume; }
+resume_again() { again; }
+there_job() { convert_there; }
+there_again() { convert_there; }
+back_job() { convert_back; }
+back_again() { convert_back; }
+
+prepare() {
+  mkdir finished fresh.before resume.before there.before back.before
+  (cd finished && expect run && cp -r . ../fresh.after && cp -r . ../resume.after)
+  (cd resume.before && steps=2 && expect run)
+  # Over an older file and an older checkpoint.
+  (cd there.before && expect "$convert" ../resume.before/run story.gguf)
+  (cd back.before && expect "$convert" ../resume.before/run story.gguf && expect convert_back)
+  (cd back.before && expect "$convert" ../finished/run story.gguf --overwrite)
+  for job in there back; do
+    cp -r $job.before $job.after
+    (cd $job.after && expect convert_$job)
+  done
+  rm -f ./*.before/output.txt ./*.after/output.txt
+}
+
+# attack JOB ENVIRONMENT…: runs a job with the library in a folder work/ of its own. Sets `status`.
+attack() {
+  local job=$1
+  shift
+  rm -rf work failed.txt
+  cp -r "$job.before" work
+  status=0
+  under=(env LD_PRELOAD="$library" FAILING_FOLDER="$folder/work" FAILING_LOG="$folder/failed.txt" "$@")
+  (cd work && "${job}_job" >../output.txt 2>../error.txt) || status=$?
+  under=()
+}
+same() { diff <(made_of "$1" "$2") <(made_of "$1" "$1.after") >difference.txt; }
+made_of() {
+  case $1 in
+    fresh | resume) made "$2" ;;
+    there) (cd "$2" && sha256sum story.gguf) ;;
+    back) (cd "$2" && sha256sum back/*.*) ;;
+  esac
+}
+# Nothing was lost: the job done again ends where it would have ended at once, and nothing is left behind.
+expect_whole() {
+  local job=$1 what=$2
+  case $job in
+    resume)
+      (cd work && expect run --resume) 2>error.txt || fail "$what: does not resume: $(cat error.txt)"
+      ;;
+    there)
+      cmp -s work/story.gguf there.before/story.gguf || same there work || fail "$what: the file is neither the old one nor the new one"
+      ;;
+    back)
+      (cd work && expect "$convert" back check.gguf && rm check.gguf) 2>error.txt || fail "$what: the checkpoint is not whole: $(cat error.txt)"
+      ;;
+  esac
+  (cd work && expect "${job}_again") 2>error.txt || fail "$what: cannot be done again: $(cat error.txt)"
+  rm -f work/output.txt
+  same "$job" work || fail "$what: another end: $(head -n 3 difference.txt)"
+  local left
+  left=$(cd work && find . \( -name '*partial*' -o -name '.tinymoe*' -o -name '*.lock' \))
+  [ -z "$left" ] || fail "$what: is left behind: $left"
+}
+
+# The calls of a job, in order: "write /folder/file". $2: the kinds.
+calls_of() {
+  attack "$1" FAILING_AT=1 FAILING_FOR=1000000000 FAILING_AS=works FAILING_CALLS="$2"
+  [ $status = 0 ] || fail "$1 does not work: $(cat error.txt)"
+  wc -l <failed.txt
+}
+
+# The program that a job of this shell runs, which may be a child of it.
+program_of() {
+  local child=
+  read -r child </proc/$1/task/$1/children || true # no end of line
+  echo ${child:-$1}
+}
+
+# Numbers of calls to try of $1 in all: each one, or some of each part.
+chosen() {
+  local n
+  if [ "$form" != short ] || [ "$1" -le "$2" ]; then
+    seq "$1"
+  else
+    for ((n = 0; n < $2; ++n)); do echo $((1 + (n * $1 + RANDOM % $1) / $2)); done
+  fi
+}
+
+quiet_wait() { while [ -e "${TRUST_PAUSE:-/nonexistent}" ]; do sleep 2; done; }
+
+case $case in
+  device)
+    prepare
+    trials=0 errors=0 survived=0
+    kinds=(open write,fsync,close,truncate rename,link,unlink,mkdir mmap,read,lock,stat,opendir)
+    for job in fresh resume there back; do
+      for kind in "${kinds[@]}"; do
+        all=$(calls_of $job "$kind")
+        for n in $(chosen "$all" 2); do
+          reasons=(ENOSPC EIO EROFS EDQUOT short)
+          if [ "$form" != full ]; then reasons=("${reasons[RANDOM % 5]}"); fi
+          for reason in "${reasons[@]}"; do
+            for count in 1 1000000000; do # once, or from then on
+              [ "$form" != short ] || [ $((RANDOM % 2)) = 0 ] || continue
+              quiet_wait
+              attack $job FAILING_AT="$n" FAILING_FOR=$count FAILING_AS="$reason" FAILING_CALLS="$kind"
+              [ -s failed.txt ] || continue
+              what="$job: $reason at $(head -n 1 failed.txt), call $n of $kind, $count times"
+              trials=$((trials + 1))
+              if [ $status = 0 ]; then
+                survived=$((survived + 1))
+                same $job work || fail "$what: ended well with another result: $(head -n 3 difference.txt)"
+                continue
+              fi
+              errors=$((errors + 1))
+              [ $status = 1 ] || fail "$what: exit status $status: $(tail -n 3 error.txt)"
+              tail -n 1 error.txt | grep -qE '^(train|convert): .*(work|run|story|stories|back|log|\.:)' ||
+                fail "$what: names no file: $(tail -n 3 error.txt)"
+              expect_whole $job "$what"
+            done
+          done
+        done
+      done
+    done
+    echo "$trials failures: $errors ended in a sentence, $survived changed nothing; each kept the last good checkpoint"
+    ;;
+  killed)
+    prepare
+    kills=0
+    for job in fresh resume there back; do
+      all=$(calls_of $job open,write,fsync,close,truncate,rename,link,unlink,mkdir)
+      for n in $(chosen "$all" 4); do
+        ways=(kill torn)
+        [ "$form" != short ] || ways=("${ways[RANDOM % 2]}")
+        for way in "${ways[@]}"; do
+          quiet_wait
+          attack $job FAILING_AT="$n" FAILING_AS=$way FAILING_CALLS=open,write,fsync,close,truncate,rename,link,unlink,mkdir
+          [ -s failed.txt ] || continue
+          kills=$((kills + 1))
+          [ $status = 137 ] || fail "$job: $way at $(cat failed.txt): exit status $status"
+          expect_whole $job "$job: $way at $(cat failed.txt), call $n"
+        done
+      done
+    done
+    echo "$kills kills; each kept the last good checkpoint and changed no bit"
+    ;;
+  random)
+    # Killed by KILL at random moments of a long run with many saves, as the process is started, saves and reads.
+    kills=100
+    [ "$form" = short ] && kills=4
+    [ "$form" = full ] && kills=1000
+    steps=40
+    mkdir whole killed
+    (cd whole && expect run)
+    killed=0 rounds=0 finished=0
+    while [ $killed -lt $kills ]; do
+      rounds=$((rounds + 1))
+      quiet_wait
+      (cd killed && again >../output.txt 2>../error.txt) &
+      job=$!
+      sleep "0.$(printf %03d $((RANDOM % 300)))"
+      kill -9 $(program_of $job 2>/dev/null) 2>/dev/null || true
+      status=0
+      wait $job 2>/dev/null || status=$?
+      if [ $status = 137 ]; then
+        killed=$((killed + 1))
+        if [ -e killed/run/trainer.json ]; then
+          "$sample" killed/run --tokens 1 --quiet >/dev/null 2>error.txt || fail "kill $killed: $(cat error.txt)"
+        fi
+      elif [ $status = 0 ]; then
+        finished=$((finished + 1))
+        diff <(made killed) <(made whole) >difference.txt || fail "kill $killed: another end: $(head -n 3 difference.txt)"
+        rm -rf killed && mkdir killed
+      else
+        fail "round $rounds: exit status $status: $(cat error.txt)"
+      fi
+    done
+    (cd killed && expect again)
+    rm -f killed/output.txt whole/output.txt
+    diff <(made killed) <(made whole) >difference.txt || fail "another end: $(head -n 3 difference.txt)"
+    echo "$killed kills; $((finished + 1)) runs ended with the bits of an undisturbed one"
+    ;;
+  disk)
+    # A disk that is full, at each size from none to enough, and one that becomes read-only.
+    prepare
+    mkdir work
+    need=$(($(du -sk fresh.after | cut -f 1) * 3)) full=0 fits=0
+    sizes=10
+    [ "$form" = short ] && sizes=4
+    for ((i = 1; i <= sizes; ++i)); do
+      mount -t tmpfs -o size=$((need * i / sizes))k none work
+      what="a disk of $((need * i / sizes)) KiB"
+      status=0
+      (cd work && fresh_job >../output.txt 2>../error.txt) || status=$?
+      if [ $status = 0 ]; then
+        fits=$((fits + 1))
+        same fresh work || fail "$what: another end: $(head -n 3 difference.txt)"
+      else
+        full=$((full + 1))
+        [ $status = 1 ] && grep -q 'No space left on device' error.txt || fail "$what: $status: $(cat error.txt)"
+        mount -o remount,size=1g work
+        expect_whole fresh "$what"
+      fi
+      umount work
+    done
+    [ $full -gt 0 ] && [ $fits -gt 0 ] || fail "$full sizes were too small and $fits enough"
+    mount -t tmpfs -o size=1g none work
+    cp -r resume.before/. work
+    mount -o remount,ro work
+    status=0
+    (cd work && resume_job >../output.txt 2>../error.txt) || status=$?
+    [ $status = 1 ] && grep -q 'run: .*Read-only file system' error.txt || fail "a read-only disk: $status: $(cat error.txt)"
+    "$sample" work/run --tokens 1 --quiet >/dev/null 2>error.txt || fail "reading needs a disk to write: $(cat error.txt)"
+    mount -o remount,rw work
+    expect_whole resume "a read-only disk"
+    echo "$full full disks, $fits large enough, a read-only one; each kept the last good checkpoint"
+    ;;
+  interrupted)
+    # Once, INT and TERM save and end; the last line is the command that goes on. Twice, they end at once.
+    signals=(INT TERM)
+    [ "$form" != short ] || signals=(INT)
+    for signal in "${signals[@]}"; do
+      rm -rf whole cut && mkdir whole cut
+      (cd whole && steps=120 && expect run)
+      (cd cut && steps=120 && run >../output.txt 2>../error.txt) &
+      job=$!
+      for _ in $(seq 200); do
+        ! grep -qs '^step' output.txt || break
+        sleep 0.02
+      done
+      kill -$signal $(program_of $job)
+      wait $job || fail "$signal: an interrupted run is no failure: $(cat error.txt)"
+      grep -q "interrupted by SIG$signal" output.txt || fail "$signal: was not interrupted: $(tail -n 2 output.txt)"
+      [[ $(tail -n 1 output.txt) == "to go on: "* ]] || fail "$signal: the last line is $(tail -n 1 output.txt)"
+      (cd cut && eval "$(sed -n 's/^to go on: //p' ../output.txt)" >../again.txt 2>../error.txt) ||
+        fail "$signal: the command does not go on: $(cat error.txt)"
+      rm -f whole/output.txt
+      diff <(made cut) <(made whole) >difference.txt || fail "$signal: another end: $(head -n 3 difference.txt)"
+      ("$train" --preset pocket --embedded 300 --batch 64 --accumulation 1000 --minutes 5 --out slow >output.txt 2>&1) &
+      job=$!
+      for _ in $(seq 200); do
+        ! grep -qs 'to validate' output.txt || break
+        sleep 0.02
+      done
+      sleep 0.3
+      child=$(program_of $job)
+      kill -$signal $child
+      sleep 0.3
+      kill -$signal $child
+      status=0
+      wait $job 2>/dev/null || status=$?
+      [ $status = $((128 + $(kill -l $signal))) ] || fail "$signal twice: exit status $status"
+    done
+    echo "${signals[*]}: once, it saves and ends; twice, it ends at once; the command in the last line goes on to the same bits"
+    ;;
+  shrinks)
+    # Files that become shorter while they are mapped: a sentence that names the file, and the last checkpoint is whole.
+    prepare
+    cp -r resume.before work
+    (cd work && steps=100000 && run --resume >../output.txt 2>../error.txt) &
+    job=$!
+    for _ in $(seq 200); do
+      ! grep -qs '^step' output.txt || break
+      sleep 0.02
+    done
+    : >work/run-data/training.tokens
+    status=0
+    wait $job || status=$?
+    [ $status = 1 ] && grep -q '^train: .*training.tokens: became shorter' error.txt || fail "tokens: $status: $(cat error.txt)"
+    "$sample" work/run --tokens 1 --quiet >/dev/null 2>error.txt || fail "no checkpoint is left: $(cat error.txt)"
+    for file in story.gguf run/model.safetensors; do
+      rm -rf work && cp -r back.before work && cp -r finished/run work/run
+      # The program waits in the call after the file was mapped, by the library, until the file is cut.
+      status=0
+      (
+        cd work
+        from=story.gguf to=back
+        [ $file = story.gguf ] || { from=run to=other.gguf; }
+        exec env LD_PRELOAD="$library" FAILING_FOLDER="$folder/work/$file" FAILING_CALLS=mmap FAILING_AT=1 FAILING_AS=shrink \
+          FAILING_LOG="$folder/failed.txt" "$convert" $from $to --overwrite
+      ) >output.txt 2>error.txt || status=$?
+      [ $status = 1 ] && grep -q "^convert: .*$file: became shorter" error.txt || fail "$file: $status: $(cat error.txt)"
+    done
+    echo "token, GGUF and safetensors files that shrink are told by name"
+    ;;
+  starved)
+    # Limits of memory from too little to enough, and threads from 1 to 4 times the cores.
+    prepare
+    little=0 enough=0
+    for ((megabytes = 4; megabytes <= 1536 && enough < 2; megabytes = megabytes * 5 / 4)); do
+      rm -rf work && cp -r resume.before work
+      what="ulimit -v of $megabytes MiB"
+      status=0
+      (ulimit -v $((megabytes * 1024)) && cd work && resume_job >../output.txt 2>../error.txt) || status=$?
+      if [ $status = 0 ]; then
+        enough=$((enough + 1))
+        same resume work || fail "$what: another end"
+      elif grep -q 'error while loading shared libraries' error.txt; then
+        continue # not ours yet
+      else
+        little=$((little + 1))
+        [ $status = 1 ] && grep -qE '^train: .*(memory|ulimit -v)' error.txt || fail "$what: $status: $(cat error.txt)"
+        expect_whole resume "$what"
+      fi
+    done
+    [ $little -gt 0 ] && [ $enough -gt 0 ] || fail "$little limits were too small and $enough enough"
+    for threads in 1 2 3 $(($(nproc) * 4)); do
+      rm -rf work && cp -r resume.before work
+      (cd work && OMP_NUM_THREADS=$threads expect resume_job && rm output.txt)
+      same resume work || fail "$threads threads: other bits: $(head -n 3 difference.txt)"
+    done
+    # The option that compares bits says the same of any number of threads, and leaves nothing.
+    mkdir -p checked
+    for threads in 1 2; do
+      (cd checked && OMP_NUM_THREADS=$threads expect "$train" --preset pocket --embedded 300 --check-determinism &&
+        tail -n 1 output.txt >../bits.$threads && rm output.txt)
+    done
+    grep -q '^two steps gave the same bits twice; after step 2 the loss is .* and the weights are [0-9a-f]\{16\}$' bits.1 &&
+      cmp -s bits.1 bits.2 && [ -z "$(ls -A checked)" ] || fail "--check-determinism: $(cat bits.*) $(ls -A checked)"
+    echo "$little limits of memory ended in a sentence, $enough were enough; 1 to $(($(nproc) * 4)) threads give the same bits"
+    ;;
+  *) fail "there is no case $case" ;;
+esac
