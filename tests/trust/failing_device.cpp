@@ -37,7 +37,7 @@ namespace {
 /// What the environment asks for. Made at the first call, which may come before this library's own globals are.
 struct Wanted {
   std::string folder = text("FAILING_FOLDER"), as = text("FAILING_AS"), log = text("FAILING_LOG");
-  std::string calls = "," + text("FAILING_CALLS") + ",";
+  std::string calls = std::string(",").append(text("FAILING_CALLS")).append(",");
   long at = number("FAILING_AT", 0), count = number("FAILING_FOR", 1);
 
   static std::string text(const char* name) {
@@ -82,7 +82,8 @@ Outcome outcome(const char* call, const std::string& path) {
   static std::atomic<long> calls = 0;
   const Wanted& w = wanted();
   if (w.folder.empty() || !path.starts_with(w.folder)) return Outcome::works;
-  if (w.calls.size() > 2 && w.calls.find("," + std::string(call) + ",") == w.calls.npos) return Outcome::works;
+  if (w.calls.size() > 2 && w.calls.find(std::string(",").append(call).append(",")) == w.calls.npos)
+    return Outcome::works;
   const long n = ++calls;
   if (w.at <= 0 || n < w.at || n - w.at >= w.count) return Outcome::works;
   const std::string line = std::string(call) + " " + path + "\n";
