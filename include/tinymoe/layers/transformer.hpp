@@ -276,7 +276,31 @@ struct Transformer {
         });
   }
 
-  /// The same for new tokens of sequences whose earlier tokens are in `caches`, one for each layer; `probability` is
+  /// `forward` that shows results as soon as they are there: look(operation, number of the layer or −1, values). For
+  /// finding a fault.
+  template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master, class Look>
+  [[gnu::cold]] static void forward_and_look(B& backend, const Pass& pass, const Parameters<W>& p,
+                                             View<const Token> tokens, Saved<T, M>& saved, Look&& look) {
+    const Index n = pass.rows();
+    run(backend, pass, p, tokens, saved,
+        [&](auto layer, const Pass& here, const auto& parameters, auto& block, Index i) {
+          using Layer = typename decltype(layer)::type;
+          const View<T> x = saved.x[at(i)](n), y = saved.x[at(i + 1)](n);
+          if (i == 0) look("the embedding", -1, x);
+          Layer::forward(backend, here, parameters, x, y, block);
+          if constexpr (requires { block.normed(n), block.middle(n), block.network_normed(n); }) {
+            look("the norm before the attention", i, block.normed(n));
+            look("the attention", i, block.middle(n));
+            look(Layer::is_mixture ? "the norm before the router" : "the norm before the feed-forward network", i,
+                 block.network_normed(n));
+          }
+          if constexpr (Layer::is_mixture) look("the router", i, block.network.routing().gate);
+          look(Layer::is_mixture ? "the experts" : "the feed-forward network", i, y);
+        });
+    look("the last norm", -1, saved.normed(n));
+  }
+
+  /// `forward` for new tokens of sequences whose earlier tokens are in `caches`, one for each layer; `probability` is
   /// scratch. Routers write neither losses nor loads.
   template <Backend B, class W, class T = typename B::Scalar, class M = typename B::Master, class Caches>
   static void forward_cached(B& backend, const Pass& pass, const Parameters<W>& p, View<const Token> tokens,

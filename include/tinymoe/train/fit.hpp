@@ -333,7 +333,8 @@ class Run {
     // The last update may have ruined the weights: they must give a finite loss before they replace good ones.
     const double loss = trainer_.loss_of(feed_->current());
     if (!std::isfinite(loss)) {
-      fail<TrainingError>("step ", step, ": the loss is ", loss, " after the update; a lower learning rate may help");
+      fail<TrainingError>("step ", step, ": the loss is ", loss, " after the update",
+                          trainer_.fault_of(feed_->current()), "; a lower learning rate may help");
     }
     write(CheckpointReport::Kind::latest, options_.checkpoint, [&](const auto& to) {
       trainer_.save(to, *options_.tokenizer);

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "tinymoe/backend/backend.hpp"
@@ -19,6 +20,7 @@
 #include "tinymoe/layers/pass.hpp"
 #include "tinymoe/layers/routing.hpp"
 #include "tinymoe/layers/settings.hpp"
+#include "tinymoe/train/not_finite.hpp"
 #include "tinymoe/train/tally.hpp"
 #include "tinymoe/train/token_slots.hpp"
 
@@ -97,14 +99,31 @@ class Passes {
     });
   }
 
+  /// Forward of one micro-batch of the planned shape, in which each result is looked at. Returns the first that is not
+  /// finite, in words; empty: all are. Sets the tokens and pads of `pass`.
+  [[gnu::cold]] std::string look(Pass& pass, const MicroBatch& tokens) {
+    auto& backend = model_->backend();
+    tell(pass, tokens);
+    FirstFault<BackendType> fault(backend);
+    Architecture::forward_and_look(backend, pass, model_->weights(), tokens.inputs, saved(), fault);
+    Architecture::loss(backend, model_->weights(), tokens.targets, saved());
+    fault("the head or the cross-entropy", -1, saved().losses);
+    return fault.place();
+  }
+
+  /// The pass of an evaluation.
+  Pass evaluation() const {
+    return {.batch = planned_.batch,
+            .time = planned_.time,
+            .settings = model_->settings(),
+            .recompute = planned_.recompute,
+            .limits = model_->limits_by_layer()};
+  }
+
   /// Adds the losses and loads of one micro-batch of the planned shape to the tally, without gradients or noise.
   void evaluate(const MicroBatch& tokens) {
     auto& backend = model_->backend();
-    Pass pass{.batch = planned_.batch,
-              .time = planned_.time,
-              .settings = model_->settings(),
-              .recompute = planned_.recompute,
-              .limits = model_->limits_by_layer()};
+    Pass pass = evaluation();
     tell(pass, tokens);
     Architecture::forward(backend, pass, model_->weights(), tokens.inputs, saved());
     Architecture::loss(backend, model_->weights(), tokens.targets, saved());

@@ -2,8 +2,8 @@
 /// @file
 /// Training: gradient accumulation, clipping, an optimizer and a schedule, evaluation, and checkpoints to resume from.
 ///
-/// Memory is planned before the first step; the steps after it allocate nothing (docs/design.md). Every random choice is
-/// a function of the seed and the step. A resumed run therefore gives the same bits as an uninterrupted one, if its
+/// Memory is planned before the first step; the steps after it allocate nothing (docs/design.md). Every random choice
+/// is a function of the seed and the step. A resumed run therefore gives the same bits as an uninterrupted one, if its
 /// budget is a number of steps (in a run of minutes the schedule follows the clock).
 ///
 /// A step has two halves. `begin_step` gives forward and backward to the backend. `finish_step` reads the results back
@@ -22,6 +22,7 @@
 #include <filesystem>
 #include <optional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -48,6 +49,7 @@
 #include "tinymoe/train/evaluation.hpp"
 #include "tinymoe/train/fit.hpp"
 #include "tinymoe/train/fit_options.hpp"
+#include "tinymoe/train/not_finite.hpp"
 #include "tinymoe/train/optimizer.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
 #include "tinymoe/train/passes.hpp"
@@ -157,6 +159,7 @@ class Trainer {
   StepReport train_step(std::span<const Token> inputs, std::span<const Token> targets, Index batch, Index time,
                         const StepOptions& options = {}) {
     begin_step(inputs, targets, batch, time, options);
+    step_.tokens = {inputs, targets, batch, time, state_.step, &*slots_};
     return finish_step();
   }
 
@@ -166,9 +169,11 @@ class Trainer {
     detail::check_sizes(inputs, targets, batch, time);
     check_time(time);
     begin_step({inputs, targets, batch, time, state_.step, &own_slots(batch * time)}, options);
+    step_.tokens = {};  // they may be gone before the second half
   }
 
-  /// The same with tokens that may have been uploaded already. A step that was begun and not finished is given up.
+  /// The same with tokens that may have been uploaded already and stay until `finish_step`. A step that was begun and
+  /// not finished is given up.
   void begin_step(const detail::StepBatch<BackendType>& tokens, const StepOptions& options = {}) {
     give_up_step();
     check_ranks();
@@ -188,16 +193,13 @@ class Trainer {
               .seed = options.seed,
               .step = static_cast<std::uint32_t>(state_.step),
               .ranks = communicator_.size()};
-    step_ = {.pass = pass, .totals = totals, .loss_scale = loss_scale, .rate = rate};
+    step_ = {.pass = pass, .tokens = tokens, .totals = totals, .loss_scale = loss_scale, .rate = rate};
     step_under_way_ = true;
     auto& tally = passes_.tally();
     tally.clear();
     try {
       for (Index i = 0; i < tokens.micro_batches(); ++i) {
-        step_.pass.micro_batch = i * communicator_.size() + communicator_.rank();
-        const detail::MicroBatch micro_batch = tokens.micro_batch(i);
-        const auto real_tokens = static_cast<double>(step_.pass.rows() - micro_batch.pads);
-        step_.pass.router_loss_scale = loss_scale * real_tokens / totals.tokens;
+        const detail::MicroBatch micro_batch = take_micro_batch(i);
         passes_.train(step_.pass, micro_batch, loss_scale / totals.scored, update_.gradients());
       }
       combine_gradients();
@@ -257,8 +259,7 @@ class Trainer {
     passes_.plan(batch, time, passes_.recompute());
     auto& slots = own_slots(batch * time);
     EvaluationReport report;
-    average_.instead(
-        [&] { report = detail::evaluate(passes_, slots, windows, data, communicator_, on_progress); });
+    average_.instead([&] { report = detail::evaluate(passes_, slots, windows, data, communicator_, on_progress); });
     if (!std::isfinite(report.loss))
       fail<TrainingError>("step ", state_.step, ": the validation loss is ", report.loss);
     return report;
@@ -274,6 +275,15 @@ class Trainer {
     passes_.evaluate(tokens.micro_batch(0));
     tally.read();
     return tally.cross_entropy();
+  }
+
+  /// Where the numbers of that pass stop being finite: ", first in the attention of model.layers.2". Empty if they are.
+  [[gnu::cold]] std::string fault_of(const detail::StepBatch<BackendType>& tokens) {
+    give_up_step();
+    passes_.plan(tokens.batch, tokens.time, passes_.recompute());
+    Pass pass = passes_.evaluation();
+    const std::string place = passes_.look(pass, tokens.micro_batch(0));
+    return place.empty() ? place : ", first in " + place;
   }
 
   /// Trains until the budget is spent or `stop` returns true, and returns the last step's report. With a validation set
@@ -336,7 +346,8 @@ class Trainer {
  private:
   /// What the second half of a step needs from the first.
   struct StepUnderWay {
-    Pass pass = {};  // of the last micro-batch
+    Pass pass = {};                              // of the last micro-batch
+    detail::StepBatch<BackendType> tokens = {};  // none where they may be gone
     detail::StepTotals totals = {};
     double loss_scale = 1, rate = 0;  // the learning rate
   };
@@ -380,6 +391,34 @@ class Trainer {
     return *slots_;
   }
 
+  /// Micro-batch i of the step under way on the backend, and its pass.
+  detail::MicroBatch take_micro_batch(Index i) {
+    step_.pass.micro_batch = i * communicator_.size() + communicator_.rank();
+    const detail::MicroBatch tokens = step_.tokens.micro_batch(i);
+    const auto real_tokens = static_cast<double>(step_.pass.rows() - tokens.pads);
+    step_.pass.router_loss_scale = step_.loss_scale * real_tokens / step_.totals.tokens;
+    return tokens;
+  }
+
+  /// Where the numbers of the step that was given up stop being finite: ", first in …", by running it again. Empty
+  /// where this rank does not know.
+  [[gnu::cold]] std::string fault_of_step() {
+    if (step_.tokens.inputs.empty()) return {};
+    std::string place;
+    for (Index i = 0; place.empty() && i < step_.tokens.micro_batches(); ++i) {
+      const detail::MicroBatch tokens = take_micro_batch(i);
+      place = passes_.look(step_.pass, tokens);
+      if (place.empty()) {
+        passes_.train(step_.pass, tokens, step_.loss_scale / step_.totals.scored, update_.gradients());
+      }
+    }
+    if (place.empty() && communicator_.size() == 1) {
+      place = detail::fault_of_gradients<typename ModelType::Weights>(model_->backend(), update_.gradient_buffer());
+    }
+    update_.discard();
+    return place.empty() ? place : ", first in " + place;
+  }
+
   /// Whether the loss and the gradients' norm are finite. If not, the step is given up; this throws, unless a smaller
   /// loss scale may help.
   bool expect_finite(const StepReport& report) {
@@ -387,13 +426,14 @@ class Trainer {
     if (good_loss && std::isfinite(report.gradient_norm)) return true;
     give_up_step();
     if (!good_loss) {
-      fail<TrainingError>("step ", state_.step + 1, ": the loss is ", report.loss, "; a lower learning rate may help");
+      fail<TrainingError>("step ", state_.step + 1, ": the loss is ", report.loss, fault_of_step(),
+                          "; a lower learning rate may help");
     }
     if constexpr (detail::needs_loss_scale<Scalar>) {
       state_.loss_scale.shrink(state_.step + 1);
       return false;
     } else {
-      fail<TrainingError>("step ", state_.step + 1, ": the gradients' norm is ", report.gradient_norm,
+      fail<TrainingError>("step ", state_.step + 1, ": the gradients' norm is ", report.gradient_norm, fault_of_step(),
                           "; a lower learning rate may help");
     }
   }
