@@ -322,7 +322,8 @@ TEST_CASE("a sweep's results are read back") {
       "validation_bits_per_byte,load_variation\n";
   write(csv, old +
                  "dense,100,100,200,50.0,10,1000,3.5,1.25,0.0000\nexperts_8,400,120,240,40.0,10,1000,3.25,1.125,0.1\n" +
-                 "odd,400,120,240,40.0,10,1000,much,1.125,0.1\n");
+                 "odd,400,120,240,40.0,10,1000,much,1.125,0.1\n" +
+                 "more_than_a_mean_holds,400,120,240,40.0,9223372036854775807,1000,3.25,1.125,0.1\n");
   const auto before = read_sweep(csv);
   REQUIRE(before.size() == 2);
   CHECK(before[1].variant == "experts_8");

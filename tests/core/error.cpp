@@ -47,4 +47,9 @@ TEST_CASE("an exception's sentence is its pieces, as a stream would write them",
   check_number(std::numeric_limits<double>::quiet_NaN());
 }
 
+TEST_CASE("an exception's sentence is one line without control characters, whatever it quotes", "[error]") {
+  CHECK(failure("a\nb\x1b[2J", std::string(1, '\0'), "\x7f\xc2\x9b") == "a<0x0A>b<0x1B>[2J<0x00><0x7F><0x9B>");
+  CHECK(failure("caf\xc3\xa9\xc2\xa0\xff") == "caf\xc3\xa9\xc2\xa0\xff");
+}
+
 }  // namespace tinymoe_test::error

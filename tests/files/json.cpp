@@ -41,6 +41,7 @@ TEST_CASE("JSON that cannot be read names the file and the place", "[json]") {
   rejects(R"({"a": 1} x)", "byte 10");
   rejects("{\"a\": \"\xff\"}", "corrupt");
   rejects(R"({"a": 1e999})", "number overflow");
+  rejects(R"({"a": 10e9223372036854775807})", "number overflow");  // beyond which its size would not fit
   rejects(R"({"a": 1, "b": {"a": 2}, "a": 3})", "the key \"a\" twice");
   rejects(R"([{"b": 1, "b": 1}])", "the key \"b\" twice");
   rejects(std::string(65, '[') + std::string(65, ']'), "deeper than 64");

@@ -124,6 +124,9 @@ struct RunHistory {
 
 namespace detail {
 
+/// Whether a number of seconds is one that a run may have taken.
+[[gnu::cold]] inline bool is_time(double seconds) { return seconds >= 0 && seconds <= 0x1p53; }
+
 /// The fields of a row as numbers; one that is empty is NaN. Nothing unless there are exactly 12.
 [[gnu::cold]] inline std::optional<std::vector<double>> metrics_row(std::string_view line) {
   std::vector<double> fields;
@@ -137,7 +140,7 @@ namespace detail {
     at = comma + 1;
   }
   const auto whole = [](double number) { return number >= 0 && number <= 0x1p53 && number == std::floor(number); };
-  if (fields.size() != 12 || !whole(fields[0]) || !whole(fields[1])) return std::nullopt;
+  if (fields.size() != 12 || !whole(fields[0]) || !whole(fields[1]) || !is_time(fields[2])) return std::nullopt;
   return fields;
 }
 
@@ -231,7 +234,7 @@ inline void expect_read(const std::ifstream& file, const std::filesystem::path& 
     }
     const Json& name = event["event"];
     const auto step = event["step"].whole<Index>();
-    if (!name.is_string() || !step || *step < 0) {
+    if (!name.is_string() || !step || *step < 0 || *step > (Index{1} << 53)) {
       ++dropped;
       continue;
     }
@@ -240,17 +243,20 @@ inline void expect_read(const std::ifstream& file, const std::filesystem::path& 
     if (is_step || name.string() == "evaluation") {
       const auto tokens = event["tokens"].whole<Index>();
       const Json& seconds = event["seconds"];
+      const bool timed = seconds.is_number() && is_time(seconds.number());
       const bool skipped = event["skipped"].is_boolean() && event["skipped"].boolean();
-      if (run != nullptr && tokens && seconds.is_number() && !skipped) {
+      if (run != nullptr && tokens && timed && !skipped) {
         expect_log_of(*run, path.string(), *step, *tokens, seconds.number());
       }
       ExpertLoads loads = loads_in(event);
       if (is_step) {
         if (!skipped) history.loads.add(*step, loads);
-        const auto state = event["state_bytes"].whole<std::size_t>().value_or(0);
-        if (!skipped && tokens && seconds.is_number() && state > 0) {
-          add_memory(history.memory, {*step, *tokens, seconds.number(), state,
-                                      event["activation_bytes"].whole<std::size_t>().value_or(0)});
+        const auto bytes = [&](const char* key) {
+          return static_cast<std::size_t>(std::max<Index>(0, event[key].whole<Index>().value_or(0)));
+        };
+        const std::size_t state = bytes("state_bytes");
+        if (!skipped && tokens && timed && state > 0) {
+          add_memory(history.memory, {*step, *tokens, seconds.number(), state, bytes("activation_bytes")});
         }
       } else {
         history.validation_loads = std::move(loads);
@@ -285,7 +291,7 @@ inline void expect_read(const std::ifstream& file, const std::filesystem::path& 
     }
     const auto [mixture, expert, pairs] = numbers;
     if (mixture == std::ssize(loads) + 1) loads.emplace_back();
-    if (mixture != std::ssize(loads) || expert != std::ssize(loads.back()) || pairs < 0) return {};
+    if (mixture < 1 || mixture != std::ssize(loads) || expert != std::ssize(loads.back()) || pairs < 0) return {};
     loads.back().push_back(pairs);
   }
   expect_read(file, path);

@@ -132,8 +132,10 @@ inline constexpr std::size_t first_sweep_columns = 10;
       if (at >= known) return;
       const std::string& field = fields[at++];
       const auto [end, reason] = std::from_chars(field.data(), field.data() + field.size(), to);
+      // Counts are averaged as doubles, seeds and fingerprints are not.
+      const double most = std::is_same_v<T, Index> ? 0x1p53 : 0x1p64;
       good = good && reason == std::errc() && end == field.data() + field.size() && to >= T{} &&
-             static_cast<double>(to) <= 0x1p64;
+             static_cast<double>(to) <= most;
     };
     SweepRun run{.variant = fields[0]};
     take(run.parameters), take(run.active), take(run.flops_forward), take(run.tokens_per_second), take(run.steps);
@@ -144,7 +146,8 @@ inline constexpr std::size_t first_sweep_columns = 10;
     take(run.budget.data);
     if (!good) continue;
     if (run.seconds == 0 && run.tokens_per_second > 0) {
-      run.seconds = static_cast<double>(run.tokens) / run.tokens_per_second;
+      const double seconds = static_cast<double>(run.tokens) / run.tokens_per_second;
+      if (seconds <= 0x1p53) run.seconds = seconds;
     }
     runs.push_back(std::move(run));
   }

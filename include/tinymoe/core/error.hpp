@@ -126,10 +126,30 @@ class SentencePiece {
   return sentence;
 }
 
+/// A sentence on one line. What it quotes may come from a file and have control characters, which a terminal would obey:
+/// each stands there as its number, <0x1B>.
+[[gnu::noinline, gnu::cold]] inline std::string on_one_line(const std::string& sentence) {
+  constexpr char digits[] = "0123456789ABCDEF";
+  std::string line;
+  for (std::size_t i = 0; i < sentence.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(sentence[i]);
+    const unsigned next = i + 1 < sentence.size() ? static_cast<unsigned char>(sentence[i + 1]) : 0;
+    const bool wide = byte == 0xc2 && next >= 0x80 && next < 0xa0;  // U+0080 to U+009F in UTF-8
+    if (byte >= ' ' && byte != 0x7f && !wide) {
+      line += sentence[i];
+      continue;
+    }
+    const unsigned code = wide ? next : byte;
+    line.append("<0x").append({digits[code / 16], digits[code % 16], '>'});
+    i += wide ? 1 : 0;
+  }
+  return line;
+}
+
 /// One function for each kind of error, however many sentences there are.
 template <class E>
 [[noreturn, gnu::noinline, gnu::cold]] void throw_sentence(std::initializer_list<SentencePiece> pieces) {
-  throw E(sentence_of(pieces));
+  throw E(on_one_line(sentence_of(pieces)));
 }
 
 }  // namespace detail

@@ -221,8 +221,10 @@ class JsonParser {
       if (!minus) take('+');
       const std::size_t exponent = at_;
       if (skip_digits() == 0) corrupt("a digit");
-      std::int64_t value = std::int64_t{1} << 40;  // stays where the exponent does not fit
+      constexpr std::int64_t most = std::int64_t{1} << 40;
+      std::int64_t value = most;  // stays where the exponent does not fit
       std::from_chars(text_.data() + exponent, text_.data() + at_, value);
+      value = std::min(value, most);
       magnitude += minus ? -value : value;
       whole = false;
     }

@@ -70,8 +70,11 @@ namespace tinymoe::inline v0_1::detail {
 
 [[gnu::cold]] inline Markup loads_section(const RunHistory& run, const Json& architecture) {
   const auto& parts = run.loads.parts();
-  const ExpertLoads& last = !run.validation_loads.empty() || parts.empty() ? run.validation_loads : parts.back().loads;
-  if (last.empty()) return {};
+  // A validation of other mixtures than the steps' is another model's, and left out.
+  const bool validated =
+      !run.validation_loads.empty() && (parts.empty() || parts[0].loads.size() == run.validation_loads.size());
+  if (!validated && parts.empty()) return {};
+  const ExpertLoads& last = validated ? run.validation_loads : parts.back().loads;
   Markup page{"<h2 id=\"loads\">How the experts share the work</h2>"};
   const auto shown = shown_mixtures(last.size(), last[0].size());
   const std::vector<std::string> names = mixture_names(architecture, last.size());
@@ -112,7 +115,7 @@ namespace tinymoe::inline v0_1::detail {
     page.add({draw(entropy), draw(dead)});
   }
   HeatMap map{.title = "Load of each expert in the last validation", .y = "expert"};
-  for (std::size_t e = 0; e < last[0].size() && !run.validation_loads.empty(); ++e) map.rows.emplace_back();
+  for (std::size_t e = 0; e < last[0].size() && validated; ++e) map.rows.emplace_back();
   for (const std::size_t m : shown) {
     if (map.rows.empty() || last[m].size() != last[0].size()) continue;
     const auto shares = shares_of_even(last[m]);

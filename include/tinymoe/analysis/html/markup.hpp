@@ -104,8 +104,9 @@ inline MarkupPiece::MarkupPiece(const Markup& part) : text_(part.html()) {}
   return text;
 }
 
-/// 75 seconds as "1:15", 3675 as "1:01:15".
+/// 75 seconds as "1:15", 3675 as "1:01:15"; "–" for what is no time.
 [[gnu::cold]] inline std::string clock_text(double seconds) {
+  if (!(seconds >= 0 && seconds <= 0x1p53)) return "–";
   const auto whole = static_cast<Index>(seconds + 0.5);
   const auto two = [](Index number) { return (number < 10 ? "0" : "") + std::to_string(number); };
   const Index hours = whole / 3600, minutes = whole / 60 % 60;

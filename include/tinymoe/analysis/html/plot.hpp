@@ -38,14 +38,19 @@ struct LinePlot {
   std::vector<std::pair<std::string, PlotPoint>> labels = {};  // beside points
 };
 
+/// Whether a point has a place in a plot. Logs have infinities and NaN where training diverged.
+[[gnu::cold]] inline bool is_shown(const PlotPoint& point) { return std::isfinite(point.x) && std::isfinite(point.y); }
+
 /// At most about four points for each of `buckets` equal parts of the x axis: the first, the last, the lowest and the
-/// highest, so that no peak is lost. Points whose y is not finite are left out.
+/// highest, so that no peak is lost. Points that are not finite are left out.
 [[gnu::cold]] inline std::vector<PlotPoint> thinned(const std::vector<PlotPoint>& points, Index buckets) {
   std::vector<PlotPoint> kept;
   if (points.empty()) return kept;
-  double low = points.front().x, high = low;
-  for (const PlotPoint& point : points) low = std::min(low, point.x), high = std::max(high, point.x);
-  const double scale = high > low ? static_cast<double>(buckets) / (high - low) : 0;
+  double low = std::numeric_limits<double>::max(), high = -low;
+  for (const PlotPoint& point : points) {
+    if (is_shown(point)) low = std::min(low, point.x), high = std::max(high, point.x);
+  }
+  const double range = high / 2 - low / 2;  // halves, since all of it may be more than a double
   Index open = -1;
   std::size_t places[4] = {};  // first, lowest, highest, last
   const auto close = [&] {
@@ -56,8 +61,9 @@ struct LinePlot {
     }
   };
   for (std::size_t i = 0; i < points.size(); ++i) {
-    if (!std::isfinite(points[i].y)) continue;
-    const auto bucket = static_cast<Index>((points[i].x - low) * scale);
+    if (!is_shown(points[i])) continue;
+    const double share = range > 0 ? (points[i].x / 2 - low / 2) / range : 0;
+    const auto bucket = static_cast<Index>(share * static_cast<double>(buckets));
     if (bucket != open) {
       close();
       open = bucket;
@@ -77,7 +83,7 @@ struct LinePlot {
   std::vector<PlotPoint> result;
   double average = 0, weight = 0;
   for (const PlotPoint& point : points) {
-    if (!std::isfinite(point.y)) continue;
+    if (!is_shown(point)) continue;
     average += (point.y - average) / std::min(window, 1 + weight++ / 5);
     result.push_back({point.x, average});
   }
@@ -95,8 +101,11 @@ struct Axis {
 
 /// About `count` marks at multiples of 1, 2 or 5 times a power of ten; of 1, 2, 5, 10, 15 or 30 seconds or minutes.
 [[gnu::cold]] inline Axis axis_of(double low, double high, int count, bool clock = false) {
-  if (!(high > low)) {
-    const double around = low == 0 ? 1 : std::abs(low) * 0.1;
+  // Beyond these the distance of two numbers is no number, or none above 0.
+  constexpr double most = 1e300, least = 1e-290;
+  low = std::clamp(low, -most, most), high = std::clamp(high, -most, most);
+  if (!(high - low > least)) {
+    const double around = std::abs(low) < least ? 1 : std::abs(low) * 0.1;
     low -= around, high += around;
   }
   const double wanted = (high - low) / count;
@@ -151,8 +160,9 @@ struct PlotFrame {
   std::vector<double> values;
   for (const Curve& curve : plot.curves) {
     for (const PlotPoint& point : curve.points) {
+      if (!is_shown(point)) continue;
       x_low = std::min(x_low, point.x), x_high = std::max(x_high, point.x);
-      if (std::isfinite(point.y)) values.push_back(point.y);
+      values.push_back(point.y);
     }
   }
   if (values.empty()) return {axis_of(0, 1, 5), axis_of(0, 1, 5)};
@@ -188,7 +198,7 @@ struct PlotFrame {
   using F = PlotFrame;
   const auto axes = axes_of(plot);
   const Axis &x_axis = axes.first, &y_axis = axes.second;
-  const auto x_of = [&](double x) { return F::left + (F::right - F::left) * x_axis.share(x); };
+  const auto x_of = [&](double x) { return F::left + (F::right - F::left) * std::clamp(x_axis.share(x), 0.0, 1.0); };
   const auto y_of = [&](double y) { return F::bottom - (F::bottom - F::top) * std::clamp(y_axis.share(y), 0.0, 1.0); };
   Markup svg = figure_of("plot", plot.title, PlotFrame::height);
   svg.add({" tabindex=\"0\" data-x=\"", range_text(x_axis.low, x_axis.high), "\" data-y=\"",
@@ -218,7 +228,8 @@ struct PlotFrame {
     svg.add({"\" data-name=\"", curve.name, "\"><polyline"});
     if (points_alone) svg.add({" class=\"none\""});
     svg.add({" points=\""});
-    const std::vector<PlotPoint> seen = points_alone ? curve.points : thinned(curve.points, 376);
+    std::vector<PlotPoint> seen = points_alone ? curve.points : thinned(curve.points, 376);
+    std::erase_if(seen, [](const PlotPoint& point) { return !is_shown(point); });
     for (const PlotPoint& point : seen) svg.add({place(x_of(point.x)), ",", place(y_of(point.y)), " "});
     svg.add({"\"/>"});
     if (curve.style == Style::marked || points_alone) {
@@ -232,6 +243,7 @@ struct PlotFrame {
     svg.add({"</g>"});
   }
   for (const auto& [text, point] : plot.labels) {
+    if (!is_shown(point)) continue;
     const double x = x_of(point.x);
     const bool left = x > 330;
     svg.add({"<text class=\"label"});

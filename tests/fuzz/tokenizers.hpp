@@ -1,0 +1,16 @@
+#pragma once
+// What several harnesses do with a tokenizer.
+
+#include "tinymoe/text/tokenizer.hpp"
+
+namespace tinymoe_fuzz {
+
+/// Encodes and decodes some texts. Throws `Fault`.
+void use(const tinymoe::Tokenizer& tokenizer);
+/// The same, saved and loaded again too.
+void use_and_save(const tinymoe::Tokenizer& tokenizer);
+
+/// The 256 bytes, "th", "the", " the" and "<|endoftext|>".
+tinymoe::Tokenizer small_byte_level();
+
+}  // namespace tinymoe_fuzz
