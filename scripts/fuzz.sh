@@ -13,7 +13,8 @@ Builds tests/fuzz with clang, libFuzzer and the address and undefined-behaviour 
 prints a table: executions, edges covered, findings. Without options it takes 20 seconds of fuzzing for all harnesses
 together, behind the build. It fails if there is a finding; that input lies in build-fuzz/findings.
 
-  --seconds N      of fuzzing, divided between the harnesses that run; 0 is the same as --replay (default: 20)
+  --seconds N      of fuzzing, divided between the harnesses that run, at least one each; 0 is the same as --replay
+                   (default: 20)
   --only NAME      this harness alone; may be given several times
   --corpus FOLDER  where inputs that reach new code are kept for the next call (default: build-fuzz/corpus)
   --replay         no fuzzing: only the inputs that are kept, and the seeds
@@ -113,4 +114,4 @@ for name in "${chosen[@]}"; do
     grep -m 3 -E "^(SUMMARY|.*runtime error|.*what\(\)|ALARM|==[0-9]+==ERROR)" "$log" | sed 's/^/    /' || true
   fi
 done
-if [ $findings -gt 0 ]; then fail "$findings findings, in $build/findings"; fi
+if [ $findings -gt 0 ]; then fail "findings: $findings, in $build/findings"; fi
