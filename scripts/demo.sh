@@ -14,7 +14,7 @@ END
 }
 
 minutes=3
-preset=story
+preset=story_bigrams
 out=runs/demo
 embedded=no
 build=build/demo

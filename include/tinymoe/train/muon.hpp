@@ -2,6 +2,7 @@
 /// @file
 /// Muon: momentum updates that are orthogonalised, for the matrices of blocks or of their attention and dense networks
 /// alone; AdamW for the other tensors.
+/// Over 300 lines: the kernels of a step stand beside the grouping that they take.
 ///
 ///     m = μ m + g;   u = g + μ m;   O = NewtonSchulz(u) ≈ U Vᵀ, where u = U S Vᵀ
 ///     w = w (1 − lr·decay) − lr · 0.2 sqrt(max(rows, cols)) · O
