@@ -76,6 +76,26 @@ struct Arguments {
   std::string go_on;  // the command that resumes this run
 };
 
+/// A folder for the tokens of a check, which must not replace those of a run.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "tinymoe.XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) fail<FileError>(name, ": cannot be made");
+    path_ = name;
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  const path& where() const { return path_; }
+
+ private:
+  path path_;
+};
+
 /// Throws FileError if training would replace the model of another run.
 void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
   std::error_code ignored;
@@ -302,6 +322,8 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
   if (!arguments.metrics.empty()) paths.metrics = arguments.metrics;
   // Before the text is read, which may take minutes: a folder that cannot be written, or that another run writes to.
   std::optional<FolderLock> lock;
+  std::optional<TemporaryFolder> temporary;
+  if (arguments.check_determinism) paths.tokens = temporary.emplace().where();
   examples::LogPaths logs;
   const path report = arguments.report_to.empty() ? paths.report : arguments.report_to;
   if (ranks.first() && !arguments.check_determinism) {
@@ -474,9 +496,9 @@ path run_of_best(const path& checkpoint) {
   if (name == "best") run = checkpoint.parent_path();
   if (name.size() > 5 && name.ends_with("-best"))
     run = path(checkpoint).replace_filename(name.substr(0, name.size() - 5));
-  std::error_code ignored;
-  const bool is_run = !run.empty() && (std::filesystem::exists(run / "trainer.json", ignored) ||
-                                       std::filesystem::exists(run / tinymoe::detail::new_files_name, ignored));
+  using tinymoe::detail::is_there;
+  const bool is_run =
+      !run.empty() && (is_there(run / "trainer.json") || is_there(run / tinymoe::detail::new_files_name));
   return is_run && examples::RunPaths(run).best == checkpoint ? run : path();
 }
 
@@ -497,7 +519,10 @@ std::string command_to_go_on(const CLI::App& app, const char* program, const pat
     const std::string name = option->get_name();
     if (option->count() == 0 || std::find(kept.begin(), kept.end(), name) != kept.end()) continue;
     command += " " + name;
-    if (option->get_items_expected_max() == 0) continue;  // a flag
+    if (option->get_items_expected_max() == 0) {                     // a flag
+      if (option->results().back() == "false") command += "=false";  // as --no-… gave it
+      continue;
+    }
     for (const std::string& value : option->results()) command += value.empty() ? "" : " " + quoted(value);
   }
   return command;

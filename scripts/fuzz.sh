@@ -94,8 +94,6 @@ for name in "${chosen[@]}"; do
   mkdir -p "$folder" "$results" "$trial/seeds/$name"
   rm -f "$results"/*
   TINYMOE_FUZZ=$name TINYMOE_FUZZ_SEEDS=$trial/seeds/$name "$fuzzer" >/dev/null
-  # Tokenizers of other programs, where the development data is there.
-  if [ "$name" = tokenizer_json ]; then cp ../shared/faults/*.json "$trial/seeds/$name" 2>/dev/null || true; fi
   folders=("$folder" "$trial/seeds/$name")
   if [ -d "tests/fuzz/corpus/$name" ]; then folders+=("tests/fuzz/corpus/$name"); fi
   options=(-max_len="$longest" -timeout=1 -rss_limit_mb=1024 -malloc_limit_mb=256 -artifact_prefix="$results/"

@@ -16,17 +16,20 @@
 ///
 /// After it every singular value is between 0.7 and 1.2 (Jordan et al. 2024). A step costs 5 · (4 r² c + 2 r³)
 /// operations for each matrix, independent of the batch: it pays if a step has many tokens. Matrices of one shape go
-/// through each product together, as the experts of a bank do: one launch for all of them.
+/// together: on a CPU each product takes all of them, as it takes the experts of a bank.
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/dispatch.hpp"
+#include "tinymoe/backend/host.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -167,14 +170,15 @@ struct MuonApply {
 
 }  // namespace kernels
 
-/// Muon (Jordan et al. 2024) for the matrices of blocks; AdamW with the same rate and decay for the other tensors. The
-/// scale 0.2 · sqrt(max(rows, cols)) of Liu et al. 2025 makes an update as large as AdamW's, so that AdamW's rate and
-/// decay can be kept. AdamW also trains routers, the head and the embeddings: a router is small, and its rows are
-/// separate directions that tell tokens apart, not a map that must be well-conditioned.
+/// Muon (Jordan et al. 2024) for the matrices of blocks; AdamW for the other tensors, with the rate lr · adamw_rate,
+/// which its decay goes by as well, too. The scale 0.2 · sqrt(max(rows, cols)) of Liu et al. 2025 makes an update as
+/// large as AdamW's, so that AdamW's rate and decay can be kept. AdamW also trains routers, the head and the
+/// embeddings: a router is small, and its rows are separate directions that tell tokens apart, not a map that must be
+/// well-conditioned.
 ///
 /// With `experts` = false AdamW trains the experts, too. An expert has few tokens of a step, and its matrices cost as
 /// much as if it had all: with small steps the time is better spent on more tokens. AdamW may need a lower rate than
-/// orthogonal updates; `adamw_rate` is its share.
+/// orthogonal updates; `adamw_rate` is its share. A run keeps its `experts` to the end: the moments mean another thing.
 ///
 /// The second moment of the matrices stays zero.
 struct Muon {
@@ -232,6 +236,11 @@ struct Muon {
     return segment.trained ? (segment.size() + Chunk::largest - 1) / Chunk::largest : 0;
   }
 
+  /// Whether products take a group's matrices at once. A GPU's host would have to wait for the offsets of their rows,
+  /// which no sort has told it.
+  template <Backend B>
+  static constexpr bool together_in_products = std::is_base_of_v<detail::HostBackend, B>;
+
   /// Matrices of a shape that go together: more of small ones, so that a product is work for all cores.
   static constexpr Index together(const Segment& segment) {
     constexpr Index elements = Index{1} << 20;
@@ -240,32 +249,32 @@ struct Muon {
   constexpr bool orthogonalises(const Segment& segment) const {
     return detail::is_block_matrix(segment) && (experts || segment.part != Part::expert);
   }
-  constexpr bool alike(const Segment& one, const Segment& other) const {
-    return orthogonalises(other) && one.rows == other.rows && one.cols == other.cols && one.decay == other.decay;
-  }
-
-  /// f(group) for the matrices that are orthogonalised, each in one group, in the order of the groups' first ones. It
-  /// allocates nothing.
+  /// f(group) for the matrices that are orthogonalised, each in one group. It allocates nothing.
   template <class F>
   void for_each_group(std::span<const Segment> segments, F&& f) const {
-    for (std::size_t first = 0; first < segments.size(); ++first) {
-      const Segment& leader = segments[first];
-      if (!orthogonalises(leader)) continue;
-      const Index most = together(leader);
-      const auto like_it = [&](const Segment& other) { return alike(leader, other); };
-      if (std::ranges::count_if(segments.first(first), like_it) % most != 0) continue;  // an earlier group has it
-      kernels::MuonGroup group{
-          .rows = leader.rows, .cols = leader.cols, .chunks = chunk_count(leader), .decay = leader.decay};
-      Index chunks = 0;
-      for (std::size_t i = 0; i < segments.size() && group.count < most; ++i) {
-        if (i >= first && like_it(segments[i])) {
-          group.offsets[group.count] = segments[i].offset;
-          group.squares[group.count++] = chunks;
-        }
-        chunks += chunk_count(segments[i]);
+    kernels::MuonGroup open[8] = {};  // each of another shape; empty where `count` is 0
+    std::size_t oldest = 0;
+    Index chunks = 0;
+    const auto close = [&](kernels::MuonGroup& group) {
+      if (group.count > 0) f(std::as_const(group));
+      group.count = 0;
+    };
+    for (const Segment& segment : segments) {
+      const Index first_chunk = std::exchange(chunks, chunks + chunk_count(segment));
+      if (!orthogonalises(segment)) continue;
+      auto* group = std::ranges::find_if(open, [&](const kernels::MuonGroup& one) {
+        return one.count > 0 && one.rows == segment.rows && one.cols == segment.cols && one.decay == segment.decay;
+      });
+      if (group == std::end(open)) {
+        group = open + std::exchange(oldest, (oldest + 1) % std::size(open));
+        close(*group);
+        *group = {.rows = segment.rows, .cols = segment.cols, .chunks = chunk_count(segment), .decay = segment.decay};
       }
-      f(std::as_const(group));
+      group->offsets[group->count] = segment.offset;
+      group->squares[group->count++] = first_chunk;
+      if (group->count == together(segment)) close(*group);
     }
+    for (kernels::MuonGroup& group : open) close(group);
   }
 
   /// The places of a step's intermediate results in the scratch memory.
@@ -309,16 +318,32 @@ struct Muon {
     T *x = scratch.x, *next = scratch.next;
     backend.launch(n * group.rows,
                    kernels::MuonNormalise<T, M>{group, at.gradients.data, scratch.squares, M(matrix_epsilon), x});
+    const View<T> gram(scratch.gram, n * r, r), poly(scratch.poly, n * r, r);
     // Matrix i is expert i of a bank, and its rows are the rows that expert i works on.
     const Dispatch dispatch(View<std::int32_t>(scratch.offsets, 1, n + 1), n * r);
-    backend.launch(1, kernels::MuonOffsets{dispatch.offsets, r});
-    const View<T> gram(scratch.gram, n * r, r), poly(scratch.poly, n * r, r);
+    if constexpr (together_in_products<B>) backend.launch(1, kernels::MuonOffsets{dispatch.offsets, r});
     for (int i = 0; i < iterations; ++i) {
-      const Bank<const T> matrices(x, n, r, cols, r * cols);
-      backend.grouped_matmul(View<const T>(x, n * r, cols), matrices, {}, dispatch, gram);
-      backend.grouped_matmul(gram, Bank<const T>(gram.data, n, r, r, r * r), {}, dispatch, poly);  // A is symmetric
-      backend.launch(n * r, kernels::MuonPolynomial<T, M>{gram, poly, M(a), M(b), M(c)});
-      backend.grouped_matmul_input(poly, matrices, dispatch, View<T>(next, n * r, cols));
+      const View<T> all(x, n * r, cols), result(next, n * r, cols);
+      const auto add_powers = [&] {
+        backend.launch(n * r, kernels::MuonPolynomial<T, M>{gram, poly, M(a), M(b), M(c)});
+      };
+      if constexpr (together_in_products<B>) {
+        const Bank<const T> matrices(x, n, r, cols, r * cols);
+        backend.grouped_matmul(all, matrices, {}, dispatch, gram);
+        backend.grouped_matmul(gram, Bank<const T>(gram.data, n, r, r, r * r), {}, dispatch, poly);  // A is symmetric
+        add_powers();
+        backend.grouped_matmul_input(poly, matrices, dispatch, result);
+      } else {
+        const auto part = [r](const View<T>& of, Index k) { return View<T>(of.row(k * r), r, of.cols); };
+        for (Index k = 0; k < n; ++k) {
+          backend.matmul(part(all, k), part(all, k), {}, part(gram, k));
+          backend.matmul(part(gram, k), part(gram, k), {}, part(poly, k));
+        }
+        add_powers();
+        for (Index k = 0; k < n; ++k) {
+          backend.matmul_input(part(poly, k), part(all, k), part(result, k), Write::overwrite);
+        }
+      }
       std::swap(x, next);
     }
     const double size = scale * std::sqrt(static_cast<double>(cols));
