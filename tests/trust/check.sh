@@ -350,9 +350,15 @@ case $case in
     # Limits of memory from too little to enough, and threads from 1 to 4 times the cores.
     prepare
     little=0 enough=0
-    for ((megabytes = 4; megabytes <= 1536 && enough < 2; megabytes = megabytes * 5 / 4)); do
-      # What the system cannot start, it ends by itself.
-      (ulimit -v $((megabytes * 1024)) && "$train" --help >/dev/null 2>&1) 2>/dev/null || continue
+    # What is too little to start the program, ends it by a signal or in the loader, by 127; libraries count.
+    starts() { (ulimit -v $(($1 * 1024)) && "$train" --help >/dev/null 2>&1) 2>/dev/null || [ $? -lt 126 ]; }
+    below=1 least=4096
+    while [ $((least - below)) -gt 1 ]; do
+      middle=$(((least + below) / 2))
+      if starts $middle; then least=$middle; else below=$middle; fi
+    done
+    for ((more = 0; enough < 2; more = more * 5 / 4 + 1)); do
+      megabytes=$((least + more))
       rm -rf work && cp -r resume.before work
       what="ulimit -v of $megabytes MiB"
       status=0
