@@ -76,12 +76,12 @@ struct Arguments {
   std::string go_on;  // the command that resumes this run
 };
 
-/// A folder for the tokens of a check, which must not replace those of a run.
+/// A folder for files that are not the run's; it goes with this object.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
     std::string name = (std::filesystem::temp_directory_path() / "tinymoe.XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) fail<FileError>(name, ": cannot be made");
+    if (::mkdtemp(name.data()) == nullptr) fail<FileError>(name, ": cannot be made: ", std::strerror(errno));
     path_ = name;
   }
   TemporaryFolder(const TemporaryFolder&) = delete;
@@ -241,23 +241,10 @@ class RunFiles : public Observer {
 
 /// A tokenizer as the text of its tokenizer.json.
 std::string text_of(const Tokenizer& tokenizer) {
-  std::string folder = (std::filesystem::temp_directory_path() / "tinymoe-XXXXXX").string();
-  if (::mkdtemp(folder.data()) == nullptr) fail<FileError>(folder, ": cannot be made: ", std::strerror(errno));
-  const path file = path(folder) / "tokenizer.json";
-  std::string text;
-  const auto remove = [&] {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder, ignored);
-  };
-  try {
-    tokenizer.save(file);
-    text = MappedFile(file).text();
-  } catch (...) {
-    remove();
-    throw;
-  }
-  remove();
-  return text;
+  const TemporaryFolder folder;
+  const path file = folder.where() / "tokenizer.json";
+  tokenizer.save(file);
+  return std::string(MappedFile(file).text());
 }
 
 /// The stories of a run, the same on all ranks. The first rank of each machine reads and encodes the texts, rank 0
@@ -322,7 +309,7 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
   if (!arguments.metrics.empty()) paths.metrics = arguments.metrics;
   // Before the text is read, which may take minutes: a folder that cannot be written, or that another run writes to.
   std::optional<FolderLock> lock;
-  std::optional<TemporaryFolder> temporary;
+  std::optional<TemporaryFolder> temporary;  // a check must not replace the tokens of a run
   if (arguments.check_determinism) paths.tokens = temporary.emplace().where();
   examples::LogPaths logs;
   const path report = arguments.report_to.empty() ? paths.report : arguments.report_to;

@@ -171,9 +171,9 @@ struct MuonApply {
 }  // namespace kernels
 
 /// Muon (Jordan et al. 2024) for the matrices of blocks; AdamW for the other tensors, with the rate lr · adamw_rate,
-/// which its decay goes by as well, too. The scale 0.2 · sqrt(max(rows, cols)) of Liu et al. 2025 makes an update as
-/// large as AdamW's, so that AdamW's rate and decay can be kept. AdamW also trains routers, the head and the
-/// embeddings: a router is small, and its rows are separate directions that tell tokens apart, not a map that must be
+/// which scales its decay as well. The scale 0.2 · sqrt(max(rows, cols)) of Liu et al. 2025 makes an update as large
+/// as AdamW's, so that AdamW's rate and decay can be kept. AdamW also trains routers, the head and the embeddings: a
+/// router is small, and its rows are separate directions that tell tokens apart, not a map that must be
 /// well-conditioned.
 ///
 /// With `experts` = false AdamW trains the experts, too. An expert has few tokens of a step, and its matrices cost as
