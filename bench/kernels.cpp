@@ -295,7 +295,7 @@ int main(int count, char** values) {
                 machine.memory.update / 1e9);
   benchmark::AddCustomContext("limits", limits);
   add_model<presets::Yardstick>(machine, "yardstick", 4);
-  add_model<presets::Story>(machine, "story", 8);
+  add_model<presets::StoryMixtral>(machine, "story_mixtral", 8);
   add_row_kernels(machine);
   add_optimizer(machine);
   benchmark::RunSpecifiedBenchmarks();

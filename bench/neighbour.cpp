@@ -1,4 +1,4 @@
-// Training of `presets::Story` beside busy processes: tokens a second in turns, alone, beside one and beside two.
+// Training of `presets::StoryMixtral` beside busy processes: tokens a second in turns, alone, beside one and beside two.
 
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -29,7 +29,7 @@
 namespace {
 
 using namespace tinymoe;
-using Arch = presets::Story;
+using Arch = presets::StoryMixtral;
 
 struct Arguments {
   Index batch = 4, time = 256;
@@ -99,9 +99,9 @@ void run(const Arguments& arguments) {
     std::printf(" tok/s alone, beside one and beside two busy processes; %d threads\n", cpu.threads());
   }
   const double alone = programs::median(speeds[0]);
-  bench::print_row("train story, float32, alone", alone, "tok/s", 0, 0);
-  bench::print_row("train story, float32, beside one busy process", programs::median(speeds[1]), "tok/s", alone, 0);
-  bench::print_row("train story, float32, beside two busy processes", programs::median(speeds[2]), "tok/s", alone, 0);
+  bench::print_row("train story_mixtral, float32, alone", alone, "tok/s", 0, 0);
+  bench::print_row("train story_mixtral, float32, beside one busy process", programs::median(speeds[1]), "tok/s", alone, 0);
+  bench::print_row("train story_mixtral, float32, beside two busy processes", programs::median(speeds[2]), "tok/s", alone, 0);
 }
 
 }  // namespace

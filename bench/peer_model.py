@@ -37,7 +37,7 @@ class Config:
 
 
 def story():
-    """presets::Story."""
+    """presets::StoryMixtral."""
     return Config(vocab=2048, width=128, layers=3, heads=4, kv_heads=2, experts=4, choices=2, hidden=256)
 
 

@@ -57,7 +57,7 @@ def time_training(model, kind, steps):
         peer.row("AdamW over the yardstick model, float32", 1e3 * optimizer, "ms")
     story = peer.Model(peer.story())
     step, _ = time_steps(story, kind, batch, 10 * steps)
-    peer.row(f"train story, {kind}", batch * story.c.context / step, "tok/s")
+    peer.row(f"train story_mixtral, {kind}", batch * story.c.context / step, "tok/s")
 
 
 @torch.inference_mode()

@@ -20,7 +20,7 @@
 namespace {
 
 using namespace tinymoe;
-using Arch = presets::Story;
+using Arch = presets::StoryMixtral;
 
 struct Arguments {
   std::filesystem::path training, validation;
@@ -97,7 +97,7 @@ void run(const Arguments& arguments) {
 
 int main(int count, char** values) {
   Arguments arguments;
-  CLI::App app("Trains the story preset from scratch for some minutes; prints bits per byte on a validation text.");
+  CLI::App app("Trains the preset story_mixtral from scratch for some minutes; prints bits per byte on a validation text.");
   app.add_option("training", arguments.training, "stories to train on")->required()->check(CLI::ExistingFile);
   app.add_option("validation", arguments.validation, "stories to evaluate on")->required()->check(CLI::ExistingFile);
   using namespace programs::range;

@@ -1,4 +1,4 @@
-// Training steps of the story preset at its recipe's batch, in float32 and bfloat16. It is built twice: with the flags
+// Training steps of the preset story_mixtral at its recipe's batch, in float32 and bfloat16. It is built twice: with the flags
 // of the other benchmarks, and with -O3 alone, as who compiles a program may not think of -march=native. With --logs:
 // what logging a step costs.
 
@@ -27,7 +27,7 @@
 namespace {
 
 using namespace tinymoe;
-using Arch = presets::Story;
+using Arch = presets::StoryMixtral;
 
 struct Arguments {
   double seconds = 4;
@@ -75,7 +75,7 @@ void train(const Arguments& arguments) {
   std::printf("%s on %s, compiled for %s: %zu steps, median %.2f ms, %.1f GFLOP/s of %.1f\n", bench::type_name<B>(),
               cpu.name(), detail::cpu::name_of(detail::cpu::compiled_for), seconds.size(), 1e3 * median,
               double(cost.flops_trained) * double(tokens) / median / 1e9, limit / 1e9);
-  bench::print_row(std::string("train story, ") + bench::type_name<B>(), double(tokens) / median, "tok/s",
+  bench::print_row(std::string("train story_mixtral, ") + bench::type_name<B>(), double(tokens) / median, "tok/s",
                    limit / double(cost.flops_trained), 0);
 }
 
@@ -131,7 +131,7 @@ void log_steps(const Arguments& arguments) {
     left -= plain + logged;
   }
   std::printf("%zu pairs of steps\n", ratios.size());
-  bench::print_row("train story, float32, logged against not", 100 * programs::median(ratios), "%", 0, 2);
+  bench::print_row("train story_mixtral, float32, logged against not", 100 * programs::median(ratios), "%", 0, 2);
   bench::print_row("the calls of three logs against a step", 100 * programs::median(shares), "%", 0, 3);
 }
 
@@ -139,7 +139,7 @@ void log_steps(const Arguments& arguments) {
 
 int main(int count, char** values) {
   Arguments arguments;
-  CLI::App app("Training steps of the story preset, 4 x 256 random tokens each.");
+  CLI::App app("Training steps of the preset story_mixtral, 4 x 256 random tokens each.");
   programs::add_number(app, "--seconds", arguments.seconds, "of steps to time", programs::range::above_0);
   programs::add_number(app, "--threads", arguments.threads, "0: as many as OMP_NUM_THREADS says, or cores",
                        programs::range::whole(0, tinymoe::detail::max_threads));

@@ -38,6 +38,37 @@ struct Choice {
 template <class Kind, std::size_t n>
 Choice(Kind&, const std::array<std::string_view, n>&) -> Choice<Kind>;
 
+/// Sets the factor of each part that a text names: "norm=4,table=6". Throws OptionError that begins with `name`.
+inline void take_factors(const std::string& name, std::string_view text, tinymoe::PartFactors& factors) {
+  constexpr auto& parts = tinymoe::detail::part_names;
+  for (std::size_t at = 0; at <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', at), text.size()), sign = text.find('=', at);
+    const std::string_view part = text.substr(at, std::min(comma, sign) - at);
+    const auto found = std::find(parts.begin(), parts.end(), part);
+    if (sign >= comma || found == parts.end()) {
+      std::string known;
+      for (const std::string_view one : parts) known.append(known.empty() ? "" : ", ").append(one);
+      tinymoe::fail<tinymoe::OptionError>(name, " takes parts with a factor, \"norm=4,table=6\", found \"",
+                                          text.substr(at, comma - at), "\"; the parts are ", known);
+    }
+    programs::take_number(name + ", " + std::string(part), text.substr(sign + 1, comma - sign - 1),
+                          factors[static_cast<tinymoe::Part>(found - parts.begin())], programs::range::from_0);
+    at = comma + 1;
+  }
+}
+
+/// The text that `take_factors` reads, of the factors that are not 1.
+inline std::string factors_text(const tinymoe::PartFactors& factors) {
+  std::string text;
+  for (std::size_t part = 0; part < tinymoe::detail::part_names.size(); ++part) {
+    const double factor = factors[static_cast<tinymoe::Part>(part)];
+    if (factor == 1) continue;
+    text.append(text.empty() ? "" : ",").append(tinymoe::detail::part_names[part]).append("=");
+    text += tinymoe::Json(factor).dump();
+  }
+  return text;
+}
+
 inline constexpr const char *recommended = "Recommended by the preset", *of_run = "The run";
 inline constexpr std::array<std::string_view, 2> batching_names = {"packed", "padded"};
 
@@ -67,6 +98,9 @@ void for_each_field(A& a, F&& f) {
     any);
   f(recommended, "--muon-adamw-rate", r.muon_adamw_rate,
     "AdamW's rate for what muon leaves to it, as a multiple of the learning rate", from_0);
+  f(recommended, "--rates", r.rates,
+    "factors of the learning rate for parts of the model, \"norm=4,table=6\"; 1 for the others", any);
+  f(recommended, "--decays", r.decays, "the same for the weight decay", any);
   f(recommended, "--clip", r.clip, "max norm of the gradients; 0: none", from_0);
   f(recommended, "--recompute", r.recompute,
     "compute activations again in backward (gradient checkpointing): less memory, one more forward pass", any);
@@ -99,6 +133,15 @@ void add_fields(CLI::App& app, A& a) {
       added = app.add_option_function<std::string>(
           option, [value](const std::string& name) { value.take(name); }, about);
       added->check(CLI::IsMember(std::vector<std::string>(value.names.begin(), value.names.end())));
+    } else if constexpr (std::is_same_v<std::remove_reference_t<T>, tinymoe::PartFactors>) {
+      const auto take = [option, &value](const std::string& text) {
+        try {
+          take_factors(option, text, value = {});
+        } catch (const tinymoe::OptionError& error) {
+          throw CLI::ValidationError(error.what());
+        }
+      };
+      added = app.add_option_function<std::string>(option, take, about)->type_name("PART=FLOAT,…");
     } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
       added = app.add_flag(option + ",!--no-" + option.substr(2), value, about);
     } else {
@@ -124,6 +167,8 @@ tinymoe::Json fields_to_json(const A& a) {
       json["padded"] = a.batching == tinymoe::Batching::padded;
     } else if constexpr (requires { value.names; }) {
       json[key_of(option)] = value.name();
+    } else if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, tinymoe::PartFactors>) {
+      json[key_of(option)] = factors_text(value);
     } else {
       json[key_of(option)] = value;
     }
@@ -145,6 +190,14 @@ void fields_from_json(const tinymoe::Json& json, const std::string& file, A& a) 
     } else if constexpr (requires { value.names; }) {
       const auto name = tinymoe::json_field_or<std::string>(json, key, file, value.name());
       if (!value.take(name)) tinymoe::fail<tinymoe::FileError>(file, ": there is no ", key, " called ", name);
+    } else if constexpr (std::is_same_v<std::remove_reference_t<T>, tinymoe::PartFactors>) {
+      const auto text = tinymoe::json_field_or<std::string>(json, key, file, factors_text(value));
+      try {
+        value = {};
+        if (!text.empty()) take_factors(key, text, value);
+      } catch (const tinymoe::OptionError& error) {
+        tinymoe::fail<tinymoe::FileError>(file, ": ", error.what());
+      }
     } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
       value = tinymoe::json_field_or<bool>(json, key, file, value);
     } else if (!json[key].is_null() && !(json[key] == value)) {  // a default may be no value to give: a sequence of 0

@@ -151,18 +151,30 @@ AnySchedule schedule_of(const Recipe& recipe) {
 examples::AnyRule optimizer_of(const Recipe& recipe) {
   switch (recipe.optimizer) {
     case examples::OptimizerKind::lion:
-      return Lion{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
+      return Lion{.lr = recipe.rate,
+                  .beta1 = recipe.beta1,
+                  .beta2 = recipe.beta2,
+                  .weight_decay = recipe.decay,
+                  .rates = recipe.rates,
+                  .decays = recipe.decays};
     case examples::OptimizerKind::muon:
       return Muon{.lr = recipe.rate,
                   .weight_decay = recipe.decay,
                   .beta1 = recipe.beta1,
                   .beta2 = recipe.beta2,
                   .adamw_rate = recipe.muon_adamw_rate,
-                  .experts = recipe.muon_experts};
+                  .experts = recipe.muon_experts,
+                  .rates = recipe.rates,
+                  .decays = recipe.decays};
     case examples::OptimizerKind::adamw:
       break;
   }
-  return AdamW{.lr = recipe.rate, .beta1 = recipe.beta1, .beta2 = recipe.beta2, .weight_decay = recipe.decay};
+  return AdamW{.lr = recipe.rate,
+               .beta1 = recipe.beta1,
+               .beta2 = recipe.beta2,
+               .weight_decay = recipe.decay,
+               .rates = recipe.rates,
+               .decays = recipe.decays};
 }
 
 /// The recipe that checkpoints store and a resumed run continues, and the device and precision that it had.

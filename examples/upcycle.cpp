@@ -2,7 +2,7 @@
 // further.
 //
 //   upcycle --llama2c model.bin --tokenizer tokenizer.bin --out runs/mixture
-//   upcycle --dense runs/dense --mixture story --out runs/mixture
+//   upcycle --dense runs/dense --mixture story_mixtral --out runs/mixture
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -47,7 +47,7 @@ constexpr auto pairs =
                Llama<presets::Characters, 8, 2>{"characters_8x2", "the same with eight experts"},
                Llama<presets::Stories260K, 8, 2>{"stories260k_8x2", "of llama2.c's stories260K"},
                Llama<presets::Stories15M, 4, 2>{"stories15m_4x2", "of llama2.c's stories15M"},
-               Pair<presets::StoryDense, presets::Story>{"story", "the preset story, of its dense kind"});
+               Pair<presets::StoryDense, presets::StoryMixtral>{"story_mixtral", "the preset story_mixtral, of story_dense"});
 
 struct Arguments {
   path llama2c, tokenizer, dense, out;

@@ -14,7 +14,7 @@ END
 }
 
 minutes=3
-preset=story_bigrams
+preset=story
 out=runs/demo
 embedded=no
 build=build/demo

@@ -36,7 +36,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 # Those that learn something in five minutes on two cores.
-presets=(story story_bigrams story_dense pocket minimixtral_pocket nanogpt_pocket nanogpt_moe_pocket mymoe_pocket sparse_moe_pocket
+presets=(story story_mixtral story_dense pocket minimixtral_pocket nanogpt_pocket nanogpt_moe_pocket mymoe_pocket sparse_moe_pocket
   deepseek_mini_pocket)
 if [ ${#only[@]} -eq 0 ]; then only=("${presets[@]}"); fi
 

@@ -65,7 +65,7 @@ fi
 # of them take three minutes more. A folder that was configured for other presets keeps them.
 presets=()
 if [ ! -f $build/CMakeCache.txt ]; then
-  presets=("-DTINYMOE_EXAMPLE_PRESETS=story;story_bigrams;story_dense;pocket;nanogpt;mymoe_pocket;deepseek_mini_pocket;\
+  presets=("-DTINYMOE_EXAMPLE_PRESETS=story;story_mixtral;story_dense;pocket;nanogpt;mymoe_pocket;deepseek_mini_pocket;\
 characters;characters_4x2"
            "-DTINYMOE_EXAMPLE_NARROW_PRESETS=story;pocket"
            "-DTINYMOE_EXAMPLE_VARIANTS=dense;experts_8;bias")

@@ -8,7 +8,7 @@
 ///
 /// | header                    | architectures                                    | what is special in them         |
 /// |---------------------------|--------------------------------------------------|---------------------------------|
-/// | presets/story.hpp         | Story, StoryBigrams, StoryDense, Pocket,         | ours: the demo, tests, speed    |
+/// | presets/story.hpp         | Story, StoryMixtral, StoryDense, Pocket,         | ours: the demo, tests, speed    |
 /// |                           | Yardstick                                        |                                 |
 /// | presets/minimixtral.hpp   | MiniMixtral, MiniMixtralReadme, MiniMixtralTrue  | sliding window, GQA, biases     |
 /// | presets/nanogpt.hpp       | NanoGpt, NanoGptMoE, NanoGptMoEReleased          | dense beside noisy top-k        |

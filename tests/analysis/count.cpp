@@ -54,6 +54,11 @@ constexpr Count tied_bias = count<TinyWith<TiedHead, HeadBias>>();
 static_assert(count<TinyWith<Bigrams<32>>>().total == tiny.total + 32 * TinyWith<>::width);
 static_assert(count<TinyWith<Bigrams<32>>>().active == tiny.active + TinyWith<>::width);  // one row of 32
 static_assert(count<TinyWith<Bigrams<32>>>().flops_forward == tiny.flops_forward);
+constexpr Count layered = count<TinyWith<PerLayerEmbeddings>>();
+static_assert(layered.total == tiny.total + (TinyWith<>::layers - 1) * TinyWith<>::vocab * TinyWith<>::width);
+static_assert(layered.active == tiny.active + (TinyWith<>::layers - 1) * TinyWith<>::width);
+static_assert(layered.flops_forward == tiny.flops_forward);
+static_assert(layered.part(Part::table) == layered.total - tiny.total);
 static_assert(tied_bias.part(Part::head) == 260);
 static_assert(count<TinyWith<HeadBias>>().total == tiny.total + 260);
 static_assert(count<TinyWith<FinalNorm<LayerNorm>>>().part(Part::norm) == 6 * 16);
@@ -160,6 +165,7 @@ TEST_CASE("The parts of a count are the whole, and what is on disk", "[count]") 
   check_sums<Mixed>();
   check_sums<TinyWith<TiedHead, HeadBias>>();
   check_sums<TinyWith<Bigrams<32>>>();
+  check_sums<TinyWith<PerLayerEmbeddings>>();
   check_sums<presets::Yardstick>();
   check_sums<presets::MiniMixtral>();
   check_sums<presets::NanoGptMoEReleased>();

@@ -123,7 +123,8 @@ template <class Arch>
 constexpr Index total_of(Part part) {
   return count<Arch>().part(part);
 }
-static_assert(total<presets::Story> == 1'591'680 && active<presets::Story> == 1'001'856);
+static_assert(total<presets::Story> == 3'918'400 && active<presets::Story> == 854'976);
+static_assert(total<presets::StoryMixtral> == 1'591'680 && active<presets::StoryMixtral> == 1'001'856);
 static_assert(total<presets::Yardstick> == 163'226'112);
 static_assert(total<presets::MiniMixtral> == 176'719'680 && active<presets::MiniMixtral> == 72'750'912);
 static_assert(total<presets::MiniMixtralWith<50257>> == 195'433'105);
@@ -203,7 +204,7 @@ TEST_CASE("config.json tells every preset from every other", "[presets]") {
     return sizeof...(Arch);
   };
   const auto presets =
-      add(std::type_identity<presets::Story>(), std::type_identity<presets::StoryBigrams>(),
+      add(std::type_identity<presets::StoryMixtral>(), std::type_identity<presets::Story>(),
           std::type_identity<presets::StoryDense>(), std::type_identity<presets::Pocket>(),
           std::type_identity<presets::Yardstick>(), std::type_identity<presets::MiniMixtral>(),
           std::type_identity<presets::MiniMixtralWith<50257>>(), std::type_identity<presets::MiniMixtralReadme>(),
@@ -216,8 +217,8 @@ TEST_CASE("config.json tells every preset from every other", "[presets]") {
           std::type_identity<pocket::SparseMoE>(), std::type_identity<pocket::DeepSeekMini>());
   CHECK(descriptions.size() == presets);
   // The hub's class that computes each.
-  CHECK(hub_class<presets::Story>() == "MixtralForCausalLM");
-  CHECK(hub_class<presets::StoryBigrams>() != "MixtralForCausalLM");
+  CHECK(hub_class<presets::StoryMixtral>() == "MixtralForCausalLM");
+  CHECK(hub_class<presets::Story>() != "MixtralForCausalLM");
   CHECK(hub_class<presets::Yardstick>() == "MixtralForCausalLM");
   CHECK(hub_class<presets::MiniMixtralTrue>() == "MixtralForCausalLM");
   CHECK(hub_class<presets::StoryDense>() == "LlamaForCausalLM");

@@ -219,7 +219,7 @@ TEST_CASE("A type is told of what tinymoe computes alone", "[config]") {
   refuse_shape(not_computed, hub_file("llama", {{"vocab_size", std::int64_t{1} << 31}}), "vocab_size", "16777216");
 }
 
-TEST_CASE("A table of bigrams is told, and no model of the hub has one", "[config]") {
+TEST_CASE("Tables of bigrams and of layers are told, and no model of the hub has them", "[config]") {
   using Plain = TinyOf<>;
   using Paired = Transformer<
       Vocab<260>, Context<16>, Width<16>, Bigrams<32>,
@@ -232,7 +232,22 @@ TEST_CASE("A table of bigrams is told, and no model of the hub has one", "[confi
   CHECK(detail::type_text(paired).find(", Bigrams<32>") != std::string::npos);
   check_message<MismatchError>([&] { detail::check_shape(paired, plain, "config.json", "tinymoe"); },
                                "the table of bigrams is 32", "has 0");
-  Json file = {{"tinymoe", describe<Paired>()}};
+  using Layered = Transformer<
+      Vocab<260>, Context<16>, Width<16>, PerLayerEmbeddings,
+      Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<24>>>>>;
+  const auto layered = detail::shape_of(describe<Layered>());
+  CHECK_FALSE(plain.per_layer_embeddings);
+  CHECK_FALSE(describe<Plain>().contains("per_layer_embeddings"));
+  CHECK(layered.per_layer_embeddings);
+  CHECK(plain != layered);
+  CHECK(detail::type_text(layered).find(", PerLayerEmbeddings") != std::string::npos);
+  check_message<MismatchError>([&] { detail::check_shape(layered, plain, "config.json", "tinymoe"); },
+                               "per_layer_embeddings is true", "has false");
+  CHECK(hub_class<Layered>() != "MixtralForCausalLM");
+  Json file = {{"tinymoe", describe<Layered>()}};
+  file["tinymoe"]["per_layer_embeddings"] = 1;
+  refuse_shape(senseless, file, "\"per_layer_embeddings\"");
+  file = {{"tinymoe", describe<Paired>()}};
   file["tinymoe"]["bigrams"] = -1;
   refuse_shape(senseless, file, "the table of bigrams is -1");
   file["tinymoe"]["bigrams"] = "many";

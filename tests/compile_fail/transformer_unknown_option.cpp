@@ -1,4 +1,4 @@
-// expected sentence: tinymoe::Transformer: unknown option; it takes Vocab, Context, Width, Layers (one or more), TiedHead, UntiedHead, HeadBias, FinalNorm and Bigrams
+// expected sentence: tinymoe::Transformer: unknown option; it takes Vocab, Context, Width, Layers (one or more), TiedHead, UntiedHead, HeadBias, FinalNorm, Bigrams and PerLayerEmbeddings
 #include "small.hpp"
 
 #ifdef FIXED

@@ -470,7 +470,7 @@ END
     # Each small preset trains and writes; the list tells of each.
     "$train" --list >list.txt
     # (the other pockets learn in tests/analysis/presets.cpp)
-    for preset in story story_bigrams pocket mymoe_pocket deepseek_mini_pocket; do
+    for preset in story story_mixtral pocket mymoe_pocket deepseek_mini_pocket; do
       grep -q "^$preset " list.txt || fail "$preset is not in the list"
       expect "$train" --preset $preset --embedded 300 --batch 2 --sequence 32 --steps 2 --out $preset
       expect "$sample" $preset --tokens 5 --quiet
@@ -498,6 +498,8 @@ END
     }
     for schedule in constant onecycle wsd; do differs pocket --schedule $schedule; done
     for optimizer in lion muon; do differs pocket --optimizer $optimizer; done
+    differs pocket --rates norm=4,attention=0.5
+    differs pocket --decays expert=3
     differs pocket --batching padded
     differs pocket --dropout 0.2
     differs pocket --attention-dropout 0.2
@@ -779,11 +781,11 @@ assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "t
   upcycle)
     # A dense model becomes a mixture that gives the same logits, and is trained on.
     expect "$train" --preset story_dense --embedded 300 --batch 2 --sequence 32 --steps 3 --out dense
-    expect "$upcycle" --dense dense --mixture story --out mixture
+    expect "$upcycle" --dense dense --mixture story_mixtral --out mixture
     "$sample" dense --temperature 0 --tokens 10 --quiet >dense.txt
     "$sample" mixture --temperature 0 --tokens 10 --quiet | cmp - dense.txt || fail "the mixture writes another story"
     expect "$train" --from mixture --embedded 300 --batch 2 --sequence 32 --steps 3 --out trained
-    grep -q '^preset story$' output.txt || fail "the mixture's preset is not told"
+    grep -q '^preset story_mixtral$' output.txt || fail "the mixture's preset is not told"
     grep -q 'starting with the weights of mixture' output.txt || fail "does not start with the weights"
     cmp mixture/tokenizer.json trained/tokenizer.json || fail "not the mixture's tokenizer"
     expect "$train" --from mixture --embedded 300 --batch 2 --sequence 32 --steps 1 --learning-rate 1e-30 \
@@ -1107,6 +1109,17 @@ assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "t
     expect_error 'found "18446744073709551616", which does not fit a 64-bit integer' "$sample" run --seed 18446744073709551616
     sed -i 's/"learning_rate": [^,}]*/"learning_rate": -1/' run/trainer.json
     expect_error 'trainer.json: "learning_rate" must be a number above 0, found -1' pocket --steps 2 --resume run
+    # Factors of parts come back from a checkpoint, and are asked in the same way.
+    pocket --steps 1 --out factors --rates norm=4,feed-forward=0.5 --decays table=2 >log.txt
+    grep -q '"rates": *"norm=4,feed-forward=0.5"' factors/trainer.json || fail "no factors: $(cat factors/trainer.json)"
+    pocket --steps 2 --resume factors >log.txt
+    grep -q '"decays": *"table=2"' factors/trainer.json || fail "a resumed run forgets its factors"
+    expect_error 'found "norms=4"; the parts are embedding, position' pocket --rates router=1,norms=4
+    expect_error 'found "norm"; the parts are' pocket --decays norm
+    expect_error '--rates, norm must be a number of 0 or more, found -1' pocket --rates norm=-1
+    expect_error '--rates, norm must be a number of 0 or more, found ""' pocket --rates norm=
+    sed -i 's/"rates": *"[^"]*"/"rates": "norm=nan"/' factors/trainer.json
+    expect_error 'trainer.json: rates, norm must be' pocket --steps 3 --resume factors
     # Negative zero is 0.
     pocket --steps 2 --schedule constant --clip -0 --weight-decay -0.0 --minutes -0 --out negative >log.txt
     pocket --steps 2 --schedule constant --clip 0 --weight-decay 0 --out zero >log.txt

@@ -13,7 +13,8 @@ using SparseLayer = MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, HeadDim<6>
                              Expert<SwiGlu, Hidden<5>>>;
 /// All kinds of layers in one model.
 using Mixed =
-    Transformer<Vocab<11>, Context<16>, Width<8>, Layers<1, DenseLayer>, Layers<2, SparseLayer>, HeadBias, Bigrams<13>>;
+    Transformer<Vocab<11>, Context<16>, Width<8>, Layers<1, DenseLayer>, Layers<2, SparseLayer>, HeadBias, Bigrams<13>,
+                PerLayerEmbeddings>;
 
 constexpr Index V = 11;
 using SmallLayer = DenseBlock<RmsNorm, Attention<Heads<2>>, Expert<Relu, Hidden<3>>>;
@@ -200,7 +201,8 @@ TEST_CASE("a tied head's gradient is the sum of its two uses", "[transformer]") 
 
 TEST_CASE("parameters have the hub's names, in the order of the data's flow", "[transformer]") {
   std::vector<std::string> expected{"model.embed_tokens.weight", "model.embed_positions.weight",
-                                    "model.embed_bigrams.weight"};
+                                    "model.embed_bigrams.weight", "model.embed_layers.1.weight",
+                                    "model.embed_layers.2.weight"};
   const std::string qkv = "self_attn.q_proj.weight+k_proj.weight+v_proj.weight";
   for (const auto& name : std::vector<std::string>{
            "input_layernorm.weight", "input_layernorm.bias", qkv, "self_attn.o_proj.weight",

@@ -39,10 +39,11 @@ template <class Arch>
 Model<Arch, Cpu> endless(Cpu& backend) {
   Model<Arch, Cpu> model(backend, Seed{3});
   std::fill_n(model.weights().head.data + tiny_tokenizer().end_of_story() * Arch::width, Arch::width, 0.0f);
-  if constexpr (Arch::bigrams > 0) {  // zeros at first
-    const auto& bigrams = model.weights().embedding.bigrams;
-    for (Index i = 0; i < bigrams.size(); ++i) bigrams.data[i] = static_cast<float>(i * 7 % 11) / 11 - 0.5f;
-  }
+  const auto fill = [](const auto& table) {  // zeros at first
+    for (Index i = 0; i < table.size(); ++i) table.data[i] = static_cast<float>(i * 7 % 11) / 11 - 0.5f;
+  };
+  if constexpr (Arch::bigrams > 0) fill(model.weights().embedding.bigrams);
+  for (const auto& table : model.weights().embedding.of_layers) fill(table);
   return model;
 }
 
@@ -104,8 +105,8 @@ TEST_CASE("Cached greedy stories are those of full passes, within the context", 
   const auto model = endless<Teller<128>>(backend);
   check_greedy(model, model, 0, 40);
   check_greedy(model, model, 80, 40);
-  using Paired = Transformer<Vocab<300>, Context<64>, Width<16>, Bigrams<40>,
-                             Layers<1, DenseBlock<RmsNorm, Attention<Heads<4>>, Expert<SwiGlu, Hidden<24>>>>>;
+  using Paired = Transformer<Vocab<300>, Context<64>, Width<16>, Bigrams<40>, PerLayerEmbeddings,
+                             Layers<2, DenseBlock<RmsNorm, Attention<Heads<4>>, Expert<SwiGlu, Hidden<24>>>>>;
   const auto paired = endless<Paired>(backend);
   check_greedy(paired, paired, 20, 30);
 }

@@ -21,7 +21,7 @@ namespace {
 
 template <Index C, class Position, class... Options>
 using Speaker = Transformer<
-    Vocab<270>, Context<C>, Width<16>, HeadBias, Bigrams<50>,
+    Vocab<270>, Context<C>, Width<16>, HeadBias, Bigrams<50>, PerLayerEmbeddings,
     Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Position, Options...>, Router<4, 2>,
                        Expert<SwiGlu, Hidden<12>>>>,
     Layers<1, DenseBlock<LayerNorm, Attention<Heads<2>, Position, Options..., Bias>, Expert<Gelu, Hidden<16>>>>,
@@ -37,8 +37,11 @@ template <class Arch, class B>
 Model<Arch, B> teller(B& backend) {
   Model<Arch, B> model(backend, Seed{4});
   model.weights().bias.data[tiny_tokenizer().end_of_story()] = 3;
-  const auto& bigrams = model.weights().embedding.bigrams;  // zeros at first
-  for (Index i = 0; i < bigrams.size(); ++i) bigrams.data[i] = static_cast<float>(i * 7 % 11) / 50 - 0.1f;
+  const auto fill = [](const auto& table) {  // zeros at first
+    for (Index i = 0; i < table.size(); ++i) table.data[i] = static_cast<float>(i * 7 % 11) / 50 - 0.1f;
+  };
+  fill(model.weights().embedding.bigrams);
+  for (const auto& table : model.weights().embedding.of_layers) fill(table);
   return model;
 }
 

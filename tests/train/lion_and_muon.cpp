@@ -215,6 +215,95 @@ TEST_CASE("Optimizers on the CPU agree with the oracle and repeat their bits", "
   check(Muon{.lr = 0.1, .adamw_rate = 0.5, .experts = false}, 1e-5);
 }
 
+namespace {
+
+/// Tensors of all parts, among them tables.
+using Tabled = Transformer<Vocab<11>, Context<8>, Width<8>, Bigrams<13>, PerLayerEmbeddings,
+                           Layers<1, DenseBlock<RmsNorm, Attention<Heads<2>, Learned>, Expert<SwiGlu, Hidden<8>>>>,
+                           Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<4, 2>, Expert<Hidden<6>>>>>;
+
+/// The elements of a tensor.
+template <class F>
+void for_each_element(const NamedTensor& tensor, F&& f) {
+  for (Index i = 0; i < tensor.rows * tensor.cols; ++i) f(static_cast<std::size_t>(tensor.offset + i));
+}
+
+}  // namespace
+
+TEST_CASE("Each part of a model has the rate and the decay of its factors", "[optimizer]") {
+  const auto check = [&]<class B, class O>(B& backend, O optimizer, double tolerance) {
+    using Trial = OptimizerTrial<B, O, Tabled>;
+    const std::vector<double> gradients = Trial::random(1);
+    const auto after = [&](const O& one) {
+      Trial trial(backend, one);
+      trial.step(gradients, one.lr);
+      return trial.weights();
+    };
+    O factored = optimizer;
+    factored.rates = {.embedding = 0.5, .position = 0, .norm = 4, .attention = 2, .router = 3, .expert = 0.25,
+                      .feed_forward = 8, .head = 1.5, .table = 6};
+    factored.decays = {.embedding = 2, .attention = 0, .expert = 4, .feed_forward = 0.5, .table = 3};
+    const std::vector<double> found = after(factored), plain = after(optimizer);
+    std::map<Part, int> parts;
+    for (const NamedTensor& tensor : tensors<Tabled>()) {
+      O alone = optimizer;  // with the part's rate and decay for the whole model
+      alone.lr *= factored.rates[tensor.part], alone.weight_decay *= factored.decays[tensor.part];
+      const std::vector<double> expected = after(alone);
+      double difference = 0, moved = 0;
+      for_each_element(tensor, [&](std::size_t i) {
+        difference = std::max(difference, std::abs(found[i] - expected[i]));
+        moved = std::max(moved, std::abs(found[i] - plain[i]));
+      });
+      INFO(tensor.name);
+      CHECK(difference <= tolerance);
+      CHECK(moved > 1e-3);
+      ++parts[tensor.part];
+    }
+    CHECK(parts.size() == 9);
+  };
+  Oracle oracle;
+  check(oracle, AdamW{.lr = 0.1}, 1e-14);
+  check(oracle, Lion{.lr = 0.1}, 1e-14);
+  check(oracle, Muon{.lr = 0.1}, 1e-14);
+  check(oracle, Muon{.lr = 0.1, .adamw_rate = 0.5, .experts = false}, 1e-14);
+  Cpu cpu(2);
+  check(cpu, Muon{.lr = 0.1}, 1e-6);
+}
+
+TEST_CASE("Rows of a table without a gradient stay as they are, with their moments", "[optimizer]") {
+  Oracle backend;
+  const auto check = [&]<class O>(O optimizer) {
+    OptimizerTrial<Oracle, O, Tabled> trial(backend, optimizer);
+    trial.step(trial.random(1), 0.1);
+    std::vector<double> gradients = trial.random(2);
+    std::vector<std::size_t> idle;
+    for (const NamedTensor& tensor : tensors<Tabled>()) {
+      if (tensor.part != Part::table) continue;
+      NamedTensor rows = tensor;
+      rows.offset += 3 * tensor.cols, rows.rows = 2;
+      for_each_element(rows, [&](std::size_t i) { gradients[i] = 0, idle.push_back(i); });
+      gradients[static_cast<std::size_t>(tensor.offset)] = 0;  // but not the whole of its row
+    }
+    CHECK(idle.size() == 2 * 2 * 8);
+    const auto weights = trial.weights(), moment = trial.moment(0);
+    trial.step(gradients, 0.1);
+    const auto after = trial.weights(), moment_after = trial.moment(0);
+    std::size_t changed = 0, tensor_elements = 0;
+    for (const std::size_t i : idle) {
+      CHECK(after[i] == weights[i]);
+      CHECK(moment_after[i] == moment[i]);
+    }
+    for (const NamedTensor& tensor : tensors<Tabled>()) {
+      for_each_element(tensor, [&](std::size_t i) { changed += after[i] != weights[i], ++tensor_elements; });
+    }
+    CHECK(changed == tensor_elements - idle.size());
+    CHECK(trial.gradients() == std::vector<double>(gradients.size()));
+  };
+  check(AdamW{});
+  check(Lion{});
+  check(Muon{});
+}
+
 TEST_CASE("An optimizer chosen at run time is the one that it holds", "[optimizer]") {
   Cpu cpu(1);
   const auto check = [&](auto optimizer, const char* name) {
@@ -226,6 +315,7 @@ TEST_CASE("An optimizer chosen at run time is the one that it holds", "[optimize
     CHECK(same_bits(weights_after(cpu, any, 2), weights_after(cpu, optimizer, 2)));
   };
   check(AdamW{.lr = 0.1, .beta1 = 0.7}, "adamw");
+  check(AdamW{.lr = 0.1, .rates = {.norm = 3}, .decays = {.attention = 2}}, "adamw");
   check(Lion{.lr = 0.1}, "lion");
   check(Muon{.lr = 0.1, .momentum = 0.5}, "muon");
 }

@@ -145,16 +145,25 @@ TEST_CASE("The gradients' norm and the factor that clips it", "[optimizer]") {
 }
 
 TEST_CASE("Chunks cover every tensor once and cross none", "[optimizer]") {
-  using P = TinyOf<2500>::Parameters<float>;  // the vocabulary's matrices are larger than a chunk
+  // The vocabulary's matrices are larger than a chunk, and a chunk has no whole number of a table's rows.
+  using P = Transformer<Vocab<2500>, Context<16>, Width<20>, Bigrams<900>, PerLayerEmbeddings,
+                        Layers<2, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<4, 2>,
+                                           Expert<SwiGlu, Hidden<24>>>>>::Parameters<float>;
   const auto chunks = detail::chunks_of<P>();
   std::vector<int> covered(static_cast<std::size_t>(buffer_size<P>()));
-  bool split = false;
+  bool split = false, split_table = false;
   for (const Chunk& chunk : chunks) {
     CHECK((chunk.size > 0 && chunk.size <= Chunk::largest));
     split = split || chunk.size == Chunk::largest;
+    if (chunk.part == Part::table) {
+      CHECK((chunk.row == 20 && chunk.size % 20 == 0));
+      split_table = split_table || chunk.size == 16380;
+    } else {
+      CHECK(chunk.row == 0);
+    }
     for (Index i = 0; i < chunk.size; ++i) ++covered[static_cast<std::size_t>(chunk.offset + i)];
   }
-  CHECK(split);
+  CHECK((split && split_table));
   const auto decay = decays<P>();
   std::vector<int> expected(covered.size());
   for (const Segment& segment : segments<P>()) {

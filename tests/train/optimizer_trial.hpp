@@ -21,7 +21,7 @@ class OptimizerTrial {
   static constexpr auto tensors = segments<P>();
 
   OptimizerTrial(B& backend, O optimizer) : backend_(&backend), optimizer_(optimizer) {
-    const auto chunks = detail::chunks_of<P>();
+    const auto chunks = detail::chunks_for<P>(optimizer);
     for (Index i = 0; i < 2 + optimizer.moments; ++i) {
       rows_.push_back(backend.allocate(static_cast<std::size_t>(size) * sizeof(M)));
     }
@@ -63,6 +63,7 @@ class OptimizerTrial {
 
   std::vector<double> weights() const { return read(0); }
   std::vector<double> gradients() const { return read(1); }
+  std::vector<double> moment(Index i) const { return read(static_cast<std::size_t>(2 + i)); }
 
  private:
   View<M> row(std::size_t i) const { return {rows_[i].template as<M>().data, 1, size}; }
@@ -99,6 +100,7 @@ struct NamedTensor {
   std::string name;
   Index offset, rows, cols;
   bool is_vector;
+  Part part;
 };
 
 template <class P>
@@ -110,7 +112,7 @@ std::vector<NamedTensor> named_tensors() {
     for (const detail::NamedRows& rows : info.names) {
       if (rows.rows == 0) continue;
       tensors.push_back({info.path.text() + "." + std::string(rows.name), offset + row * info.cols, rows.rows,
-                         info.cols, info.is_vector});
+                         info.cols, info.is_vector, info.part});
       row += rows.rows;
     }
     offset += aligned_size(info.size());

@@ -254,6 +254,15 @@ TEST_CASE("Every option that is a number is refused by its name where it means n
   check_range("Muon::adamw_rate", &Muon::adamw_rate, from_0, below_0);
   check_range("Muon::epsilon", &Muon::epsilon, {1e-30}, {0, -1, 1e-60});
 
+  const auto refused = [](const auto& optimizer, const char* name) {
+    check_message<OptionError>([&] { optimizer.check(); }, name, "must be a number of 0 or more, found");
+  };
+  refused(AdamW{.rates = {.norm = -1}}, "AdamW::rates: that of norm");
+  refused(AdamW{.decays = {.table = std::numeric_limits<double>::infinity()}}, "AdamW::decays: that of table");
+  refused(Lion{.rates = {.feed_forward = -1e-30}}, "Lion::rates: that of feed-forward");
+  refused(Muon{.decays = {.embedding = std::nan("")}}, "Muon::decays: that of embedding");
+  CHECK_NOTHROW(Muon{.rates = {.router = 0}, .decays = {.head = 1e6}}.check());
+
   check_range("Constant::warmup", &Constant::warmup, {0, 5}, {-1});
   check_range("WarmupCosine::warmup", &WarmupCosine::warmup, {0, 5}, {-1});
   check_range("WarmupCosine::steps", &WarmupCosine::steps, {0, 5}, {-1});

@@ -25,8 +25,8 @@ struct Count {
   Index total = 0;                  // parameters
   Index trained = 0;                // parameters that the optimizer changes: all but what a router moves itself
   Index active = 0;                 // parameters that a token meets, both vocabulary matrices among them
-  std::array<Index, 8> parts = {};  // parameters by Part
-  std::array<Index, 8> active_parts = {};
+  std::array<Index, detail::part_names.size()> parts = {};  // parameters by Part
+  std::array<Index, detail::part_names.size()> active_parts = {};
   Index flops_forward = 0;   // for each token of a sequence that fills the context, on average
   Index flops_trained = 0;   // forward and backward: three times as many, the router's noise among them
   Index weight_bytes = 0;    // float32
@@ -62,7 +62,7 @@ constexpr Count count() {
     result.active += active;
     result.parts[part] += size;
     result.active_parts[part] += active;
-    const bool looked_up = info.part == Part::embedding || info.part == Part::position;
+    const bool looked_up = info.part == Part::embedding || info.part == Part::position || info.part == Part::table;
     if (info.is_vector || looked_up) return;
     products += active;
     for (const detail::NamedRows& rows : info.names) {

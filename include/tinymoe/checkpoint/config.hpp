@@ -160,6 +160,7 @@ template <class Arch>
                     {"tied_head", Arch::tied},
                     {"head_bias", Arch::head_bias}};
   if (Arch::bigrams > 0) described["bigrams"] = Arch::bigrams;
+  if (Arch::per_layer_embeddings) described["per_layer_embeddings"] = true;
   described.sort_keys();
   return described;
 }

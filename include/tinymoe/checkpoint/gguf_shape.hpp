@@ -232,6 +232,7 @@ template <class... Parts>
   shape.tied = description["tied_head"] == true;
   if (description["head_bias"] == true) refuse_gguf("a bias on its head");
   if (description.contains("bigrams")) refuse_gguf("a table of bigrams");
+  if (description["per_layer_embeddings"] == true) refuse_gguf("tables of tokens in its blocks");
   expect_gguf_members(description, {"vocab", "context", "width", "tied_head", "layers", "final_norm"});
   const Json layers = gguf_layers(description);
   const Json &norm = description["final_norm"], &attention = layers.items()[0]["attention"];

@@ -66,6 +66,7 @@ struct HubFit {
          hub.gpt2 ? "has networks of GELU or ReLU" : "has networks of SwiGLU alone");
   expect(!wanted.head_bias, "has no bias on the logits");
   expect(wanted.bigrams == 0, "has no table of bigrams");
+  expect(!wanted.per_layer_embeddings, "has no tables of tokens in its blocks");
   if (first != nullptr) {
     expect(first->scores == hub.scores && first->selection == "top_k",
            "chooses the top K by " + std::string(hub.scores) + " scores");

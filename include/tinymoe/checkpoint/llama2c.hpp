@@ -73,7 +73,8 @@ inline constexpr bool is_llama2c_expert<Expert<O...>> =
     !Expert<O...>::has_bias;
 template <class Arch>
 inline constexpr bool is_llama2c_stack =
-    !Arch::head_bias && Arch::bigrams == 0 && std::tuple_size_v<typename Arch::Groups> == 1;
+    !Arch::head_bias && Arch::bigrams == 0 && !Arch::per_layer_embeddings &&
+    std::tuple_size_v<typename Arch::Groups> == 1;
 
 }  // namespace detail
 
@@ -83,7 +84,7 @@ constexpr Llama2cHeader llama2c_header_of() {
   static_assert(
       detail::is_llama2c_stack<Arch>,
       "tinymoe::load_llama2c: llama2.c has Transformer<Vocab, Context, Width, TiedHead or UntiedHead, and one "
-      "group of Layers>, without a bias on the head or a table of bigrams");
+      "group of Layers>, without a bias on the head, Bigrams or PerLayerEmbeddings");
   using Block = typename std::tuple_element_t<0, typename Arch::Groups>::Block;
   static_assert(
       !Block::is_mixture,

@@ -50,6 +50,7 @@ struct ModelShape {
   std::string final_norm = "rms_norm";
   bool tied = false, head_bias = false;
   Index bigrams = 0;  // rows of their table
+  bool per_layer_embeddings = false;
 
   friend bool operator==(const ModelShape&, const ModelShape&) = default;
 };
@@ -113,6 +114,7 @@ inline constexpr LayerMember<bool> layer_flags[] = {
   shape.tied = flag_in(description, "tied_head");
   shape.head_bias = flag_in(description, "head_bias");
   shape.bigrams = whole_in(description, "bigrams");
+  shape.per_layer_embeddings = flag_in(description, "per_layer_embeddings");
   for (const Json& block : description["layers"].items()) {
     LayerShape layer;
     for (const auto& word : layer_words) layer.*word.member = word_in(block[word.part], word.key);
@@ -206,6 +208,7 @@ inline constexpr LayerMember<bool> layer_flags[] = {
   }
   for (const char* key : {"vocab", "context", "width"}) json_field<std::int32_t>(description, key, where);
   if (description.contains("bigrams")) json_field<std::int32_t>(description, "bigrams", where);
+  json_field_or<bool>(description, "per_layer_embeddings", where, false);
   object(description, "final_norm", false);
   ModelShape shape = shape_of(description);
   check_sizes(shape, where);
@@ -228,6 +231,7 @@ inline constexpr LayerMember<bool> layer_flags[] = {
   compare("tied_head", found.tied, wanted.tied);
   compare("head_bias", found.head_bias, wanted.head_bias);
   compare("the table of bigrams", found.bigrams, wanted.bigrams);
+  compare("per_layer_embeddings", found.per_layer_embeddings, wanted.per_layer_embeddings);
   if (found.context < wanted.context) {
     fail<MismatchError>(name, ": the context is ", found.context, "; this program's model has a context of ",
                         wanted.context, ", whose last positions were not trained: make it shorter");

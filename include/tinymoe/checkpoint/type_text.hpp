@@ -55,6 +55,10 @@ struct ShapeCount {
   norm(shape.final_norm);
   add(shape.vocab * width + (learned ? shape.context * width : 0));
   count.total += shape.bigrams * width, count.active += shape.bigrams > 0 ? width : 0;
+  if (shape.per_layer_embeddings) {
+    const auto tables = static_cast<Index>(shape.layers.size()) - 1;
+    count.total += tables * shape.vocab * width, count.active += tables * width;
+  }
   add((shape.tied ? 0 : shape.vocab * width) + (shape.head_bias ? shape.vocab : 0));
   return count;
 }
@@ -167,6 +171,7 @@ inline constexpr TypeWord type_words[] = {{"norm", "layer_norm", "LayerNorm"},
   if (shape.tied) text += ", TiedHead";
   if (shape.head_bias) text += ", HeadBias";
   if (shape.bigrams > 0) text += sentence_of({", Bigrams<", shape.bigrams, ">"});
+  if (shape.per_layer_embeddings) text += ", PerLayerEmbeddings";
   if (shape.final_norm != shape.layers.back().norm) text += ", FinalNorm<" + type_word("norm", shape.final_norm) + ">";
   for (std::size_t first = 0, next = 0; first < shape.layers.size(); first = next) {
     while (next < shape.layers.size() && shape.layers[next] == shape.layers[first]) ++next;

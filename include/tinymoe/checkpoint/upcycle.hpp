@@ -135,6 +135,8 @@ consteval void check_models() {
   static_assert(From::tied == To::tied, "tinymoe::upcycle: both models must have TiedHead, or neither");
   static_assert(From::head_bias == To::head_bias, "tinymoe::upcycle: both models must have HeadBias, or neither");
   static_assert(From::bigrams == To::bigrams, "tinymoe::upcycle: Bigrams of both models must be equal");
+  static_assert(From::per_layer_embeddings == To::per_layer_embeddings,
+                "tinymoe::upcycle: both models must have PerLayerEmbeddings, or neither");
   static_assert(
       From::learned_positions == To::learned_positions && (!From::learned_positions || From::context == To::context),
       "tinymoe::upcycle: where positions are learned, Context of both models must be equal");

@@ -18,6 +18,7 @@ struct Width;
 struct Head;
 struct HeadBias;
 struct Bigrams;
+struct PerLayerEmbeddings;
 struct FinalNorm;
 struct Layers;
 struct Heads;

@@ -15,8 +15,9 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// What a tensor is for. Counts and reports are split by it, and a format may store parts differently.
-enum class Part { embedding, position, norm, attention, router, expert, feed_forward, head };
+/// What a tensor is for. Counts and reports are split by it, optimizers may treat parts differently, and a format may
+/// store them differently. A `table` is what tokens look up beside their embedding; a step changes the rows that it met.
+enum class Part { embedding, position, norm, attention, router, expert, feed_forward, head, table };
 
 /// Tensors of number types start at multiples of this many elements in a model's buffer.
 inline constexpr Index parameter_alignment = 16;

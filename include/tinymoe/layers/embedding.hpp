@@ -3,12 +3,15 @@
 /// Tokens to vectors:  x[n] = W[token[n]] + P[position of n] + B[h(token before n, token[n])]
 ///
 /// W (V, D); P (context, D) only if positions are learned; B (R, D) only with Bigrams<R>, and h a hash with values
-/// below R. The first token of a sequence and pads have no bigram.
+/// below R. The first token of a sequence and pads have no bigram. With PerLayerEmbeddings each block but the first
+/// has a table of its own, E_l (V, D), and E_l[token[n]] is added to its input.
 ///
 /// Backward: dW[token[n]] += dx[n], dP[position of n] += dx[n], dB likewise, in the order of n. Rows are sorted by
 /// token first, as pairs are by expert, so that one kernel row sums for each row of a table.
 
+#include <array>
 #include <cassert>
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -88,11 +91,11 @@ struct BigramNumbers {
   }
 };
 
-/// x[n] += B[number[n]].
+/// x[n] += table[number[n]]; a negative number has no row.
 template <class T, class Table = View<const T>>
-struct BigramForward {
-  View<const std::int32_t> numbers;
-  Table bigrams;
+struct AddTableRow {
+  View<const std::int32_t> numbers;  // (N, 1)
+  Table table;
   View<T> x;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index n) const {
@@ -101,10 +104,10 @@ struct BigramForward {
     T* to = x.row(n);
     const auto add = [](T& sum, T v) { sum = T(sum + v); };
     if constexpr (std::is_same_v<Table, View<const T>>) {
-      group.each(x.cols, add, to, bigrams.row(number));
+      group.each(x.cols, add, to, table.row(number));
     } else {
-      const Table table = bigrams;
-      group.each(x.cols, [=](Index i) { add(to[i], T(table(number, i))); });
+      const Table from = table;
+      group.each(x.cols, [=](Index i) { add(to[i], T(from(number, i))); });
     }
   }
 };
@@ -149,14 +152,16 @@ struct PositionBackward {
 
 namespace detail {
 
-/// The token table; where the model learns positions, the position table; and a table of R bigrams, unless R is 0.
-template <Index V, Index D, Index C, bool learned_positions, Index R = 0>
+/// The token table; where the model learns positions, the position table; a table of R bigrams, unless R is 0; and L
+/// tables of tokens for the blocks after the first.
+template <Index V, Index D, Index C, bool learned_positions, Index R = 0, Index L = 0>
 struct Embedding {
   template <class W>
   struct Parameters {
     Tensor<MatrixOf<W, Part::embedding>, V, D> weight;                                          // (V, D)
     std::conditional_t<learned_positions, Tensor<VectorOf<W>, C, D>, NoTensor> position;        // (context, D)
-    std::conditional_t<(R > 0), Tensor<MatrixOf<W, Part::embedding>, R, D>, NoTensor> bigrams;  // (R, D)
+    std::conditional_t<(R > 0), Tensor<MatrixOf<W, Part::table>, R, D>, NoTensor> bigrams;      // (R, D)
+    std::array<Tensor<MatrixOf<W, Part::table>, V, D>, std::size_t(L)> of_layers;               // (V, D) each
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {
@@ -166,7 +171,11 @@ struct Embedding {
       }
       if constexpr (R > 0) {
         const Path bigrams{&path, {}, -1, 1, R};  // a token meets one of the R rows
-        f(ParameterInfo::matrix(bigrams, "embed_bigrams.weight", R, D, Part::embedding, Initial::zeros), p.bigrams...);
+        f(ParameterInfo::matrix(bigrams, "embed_bigrams.weight", R, D, Part::table, Initial::zeros), p.bigrams...);
+      }
+      for (Index l = 1; l <= L; ++l) {
+        const Path of_layer{&path, "embed_layers", l}, row{&of_layer, {}, -1, 1, V};
+        f(ParameterInfo::matrix(row, "weight", V, D, Part::table, Initial::zeros), p.of_layers[at(l)]...);
       }
     }
   };
@@ -202,30 +211,52 @@ struct Embedding {
                                                                                               x, RowPositions(pass)});
     if constexpr (R > 0) {
       const auto numbers = saved.numbers(x.rows);
-      const auto bigrams = p.bigrams.weights();
       backend.launch(x.rows, kernels::BigramNumbers{tokens, pass.previous, numbers, pass.time, R});
-      backend.launch(x.rows, kernels::BigramForward<T, std::remove_const_t<decltype(bigrams)>>{numbers, bigrams, x});
+      add_rows(backend, numbers, p.bigrams.weights(), x);
     }
   }
 
-  /// Adds to the tables' gradients; there is no dx.
+  /// x (N, D) += the vectors of tokens (1, N) in the table of block l, from 1.
+  template <Backend B, class W>
+  static void forward_layer(B& backend, const Parameters<W>& p, Index l, View<const Token> tokens, Output<B> x) {
+    add_rows(backend, View<const Token>(tokens.data, x.rows, 1), p.of_layers[at(l)].weights(), x);
+  }
+
+  /// Adds to the gradient of block l's table; dx is that of its input.
+  template <Backend B, class M = typename B::Master>
+  static void backward_layer(B& backend, Index l, View<const Token> tokens, Input<B> dx, Saved& saved,
+                             Parameters<M>& gradients) {
+    add_gradient(backend, View<const Token>(tokens.data, dx.rows, 1), dx, saved.sorted, gradients.of_layers[at(l)]);
+  }
+
+  /// Adds to the gradients of the other tables; there is no dx.
   template <Backend B, class T = typename B::Scalar, class M = typename B::Master>
   static void backward(B& backend, const Pass& pass, View<const Token> tokens, Input<B> dx, Saved& saved,
                        Parameters<M>& gradients) {
     const Index n = tokens.cols;
-    Dispatch& sorted = saved.sorted;
-    sorted.resize(n, n);
-    backend.sort_by_expert(View<const Token>(tokens.data, n, 1), sorted);  // pads are negative: no choice
-    backend.launch(V, kernels::EmbeddingBackward<T, M>{sorted.offsets, sorted.pairs, dx, gradients.weight});
+    add_gradient(backend, View<const Token>(tokens.data, n, 1), dx, saved.sorted, gradients.weight);
     if constexpr (learned_positions) {
       backend.launch(C, kernels::PositionBackward<T, M>{tokens, dx, gradients.position, RowPositions(pass)});
     }
-    if constexpr (R > 0) {
-      Dispatch& bigrams = saved.sorted_bigrams;
-      bigrams.resize(n, n);
-      backend.sort_by_expert(saved.numbers(n), bigrams);
-      backend.launch(R, kernels::EmbeddingBackward<T, M>{bigrams.offsets, bigrams.pairs, dx, gradients.bigrams});
-    }
+    if constexpr (R > 0) add_gradient(backend, saved.numbers(n), dx, saved.sorted_bigrams, gradients.bigrams);
+  }
+
+ private:
+  static constexpr std::size_t at(Index layer) { return static_cast<std::size_t>(layer - 1); }
+
+  template <Backend B, class Table>
+  static void add_rows(B& backend, View<const std::int32_t> numbers, const Table& table, Output<B> x) {
+    backend.launch(x.rows, kernels::AddTableRow<typename B::Scalar, Table>{numbers, table, x});
+  }
+
+  /// Adds dx to the rows of a table by their numbers (N, 1); those below 0, as of pads, have no row.
+  template <Backend B, class Table>
+  static void add_gradient(B& backend, View<const std::int32_t> numbers, Input<B> dx, Dispatch& sorted,
+                           const Table& gradient) {
+    sorted.resize(dx.rows, dx.rows);
+    backend.sort_by_expert(numbers, sorted);
+    backend.launch(gradient.rows, kernels::EmbeddingBackward<typename B::Scalar, typename B::Master>{
+                                      sorted.offsets, sorted.pairs, dx, gradient});
   }
 };
 

@@ -44,8 +44,8 @@ struct Path {
 namespace detail {
 
 /// The parts by name, in the order of `Part`.
-inline constexpr std::array<std::string_view, 8> part_names = {"embedding", "position", "norm",         "attention",
-                                                               "router",    "expert",   "feed-forward", "head"};
+inline constexpr std::array<std::string_view, 9> part_names = {
+    "embedding", "position", "norm", "attention", "router", "expert", "feed-forward", "head", "table"};
 
 /// Rows of a stored tensor that have a name of their own on disk.
 struct NamedRows {

@@ -2,6 +2,8 @@
 /// @file
 /// The whole model:  x₀ = embedding(tokens);  x_{l+1} = block_l(x_l);  z = norm(x_L);  logits = z Wᵀ_head + b
 ///
+/// With PerLayerEmbeddings a block's input is x_l + E_l[tokens], for l > 0.
+///
 /// tokens (1, N); x, z (N, D); logits (N, V). W_head is the embedding's matrix where the head is tied.
 ///
 /// Over 300 lines: a pass of the whole model, from tokens to gradients, is read in one place.
@@ -68,6 +70,12 @@ template <Index R>
 struct Bigrams : NumberOption<place::Bigrams, R> {
   static_assert(R >= 1, "tinymoe::Transformer: Bigrams must be 1 or more rows");
 };
+/// A table of vectors for tokens for each block but the first, which adds them to its input; they cost memory and no
+/// product. Gemma 3n's per-layer embeddings are wider and pass a gate; no architecture of the hub has these.
+struct PerLayerEmbeddings {
+  using Place = place::PerLayerEmbeddings;
+  static constexpr bool value = true;
+};
 /// The norm before the head; by default the last block's.
 template <NormKind N>
 struct FinalNorm {
@@ -94,16 +102,16 @@ inline constexpr Index total_layers<std::tuple<Group...>> = (Group::count + ... 
 }  // namespace detail
 
 /// A language model as a type: Transformer<Vocab<V>, Context<C>, Width<D>, Layers<n, Block>…, TiedHead | UntiedHead,
-/// HeadBias, FinalNorm<N>, Bigrams<R>>. Several groups of layers stand in order.
+/// HeadBias, FinalNorm<N>, Bigrams<R>, PerLayerEmbeddings>. Several groups of layers stand in order.
 template <class... Options>
 struct Transformer {
   using Known = KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias, place::FinalNorm,
-                            place::Bigrams, place::Layers>;
+                            place::Bigrams, place::PerLayerEmbeddings, place::Layers>;
   using KnownOnce = KnownPlaces<place::Vocab, place::Context, place::Width, place::Head, place::HeadBias,
-                                place::FinalNorm, place::Bigrams>;
+                                place::FinalNorm, place::Bigrams, place::PerLayerEmbeddings>;
   static_assert(Known::know_all<Options...>,
                 "tinymoe::Transformer: unknown option; it takes Vocab, Context, Width, Layers (one or more), TiedHead, "
-                "UntiedHead, HeadBias, FinalNorm and Bigrams");
+                "UntiedHead, HeadBias, FinalNorm, Bigrams and PerLayerEmbeddings");
   static_assert(KnownOnce::each_once<Options...>, "tinymoe::Transformer: an option is given twice");
 
   static constexpr Index vocab = option_t<place::Vocab, Vocab<0>, Options...>::value;
@@ -118,6 +126,10 @@ struct Transformer {
   static_assert(layers > 0, "tinymoe::Transformer: Layers is missing; give Layers<n, MoEBlock<...>> at least once");
   static constexpr bool tied = option_t<place::Head, UntiedHead, Options...>::value;
   static constexpr Index bigrams = option_t<place::Bigrams, NumberOption<place::Bigrams, 0>, Options...>::value;
+  static constexpr bool per_layer_embeddings =
+      option_t<place::PerLayerEmbeddings, detail::NotGiven, Options...>::value;
+  static_assert(!per_layer_embeddings || layers > 1,
+                "tinymoe::Transformer: PerLayerEmbeddings need two layers or more; the first has the token's own vector");
   static constexpr bool head_bias = option_t<place::HeadBias, detail::NotGiven, Options...>::value;
 
  private:
@@ -151,7 +163,8 @@ struct Transformer {
   static constexpr bool learned_positions = Stack<Groups>::learned_positions;
   using FinalNormType =
       typename option_t<place::FinalNorm, FinalNorm<typename LastNorm<Groups>::Type>, Options...>::Type;
-  using EmbeddingLayer = detail::Embedding<vocab, D, context, learned_positions, bigrams>;
+  using EmbeddingLayer = detail::Embedding<vocab, D, context, learned_positions, bigrams,
+                                           per_layer_embeddings ? layers - 1 : 0>;
   using NormLayer = typename FinalNormType::template Layer<D>;
   template <std::size_t group>
   using BlockLayer = typename std::tuple_element_t<group, Groups>::Block::template Layer<D>;
@@ -346,6 +359,11 @@ struct Transformer {
                                    saved.x[at(number + 1)](pass.rows()), block);
       }
       BlockLayer<group>::backward(backend, here, parameters, dx, dx, block, std::get<group>(gradients.layers)[at(i)]);
+      if constexpr (per_layer_embeddings) {
+        if (number > 0) {
+          EmbeddingLayer::backward_layer(backend, number, tokens, dx, saved.embedding, gradients.embedding);
+        }
+      }
     });
     if (const auto dropout = embedding_dropout(pass); dropout.active()) rowwise::dropout(backend, dropout, dx, dx);
     EmbeddingLayer::backward(backend, pass, tokens, dx, saved.embedding, gradients.embedding);
@@ -422,6 +440,11 @@ struct Transformer {
     for_each_layer([&](auto group, Index i, Index number) {
       Pass here = pass;
       here.layer = number;
+      if constexpr (per_layer_embeddings) {
+        if (number > 0) {
+          EmbeddingLayer::forward_layer(backend, p.embedding, number, tokens, saved.x[at(number)](pass.rows()));
+        }
+      }
       run_block(std::type_identity<BlockLayer<group>>{}, here, std::get<group>(p.layers)[at(i)],
                 std::get<group>(saved.blocks)[at(i)], number);
     });

@@ -6,18 +6,18 @@
 
 namespace tinymoe::inline v0_1::presets {
 
+/// The demo's model: it learns most in minutes on two cores. No architecture of the hub has its tables.
+/// docs/benchmarks/recipe.md has what was compared.
+using Story = Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead, Bigrams<16384>, PerLayerEmbeddings,
+                          Layers<3, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, QkNorm>, Router<4, 2>,
+                                             Expert<SwiGlu, Hidden<192>>>>>;
+
 /// A Mixtral that learns to tell stories in minutes on two cores: other libraries read its checkpoints.
-using Story = Transformer<
+using StoryMixtral = Transformer<
     Vocab<2048>, Context<256>, Width<128>, TiedHead,
     Layers<3, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<256>>>>>;
 
-/// The demo's model: it learns most in minutes on two cores. No architecture of the hub has its table of bigrams.
-/// docs/benchmarks/recipe.md has what was compared.
-using StoryBigrams = Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead, Bigrams<16384>,
-                                 Layers<3, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, QkNorm>,
-                                                    Router<4, 2>, Expert<SwiGlu, Hidden<192>>>>>;
-
-/// The story preset without experts, of the width of one of them: what `upcycle` can make a Story from.
+/// The same without experts, of the width of one of them: what `upcycle` can make a StoryMixtral from.
 using StoryDense =
     Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead,
                 Layers<3, DenseBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Expert<SwiGlu, Hidden<256>>>>>;

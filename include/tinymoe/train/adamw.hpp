@@ -30,11 +30,17 @@ struct AdamWStep {
   M rate, decay, beta1, beta2, epsilon, mean_correction, square_correction;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Chunk chunk = chunks[part];
+    kernels::for_each_changed(group, chunks[part], gradients, [&](const Chunk& chunk) { change(group, chunk); });
+  }
+
+ private:
+  template <class Group>
+  TINYMOE_EVERYWHERE void change(Group group, const Chunk& chunk) const {
     M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.offset, *v = square + chunk.offset;
     const M scale = clip[1], b1 = beta1, b2 = beta2, eps = epsilon;
-    const M step = rate / mean_correction, root = M(1) / std::sqrt(square_correction);
-    const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
+    const M of_part = rate * M(chunk.rate);
+    const M step = of_part / mean_correction, root = M(1) / std::sqrt(square_correction);
+    const M keep = M(1) - of_part * (decay * M(chunk.decay));
     const auto move = [=](M& weight, M& gradient, M& first, M& second) {
       // All reads come before all writes, so that the kernel waits for memory once.
       const M slope = gradient * scale, old_mean = first, old_square = second, old = weight;
@@ -57,7 +63,8 @@ struct AdamWStep {
 
 }  // namespace kernels
 
-/// Adam with decoupled weight decay (Loshchilov and Hutter 2019); norms' gains and biases do not decay.
+/// Adam with decoupled weight decay (Loshchilov and Hutter 2019); norms' gains and biases do not decay, and rows of a
+/// table that no token of a step met stay as they are, with their moments.
 ///
 ///     m = β₁ m + (1−β₁) g;  v = β₂ v + (1−β₂) g²;  w = w (1 − lr·decay) − lr · m̂ / (sqrt(v̂) + ε)
 struct AdamW {
@@ -68,10 +75,12 @@ struct AdamW {
   double beta2 = 0.95;
   double epsilon = 1e-8;
   double weight_decay = 0.1;
+  PartFactors rates = {}, decays = {};  // of lr and of weight_decay, for each part of a model
 
   /// Throws OptionError, naming the option.
   void check() const {
     using namespace detail::range;
+    detail::check_factors("AdamW", rates, decays);
     detail::check_options("AdamW", {{"lr", lr, from_0},
                                     {"beta1", beta1, from_0_below_1},
                                     {"beta2", beta2, from_0_below_1},
@@ -105,6 +114,6 @@ struct AdamW {
             M(1 - std::pow(beta2, count))};
   }
 };
-static_assert(Optimizer<AdamW> && CheckedOptions<AdamW>);
+static_assert(Optimizer<AdamW> && PartOptimizer<AdamW> && CheckedOptions<AdamW>);
 
 }  // namespace tinymoe::inline v0_1

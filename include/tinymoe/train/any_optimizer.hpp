@@ -28,6 +28,7 @@ class AnyOptimizer {
       AnyOptimizer(O optimizer)  // NOLINT: implicit, as every optimizer is one
       : name(detail::optimizer_name(optimizer)), moments(optimizer.moments), lr(optimizer.lr) {
     detail::check_if_it_can(optimizer);
+    if constexpr (PartOptimizer<O>) rates = optimizer.rates, decays = optimizer.decays;
     step_ = [optimizer](B& backend, const OptimizerStep<B>& at) { optimizer.step(backend, at); };
     scratch_ = [optimizer](B& backend, std::span<const Segment> segments) {
       return detail::optimizer_scratch(optimizer, backend, segments);
@@ -40,6 +41,7 @@ class AnyOptimizer {
   std::string name;
   Index moments;
   double lr;  // the rate before the schedule's factor
+  PartFactors rates = {}, decays = {};
 
  private:
   std::function<void(B&, const OptimizerStep<B>&)> step_;

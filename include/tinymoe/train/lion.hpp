@@ -27,10 +27,15 @@ struct LionStep {
   M rate, decay, beta1, beta2;
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
-    const Chunk chunk = chunks[part];
+    for_each_changed(group, chunks[part], gradients, [&](const Chunk& chunk) { change(group, chunk); });
+  }
+
+ private:
+  template <class Group>
+  TINYMOE_EVERYWHERE void change(Group group, const Chunk& chunk) const {
     M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.offset;
-    const M scale = clip[1], step = rate, b1 = beta1, b2 = beta2;
-    const M keep = chunk.decay != 0 ? M(1) - rate * decay : M(1);
+    const M scale = clip[1], step = rate * M(chunk.rate), b1 = beta1, b2 = beta2;
+    const M keep = M(1) - step * (decay * M(chunk.decay));
     const auto move = [=](M& weight, M& gradient, M& average) {
       const M slope = gradient * scale;
       const auto direction = real_part(b1 * average + (M(1) - b1) * slope);
@@ -52,7 +57,8 @@ struct LionStep {
 
 }  // namespace kernels
 
-/// Lion (Chen et al. 2023, algorithm 2); norms' gains and biases do not decay.
+/// Lion (Chen et al. 2023, algorithm 2); norms' gains and biases do not decay, and rows of a
+/// table that no token of a step met stay as they are, with their moment.
 ///
 ///     w = w (1 − lr·decay) − lr · sign(β₁ m + (1−β₁) g);  m = β₂ m + (1−β₂) g        sign(0) = 0
 ///
@@ -65,10 +71,12 @@ struct Lion {
   double beta1 = 0.9;
   double beta2 = 0.99;
   double weight_decay = 0.5;
+  PartFactors rates = {}, decays = {};  // of lr and of weight_decay, for each part of a model
 
   /// Throws OptionError, naming the option.
   void check() const {
     using namespace detail::range;
+    detail::check_factors("Lion", rates, decays);
     detail::check_options("Lion", {{"lr", lr, from_0},
                                    {"beta1", beta1, from_0_below_1},
                                    {"beta2", beta2, from_0_below_1},
@@ -84,6 +92,6 @@ struct Lion {
                                                            M(weight_decay), M(beta1), M(beta2)});
   }
 };
-static_assert(Optimizer<Lion> && CheckedOptions<Lion>);
+static_assert(Optimizer<Lion> && PartOptimizer<Lion> && CheckedOptions<Lion>);
 
 }  // namespace tinymoe::inline v0_1

@@ -53,7 +53,7 @@ struct MuonMomentum {
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Chunk chunk = adamw.chunks[part];
-    if (chunk.matrix == 0 || (chunk.expert != 0 && !experts)) return adamw(group, part);
+    if (chunk.matrix == 0 || (chunk.part == Part::expert && !experts)) return adamw(group, part);
     M *g = adamw.gradients + chunk.offset, *m = adamw.mean + chunk.offset;
     const M scale = adamw.clip[1], mu = momentum;
     const auto move = [=](M& gradient, M& average) {
@@ -73,7 +73,7 @@ struct MuonGroup {
   Index count = 0;                      // n
   Index rows = 0, cols = 0;             // of a matrix
   Index chunks = 0;                     // of a matrix
-  bool decay = false;
+  double rate = 1, decay = 0;           // factors of lr and of the weight decay
   Index offsets[largest] = {};  // of the first element in the weights' buffer
   Index squares[largest] = {};  // of the first chunk's Σ u²
 
@@ -194,10 +194,12 @@ struct Muon {
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;  // of AdamW for the rest
   double adamw_rate = 1;                             // AdamW's learning rate for the rest, as a multiple of lr
   bool experts = true;                               // whether experts' matrices are orthogonalised
+  PartFactors rates = {}, decays = {};               // of lr and of weight_decay, for each part of a model
 
   /// Throws OptionError, naming the option.
   void check() const {
     using namespace detail::range;
+    detail::check_factors("Muon", rates, decays);
     detail::check_options("Muon", {{"lr", lr, from_0},
                                    {"momentum", momentum, from_0_below_1},
                                    {"weight_decay", weight_decay, from_0},
@@ -232,10 +234,6 @@ struct Muon {
   }
 
  private:
-  static constexpr Index chunk_count(const Segment& segment) {
-    return segment.trained ? (segment.size() + Chunk::largest - 1) / Chunk::largest : 0;
-  }
-
   /// Whether products take a group's matrices at once. A GPU's host would have to wait for the offsets of their rows,
   /// which no sort has told it.
   template <Backend B>
@@ -260,15 +258,21 @@ struct Muon {
       group.count = 0;
     };
     for (const Segment& segment : segments) {
-      const Index first_chunk = std::exchange(chunks, chunks + chunk_count(segment));
+      const Index first_chunk = std::exchange(chunks, chunks + detail::chunk_count(segment));
       if (!orthogonalises(segment)) continue;
+      const double rate = rates[segment.part], decay = segment.decay ? decays[segment.part] : 0;
       auto* group = std::ranges::find_if(open, [&](const kernels::MuonGroup& one) {
-        return one.count > 0 && one.rows == segment.rows && one.cols == segment.cols && one.decay == segment.decay;
+        return one.count > 0 && one.rows == segment.rows && one.cols == segment.cols && one.rate == rate &&
+               one.decay == decay;
       });
       if (group == std::end(open)) {
         group = open + std::exchange(oldest, (oldest + 1) % std::size(open));
         close(*group);
-        *group = {.rows = segment.rows, .cols = segment.cols, .chunks = chunk_count(segment), .decay = segment.decay};
+        *group = {.rows = segment.rows,
+                  .cols = segment.cols,
+                  .chunks = detail::chunk_count(segment),
+                  .rate = rate,
+                  .decay = decay};
       }
       group->offsets[group->count] = segment.offset;
       group->squares[group->count++] = first_chunk;
@@ -290,7 +294,7 @@ struct Muon {
 
     Scratch(const Muon& muon, std::span<const Segment> segments, std::byte* block) {
       Index chunks = 0, largest = 0, square = 0;
-      for (const Segment& segment : segments) chunks += chunk_count(segment);
+      for (const Segment& segment : segments) chunks += detail::chunk_count(segment);
       muon.for_each_group(segments, [&](const kernels::MuonGroup& group) {
         largest = std::max(largest, group.count * group.size());
         square = std::max(square, group.count * group.least() * group.least());
@@ -347,11 +351,11 @@ struct Muon {
       std::swap(x, next);
     }
     const double size = scale * std::sqrt(static_cast<double>(cols));
-    const double keep = group.decay ? 1 - at.rate * weight_decay : 1;
+    const double rate = at.rate * group.rate, keep = 1 - rate * weight_decay * group.decay;
     backend.launch(n * group.rows, kernels::MuonApply<T, M>{group, at.weights.data, at.gradients.data, at.copy.data, x,
-                                                            M(keep), M(at.rate * size)});
+                                                            M(keep), M(rate * size)});
   }
 };
-static_assert(Optimizer<Muon> && CheckedOptions<Muon>);
+static_assert(Optimizer<Muon> && PartOptimizer<Muon> && CheckedOptions<Muon>);
 
 }  // namespace tinymoe::inline v0_1

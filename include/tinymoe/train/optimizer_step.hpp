@@ -3,16 +3,21 @@
 /// What every optimizer works on: the one buffer of weights, cut into chunks, and the norm of the gradients.
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <typeinfo>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/backend/backend.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/number_range.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/core/weights.hpp"
@@ -21,14 +26,34 @@
 
 namespace tinymoe::inline v0_1 {
 
+/// A factor for each part of a model, of a learning rate or a weight decay: `PartFactors{.norm = 4, .table = 6}`.
+struct PartFactors {
+  double embedding = 1, position = 1, norm = 1, attention = 1, router = 1, expert = 1, feed_forward = 1, head = 1,
+         table = 1;
+
+  constexpr double operator[](Part part) const { return this->*member(part); }
+  constexpr double& operator[](Part part) { return this->*member(part); }
+  friend bool operator==(const PartFactors&, const PartFactors&) = default;
+
+ private:
+  static constexpr auto member(Part part) -> double PartFactors::* {
+    using F = PartFactors;
+    constexpr std::array all = {&F::embedding, &F::position,     &F::norm, &F::attention, &F::router,
+                                &F::expert,    &F::feed_forward, &F::head, &F::table};
+    return all[static_cast<std::size_t>(part)];
+  }
+};
+
 /// A piece of one tensor in the weights' buffer: one kernel row of an optimizer.
 struct Chunk {
   static constexpr Index largest = 16384;
   Index offset = 0;
   std::int32_t size = 0;
-  std::int32_t decay = 0;   // whether weight decay applies
+  double decay = 0;  // a factor of the weight decay; 0 where there is none
+  double rate = 1;   // a factor of the learning rate
+  Part part = Part::embedding;
   std::int32_t matrix = 0;  // whether `is_block_matrix` holds for its tensor
-  std::int32_t expert = 0;  // whether its tensor is of an expert
+  std::int32_t row = 0;     // of a table: elements of a row, of which the chunk has whole ones. Else 0
 };
 
 namespace detail {
@@ -41,16 +66,29 @@ constexpr bool is_block_matrix(const Segment& segment) {
   return inside && segment.trained && !segment.is_vector && segment.rows > 1 && segment.cols > 1;
 }
 
-/// The chunks of a model's trained tensors, in order; a tensor of n elements has ceil(n / Chunk::largest) of them.
+/// The elements of a tensor's chunks; the last may have fewer.
+constexpr Index chunk_size(const Segment& segment) {
+  if (segment.part != Part::table) return Chunk::largest;
+  return std::max(Chunk::largest / segment.cols, Index{1}) * segment.cols;
+}
+constexpr Index chunk_count(const Segment& segment) {
+  return segment.trained ? (segment.size() + chunk_size(segment) - 1) / chunk_size(segment) : 0;
+}
+
+/// The chunks of a model's trained tensors, in order.
 template <class Parameters>
-[[gnu::cold]] std::vector<Chunk> chunks_of() {
+[[gnu::cold]] std::vector<Chunk> chunks_of(const PartFactors& rates = {}, const PartFactors& decays = {}) {
   std::vector<Chunk> chunks;
   for (const Segment& segment : segments<Parameters>()) {
-    if (!segment.trained) continue;
-    for (Index first = 0; first < segment.size(); first += Chunk::largest) {
-      chunks.push_back({segment.offset + first,
-                        static_cast<std::int32_t>(std::min(Chunk::largest, segment.size() - first)),
-                        segment.decay ? 1 : 0, is_block_matrix(segment) ? 1 : 0, segment.part == Part::expert ? 1 : 0});
+    const Index size = chunk_size(segment);
+    for (Index i = 0; i < chunk_count(segment); ++i) {
+      chunks.push_back({.offset = segment.offset + i * size,
+                        .size = static_cast<std::int32_t>(std::min(size, segment.size() - i * size)),
+                        .decay = segment.decay ? decays[segment.part] : 0,
+                        .rate = rates[segment.part],
+                        .part = segment.part,
+                        .matrix = is_block_matrix(segment) ? 1 : 0,
+                        .row = static_cast<std::int32_t>(segment.part == Part::table ? segment.cols : 0)});
     }
   }
   return chunks;
@@ -59,6 +97,19 @@ template <class Parameters>
 }  // namespace detail
 
 namespace kernels {
+
+/// f(chunk) with what a step changes of a chunk: of a table each row with a gradient that is not all zero, else the
+/// whole chunk.
+template <class Group, class M, class F>
+TINYMOE_EVERYWHERE void for_each_changed(Group group, const Chunk& chunk, const M* gradients, F f) {
+  if (chunk.row == 0) return f(chunk);
+  Chunk row = chunk;
+  row.size = chunk.row;
+  for (; row.offset < chunk.offset + chunk.size; row.offset += chunk.row) {
+    const auto is_there = [](M gradient) { return gradient == M(0) ? M(0) : M(1); };
+    if (group.sum(row.size, is_there, gradients + row.offset) != M(0)) f(row);
+  }
+}
 
 /// partial[chunk] = Σ g².
 template <class M>
@@ -118,7 +169,7 @@ struct OptimizerStep {
 /// An optimizer for backend B: its settings, its number of moments (arrays of the weights' size), and a step. The step
 /// also zeroes the gradients. It changes only elements that lie in chunks.
 ///
-/// Optional members: see NamedOptimizer, ScratchOptimizer and CheckedOptions (core/number_range.hpp). An optional
+/// Optional members: see NamedOptimizer, ScratchOptimizer, PartOptimizer and CheckedOptions (core/number_range.hpp). An optional
 /// member with a wrong signature does not compile. A misspelt one cannot be detected, so check it below your optimizer:
 /// `static_assert(ScratchOptimizer<Mine>)`.
 template <class O, class B = detail::DeclaredBackend>
@@ -141,7 +192,39 @@ concept ScratchOptimizer = requires(const O optimizer, B& backend, std::span<con
   { optimizer.scratch_bytes(backend, segments) } -> std::convertible_to<std::size_t>;
 };
 
+/// An optimizer with factors of its rate and its decay for each part of a model. They come to its step in the chunks.
+template <class O>
+concept PartOptimizer = requires(const O optimizer) {
+  { optimizer.rates } -> std::convertible_to<PartFactors>;
+  { optimizer.decays } -> std::convertible_to<PartFactors>;
+};
+
 namespace detail {
+
+/// The chunks of a model's trained tensors, with an optimizer's factors.
+template <class Parameters, class O>
+std::vector<Chunk> chunks_for(const O& optimizer) {
+  static_assert(
+      PartOptimizer<O> || !(requires { optimizer.rates; } || requires { optimizer.decays; }),
+      "tinymoe: an optimizer's `rates` and `decays` must both be PartFactors");
+  if constexpr (PartOptimizer<O>) {
+    return chunks_of<Parameters>(optimizer.rates, optimizer.decays);
+  } else {
+    return chunks_of<Parameters>();
+  }
+}
+
+/// Throws OptionError for a factor that is negative or not finite.
+[[gnu::cold]] inline void check_factors(std::string_view of, const PartFactors& rates, const PartFactors& decays) {
+  for (const auto& [name, factors] : {std::pair{"rates", &rates}, {"decays", &decays}}) {
+    for (std::size_t part = 0; part < part_names.size(); ++part) {
+      const double factor = (*factors)[static_cast<Part>(part)];
+      if (!range::from_0.allows(factor)) {
+        fail<OptionError>(of, "::", name, ": that of ", part_names[part], range::from_0.refusal(factor));
+      }
+    }
+  }
+}
 
 /// The name by which checkpoints know an optimizer: its `name`, or the compiler's for a user's type without one.
 template <class O>

@@ -38,7 +38,7 @@ class Update {
     constexpr auto bytes = static_cast<std::size_t>(ModelType::size) * sizeof(Master);
     for (Index i = 0; i < 1 + moment_count(); ++i) buffers_.push_back(backend.allocate(bytes));
     bind_parameters(gradients_, row(0).data);
-    const auto chunks = chunks_of<typename ModelType::Weights>();
+    const auto chunks = chunks_for<typename ModelType::Weights>(optimizer_);
     chunks_ = backend.allocate(chunks.size() * sizeof(Chunk));
     backend.copy_to_device(chunks_.bytes(), chunks.data(), chunks.size() * sizeof(Chunk));
     squares_ = backend.allocate(chunks.size() * sizeof(Master));
