@@ -5,7 +5,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cstddef>
+#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
@@ -63,8 +65,9 @@ inline std::string factors_text(const tinymoe::PartFactors& factors) {
   for (std::size_t part = 0; part < tinymoe::detail::part_names.size(); ++part) {
     const double factor = factors[static_cast<tinymoe::Part>(part)];
     if (factor == 1) continue;
+    char digits[32];
     text.append(text.empty() ? "" : ",").append(tinymoe::detail::part_names[part]).append("=");
-    text += tinymoe::Json(factor).dump();
+    text.append(digits, std::to_chars(digits, std::end(digits), factor).ptr);
   }
   return text;
 }

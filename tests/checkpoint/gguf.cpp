@@ -187,7 +187,7 @@ TEST_CASE("each preset is written as the architecture of llama.cpp that computes
     return std::string(detail::gguf_shape(describe<Arch>()).architecture);
   };
   namespace p = tinymoe::presets;
-  CHECK(architecture(std::type_identity<p::Story>{}) == "llama");
+  CHECK(architecture(std::type_identity<p::StoryMixtral>{}) == "llama");
   CHECK(architecture(std::type_identity<p::StoryDense>{}) == "llama");
   CHECK(architecture(std::type_identity<p::MiniMixtralTrue>{}) == "llama");
   CHECK(architecture(std::type_identity<p::MyMoE<>>{}) == "glm4moe");
@@ -201,6 +201,9 @@ TEST_CASE("each preset is written as the architecture of llama.cpp that computes
 
   // What none of them computes says so.
   CHECK(refusal<p::MiniMixtral>().find("a bias on its head") != std::string::npos);
+  CHECK(refusal<p::Story>().find("a table of bigrams") != std::string::npos);
+  CHECK(refusal<Of<PerLayerEmbeddings, Dense<Attend<>>, Dense<Attend<>>>>().find("tables of tokens in its blocks") !=
+        std::string::npos);
   CHECK(refusal<p::MiniMixtralReadme>().find("gelu") != std::string::npos);
   CHECK(refusal<p::NanoGptMoE>().find("a bias on its head") != std::string::npos);
   CHECK(refusal<p::SparseMoE>().find("LayerNorm and mixtures") != std::string::npos);

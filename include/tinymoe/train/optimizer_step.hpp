@@ -102,12 +102,12 @@ namespace kernels {
 /// whole chunk.
 template <class Group, class M, class F>
 TINYMOE_EVERYWHERE void for_each_changed(Group group, const Chunk& chunk, const M* gradients, F f) {
-  if (chunk.row == 0) return f(chunk);
-  Chunk row = chunk;
-  row.size = chunk.row;
-  for (; row.offset < chunk.offset + chunk.size; row.offset += chunk.row) {
-    const auto is_there = [](M gradient) { return gradient == M(0) ? M(0) : M(1); };
-    if (group.sum(row.size, is_there, gradients + row.offset) != M(0)) f(row);
+  const auto is_there = [](M gradient) { return gradient == M(0) ? M(0) : M(1); };
+  Chunk part = chunk;
+  if (chunk.row != 0) part.size = chunk.row;
+  for (; part.offset < chunk.offset + chunk.size; part.offset += part.size) {
+    const bool changes = chunk.row == 0 || group.sum(part.size, is_there, gradients + part.offset) != M(0);
+    if (changes) f(part);  // the one place that calls f, which is inlined there
   }
 }
 
