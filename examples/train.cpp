@@ -572,6 +572,14 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
   const Arguments before = a;
   app.parse(count, values);
   a.preset = before.preset, a.out = before.out, a.resume_from = before.resume_from;
+  if (!a.resume && a.recipe.optimizer != before.recipe.optimizer) {  // the preset's figures are of its optimizer
+    const Recipe plain;
+    if (!given("--rates")) a.recipe.rates = plain.rates;
+    if (!given("--decays")) a.recipe.decays = plain.decays;
+    if (!given("--learning-rate") && before.recipe.optimizer == examples::OptimizerKind::muon) {
+      a.recipe.rate = plain.rate;
+    }
+  }
   if (!a.resume && a.recipe.optimizer == examples::OptimizerKind::lion) {  // Chen et al. 2023, section 5
     if (!given("--learning-rate")) a.recipe.rate /= 5;
     if (!given("--weight-decay")) a.recipe.decay *= 5;

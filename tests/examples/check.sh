@@ -499,6 +499,14 @@ END
     for schedule in constant onecycle wsd; do differs pocket --schedule $schedule; done
     for optimizer in lion muon; do differs pocket --optimizer $optimizer; done
     differs pocket --rates norm=4,attention=0.5
+    # Factors and rate of a preset belong to its optimizer.
+    run --preset story --out of_preset
+    grep -q '"decays": *"table=150"' of_preset/trainer.json || fail "the recipe of story is not stored"
+    for optimizer in adamw lion; do
+      run --preset story --optimizer $optimizer --out of_preset --overwrite
+      grep -q '"decays": *""' of_preset/trainer.json || fail "$optimizer has the factors of muon"
+      grep -qE '"learning_rate": *(0.005|0.001),' of_preset/trainer.json || fail "$optimizer has the rate of muon"
+    done
     differs pocket --decays expert=3
     differs pocket --batching padded
     differs pocket --dropout 0.2
