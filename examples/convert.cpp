@@ -1,6 +1,6 @@
 // Turns checkpoints into GGUF files, for llama.cpp, and GGUF files into checkpoints.
 //
-//   convert runs/story story.gguf --type q8_0
+//   convert runs/mixtral story.gguf --type q8_0
 //   convert story.gguf runs/story-again
 
 #include <CLI/CLI.hpp>

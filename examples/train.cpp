@@ -148,15 +148,21 @@ AnySchedule schedule_of(const Recipe& recipe) {
   return WarmupCosine{.warmup = recipe.warmup, .floor = recipe.floor};
 }
 
+/// AdamW or Lion as a recipe says.
+template <class O>
+O by_moments(const Recipe& recipe) {
+  return {.lr = recipe.rate,
+          .beta1 = recipe.beta1,
+          .beta2 = recipe.beta2,
+          .weight_decay = recipe.decay,
+          .rates = recipe.rates,
+          .decays = recipe.decays};
+}
+
 examples::AnyRule optimizer_of(const Recipe& recipe) {
   switch (recipe.optimizer) {
     case examples::OptimizerKind::lion:
-      return Lion{.lr = recipe.rate,
-                  .beta1 = recipe.beta1,
-                  .beta2 = recipe.beta2,
-                  .weight_decay = recipe.decay,
-                  .rates = recipe.rates,
-                  .decays = recipe.decays};
+      return by_moments<Lion>(recipe);
     case examples::OptimizerKind::muon:
       return Muon{.lr = recipe.rate,
                   .weight_decay = recipe.decay,
@@ -169,12 +175,7 @@ examples::AnyRule optimizer_of(const Recipe& recipe) {
     case examples::OptimizerKind::adamw:
       break;
   }
-  return AdamW{.lr = recipe.rate,
-               .beta1 = recipe.beta1,
-               .beta2 = recipe.beta2,
-               .weight_decay = recipe.decay,
-               .rates = recipe.rates,
-               .decays = recipe.decays};
+  return by_moments<AdamW>(recipe);
 }
 
 /// The recipe that checkpoints store and a resumed run continues, and the device and precision that it had.

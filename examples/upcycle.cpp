@@ -42,12 +42,12 @@ using Llama = Pair<typename Shape::Dense, typename Shape::template Mixture<E, K>
 
 /// The pairs that this program is compiled for. A new mixture needs a line here, and one in architectures.hpp for the
 /// programs that train or sample it. The first pair of a dense model is its default.
-constexpr auto pairs =
-    std::tuple(Llama<presets::Characters, 4, 2>{"characters_4x2", "of 105 characters, width 128"},
-               Llama<presets::Characters, 8, 2>{"characters_8x2", "the same with eight experts"},
-               Llama<presets::Stories260K, 8, 2>{"stories260k_8x2", "of llama2.c's stories260K"},
-               Llama<presets::Stories15M, 4, 2>{"stories15m_4x2", "of llama2.c's stories15M"},
-               Pair<presets::StoryDense, presets::StoryMixtral>{"story_mixtral", "the preset story_mixtral, of story_dense"});
+constexpr auto pairs = std::tuple(
+    Llama<presets::Characters, 4, 2>{"characters_4x2", "of 105 characters, width 128"},
+    Llama<presets::Characters, 8, 2>{"characters_8x2", "the same with eight experts"},
+    Llama<presets::Stories260K, 8, 2>{"stories260k_8x2", "of llama2.c's stories260K"},
+    Llama<presets::Stories15M, 4, 2>{"stories15m_4x2", "of llama2.c's stories15M"},
+    Pair<presets::StoryDense, presets::StoryMixtral>{"story_mixtral", "the preset story_mixtral, of story_dense"});
 
 struct Arguments {
   path llama2c, tokenizer, dense, out;

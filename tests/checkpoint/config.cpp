@@ -247,6 +247,18 @@ TEST_CASE("Tables of bigrams and of layers are told, and no model of the hub has
   Json file = {{"tinymoe", describe<Layered>()}};
   file["tinymoe"]["per_layer_embeddings"] = 1;
   refuse_shape(senseless, file, "\"per_layer_embeddings\"");
+  file["tinymoe"] = describe<Layered>();
+  Json group = describe<Layered>()["layers"].items()[0];
+  const auto set_layers = [&](int count) {
+    group["count"] = count;
+    file["tinymoe"]["layers"] = Json::array();
+    file["tinymoe"]["layers"].push_back(group);
+  };
+  set_layers(1);
+  refuse_shape(senseless, file, "per_layer_embeddings need two layers or more, found 1");
+  set_layers(3);
+  file["tinymoe"]["vocab"] = 1 << 24, file["tinymoe"]["width"] = 1 << 20;
+  refuse_shape(senseless, file, "the tables of per_layer_embeddings have more than 1099511627776 parameters");
   file = {{"tinymoe", describe<Paired>()}};
   file["tinymoe"]["bigrams"] = -1;
   refuse_shape(senseless, file, "the table of bigrams is -1");

@@ -15,7 +15,7 @@ namespace {
 
 /// Grouped queries, a window, normalised heads, a shared expert and biases.
 using Modern = Transformer<
-    Vocab<260>, Context<16>, Width<40>, HeadBias,
+    Vocab<260>, Context<16>, Width<40>, Bigrams<50>, PerLayerEmbeddings, HeadBias,
     Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, PartialRope<4, 5>, SlidingWindow<5>, QkNorm, Bias>,
                        Router<3, 2, GateScale<5, 2>>, Expert<SwiGlu, Hidden<24>, Bias>,
                        Shared<Expert<Gelu, Hidden<16>>, Gated>>>>;

@@ -32,7 +32,8 @@ using Learner = DenseBlock<LayerNorm, Attention<Heads<2>, Learned, QkNorm, Slidi
 
 /// All kinds of blocks in one model.
 using Mixed = Transformer<
-    Vocab<11>, Context<16>, Width<D>, TiedHead, Layers<1, DenseBlock<RmsNorm, Attention<Heads<2>, Learned>, Feed>>,
+    Vocab<11>, Context<16>, Width<D>, TiedHead, Bigrams<7>, PerLayerEmbeddings,
+    Layers<1, DenseBlock<RmsNorm, Attention<Heads<2>, Learned>, Feed>>,
     Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, QkNorm>,
                        Router<4, 2, SigmoidScores, BalanceBias, GateScale<5, 2>>, Feed, Shared<Feed, Gated>>>,
     Layers<1, MoEBlock<LayerNorm, Attention<Heads<2>>, Router<4, 1, Capacity<1, 2>, Jitter>, Feed>>,

@@ -240,8 +240,15 @@ TEST_CASE("Each part of a model has the rate and the decay of its factors", "[op
       return trial.weights();
     };
     O factored = optimizer;
-    factored.rates = {.embedding = 0.5, .position = 0, .norm = 4, .attention = 2, .router = 3, .expert = 0.25,
-                      .feed_forward = 8, .head = 1.5, .table = 6};
+    factored.rates = {.embedding = 0.5,
+                      .position = 0,
+                      .norm = 4,
+                      .attention = 2,
+                      .router = 3,
+                      .expert = 0.25,
+                      .feed_forward = 8,
+                      .head = 1.5,
+                      .table = 6};
     factored.decays = {.embedding = 2, .attention = 0, .expert = 4, .feed_forward = 0.5, .table = 3};
     const std::vector<double> found = after(factored), plain = after(optimizer);
     std::map<Part, int> parts;
@@ -271,9 +278,10 @@ TEST_CASE("Each part of a model has the rate and the decay of its factors", "[op
 }
 
 TEST_CASE("Rows of a table without a gradient stay as they are, with their moments", "[optimizer]") {
-  Oracle backend;
-  const auto check = [&]<class O>(O optimizer) {
-    OptimizerTrial<Oracle, O, Tabled> trial(backend, optimizer);
+  Oracle oracle;
+  Cpu cpu(2);
+  const auto check_on = [&]<class B, class O>(B& backend, O optimizer) {
+    OptimizerTrial<B, O, Tabled> trial(backend, optimizer);
     trial.step(trial.random(1), 0.1);
     std::vector<double> gradients = trial.random(2);
     std::vector<std::size_t> idle;
@@ -299,6 +307,7 @@ TEST_CASE("Rows of a table without a gradient stay as they are, with their momen
     CHECK(changed == tensor_elements - idle.size());
     CHECK(trial.gradients() == std::vector<double>(gradients.size()));
   };
+  const auto check = [&](auto optimizer) { check_on(oracle, optimizer), check_on(cpu, optimizer); };
   check(AdamW{});
   check(Lion{});
   check(Muon{});

@@ -261,7 +261,15 @@ TEST_CASE("Every option that is a number is refused by its name where it means n
   refused(AdamW{.decays = {.table = std::numeric_limits<double>::infinity()}}, "AdamW::decays: that of table");
   refused(Lion{.rates = {.feed_forward = -1e-30}}, "Lion::rates: that of feed-forward");
   refused(Muon{.decays = {.embedding = std::nan("")}}, "Muon::decays: that of embedding");
-  CHECK_NOTHROW(Muon{.rates = {.router = 0}, .decays = {.head = 1e6}}.check());
+  // A step may not take more than a whole weight, for Muon by the rate that trains the part.
+  const auto too_much = [](const auto& optimizer, const char* name) {
+    check_message<OptionError>([&] { optimizer.check(); }, name, "makes a step take 1.8 of a weight");
+  };
+  too_much(AdamW{.lr = 2e-2, .rates = {.table = 6}, .decays = {.table = 150}}, "AdamW::decays: that of table");
+  too_much(Lion{.lr = 0.1, .weight_decay = 0.5, .decays = {.head = 36}}, "Lion::decays: that of head");
+  too_much(Muon{.lr = 2e-2, .adamw_rate = 0.25, .decays = {.attention = 900}}, "Muon::decays: that of attention");
+  CHECK_NOTHROW(Muon{.lr = 2e-2, .adamw_rate = 0.25, .rates = {.table = 6}, .decays = {.table = 150}}.check());
+  CHECK_NOTHROW(Muon{.rates = {.router = 0}, .decays = {.head = 1e3}}.check());
 
   check_range("Constant::warmup", &Constant::warmup, {0, 5}, {-1});
   check_range("WarmupCosine::warmup", &WarmupCosine::warmup, {0, 5}, {-1});

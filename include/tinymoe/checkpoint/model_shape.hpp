@@ -143,6 +143,13 @@ inline constexpr LayerMember<bool> layer_flags[] = {
   };
   at_most("the vocabulary", shape.vocab, 1), at_most("the context", shape.context, 1);
   at_most("the width", shape.width, 1), at_most("the table of bigrams", shape.bigrams, 0);
+  if (shape.per_layer_embeddings) {
+    const auto layers = static_cast<Index>(shape.layers.size());
+    if (layers < 2) fail<FileError>(name, ": per_layer_embeddings need two layers or more, found ", layers);
+    if ((layers - 1) * shape.vocab > largest_part / shape.width) {
+      fail<FileError>(name, ": the tables of per_layer_embeddings have more than ", largest_part, " parameters");
+    }
+  }
   const LayerShape* last = nullptr;
   for (std::size_t i = 0; i < shape.layers.size(); ++i) {
     const LayerShape& layer = shape.layers[i];

@@ -69,7 +69,7 @@
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::ChunkSum<T, float>);                                                        \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::GroupedChunkSum<T, float>);                                                 \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::EmbeddingForward<T>);                                                       \
-  TINYMOE_CUDA_KERNEL(tinymoe::kernels::AddTableRow<T>);                                                          \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::AddTableRow<T>);                                                            \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::PositionBackward<T, float>);                                                \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::NormForward<T, float>);                                                     \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::AddNormForward<T, float>);                                                  \

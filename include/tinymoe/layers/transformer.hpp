@@ -126,10 +126,9 @@ struct Transformer {
   static_assert(layers > 0, "tinymoe::Transformer: Layers is missing; give Layers<n, MoEBlock<...>> at least once");
   static constexpr bool tied = option_t<place::Head, UntiedHead, Options...>::value;
   static constexpr Index bigrams = option_t<place::Bigrams, NumberOption<place::Bigrams, 0>, Options...>::value;
-  static constexpr bool per_layer_embeddings =
-      option_t<place::PerLayerEmbeddings, detail::NotGiven, Options...>::value;
+  static constexpr bool per_layer_embeddings = option_t<place::PerLayerEmbeddings, detail::NotGiven, Options...>::value;
   static_assert(!per_layer_embeddings || layers > 1,
-                "tinymoe::Transformer: PerLayerEmbeddings need two layers or more; the first has the token's own vector");
+                "tinymoe::Transformer: PerLayerEmbeddings need two layers or more");
   static constexpr bool head_bias = option_t<place::HeadBias, detail::NotGiven, Options...>::value;
 
  private:
@@ -163,8 +162,8 @@ struct Transformer {
   static constexpr bool learned_positions = Stack<Groups>::learned_positions;
   using FinalNormType =
       typename option_t<place::FinalNorm, FinalNorm<typename LastNorm<Groups>::Type>, Options...>::Type;
-  using EmbeddingLayer = detail::Embedding<vocab, D, context, learned_positions, bigrams,
-                                           per_layer_embeddings ? layers - 1 : 0>;
+  using EmbeddingLayer =
+      detail::Embedding<vocab, D, context, learned_positions, bigrams, per_layer_embeddings ? layers - 1 : 0>;
   using NormLayer = typename FinalNormType::template Layer<D>;
   template <std::size_t group>
   using BlockLayer = typename std::tuple_element_t<group, Groups>::Block::template Layer<D>;
@@ -263,17 +262,18 @@ struct Transformer {
       norm.plan(plan, pass);
       losses = plan.keep<M>(1, pass.rows());
       if (plan.purpose() == Plan::Purpose::training) gradient = plan.scratch<T>(pass.rows(), D);
+      {
+        const Plan::Frame frame(plan);
+        embedding.plan(plan, pass);
+      }
+      // Nothing is kept after the blocks: those that are computed again lie over one another, and over what follows.
       for_each_block(*this, [&](auto&, auto& block, Index) {
         if (!pass.recompute) return block.plan(plan, pass, backend);
         const Plan::Overlay overlay(plan);
         block.plan(plan, pass, backend);
       });
-      {
-        const Plan::Frame frame(plan);
-        if (plan.purpose() == Plan::Purpose::training) head.plan(plan, pass, vocab, head_bias, backend);
-      }
       const Plan::Frame frame(plan);
-      embedding.plan(plan, pass);
+      if (plan.purpose() == Plan::Purpose::training) head.plan(plan, pass, vocab, head_bias, backend);
     }
   };
 

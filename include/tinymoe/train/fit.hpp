@@ -196,6 +196,14 @@ class Run {
     whole("choice to recompute", o.recompute ? 1 : 0);
     same.add_text("optimizer", state.optimizer);
     same.add("learning rate", trainer_.optimizer().lr);
+    if constexpr (PartOptimizer<std::remove_cvref_t<decltype(trainer_.optimizer())>>) {
+      for (std::size_t part = 0; part < part_names.size(); ++part) {
+        const auto factor = [&](const char* name, const PartFactors& factors) {
+          same.add(std::string(part_names[part]) + "'s factor of the " + name, factors[static_cast<Part>(part)]);
+        };
+        factor("rate", trainer_.optimizer().rates), factor("decay", trainer_.optimizer().decays);
+      }
+    }
     for (const Setting* setting : settings_of<typename TrainerType::Architecture>()) {
       same.add(std::string(setting->name), model.settings()[*setting]);
     }

@@ -76,11 +76,11 @@ struct Lion {
   /// Throws OptionError, naming the option.
   void check() const {
     using namespace detail::range;
-    detail::check_factors("Lion", rates, decays);
     detail::check_options("Lion", {{"lr", lr, from_0},
                                    {"beta1", beta1, from_0_below_1},
                                    {"beta2", beta2, from_0_below_1},
                                    {"weight_decay", weight_decay, from_0}});
+    detail::check_factors("Lion", lr, weight_decay, rates, decays);
   }
 
   template <Backend B>

@@ -74,8 +74,8 @@ struct MuonGroup {
   Index rows = 0, cols = 0;             // of a matrix
   Index chunks = 0;                     // of a matrix
   double rate = 1, decay = 0;           // factors of lr and of the weight decay
-  Index offsets[largest] = {};  // of the first element in the weights' buffer
-  Index squares[largest] = {};  // of the first chunk's Σ u²
+  Index offsets[largest] = {};          // of the first element in the weights' buffer
+  Index squares[largest] = {};          // of the first chunk's Σ u²
 
   TINYMOE_EVERYWHERE constexpr bool tall() const { return rows > cols; }
   TINYMOE_EVERYWHERE constexpr Index least() const { return tall() ? cols : rows; }  // r
@@ -199,7 +199,6 @@ struct Muon {
   /// Throws OptionError, naming the option.
   void check() const {
     using namespace detail::range;
-    detail::check_factors("Muon", rates, decays);
     detail::check_options("Muon", {{"lr", lr, from_0},
                                    {"momentum", momentum, from_0_below_1},
                                    {"weight_decay", weight_decay, from_0},
@@ -213,6 +212,12 @@ struct Muon {
                                    {"beta2", beta2, from_0_below_1},
                                    {"epsilon", epsilon, above_0},
                                    {"adamw_rate", adamw_rate, from_0}});
+    PartFactors of_lr = rates;
+    for (double* left : {&of_lr.embedding, &of_lr.position, &of_lr.norm, &of_lr.router, &of_lr.head, &of_lr.table}) {
+      *left *= adamw_rate;
+    }
+    if (!experts) of_lr.expert *= adamw_rate;
+    detail::check_factors("Muon", lr, weight_decay, of_lr, decays);
   }
 
   /// Bytes for two copies of the largest group of matrices and two of its Gram matrices, and a number for each chunk.

@@ -169,9 +169,9 @@ struct OptimizerStep {
 /// An optimizer for backend B: its settings, its number of moments (arrays of the weights' size), and a step. The step
 /// also zeroes the gradients. It changes only elements that lie in chunks.
 ///
-/// Optional members: see NamedOptimizer, ScratchOptimizer, PartOptimizer and CheckedOptions (core/number_range.hpp). An optional
-/// member with a wrong signature does not compile. A misspelt one cannot be detected, so check it below your optimizer:
-/// `static_assert(ScratchOptimizer<Mine>)`.
+/// Optional members: see NamedOptimizer, ScratchOptimizer, PartOptimizer and CheckedOptions (core/number_range.hpp). An
+/// optional member with a wrong signature does not compile. A misspelt one cannot be detected, so check it below your
+/// optimizer: `static_assert(ScratchOptimizer<Mine>)`.
 template <class O, class B = detail::DeclaredBackend>
 concept Optimizer = std::copyable<O> && requires(const O optimizer, B& backend, const OptimizerStep<B>& step) {
   { optimizer.moments } -> std::convertible_to<Index>;
@@ -204,9 +204,9 @@ namespace detail {
 /// The chunks of a model's trained tensors, with an optimizer's factors.
 template <class Parameters, class O>
 std::vector<Chunk> chunks_for(const O& optimizer) {
-  static_assert(
-      PartOptimizer<O> || !(requires { optimizer.rates; } || requires { optimizer.decays; }),
-      "tinymoe: an optimizer's `rates` and `decays` must both be PartFactors");
+  static_assert(PartOptimizer<O> || !(
+                                        requires { optimizer.rates; } || requires { optimizer.decays; }),
+                "tinymoe: an optimizer's `rates` and `decays` must both be PartFactors");
   if constexpr (PartOptimizer<O>) {
     return chunks_of<Parameters>(optimizer.rates, optimizer.decays);
   } else {
@@ -214,14 +214,24 @@ std::vector<Chunk> chunks_for(const O& optimizer) {
   }
 }
 
-/// Throws OptionError for a factor that is negative or not finite.
-[[gnu::cold]] inline void check_factors(std::string_view of, const PartFactors& rates, const PartFactors& decays) {
+/// Throws OptionError for a factor that is negative or not finite, and where the decay's factor makes one step take
+/// more than a whole weight: lr · rate · weight_decay · decay above 1 would flip its sign.
+[[gnu::cold]] inline void check_factors(std::string_view of, double lr, double weight_decay, const PartFactors& rates,
+                                        const PartFactors& decays) {
   for (const auto& [name, factors] : {std::pair{"rates", &rates}, {"decays", &decays}}) {
     for (std::size_t part = 0; part < part_names.size(); ++part) {
       const double factor = (*factors)[static_cast<Part>(part)];
       if (!range::from_0.allows(factor)) {
         fail<OptionError>(of, "::", name, ": that of ", part_names[part], range::from_0.refusal(factor));
       }
+    }
+  }
+  for (std::size_t i = 0; i < part_names.size(); ++i) {
+    const Part part = static_cast<Part>(i);
+    const double taken = lr * rates[part] * weight_decay * decays[part];
+    if (decays[part] > 1 && taken > 1) {
+      fail<OptionError>(of, "::decays: that of ", part_names[i], " makes a step take ", taken,
+                        " of a weight; lr * rate * weight_decay * decay must be at most 1");
     }
   }
 }
