@@ -40,6 +40,7 @@
 #include "tinymoe/train/fit_options.hpp"
 #include "tinymoe/train/metrics.hpp"
 #include "tinymoe/train/observer.hpp"
+#include "tinymoe/train/optimizer_step.hpp"
 #include "tinymoe/train/reports.hpp"
 
 namespace tinymoe::inline v0_1::detail {
