@@ -3,10 +3,12 @@
 //   sample runs/story --prompt "Once upon a time" --stories 3
 //   sample runs/story --prompt "One day, Tom" --prompt "The cat" --min-p 0.05
 //   sample runs/story --stories 20 --trace trace.npz
+//   sample runs/story --stories 100 --coherence --compare tinystories-valid.txt
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -17,6 +19,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <tinymoe/analysis/coherence.hpp>
 #include <tinymoe/sample/trace_file.hpp>
 #include <utility>
 #include <vector>
@@ -28,6 +31,7 @@
 #include "programs/numbers.hpp"
 #include "progress.hpp"
 #include "sample_settings.hpp"
+#include "stories.hpp"
 
 namespace {
 
@@ -40,7 +44,30 @@ struct SampleRun {
   examples::DeviceOptions device;
   bool quiet = false;
   std::filesystem::path trace;  // empty: none
+  bool coherence = false;
+  std::vector<std::filesystem::path> compare;  // stories to measure beside those that are written
 };
+
+/// A row of the measures of coherence.
+void print_coherence(const std::string& name, const tinymoe::Coherence& of) {
+  const auto share = [](double part) { return std::isnan(part) ? 0.0 : 100 * part; };
+  std::fprintf(stderr, "%-24s %8td %8td %9td of %-8td %4.0f %% %7td of %-6td %4.0f %%\n", name.c_str(), of.stories,
+               of.words, of.distinct_four_grams, of.four_grams, share(of.distinct_share()), of.kept_names,
+               of.late_names, share(of.kept_share()));
+}
+
+/// The measures of what was written, and of as many stories of the files.
+void compare_coherence(const tinymoe::Coherence& written, const std::vector<std::filesystem::path>& files) {
+  std::fprintf(stderr, "\n%-24s %8s %8s %28s %24s\n", "", "stories", "words", "distinct four-grams", "names kept");
+  print_coherence("written", written);
+  for (const auto& file : files) {
+    tinymoe::CoherenceCounter counter;
+    examples::open_stories({file}, "").for_each_story([&](std::string_view story) {
+      if (counter.counts().stories < written.stories) counter.add(story);
+    });
+    print_coherence(file.filename().string(), counter.counts());
+  }
+}
 
 /// Prints stories to the standard output, and the speed to the standard error.
 void sample(examples::Storyteller& storyteller, const SampleRun& run) {
@@ -56,6 +83,7 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
   const bool traces = !run.trace.empty();
   if (!alone || traces) storyteller.plan({.sequences = std::min(at_once, std::ssize(prompts)), .trace = traces});
   std::vector<tinymoe::Story> traced;
+  tinymoe::CoherenceCounter coherence;
   Index tokens = 0, pieces = 0;
   const auto count = static_cast<double>(prompts.size());
   std::optional<examples::Percent> progress;
@@ -83,11 +111,13 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
       programs::flush_output();
       ++number;
       tokens += story.tokens;
+      if (run.coherence) coherence.add(story.text);
       if (traces) traced.push_back(std::move(story));
     }
   }
   if (traces) tinymoe::save_trace(run.trace, traced, storyteller.tokenizer());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  if (run.coherence) compare_coherence(coherence.counts(), run.compare);
   if (run.quiet) return;
   if (traces) std::fprintf(stderr, "\ntrace: %s", run.trace.c_str());
   std::fprintf(stderr, "\n%td tokens in %.2f s: %.0f tokens/s\n", tokens, seconds, double(tokens) / seconds);
@@ -109,6 +139,12 @@ int main(int count, char** values) {
   const auto* trace = app.add_option("--trace", run.trace,
                                      "a file for the experts, gates and router logits of each token: NAME.npz for "
                                      "NumPy, or NAME.json for JSON lines");
+  auto* coherence = app.add_flag("--coherence", run.coherence,
+                                 "count distinct four-grams, and names that the second half of a story has from its "
+                                 "first");
+  app.add_option("--compare", run.compare, "files of stories of which as many are counted, too")
+      ->needs(coherence)
+      ->allow_extra_args(false);
   app.add_flag("--quiet", run.quiet, "stories only, no device, progress and speed");
   return programs::run(app, count, values, [&] {
     if (trace->count() > 0 && !tinymoe::is_trace_file(run.trace)) {
@@ -116,6 +152,7 @@ int main(int count, char** values) {
                                           "\"; end its name with .npz, .json or .jsonl");
     }
     if (trace->count() > 0) examples::expect_trace(run.trace);
+    if (!run.compare.empty()) examples::open_stories(run.compare, "");  // throws before a story is written
     if (run.device.weights.empty()) run.device.weights = examples::stored_weights(run.checkpoint);
     examples::with_architecture_of(run.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;
