@@ -3,7 +3,7 @@
 //   sample runs/story --prompt "Once upon a time" --stories 3
 //   sample runs/story --prompt "One day, Tom" --prompt "The cat" --min-p 0.05
 //   sample runs/story --stories 20 --trace trace.npz
-//   sample runs/story --stories 100 --coherence --compare tinystories-valid.txt
+//   sample runs/story --stories 100 --tokens 512 --coherence --compare tinystories-valid.txt
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 #include <tinymoe/analysis/coherence.hpp>
+#include <tinymoe/core/error.hpp>
 #include <tinymoe/sample/trace_file.hpp>
 #include <utility>
 #include <vector>
@@ -46,26 +47,46 @@ struct SampleRun {
   std::filesystem::path trace;  // empty: none
   bool coherence = false;
   std::vector<std::filesystem::path> compare;  // stories to measure beside those that are written
+  std::string field;                           // of JSON among them
 };
 
-/// A row of the measures of coherence.
-void print_coherence(const std::string& name, const tinymoe::Coherence& of) {
-  const auto share = [](double part) { return std::isnan(part) ? 0.0 : 100 * part; };
-  std::fprintf(stderr, "%-24s %8td %8td %9td of %-8td %4.0f %% %7td of %-6td %4.0f %%\n", name.c_str(), of.stories,
-               of.words, of.distinct_four_grams, of.four_grams, share(of.distinct_share()), of.kept_names,
-               of.late_names, share(of.kept_share()));
-}
+/// Measures of coherence and what they are of.
+struct NamedCoherence {
+  std::string name;
+  tinymoe::Coherence counts;
+};
 
-/// The measures of what was written, and of as many stories of the files.
-void compare_coherence(const tinymoe::Coherence& written, const std::vector<std::filesystem::path>& files) {
-  std::fprintf(stderr, "\n%-24s %8s %8s %28s %24s\n", "", "stories", "words", "distinct four-grams", "names kept");
-  print_coherence("written", written);
+/// The measures of the first `most` stories of each file. Throws as StoryFiles do.
+std::vector<NamedCoherence> count_files(const std::vector<std::filesystem::path>& files, const std::string& field,
+                                        tinymoe::Index most) {
+  struct Enough {};
+  std::vector<NamedCoherence> rows;
   for (const auto& file : files) {
     tinymoe::CoherenceCounter counter;
-    examples::open_stories({file}, "").for_each_story([&](std::string_view story) {
-      if (counter.counts().stories < written.stories) counter.add(story);
-    });
-    print_coherence(file.filename().string(), counter.counts());
+    try {
+      examples::open_stories({file}, field).for_each_story([&](std::string_view story) {
+        counter.add(story);
+        if (counter.counts().stories == most) throw Enough();
+      });
+    } catch (const Enough&) {  // the rest is not read
+    }
+    rows.push_back({tinymoe::detail::on_one_line(file.string()), counter.counts()});
+  }
+  return rows;
+}
+
+void print_coherence(const std::vector<NamedCoherence>& rows) {
+  std::size_t width = 8;
+  for (const auto& row : rows) width = std::max(width, row.name.size());
+  const auto percent = [](double share) {
+    return std::isnan(share) ? "-" : std::to_string(std::lround(100 * share)) + " %";
+  };
+  const int wide = static_cast<int>(width);
+  std::fprintf(stderr, "%-*s %8s %8s %27s %22s\n", wide, "", "stories", "words", "distinct four-grams", "names kept");
+  for (const auto& [name, of] : rows) {
+    std::fprintf(stderr, "%-*s %8td %8td %9td of %-8td %5s %7td of %-5td %5s\n", wide, name.c_str(), of.stories,
+                 of.words, of.distinct_four_grams, of.four_grams, percent(of.distinct_share()).c_str(), of.kept_names,
+                 of.late_names, percent(of.kept_share()).c_str());
   }
 }
 
@@ -84,6 +105,8 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
   if (!alone || traces) storyteller.plan({.sequences = std::min(at_once, std::ssize(prompts)), .trace = traces});
   std::vector<tinymoe::Story> traced;
   tinymoe::CoherenceCounter coherence;
+  // Before a story is written: a file may be damaged.
+  std::vector<NamedCoherence> counted = count_files(run.compare, run.field, std::ssize(prompts));
   Index tokens = 0, pieces = 0;
   const auto count = static_cast<double>(prompts.size());
   std::optional<examples::Percent> progress;
@@ -117,7 +140,11 @@ void sample(examples::Storyteller& storyteller, const SampleRun& run) {
   }
   if (traces) tinymoe::save_trace(run.trace, traced, storyteller.tokenizer());
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
-  if (run.coherence) compare_coherence(coherence.counts(), run.compare);
+  if (run.coherence) {
+    counted.insert(counted.begin(), {"written", coherence.counts()});
+    if (!run.quiet) std::fputc('\n', stderr);
+    print_coherence(counted);
+  }
   if (run.quiet) return;
   if (traces) std::fprintf(stderr, "\ntrace: %s", run.trace.c_str());
   std::fprintf(stderr, "\n%td tokens in %.2f s: %.0f tokens/s\n", tokens, seconds, double(tokens) / seconds);
@@ -142,17 +169,18 @@ int main(int count, char** values) {
   auto* coherence = app.add_flag("--coherence", run.coherence,
                                  "count distinct four-grams, and names that the second half of a story has from its "
                                  "first");
-  app.add_option("--compare", run.compare, "files of stories of which as many are counted, too")
+  app.add_option("--compare", run.compare,
+                 "a file of stories, of which as many are counted beside those written; may be given several times")
       ->needs(coherence)
       ->allow_extra_args(false);
-  app.add_flag("--quiet", run.quiet, "stories only, no device, progress and speed");
+  examples::add_field_option(app, run.field);
+  app.add_flag("--quiet", run.quiet, "stories and counts only, no device, progress and speed");
   return programs::run(app, count, values, [&] {
     if (trace->count() > 0 && !tinymoe::is_trace_file(run.trace)) {
       tinymoe::fail<tinymoe::OptionError>("--trace is \"", run.trace.string(),
                                           "\"; end its name with .npz, .json or .jsonl");
     }
     if (trace->count() > 0) examples::expect_trace(run.trace);
-    if (!run.compare.empty()) examples::open_stories(run.compare, "");  // throws before a story is written
     if (run.device.weights.empty()) run.device.weights = examples::stored_weights(run.checkpoint);
     examples::with_architecture_of(run.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;

@@ -645,6 +645,18 @@ END
     "$sample" run --temperature 0 --tokens 20 --quiet | cmp - min.txt || fail "--min-p 1 is not the likeliest token"
     "$sample" run --typical 0.2 --tokens 20 --seed 5 --quiet >typical.txt
     "$sample" run --tokens 20 --seed 5 --quiet | cmp -s - typical.txt && fail "--typical changes nothing"
+    # How stories hang together, beside as many of a file. Where nothing can be counted, no share is shown.
+    printf '%s<|endoftext|>' 'A girl named Lily ran. So Lily sat.' 'One two three four five.' 'Not counted.' >told.txt
+    mkdir -p told && echo 'I ran.' >told/short.txt && echo '{"body": 1}' >told.jsonl
+    "$sample" run --stories 2 --tokens 20 --quiet --coherence --compare told.txt --compare told >stories.txt 2>counts.txt
+    grep -qE '^written +2 ' counts.txt || fail "what was written is not counted: $(cat counts.txt)"
+    grep -qE '^told.txt +2 +13 +7 of 7 +100 % +1 of 1 +100 %$' counts.txt || fail "counts of the file: $(cat counts.txt)"
+    grep -qE '^told +1 +2 +0 of 0 +- +0 of 0 +-$' counts.txt || fail "counts of the folder: $(cat counts.txt)"
+    "$sample" run --stories 2 --tokens 20 --quiet | cmp - stories.txt || fail "counting changes the stories"
+    "$sample" run --coherence --compare told.jsonl >stories.txt 2>counts.txt && fail "no story is in the file"
+    [ ! -s stories.txt ] || fail "writes before it has read all: $(cat counts.txt)"
+    expect_error "requires --coherence" "$sample" run --compare told.txt
+    expect_error "no_stories.txt" "$sample" run --coherence --compare no_stories.txt
     # Each token that the model's files name ends a story, whatever the tokenizer's is.
     cp -r run ended
     sed -i "s/\"eos_token_id\": [0-9]*/\"eos_token_id\": [$(seq -s , 0 5000)]/" ended/config.json ended/generation_config.json

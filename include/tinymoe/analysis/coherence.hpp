@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <iterator>
 #include <limits>
 #include <map>
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "tinymoe/analysis/token_kinds.hpp"
@@ -19,12 +21,13 @@ namespace tinymoe::inline v0_1 {
 
 /// Counts over stories.
 ///
-/// Four-grams are four successive words of a story, without regard to capitals and punctuation; distinct ones are
-/// counted over all stories together (distinct-n, Li et al. 2016), so that only equal numbers of stories compare. A
-/// name is a word that has a capital inside a sentence and stands nowhere in the story without; `late_names` are the
-/// different names in the second half of each story's words, `kept_names` those of them that its first half has too. A
-/// story that confuses its children loses names; one that brings a new child late loses one as well, so real stories
-/// stay below 1.
+/// Four-grams are four successive words of a story, without regard to capitals and punctuation. Distinct ones are
+/// counted over all stories together (distinct-n, Li et al. 2016): only as many stories of like length compare.
+///
+/// A name is a word that has a capital from A to Z inside a sentence and stands nowhere in its story without.
+/// `late_names` are the different names in the second half of each story's words, `kept_names` those of them that its
+/// first half has too. A story that confuses its children loses names. One that brings a new child late loses one as
+/// well, so real stories stay below 1.
 struct Coherence {
   Index stories = 0, words = 0;
   Index four_grams = 0, distinct_four_grams = 0;
