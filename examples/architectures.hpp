@@ -44,8 +44,7 @@ inline constexpr Recipe story = {.optimizer = OptimizerKind::muon,
                                  .muon_experts = false,
                                  .muon_adamw_rate = 0.25,
                                  .rates = {.embedding = 2, .norm = 4, .table = 6},
-                                 .decays = {.table = 150},
-                                 .batch = 2};  // of 512 tokens
+                                 .decays = {.table = 150}};
 /// Published: AdamW and a cosine, without figures. The figures are ours.
 inline constexpr Recipe minimixtral = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 8};
 /// Published: OneCycle with a peak of 1e-3, batches of 32 × 2, dropout, gradient checkpointing. Betas and decay are the

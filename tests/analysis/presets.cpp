@@ -123,7 +123,7 @@ template <class Arch>
 constexpr Index total_of(Part part) {
   return count<Arch>().part(part);
 }
-static_assert(total<presets::Story> == 5'103'360 && active<presets::Story> == 950'592);
+static_assert(total<presets::Story> == 3'935'616 && active<presets::Story> == 757'632);
 static_assert(total<presets::StoryMixtral> == 1'591'680 && active<presets::StoryMixtral> == 1'001'856);
 static_assert(total<presets::Yardstick> == 163'226'112);
 static_assert(total<presets::MiniMixtral> == 176'719'680 && active<presets::MiniMixtral> == 72'750'912);
