@@ -169,11 +169,13 @@ int main(int count, char** values) {
   auto* coherence = app.add_flag("--coherence", run.coherence,
                                  "count distinct four-grams, and names that the second half of a story has from its "
                                  "first");
-  app.add_option("--compare", run.compare,
-                 "a file of stories, of which as many are counted beside those written; may be given several times")
-      ->needs(coherence)
-      ->allow_extra_args(false);
+  auto* compare =
+      app.add_option("--compare", run.compare,
+                     "a file of stories, of which as many are counted beside those written; may be given several times")
+          ->needs(coherence)
+          ->allow_extra_args(false);
   examples::add_field_option(app, run.field);
+  app.get_option("--field")->needs(compare);
   app.add_flag("--quiet", run.quiet, "stories and counts only, no device, progress and speed");
   return programs::run(app, count, values, [&] {
     if (trace->count() > 0 && !tinymoe::is_trace_file(run.trace)) {
