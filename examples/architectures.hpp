@@ -1,7 +1,6 @@
 #pragma once
 // The architectures that the example programs know, and how each is trained. Adding one is a line in `architectures`.
 
-#include <array>
 #include <cstddef>
 #include <filesystem>
 #include <string>
@@ -10,67 +9,11 @@
 #include <tinymoe/presets.hpp>
 #include <tuple>
 
+#include "recipes.hpp"
+
 namespace examples {
 
 using tinymoe::Index;
-
-enum class ScheduleKind { cosine, constant, onecycle, wsd };
-inline constexpr std::array<std::string_view, 4> schedule_names = {"cosine", "constant", "onecycle", "wsd"};
-
-enum class OptimizerKind { adamw, lion, muon };
-inline constexpr std::array<std::string_view, 3> optimizer_names = {"adamw", "lion", "muon"};
-
-/// The training options of an architecture; the command line overrides them. The defaults suit some minutes of training
-/// on a CPU.
-struct Recipe {
-  OptimizerKind optimizer = OptimizerKind::adamw;
-  double rate = 5e-3, beta1 = 0.9, beta2 = 0.95, decay = 0.1, clip = 1;
-  bool muon_experts = true;    // whether Muon orthogonalises experts' matrices
-  double muon_adamw_rate = 1;  // AdamW's share of the rate, for what Muon leaves to it
-  tinymoe::PartFactors rates = {}, decays = {};
-  ScheduleKind schedule = ScheduleKind::cosine;
-  Index warmup = 60;    // steps
-  double floor = 0.02;  // of the schedule, a share of the rate
-  Index batch = 4, accumulation = 1;
-  bool recompute = false;
-  tinymoe::Settings settings = {};
-};
-
-namespace recipes {
-
-/// docs/benchmarks/recipe.md has the runs behind it.
-inline constexpr Recipe story = {.optimizer = OptimizerKind::muon,
-                                 .rate = 2e-2,
-                                 .muon_experts = false,
-                                 .muon_adamw_rate = 0.25,
-                                 .rates = {.embedding = 2, .norm = 4, .table = 6},
-                                 .decays = {.table = 150}};
-/// Published: AdamW and a cosine, without figures. The figures are ours.
-inline constexpr Recipe minimixtral = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 8};
-/// Published: OneCycle with a peak of 1e-3, batches of 32 × 2, dropout, gradient checkpointing. Betas and decay are the
-/// defaults of PyTorch's AdamW.
-inline constexpr Recipe nanogpt = {
-    .rate = 1e-3,
-    .beta2 = 0.999,
-    .decay = 0.01,
-    .schedule = ScheduleKind::onecycle,
-    .batch = 32,
-    .accumulation = 2,
-    .recompute = true,
-    .settings = {tinymoe::setting::dropout = 0.1, tinymoe::setting::attention_dropout = 0.1}};
-/// Published: gradient checkpointing, without figures. The figures are ours.
-inline constexpr Recipe mymoe = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 16, .recompute = true};
-inline constexpr Recipe sparse_moe = {.rate = 3e-4,
-                                      .decay = 0.01,
-                                      .warmup = 100,
-                                      .batch = 4,
-                                      .accumulation = 8,
-                                      .settings = {tinymoe::setting::dropout = 0.1}};
-/// Pockets with learned positions and LayerNorm learn better at a lower rate than the others.
-inline constexpr Recipe learned_pocket = {.rate = 3e-3, .batch = 8};
-inline constexpr Recipe deepseek_mini = {.rate = 1e-3, .warmup = 200, .floor = 0.1, .batch = 8};
-
-}  // namespace recipes
 
 /// An architecture, its name on the command line, and its training options.
 template <class Arch>

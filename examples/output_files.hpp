@@ -49,8 +49,12 @@ inline void expect_trace(const std::filesystem::path& path) {
   });
 }
 
-inline void expect_sweep(const std::filesystem::path& csv, const std::filesystem::path& json) {
-  expect_replaceable(csv, "CSV of a sweep", [](std::string_view begins) { return begins.starts_with("variant,"); });
+inline void expect_sweep(const std::filesystem::path& csv, const std::filesystem::path& curves,
+                         const std::filesystem::path& json) {
+  expect_replaceable(csv, "CSV of a sweep",
+                     [](std::string_view begins) { return begins.starts_with("variant,parameters,"); });
+  expect_replaceable(curves, "CSV of a sweep's curves",
+                     [](std::string_view begins) { return begins.starts_with("variant,learning_rate,"); });
   expect_replaceable(json, "JSON of a sweep",
                      [](std::string_view begins) { return begins.starts_with("{\n\"runs\": ["); });
 }

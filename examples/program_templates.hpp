@@ -29,7 +29,7 @@ tinymoe::StepReport two_steps(TrainerType& trainer, const TrainRun& run) {
   using namespace tinymoe;
   FitOptions options = run.options;
   options.steps = trainer.step() + 2, options.minutes = 0;
-  options.validation = nullptr, options.evaluate_every = 0;
+  options.validation = nullptr, options.evaluate_every = 0, options.evaluate_minutes = 0;
   options.checkpoint = options.best = options.best_weights = options.metrics = std::filesystem::path();
   options.observers = {};
   const StepReport report = trainer.fit(*run.training, options);

@@ -20,16 +20,14 @@
 #include <vector>
 
 #include "devices.hpp"
+#include "recipes.hpp"
 #include "run_logs.hpp"
 
 namespace examples {
 
 using tinymoe::Index;
 
-/// An optimizer for any backend.
-using AnyRule = std::variant<tinymoe::AdamW, tinymoe::Lion, tinymoe::Muon>;
-
-/// The same for one backend.
+/// An optimizer for one backend.
 template <class B>
 tinymoe::AnyOptimizer<B> optimizer_for(const AnyRule& rule) {
   return std::visit([](const auto& one) -> tinymoe::AnyOptimizer<B> { return one; }, rule);

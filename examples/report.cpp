@@ -14,6 +14,7 @@
 #include <string_view>
 #include <system_error>
 #include <tinymoe/analysis/run_report.hpp>
+#include <tinymoe/analysis/sweep_files.hpp>
 #include <utility>
 #include <vector>
 
@@ -104,6 +105,7 @@ void make_report(const Arguments& a) {
     const bool is_file = std::filesystem::is_regular_file(run, ignored);
     if (is_file && is_sweep(run)) {
       std::vector<SweepRun> results = read_sweep(run);
+      read_sweep_curves(run, results);
       if (results.empty()) fail<FileError>(run, ": has no results yet");
       for (SweepRun& one : results) sweep.push_back(std::move(one));
       continue;

@@ -40,27 +40,57 @@ struct Choice {
 template <class Kind, std::size_t n>
 Choice(Kind&, const std::array<std::string_view, n>&) -> Choice<Kind>;
 
-/// Sets the factor of each part that a text names: "norm=4,table=6". Throws OptionError that begins with `name`.
-inline void take_factors(const std::string& name, std::string_view text, tinymoe::PartFactors& factors) {
-  constexpr auto& parts = tinymoe::detail::part_names;
+/// f(pair, left, right) for each pair of a text, "norm=4,table=6"; `right` is empty in a pair without "=".
+template <class F>
+void for_each_pair(std::string_view text, F&& f) {
   for (std::size_t at = 0; at <= text.size();) {
-    const std::size_t comma = std::min(text.find(',', at), text.size()), sign = text.find('=', at);
-    const std::string_view part = text.substr(at, std::min(comma, sign) - at);
-    const auto found = std::find(parts.begin(), parts.end(), part);
-    if (sign >= comma || found == parts.end()) {
-      std::string known;
-      for (const std::string_view one : parts) known.append(known.empty() ? "" : ", ").append(one);
-      tinymoe::fail<tinymoe::OptionError>(name, " takes parts with a factor, \"norm=4,table=6\", found \"",
-                                          text.substr(at, comma - at), "\"; the parts are ", known);
-    }
-    programs::take_number(name + ", " + std::string(part), text.substr(sign + 1, comma - sign - 1),
-                          factors[static_cast<tinymoe::Part>(found - parts.begin())], programs::range::from_0);
+    const std::size_t comma = std::min(text.find(',', at), text.size());
+    const std::string_view pair = text.substr(at, comma - at);
+    const std::size_t sign = std::min(pair.find('='), pair.size());
+    f(pair, pair.substr(0, sign), pair.substr(std::min(sign + 1, pair.size())));
     at = comma + 1;
   }
 }
 
-/// The text that `take_factors` reads, of the factors that are not 1.
-inline std::string factors_text(const tinymoe::PartFactors& factors) {
+/// Sets the factor of each part that a text names, "norm=4,table=6"; "none": all are 1. Throws OptionError that begins
+/// with `name`.
+inline void take_text(const std::string& name, std::string_view text, tinymoe::PartFactors& factors) {
+  factors = {};
+  if (text == "none") return;
+  constexpr auto& parts = tinymoe::detail::part_names;
+  for_each_pair(text, [&](std::string_view pair, std::string_view part, std::string_view factor) {
+    const auto found = std::find(parts.begin(), parts.end(), part);
+    if (pair.size() == part.size() || found == parts.end()) {
+      std::string known;
+      for (const std::string_view one : parts) known.append(known.empty() ? "" : ", ").append(one);
+      tinymoe::fail<tinymoe::OptionError>(name, " takes parts with a factor, \"norm=4,table=6\", or none, found \"",
+                                          pair, "\"; the parts are ", known);
+    }
+    programs::take_number(name + ", " + std::string(part), factor,
+                          factors[static_cast<tinymoe::Part>(found - parts.begin())], programs::range::from_0);
+  });
+}
+
+/// Sets the stages that a text names, "64=0.1,128=0.4"; "none": there are none. Throws OptionError that begins with
+/// `name`.
+inline void take_text(const std::string& name, std::string_view text, tinymoe::SequenceGrowth& growth) {
+  growth = {};
+  if (text == "none") return;
+  std::size_t count = 0;
+  for_each_pair(text, [&](std::string_view pair, std::string_view time, std::string_view until) {
+    if (pair.size() == time.size() || count == growth.stages.size()) {
+      tinymoe::fail<tinymoe::OptionError>(name, " takes at most ", growth.stages.size(),
+                                          " lengths with a share of the run, \"64=0.1,128=0.4\", or none, found \"",
+                                          text, "\"");
+    }
+    auto& stage = growth.stages[count++];
+    programs::take_number(name + ", length", time, stage.time, programs::range::whole(1, 1 << 24));
+    programs::take_number(name + ", share", until, stage.until, programs::range::from_0_to_1);
+  });
+}
+
+/// The text that `take_text` reads, of the factors that are not 1.
+inline std::string text_of(const tinymoe::PartFactors& factors) {
   std::string text;
   for (std::size_t part = 0; part < tinymoe::detail::part_names.size(); ++part) {
     const double factor = factors[static_cast<tinymoe::Part>(part)];
@@ -71,6 +101,11 @@ inline std::string factors_text(const tinymoe::PartFactors& factors) {
   }
   return text;
 }
+inline std::string text_of(const tinymoe::SequenceGrowth& growth) { return growth.text(); }
+
+/// Whether a field's value is a text of pairs.
+template <class T>
+inline constexpr bool is_pairs = std::is_same_v<T, tinymoe::PartFactors> || std::is_same_v<T, tinymoe::SequenceGrowth>;
 
 inline constexpr const char *recommended = "Recommended by the preset", *of_run = "The run";
 inline constexpr std::array<std::string_view, 2> batching_names = {"packed", "padded"};
@@ -102,8 +137,12 @@ void for_each_field(A& a, F&& f) {
   f(recommended, "--muon-adamw-rate", r.muon_adamw_rate,
     "AdamW's rate for what muon leaves to it, as a multiple of the learning rate", from_0);
   f(recommended, "--rates", r.rates,
-    "factors of the learning rate for parts of the model, \"norm=4,table=6\"; 1 for the others", any);
+    "factors of the learning rate for parts of the model, \"norm=4,table=6\"; 1 for the others; none: all are 1", any);
   f(recommended, "--decays", r.decays, "the same for the weight decay", any);
+  f(recommended, "--growth", r.growth,
+    "lengths of sequences before the full one, each with the share of the run at which it ends, \"64=0.1,128=0.4\"; "
+    "none: all are full; default: the preset's, and none with --from",
+    any);
   f(recommended, "--clip", r.clip, "max norm of the gradients; 0: none", from_0);
   f(recommended, "--recompute", r.recompute,
     "compute activations again in backward (gradient checkpointing): less memory, one more forward pass", any);
@@ -121,7 +160,9 @@ void for_each_field(A& a, F&& f) {
     "decay of a moving average of the weights, 0.999 for example, which is then evaluated and goes to "
     "OUT-best-weights; 0: none",
     from_0_below_1);
-  f(of_run, "--evaluate-every", a.evaluate_every, "steps between evaluations; 0: only at the end", any);
+  f(of_run, "--evaluate-every", a.evaluate_every, "steps between evaluations; 0: not by steps", any);
+  f(of_run, "--evaluate-minutes", a.evaluate_minutes, "minutes of training between evaluations; 0: not by time",
+    from_0);
   f(of_run, "--checkpoint-every", a.checkpoint_every, "steps between checkpoints; 0: not by steps", any);
   f(of_run, "--checkpoint-minutes", a.checkpoint_minutes, "minutes between checkpoints; 0: not by time", from_0);
 }
@@ -136,15 +177,17 @@ void add_fields(CLI::App& app, A& a) {
       added = app.add_option_function<std::string>(
           option, [value](const std::string& name) { value.take(name); }, about);
       added->check(CLI::IsMember(std::vector<std::string>(value.names.begin(), value.names.end())));
-    } else if constexpr (std::is_same_v<std::remove_reference_t<T>, tinymoe::PartFactors>) {
+    } else if constexpr (is_pairs<std::remove_reference_t<T>>) {
       const auto take = [option, &value](const std::string& text) {
         try {
-          take_factors(option, text, value = {});
+          take_text(option, text, value);
         } catch (const tinymoe::OptionError& error) {
           throw CLI::ValidationError(error.what());
         }
       };
-      added = app.add_option_function<std::string>(option, take, about)->type_name("PART=FLOAT,…");
+      added = app.add_option_function<std::string>(option, take, about)
+                  ->type_name(std::is_same_v<std::remove_reference_t<T>, tinymoe::PartFactors> ? "PART=FLOAT,…"
+                                                                                               : "INT=FLOAT,…");
     } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
       added = app.add_flag(option + ",!--no-" + option.substr(2), value, about);
     } else {
@@ -170,8 +213,8 @@ tinymoe::Json fields_to_json(const A& a) {
       json["padded"] = a.batching == tinymoe::Batching::padded;
     } else if constexpr (requires { value.names; }) {
       json[key_of(option)] = value.name();
-    } else if constexpr (std::is_same_v<std::remove_cvref_t<decltype(value)>, tinymoe::PartFactors>) {
-      json[key_of(option)] = factors_text(value);
+    } else if constexpr (is_pairs<std::remove_cvref_t<decltype(value)>>) {
+      json[key_of(option)] = text_of(value);
     } else {
       json[key_of(option)] = value;
     }
@@ -193,11 +236,11 @@ void fields_from_json(const tinymoe::Json& json, const std::string& file, A& a) 
     } else if constexpr (requires { value.names; }) {
       const auto name = tinymoe::json_field_or<std::string>(json, key, file, value.name());
       if (!value.take(name)) tinymoe::fail<tinymoe::FileError>(file, ": there is no ", key, " called ", name);
-    } else if constexpr (std::is_same_v<std::remove_reference_t<T>, tinymoe::PartFactors>) {
-      const auto text = tinymoe::json_field_or<std::string>(json, key, file, factors_text(value));
+    } else if constexpr (is_pairs<std::remove_reference_t<T>>) {
+      const auto text = tinymoe::json_field_or<std::string>(json, key, file, text_of(value));
       try {
         value = {};
-        if (!text.empty()) take_factors(key, text, value);
+        if (!text.empty()) take_text(key, text, value);
       } catch (const tinymoe::OptionError& error) {
         tinymoe::fail<tinymoe::FileError>(file, ": ", error.what());
       }

@@ -3,6 +3,7 @@
 //   sweep --data stories.txt --validation more_stories.txt --minutes 3 --csv sweep.csv
 //   sweep --only dense --only experts_8 --steps 500 --learning-rate 2e-3,5e-3,1e-2 --repeats 3
 //   sweep --only dense --only experts_8 --steps 500 --learning-rate 2e-3,5e-3,1e-2 --repeats 3 --resume
+//   sweep --group sizes --minutes 5 --learning-rate 1e-2,2e-2,4e-2 --evaluate-minutes 0.5 --report
 //
 // Each run that ends adds a row to the table and to the CSV, so that an interrupted sweep keeps its results. Each
 // variant is trained once before any is trained again, so that what the machine does meanwhile meets all alike.
@@ -17,6 +18,7 @@
 #include <string>
 #include <string_view>
 #include <tinymoe/analysis/run_report.hpp>
+#include <tinymoe/analysis/sweep_files.hpp>
 #include <tinymoe/analysis/sweep_results.hpp>
 #include <tinymoe/core/number_text.hpp>
 #include <tinymoe/core/random.hpp>
@@ -44,27 +46,37 @@ struct Arguments {
   examples::StoryOptions stories;
   path csv = "sweep.csv";
   std::vector<std::string> only;
-  Index steps = 0, batch = 4, warmup = 60, repeats = 1, drawn = 0;
-  double minutes = 0;
-  std::vector<double> rates = {5e-3};
+  std::string group = "experts";
+  Index steps = 0, repeats = 1, drawn = 0;
+  Index batch = 0, warmup = -1;  // each variant's own
+  double minutes = 0, evaluate_minutes = 0;
+  std::vector<double> rates;  // empty: each variant's own
   std::uint64_t seed = 1337;
   examples::DeviceOptions device;
   bool overwrite = false, resume = false, report = false;
 };
 
-/// Keeps the last evaluation, and shows how far the run is.
-class LastEvaluation : public Observer {
+/// Keeps the evaluations, and shows how far the run is.
+class Evaluations : public Observer {
  public:
-  explicit LastEvaluation(std::string name) : name_(std::move(name)) {}
+  explicit Evaluations(std::string name) : name_(std::move(name)) {}
 
   void on_step(const StepReport& at, const ExpertLoads& /*loads*/) override { progress_.show(name_, at.fraction); }
   void on_evaluation_progress(const StepReport& /*last*/, Index done, Index all) override {
     progress_.show(name_ + ", validation", static_cast<double>(done) / static_cast<double>(all));
   }
-  void on_evaluation(const StepReport& /*last*/, const EvaluationReport& evaluation) override { report = evaluation; }
+  void on_evaluation(const StepReport& at, const EvaluationReport& evaluation) override {
+    last = evaluation;
+    curve.push_back({.step = at.step,
+                     .tokens = at.tokens,
+                     .seconds = at.seconds,
+                     .loss = evaluation.loss,
+                     .bits_per_byte = evaluation.bits_per_byte});
+  }
   void on_end(const StepReport& /*last*/, const EndReport& /*end*/) override { progress_.end(); }
 
-  EvaluationReport report;
+  EvaluationReport last;
+  std::vector<SweepPoint> curve;
 
  private:
   std::string name_;
@@ -98,7 +110,7 @@ examples::Device open_device(const examples::DeviceOptions& options) {
 }
 
 /// The learning rates that all variants are tried with: those that were given, or numbers drawn between the lowest and
-/// the highest of them, evenly by their logarithm.
+/// the highest of them, evenly by their logarithm. None: each variant has its own.
 std::vector<double> learning_rates(const Arguments& arguments) {
   std::vector<double> rates = arguments.rates;
   std::sort(rates.begin(), rates.end());
@@ -117,11 +129,12 @@ std::vector<double> learning_rates(const Arguments& arguments) {
   return rates;
 }
 
-/// The results: on the screen, as a CSV, and as JSON beside it.
+/// The results: on the screen, as a CSV, and beside it as JSON and the curves as another CSV.
 class Results {
  public:
   /// `runs`: those that are there already.
-  Results(const path& csv, std::vector<SweepRun> runs) : csv_(csv), json_(json_beside(csv)), runs_(std::move(runs)) {
+  Results(const path& csv, std::vector<SweepRun> runs)
+      : csv_(csv), json_(json_beside(csv)), curves_(sweep_curves_file(csv)), runs_(std::move(runs)) {
     write();
     std::printf("%-14s %10s %10s %14s %13s %8s %9s %8s %13s %8s\n", "variant", "parameters", "active", "FLOPs a token",
                 "learning rate", "seed", "tokens/s", "steps", "bits per byte", "load");
@@ -199,22 +212,38 @@ class Results {
     programs::flush_output();
   }
 
-  /// Writes both files again: they are small, and no moment has half a row.
+  /// Writes the files again: they are small, and no moment has half a row. The CSV comes after the curves, so that no
+  /// run that it has lacks its curve.
   void write() const {
+    write_file_atomically(curves_, [&](FileWriter& file) { file.write(sweep_curves(runs_)); });
     std::string text = sweep_header();
     for (const SweepRun& run : runs_) text += sweep_row(run);
     write_file_atomically(csv_, [&](FileWriter& file) { file.write(text); });
     write_file_atomically(json_, [&](FileWriter& file) { file.write(sweep_json(runs_)); });
   }
 
-  path csv_, json_;
+  path csv_, json_, curves_;
   std::vector<SweepRun> runs_;
 };
 
-/// The rows that a resumed sweep keeps. Throws MismatchError if they were trained otherwise than `budget` says.
-std::vector<SweepRun> kept_runs(const path& csv, const SweepBudget& budget) {
+/// The budget of a variant's runs: `common`, with the variant's own batch and warm-up if none were given.
+template <class Arch>
+SweepBudget budget_of(const examples::NamedVariant<Arch>& variant, SweepBudget common) {
+  if (common.batch == 0) common.batch = variant.recipe.batch;
+  if (common.warmup < 0) common.warmup = variant.recipe.warmup;
+  common.recipe = examples::fingerprint(variant.recipe, settings_of<Arch>());
+  return common;
+}
+
+/// The rows that a resumed sweep keeps. Throws MismatchError if they were trained otherwise than `common` says.
+std::vector<SweepRun> kept_runs(const path& csv, const SweepBudget& common) {
   std::vector<SweepRun> runs = read_sweep(csv);
+  read_sweep_curves(csv, runs);
   for (const SweepRun& run : runs) {
+    SweepBudget budget = run.budget;  // of a variant that this build lacks
+    for_each_variant([&](auto variant) {
+      if (variant.name == run.variant) budget = budget_of(variant, common);
+    });
     const auto same = [&](const char* what, const auto& there, const auto& wanted) {
       if (there != wanted) {
         fail<MismatchError>(csv, ": a run of ", run.variant, " has ", what, " ", there, ", and this sweep ", wanted,
@@ -223,28 +252,37 @@ std::vector<SweepRun> kept_runs(const path& csv, const SweepBudget& budget) {
     };
     same("--batch", run.budget.batch, budget.batch);
     same("--warmup", run.budget.warmup, budget.warmup);
-    same("--steps", run.budget.steps, budget.steps);
-    same("--minutes", run.budget.minutes, budget.minutes);
-    same("--precision", run.budget.precision, budget.precision);
-    same("data of the fingerprint", run.budget.data, budget.data);
+    same("--steps", run.budget.steps, common.steps);
+    same("--minutes", run.budget.minutes, common.minutes);
+    same("--precision", run.budget.precision, common.precision);
+    same("data of the fingerprint", run.budget.data, common.data);
+    if (run.budget.recipe != 0) same("a recipe of the fingerprint", run.budget.recipe, budget.recipe);
   }
   return runs;
 }
 
 template <class Arch>
-SweepRun train(const Arguments& arguments, const std::string& name, examples::Device& device,
-               const examples::Stories& stories, double rate, std::uint64_t seed) {
-  LastEvaluation evaluation(name);
-  examples::TrainRun run{.settings = {},
-                         .optimizer = AdamW{.lr = rate},
-                         .schedule = WarmupCosine{.warmup = arguments.warmup, .floor = 0.02},
+SweepRun train(const Arguments& arguments, const examples::NamedVariant<Arch>& variant, examples::Device& device,
+               const examples::Stories& stories, const SweepBudget& budget, double rate, std::uint64_t seed) {
+  const std::string name(variant.name);
+  Evaluations evaluations(name);
+  examples::Recipe recipe = variant.recipe;
+  recipe.rate = rate, recipe.warmup = budget.warmup;
+  examples::TrainRun run{.settings = recipe.settings,
+                         .optimizer = examples::optimizer_of(recipe),
+                         .schedule = examples::schedule_of(recipe),
                          .training = &stories.training,
-                         .options = {.batch = arguments.batch,
+                         .options = {.batch = budget.batch,
+                                     .growth = recipe.growth,
+                                     .accumulation = recipe.accumulation,
+                                     .recompute = recipe.recompute,
                                      .steps = arguments.steps,
                                      .minutes = arguments.minutes,
+                                     .clip = recipe.clip,
                                      .seed = Seed{seed},
+                                     .evaluate_minutes = arguments.evaluate_minutes,
                                      .validation = &stories.validation,
-                                     .observers = {&evaluation}}};
+                                     .observers = {&evaluations}}};
   const StepReport last =
       examples::on<Arch>(device, [&](auto& backend) -> StepReport { return examples::train<Arch>(backend, run); });
   const Count cost = count<Arch>();
@@ -255,12 +293,14 @@ SweepRun train(const Arguments& arguments, const std::string& name, examples::De
           .tokens_per_second = last.seconds > 0 ? double(last.tokens) / last.seconds : 0,
           .steps = last.step,
           .tokens = last.tokens,
-          .loss = evaluation.report.loss,
-          .bits_per_byte = evaluation.report.bits_per_byte,
-          .load_variation = evaluation.report.load_variation(),
+          .loss = evaluations.last.loss,
+          .bits_per_byte = evaluations.last.bits_per_byte,
+          .load_variation = evaluations.last.load_variation(),
           .learning_rate = rate,
           .seed = seed,
-          .seconds = last.seconds};
+          .seconds = last.seconds,
+          .budget = budget,
+          .curve = std::move(evaluations.curve)};
 }
 
 void sweep(const Arguments& arguments) {
@@ -268,18 +308,19 @@ void sweep(const Arguments& arguments) {
   token_folder += "-data";
   constexpr Index vocabulary = examples::VariantAt<0>::vocab;
   const std::vector<double> rates = learning_rates(arguments);
-  const path json = Results::json_beside(arguments.csv), page = path(arguments.csv).replace_extension(".html");
+  const path json = Results::json_beside(arguments.csv), curves = sweep_curves_file(arguments.csv);
+  const path page = path(arguments.csv).replace_extension(".html");
   if (json == arguments.csv)
     fail<OptionError>("--csv: expected a name that does not end in .json, where the same results go as JSON");
   const bool resumed = arguments.resume && std::filesystem::is_regular_file(arguments.csv);
-  for (const path& file : {arguments.csv, json}) {
+  for (const path& file : {arguments.csv, curves, json}) {
     if (!arguments.overwrite && !resumed && std::filesystem::is_regular_file(file)) {
       fail<FileError>(
           file.string(),
           ": is there already; give --resume to go on with it, --overwrite to replace it, or another --csv");
     }
   }
-  examples::expect_sweep(arguments.csv, json);
+  examples::expect_sweep(arguments.csv, curves, json);
   if (arguments.report) examples::expect_page(page);
   const WriteLock lock = lock_file(arguments.csv);
   examples::Device device = open_device(arguments.device);
@@ -299,15 +340,13 @@ void sweep(const Arguments& arguments) {
     for_each_variant([&](auto variant) {
       const std::string name(variant.name);
       const auto& only = arguments.only;
-      if (!only.empty() && std::find(only.begin(), only.end(), name) == only.end()) return;
-      using Arch = typename decltype(variant)::Architecture;
-      static_assert(Arch::vocab == vocabulary, "the variants share one tokenizer");
-      for (const double rate : rates) {
+      if (only.empty() ? variant.group != arguments.group : std::find(only.begin(), only.end(), name) == only.end())
+        return;
+      static_assert(decltype(variant)::Architecture::vocab == vocabulary, "the variants share one tokenizer");
+      for (const double rate : rates.empty() ? std::vector{variant.recipe.rate} : rates) {
         if (results.has(name, rate, seed)) continue;
         try {
-          SweepRun run = train<Arch>(arguments, name, device, stories, rate, seed);
-          run.budget = budget;
-          results.add(std::move(run));
+          results.add(train(arguments, variant, device, stories, budget_of(variant, budget), rate, seed));
         } catch (const TrainingError& error) {  // the others are still worth training
           std::printf("%-14s failed with the learning rate %.4g and seed %llu: %s\n", name.c_str(), rate,
                       static_cast<unsigned long long>(seed), error.what());
@@ -317,7 +356,7 @@ void sweep(const Arguments& arguments) {
     });
   }
   results.print_means();
-  std::printf("results: %s, %s\n", arguments.csv.c_str(), json.c_str());
+  std::printf("results: %s, %s, %s\n", arguments.csv.c_str(), curves.c_str(), json.c_str());
   if (arguments.report && !results.runs().empty()) {
     write_report(page, report_html("A sweep", {}, results.runs()));
     std::printf("report: %s\n", page.c_str());
@@ -331,23 +370,38 @@ int main(int argc, char** argv) {
   Arguments a;
   CLI::App app("Trains variants of an architecture with the same budget and compares them.");
   examples::add_story_options(app, a.stories);
-  app.add_option("--only", a.only, "a variant to train, may be given several times; default: all of this build")
+  app.add_option(
+         "--group", a.group,
+         "the variants to train: experts, which change one thing at a time, or sizes, mixtures and dense models "
+         "of five sizes, trained as the preset story is")
+      ->check(CLI::IsMember({"experts", "sizes"}))
+      ->capture_default_str();
+  app.add_option("--only", a.only,
+                 "a variant to train, may be given several times; default: all of --group that this build has")
       ->allow_extra_args(false)
       ->check(CLI::IsMember(names()));
   using namespace programs::range;
   programs::add_number(app, "--minutes", a.minutes, "minutes of training for each; default: 1, if no --steps are given",
                        from_0, false);
   programs::add_number(app, "--steps", a.steps, "steps of training for each", whole(0), false);
-  programs::add_number(app, "--batch", a.batch, "sequences of a step", whole(1, 1 << 20));
-  programs::add_numbers(app, "--learning-rate", a.rates, "max learning rates to try each variant with", above_0)
-      ->default_str("0.005");
+  programs::add_number(app, "--batch", a.batch, "sequences of a step; default: the variant's own", whole(1, 1 << 20),
+                       false);
+  programs::add_numbers(app, "--learning-rate", a.rates,
+                        "max learning rates to try each variant with; default: the variant's own", above_0);
   programs::add_number(app, "--draw", a.drawn,
                        "learning rates to draw between two values of --learning-rate; 0: those that are given",
                        whole(0, 1000));
   programs::add_number(app, "--repeats", a.repeats, "runs of each variant and learning rate, with the next seeds",
                        whole(1, 1000));
-  programs::add_number(app, "--warmup", a.warmup, "steps until the max rate", whole(0));
-  app.add_option("--csv", a.csv, "the results as a CSV, and beside it as JSON")->capture_default_str();
+  programs::add_number(app, "--warmup", a.warmup, "steps until the max rate; default: the variant's own", whole(0),
+                       false);
+  programs::add_number(app, "--evaluate-minutes", a.evaluate_minutes,
+                       "minutes of training between validations, which go to the results' curves; 0: only at the end",
+                       from_0);
+  app.add_option(
+         "--csv", a.csv,
+         "the results as a CSV; beside it the same as JSON, and NAME-curves.csv with the validations on the way")
+      ->capture_default_str();
   auto* overwrite = app.add_flag("--overwrite", a.overwrite, "replace the results, if there are some");
   app.add_flag("--resume", a.resume, "keep the results that are there, and train what is missing")->excludes(overwrite);
   app.add_flag("--report", a.report, "end with an HTML page of the results beside the CSV");

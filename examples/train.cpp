@@ -67,7 +67,7 @@ struct Arguments {
   path out = "runs/story", metrics;
   examples::LogPaths logs;
   Index time = 0, steps = 0, evaluate_every = 0, checkpoint_every = FitOptions{}.checkpoint_every;
-  double minutes = 0, checkpoint_minutes = FitOptions{}.checkpoint_minutes, average = 0;
+  double minutes = 0, evaluate_minutes = 0, checkpoint_minutes = FitOptions{}.checkpoint_minutes, average = 0;
   Batching batching = Batching::packed;
   std::uint64_t seed = 1337;
   bool resume = false, overwrite = false, benchmark = false, check_determinism = false, list = false, report = false,
@@ -134,50 +134,6 @@ void expect_own_names(const std::vector<path>& files) {
   }
 }
 
-AnySchedule schedule_of(const Recipe& recipe) {
-  switch (recipe.schedule) {
-    case examples::ScheduleKind::constant:
-      return Constant{.warmup = recipe.warmup};
-    case examples::ScheduleKind::onecycle:
-      return OneCycle{};
-    case examples::ScheduleKind::wsd:
-      return WarmupStableDecay{.warmup = recipe.warmup, .floor = recipe.floor};
-    case examples::ScheduleKind::cosine:
-      break;
-  }
-  return WarmupCosine{.warmup = recipe.warmup, .floor = recipe.floor};
-}
-
-/// AdamW or Lion as a recipe says.
-template <class O>
-O by_moments(const Recipe& recipe) {
-  return {.lr = recipe.rate,
-          .beta1 = recipe.beta1,
-          .beta2 = recipe.beta2,
-          .weight_decay = recipe.decay,
-          .rates = recipe.rates,
-          .decays = recipe.decays};
-}
-
-examples::AnyRule optimizer_of(const Recipe& recipe) {
-  switch (recipe.optimizer) {
-    case examples::OptimizerKind::lion:
-      return by_moments<Lion>(recipe);
-    case examples::OptimizerKind::muon:
-      return Muon{.lr = recipe.rate,
-                  .weight_decay = recipe.decay,
-                  .beta1 = recipe.beta1,
-                  .beta2 = recipe.beta2,
-                  .adamw_rate = recipe.muon_adamw_rate,
-                  .experts = recipe.muon_experts,
-                  .rates = recipe.rates,
-                  .decays = recipe.decays};
-    case examples::OptimizerKind::adamw:
-      break;
-  }
-  return by_moments<AdamW>(recipe);
-}
-
 /// The recipe that checkpoints store and a resumed run continues, and the device and precision that it had.
 Json to_json(const Arguments& a, const examples::Device& device) {
   Json kept = examples::fields_to_json(a);
@@ -192,6 +148,7 @@ void take_up(Arguments& a, const path& checkpoint) {
   const Json kept = training_recipe(checkpoint);
   if (kept.is_null()) return;
   const std::string name = (checkpoint / "trainer.json").string();
+  if (!kept.contains("growth")) a.recipe.growth = {};  // of before sequences grew
   examples::fields_from_json(kept, name, a);
   a.device.last_device = json_field_or<std::string>(kept, "device", name, "");
   a.device.last_precision = json_field_or<std::string>(kept, "precision", name, "");
@@ -352,11 +309,12 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
 
   const Recipe& recipe = arguments.recipe;
   examples::TrainRun run{.settings = recipe.settings,
-                         .optimizer = optimizer_of(recipe),
-                         .schedule = schedule_of(recipe),
+                         .optimizer = examples::optimizer_of(recipe),
+                         .schedule = examples::schedule_of(recipe),
                          .training = &stories.training,
                          .options = {.batch = recipe.batch,
                                      .time = arguments.time,
+                                     .growth = recipe.growth,
                                      .batching = arguments.batching,
                                      .accumulation = recipe.accumulation,
                                      .recompute = recipe.recompute,
@@ -366,6 +324,7 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
                                      .average = arguments.average,
                                      .seed = Seed{arguments.seed},
                                      .evaluate_every = arguments.evaluate_every,
+                                     .evaluate_minutes = arguments.evaluate_minutes,
                                      .validation = &stories.validation,
                                      .checkpoint_every = arguments.checkpoint_every,
                                      .checkpoint_minutes = arguments.checkpoint_minutes,
@@ -430,7 +389,7 @@ void benchmark(const Arguments& arguments) {
   const Recipe& recipe = arguments.recipe;
   const examples::BenchmarkRun run{.checkpoint = arguments.benchmark_of,
                                    .settings = recipe.settings,
-                                   .optimizer = optimizer_of(recipe),
+                                   .optimizer = examples::optimizer_of(recipe),
                                    .batch = recipe.batch,
                                    .time = arguments.time,
                                    .accumulation = recipe.accumulation,
@@ -580,6 +539,14 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
     if (!given("--learning-rate") && before.recipe.optimizer == examples::OptimizerKind::muon) {
       a.recipe.rate = plain.rate;
     }
+  }
+  if (!a.resume && !given("--growth")) {  // the preset's lengths that this run can have
+    examples::with_architecture(a.preset, [&](auto named) {
+      const Index full = a.time > 0 ? a.time : decltype(named)::Architecture::context;
+      // A model that was trained before knows what a sentence is.
+      const bool grows = a.batching == Batching::packed && a.from.empty();
+      a.recipe.growth = grows ? a.recipe.growth.below(full) : SequenceGrowth{};
+    });
   }
   if (!a.resume && a.recipe.optimizer == examples::OptimizerKind::lion) {  // Chen et al. 2023, section 5
     if (!given("--learning-rate")) a.recipe.rate /= 5;

@@ -1,10 +1,14 @@
 #pragma once
-// The variants that `sweep` compares. Adding one is a line in `variants`.
+// The variants that `sweep` compares, and how each is trained. Adding one is a line in `variants`.
 
 #include <cstddef>
 #include <string_view>
 #include <tinymoe/model.hpp>
+#include <tinymoe/presets.hpp>
 #include <tuple>
+#include <type_traits>
+
+#include "recipes.hpp"
 
 namespace examples {
 
@@ -22,12 +26,28 @@ using Dense512 = Variant<DenseBlock<RmsNorm, SweepAttention, Expert<SwiGlu, Hidd
 using SharedOfFour = Variant<
     MoEBlock<RmsNorm, SweepAttention, Router<15, 3>, Expert<SwiGlu, Hidden<128>>, Shared<Expert<SwiGlu, Hidden<128>>>>>;
 
-/// A variant and its name in the table.
+/// Models of several sizes, each as a mixture, two of four experts of F hidden units, and as a dense model with as many
+/// active parameters but for the router. The blocks are those of presets::Story; width and depth grow together.
+template <Index D, class Block, Index L>
+using Sized =
+    Transformer<Vocab<2048>, Context<512>, Width<D>, TiedHead, Bigrams<16384>, PerLayerEmbeddings, Layers<L, Block>>;
+template <Index D>
+using SizedAttention = Attention<Heads<D / 32>, KvHeads<D / 64>, Rope, QkNorm>;
+template <Index D, Index L, Index F>
+using SizedMix = Sized<D, MoEBlock<RmsNorm, SizedAttention<D>, Router<4, 2>, Expert<SwiGlu, Hidden<F>>>, L>;
+template <Index D, Index L, Index F>
+using SizedDense = Sized<D, DenseBlock<RmsNorm, SizedAttention<D>, Expert<SwiGlu, Hidden<2 * F>>>, L>;
+
+/// A variant, its name in the table, and its training options, of which `sweep` tries other learning rates.
 template <class Arch>
 struct NamedVariant {
   using Architecture = Arch;
   std::string_view name, about;
+  Recipe recipe = {};
+  std::string_view group = "experts";  // of --group: what is compared with each other
 };
+static_assert(std::is_same_v<SizedMix<128, 4, 96>, presets::Story>);
+inline constexpr std::string_view sizes = "sizes";
 
 // One line each: CMake counts the lines.
 // clang-format off
@@ -49,7 +69,17 @@ inline constexpr auto variants = std::tuple(
     NamedVariant<Mix<8, 2, 256, BalanceBias, NoBalance>>{"bias", "balanced by a bias, not by a loss"},
     NamedVariant<Mix<8, 2, 256, SigmoidScores, BalanceBias, NoBalance>>{"sigmoid", "the same with sigmoid scores"},
     NamedVariant<Mix<8, 2, 256, ExpertChoice>>{"expert_choice", "experts choose tokens"},
-    NamedVariant<Mix<8, 2, 256, Capacity<5, 4>>>{"capacity", "experts drop what is above 5/4 of their share"});
+    NamedVariant<Mix<8, 2, 256, Capacity<5, 4>>>{"capacity", "experts drop what is above 5/4 of their share"},
+    NamedVariant<SizedMix<64, 4, 96>>{"mix_0m3", "0.3M active parameters, two of 4 experts", recipes::story, sizes},
+    NamedVariant<SizedDense<64, 4, 96>>{"dense_0m3", "0.3M, dense", recipes::story, sizes},
+    NamedVariant<SizedMix<128, 4, 96>>{"mix_0m8", "0.8M, the preset story", recipes::story, sizes},
+    NamedVariant<SizedDense<128, 4, 96>>{"dense_0m8", "0.8M, dense", recipes::story, sizes},
+    NamedVariant<SizedMix<192, 5, 160>>{"mix_1m9", "1.9M, two of 4 experts", recipes::story, sizes},
+    NamedVariant<SizedDense<192, 5, 160>>{"dense_1m9", "1.9M, dense", recipes::story, sizes},
+    NamedVariant<SizedMix<256, 6, 256>>{"mix_4m", "4M, two of 4 experts", recipes::story, sizes},
+    NamedVariant<SizedDense<256, 6, 256>>{"dense_4m", "4M, dense", recipes::story, sizes},
+    NamedVariant<SizedMix<384, 8, 320>>{"mix_10m", "10M, two of 4 experts", recipes::story, sizes},
+    NamedVariant<SizedDense<384, 8, 320>>{"dense_10m", "10M, dense", recipes::story, sizes});
 // clang-format on
 
 /// The variant of line i, from 0.

@@ -8,6 +8,7 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <tinymoe/analysis/sweep_files.hpp>
 #include <tinymoe/analysis/sweep_results.hpp>
 #include <tinymoe/files/json_parser.hpp>
 #include <tinymoe/train/json_lines.hpp>
@@ -256,7 +257,8 @@ TEST_CASE("parts that a run lacks are left out") {
 TEST_CASE("a sweep's results are read back") {
   const TemporaryFolder folder;
   const auto csv = folder / "sweep.csv";
-  const SweepBudget budget{.batch = 4, .warmup = 60, .minutes = 0.1, .precision = "float32", .data = ~std::uint64_t{0}};
+  const SweepBudget budget{
+      .batch = 4, .warmup = 60, .minutes = 0.1, .precision = "float32", .data = ~std::uint64_t{0}, .recipe = 17};
   const auto run = [&](const char* variant, double rate, std::uint64_t seed, double bits) {
     return SweepRun{.variant = variant,
                     .parameters = 400,
@@ -337,6 +339,63 @@ TEST_CASE("a sweep's results are read back") {
     write(csv, other);
     check_message<FileError>([&] { read_sweep(csv); }, "as sweep writes them");
   }
+}
+
+TEST_CASE("a sweep's learning curves are read back and drawn") {
+  const TemporaryFolder folder;
+  const auto csv = folder / "sweep.csv", curves = sweep_curves_file(csv);
+  CHECK(curves == folder / "sweep-curves.csv");
+  const auto run = [](const char* variant, double rate, double bits) {
+    SweepRun one{.variant = variant,
+                 .flops_forward = 100,
+                 .bits_per_byte = bits,
+                 .learning_rate = rate,
+                 .seed = ~std::uint64_t{}};
+    one.curve = {{.step = 5, .tokens = 500, .seconds = 10, .loss = 4, .bits_per_byte = bits + 1},
+                 {.step = 10, .tokens = 1000, .seconds = 100, .loss = 3, .bits_per_byte = bits}};
+    return one;
+  };
+  const std::vector<SweepRun> runs = {run("dense", 0.1, 1.25), run("dense", 1e-3, 1.5), run("mix", 0.1, 1.125)};
+  string text = sweep_header();
+  for (const SweepRun& one : runs) text += sweep_row(one);
+  write(csv, text);
+  auto read = read_sweep(csv);
+  read_sweep_curves(csv, read);  // there is no such file yet
+  CHECK(read[0].curve.empty());
+  CHECK(!has(report_html("sweep", {}, read), "id=\"curves\""));
+  const string rows = sweep_curves(runs);
+  write(curves, rows + "mix,0.1,18446744073709551615,much,1,1,1,1\nunknown,0.1,1,1,1,1,1,1\nmix,0.1,184467440737");
+  read_sweep_curves(csv, read);
+  read_sweep_curves(csv, read);  // once more: nothing is there twice
+  CHECK(sweep_curves(read) == rows);
+  CHECK(read[2].curve[1].tokens == 1000);
+
+  // Of each variant the best rate alone, in two plots.
+  const string page = report_html("sweep", {}, read);
+  const auto begin = page.find("id=\"curves\"");
+  REQUIRE(begin != string::npos);
+  const string section = page.substr(begin, page.find("<h2", begin) - begin);
+  std::size_t drawn = 0;
+  for (std::size_t at = section.find("<g class=\"curve"); at != string::npos;
+       at = section.find("<g class=\"curve", at + 1)) {
+    ++drawn;
+  }
+  CHECK(drawn == 4);
+  CHECK(has(section, "Over the operations of training"));
+  CHECK(has(section, "Over the time of training"));
+  CHECK(has(section, "dense"));
+  CHECK(has(section, "mix"));
+  auto later = read;  // the first seed was trained before there were curves
+  later[2].curve.clear();
+  later.push_back(read[2]), later.back().seed = 3;
+  CHECK(has(report_html("sweep", {}, later), "id=\"curves\""));
+  const Json json = parse_json(sweep_json(read), "sweep.json");
+  CHECK(json["runs"].items()[1]["validations"].items()[0]["bits_per_byte"].number() == 2.5);
+  CHECK(!json["means"].items()[0].contains("validations"));
+  for (SweepRun& one : read) one.curve.resize(1);
+  CHECK(!has(report_html("sweep", {}, read), "id=\"curves\""));  // one point is no curve
+  write(curves, "a,b\n");
+  check_message<FileError>([&] { read_sweep_curves(csv, read); }, "as sweep writes them");
 }
 
 TEST_CASE("a report of 100,000 steps stays small") {

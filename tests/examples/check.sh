@@ -502,12 +502,24 @@ END
     # Factors and rate of a preset belong to its optimizer.
     run --preset story --out of_preset
     grep -q '"decays": *"table=150"' of_preset/trainer.json || fail "the recipe of story is not stored"
+    run --preset story --out none_of_it --rates none --decays none
+    grep -q '"decays": *"", *$' none_of_it/trainer.json && grep -q '"rates": *""' none_of_it/trainer.json ||
+      fail "the recipe's factors stay: $(cat none_of_it/trainer.json)"
+    # Of a preset's stages a run has those that are shorter than its sequences, and none where a row is a story.
+    growth() { grep -q "\"growth\": *\"$1\"" of_preset/trainer.json || fail "not the growth $1: $(cat of_preset/trainer.json)"; }
+    story() { expect "$train" --preset story --embedded 300 --steps 1 --batch 1 --out of_preset --overwrite "$@"; }
+    story && growth "64=0.1,128=0.35,256=0.75"
+    story --sequence 128 && growth "64=0.1"
+    story --sequence 128 --growth none && growth ""
+    story --sequence 128 --batching padded && growth ""
+    story --sequence 128 --from none_of_it && growth ""
     for optimizer in adamw lion; do
       run --preset story --optimizer $optimizer --out of_preset --overwrite
       grep -q '"decays": *""' of_preset/trainer.json || fail "$optimizer has the factors of muon"
       grep -qE '"learning_rate": *(0.005|0.001),' of_preset/trainer.json || fail "$optimizer has the rate of muon"
     done
     differs pocket --decays expert=3
+    differs pocket --growth 16=0.5
     differs pocket --batching padded
     differs pocket --dropout 0.2
     differs pocket --attention-dropout 0.2
@@ -562,7 +574,7 @@ END
     expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv
     [ "$(cut -d , -f 1 results/sweep.csv | tr '\n' ' ')" = "variant dense experts_8 bias " ] ||
       fail "not a row for each variant: $(cat results/sweep.csv)"
-    grep -Eq '^dense,1000320,1000320,2196224,[0-9.]+,2,2048,[0-9.]+,[0-9.]+,0.0000,0.005,1337,[0-9.]+,4,60,2,0.0,float32,[0-9]+$' \
+    grep -Eq '^dense,1000320,1000320,2196224,[0-9.]+,2,2048,[0-9.]+,[0-9.]+,0.0000,0.005,1337,[0-9.]+,4,60,2,0.0,float32,[0-9]+,[0-9]+$' \
       results/sweep.csv || fail "not the dense variant's row: $(cat results/sweep.csv)"
     grep -Eq '^dense +1.00M +1.00M +2.20M +0.005 +1337 +[0-9]+ +2 +[0-9.]+ +\+0 %$' output.txt || fail "no table: $(cat output.txt)"
     ! grep -q 'best rate' output.txt || fail "means of one run each: $(cat output.txt)"
@@ -571,12 +583,12 @@ END
     untimed results/sweep.csv >one.csv
     expect_error "is there already" "$sweep" --steps 2 --embedded 300 --only dense --csv results/sweep.csv
     untimed results/sweep.csv | cmp - one.csv || fail "results were lost"
-    for file in run.csv other.json page.html; do echo "step,tokens" >$file; done
-    for file in run other; do
+    for file in run.csv other.json page.html its-curves.csv; do echo "step,tokens" >$file; done
+    for file in run other its; do  # the last one's curves
       expect_error "is there already and is no" "$sweep" --steps 2 --embedded 300 --only dense --csv $file.csv --overwrite
     done
     expect_error "page.html: is there already and is no page" "$sweep" --steps 2 --embedded 300 --only dense --csv page.csv --report
-    [ "$(cat run.csv other.json page.html | sort -u)" = "step,tokens" ] || fail "a file that is no sweep's was replaced"
+    [ "$(cat run.csv other.json page.html its-curves.csv | sort -u)" = "step,tokens" ] || fail "a file that is no sweep's was replaced"
     expect "$sweep" --steps 2 --embedded 300 --only dense --only experts_8 --only bias --csv results/sweep.csv --overwrite
     untimed results/sweep.csv | cmp - one.csv || fail "a second sweep found other losses"
     # Learning rates, seeds and a sweep that goes on: what is there stays, and only what is missing is trained.
@@ -589,6 +601,8 @@ END
     untimed results/many.csv >all.csv
     sed -i '3,6d' results/many.csv  # as if it had been interrupted
     expect_error "is there already" two 2 --embedded 300 --learning-rate 2e-3,8e-3 --repeats 2
+    sed 's/[0-9]$/&1/' results/many.csv >results/other.csv  # of another recipe
+    expect_error "a recipe of the fingerprint" "$sweep" --only dense --csv results/other.csv --steps 2 --embedded 300 --resume
     expect_error "has --steps 2, and this sweep 3" two 3 --embedded 300 --resume
     expect_error "has --batch 4, and this sweep 5" two 2 --embedded 300 --batch 5 --resume
     expect_error "data of the fingerprint" two 2 --embedded 200 --resume
@@ -601,6 +615,16 @@ END
     expect_error "has no results yet" "$report" results/begun.csv
     expect "$sweep" --steps 2 --embedded 300 --only dense --csv results/begun.csv --resume
     [ "$(wc -l <results/begun.csv)" = 2 ] || fail "a sweep without results does not go on: $(cat results/begun.csv)"
+    # Validations on the way, of a sweep that was interrupted and went on.
+    expect "$sweep" --steps 3 --embedded 300 --only dense --csv results/curves.csv --evaluate-minutes 1e-9
+    expect "$sweep" --steps 3 --embedded 300 --only dense --only bias --csv results/curves.csv --evaluate-minutes 1e-9 --resume --report
+    [ "$(cut -d , -f 1-5 results/curves-curves.csv | tail -n +2 | tr '\n' ' ')" = \
+      "dense,0.005,1337,1,1024 dense,0.005,1337,2,2048 dense,0.005,1337,3,3072 bias,0.005,1337,1,1024 bias,0.005,1337,2,2048 bias,0.005,1337,3,3072 " ] ||
+      fail "not the curves: $(cat results/curves-curves.csv)"
+    grep -q 'id="curves"' results/curves.html || fail "no curves on the page"
+    rm results/curves.html
+    expect "$report" results/curves.csv
+    grep -q 'id="curves"' results/curves.html || fail "report draws no curves"
     # Rates that are drawn lie between the two, and are the same again.
     expect "$sweep" --steps 2 --embedded 300 --only dense --csv results/many.csv --learning-rate 1e-3,1e-2 --draw 3 --overwrite
     [ "$(grep -c ^dense, results/many.csv)" = 3 ] || fail "not three rates: $(cat results/many.csv)"
@@ -1140,6 +1164,18 @@ assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "t
     expect_error '--rates, norm must be a number of 0 or more, found ""' pocket --rates norm=
     sed -i 's/"rates": *"[^"]*"/"rates": "norm=nan"/' factors/trainer.json
     expect_error 'trainer.json: rates, norm must be' pocket --steps 3 --resume factors
+    # Sequences that grow come back from a checkpoint, as the preset's do; of those a run has what fits its length.
+    pocket --steps 1 --out grown --growth 8=0.25,16=0.5 >log.txt
+    grep -q '"growth": *"8=0.25,16=0.5"' grown/trainer.json || fail "no growth: $(cat grown/trainer.json)"
+    pocket --steps 2 --resume grown >log.txt
+    expect_error "had the growth of sequences 8=0.25,16=0.5; found none" pocket --steps 3 --resume grown --growth none
+    pocket --steps 2 --out third --growth 8=0.3333333333333333 >log.txt
+    pocket --steps 3 --resume third >log.txt
+    expect_error '--growth, length must be' pocket --growth x=0.5
+    expect_error 'found "16=0.5,8"' pocket --growth 16=0.5,8
+    expect_error 'the lengths must grow' pocket --growth 16=0.5,8=0.6
+    expect_error 'below the full 64 tokens' pocket --growth 64=0.5
+    expect_error 'packed batches alone' pocket --growth 16=0.5 --batching padded
     # Negative zero is 0.
     pocket --steps 2 --schedule constant --clip -0 --weight-decay -0.0 --minutes -0 --out negative >log.txt
     pocket --steps 2 --schedule constant --clip 0 --weight-decay 0 --out zero >log.txt

@@ -6,6 +6,7 @@
 #include "fuzz/harness.hpp"
 #include "tinymoe/analysis/run_history.hpp"
 #include "tinymoe/analysis/run_report.hpp"
+#include "tinymoe/analysis/sweep_files.hpp"
 #include "tinymoe/analysis/sweep_results.hpp"
 #include "tinymoe/files/json_parser.hpp"
 #include "tinymoe/train/json_lines.hpp"
@@ -91,6 +92,34 @@ void sweep(std::string_view input) {
   });
 }
 
+/// The curves of two runs: what is read is written and read again as it is.
+void sweep_curves_csv(std::string_view input) {
+  const auto path = write_scratch("curved.csv", sweep_header());
+  std::vector<SweepRun> runs(2);
+  runs[0].variant = "dense", runs[0].learning_rate = 1e-3, runs[0].seed = 7;
+  runs[1].variant = "mix", runs[1].learning_rate = 0.5;
+  write_scratch("curved-curves.csv", input);
+  accepts([&] {
+    read_sweep_curves(path, runs);
+    parse_json(sweep_json(runs), "sweep");
+    report_html("sweep", {}, runs);
+    const std::string text = sweep_curves(runs);
+    write_scratch("curved-curves.csv", text);
+    auto again = runs;
+    read_sweep_curves(path, again);
+    expect(sweep_curves(again) == text, "curves that are written again are others");
+  });
+}
+
+void sweep_curves_seeds(const TakeSeed& take) {
+  SweepRun run{.variant = "dense", .learning_rate = 1e-3, .seed = 7};
+  run.curve = {{.step = 5, .tokens = 500, .seconds = 1.5, .loss = 4, .bits_per_byte = 2},
+               {.step = 9, .tokens = 900, .seconds = 3, .loss = 3, .bits_per_byte = 1.5}};
+  SweepRun other = run;
+  other.variant = "mix", other.learning_rate = 0.5, other.seed = 0;
+  take(sweep_curves({run, other}));
+}
+
 void sweep_seeds(const TakeSeed& take) {
   SweepRun run{.variant = "dense", .parameters = 100, .active = 50, .flops_forward = 200, .tokens_per_second = 10.5};
   run.steps = 3, run.tokens = 300, run.loss = 2.5, run.bits_per_byte = 1.25, run.learning_rate = 1e-3, run.seed = 7;
@@ -139,6 +168,7 @@ void option_number_seeds(const TakeSeed& take) {
 constexpr Harness harnesses[] = {
     {"run_history", run_history, run_history_seeds, 1 << 12, 2 * json_memory_factor, "json"},
     {"sweep", sweep, sweep_seeds, 1 << 12, 2 * json_memory_factor},
+    {"sweep_curves", sweep_curves_csv, sweep_curves_seeds, 1 << 12, 2 * json_memory_factor},
 #ifdef TINYMOE_FUZZ_OPTIONS
     {"option_number", option_number, option_number_seeds, 1 << 6, 64},
 #endif

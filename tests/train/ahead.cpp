@@ -63,18 +63,22 @@ struct ByHand {
 
   explicit ByHand(const FitOptions& options) {
     Trainer trainer(model, AdamW{.lr = 1e-2});
-    const Batches packed(tiny_data(), options.batch, options.time, options.seed);
     const PaddedBatches padded(tiny_data(), tiny_tokenizer().end_of_story(), options.batch, options.time, options.seed);
-    const auto size = static_cast<std::size_t>(options.batch * options.time);
-    std::vector<Token> inputs(size * static_cast<std::size_t>(options.accumulation)), targets(inputs.size());
     for (Index step = 0; step < options.steps; ++step) {
+      const std::size_t stage = options.growth.stage_at(static_cast<double>(step) / static_cast<double>(options.steps));
+      const bool full = stage == options.growth.size();
+      const Index time = full ? options.time : options.growth.stages[stage].time;
+      const Index batch = options.batch * options.time / time;
+      const Batches packed(tiny_data(), batch, time, options.seed);
+      const auto size = static_cast<std::size_t>(batch * time);
+      std::vector<Token> inputs(size * static_cast<std::size_t>(options.accumulation)), targets(inputs.size());
       for (Index i = 0; i < options.accumulation; ++i) {
         const auto in = std::span(inputs).subspan(static_cast<std::size_t>(i) * size, size);
         const auto out = std::span(targets).subspan(static_cast<std::size_t>(i) * size, size);
         const Index number = step * options.accumulation + i;
         options.batching == Batching::packed ? packed.fill(number, in, out) : padded.fill(number, in, out);
       }
-      reports.push_back(trainer.train_step(inputs, targets, options.batch, options.time, {.seed = options.seed}));
+      reports.push_back(trainer.train_step(inputs, targets, batch, time, {.seed = options.seed}));
     }
   }
 };
@@ -96,10 +100,16 @@ void check_same(const std::vector<StepReport>& found, const std::vector<StepRepo
 }  // namespace
 
 TEST_CASE("Batches that are read ahead give the bits of batches that are not", "[ahead]") {
-  for (const Batching batching : {Batching::packed, Batching::padded}) {
+  // Sequences grow in steps 2 and 4: of 48 tokens 12, 6 (of 42 tokens) and 3.
+  constexpr SequenceGrowth growing{{{{4, 0.3}, {7, 0.6}}}};
+  for (const auto& [batching, growth] : {std::pair(Batching::packed, SequenceGrowth{}),
+                                         {Batching::packed, growing},
+                                         {Batching::padded, SequenceGrowth{}}}) {
     for (const Index accumulation : {1, 2, 3}) {
-      INFO("padded " << (batching == Batching::padded) << ", accumulation " << accumulation);
+      INFO("padded " << (batching == Batching::padded) << ", accumulation " << accumulation << ", growth "
+                     << growth.text());
       auto options = options_for(6, accumulation, batching);
+      options.growth = growth;
       const ByHand expected(options);
       const auto weights = weights_of(expected.model);
       const auto check = [&](const auto& found) {

@@ -206,6 +206,42 @@ TEST_CASE("An exception in on_end reaches the caller of a successful run", "[obs
   CHECK_THROWS_AS(second.trainer.fit(tiny_data(), options_for(root, 2, {&bad, &poison})), TextError);
 }
 
+TEST_CASE("A run evaluates after minutes of training", "[observers]") {
+  std::vector<Index> evaluated;
+  Callbacks watch;
+  watch.evaluation = [&](const StepReport& last, const EvaluationReport&) { evaluated.push_back(last.step); };
+  FitOptions options{
+      .batch = 2, .time = 16, .steps = 6, .evaluate_minutes = 1e-9, .validation = &tiny_data(), .observers = {&watch}};
+  Run often;
+  often.trainer.fit(tiny_data(), options);
+  CHECK(evaluated == std::vector<Index>{1, 2, 3, 4, 5, 6});
+  evaluated.clear();
+  // A clock of 20 seconds a step, and an evaluation a minute.
+  options.evaluate_minutes = 1;
+  options.steps = 8;
+  const TemporaryFolder root;
+  const auto run = [&](Index stop) {
+    Run its;
+    if (std::filesystem::exists(root / "run")) its.trainer.resume(root / "run");
+    watch.step = [&](const StepReport&) { its.trainer.add_seconds(20); };
+    options.stop = [&] { return its.trainer.step() == stop; };
+    options.checkpoint = root / "run", options.tokenizer = &tiny_tokenizer();
+    its.trainer.fit(tiny_data(), options);
+  };
+  evaluated.clear();
+  run(100);
+  CHECK(evaluated == std::vector<Index>{3, 6, 8});
+  // A run that is stopped when an evaluation is due makes it when it goes on, and no other is made anew.
+  std::filesystem::remove_all(root / "run");
+  evaluated.clear();
+  run(3);
+  CHECK(evaluated.empty());
+  run(4);
+  CHECK(evaluated == std::vector<Index>{3});
+  run(100);
+  CHECK(evaluated == std::vector<Index>{3, 6, 8});
+}
+
 TEST_CASE("A slow observer costs no training seconds and no checkpoint", "[observers]") {
   const TemporaryFolder root;
   std::vector<Index> saved;

@@ -151,9 +151,12 @@ void check_near(const Told& found, const Told& expected) {
   CHECK(greatest_difference(found.weights, expected.weights) < 2e-4);
 }
 
+/// Packed sequences grow.
 FitOptions options_for(Index accumulation, Batching batching) {
+  const bool grows = batching == Batching::packed;
   return {.batch = 2,
           .time = 16,
+          .growth = grows ? SequenceGrowth{{{{8, 0.5}}}} : SequenceGrowth{},
           .batching = batching,
           .accumulation = accumulation,
           .steps = 5,

@@ -295,6 +295,7 @@ TEST_CASE("Every option that is a number is refused by its name where it means n
   fit("FitOptions::clip", &FitOptions::clip, from_0, below_0);
   fit("FitOptions::average", &FitOptions::average, share, no_share);
   fit("FitOptions::evaluate_every", &FitOptions::evaluate_every, std::vector<double>{0, 1}, std::vector<double>{-1});
+  fit("FitOptions::evaluate_minutes", &FitOptions::evaluate_minutes, from_0, below_0);
   fit("FitOptions::checkpoint_every", &FitOptions::checkpoint_every, std::vector<double>{0, 1},
       std::vector<double>{-1});
   fit("FitOptions::checkpoint_minutes", &FitOptions::checkpoint_minutes, from_0, below_0);

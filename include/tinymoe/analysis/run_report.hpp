@@ -49,6 +49,7 @@ namespace detail {
 /// Links to the sections that a page has.
 [[gnu::cold]] inline Markup page_links(const Markup& body) {
   static constexpr std::pair<const char*, const char*> sections[] = {{"comparison", "side by side"},
+                                                                     {"curves", "learning curves"},
                                                                      {"learning-rates", "learning rates"},
                                                                      {"training", "training"},
                                                                      {"architecture", "architecture"},
@@ -124,7 +125,7 @@ namespace detail {
     if (!run.history.steps.empty()) histories.push_back({run.name, &run.history});
   }
   models.insert(models.end(), others.begin(), others.end());
-  body.add({detail::comparison_section(models), detail::learning_rate_section(results)});
+  body.add({detail::comparison_section(models), detail::curve_section(sweep), detail::learning_rate_section(results)});
   if (!histories.empty()) body.add({detail::training_plots(histories)});
   return detail::page_of(title, {"<h1 dir=\"auto\">", title, "</h1>", detail::page_links(body), body}).html();
 }

@@ -1,24 +1,15 @@
 #pragma once
 /// @file
-/// The results of a sweep: a CSV with a row for each run, read back, and what several runs of a variant say together.
+/// The results of a sweep, and what several runs of a variant say together.
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <filesystem>
-#include <fstream>
-#include <ios>
-#include <iterator>
 #include <string>
-#include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <vector>
 
-#include "tinymoe/core/error.hpp"
-#include "tinymoe/core/number_text.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json_writer.hpp"
 
@@ -29,7 +20,15 @@ struct SweepBudget {
   Index batch = 0, warmup = 0, steps = 0;  // steps: 0 if the time is the limit
   double minutes = 0;                      // 0: no limit
   std::string precision = {};
-  std::uint64_t data = 0;  // fingerprint of the training and validation tokens
+  std::uint64_t data = 0;    // fingerprint of the training and validation tokens
+  std::uint64_t recipe = 0;  // fingerprint of how the variant is trained, but for what has a column
+};
+
+/// A validation of a run.
+struct SweepPoint {
+  Index step = 0, tokens = 0;
+  double seconds = 0;  // of training
+  double loss = 0, bits_per_byte = 0;
 };
 
 /// One run: a variant that was trained with one learning rate and one seed. What a file does not tell is 0.
@@ -43,6 +42,7 @@ struct SweepRun {
   std::uint64_t seed = 0;
   double seconds = 0;
   SweepBudget budget = {};
+  std::vector<SweepPoint> curve = {};  // all of its validations; the CSV's row leaves them out
 };
 
 /// The runs of a variant with one learning rate.
@@ -56,105 +56,6 @@ struct SweepResult {
   double value() const { return mean.bits_per_byte > 0 ? mean.bits_per_byte : mean.loss; }
 };
 
-namespace detail {
-
-inline constexpr std::string_view sweep_columns[] = {
-    "variant", "parameters", "active", "flops_per_token", "tokens_per_second", "steps", "tokens", "validation_loss",
-    "validation_bits_per_byte", "load_variation",
-    // From here on an older file may end.
-    "learning_rate", "seed", "seconds", "batch", "warmup", "step_limit", "minute_limit", "precision", "data"};
-inline constexpr std::size_t first_sweep_columns = 10;
-
-[[gnu::cold]] inline std::vector<std::string> split_row(std::string_view line) {
-  if (line.ends_with('\r')) line.remove_suffix(1);
-  std::vector<std::string> fields;
-  for (std::size_t at = 0; at <= line.size();) {
-    const std::size_t comma = std::min(line.find(',', at), line.size());
-    fields.emplace_back(line.substr(at, comma - at));
-    at = comma + 1;
-  }
-  return fields;
-}
-
-}  // namespace detail
-
-/// The first line of a sweep's CSV.
-[[gnu::cold]] inline std::string sweep_header() {
-  std::string line;
-  for (const std::string_view column : detail::sweep_columns) {
-    if (!line.empty()) line += ',';
-    line += column;
-  }
-  return line + '\n';
-}
-
-/// A run's line. Its learning rate and its limits are read back as they are.
-[[gnu::cold]] inline std::string sweep_row(const SweepRun& run) {
-  using detail::fixed_text;
-  const auto exact = [](double number) {
-    std::string text;
-    detail::append_json(text, number);
-    return text;
-  };
-  std::string line = run.variant;
-  for (const std::string& field :
-       {std::to_string(run.parameters), std::to_string(run.active), std::to_string(run.flops_forward),
-        fixed_text(run.tokens_per_second, 1), std::to_string(run.steps), std::to_string(run.tokens),
-        fixed_text(run.loss, 6), fixed_text(run.bits_per_byte, 6), fixed_text(run.load_variation, 4),
-        exact(run.learning_rate), std::to_string(run.seed), fixed_text(run.seconds, 1),
-        std::to_string(run.budget.batch), std::to_string(run.budget.warmup), std::to_string(run.budget.steps),
-        exact(run.budget.minutes), run.budget.precision, std::to_string(run.budget.data)}) {
-    line += ',' + field;
-  }
-  return line + '\n';
-}
-
-/// The runs of a sweep's CSV, older ones without learning rates and seeds too; none of a sweep that was interrupted in
-/// its first run. A row that was cut is left out. Throws FileError for a file that `sweep` did not write.
-[[gnu::cold]] inline std::vector<SweepRun> read_sweep(const std::filesystem::path& csv) {
-  std::ifstream file(csv, std::ios::binary);
-  if (!file) fail<FileError>(csv, ": cannot be opened; a sweep's results are the CSV that sweep writes");
-  std::string line;
-  std::getline(file, line);
-  const std::vector<std::string> columns = detail::split_row(line);
-  const std::size_t known = columns.size();
-  if (known < detail::first_sweep_columns || known > std::size(detail::sweep_columns) ||
-      !std::equal(columns.begin(), columns.end(), detail::sweep_columns)) {
-    fail<FileError>(csv, ": expected results that begin with \"variant,parameters,active\", as sweep writes them");
-  }
-  std::vector<SweepRun> runs;
-  while (std::getline(file, line)) {
-    const std::vector<std::string> fields = detail::split_row(line);
-    if (fields.size() != known || file.eof()) continue;
-    std::size_t at = 1;
-    bool good = true;
-    const auto take = [&]<class T>(T& to) {
-      if (at >= known) return;
-      const std::string& field = fields[at++];
-      const auto [end, reason] = std::from_chars(field.data(), field.data() + field.size(), to);
-      // Counts are averaged as doubles, seeds and fingerprints are not.
-      const double most = std::is_same_v<T, Index> ? 0x1p53 : 0x1p64;
-      good = good && reason == std::errc() && end == field.data() + field.size() && to >= T{} &&
-             static_cast<double>(to) <= most;
-    };
-    SweepRun run{.variant = fields[0]};
-    take(run.parameters), take(run.active), take(run.flops_forward), take(run.tokens_per_second), take(run.steps);
-    take(run.tokens), take(run.loss), take(run.bits_per_byte), take(run.load_variation), take(run.learning_rate);
-    take(run.seed), take(run.seconds), take(run.budget.batch), take(run.budget.warmup), take(run.budget.steps);
-    take(run.budget.minutes);
-    if (at < known) run.budget.precision = fields[at++];
-    take(run.budget.data);
-    if (!good) continue;
-    if (run.seconds == 0 && run.tokens_per_second > 0) {
-      const double seconds = static_cast<double>(run.tokens) / run.tokens_per_second;
-      if (seconds <= 0x1p53) run.seconds = seconds;
-    }
-    runs.push_back(std::move(run));
-  }
-  if (file.bad()) fail<FileError>(csv, ": cannot be read to its end");
-  return runs;
-}
-
 /// The mean of each variant with each learning rate, in the order in which they first stand.
 [[gnu::cold]] inline std::vector<SweepResult> sweep_results(const std::vector<SweepRun>& runs) {
   std::vector<SweepResult> results;
@@ -164,6 +65,7 @@ inline constexpr std::size_t first_sweep_columns = 10;
     };
     if (std::any_of(results.begin(), results.end(), same)) continue;
     SweepResult result{.mean = run, .runs = 0};
+    result.mean.curve.clear();
     double sum = 0, loss = 0, bits = 0, speed = 0, seconds = 0, variation = 0, steps = 0, tokens = 0;
     std::vector<double> values;
     for (const SweepRun& each : runs) {
@@ -233,7 +135,15 @@ inline constexpr std::size_t first_sweep_columns = 10;
     number("step_limit", runs[i].budget.steps), number("minute_limit", runs[i].budget.minutes);
     text += ", \"precision\": ";
     detail::append_json(text, runs[i].budget.precision);
-    text += "}";
+    text += ", \"validations\": [";
+    for (const SweepPoint& point : runs[i].curve) {
+      text += &point == &runs[i].curve.front() ? "{\"step\": " : ", {\"step\": ";
+      text += std::to_string(point.step);
+      number("tokens", point.tokens), number("seconds", point.seconds), number("loss", point.loss);
+      number("bits_per_byte", point.bits_per_byte);
+      text += "}";
+    }
+    text += "]}";
   }
   text += "\n],\n\"means\": [";
   const std::vector<SweepResult> results = sweep_results(runs);

@@ -25,6 +25,7 @@ struct TrainingState {
   double best_loss = std::numeric_limits<double>::infinity();  // of the validations so far
   Index best_step = -1;                                        // of the best loss; -1: none yet
   Index evaluated_step = -1;                                   // of the last validation; -1: none yet
+  double evaluated_seconds = 0;                                // of training, at the last validation
   Json recipe = nullptr;                                       // FitOptions::recipe
 };
 

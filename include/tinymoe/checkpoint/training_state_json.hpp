@@ -18,10 +18,39 @@
 #include "tinymoe/files/paths.hpp"
 #include "tinymoe/text/batching.hpp"
 #include "tinymoe/text/data_order.hpp"
+#include "tinymoe/text/sequence_growth.hpp"
 
 namespace tinymoe::inline v0_1 {
 
 namespace detail {
+
+[[gnu::cold]] inline Json growth_to_json(const SequenceGrowth& growth) {
+  Json stages = Json::array();
+  for (std::size_t i = 0; i < growth.size(); ++i) {
+    stages.push_back(Json{{"time", growth.stages[i].time}, {"until", growth.stages[i].until}});
+  }
+  return stages;
+}
+
+/// Throws FileError for what is no list of stages that grow up to `time`.
+[[gnu::cold]] inline SequenceGrowth growth_from_json(const Json& stages, Index time, const std::string& name) {
+  SequenceGrowth growth;
+  if (stages.is_null()) return growth;  // files from before sequences grew lack it
+  if (!stages.is_array() || stages.size() > growth.stages.size()) {
+    fail<FileError>(name, ": \"growth\": expected a list of at most ", growth.stages.size(), " stages");
+  }
+  for (std::size_t i = 0; i < stages.size(); ++i) {
+    const Json& stage = stages.items()[i];
+    growth.stages[i] = {json_field<Index>(stage, "time", name, range::whole(1, 1 << 24)),
+                        json_field<double>(stage, "until", name, range::from_0_to_1)};
+  }
+  try {
+    growth.check(time);
+  } catch (const OptionError& error) {
+    fail<FileError>(name, ": \"growth\": ", error.what());
+  }
+  return growth;
+}
 
 [[gnu::cold]] inline Json to_json(const TrainingState& state) {
   Json file = {{"version", 2},
@@ -35,6 +64,7 @@ namespace detail {
                {"time", state.data.time},
                {"accumulation", state.data.accumulation},
                {"batching", DataOrder::name(state.data.batching)},
+               {"growth", growth_to_json(state.data.growth)},
                {"data_tokens", state.data.tokens},
                {"data_fingerprint", state.data.fingerprint},
                {"average", state.average},
@@ -44,6 +74,7 @@ namespace detail {
                {"best_loss", state.best_step >= 0 ? Json(state.best_loss) : Json()},
                {"best_step", state.best_step},
                {"evaluated_step", state.evaluated_step},
+               {"evaluated_seconds", state.evaluated_seconds},
                {"recipe", state.recipe}};
   file.sort_keys();
   return file;
@@ -72,6 +103,7 @@ namespace detail {
   state.data.accumulation = json_field<Index>(file, "accumulation", name, count);
   const auto batching = json_field<std::string>(file, "batching", name);
   state.data.batching = batching == "padded" ? Batching::padded : Batching::packed;
+  state.data.growth = growth_from_json(file["growth"], state.data.time, name);
   state.data.tokens = json_field<Index>(file, "data_tokens", name, count);
   state.data.fingerprint = json_field<std::uint64_t>(file, "data_fingerprint", name);
   state.average = json_field<double>(file, "average", name, range::from_0_below_1);
@@ -83,6 +115,7 @@ namespace detail {
   state.best_step = json_field<Index>(file, "best_step", name, range::whole(-1));
   // Files from before it was stored had evaluated what was due.
   state.evaluated_step = json_field_or<Index>(file, "evaluated_step", name, state.step);
+  state.evaluated_seconds = json_field_or<double>(file, "evaluated_seconds", name, state.seconds);
   state.recipe = file["recipe"];
   if (state.best_step >= 0) state.best_loss = json_field<double>(file, "best_loss", name, range::any);
   if (!state.loss_scale.valid()) {

@@ -21,4 +21,10 @@ inline std::string general_text(double number, int digits) {
   return {text, std::to_chars(text, std::end(text), number, std::chars_format::general, digits).ptr};
 }
 
+/// The fewest digits that are read back as the same number.
+inline std::string shortest_text(double number) {
+  char text[32];
+  return {text, std::to_chars(text, std::end(text), number).ptr};
+}
+
 }  // namespace tinymoe::inline v0_1::detail

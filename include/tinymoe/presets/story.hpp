@@ -8,7 +8,7 @@ namespace tinymoe::inline v0_1::presets {
 
 /// The demo's model: it learns most in minutes on two cores. No architecture of the hub has its tables.
 /// docs/benchmarks/recipe.md has what was compared.
-using Story = Transformer<Vocab<2048>, Context<256>, Width<128>, TiedHead, Bigrams<16384>, PerLayerEmbeddings,
+using Story = Transformer<Vocab<2048>, Context<512>, Width<128>, TiedHead, Bigrams<16384>, PerLayerEmbeddings,
                           Layers<4, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope, QkNorm>, Router<4, 2>,
                                              Expert<SwiGlu, Hidden<96>>>>>;
 

@@ -13,6 +13,7 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/text/batching.hpp"
 #include "tinymoe/text/fingerprint.hpp"
+#include "tinymoe/text/sequence_growth.hpp"
 #include "tinymoe/text/token_data.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -24,6 +25,7 @@ struct DataOrder {
   Batching batching = Batching::packed;
   Index tokens = 0;               // of the data
   std::uint64_t fingerprint = 0;  // of the data's tokens
+  SequenceGrowth growth = {};
 
   /// Throws MismatchError that names what differs, unless `found` is the same.
   void expect(const DataOrder& found) const {
@@ -34,6 +36,11 @@ struct DataOrder {
     }
     if (batching != found.batching) {
       fail<MismatchError>("the run to resume had ", name(batching), " batches; found ", name(found.batching));
+    }
+    if (growth != found.growth) {
+      const auto text = [](const SequenceGrowth& one) { return one.empty() ? "none" : one.text(); };
+      fail<MismatchError>("the run to resume had the growth of sequences ", text(growth), "; found ",
+                          text(found.growth));
     }
     if (tokens != found.tokens) {
       fail<MismatchError>("the run to resume trained on data of ", tokens, " tokens; found ", found.tokens);

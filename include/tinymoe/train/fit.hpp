@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <iterator>
 #include <list>
 #include <optional>
 #include <span>
@@ -120,6 +121,8 @@ class Run {
   }
 
  private:
+  using Feed = BatchFeed<typename TrainerType::BackendType>;
+
   /// All of the constructor but for what outlasts a failure: the metrics file and the model.
   [[gnu::cold]] void prepare(const TokenData& data) {
     TrainerType& trainer = trainer_;
@@ -127,6 +130,7 @@ class Run {
     check(options);
     check_vocabulary<typename TrainerType::Architecture>(data);
     TrainerType::check_time(time_);
+    options.growth.check(time_);
     if (options.validation != nullptr) {
       check_vocabulary<typename TrainerType::Architecture>(*options.validation);
       const EvaluationWindows windows(*options.validation, options.batch, time_);
@@ -142,8 +146,8 @@ class Run {
                         " processes cannot share; give an accumulation of ", ranks,
                         " or more, or start fewer processes");
     }
-    const DataOrder order{options.seed.value, options.batch,    time_, options.accumulation, options.batching,
-                          data.size(),        fingerprint(data)};
+    const DataOrder order{options.seed.value, options.batch,     time_,         options.accumulation, options.batching,
+                          data.size(),        fingerprint(data), options.growth};
     if (state.step > 0) state.data.expect(order);
     if (state.step > 0 && state.average != options.average) {
       fail<MismatchError>("the run to resume had an average of decay ", state.average, "; found ", options.average);
@@ -154,16 +158,24 @@ class Run {
     }
     if (!folders_.empty()) check_saving(folders_.front().folder());
     const bool padded = options.batching == Batching::padded;
-    feed_.emplace(trainer.model().backend(), data,
-                  FeedOptions{.batch = options.batch,
-                              .time = time_,
-                              .micro_batches = options.accumulation,
-                              .batching = options.batching,
-                              .end_of_story = padded ? options.tokenizer->end_of_story() : Token{},
-                              .seed = options.seed,
-                              .rank = rank,
-                              .ranks = ranks});
+    FeedOptions feed{.batch = options.batch,
+                     .time = time_,
+                     .micro_batches = options.accumulation,
+                     .batching = options.batching,
+                     .end_of_story = padded ? options.tokenizer->end_of_story() : Token{},
+                     .seed = options.seed,
+                     .rank = rank,
+                     .ranks = ranks};
+    for (std::size_t i = 0; i < options.growth.size(); ++i) {
+      FeedOptions shorter = feed;
+      shorter.time = options.growth.stages[i].time;
+      shorter.batch = options.batch * time_ / shorter.time;
+      feeds_.emplace_back(trainer.model().backend(), data, shorter);
+      trainer.plan(shorter.batch, shorter.time, options.recompute);  // so that no stage needs more memory later
+    }
+    feeds_.emplace_back(trainer.model().backend(), data, feed);
     trainer.plan(options.batch, time_, options.recompute);
+    feed_ = &feeds_.back();
     trainer.average(options.average);
     trainer.set_data_order(order);
     if (!options.recipe.is_null()) trainer.set_recipe(options.recipe);
@@ -188,11 +200,13 @@ class Run {
     whole("step to go on from", state.step);
     same.add_hash("seed", state.data.seed);
     whole("batch", state.data.batch), whole("sequence", time_), whole("accumulation", state.data.accumulation);
+    same.add_text("growth of sequences", o.growth.text());
     whole("kind of batches", static_cast<Index>(state.data.batching));
     same.add_hash("training data", state.data.fingerprint);
     same.add_hash("validation data", o.validation != nullptr ? fingerprint(*o.validation) : 0);
     whole("number of steps", o.steps), same.add("number of minutes", o.minutes);
     whole("number of steps between evaluations", o.evaluate_every);
+    same.add("number of minutes between evaluations", o.evaluate_minutes);
     same.add("limit of the gradients' norm", o.clip), same.add("average of the weights", o.average);
     whole("choice to recompute", o.recompute ? 1 : 0);
     same.add_text("optimizer", state.optimizer);
@@ -258,10 +272,12 @@ class Run {
     const Stopwatch watch;
     const TrainingState& state = trainer_.state();
     const Index before = state.tokens;
+    Feed& feed = feed_at(spent());
     trainer_.begin_step(
-        feed_->next(state.step),
+        feed.next(state.step),
         {.clip = options_.clip, .fraction = spent(), .seed = options_.seed, .recompute = options_.recompute});
-    if (options_.steps <= 0 || state.step + 1 < options_.steps) feed_->prefetch(state.step + 1);
+    feed_ = &feed;
+    if (options_.steps <= 0 || state.step + 1 < options_.steps) feed_at(spent_after()).prefetch(state.step + 1);
     report_ = trainer_.finish_step();
     loads_ = trainer_.loads();
     const double seconds = agreed_seconds(watch.seconds());
@@ -280,6 +296,18 @@ class Run {
     return fraction;
   }
 
+  /// The same after the step under way: of a run of minutes a guess, which costs a batch that was read for nothing
+  /// where it is wrong.
+  double spent_after() const {
+    return options_.minutes > 0 ? spent()
+                                : static_cast<double>(trainer_.step() + 1) / static_cast<double>(options_.steps);
+  }
+
+  /// The batches of the stage of growth where `fraction` of the budget is spent.
+  Feed& feed_at(double fraction) {
+    return *std::next(feeds_.begin(), static_cast<std::ptrdiff_t>(options_.growth.stage_at(fraction)));
+  }
+
   /// Rank 0's seconds, so that all ranks agree on the time spent.
   double agreed_seconds(double seconds) {
     auto& communicator = trainer_.communicator();
@@ -295,7 +323,10 @@ class Run {
   }
 
   bool evaluation_is_due() const {
-    return options_.evaluate_every > 0 && trainer_.step() % options_.evaluate_every == 0;
+    if (options_.evaluate_every > 0 && trainer_.step() % options_.evaluate_every == 0) return true;
+    if (!(options_.evaluate_minutes > 0)) return false;
+    const auto periods = [&](double seconds) { return std::floor(seconds / (60 * options_.evaluate_minutes)); };
+    return periods(trainer_.state().seconds) > periods(trainer_.state().evaluated_seconds);
   }
 
   [[gnu::cold]] void evaluate() {
@@ -401,7 +432,8 @@ class Run {
   Observers observers_;
   std::list<FolderLock> folders_;
   std::optional<MetricsFile> metrics_;
-  std::optional<BatchFeed<typename TrainerType::BackendType>> feed_;
+  std::list<Feed> feeds_;  // of each stage of growth, the full one last
+  Feed* feed_ = nullptr;   // of the last step
   StepReport report_;
   ExpertLoads loads_;   // of the last step, for all observers: one of them may evaluate, which counts anew
   bool writes_ = true;  // whether this rank writes files

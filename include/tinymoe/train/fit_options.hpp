@@ -19,6 +19,7 @@
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/files/paths.hpp"
 #include "tinymoe/text/batching.hpp"
+#include "tinymoe/text/sequence_growth.hpp"
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 #include "tinymoe/train/observer.hpp"
@@ -29,6 +30,7 @@ namespace tinymoe::inline v0_1 {
 struct FitOptions {
   Index batch = 16;                      // B, sequences of a micro-batch
   Index time = 0;                        // T, tokens of a sequence; 0: the model's context
+  SequenceGrowth growth = {};            // shorter sequences first, in packed batches; none: all have T tokens
   Batching batching = Batching::packed;  // padded: one story in each row; it needs the tokenizer
   Index accumulation = 1;                // micro-batches of a step; several ranks share them in turn
   bool recompute =
@@ -39,7 +41,9 @@ struct FitOptions {
   double average = 0;  // decay of the weights' moving average, say 0.999, which evaluations use; 0: none
   Seed seed = {};      // of the order of the data, and of dropout and noise
 
-  Index evaluate_every = 0;  // steps; 0: only at the end
+  /// When to evaluate during the run (it is always done at the end).
+  Index evaluate_every = 0;     // steps; 0: not by steps
+  double evaluate_minutes = 0;  // of training, which leaves out evaluations and checkpoints; 0: not by time
   const TokenData* validation = nullptr;
   /// When to write the latest checkpoint during the run (it is always written at the end).
   Index checkpoint_every = 500;    // steps; 0: not by steps
@@ -81,6 +85,7 @@ namespace detail {
                                {"clip", o.clip, from_0},
                                {"average", o.average, from_0_below_1},
                                {"evaluate_every", o.evaluate_every, whole(0)},
+                               {"evaluate_minutes", o.evaluate_minutes, from_0},
                                {"checkpoint_every", o.checkpoint_every, whole(0)},
                                {"checkpoint_minutes", o.checkpoint_minutes, from_0}});
   if (o.steps == 0 && o.minutes == 0) fail<TrainingError>("a run needs a number of steps or of minutes");
@@ -108,6 +113,9 @@ namespace detail {
   }
   if (o.batching == Batching::padded && o.tokenizer == nullptr) {
     fail<TrainingError>("padded batches need the tokenizer, which knows the end of a story");
+  }
+  if (o.batching == Batching::padded && !o.growth.empty()) {
+    fail<OptionError>("sequences grow in packed batches alone; padded ones have a story in each");
   }
   for (const Observer* observer : o.observers) {
     if (observer == nullptr) fail<OptionError>("an observer is a null pointer");

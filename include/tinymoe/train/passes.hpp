@@ -41,9 +41,9 @@ class Passes {
   /// The model must outlive it.
   explicit Passes(ModelType& model) : model_(&model) {}
 
-  /// Allocates memory for passes of (batch, time), unless it is there already. With `recompute`, backward computes a
-  /// block's activations again. Throws ShapeError for sizes that do not fit the model, OptionError
-  /// for settings outside their ranges, DeviceError without memory.
+  /// Allocates memory for passes of (batch, time), unless it is there already: a smaller shape lies in the block of a
+  /// larger one. With `recompute`, backward computes a block's activations again. Throws ShapeError for sizes that do
+  /// not fit the model, OptionError for settings outside their ranges, DeviceError without memory.
   void plan(Index batch, Index time, bool recompute) {
     check_time(time);
     if (batch < 1 || time < 1)
@@ -59,9 +59,13 @@ class Passes {
     }
     auto& backend = model_->backend();
     ready_ = false, drew_ = false;
-    activations_.reset();  // frees the old block before the new one is allocated
+    Memory block;  // freed, unless only the shape changes
+    if (activations_ && recompute == planned_.recompute && settings == planned_.settings) {
+      block = activations_->release();
+    }
+    activations_.reset();
     planned_ = {.batch = batch, .time = time, .settings = settings, .recompute = recompute, .training = true};
-    activations_.emplace(backend, Plan::Purpose::training, planned_);
+    activations_.emplace(backend, Plan::Purpose::training, planned_, std::move(block));
     repeated_ = {};
     std::vector<Routing<Master>> mixtures;
     Architecture::for_each_mixture(saved(), [&](auto& mixture, Index) { mixtures.push_back(mixture.routing()); });

@@ -131,8 +131,8 @@ class Trainer {
   void set_data_order(const DataOrder& order) { state_.data = order; }
   /// Sets the lowest validation loss so far that checkpoints store, and its step.
   void set_best(double loss, Index step) { state_.best_loss = loss, state_.best_step = step; }
-  /// Sets the step of the last validation that checkpoints store.
-  void set_evaluated(Index step) { state_.evaluated_step = step; }
+  /// Sets the step of the last validation that checkpoints store, made now.
+  void set_evaluated(Index step) { state_.evaluated_step = step, state_.evaluated_seconds = state_.seconds; }
   /// Sets a value of the calling program that checkpoints store.
   void set_recipe(Json recipe) { state_.recipe = std::move(recipe); }
   /// Adds seconds to the time of training.

@@ -132,6 +132,45 @@ namespace detail {
   return page.add({"</div>"});
 }
 
+/// The validations of a run of each variant with its best learning rate, over its seconds and over its operations.
+/// Empty if no run was validated on its way.
+[[gnu::cold]] inline Markup curve_section(const std::vector<SweepRun>& runs) {
+  const std::vector<SweepResult> best = best_of_variants(sweep_results(runs));
+  std::vector<const SweepRun*> shown;
+  bool bits = true;
+  for (const SweepResult& result : best) {
+    const auto run = std::find_if(runs.begin(), runs.end(), [&](const SweepRun& one) {
+      return one.variant == result.mean.variant && one.learning_rate == result.mean.learning_rate &&
+             one.curve.size() > 1;
+    });
+    if (run == runs.end()) continue;
+    shown.push_back(&*run);
+    for (const SweepPoint& point : run->curve) bits = bits && point.bits_per_byte > 0;
+  }
+  if (shown.empty()) return {};
+  const auto plot_over = [&](bool time) {
+    LinePlot plot{.title = time ? "Over the time of training" : "Over the operations of training",
+                  .x = time ? "seconds" : "operations, forward and backward",
+                  .y = bits ? "bits per byte, validation" : "nats a token, validation",
+                  .powers = true};
+    for (std::size_t i = 0; i < shown.size(); ++i) {
+      Curve curve{shown[i]->variant, {}, static_cast<Index>(i), Curve::Style::marked};
+      for (const SweepPoint& point : shown[i]->curve) {
+        const double operations = 3 * static_cast<double>(shown[i]->flops_forward) * static_cast<double>(point.tokens);
+        const double x = time ? point.seconds : operations;
+        if (x > 0) curve.points.push_back({std::log10(x), bits ? point.bits_per_byte : point.loss});
+      }
+      plot.curves.push_back(std::move(curve));
+    }
+    return draw(plot);
+  };
+  return Markup{
+      "<h2 id=\"curves\">Learning curves</h2><p class=\"soft\">The first run of each model with its best learning "
+      "rate. The rate falls over a run's own budget, so a point on the way is not what a shorter run would "
+      "have. Operations are those of tokens in full sequences.</p><div class=\"grid-of\">"}
+      .add({plot_over(true), plot_over(false), "</div>"});
+}
+
 /// The loss of each variant over the learning rates that it was tried with. Empty if each had one.
 [[gnu::cold]] inline Markup learning_rate_section(const std::vector<SweepResult>& results) {
   const bool bits =
