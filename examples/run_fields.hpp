@@ -141,7 +141,7 @@ void for_each_field(A& a, F&& f) {
   f(recommended, "--decays", r.decays, "the same for the weight decay", any);
   f(recommended, "--growth", r.growth,
     "lengths of sequences before the full one, each with the share of the run at which it ends, \"64=0.1,128=0.4\"; "
-    "none: all are full; default: the preset's, and none with --from",
+    "none: all are full; default: those of the preset that are shorter than --sequence; none with --from or padded",
     any);
   f(recommended, "--clip", r.clip, "max norm of the gradients; 0: none", from_0);
   f(recommended, "--recompute", r.recompute,
@@ -187,7 +187,7 @@ void add_fields(CLI::App& app, A& a) {
       };
       added = app.add_option_function<std::string>(option, take, about)
                   ->type_name(std::is_same_v<std::remove_reference_t<T>, tinymoe::PartFactors> ? "PART=FLOAT,…"
-                                                                                               : "INT=FLOAT,…");
+                                                                                               : "LENGTH=SHARE,…");
     } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
       added = app.add_flag(option + ",!--no-" + option.substr(2), value, about);
     } else {

@@ -241,8 +241,12 @@ std::vector<SweepRun> kept_runs(const path& csv, const SweepBudget& common) {
   read_sweep_curves(csv, runs);
   for (const SweepRun& run : runs) {
     SweepBudget budget = run.budget;  // of a variant that this build lacks
-    for_each_variant([&](auto variant) {
-      if (variant.name == run.variant) budget = budget_of(variant, common);
+    Count cost{.total = run.parameters, .active = run.active, .flops_forward = run.flops_forward};
+    std::uint64_t recipe = run.budget.recipe;
+    for_each_variant([&]<class Arch>(const examples::NamedVariant<Arch>& variant) {
+      if (variant.name != run.variant) return;
+      budget = budget_of(variant, common), cost = count<Arch>();
+      if (recipe == 0) recipe = examples::fingerprint(examples::Recipe{}, settings_of<Arch>());  // all had that before
     });
     const auto same = [&](const char* what, const auto& there, const auto& wanted) {
       if (there != wanted) {
@@ -256,7 +260,10 @@ std::vector<SweepRun> kept_runs(const path& csv, const SweepBudget& common) {
     same("--minutes", run.budget.minutes, common.minutes);
     same("--precision", run.budget.precision, common.precision);
     same("data of the fingerprint", run.budget.data, common.data);
-    if (run.budget.recipe != 0) same("a recipe of the fingerprint", run.budget.recipe, budget.recipe);
+    same("a recipe of the fingerprint", recipe, budget.recipe);
+    same("parameters", run.parameters, cost.total);
+    same("active parameters", run.active, cost.active);
+    same("FLOPs a token", run.flops_forward, cost.flops_forward);
   }
   return runs;
 }
@@ -323,6 +330,17 @@ void sweep(const Arguments& arguments) {
   examples::expect_sweep(arguments.csv, curves, json);
   if (arguments.report) examples::expect_page(page);
   const WriteLock lock = lock_file(arguments.csv);
+  const auto chosen = [&](const auto& variant) {
+    const auto& only = arguments.only;
+    return only.empty() ? variant.group == arguments.group
+                        : std::find(only.begin(), only.end(), variant.name) != only.end();
+  };
+  bool any = false;
+  for_each_variant([&](const auto& variant) { any = any || chosen(variant); });
+  if (!any) {
+    fail<OptionError>("this build has no variant of the group ", arguments.group,
+                      "; configure it with -DTINYMOE_EXAMPLE_VARIANTS= for all of them");
+  }
   examples::Device device = open_device(arguments.device);
   std::printf("device %s\n", examples::about(device).c_str());
   const auto stories = examples::load_stories(arguments.stories, vocabulary, token_folder, arguments.device.threads);
@@ -339,9 +357,7 @@ void sweep(const Arguments& arguments) {
     const std::uint64_t seed = arguments.seed + static_cast<std::uint64_t>(repeat);
     for_each_variant([&](auto variant) {
       const std::string name(variant.name);
-      const auto& only = arguments.only;
-      if (only.empty() ? variant.group != arguments.group : std::find(only.begin(), only.end(), name) == only.end())
-        return;
+      if (!chosen(variant)) return;
       static_assert(decltype(variant)::Architecture::vocab == vocabulary, "the variants share one tokenizer");
       for (const double rate : rates.empty() ? std::vector{variant.recipe.rate} : rates) {
         if (results.has(name, rate, seed)) continue;

@@ -146,9 +146,9 @@ Json to_json(const Arguments& a, const examples::Device& device) {
 /// wrong type.
 void take_up(Arguments& a, const path& checkpoint) {
   const Json kept = training_recipe(checkpoint);
+  a.recipe.growth = {};  // unless the file says more: a run of before sequences grew has none
   if (kept.is_null()) return;
   const std::string name = (checkpoint / "trainer.json").string();
-  if (!kept.contains("growth")) a.recipe.growth = {};  // of before sequences grew
   examples::fields_from_json(kept, name, a);
   a.device.last_device = json_field_or<std::string>(kept, "device", name, "");
   a.device.last_precision = json_field_or<std::string>(kept, "precision", name, "");

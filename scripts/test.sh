@@ -68,7 +68,7 @@ if [ ! -f $build/CMakeCache.txt ]; then
   presets=("-DTINYMOE_EXAMPLE_PRESETS=story;story_mixtral;story_dense;pocket;nanogpt;mymoe_pocket;deepseek_mini_pocket;\
 characters;characters_4x2"
            "-DTINYMOE_EXAMPLE_NARROW_PRESETS=story;pocket"
-           "-DTINYMOE_EXAMPLE_VARIANTS=dense;experts_8;bias")
+           "-DTINYMOE_EXAMPLE_VARIANTS=dense;experts_8;bias;mix_0m3")
 fi
 cmake --preset "$preset" ${generator[@]+"${generator[@]}"} ${presets[@]+"${presets[@]}"}
 cmake --build --preset "$preset" --parallel "$jobs"

@@ -601,7 +601,7 @@ END
     untimed results/many.csv >all.csv
     sed -i '3,6d' results/many.csv  # as if it had been interrupted
     expect_error "is there already" two 2 --embedded 300 --learning-rate 2e-3,8e-3 --repeats 2
-    sed 's/[0-9]$/&1/' results/many.csv >results/other.csv  # of another recipe
+    sed '2,$s/[0-9]*$/1/' results/many.csv >results/other.csv  # of another recipe
     expect_error "a recipe of the fingerprint" "$sweep" --only dense --csv results/other.csv --steps 2 --embedded 300 --resume
     expect_error "has --steps 2, and this sweep 3" two 3 --embedded 300 --resume
     expect_error "has --batch 4, and this sweep 5" two 2 --embedded 300 --batch 5 --resume
@@ -615,6 +615,11 @@ END
     expect_error "has no results yet" "$report" results/begun.csv
     expect "$sweep" --steps 2 --embedded 300 --only dense --csv results/begun.csv --resume
     [ "$(wc -l <results/begun.csv)" = 2 ] || fail "a sweep without results does not go on: $(cat results/begun.csv)"
+    # The group of sizes, in as far as the build has it: each by its own recipe.
+    expect "$sweep" --group sizes --steps 2 --embedded 300 --csv results/sizes.csv
+    [ "$(cut -d , -f 1,11,14 results/sizes.csv | tail -n +2 | head -n 1)" = "mix_0m3,0.02,2" ] || fail "not a mixture by its recipe: $(cat results/sizes.csv)"
+    sed '2,$s/^mix_0m3,[0-9]*/mix_0m3,1/' results/sizes.csv >results/other.csv
+    expect_error "mix_0m3 has parameters 1, and this sweep" "$sweep" --group sizes --steps 2 --embedded 300 --csv results/other.csv --resume
     # Validations on the way, of a sweep that was interrupted and went on.
     expect "$sweep" --steps 3 --embedded 300 --only dense --csv results/curves.csv --evaluate-minutes 1e-9
     expect "$sweep" --steps 3 --embedded 300 --only dense --only bias --csv results/curves.csv --evaluate-minutes 1e-9 --resume --report
@@ -647,7 +652,7 @@ END
     untimed results/sweep.csv | cmp - one.csv || fail "a mistake lost results"
     expect_error "sweep: /dev/full: " "$sweep" --steps 1 --embedded 300 --only dense --csv /dev/full
     said=$(ulimit -f 0 && "$sweep" --steps 1 --embedded 300 --only dense --csv full.csv 2>&1) && fail "results were lost"
-    [[ $said == *"full.csv"*"cannot be written: File too large"* ]] || fail "no cause: $said"
+    [[ $said == *"full-curves.csv"*"cannot be written: File too large"* ]] || fail "no cause: $said"
     ;;
   sample)
     pocket --steps 30 --out run >log.txt

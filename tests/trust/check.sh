@@ -41,7 +41,7 @@ made() {
     cd "$1"
     sha256sum run/model.safetensors run/optimizer.safetensors run/tokenizer.json run/config.json \
       run-best/model.safetensors run-best-weights/model.safetensors run-data/*.tokens
-    grep -v '"seconds"' run/trainer.json
+    grep -vE '"(evaluated_)?seconds"' run/trainer.json
     cut -d , -f 1,2,4-6,8- run.csv
     grep -o '"event":"[a-z]*","step":[0-9]*,"tokens":[0-9]*' log.jsonl
     find . -mindepth 1 ! -path '*/.tinymoe*' ! -name '*partial*' ! -name '*.lock' -printf '%P %y\n' | grep -v '^\(output\|error\|failed\).txt' | sort

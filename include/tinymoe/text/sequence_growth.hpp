@@ -12,7 +12,7 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// The lengths of a run's sequences before the full one: `SequenceGrowth{{{.time = 64, .until = 0.1}, {128, 0.4}}}` has
+/// The lengths of a run's sequences before the full one: `SequenceGrowth{{{{64, 0.1}, {128, 0.4}}}}` has
 /// sequences of 64 tokens for the first tenth of the budget, of 128 up to four tenths, and then full ones. A step has
 /// as many sequences as fit into the tokens of a full step. A small model learns faster from short sequences, which
 /// cost less attention too, until it knows what a sentence is (Li, Zhang and He 2022, "The Stability-Efficiency

@@ -32,7 +32,7 @@ struct StepReport {
   double loss_scale = 1;             // float16: what the loss was multiplied by
   bool skipped = false;              // float16: the gradients were not finite, and the step was not taken
   std::size_t state_bytes = 0;       // of gradients, optimizer state and average
-  std::size_t activation_bytes = 0;  // of the step's activations
+  std::size_t activation_bytes = 0;  // of the block of the activations
 };
 
 /// A pass over a whole data set, without gradients.

@@ -330,7 +330,7 @@ class Trainer {
 
   /// Bytes of gradients, optimizer state and average.
   std::size_t state_bytes() const { return update_.bytes() + average_.bytes(); }
-  /// Bytes of the planned activations.
+  /// Bytes of the block of the activations, which keeps the size of the largest shape so far.
   std::size_t activation_bytes() const { return passes_.bytes(); }
 
   /// Throws MismatchError for a tokenizer with more tokens than the model, which no program could load beside it.
