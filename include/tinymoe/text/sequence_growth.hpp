@@ -20,7 +20,8 @@ namespace tinymoe::inline v0_1 {
 ///
 /// Each stage cuts the data anew and has an order of its own. In the epoch in which a stage ends, some tokens are
 /// therefore met twice and some not at all. A run that is resumed with a larger budget has spent a smaller share of it,
-/// so its sequences may become shorter again, as its learning rate rises again.
+/// so its sequences may become shorter again, as its learning rate rises again. Validations are in full sequences. A
+/// model that has met short ones alone for long does badly in them until it meets longer ones.
 struct SequenceGrowth {
   /// Sequences of one length, up to a share of the run.
   struct Stage {
