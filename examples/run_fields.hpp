@@ -5,14 +5,13 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstddef>
-#include <iterator>
 #include <span>
 #include <string>
 #include <string_view>
 #include <tinymoe/checkpoint/training_state_json.hpp>
 #include <tinymoe/core/error.hpp>
+#include <tinymoe/core/number_text.hpp>
 #include <tinymoe/files/json.hpp>
 #include <tinymoe/text/batching.hpp>
 #include <type_traits>
@@ -95,9 +94,8 @@ inline std::string text_of(const tinymoe::PartFactors& factors) {
   for (std::size_t part = 0; part < tinymoe::detail::part_names.size(); ++part) {
     const double factor = factors[static_cast<tinymoe::Part>(part)];
     if (factor == 1) continue;
-    char digits[32];
     text.append(text.empty() ? "" : ",").append(tinymoe::detail::part_names[part]).append("=");
-    text.append(digits, std::to_chars(digits, std::end(digits), factor).ptr);
+    text.append(tinymoe::detail::shortest_text(factor));
   }
   return text;
 }
