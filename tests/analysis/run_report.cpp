@@ -313,6 +313,15 @@ TEST_CASE("a sweep's results are read back") {
   CHECK(whole == 20);  // in two plots
   CHECK(of_rings == 4);
   CHECK(has(report_html("sweep", {}, {many[0]}), "variant_0"));
+  // Pairs have a colour each, of which the second is a ring. One without its twin, and all have their own.
+  const std::vector<SweepRun> pairs = {run("mix_1m", 0.1, 1, 1), run("dense_1m", 0.1, 1, 1.1),
+                                       run("mix_4m", 0.1, 1, 1.2), run("dense_4m", 0.1, 1, 1.3)};
+  const string paired = report_html("sweep", {}, pairs);
+  for (const char* of :
+       {"c0\" data-name=\"mix_1m", "c0 dashed\" data-name=\"dense_1m", "c1 dashed\" data-name=\"dense_4m"})
+    CHECK(has(paired, of));
+  CHECK(has(report_html("sweep", {}, {pairs[0], pairs[1], pairs[2]}), "c1\" data-name=\"dense_1m"));
+  CHECK(has(report_html("sweep", {}, {run("dense", 0.1, 1, 1), run("mix", 0.1, 1, 1.1)}), "c1\" data-name=\"mix"));
   const Json json = parse_json(sweep_json(read), "sweep.json");
   CHECK(json["runs"].size() == 4);
   CHECK(json["runs"].items()[2]["seed"].dump() == "18446744073709551615");

@@ -52,6 +52,24 @@ namespace detail {
   return models;
 }
 
+/// A colour for each name. If all names come in pairs, as mix_4m and dense_4m, each pair has one, and the second of it
+/// is dashed or a ring.
+[[gnu::cold]] inline std::vector<Index> colours_of(const std::vector<std::string>& names) {
+  std::vector<std::string> families;
+  std::vector<Index> colours, members;
+  for (const std::string& name : names) {
+    const std::size_t line = name.find('_');
+    const std::string family = line == std::string::npos ? name : name.substr(line);
+    const auto at = static_cast<std::size_t>(std::find(families.begin(), families.end(), family) - families.begin());
+    if (at == families.size()) families.push_back(family), members.push_back(0);
+    colours.push_back(static_cast<Index>(at) + 8 * members[at]++);
+  }
+  const bool pairs =
+      families.size() <= 8 && std::all_of(members.begin(), members.end(), [](Index count) { return count == 2; });
+  for (std::size_t i = 0; i < colours.size() && !pairs; ++i) colours[i] = static_cast<Index>(i);
+  return colours;
+}
+
 /// The points of which no other is lower and to the left, from left to right.
 [[gnu::cold]] inline std::vector<PlotPoint> frontier(std::vector<PlotPoint> points) {
   std::sort(points.begin(), points.end(),
@@ -70,13 +88,16 @@ namespace detail {
                 .clock = over_time};
   std::vector<PlotPoint> all;
   std::vector<Curve> points;
+  std::vector<std::string> names;
+  for (const ComparedModel& model : models) names.push_back(model.name);
+  const std::vector<Index> colours = colours_of(names);
   for (std::size_t i = 0; i < models.size(); ++i) {
     const ComparedModel& model = models[i];
     const double x = over_time ? model.seconds : static_cast<double>(model.flops_forward);
     const double y = bits ? model.bits_per_byte : model.loss;
     if (!(x > 0) || !(y > 0)) continue;
     all.push_back({x, y});
-    points.push_back({model.name, {{x, y}}, static_cast<Index>(i), Curve::Style::points});
+    points.push_back({model.name, {{x, y}}, colours[i], Curve::Style::points});
   }
   if (all.empty()) return {};
   const std::vector<PlotPoint> best = frontier(all);
@@ -137,6 +158,7 @@ namespace detail {
 [[gnu::cold]] inline Markup curve_section(const std::vector<SweepRun>& runs) {
   const std::vector<SweepResult> best = best_of_variants(sweep_results(runs));
   std::vector<const SweepRun*> shown;
+  std::vector<std::string> names;
   bool bits = true;
   for (const SweepResult& result : best) {
     const auto run = std::find_if(runs.begin(), runs.end(), [&](const SweepRun& one) {
@@ -144,17 +166,18 @@ namespace detail {
              one.curve.size() > 1;
     });
     if (run == runs.end()) continue;
-    shown.push_back(&*run);
+    shown.push_back(&*run), names.push_back(run->variant);
     for (const SweepPoint& point : run->curve) bits = bits && point.bits_per_byte > 0;
   }
   if (shown.empty()) return {};
+  const std::vector<Index> colours = colours_of(names);
   const auto plot_over = [&](bool time) {
     LinePlot plot{.title = time ? "Over the time of training" : "Over the operations of training",
                   .x = time ? "seconds" : "operations, forward and backward",
                   .y = bits ? "bits per byte, validation" : "nats a token, validation",
                   .powers = true};
     for (std::size_t i = 0; i < shown.size(); ++i) {
-      Curve curve{shown[i]->variant, {}, static_cast<Index>(i), Curve::Style::marked};
+      Curve curve{shown[i]->variant, {}, colours[i], Curve::Style::marked};
       for (const SweepPoint& point : shown[i]->curve) {
         const double operations = 3 * static_cast<double>(shown[i]->flops_forward) * static_cast<double>(point.tokens);
         const double x = time ? point.seconds : operations;
@@ -186,13 +209,16 @@ namespace detail {
         static_cast<std::size_t>(std::find(names.begin(), names.end(), result.mean.variant) - names.begin());
     if (at == names.size()) {
       names.push_back(result.mean.variant);
-      plot.curves.push_back({result.mean.variant, {}, static_cast<Index>(at), Curve::Style::marked});
+      plot.curves.push_back({result.mean.variant, {}, 0, Curve::Style::marked});
     }
     plot.curves[at].points.push_back(
         {std::log10(result.mean.learning_rate), bits ? result.mean.bits_per_byte : result.mean.loss});
   }
   if (names.empty()) return {};
-  for (Curve& curve : plot.curves) {
+  const std::vector<Index> colours = colours_of(names);
+  for (std::size_t i = 0; i < plot.curves.size(); ++i) {
+    Curve& curve = plot.curves[i];
+    curve.colour = colours[i];
     std::sort(curve.points.begin(), curve.points.end(),
               [](const PlotPoint& a, const PlotPoint& b) { return a.x < b.x; });
   }
