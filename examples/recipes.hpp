@@ -25,8 +25,8 @@ inline constexpr std::array<std::string_view, 3> optimizer_names = {"adamw", "li
 struct Recipe {
   OptimizerKind optimizer = OptimizerKind::adamw;
   double rate = 5e-3, beta1 = 0.9, beta2 = 0.95, decay = 0.1, clip = 1;
-  bool muon_experts = true;    // whether Muon orthogonalises experts' matrices
-  double muon_adamw_rate = 1;  // AdamW's share of the rate, for what Muon leaves to it
+  bool muon_experts = true, muon_feed_forward = true;  // whether Muon orthogonalises their matrices
+  double muon_adamw_rate = 1;                          // AdamW's share of the rate, for what Muon leaves to it
   tinymoe::PartFactors rates = {}, decays = {};
   ScheduleKind schedule = ScheduleKind::cosine;
   Index warmup = 60;    // steps
@@ -48,6 +48,12 @@ inline constexpr Recipe story = {.optimizer = OptimizerKind::muon,
                                  .decays = {.table = 150},
                                  .batch = 2,  // of 512 tokens
                                  .growth = {{{{64, 0.1}, {128, 0.35}, {256, 0.75}}}}};
+/// The same for dense models: what Muon leaves to AdamW is the same part.
+inline constexpr Recipe story_without_experts = [] {
+  Recipe recipe = story;
+  recipe.muon_feed_forward = false;
+  return recipe;
+}();
 /// Published: AdamW and a cosine, without figures. The figures are ours.
 inline constexpr Recipe minimixtral = {.rate = 5e-4, .warmup = 200, .floor = 0.1, .batch = 8};
 /// Published: OneCycle with a peak of 1e-3, batches of 32 × 2, dropout, gradient checkpointing. Betas and decay are the
@@ -100,6 +106,7 @@ inline AnyRule optimizer_of(const Recipe& recipe) {
                            .beta2 = recipe.beta2,
                            .adamw_rate = recipe.muon_adamw_rate,
                            .experts = recipe.muon_experts,
+                           .feed_forward = recipe.muon_feed_forward,
                            .rates = recipe.rates,
                            .decays = recipe.decays};
     case OptimizerKind::adamw:
@@ -118,6 +125,7 @@ inline std::uint64_t fingerprint(const Recipe& recipe, const tinymoe::SettingLis
         recipe.muon_adamw_rate, double(recipe.schedule), recipe.floor, double(recipe.accumulation)}) {
     add(number);
   }
+  if (!recipe.muon_feed_forward) add(0);  // else it is the hash of before there was a choice
   for (std::size_t part = 0; part < tinymoe::detail::part_names.size(); ++part) {
     add(recipe.rates[static_cast<tinymoe::Part>(part)]), add(recipe.decays[static_cast<tinymoe::Part>(part)]);
   }

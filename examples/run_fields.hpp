@@ -132,6 +132,8 @@ void for_each_field(A& a, F&& f) {
   f(recommended, "--beta2", r.beta2, "of AdamW or Lion", beta);
   f(recommended, "--muon-experts", r.muon_experts, "muon orthogonalises experts' matrices; else AdamW trains them",
     any);
+  f(recommended, "--muon-feed-forward", r.muon_feed_forward,
+    "muon orthogonalises dense networks' matrices; else AdamW trains them", any);
   f(recommended, "--muon-adamw-rate", r.muon_adamw_rate,
     "AdamW's rate for what muon leaves to it, as a multiple of the learning rate", from_0);
   f(recommended, "--rates", r.rates,

@@ -540,14 +540,15 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
       a.recipe.rate = plain.rate;
     }
   }
-  if (!a.resume && !given("--growth")) {  // the preset's lengths that this run can have
-    examples::with_architecture(a.preset, [&](auto named) {
-      const Index full = a.time > 0 ? a.time : decltype(named)::Architecture::context;
+  examples::with_architecture(a.preset, [&](auto named) {
+    const Index full = a.time > 0 ? a.time : decltype(named)::Architecture::context;
+    if (!a.resume && !given("--growth")) {  // the preset's lengths that this run can have
       // A model that was trained before knows what a sentence is.
       const bool grows = a.batching == Batching::packed && a.from.empty();
       a.recipe.growth = grows ? a.recipe.growth.below(full) : SequenceGrowth{};
-    });
-  }
+    }
+    a.recipe.growth.check(full, "--growth");
+  });
   if (!a.resume && a.recipe.optimizer == examples::OptimizerKind::lion) {  // Chen et al. 2023, section 5
     if (!given("--learning-rate")) a.recipe.rate /= 5;
     if (!given("--weight-decay")) a.recipe.decay *= 5;
@@ -561,6 +562,14 @@ void parse(CLI::App& app, Arguments& a, const std::vector<std::string>& settings
   if (!a.resume) return;
   for (const std::string& name : kept) {
     if (given(name)) fail<OptionError>(name, " cannot be given with --resume: a run keeps that of its checkpoint");
+  }
+  const auto muon_of = [](const Recipe& recipe) { return std::pair(recipe.muon_experts, recipe.muon_feed_forward); };
+  const bool muon =
+      before.recipe.optimizer == examples::OptimizerKind::muon && a.recipe.optimizer == before.recipe.optimizer;
+  if (muon && muon_of(a.recipe) != muon_of(before.recipe)) {
+    fail<OptionError>(
+        "--muon-experts and --muon-feed-forward cannot be changed with --resume: the optimizer's state is ",
+        "of what the run had");
   }
   a.stories.tokenizer.clear();  // the checkpoint's
 }

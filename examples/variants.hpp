@@ -71,15 +71,15 @@ inline constexpr auto variants = std::tuple(
     NamedVariant<Mix<8, 2, 256, ExpertChoice>>{"expert_choice", "experts choose tokens"},
     NamedVariant<Mix<8, 2, 256, Capacity<5, 4>>>{"capacity", "experts drop what is above 5/4 of their share"},
     NamedVariant<SizedMix<64, 4, 96>>{"mix_0m3", "0.3M active parameters, two of 4 experts", recipes::story, sizes},
-    NamedVariant<SizedDense<64, 4, 96>>{"dense_0m3", "0.3M, dense", recipes::story, sizes},
+    NamedVariant<SizedDense<64, 4, 96>>{"dense_0m3", "0.3M, dense", recipes::story_without_experts, sizes},
     NamedVariant<SizedMix<128, 4, 96>>{"mix_0m8", "0.8M, the preset story", recipes::story, sizes},
-    NamedVariant<SizedDense<128, 4, 96>>{"dense_0m8", "0.8M, dense", recipes::story, sizes},
+    NamedVariant<SizedDense<128, 4, 96>>{"dense_0m8", "0.8M, dense", recipes::story_without_experts, sizes},
     NamedVariant<SizedMix<192, 5, 160>>{"mix_1m9", "1.9M, two of 4 experts", recipes::story, sizes},
-    NamedVariant<SizedDense<192, 5, 160>>{"dense_1m9", "1.9M, dense", recipes::story, sizes},
+    NamedVariant<SizedDense<192, 5, 160>>{"dense_1m9", "1.9M, dense", recipes::story_without_experts, sizes},
     NamedVariant<SizedMix<256, 6, 256>>{"mix_4m", "4M, two of 4 experts", recipes::story, sizes},
-    NamedVariant<SizedDense<256, 6, 256>>{"dense_4m", "4M, dense", recipes::story, sizes},
+    NamedVariant<SizedDense<256, 6, 256>>{"dense_4m", "4M, dense", recipes::story_without_experts, sizes},
     NamedVariant<SizedMix<384, 8, 320>>{"mix_10m", "10M, two of 4 experts", recipes::story, sizes},
-    NamedVariant<SizedDense<384, 8, 320>>{"dense_10m", "10M, dense", recipes::story, sizes});
+    NamedVariant<SizedDense<384, 8, 320>>{"dense_10m", "10M, dense", recipes::story_without_experts, sizes});
 // clang-format on
 
 /// The variant of line i, from 0.

@@ -1178,8 +1178,16 @@ assert torch.isfinite(model(torch.arange(8)[None]).logits).all()" >&2 || fail "t
     pocket --steps 3 --resume third >log.txt
     expect_error '--growth, length must be' pocket --growth x=0.5
     expect_error 'found "16=0.5,8"' pocket --growth 16=0.5,8
-    expect_error 'the lengths must grow' pocket --growth 16=0.5,8=0.6
-    expect_error 'below the full 64 tokens' pocket --growth 64=0.5
+    expect_error '--growth: the lengths must grow' pocket --growth 16=0.5,8=0.6
+    expect_error 'below the full 64 tokens' pocket --growth 64=0.5 --data missing.txt  # before any text is read
+    # What Muon works on stays as it is.
+    pocket --steps 1 --out muon --optimizer muon >log.txt
+    expect_error '--muon-experts and --muon-feed-forward cannot be changed' pocket --steps 2 --resume muon --no-muon-experts
+    expect_error '--muon-experts and --muon-feed-forward cannot be changed' pocket --steps 2 --resume muon --no-muon-feed-forward
+    pocket --steps 2 --resume muon --muon-experts >log.txt
+    pocket --steps 2 --out other_muon --optimizer muon --no-muon-experts --no-muon-feed-forward >log.txt
+    grep -q '"muon_feed_forward": *false' other_muon/trainer.json || fail "does not store --no-muon-feed-forward"
+    cmp -s muon/model.safetensors other_muon/model.safetensors && fail "--no-muon-experts changes nothing"
     expect_error 'packed batches alone' pocket --growth 16=0.5 --batching padded
     # Negative zero is 0.
     pocket --steps 2 --schedule constant --clip -0 --weight-decay -0.0 --minutes -0 --out negative >log.txt

@@ -27,6 +27,11 @@ const Tensors& tensors() {
 using Many = Transformer<Vocab<5>, Context<4>, Width<4>,
                          Layers<2, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<20, 2>, Expert<SwiGlu, Hidden<6>>>>>;
 
+/// A dense block beside one with experts.
+using Mixed = Transformer<Vocab<5>, Context<4>, Width<4>,
+                          Layers<1, DenseBlock<RmsNorm, Attention<Heads<2>>, Expert<SwiGlu, Hidden<6>>>>,
+                          Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<4, 2>, Expert<SwiGlu, Hidden<6>>>>>;
+
 bool has(const NamedTensor& tensor, const char* part) { return tensor.name.find(part) != std::string::npos; }
 
 /// A dense matrix, and products by definition.
@@ -82,7 +87,8 @@ std::vector<double> plain_muon(const Muon& o, std::uint32_t steps) {
     for (const NamedTensor& tensor : tensors<Arch>()) {
       const auto first = static_cast<std::size_t>(tensor.offset);
       const auto count = static_cast<std::size_t>(tensor.rows * tensor.cols);
-      if (has(tensor, "self_attn") || (o.experts && has(tensor, "experts"))) {
+      if (has(tensor, "self_attn") || (o.experts && tensor.part == Part::expert) ||
+          (o.feed_forward && tensor.part == Part::feed_forward)) {
         Matrix u{static_cast<std::size_t>(tensor.rows), static_cast<std::size_t>(tensor.cols), {}};
         for (std::size_t i = first; i < first + count; ++i) {
           momentum[i] = o.momentum * momentum[i] + clip * g[i];
@@ -145,6 +151,10 @@ TEST_CASE("Muon follows loops written from the papers", "[optimizer]") {
   const Muon some{.lr = 0.02, .weight_decay = 0.3, .epsilon = 1e-7, .adamw_rate = 0.5, .experts = false};
   CHECK(greatest_difference(weights_after(backend, some, 4), plain_muon<Tiny>(some, 4)) < 1e-12);
   CHECK(greatest_difference(weights_after(backend, some, 4), plain_muon<Tiny>(o, 4)) > 1e-3);
+  for (const bool experts : {true, false}) {
+    const Muon dense{.lr = 0.02, .adamw_rate = 0.5, .experts = experts, .feed_forward = !experts};
+    CHECK(greatest_difference(weights_after<Mixed>(backend, dense, 4), plain_muon<Mixed>(dense, 4)) < 1e-12);
+  }
   // The gradients are zero for the next step.
   OptimizerTrial<Oracle, Muon> trial(backend, o);
   trial.step(start, 0.1);
@@ -273,6 +283,7 @@ TEST_CASE("Each part of a model has the rate and the decay of its factors", "[op
   check(oracle, Lion{.lr = 0.1}, 1e-14);
   check(oracle, Muon{.lr = 0.1}, 1e-14);
   check(oracle, Muon{.lr = 0.1, .adamw_rate = 0.5, .experts = false}, 1e-14);
+  check(oracle, Muon{.lr = 0.1, .adamw_rate = 0.5, .feed_forward = false}, 1e-14);
   Cpu cpu(2);
   check(cpu, Muon{.lr = 0.1}, 1e-6);
 }

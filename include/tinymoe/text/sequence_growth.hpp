@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <string>
+#include <string_view>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/number_text.hpp"
@@ -65,22 +66,22 @@ struct SequenceGrowth {
     return all;
   }
 
-  /// Throws OptionError unless lengths and shares grow from stage to stage, lengths below `time` and shares below 1.
-  void check(Index time) const {
+  /// Throws OptionError, which begins with `name`, unless lengths and shares grow from stage to stage, lengths below
+  /// `time` and shares below 1.
+  void check(Index time, std::string_view name = "SequenceGrowth") const {
     Index last = 0;
     double from = 0;
     for (std::size_t i = 0; i < stages.size(); ++i) {
       const Stage& stage = stages[i];
       if (i >= size()) {
         if (stage == Stage{}) continue;
-        fail<OptionError>("SequenceGrowth: a length must be at least 1, found ", stage.time);
+        fail<OptionError>(name, ": a length must be at least 1, found ", stage.time);
       }
       if (stage.time <= last || stage.time >= time) {
-        fail<OptionError>("SequenceGrowth: the lengths must grow and be below the full ", time, " tokens, found ",
-                          text());
+        fail<OptionError>(name, ": the lengths must grow and be below the full ", time, " tokens, found ", text());
       }
       if (!(stage.until > from && stage.until < 1)) {
-        fail<OptionError>("SequenceGrowth: the shares of the budget must grow, above 0 and below 1, found ", text());
+        fail<OptionError>(name, ": the shares of the budget must grow, above 0 and below 1, found ", text());
       }
       last = stage.time, from = stage.until;
     }

@@ -48,12 +48,13 @@ struct MuonMomentum {
   static constexpr bool long_rows = true;
   AdamWStep<T, M> adamw;
   M momentum;
-  bool experts;  // whether their matrices are orthogonalised
-  M* squares;    // (1, chunks): Σ u² of each chunk
+  bool experts, feed_forward;  // whether their matrices are orthogonalised
+  M* squares;                  // (1, chunks): Σ u² of each chunk
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index part) const {
     const Chunk chunk = adamw.chunks[part];
-    if (chunk.matrix == 0 || (chunk.part == Part::expert && !experts)) return adamw(group, part);
+    const bool left = (chunk.part == Part::expert && !experts) || (chunk.part == Part::feed_forward && !feed_forward);
+    if (chunk.matrix == 0 || left) return adamw(group, part);
     M *g = adamw.gradients + chunk.offset, *m = adamw.mean + chunk.offset;
     const M scale = adamw.clip[1], mu = momentum;
     const auto move = [=](M& gradient, M& average) {
@@ -177,8 +178,9 @@ struct MuonApply {
 /// well-conditioned.
 ///
 /// With `experts` = false AdamW trains the experts, too. An expert has few tokens of a step, and its matrices cost as
-/// much as if it had all: with small steps the time is better spent on more tokens. AdamW may need a lower rate than
-/// orthogonal updates; `adamw_rate` is its share. A run keeps its `experts` to the end: the moments mean another thing.
+/// much as if it had all: with small steps the time is better spent on more tokens. `feed_forward` = false does the
+/// same for dense networks. AdamW may need a lower rate than orthogonal updates; `adamw_rate` is its share. A run keeps
+/// both to the end: the moments mean another thing.
 ///
 /// The second moment of the matrices stays zero.
 struct Muon {
@@ -193,8 +195,8 @@ struct Muon {
   double matrix_epsilon = 1e-7;                      // added to the norm of a matrix
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;  // of AdamW for the rest
   double adamw_rate = 1;                             // AdamW's learning rate for the rest, as a multiple of lr
-  bool experts = true;                               // whether experts' matrices are orthogonalised
-  PartFactors rates = {}, decays = {};               // of lr and of weight_decay, for each part of a model
+  bool experts = true, feed_forward = true;  // whether the matrices of experts, of dense networks are orthogonalised
+  PartFactors rates = {}, decays = {};       // of lr and of weight_decay, for each part of a model
 
   /// Throws OptionError, naming the option.
   void check() const {
@@ -217,6 +219,7 @@ struct Muon {
       *left *= adamw_rate;
     }
     if (!experts) of_lr.expert *= adamw_rate;
+    if (!feed_forward) of_lr.feed_forward *= adamw_rate;
     detail::check_factors("Muon", lr, weight_decay, of_lr, decays);
   }
 
@@ -232,7 +235,7 @@ struct Muon {
     using M = typename B::Master;
     const Scratch<B> scratch(*this, at.segments, at.scratch);
     const AdamW adamw{lr, beta1, beta2, epsilon, weight_decay};
-    kernels::MuonMomentum<T, M> move{adamw.kernel(at), M(momentum), experts, scratch.squares};
+    kernels::MuonMomentum<T, M> move{adamw.kernel(at), M(momentum), experts, feed_forward, scratch.squares};
     move.adamw.rate = M(at.rate * adamw_rate);
     backend.launch(at.chunks.cols, move);
     for_each_group(at.segments, [&](const kernels::MuonGroup& group) { step_group(backend, at, group, scratch); });
@@ -250,7 +253,8 @@ struct Muon {
     return std::clamp<Index>(elements / segment.size(), 1, kernels::MuonGroup::largest);
   }
   constexpr bool orthogonalises(const Segment& segment) const {
-    return detail::is_block_matrix(segment) && (experts || segment.part != Part::expert);
+    return detail::is_block_matrix(segment) && (experts || segment.part != Part::expert) &&
+           (feed_forward || segment.part != Part::feed_forward);
   }
   /// f(group) for the matrices that are orthogonalised, each in one group. It allocates nothing.
   template <class F>
