@@ -10,7 +10,7 @@ if [ "$1" = disk ] && [ -z "${TRUST_MOUNTS:-}" ]; then
   unshare -m true 2>/dev/null || { echo "SKIPPED: this process may not mount" && exit 0; }
   TRUST_MOUNTS=yes exec unshare -m bash "$0" "$@"
 fi
-case=$1 programs=$2 library=$3 form=${4:-short} seed=${5:-$RANDOM}
+case=$1 programs=$(realpath "$2") library=$(realpath "$3") form=${4:-short} seed=${5:-$RANDOM}
 train=$programs/train sample=$programs/sample convert=$programs/convert
 RANDOM=$seed
 export OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
