@@ -112,7 +112,7 @@ int Ranks::end(int status, const std::string& sentence, const char* program) {
   }
   if (joined_ && !first()) {
     joined_->mpi.leave(sentence.empty() ? "its command line is wrong" : sentence);
-    // Rank 0 saves what it can, tells the sentence and ends this process.
+    // Rank 0 tells the sentence and ends this process.
     const int tenths_of_patience = static_cast<int>(10 * MpiOptions{}.patience);  // rank 0 may be in a step, or saving
     for (int tenths = 0; tenths < tenths_of_patience && !programs::interrupted(); ++tenths) ::usleep(100'000);
     if (programs::interrupted()) Mpi::abort(1);

@@ -1,7 +1,9 @@
 // Harnesses of models on disk: config.json, the folder of a checkpoint, GGUF, and llama2.c's model.bin.
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
+#include <span>
 
 #include "fuzz/harness.hpp"
 #include "fuzz/tokenizers.hpp"
@@ -103,14 +105,15 @@ const std::filesystem::path& good_checkpoint() {
   static const std::filesystem::path folder = [] {
     const auto path = scratch() / "checkpoint";
     Model<Mixture, Cpu> model(backend(), Seed{5});
-    std::vector<std::vector<float>> buffers(3, weights_of(model));
+    std::vector<float> numbers = weights_of(model);
     TrainingState state;
     state.optimizer = "adamw", state.moments = 2, state.step = 7, state.tokens = 70, state.average = 0.5;
     state.averages = 7, state.recipe = {{"preset", "tiny"}};
-    tinymoe::detail::TrainingBuffers<float> training;
-    const auto view = [](std::vector<float>& values) { return View<float>(values.data(), 1, std::ssize(values)); };
-    training.moments = {view(buffers[0]), view(buffers[1])}, training.average = view(buffers[2]);
-    tinymoe::detail::save_training(path, model, small_llama(), state, training);
+    const View<float> average(numbers.data(), 1, std::ssize(numbers));
+    tinymoe::detail::save_training(path, model, small_llama(), state, average,
+                                   [&](std::size_t, Index place, std::span<float> values) {
+                                     std::copy_n(numbers.begin() + place, std::ssize(values), values.begin());
+                                   });
     return path;
   }();
   return folder;
@@ -141,10 +144,8 @@ void checkpoint(std::string_view input) {
   load_whole_or_not(model, [&](auto& to) {
     const tinymoe::detail::TrainingCheckpoint<Mixture, Cpu> found(path, "adamw", 2);
     std::vector<std::vector<float>> buffers(3, std::vector<float>(weights_of(to).size()));
-    tinymoe::detail::TrainingBuffers<float> training;
     const auto view = [](std::vector<float>& values) { return View<float>(values.data(), 1, std::ssize(values)); };
-    training.moments = {view(buffers[0]), view(buffers[1])}, training.average = view(buffers[2]);
-    found.load(backend(), training);
+    found.load(backend(), {view(buffers[0]), view(buffers[1])}, 0, view(buffers[2]));
     for (const auto& buffer : buffers) {
       for (const float value : buffer) expect(std::isfinite(value), "a moment is not finite");
     }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Several processes on MPI: check.sh CASE RANKS [FOLDER], with the program of ranks.cpp and the folder of the programs.
+# check.sh killed RANKS FOLDER TIMES: so many kills at random moments.
 set -euo pipefail
-ranks=$2 train=${3:-}/train
+ranks=$(realpath "$2") train=$(realpath "${3:-.}")/train times=${4:-3}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
@@ -87,6 +88,12 @@ case $1 in
     done
     expect 3 "${pocket[@]}" --steps 6 --accumulation 4 --evaluate-every 3 --out again
     cmp again/model.safetensors of-3/model.safetensors || fail "other bits with the same number of processes"
+    cmp again/optimizer.safetensors of-3/optimizer.safetensors || fail "other moments with the same number of processes"
+    # Muon, which works on whole matrices; an average of the weights; checkpoints on the way.
+    muon=("${pocket[@]}" --optimizer muon --average 0.9 --accumulation 4 --evaluate-every 2 --checkpoint-every 2)
+    expect 1 "${muon[@]}" --steps 4 --out muon-1
+    expect 4 "${muon[@]}" --steps 4 --out muon-4
+    same_losses muon-4.csv muon-1.csv || fail "other losses by Muon"
     # Without --accumulation each process takes as many micro-batches as one alone would.
     expect 2 "${pocket[@]}" --steps 1 --out default
     grep -q "^2 processes share the 2 micro-batches" output.txt || fail "another default: $(cat output.txt)"
@@ -151,7 +158,8 @@ case $1 in
     ;;
   killed)
     # A process that dies, at some moments: all end, and the last checkpoint is whole and named.
-    for victim in 1 0 2; do
+    for ((kill = 1; kill <= times; ++kill)); do
+      victim=$((kill % 3))
       rm -rf run*
       mpi -n 3 "${pocket[@]}" --minutes 5 --checkpoint-every 1 --out run >output.txt 2>&1 &
       job=$!
@@ -159,7 +167,7 @@ case $1 in
         [ ! -f run/model.safetensors ] || break
         sleep 0.05
       done
-      sleep 0.$((victim * 17 % 10))
+      sleep 0.$(printf %03d $((RANDOM % 1000)))
       killed=0
       for process in $(processes); do
         if grep -zqx "OMPI_COMM_WORLD_RANK=$victim" "/proc/$process/environ"; then kill -KILL "$process" && killed=1; fi
@@ -174,6 +182,7 @@ case $1 in
       step=$(sed -n 's/^ *"step": \([0-9]*\).*/\1/p' run/trainer.json)
       "${pocket[@]}" --steps $((step + 1)) --accumulation 3 --resume run >log.txt 2>&1 || fail "cannot be resumed: $(tail -n 2 log.txt)"
     done
+    echo "$times kills"
     # A signal that mpirun passes on ends a run with its checkpoint.
     rm -rf run*
     mpirun -n 2 "${pocket[@]}" --minutes 5 --out run >output.txt 2>&1 </dev/null &

@@ -53,11 +53,28 @@ void sum_rows(Mpi& ranks, const char* type, bool long_too) {
       sums[at] = static_cast<M>(number_of(0, i));
       for (Index r = 1; r < ranks.size(); ++r) sums[at] += static_cast<M>(number_of(r, i));
     }
-    for (int again = 0; again < 2; ++again) {
+    // Even shares, those of one rank alone, and the last rank's the largest by far.
+    for (const Index weight : {1, 0, 100}) {
+      std::vector<Index> firsts = {0};
+      for (Index r = 1; r <= ranks.size(); ++r) {
+        const Index all = ranks.size() - 1 + weight;
+        firsts.push_back(r == ranks.size() || all == 0 ? size : size * r / all);
+      }
+      if (weight == 0) std::fill(firsts.begin() + 1, firsts.end(), size);
       std::vector<M> found = row;
-      ranks.sum(backend, View<M>(found.data(), 1, size));
-      expect(std::memcmp(found.data(), sums.data(), sums.size() * sizeof(M)) == 0,
-             std::string(type) + ", " + std::to_string(size));
+      const View<M> view(found.data(), 1, size);
+      const auto own = static_cast<std::size_t>(ranks.rank());
+      const Index first = firsts[own], count = firsts[own + 1] - first;
+      const auto what = [&](const char* operation) {
+        return std::string(operation) + ", " + type + ", " + std::to_string(size) + ", " + std::to_string(weight);
+      };
+      ranks.reduce_scatter(backend, view, firsts);
+      expect(std::memcmp(found.data() + first, sums.data() + first, static_cast<std::size_t>(count) * sizeof(M)) == 0,
+             what("reduce-scatter"));
+      std::fill(found.begin(), found.begin() + first, M(-1)),
+          std::fill(found.begin() + first + count, found.end(), M(-1));
+      ranks.all_gather(backend, view, firsts);
+      expect(std::memcmp(found.data(), sums.data(), sums.size() * sizeof(M)) == 0, what("all-gather"));
     }
   }
 }
@@ -65,7 +82,7 @@ void sum_rows(Mpi& ranks, const char* type, bool long_too) {
 void sums(Mpi& ranks) {
   sum_rows<float>(ranks, "float", true);
   sum_rows<double>(ranks, "double", false);
-  sum_rows<std::complex<double>>(ranks, "complex", false);
+  sum_rows<std::complex<double>>(ranks, "complex", true);
   for (const std::size_t size : {0u, 1u, 5u, 200'003u}) {
     std::vector<double> found(size), sums(size);
     for (std::size_t i = 0; i < size; ++i) {

@@ -31,11 +31,10 @@ FitOptions options_for(Index steps, Index accumulation = 1, Batching batching = 
 /// A communicator of one rank that fails where the gradients are complete.
 struct Failing : Alone {
   template <class B>
-  static void sum(B&, View<typename B::Master> gradients) {
+  static void reduce_scatter(B&, View<typename B::Master> gradients, std::span<const Index>) {
     CHECK(std::any_of(gradients.data, gradients.data + gradients.cols, [](float g) { return g != 0; }));
     fail<DeviceError>("lost");
   }
-  static void sum(std::span<double>) {}
 };
 
 /// What `fit` comes to, with all that may happen on the way.

@@ -1,6 +1,8 @@
 // Several ranks that train one model, each in its own thread: they take the same steps as a single rank.
 
+#include <atomic>
 #include <barrier>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -9,6 +11,9 @@
 #include "support/catch.hpp"
 #include "tinymoe/text/batches.hpp"
 #include "tinymoe/text/padded_batches.hpp"
+#include "tinymoe/train/lion.hpp"
+#include "tinymoe/train/muon.hpp"
+#include "tinymoe/train/parameter_shares.hpp"
 #include "tinymoe/train/trainer.hpp"
 #include "train/callbacks.hpp"
 #include "train/tiny.hpp"
@@ -17,7 +22,8 @@ namespace tinymoe_test::ranks {
 
 namespace {
 
-/// Ranks that share memory. Each sum is made by all, in the order of the ranks, so that all have the same bits.
+/// Ranks that share memory. All get all numbers, and add them in the order of the ranks, so that all have the same
+/// bits. What a rank does not own is spoilt, so that nothing can rely on it.
 class Threads {
  public:
   explicit Threads(Index size) : shared_(std::make_shared<Shared>(size)) {}
@@ -29,31 +35,67 @@ class Threads {
   }
   Index rank() const { return rank_; }
   Index size() const { return std::ssize(shared_->given); }
+  /// This rank makes no more calls; those that wait for it throw.
+  void drop() {
+    shared_->dropped = true;
+    shared_->barrier.arrive_and_drop();
+  }
 
   template <class B>
-  void sum(B& backend, View<typename B::Master> row) {
-    std::vector<typename B::Master> host(static_cast<std::size_t>(row.cols));
-    backend.copy_to_host(host.data(), row.data, host.size() * sizeof(host[0]));
-    std::vector<double> numbers(host.begin(), host.end());
-    sum(std::span<double>(numbers));
-    std::transform(numbers.begin(), numbers.end(), host.begin(),
-                   [](double number) { return static_cast<typename B::Master>(number); });
-    backend.copy_to_device(row.data, host.data(), host.size() * sizeof(host[0]));
+  void reduce_scatter(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
+    replace(backend, row, firsts, [&](std::vector<double>& numbers, std::size_t from, std::size_t to) {
+      sum(std::span<double>(numbers));
+      std::fill_n(numbers.begin(), from, 1e30), std::fill(numbers.begin() + std::ptrdiff_t(to), numbers.end(), 1e30);
+    });
+  }
+  template <class B>
+  void all_gather(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
+    replace(backend, row, firsts, [&](std::vector<double>& numbers, std::size_t, std::size_t) {
+      shared_->given[static_cast<std::size_t>(rank_)] = numbers;
+      wait();
+      for (std::size_t r = 0; r + 1 < firsts.size(); ++r) {
+        const auto& given = shared_->given[r];
+        std::copy(given.begin() + firsts[r], given.begin() + firsts[r + 1], numbers.begin() + firsts[r]);
+      }
+      wait();
+    });
   }
   void sum(std::span<double> numbers) {
     shared_->given[static_cast<std::size_t>(rank_)].assign(numbers.begin(), numbers.end());
-    shared_->barrier.arrive_and_wait();
+    wait();
     for (std::size_t i = 0; i < numbers.size(); ++i) {
       numbers[i] = 0;
       for (const auto& given : shared_->given) numbers[i] += given.at(i);
     }
-    shared_->barrier.arrive_and_wait();
+    wait();
   }
 
  private:
+  void wait() {
+    if (shared_->dropped) fail<DeviceError>("another rank has gone");
+    shared_->barrier.arrive_and_wait();
+  }
+  /// f(the row as numbers, where this rank's share begins, where it ends).
+  template <class B, class F>
+  void replace(B& backend, View<typename B::Master> row, std::span<const Index> firsts, F&& f) {
+    if (std::ssize(firsts) != size() + 1 || firsts.front() != 0 || firsts.back() != row.cols ||
+        !std::is_sorted(firsts.begin(), firsts.end())) {
+      fail<TrainingError>("wrong shares");  // no REQUIRE: Catch2 counts in one thread
+    }
+    std::vector<typename B::Master> host(static_cast<std::size_t>(row.cols));
+    backend.copy_to_host(host.data(), row.data, host.size() * sizeof(host[0]));
+    std::vector<double> numbers(host.begin(), host.end());
+    const auto own = static_cast<std::size_t>(rank_);
+    f(numbers, static_cast<std::size_t>(firsts[own]), static_cast<std::size_t>(firsts[own + 1]));
+    std::transform(numbers.begin(), numbers.end(), host.begin(),
+                   [](double number) { return static_cast<typename B::Master>(number); });
+    backend.copy_to_device(row.data, host.data(), host.size() * sizeof(host[0]));
+  }
+
   struct Shared {
     explicit Shared(Index size) : barrier(size), given(static_cast<std::size_t>(size)) {}
     std::barrier<> barrier;
+    std::atomic<bool> dropped = false;
     std::vector<std::vector<double>> given;
   };
 
@@ -74,6 +116,7 @@ void on_ranks(Index size, F&& f) {
         f(all.of(rank));
       } catch (...) {
         errors[static_cast<std::size_t>(rank)] = std::current_exception();
+        all.of(rank).drop();
       }
     });
   }
@@ -170,6 +213,95 @@ FitOptions options_for(Index accumulation, Batching batching) {
 
 }  // namespace
 
+namespace {
+
+/// A dense block and one of a Mixtral. Embedding, head and tables have more than one chunk, and those of the embedding
+/// end within a row.
+using Tabled = Transformer<
+    Vocab<1000>, Context<16>, Width<24>, Bigrams<2000>, PerLayerEmbeddings,
+    Layers<1, DenseBlock<RmsNorm, Attention<Heads<4>, Rope>, Expert<SwiGlu, Hidden<40>>>>,
+    Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<24>>>>>;
+
+/// What some steps come to.
+template <class B>
+struct Taken {
+  std::vector<float> weights;
+  std::vector<typename B::Scalar> read;  // what layers read
+  std::vector<double> norms;
+  std::size_t state_bytes = 0;
+};
+
+/// Steps whose gradients are those of rank 0: the others score no target, and add zeros. Saves them in `to`; goes on
+/// from `from`.
+template <class B, class O, class C>
+Taken<B> steps(O optimizer, const C& communicator, Index count, const std::filesystem::path& to,
+               const std::filesystem::path& from = {}) {
+  B backend(1);
+  Model<Tabled, B> model(backend, Seed{5}, {setting::balance_weight = 0, setting::z_weight = 0});
+  Trainer trainer(model, optimizer, Constant{}, communicator);
+  trainer.average(0.5);
+  if (!from.empty()) trainer.resume(from);
+  Taken<B> taken;
+  while (trainer.step() < count) {
+    const auto tokens = random_tokens(32, 260, static_cast<std::uint64_t>(100 * communicator.rank() + trainer.step()));
+    const std::vector<Token> none(tokens.size(), -1);
+    taken.norms.push_back(
+        trainer.train_step(tokens, communicator.rank() == 0 ? tokens : none, 2, 16, {.clip = 0.5}).gradient_norm);
+  }
+  trainer.save(to, tiny_tokenizer());
+  taken.weights = weights_of(model);
+  taken.read.resize(taken.weights.size());
+  backend.copy_to_host(taken.read.data(), model.buffer().data, taken.read.size() * sizeof(taken.read[0]));
+  taken.state_bytes = trainer.state_bytes();
+  return taken;
+}
+
+/// One rank and three take the same steps, write the same files, and go on from each other's.
+template <class B, class O>
+void check_shares(O optimizer) {
+  const TemporaryFolder root;
+  const auto one = [&](Index count, const char* to, const std::filesystem::path& from = {}) {
+    return steps<B>(optimizer, Alone(), count, root / to, from);
+  };
+  const auto three = [&](Index count, const char* to, const std::filesystem::path& from = {}) {
+    std::vector<Taken<B>> taken(3);
+    on_ranks(3, [&](const Threads& communicator) {
+      taken[static_cast<std::size_t>(communicator.rank())] = steps<B>(optimizer, communicator, count, root / to, from);
+    });
+    for (const auto& each : taken) {
+      CHECK(same_bits(each.weights, taken[0].weights));
+      CHECK(std::memcmp(each.read.data(), taken[0].read.data(), each.read.size() * sizeof(each.read[0])) == 0);
+      CHECK(each.norms == taken[0].norms);
+    }
+    return taken[0];
+  };
+  const auto check_same = [&](const Taken<B>& found, const Taken<B>& expected, const char* at) {
+    INFO(at);
+    CHECK(same_bits(found.weights, expected.weights));
+    CHECK(std::memcmp(found.read.data(), expected.read.data(), found.read.size() * sizeof(found.read[0])) == 0);
+    for (const char* file : {"model.safetensors", "optimizer.safetensors", "average.safetensors"}) {
+      CHECK(read_bytes(root / at / file) == read_bytes(root / "one" / file));
+    }
+  };
+  const auto expected = one(4, "one"), found = three(4, "three");
+  // More ranks than there are pieces: some have nothing.
+  constexpr Index many = 60;
+  std::vector<Taken<B>> of_many(many);
+  on_ranks(many, [&](const Threads& communicator) {
+    of_many[static_cast<std::size_t>(communicator.rank())] = steps<B>(optimizer, communicator, 4, root / "many");
+  });
+  check_same(of_many.back(), expected, "many");
+  CHECK(found.norms == expected.norms);
+  constexpr auto moment = static_cast<std::size_t>(buffer_size<Tabled::Parameters<float>>()) * sizeof(float);
+  CHECK(expected.state_bytes - found.state_bytes > static_cast<std::size_t>(optimizer.moments) * moment / 2);
+  check_same(found, expected, "three");
+  one(2, "begun by one"), three(2, "begun by three");
+  check_same(three(4, "ended by three", root / "begun by one"), expected, "ended by three");
+  check_same(one(4, "ended by one", root / "begun by three"), expected, "ended by one");
+}
+
+}  // namespace
+
 TEST_CASE("Two ranks take the steps of one", "[ranks]") {
   for (const Batching batching : {Batching::packed, Batching::padded}) {
     for (const Index accumulation : {2, 5}) {  // of which each rank takes one; two and three
@@ -207,6 +339,54 @@ TEST_CASE("Ranks read each window once, in the order of a single rank", "[ranks]
       }
     }
   }
+}
+
+TEST_CASE("Shares cover all parameters, are alike, and cut no matrix of a block", "[ranks]") {
+  using P = Tabled::Parameters<float>;
+  const auto tensors = segments<P>();
+  const auto chunks = detail::chunks_of<P>();
+  for (const Index ranks : {1, 2, 3, 4, 7, 200}) {
+    INFO(ranks << " ranks");
+    const auto shares = detail::parameter_shares(tensors, chunks, buffer_size<P>(), ranks);
+    REQUIRE(std::ssize(shares.firsts) == ranks + 1);
+    REQUIRE(std::ssize(shares.first_chunks) == ranks + 1);
+    CHECK(shares.firsts.front() == 0);
+    CHECK(shares.firsts.back() == buffer_size<P>());
+    CHECK(shares.first_chunks.back() == std::ssize(chunks));
+    CHECK(std::is_sorted(shares.firsts.begin(), shares.firsts.end()));
+    Index largest = 0;
+    for (std::size_t r = 0; r + 1 < shares.firsts.size(); ++r) {
+      const Index first = shares.firsts[r], last = shares.firsts[r + 1];
+      largest = std::max(largest, last - first);
+      // The chunks are those of the elements, and the tensors those of the chunks.
+      const auto own = detail::tensors_of_share(tensors, first, shares.first_chunks[r], shares.first_chunks[r + 1]);
+      auto chunk = static_cast<std::size_t>(shares.first_chunks[r]);
+      for (const Segment& tensor : own) {
+        CHECK(tensor.offset >= 0);
+        CHECK(first + tensor.offset + tensor.size() <= last);
+        for (Index i = 0; i < detail::chunk_count(tensor); ++i, ++chunk) {
+          CHECK(chunks[chunk].offset == first + tensor.offset + i * detail::chunk_size(tensor));
+          CHECK(chunks[chunk].size ==
+                std::min(detail::chunk_size(tensor), tensor.size() - i * detail::chunk_size(tensor)));
+        }
+        if (!detail::is_block_matrix(tensor)) continue;
+        CHECK(std::any_of(tensors.begin(), tensors.end(), [&](const Segment& whole) {
+          return whole.offset == first + tensor.offset && whole.rows == tensor.rows && whole.cols == tensor.cols;
+        }));
+      }
+      CHECK(std::ssize(chunks) >= shares.first_chunks[r + 1]);
+      CHECK(chunk == static_cast<std::size_t>(shares.first_chunks[r + 1]));
+    }
+    if (ranks <= 4) CHECK(largest < buffer_size<P>() / ranks + Chunk::largest);
+  }
+}
+
+TEST_CASE("Ranks with a share of the optimizer's state change the weights as one rank does, to the bit", "[ranks]") {
+  check_shares<Cpu>(AdamW{.lr = 1e-2, .rates = {.norm = 4, .table = 6}, .decays = {.table = 3}});
+  check_shares<Cpu>(Lion{.lr = 1e-3});
+  check_shares<Cpu>(Muon{.lr = 1e-2});
+  check_shares<Cpu>(Muon{.lr = 1e-2, .experts = false, .feed_forward = false});
+  check_shares<CpuBfloat16>(Muon{.lr = 1e-2});  // its layers read a rounded copy
 }
 
 TEST_CASE("Ranks save one checkpoint, which another number of ranks can resume", "[ranks]") {
@@ -375,6 +555,119 @@ TEST_CASE("A loss that is not finite on one rank is an error on all, and no weig
   });
   CHECK(messages[0].find("gradients' norm") != std::string::npos);
   CHECK(messages[1] == messages[0]);
+}
+
+TEST_CASE("Ranks that fail together save the step before, and tell why", "[ranks]") {
+  // What goes wrong on rank 1 after the second step, and what both say.
+  struct Failure {
+    const char *named, *on_rank_0, *on_rank_1;
+    std::function<void(Trainer<Model<Tiny, Cpu>, AdamW, Constant, Threads>&)> make;
+  };
+  const std::vector<Failure> failures = {
+      {"a gradient", "the gradients' norm is inf", "the gradients' norm is inf",
+       [](auto& trainer) { trainer.gradients().data[3] = std::numeric_limits<float>::infinity(); }},
+      {"an observer", "rank 1: the disk is full; the last good", "the disk is full",
+       [](auto&) { fail<FileError>("the disk is full"); }},
+  };
+  for (const Failure& failure : failures) {
+    INFO(failure.named);
+    const TemporaryFolder root;
+    std::vector<std::string> messages(2);
+    std::vector<Index> saved(2, -1);
+    on_ranks(2, [&](const Threads& communicator) {
+      const auto rank = static_cast<std::size_t>(communicator.rank());
+      Cpu backend(1);
+      Model<Tiny, Cpu> model(backend, Seed{5});
+      Trainer trainer(model, AdamW{.lr = 1e-2}, Constant{}, communicator);
+      auto options = options_for(2, Batching::packed);
+      options.checkpoint = root / "run";
+      auto watch = on_each_step([&](const StepReport& report) {
+        if (report.step == 2 && rank == 1) failure.make(trainer);
+      });
+      options.observers = {&watch};
+      try {
+        trainer.fit(tiny_data(), options);
+      } catch (const Error& error) {
+        messages[rank] = error.what();
+      }
+      saved[rank] = trainer.saved().step;
+    });
+    CHECK(messages[0].find(failure.on_rank_0) != std::string::npos);
+    CHECK(messages[1].find(failure.on_rank_1) != std::string::npos);
+    CHECK(messages[0].find("run (step 2)") != std::string::npos);
+    CHECK(saved == std::vector<Index>{2, 2});
+    const auto resumed = fit(options_for(2, Batching::packed), Alone(), root / "run");
+    CHECK(resumed.steps.size() == 3);
+  }
+  // A token that is none, given by hand.
+  const auto tokens = random_tokens(32, 260);
+  std::vector<std::string> messages(2);
+  on_ranks(2, [&](const Threads& communicator) {
+    const auto rank = static_cast<std::size_t>(communicator.rank());
+    Cpu backend(1);
+    Model<Tiny, Cpu> model(backend, Seed{5});
+    Trainer trainer(model, AdamW{}, Constant{}, communicator);
+    auto wrong = tokens;
+    if (rank == 1) wrong[5] = 260;
+    try {
+      trainer.train_step(wrong, tokens, 2, 16);
+    } catch (const Error& error) {
+      messages[rank] = error.what() + std::string(trainer.failed_together() ? ", together" : "");
+    }
+    trainer.train_step(tokens, tokens, 2, 16);
+  });
+  CHECK(messages[1] == "token 260 is outside the vocabulary of 260, together");
+  CHECK(messages[0] == "rank 1: " + messages[1]);
+}
+
+namespace {
+
+/// Rank 0 of two, whose other rank does what it does, and is gone at some call.
+struct Parting {
+  struct Calls {
+    Index left, after = 0;  // calls until it is gone, and those after that
+  };
+  Calls* calls;
+  static constexpr Index rank() { return 0; }
+  static constexpr Index size() { return 2; }
+  void sum(std::span<double>) { call(); }
+  template <class B>
+  void reduce_scatter(B&, View<typename B::Master>, std::span<const Index>) {
+    call();
+  }
+  template <class B>
+  void all_gather(B&, View<typename B::Master>, std::span<const Index>) {
+    call();
+  }
+  void call() {
+    if (calls->left-- > 0) return;
+    calls->after += calls->left < -1;
+    fail<DeviceError>("the other rank is gone");
+  }
+};
+static_assert(Communicator<Parting>);
+
+}  // namespace
+
+TEST_CASE("A rank makes no call after its communicator has thrown", "[ranks]") {
+  const TemporaryFolder root;
+  auto options = options_for(2, Batching::packed);
+  options.checkpoint = root / "run", options.checkpoint_every = 2, options.steps = 3;
+  Index calls_of_a_run = 0;
+  for (Index at = 0;; ++at) {
+    INFO("call " << at);
+    Parting::Calls calls{at};
+    try {
+      fit(options, Parting{&calls});
+      calls_of_a_run = at;
+    } catch (const DeviceError& error) {
+      CHECK(std::string(error.what()).starts_with("the other rank is gone"));
+    }
+    CHECK(calls.after == 0);
+    if (calls_of_a_run > 0) break;
+    REQUIRE(at < 1000);
+  }
+  CHECK(calls_of_a_run > 20);
 }
 
 TEST_CASE("A router that moves by itself is refused on several ranks", "[ranks]") {

@@ -133,7 +133,10 @@ ExpertWorths measure_experts(ModelType& model, const TokenData& data, const Wort
   const auto measure = [&](ExpertLimits limits) {
     model.limit_experts(limits);
     const EvaluationReport report = detail::evaluate(passes, slots, windows, data, alone);
-    if (!std::isfinite(report.loss)) fail<TrainingError>("the validation loss is ", report.loss);
+    if (!std::isfinite(report.loss)) {
+      fail<TrainingError>("the validation loss is ", report.loss,
+                          detail::fault_of_evaluation(passes, slots, windows, alone));
+    }
     if (options.on_progress) options.on_progress(++done, all);
     return report;
   };

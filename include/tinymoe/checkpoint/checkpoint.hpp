@@ -75,37 +75,55 @@ std::vector<DiskTensor> model_tensors(const HubArchitecture* hub) {
 /// Elements that are copied between host and backend at a time.
 inline constexpr Index transfer_block = Index{1} << 18;
 
-/// Writes buffers that all have the layout of `tensors`; `prefixes` tells their tensors apart.
-template <Backend B>
-void write_tensors(B& backend, FileWriter& file, const std::vector<DiskTensor>& tensors,
-                   const std::vector<std::string>& prefixes, const std::vector<View<typename B::Master>>& buffers,
-                   const Metadata& metadata) {
-  using M = typename B::Master;
-  std::vector<StoredTensor> stored;
-  for (const auto& prefix : prefixes) {
-    for (const auto& tensor : tensors) stored.push_back({prefix + tensor.name, StoredType::float32, tensor.shape});
-  }
-  SafetensorsWriter writer(file, std::move(stored), metadata);
+/// f(buffer, tensor, numbers of it as they lie on disk) for all tensors in as many buffers, in order.
+/// read(buffer, place, numbers) reads those that lie from `place` on in a buffer.
+template <class M, class Read, class F>
+void for_each_block(const std::vector<DiskTensor>& tensors, std::size_t buffers, Read&& read, F&& f) {
   std::vector<M> block, part;
-  for (std::size_t b = 0; b < buffers.size(); ++b) {
+  for (std::size_t b = 0; b < buffers; ++b) {
     for (const auto& tensor : tensors) {
       for (Index first = 0; first < tensor.size && tensor.rows.empty(); first += transfer_block) {
         block.resize(static_cast<std::size_t>(std::min(transfer_block, tensor.size - first)));
-        backend.copy_to_host(block.data(), buffers[b].data + tensor.offset + first, block.size() * sizeof(M));
-        writer.append(prefixes[b] + tensor.name, std::span<const M>(block));
+        read(b, tensor.offset + first, std::span<M>(block));
+        f(b, tensor, std::span<const M>(block));
       }
       if (tensor.rows.empty()) continue;
       block.assign(static_cast<std::size_t>(tensor.elements()), M(0));
       tensor.for_each_part([&](const BufferRows& rows, auto place) {
         if (rows.offset < 0) return;
         part.resize(static_cast<std::size_t>(rows.size()));
-        backend.copy_to_host(part.data(), buffers[b].data + rows.offset, part.size() * sizeof(M));
+        read(b, rows.offset, std::span<M>(part));
         for (std::size_t i = 0; i < part.size(); ++i) block[place(i)] = part[i];
       });
-      writer.append(prefixes[b] + tensor.name, std::span<const M>(block));
+      f(b, tensor, std::span<const M>(block));
     }
   }
+}
+
+/// Writes buffers that all have the layout of `tensors`; `prefixes`, one for each buffer, tells their tensors apart.
+/// `read`: see `for_each_block`.
+template <class M, class Read>
+void write_tensors(FileWriter& file, const std::vector<DiskTensor>& tensors, const std::vector<std::string>& prefixes,
+                   const Metadata& metadata, Read&& read) {
+  std::vector<StoredTensor> stored;
+  for (const auto& prefix : prefixes) {
+    for (const auto& tensor : tensors) stored.push_back({prefix + tensor.name, StoredType::float32, tensor.shape});
+  }
+  SafetensorsWriter writer(file, std::move(stored), metadata);
+  for_each_block<M>(tensors, prefixes.size(), read, [&](std::size_t b, const DiskTensor& tensor, auto numbers) {
+    writer.append(prefixes[b] + tensor.name, numbers);
+  });
   writer.finish();
+}
+
+/// Writes one buffer with the layout of `tensors`.
+template <Backend B>
+void write_tensors(B& backend, FileWriter& file, const std::vector<DiskTensor>& tensors,
+                   View<typename B::Master> buffer, const Metadata& metadata) {
+  using M = typename B::Master;
+  write_tensors<M>(file, tensors, {""}, metadata, [&](std::size_t, Index place, std::span<M> numbers) {
+    backend.copy_to_host(numbers.data(), buffer.data + place, numbers.size_bytes());
+  });
 }
 
 /// Throws unless a file holds `tensors` for each prefix, whole and finite, and no others, and zeros where it has more
@@ -133,25 +151,29 @@ std::vector<std::string> check_tensors(const SafetensorsShards& file, const std:
 }
 
 /// Copies the tensors, or the parts of them, that lie in `buffer`, whose first element has the place `first` in the
-/// layout of `tensors`. `names` are those in the file.
+/// layout of `tensors`. It has each of the rows of a DiskTensor that has `rows` whole, or not at all. `names` are those
+/// in the file.
 template <Backend B>
 void copy_tensors(B& backend, const SafetensorsShards& file, const std::vector<DiskTensor>& tensors,
                   std::span<const std::string> names, View<typename B::Master> buffer, Index first) {
   using M = typename B::Master;
-  const auto inside = [&](Index offset) { return offset >= first && offset < first + buffer.size(); };
+  const Index last = first + buffer.size();
+  const auto inside = [&](Index offset) { return offset >= first && offset < last; };
   std::vector<M> values, part;
   for (std::size_t t = 0; t < tensors.size(); ++t) {
     const DiskTensor& tensor = tensors[t];
     const bool whole = tensor.rows.empty();
-    if (!(whole ? inside(tensor.offset)
-                : std::any_of(tensor.rows.begin(), tensor.rows.end(),
-                              [&](const BufferRows& rows) { return inside(rows.offset); }))) {
+    const Index from = std::max(tensor.offset, first), to = std::min(tensor.offset + tensor.size, last);
+    if (!(whole ? from < to : std::any_of(tensor.rows.begin(), tensor.rows.end(), [&](const BufferRows& rows) {
+          return inside(rows.offset);
+        }))) {
       continue;
     }
     values.resize(static_cast<std::size_t>(tensor.elements()));
     file.read(names[t], tensor.shape, std::span<M>(values));
     if (whole) {
-      backend.copy_to_device(buffer.data + (tensor.offset - first), values.data(), values.size() * sizeof(M));
+      backend.copy_to_device(buffer.data + (from - first), values.data() + (from - tensor.offset),
+                             static_cast<std::size_t>(to - from) * sizeof(M));
       continue;
     }
     tensor.for_each_part([&](const BufferRows& rows, auto place) {
@@ -163,13 +185,16 @@ void copy_tensors(B& backend, const SafetensorsShards& file, const std::vector<D
   }
 }
 
-/// Reads buffers as `write_tensors` wrote them. Nothing is changed unless all of the file is right.
+/// Reads buffers as `write_tensors` wrote them, or of each the share that begins at `first`. Nothing is changed unless
+/// all of the file is right.
 template <Backend B>
 void read_tensors(B& backend, const SafetensorsShards& file, const std::vector<DiskTensor>& tensors,
-                  const std::vector<std::string>& prefixes, const std::vector<View<typename B::Master>>& buffers) {
+                  const std::vector<std::string>& prefixes, const std::vector<View<typename B::Master>>& buffers,
+                  Index first = 0) {
   const auto names = check_tensors<typename B::Master>(file, tensors, prefixes);
   for (std::size_t b = 0; b < buffers.size(); ++b) {
-    copy_tensors(backend, file, tensors, std::span(names).subspan(b * tensors.size(), tensors.size()), buffers[b], 0);
+    const auto of_buffer = std::span(names).subspan(b * tensors.size(), tensors.size());
+    copy_tensors(backend, file, tensors, of_buffer, buffers[b], first);
   }
 }
 
@@ -224,7 +249,7 @@ void write_model(AtomicFolder& folder, const Model<Arch, B, W>& model, const Tok
   folder.write("model.safetensors", [&](FileWriter& file) {
     const Metadata metadata = {{"format", "pt"}};
     if constexpr (Model<Arch, B, W>::has_masters) {
-      write_tensors(model.backend(), file, model_tensors<Arch, Weights>(hub), {""}, {model.masters()}, metadata);
+      write_tensors(model.backend(), file, model_tensors<Arch, Weights>(hub), model.masters(), metadata);
     } else {
       write_stored(model.backend(), file, model.weights(), metadata);
     }

@@ -195,8 +195,8 @@ template <Backend B>
   const HubArchitecture* hub = hub_architecture(std::as_const(config)["model_type"]);
   AtomicFolder folder(path, checkpoint_files);
   folder.write("model.safetensors", [&](FileWriter& file) {
-    write_tensors(backend, file, model_tensors(hub, model.description, model.tensors), {""},
-                  {View<float>(model.values.data(), 1, std::ssize(model.values))}, {{"format", "pt"}});
+    write_tensors(backend, file, model_tensors(hub, model.description, model.tensors),
+                  View<float>(model.values.data(), 1, std::ssize(model.values)), {{"format", "pt"}});
   });
   write_model_texts(folder, std::move(config), model.tokens, tokenizer, model.shape().context);
   folder.commit();

@@ -3,6 +3,7 @@
 /// Full checkpoints: optimizer.safetensors, trainer.json and, where there is one, average.safetensors beside a model's
 /// own files. A run that is resumed from them ends in the same bits as one that was never interrupted.
 
+#include <cstddef>
 #include <filesystem>
 #include <iterator>
 #include <optional>
@@ -14,8 +15,8 @@
 #include "tinymoe/checkpoint/config.hpp"
 #include "tinymoe/checkpoint/hub_config.hpp"
 #include "tinymoe/checkpoint/model_shape.hpp"
-#include "tinymoe/checkpoint/tensor_names.hpp"
 #include "tinymoe/checkpoint/special_tokens_json.hpp"
+#include "tinymoe/checkpoint/tensor_names.hpp"
 #include "tinymoe/checkpoint/training_state.hpp"
 #include "tinymoe/checkpoint/training_state_json.hpp"
 #include "tinymoe/core/error.hpp"
@@ -33,13 +34,6 @@ namespace tinymoe::inline v0_1 {
 
 namespace detail {
 
-/// What training keeps besides the weights, in buffers of the weights' layout.
-template <class Master>
-struct TrainingBuffers {
-  std::vector<View<Master>> moments = {};  // the optimizer's
-  View<Master> average = {};               // of the weights; empty: none
-};
-
 /// The prefixes of the moments' tensors on disk, one for each moment.
 [[gnu::cold]] inline std::vector<std::string> moment_names(Index moments) {
   std::vector<std::string> names;
@@ -47,26 +41,36 @@ struct TrainingBuffers {
   return names;
 }
 
-/// Writes a full checkpoint: model, tokenizer, buffers and state. The old files count until all new ones are on the
-/// disk; see AtomicFolder. model.safetensors has the masters. Throws FileError.
-template <class Arch, Backend B, class W>
+/// Writes a full checkpoint: model, tokenizer, the optimizer's moments, the weights' average (empty: there is none) and
+/// the state. read_moment(moment, place, numbers) reads numbers of a moment, in the order of `read_moments`. The old
+/// files count until all new ones are on the disk; see AtomicFolder. model.safetensors has the masters. Throws
+/// FileError.
+template <class Arch, Backend B, class W, class Read>
 void save_training(const std::filesystem::path& path, const Model<Arch, B, W>& model, const Tokenizer& tokenizer,
-                   const TrainingState& state, const TrainingBuffers<typename B::Master>& buffers) {
-  using Masters = typename Arch::template Parameters<typename B::Master>;
+                   const TrainingState& state, View<typename B::Master> average, Read&& read_moment) {
+  using Master = typename B::Master;
+  using Masters = typename Arch::template Parameters<Master>;
   AtomicFolder folder(path, detail::checkpoint_files);
   detail::write_model(folder, model, tokenizer);
   folder.write("optimizer.safetensors", [&](FileWriter& file) {
-    detail::write_tensors(model.backend(), file, detail::disk_tensors<Masters>(),
-                          detail::moment_names(std::ssize(buffers.moments)), buffers.moments, {});
+    detail::write_tensors<Master>(file, detail::disk_tensors<Masters>(), detail::moment_names(state.moments), {},
+                                  read_moment);
   });
-  if (!buffers.average.empty()) {
+  if (!average.empty()) {
     folder.write("average.safetensors", [&](FileWriter& file) {
       const auto tensors = model_tensors<Arch, Masters>(hub_for(shape_of(describe<Arch>())).hub);
-      detail::write_tensors(model.backend(), file, tensors, {""}, {buffers.average}, {{"format", "pt"}});
+      detail::write_tensors(model.backend(), file, tensors, average, {{"format", "pt"}});
     });
   }
   folder.write("trainer.json", [&](FileWriter& file) { file.write(detail::to_json(state).dump(2) + "\n"); });
   folder.commit();
+}
+
+/// The calls of `read_moment` that `save_training` makes, and nothing else: of the ranks that do not write.
+template <class Arch, class Master, class Read>
+[[gnu::cold]] void read_moments(Index moments, Read&& read_moment) {
+  for_each_block<Master>(disk_tensors<typename Arch::template Parameters<Master>>(), static_cast<std::size_t>(moments),
+                         read_moment, [](auto&&...) {});
 }
 
 /// An open full checkpoint. All of it is checked before anything is changed.
@@ -92,11 +96,12 @@ class TrainingCheckpoint {
   void load(Model<Arch, B, W>& model) const {
     files_.model.load(model);
   }
-  /// Fills the buffers; `average` is read where the checkpoint has one.
-  [[gnu::cold]] void load(B& backend, const TrainingBuffers<Master>& buffers) const {
+  /// Fills the share of the moments that begins at `first`, and `average` where the checkpoint has one.
+  [[gnu::cold]] void load(B& backend, const std::vector<View<Master>>& moments, Index first,
+                          View<Master> average) const {
     detail::read_tensors(backend, files_.moments, detail::disk_tensors<Masters>(),
-                         detail::moment_names(std::ssize(buffers.moments)), buffers.moments);
-    if (files_.average) detail::read_tensors(backend, *files_.average, weights(), {""}, {buffers.average});
+                         detail::moment_names(std::ssize(moments)), moments, first);
+    if (files_.average) detail::read_tensors(backend, *files_.average, weights(), {""}, {average});
   }
 
  private:

@@ -9,10 +9,10 @@
 ///       trainer.fit(data, {.accumulation = 4 * ranks.size(), …});
 ///     }
 ///
-/// A sum has an order of its own. Each rank gets its share of the elements from all ranks (all-to-all), adds them in
-/// the order of the ranks, and gives the sums to all (all-gather). MPI only moves bytes, so its algorithms, the network
-/// and the placement of the ranks change no bit. A rank sends and receives 2 · (R − 1)/R times the bytes of the row, as
-/// much as in the best all-reduce.
+/// A sum has an order of its own: each rank gets its share of the elements from all ranks (all-to-all), and adds them
+/// in the order of the ranks. MPI only moves bytes, so its algorithms, the network and the placement of the ranks
+/// change no bit. In a step a rank with an R-th of the parameters sends and receives 2 · (R − 1)/R times the bytes of
+/// all of them, gradients first and then weights: as much as in the best all-reduce of the gradients.
 ///
 /// It needs MPI 3, in C: Open MPI, MPICH, and what is compatible. CMake's component `mpi` brings it.
 
@@ -35,10 +35,10 @@ namespace tinymoe::inline v0_1 {
 /// The ranks of an MPI job: a Communicator for every backend. It is a handle; the last copy to go waits for the other
 /// ranks and finalizes MPI, if it was `Mpi` that started it. All calls come from one thread, the one that made it.
 ///
-/// A rank whose `fit` throws tells rank 0 why: there the sum under way throws a TrainingError with that sentence, so
-/// that rank 0 can save and tell it. When a program ends without the end of its `Mpi`, as after an exception, it ends
-/// the other processes at once (MPI_Abort). So none waits for one that has gone; a rank that lets rank 0 save after its
-/// own exception waits before it ends.
+/// A rank whose `fit` throws tells rank 0 why: there what is under way throws a TrainingError with that sentence, so
+/// that rank 0 can tell it. When a program ends without the end of its `Mpi`, as after an exception, it ends the other
+/// processes at once (MPI_Abort). So none waits for one that has gone; a rank that lets rank 0 speak after its own
+/// exception waits before it ends.
 class Mpi {
  public:
   /// Joins the processes that were started together (MPI_COMM_WORLD), and starts MPI unless that was done. Throws
@@ -58,24 +58,42 @@ class Mpi {
   /// The threads for this rank's CPU backend: the cores that it may use, divided by the ranks that share them.
   int threads() const { return ranks_->threads; }
 
-  /// row[i] = Σ of row[i] over the ranks, added in their order in the type of the elements. The row may have any
-  /// size; two pieces of it lie in host memory at a time, 4 MiB each or 64 KiB for each rank. Throws DeviceError for an
-  /// error of MPI, TrainingError where another rank has left.
+  /// row[i] = Σ of row[i] over the ranks in this rank's share, added in their order in the type of the elements; see
+  /// Communicator. The row may have any size; two pieces of it lie in host memory at a time, 4 MiB each or 64 KiB for
+  /// each rank. Throws DeviceError for an error of MPI, TrainingError where another rank has left.
   template <class B>
-  void sum(B& backend, View<typename B::Master> row) {
+  void reduce_scatter(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
     using M = typename B::Master;
     if (size() == 1) return;
-    const Index piece = ranks_->piece(sizeof(M));
-    for (Index at = 0; at < row.cols; at += piece) {
-      const Index count = std::min(piece, row.cols - at);
-      const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(M);
-      std::byte* const host = ranks_->buffer(bytes);
-      backend.copy_to_host(host, row.data + at, bytes);
-      ranks_->sum(count, sizeof(M), add<M>);
-      backend.copy_to_device(row.data + at, host, bytes);
-    }
+    for_each_piece<M>(firsts, [&](std::span<const Index> places, std::span<const Index> counts) {
+      M* to = reinterpret_cast<M*>(ranks_->packed());
+      for (std::size_t r = 0; r < counts.size(); ++r) {
+        backend.copy_to_host(to, row.data + places[r], static_cast<std::size_t>(counts[r]) * sizeof(M));
+        to += counts[r];
+      }
+      const auto own = static_cast<std::size_t>(rank());
+      const std::byte* sums = ranks_->reduce_scatter(counts, sizeof(M), add<M>);
+      backend.copy_to_device(row.data + places[own], sums, static_cast<std::size_t>(counts[own]) * sizeof(M));
+    });
   }
-  /// The same for a few numbers on the host.
+  /// row[i] = that of the rank that owns it. Memory and errors as above.
+  template <class B>
+  void all_gather(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
+    using M = typename B::Master;
+    if (size() == 1) return;
+    for_each_piece<M>(firsts, [&](std::span<const Index> places, std::span<const Index> counts) {
+      const auto own = static_cast<std::size_t>(rank());
+      backend.copy_to_host(ranks_->own(), row.data + places[own], static_cast<std::size_t>(counts[own]) * sizeof(M));
+      const M* from = reinterpret_cast<const M*>(ranks_->all_gather(counts, sizeof(M)));
+      for (std::size_t r = 0; r < counts.size(); ++r) {
+        if (r != own) {
+          backend.copy_to_device(row.data + places[r], from, static_cast<std::size_t>(counts[r]) * sizeof(M));
+        }
+        from += counts[r];
+      }
+    });
+  }
+  /// The sums of a few numbers on the host.
   void sum(std::span<double> numbers) {
     if (size() > 1) ranks_->sum(numbers);
   }
@@ -102,6 +120,26 @@ class Mpi {
   MPI_Comm communicator() const { return ranks_->communicator(); }
 
  private:
+  /// f(places, counts) for each piece of a row of `M` that is cut by `firsts`: of rank r's share the counts[r] elements
+  /// from places[r] on.
+  template <class M, class F>
+  void for_each_piece(std::span<const Index> firsts, F&& f) {
+    const auto ranks = static_cast<std::size_t>(size());
+    auto &places = ranks_->piece_places, &counts = ranks_->piece_counts;
+    places.resize(ranks), counts.resize(ranks);
+    const Index most = ranks_->reserve(sizeof(M));
+    for (Index at = 0;; at += most) {
+      bool any = false;
+      for (std::size_t r = 0; r < ranks; ++r) {
+        places[r] = std::min(firsts[r] + at, firsts[r + 1]);
+        counts[r] = std::min(most, firsts[r + 1] - places[r]);
+        any = any || counts[r] > 0;
+      }
+      if (!any) return;
+      f(std::span<const Index>(places), std::span<const Index>(counts));
+    }
+  }
+
   template <class M>
   static void add(std::byte* to, const std::byte* from, Index count) {
     auto* const sums = reinterpret_cast<M*>(to);

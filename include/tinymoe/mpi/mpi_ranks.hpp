@@ -119,45 +119,52 @@ class MpiRanks {
 
   Index rank = 0, size = 1, local_rank = 0, local_size = 1;
   int threads = 1;
+  std::vector<Index> piece_places, piece_counts;  // of each rank: kept, so that a step allocates no memory for them
 
   void wait_at_most(double seconds) { options_.patience = seconds; }
   MPI_Comm communicator() const { return communicator_; }
 
-  /// The elements of a piece of a sum of elements of so many bytes: some MiB in all, and for each rank enough that the
-  /// time of a message is not its latency.
-  Index piece(std::size_t element) const { return std::max(Index{1} << 22, size << 16) / static_cast<Index>(element); }
-  std::byte* buffer(std::size_t bytes) {
-    if (mine_.size() < bytes) mine_.resize(bytes), all_.resize(bytes);
-    return mine_.data();
+  /// Memory for pieces of a row of elements of so many bytes: returns how many elements of each rank's share a piece
+  /// has at most. A piece has some MiB in all, and for each rank enough that the time of a message is not its latency.
+  Index reserve(std::size_t element) {
+    const Index bytes = std::max((Index{1} << 22) / size, Index{1} << 16);
+    packed_.resize(static_cast<std::size_t>(bytes * size)), own_.resize(packed_.size());
+    return bytes / static_cast<Index>(element);
   }
-  /// Sums `count` elements of `element` bytes in `buffer` over the ranks. `add(to, from, count)` adds elements.
-  void sum(Index count, std::size_t element, void (*add)(std::byte*, const std::byte*, Index)) {
-    // Rank r adds the elements from first(r) to first(r + 1).
-    const auto first = [&](Index r) { return count * r / size; };
-    const Index own = first(rank + 1) - first(rank);
-    const auto bytes = [&](Index elements) { return static_cast<int>(elements * static_cast<Index>(element)); };
-    counts_.resize(static_cast<std::size_t>(4 * size));
-    int* const shares = counts_.data();
-    int *const places = shares + size, *const own_counts = places + size, *const own_places = own_counts + size;
+  /// A piece of each rank's share, one behind the other.
+  std::byte* packed() { return packed_.data(); }
+  /// A piece of this rank's share.
+  std::byte* own() { return own_.data(); }
+
+  /// Sums counts[r] elements of `element` bytes of each rank r in `packed` over the ranks. Returns the sums of this
+  /// rank's. `add(to, from, count)` adds elements.
+  const std::byte* reduce_scatter(std::span<const Index> counts, std::size_t element,
+                                  void (*add)(std::byte*, const std::byte*, Index)) {
+    const Places at(*this, counts, element);
+    const Index count = counts[static_cast<std::size_t>(rank)];
+    int* const own_sizes = at.places + size;
+    int* const own_places = own_sizes + size;
     for (Index r = 0; r < size; ++r) {
-      shares[r] = bytes(first(r + 1) - first(r)), places[r] = bytes(first(r));
-      own_counts[r] = bytes(own), own_places[r] = bytes(r * own);
-    }
-    // own · R may be above count.
-    if (all_.size() < static_cast<std::size_t>(own * size) * element) {
-      all_.resize(static_cast<std::size_t>(own * size) * element);
+      own_sizes[r] = at.sizes[rank], own_places[r] = static_cast<int>(r) * at.sizes[rank];
     }
     MPI_Request request = MPI_REQUEST_NULL;
-    check_mpi(MPI_Ialltoallv(mine_.data(), shares, places, MPI_BYTE, all_.data(), own_counts, own_places, MPI_BYTE,
-                             communicator_, &request),
+    check_mpi(MPI_Ialltoallv(packed_.data(), at.sizes, at.places, MPI_BYTE, own_.data(), own_sizes, own_places,
+                             MPI_BYTE, communicator_, &request),
               "sum over the processes");
     wait(request);
-    const std::size_t row = static_cast<std::size_t>(own) * element;
-    for (Index r = 1; r < size; ++r) add(all_.data(), all_.data() + static_cast<std::size_t>(r) * row, own);
-    check_mpi(MPI_Iallgatherv(all_.data(), bytes(own), MPI_BYTE, mine_.data(), shares, places, MPI_BYTE, communicator_,
-                              &request),
-              "sum over the processes");
+    for (Index r = 1; r < size; ++r) add(own_.data(), own_.data() + own_places[r], count);
+    return own_.data();
+  }
+
+  /// Gives the elements in `own`, as many as counts[rank], to all. Returns those of all ranks, one behind the other.
+  const std::byte* all_gather(std::span<const Index> counts, std::size_t element) {
+    const Places at(*this, counts, element);
+    MPI_Request request = MPI_REQUEST_NULL;
+    check_mpi(MPI_Iallgatherv(own_.data(), at.sizes[rank], MPI_BYTE, packed_.data(), at.sizes, at.places, MPI_BYTE,
+                              communicator_, &request),
+              "gather from the processes");
     wait(request);
+    return packed_.data();
   }
 
   /// Sums a few numbers: each rank gets those of all, and adds them itself, in one exchange.
@@ -213,6 +220,21 @@ class MpiRanks {
   ~MpiRanks() = default;  // by `end`
 
   static constexpr int leaving = 1;  // the tag of the message that says why
+
+  /// The bytes of each rank's part of a piece, and where it begins; behind them is room for as many numbers again.
+  struct Places {
+    int *sizes, *places;
+    Places(MpiRanks& ranks, std::span<const Index> counts, std::size_t element) {
+      ranks.numbers_.resize(4 * counts.size());
+      sizes = ranks.numbers_.data(), places = sizes + counts.size();
+      int place = 0;
+      for (std::size_t r = 0; r < counts.size(); ++r) {
+        sizes[r] = static_cast<int>(counts[r] * static_cast<Index>(element));
+        places[r] = place;
+        place += sizes[r];
+      }
+    }
+  };
 
   [[gnu::cold]] void start(MPI_Comm of) {
     int initialized = 0, finalized = 0, level = MPI_THREAD_SINGLE;
@@ -303,10 +325,10 @@ class MpiRanks {
   MpiOptions options_;
   MPI_Comm communicator_ = MPI_COMM_NULL;
   MPI_Request reason_request_ = MPI_REQUEST_NULL;
-  char reason_[1000];                  // why another rank leaves
-  std::vector<std::byte> mine_, all_;  // a piece: this rank's, and its share of all ranks'
+  char reason_[1000];                    // why another rank leaves
+  std::vector<std::byte> packed_, own_;  // a piece: of all ranks' shares, and of this rank's from all ranks
   std::vector<double> gathered_;
-  std::vector<int> counts_;
+  std::vector<int> numbers_;  // of Places
   int exceptions_ = std::uncaught_exceptions();
   bool finalizes_ = false, left_ = false;
 };

@@ -34,9 +34,11 @@ namespace tinymoe::inline v0_1::detail {
 }
 
 /// f() on each rank, after which they agree on the outcome, so that none waits for one that has thrown. Where one
-/// throws, the others throw a TrainingError with its message.
+/// throws, the others throw a TrainingError: "rank 1", `has`, ": " and its message; `agreed` is set then. It is not if
+/// the communicator throws.
 template <class C, class F>
-[[gnu::cold]] void on_all_ranks(C& communicator, F&& f) {
+void on_all_ranks(C& communicator, std::string_view has, F&& f, bool* agreed = nullptr) {
+  if (communicator.size() == 1) return f();
   std::exception_ptr error;
   std::string message;
   try {
@@ -45,24 +47,22 @@ template <class C, class F>
     error = std::current_exception();
     message = message_of(error);
   }
-  if (communicator.size() > 1) {
-    const auto rank = static_cast<std::size_t>(communicator.rank());
-    std::vector<double> lengths(static_cast<std::size_t>(communicator.size()));  // of the messages, and one
-    if (error) lengths[rank] = static_cast<double>(message.size() + 1);
-    communicator.sum(std::span(lengths));
-    std::size_t failed = 0;
-    while (failed < lengths.size() && lengths[failed] == 0) ++failed;
-    if (failed < lengths.size()) {
-      std::vector<double> letters(static_cast<std::size_t>(lengths[failed]) - 1);
-      if (rank == failed)
-        std::transform(message.begin(), message.end(), letters.begin(), [](unsigned char c) { return c; });
-      communicator.sum(std::span(letters));
-      message.clear();
-      for (const double letter : letters) message += static_cast<char>(static_cast<unsigned char>(letter));
-      if (!error) fail<TrainingError>("rank ", failed, " cannot begin this run: ", message);
-    }
-  }
+  const auto rank = static_cast<std::size_t>(communicator.rank());
+  std::vector<double> lengths(static_cast<std::size_t>(communicator.size()));  // of the messages, and one
+  if (error) lengths[rank] = static_cast<double>(message.size() + 1);
+  communicator.sum(std::span(lengths));
+  std::size_t failed = 0;
+  while (failed < lengths.size() && lengths[failed] == 0) ++failed;
+  if (failed == lengths.size()) return;
+  std::vector<double> letters(static_cast<std::size_t>(lengths[failed]) - 1);
+  if (rank == failed)
+    std::transform(message.begin(), message.end(), letters.begin(), [](unsigned char c) { return c; });
+  communicator.sum(std::span(letters));
+  if (agreed != nullptr) *agreed = true;
   if (error) std::rethrow_exception(error);
+  message.clear();
+  for (const double letter : letters) message += static_cast<char>(static_cast<unsigned char>(letter));
+  fail<TrainingError>("rank ", failed, has, ": ", message);
 }
 
 /// Things with names, to be compared over the ranks.

@@ -2,10 +2,12 @@
 /// @file
 /// Data parallelism: several processes train one model, and sum their gradients and reports in each step.
 ///
-/// Each rank has the whole model and reads micro-batches of its own. The gradients are summed over the ranks after the
-/// last micro-batch and before their norm is measured. The numbers of a report are summed where the host reads them.
-/// Every rank then sees the same norm and the same loss, so all ranks take the same step, and their weights stay equal
-/// to the bit.
+/// Each rank has the whole model and reads micro-batches of its own. Each owns a share of the parameters
+/// (parameter_shares.hpp): after the last micro-batch it gets the sums of that share's gradients from all ranks
+/// (reduce-scatter), it alone keeps the optimizer's state of that share and takes its step, and it gives the new
+/// weights to all (all-gather). That is stage 1 of ZeRO (Rajbhandari et al. 2020). The numbers of a report are summed
+/// where the host reads them. Every rank then sees the same norm and the same loss, so all ranks take the same step,
+/// and their weights stay equal to the bit.
 
 #include <concepts>
 #include <functional>
@@ -20,19 +22,26 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// One rank of a run with the ranks 0 … size − 1. It is a handle: copies belong to the same rank. All ranks call both
-/// `sum` functions in the same order, and each gets the same bits. The result replaces the argument.
+/// One rank of a run with the ranks 0 … size − 1. It is a handle: copies belong to the same rank. All ranks call the
+/// three functions in the same order, and each gets the same bits. The result replaces the argument.
+///
+/// `firsts` cuts a row into a share for each rank: rank r owns row[i] for firsts[r] ≤ i < firsts[r + 1]. It has size +
+/// 1 numbers, the same on all ranks, in rising order, from 0 to the row's size. A share may be empty.
 ///
 /// A rank that throws makes no more calls. If the other ranks would wait for it forever, the communicator must end
 /// them, as MPI_Abort does.
 template <class C, class B = detail::DeclaredBackend>
 concept Communicator = std::copyable<C> &&
-    requires(C& communicator, const C& same, B& backend, View<typename B::Master> row, std::span<double> numbers) {
+    requires(C& communicator, const C& same, B& backend, View<typename B::Master> row, std::span<const Index> firsts,
+             std::span<double> numbers) {
   { same.rank() } -> std::convertible_to<Index>;
   { same.size() } -> std::convertible_to<Index>;
-  // On the backend, in order with its other operations: row[i] = Σ of row[i] over the ranks.
-  communicator.sum(backend, row);
-  // The same for a few numbers on the host; returns when the sums have arrived.
+  // On the backend, in order with its other operations: row[i] = Σ of row[i] over the ranks, in this rank's share. The
+  // other elements may become anything.
+  communicator.reduce_scatter(backend, row, firsts);
+  // On the backend: row[i] = that of the rank that owns it.
+  communicator.all_gather(backend, row, firsts);
+  // A few numbers on the host: Σ of each over the ranks; returns when the sums have arrived.
   communicator.sum(numbers);
 };
 
@@ -41,13 +50,15 @@ struct Alone {
   static constexpr Index rank() { return 0; }
   static constexpr Index size() { return 1; }
   template <class B>
-  static constexpr void sum(B&, View<typename B::Master>) {}
+  static constexpr void reduce_scatter(B&, View<typename B::Master>, std::span<const Index>) {}
+  template <class B>
+  static constexpr void all_gather(B&, View<typename B::Master>, std::span<const Index>) {}
   static constexpr void sum(std::span<double>) {}
 };
 static_assert(Communicator<Alone>);
 
-/// A communicator that can tell the other ranks why this one leaves the run: `leave(sentence)`. Their calls of `sum`
-/// then end by an exception, or they are ended, so that none waits. Called once, by a rank whose run has thrown.
+/// A communicator that can tell the other ranks why this one leaves the run: `leave(sentence)`. Their calls then end by
+/// an exception, or they are ended, so that none waits. Called once, by a rank whose run has thrown.
 template <class C>
 concept TellsWhyItLeaves = requires(C& communicator, std::string_view sentence) {
   communicator.leave(sentence);
@@ -57,6 +68,9 @@ concept TellsWhyItLeaves = requires(C& communicator, std::string_view sentence) 
 /// or with many then compiles one Trainer for each architecture.
 template <class B>
 class AnyCommunicator {
+  using Row = View<typename B::Master>;
+  using Firsts = std::span<const Index>;
+
  public:
   AnyCommunicator() = default;
   template <class C>
@@ -64,18 +78,22 @@ class AnyCommunicator {
       AnyCommunicator(C communicator)  // NOLINT: implicit, as every communicator is one
       : rank_(communicator.rank()), size_(communicator.size()) {
     auto shared = std::make_shared<C>(std::move(communicator));
-    sum_row_ = [shared](B& backend, View<typename B::Master> row) { shared->sum(backend, row); };
-    sum_numbers_ = [shared](std::span<double> numbers) { shared->sum(numbers); };
+    reduce_scatter_ = [shared](B& backend, Row row, Firsts firsts) { shared->reduce_scatter(backend, row, firsts); };
+    all_gather_ = [shared](B& backend, Row row, Firsts firsts) { shared->all_gather(backend, row, firsts); };
+    sum_ = [shared](std::span<double> numbers) { shared->sum(numbers); };
     if constexpr (TellsWhyItLeaves<C>) leave_ = [shared](std::string_view sentence) { shared->leave(sentence); };
   }
 
   Index rank() const { return rank_; }
   Index size() const { return size_; }
-  void sum(B& backend, View<typename B::Master> row) {
-    if (sum_row_) sum_row_(backend, row);
+  void reduce_scatter(B& backend, Row row, Firsts firsts) {
+    if (reduce_scatter_) reduce_scatter_(backend, row, firsts);
+  }
+  void all_gather(B& backend, Row row, Firsts firsts) {
+    if (all_gather_) all_gather_(backend, row, firsts);
   }
   void sum(std::span<double> numbers) {
-    if (sum_numbers_) sum_numbers_(numbers);
+    if (sum_) sum_(numbers);
   }
   void leave(std::string_view sentence) {
     if (leave_) leave_(sentence);
@@ -83,8 +101,8 @@ class AnyCommunicator {
 
  private:
   Index rank_ = 0, size_ = 1;
-  std::function<void(B&, View<typename B::Master>)> sum_row_;
-  std::function<void(std::span<double>)> sum_numbers_;
+  std::function<void(B&, Row, Firsts)> reduce_scatter_, all_gather_;
+  std::function<void(std::span<double>)> sum_;
   std::function<void(std::string_view)> leave_;
 };
 static_assert(Communicator<AnyCommunicator<detail::DeclaredBackend>>);

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
@@ -56,11 +57,27 @@ EvaluationReport evaluate(Passes& passes, Slots& slots, const EvaluationWindows&
   return report;
 }
 
+/// Where the numbers of an evaluation stop being finite: ", first in …", by making it again. Empty if all of this
+/// rank's windows are finite.
+template <class Passes, class Slots, class C>
+[[gnu::cold]] std::string fault_of_evaluation(Passes& passes, Slots& slots, const EvaluationWindows& windows,
+                                              const C& communicator) {
+  std::vector<Token> inputs(static_cast<std::size_t>(slots.size())), targets(inputs.size());
+  slots.forget();
+  for (Index i = communicator.rank(); i < windows.batches(); i += communicator.size()) {
+    windows.fill(i, inputs, targets);
+    Pass pass = passes.evaluation();
+    const std::string place = passes.look(pass, slots.take(0, i, inputs, targets));
+    if (!place.empty()) return ", first in " + place;
+  }
+  return {};
+}
+
 }  // namespace detail
 
 /// The mean loss of a model over all of `data`, in windows of (batch, time) without overlap; `time` = 0: the context.
 /// Throws ShapeError, MismatchError and TrainingError for sizes or data that do not fit, and TrainingError for a loss
-/// that is not finite.
+/// that is not finite; the message names the first operation in which a number was not.
 template <class ModelType>
 EvaluationReport evaluate(ModelType& model, const TokenData& data, Index batch = 16, Index time = 0,
                           const EvaluationProgress& on_progress = {}) {
@@ -73,7 +90,10 @@ EvaluationReport evaluate(ModelType& model, const TokenData& data, Index batch =
   detail::TokenSlots<typename ModelType::BackendType> slots(model.backend(), batch * time);
   Alone alone;
   const EvaluationReport report = detail::evaluate(passes, slots, windows, data, alone, on_progress);
-  if (!std::isfinite(report.loss)) fail<TrainingError>("the validation loss is ", report.loss);
+  if (!std::isfinite(report.loss)) {
+    fail<TrainingError>("the validation loss is ", report.loss,
+                        detail::fault_of_evaluation(passes, slots, windows, alone));
+  }
   return report;
 }
 

@@ -4,6 +4,7 @@
 /// Over 300 lines: it is one class, the order of whose calls is what it is about.
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -43,6 +44,7 @@
 #include "tinymoe/train/observer.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
 #include "tinymoe/train/reports.hpp"
+#include "tinymoe/train/step_batch.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -85,10 +87,11 @@ class Run {
         observers_(options.observers) {
     using Ranks = std::remove_cvref_t<decltype(trainer.communicator())>;
     Ranks& ranks = trainer.communicator();
-    on_all_ranks(ranks, [&] { prepare(data); });
+    constexpr const char* cannot = " cannot begin this run";
+    on_all_ranks(ranks, cannot, [&] { prepare(data); });
     if constexpr (!std::is_same_v<Ranks, Alone>) expect_agreement(ranks);
     // Replaces the file of an old run: after everything else that may throw.
-    on_all_ranks(ranks, [&] {
+    on_all_ranks(ranks, cannot, [&] {
       if (!options.metrics.empty() && writes_) observers_.add_first(metrics_.emplace(options.metrics, trainer.state()));
     });
     if (options.tokenizer != nullptr) trainer.model().special_tokens().add_end(options.tokenizer->end_of_story());
@@ -97,21 +100,30 @@ class Run {
   StepReport operator()() {
     try {
       // A run that was stopped at a step with an evaluation makes it now.
-      if (first_ > 0 && spent() < 1 && evaluation_is_due() && trainer_.state().evaluated_step < first_) evaluate();
+      if (first_ > 0 && spent() < 1 && evaluation_is_due() && trainer_.state().evaluated_step < first_) {
+        evaluate();
+        stopped_ = agreed_to_stop();
+      }
       while (!stopped_ && spent() < 1) {
         take_step();
         tell([&](Observer& one) { one.on_step(report_, loads_); });
-        observers_.rethrow();
         stopped_ = agreed_to_stop();
         if (stopped_ || report_.skipped) continue;  // a skipped step has changed nothing
         if (evaluation_is_due()) {
           evaluate();
-          stopped_ = spent() < 1 && agreed_to_stop();  // it may take long
+          stopped_ = agreed_to_stop(spent() < 1);  // it may take long
         }
-        if (checkpoint_is_due() && spent() < 1) save_latest();  // the last checkpoint follows the last evaluation
+        if (save_is_due_ && spent() < 1) {  // the last checkpoint follows the last evaluation
+          save_latest();
+          observers_.rethrow();
+        }
       }
-      if (!stopped_) evaluate();  // before the last checkpoint, which stores the best loss
+      if (!stopped_) {  // before the last checkpoint, which stores the best loss
+        evaluate();
+        agreed_to_stop(false);
+      }
       save_latest();
+      observers_.rethrow();
     } catch (...) {
       end_with(std::current_exception());
     }
@@ -207,6 +219,7 @@ class Run {
     whole("number of steps", o.steps), same.add("number of minutes", o.minutes);
     whole("number of steps between evaluations", o.evaluate_every);
     same.add("number of minutes between evaluations", o.evaluate_minutes);
+    same.add_hash("choice of what to save", (o.checkpoint.empty() ? 0u : 1u) + (o.best.empty() ? 0u : 2u));
     same.add("limit of the gradients' norm", o.clip), same.add("average of the weights", o.average);
     whole("choice to recompute", o.recompute ? 1 : 0);
     same.add_text("optimizer", state.optimizer);
@@ -273,9 +286,11 @@ class Run {
     const TrainingState& state = trainer_.state();
     const Index before = state.tokens;
     Feed& feed = feed_at(spent());
+    StepBatch<typename TrainerType::BackendType> tokens;
+    on_all_ranks(
+        trainer_.communicator(), "", [&] { tokens = feed.next(state.step); }, &failed_together_);
     trainer_.begin_step(
-        feed.next(state.step),
-        {.clip = options_.clip, .fraction = spent(), .seed = options_.seed, .recompute = options_.recompute});
+        tokens, {.clip = options_.clip, .fraction = spent(), .seed = options_.seed, .recompute = options_.recompute});
     feed_ = &feed;
     if (options_.steps <= 0 || state.step + 1 < options_.steps) feed_at(spent_after()).prefetch(state.step + 1);
     report_ = trainer_.finish_step();
@@ -315,11 +330,18 @@ class Run {
     communicator.sum(std::span(&shared, 1));
     return shared;
   }
-  /// Whether any rank asks to stop.
-  bool agreed_to_stop() {
-    double stops = options_.stop && options_.stop() ? 1 : 0;
-    trainer_.communicator().sum(std::span(&stops, 1));
-    return stops > 0;
+  /// Whether any rank asks to stop, if they are to be asked. Tells all ranks as well whether rank 0 finds that a
+  /// checkpoint is due. Throws on all where an observer of one has thrown.
+  bool agreed_to_stop(bool ask = true) {
+    std::array<double, 3> numbers = {ask && options_.stop && options_.stop() ? 1.0 : 0.0,
+                                     writes_ && checkpoint_is_due() ? 1.0 : 0.0, observers_.error() ? 1.0 : 0.0};
+    trainer_.communicator().sum(std::span<double>(numbers));
+    if (numbers[2] > 0) {
+      on_all_ranks(
+          trainer_.communicator(), "", [&] { observers_.rethrow(); }, &failed_together_);
+    }
+    save_is_due_ = numbers[1] > 0;
+    return numbers[0] > 0;
   }
 
   bool evaluation_is_due() const {
@@ -338,7 +360,6 @@ class Run {
     });
     tell([&](Observer& one) { one.on_evaluation(report_, evaluation); });
     if (evaluation.loss < trainer_.state().best_loss) save_best(evaluation.loss);
-    observers_.rethrow();
   }
 
   /// The checkpoints of the lowest loss so far.
@@ -363,16 +384,22 @@ class Run {
     return options_.checkpoint_minutes > 0 && since_saved_.seconds() >= 60 * options_.checkpoint_minutes;
   }
 
-  /// Writes the latest checkpoint, unless the one on disk is of this step and stores the best loss.
+  /// Writes the latest checkpoint, unless the one on disk is of this step and stores the best loss. All ranks call it,
+  /// and do as rank 0 finds.
   [[gnu::cold]] void save_latest() {
     const Index step = trainer_.step();
-    if (options_.checkpoint.empty() || !writes_) return;
+    if (options_.checkpoint.empty()) return;
     since_saved_ = {};
-    if (latest_ < 0 && trainer_.saved().path == options_.checkpoint) latest_ = trainer_.saved().step;
-    if (latest_ == step && !unsaved_best_) return;
-    // The last update may have ruined the weights: they must give a finite loss before they replace good ones.
-    const double loss = trainer_.loss_of(feed_->current());
-    if (!std::isfinite(loss)) {
+    std::array<double, 2> of_first = {};  // whether there is nothing to save, and the loss
+    if (writes_) {
+      if (latest_ < 0 && trainer_.saved().path == options_.checkpoint) latest_ = trainer_.saved().step;
+      of_first[0] = latest_ == step && !unsaved_best_ ? 1 : 0;
+      // The last update may have ruined the weights: they must give a finite loss before they replace good ones.
+      if (of_first[0] == 0) of_first[1] = trainer_.loss_of(feed_->current());
+    }
+    trainer_.communicator().sum(std::span<double>(of_first));
+    if (of_first[0] > 0) return;
+    if (const double loss = of_first[1]; !std::isfinite(loss)) {
       fail<TrainingError>("step ", step, ": the loss is ", loss, " after the update",
                           trainer_.fault_of(feed_->current()), "; a lower learning rate may help");
     }
@@ -380,15 +407,15 @@ class Run {
       trainer_.save(to, *options_.tokenizer);
       latest_ = step, unsaved_best_ = false;
     });
-    observers_.rethrow();
   }
 
-  /// Calls save(path) and tells the observers.
+  /// Calls save(path) and tells the observers of the rank that writes.
   template <class Save>
   [[gnu::cold]] void write(CheckpointReport::Kind kind, const std::filesystem::path& path, Save&& save) {
-    if (path.empty() || !writes_) return;
+    if (path.empty()) return;
     const Stopwatch watch;
     save(path);
+    if (!writes_) return;
     const CheckpointReport checkpoint{.kind = kind, .path = path, .seconds = watch.seconds()};
     tell([&](Observer& one) { one.on_checkpoint(report_, checkpoint); });
   }
@@ -402,13 +429,17 @@ class Run {
   }
 
   /// Ends the run with `error`, or with what an observer threw before. The weights may still be good, as after a full
-  /// disk or an error of an observer: then they are saved.
+  /// disk or an error of an observer: then they are saved. Several ranks can do so only together.
   [[noreturn]] void end_with(std::exception_ptr error) {
     if (observers_.error()) error = observers_.error();
-    if (trainer_.step() != first_) {
+    auto& communicator = trainer_.communicator();
+    const bool together = communicator.size() == 1 || failed_together_ || trainer_.failed_together();
+    if (trainer_.step() != first_ && together) {
       try {
         save_latest();
-      } catch (...) {  // the first error is reported
+        double nothing = 0;
+        communicator.sum(std::span(&nothing, 1));  // none leaves before rank 0 has saved
+      } catch (...) {                              // the first error is reported
       }
     }
     if (writes_) {  // else rank 0 adds it
@@ -421,7 +452,7 @@ class Run {
     const std::string message = message_of(error);
     tell_end({.how = EndReport::How::error, .message = message, .error = error});
     if constexpr (TellsWhyItLeaves<std::remove_cvref_t<decltype(trainer_.communicator())>>) {
-      trainer_.communicator().leave(message);
+      communicator.leave(message);
     }
     std::rethrow_exception(error);
   }
@@ -437,7 +468,8 @@ class Run {
   StepReport report_;
   ExpertLoads loads_;   // of the last step, for all observers: one of them may evaluate, which counts anew
   bool writes_ = true;  // whether this rank writes files
-  bool stopped_ = false, unsaved_best_ = false;
+  bool stopped_ = false, unsaved_best_ = false, save_is_due_ = false;
+  bool failed_together_ = false;                    // as Trainer's, of the batches
   Index first_ = 0, evaluated_ = -1, latest_ = -1;  // steps
   Stopwatch since_saved_;
 };

@@ -17,7 +17,7 @@ namespace tinymoe::inline v0_1 {
 /// The training clock stands still during a call, and the trainer may be used, to evaluate or to save. An exception of
 /// an observer ends the run and reaches the caller of `fit`. Before that, the other observers get the same call, a
 /// checkpoint that is due is written, and the steps done are saved. In a run of several ranks each rank calls its own
-/// observers.
+/// observers, and an exception of one ends the run on all; one that evaluates or saves must be on all ranks.
 ///
 /// The calls come in the order of the run: step, evaluation, best checkpoints, latest checkpoint. In `on_step` the
 /// trainer is as the step left it, and an exception there ends the run before the evaluation. A checkpoint that is due

@@ -151,7 +151,8 @@ struct ClipScale {
 
 }  // namespace kernels
 
-/// The arguments of an optimizer's step. The arrays have `Model::size` elements.
+/// The arguments of an optimizer's step. The arrays have an element for each parameter; with several ranks, for each
+/// parameter of this rank's share (communicator.hpp). The shares cut no matrix of a block, but any other tensor.
 template <Backend B>
 struct OptimizerStep {
   MasterOutput<B> weights;
@@ -162,7 +163,7 @@ struct OptimizerStep {
   MasterInput<B> clip;       // (1, 2): the gradients' norm, and the factor that clips them and divides by a loss scale
   double rate = 0;           // the learning rate of this step
   Index step = 0;            // from 0
-  std::span<const Segment> segments = {};  // the tensors of the chunks, on the host
+  std::span<const Segment> segments = {};  // the tensors of the chunks, or the parts of them, on the host
   std::byte* scratch = nullptr;            // on the backend, as many bytes as `scratch_bytes` asked for
 };
 
@@ -185,8 +186,8 @@ concept NamedOptimizer = requires(const O optimizer) {
   std::string(optimizer.name);
 };
 
-/// An optimizer whose step needs `scratch_bytes` bytes of scratch memory, which is allocated once before the first
-/// step.
+/// An optimizer whose step needs `scratch_bytes` bytes of scratch memory for these segments, which are those of each
+/// step. It is allocated once before the first.
 template <class O, class B = detail::DeclaredBackend>
 concept ScratchOptimizer = requires(const O optimizer, B& backend, std::span<const Segment> segments) {
   { optimizer.scratch_bytes(backend, segments) } -> std::convertible_to<std::size_t>;

@@ -31,7 +31,7 @@ struct StepReport {
   double fraction = 0;               // of the budget that is spent
   double loss_scale = 1;             // float16: what the loss was multiplied by
   bool skipped = false;              // float16: the gradients were not finite, and the step was not taken
-  std::size_t state_bytes = 0;       // of gradients, optimizer state and average
+  std::size_t state_bytes = 0;       // of gradients, optimizer state and average, on this rank
   std::size_t activation_bytes = 0;  // of the block of the activations
 };
 

@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -44,6 +45,7 @@
 #include "tinymoe/text/token_data.hpp"
 #include "tinymoe/text/tokenizer.hpp"
 #include "tinymoe/train/adamw.hpp"
+#include "tinymoe/train/agreement.hpp"
 #include "tinymoe/train/average.hpp"
 #include "tinymoe/train/communicator.hpp"
 #include "tinymoe/train/evaluation.hpp"
@@ -78,8 +80,9 @@ struct StepOptions {
 /// Trains a model. `Trainer trainer(model, AdamW{.lr = 1e-3}, WarmupCosine{});`
 ///
 /// For data parallelism, each process has a trainer with a Communicator. All ranks make the same calls, each with its
-/// own tokens. Reports cover all ranks. Each rank evaluates its share of the data. The gradient of a balance loss is
-/// that of each micro-batch, as with one rank.
+/// own tokens; `save` and `save_weights` too, though rank 0 alone writes. Reports cover all ranks. Each rank evaluates
+/// its share of the data, and keeps the optimizer's state of its share of the parameters. The gradient of a balance
+/// loss is that of each micro-batch, as with one rank.
 template <class ModelType, Optimizer<typename ModelType::BackendType> O = AdamW, Schedule S = Constant,
           Communicator<typename ModelType::BackendType> C = Alone>
 class Trainer {
@@ -103,7 +106,7 @@ class Trainer {
         schedule_(std::move(schedule)),
         communicator_(std::move(communicator)),
         passes_(model),
-        update_(model, std::move(optimizer)),
+        update_(model, std::move(optimizer), communicator_.rank(), communicator_.size()),
         average_(model) {
     detail::check_if_it_can(schedule_);
     bind_parameters(masters_, model.masters().data);
@@ -120,12 +123,15 @@ class Trainer {
   const O& optimizer() const { return update_.optimizer(); }
   /// What joins the ranks of the run.
   C& communicator() { return communicator_; }
-  /// The gradients of the step under way; zero between steps.
+  /// The gradients of the step under way; zero between steps. Of several ranks: this rank's own until `begin_step` has
+  /// returned, then the sums of all in this rank's share.
   View<Master> gradients() const { return update_.gradient_buffer(); }
   /// The loads of the last step or evaluation, whichever was later; empty before the first. Each overwrites them.
   const ExpertLoads& loads() const { return passes_.tally().loads(); }
   /// The progress of the run, and what else its checkpoints store.
   const TrainingState& state() const { return state_; }
+  /// Whether the last step or evaluation has thrown on all ranks. They are at the same step then, and can save.
+  bool failed_together() const { return failed_together_; }
 
   /// Sets the order of the data that checkpoints store, which a resumed run must have too.
   void set_data_order(const DataOrder& order) { state_.data = order; }
@@ -176,12 +182,13 @@ class Trainer {
   /// not finished is given up.
   void begin_step(const detail::StepBatch<BackendType>& tokens, const StepOptions& options = {}) {
     give_up_step();
+    failed_together_ = true;  // if one of these throws: the ranks make the same calls
     check_ranks();
     options.check();
     const double rate = learning_rate(options.fraction);
     detail::check_sizes(tokens.inputs, tokens.targets, tokens.batch, tokens.time);
-    const detail::StepTotals totals = sum_over_ranks(detail::count_tokens(tokens, Architecture::vocab));
-    if (totals.scored == 0) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
+    failed_together_ = false;
+    const detail::StepTotals totals = sum_over_ranks(tokens);
     passes_.plan(tokens.batch, tokens.time, options.recompute);
 
     const double loss_scale = detail::needs_loss_scale<Scalar> ? state_.loss_scale.value : 1;
@@ -202,8 +209,7 @@ class Trainer {
         const detail::MicroBatch micro_batch = take_micro_batch(i);
         passes_.train(step_.pass, micro_batch, loss_scale / totals.scored, update_.gradients());
       }
-      combine_gradients();
-      update_.measure(options.clip, loss_scale, tally.clip());
+      update_.measure(communicator_, options.clip, loss_scale, tally.clip());
     } catch (...) {
       give_up_step();
       throw;
@@ -232,7 +238,7 @@ class Trainer {
     report.skipped = !expect_finite(report);
     if (report.skipped) return report;
     step_under_way_ = false;
-    update_(state_.step, report.learning_rate);
+    update_(communicator_, state_.step, report.learning_rate);
     after_step(step_.pass);
     average_.update();
     if constexpr (detail::needs_loss_scale<Scalar>) state_.loss_scale.succeed();
@@ -256,12 +262,17 @@ class Trainer {
     detail::check_vocabulary<Architecture>(data);
     const EvaluationWindows windows(data, batch, time);
     give_up_step();
+    failed_together_ = false;
     passes_.plan(batch, time, passes_.recompute());
     auto& slots = own_slots(batch * time);
     EvaluationReport report;
-    average_.instead([&] { report = detail::evaluate(passes_, slots, windows, data, communicator_, on_progress); });
-    if (!std::isfinite(report.loss))
-      fail<TrainingError>("step ", state_.step, ": the validation loss is ", report.loss);
+    std::string fault;
+    average_.instead([&] {
+      report = detail::evaluate(passes_, slots, windows, data, communicator_, on_progress);
+      if (!std::isfinite(report.loss)) fault = detail::fault_of_evaluation(passes_, slots, windows, communicator_);
+    });
+    failed_together_ = !std::isfinite(report.loss);
+    if (failed_together_) fail<TrainingError>("step ", state_.step, ": the validation loss is ", report.loss, fault);
     return report;
   }
 
@@ -295,28 +306,40 @@ class Trainer {
     return detail::Run<Trainer>(*this, data, options)();
   }
 
-  /// Writes model, tokenizer and training state, and replaces an old checkpoint atomically. Throws FileError.
+  /// Writes model, tokenizer and training state, and replaces an old checkpoint atomically. All ranks call it: rank 0
+  /// writes, and the others send their share of the optimizer's state. Throws FileError on rank 0, for which the others
+  /// then wait until they are ended.
   void save(const std::filesystem::path& path, const Tokenizer& tokenizer) {
     state_.average = average_.decay(), state_.averages = average_.count();
-    detail::save_training(path, *model_, tokenizer, state_, buffers());
+    const auto read_moment = [this](std::size_t i, Index place, std::span<Master> values) {
+      update_.read_moment(communicator_, i, place, values);
+    };
+    if (communicator_.rank() == 0) {
+      detail::save_training(path, *model_, tokenizer, state_, average_.buffer(), read_moment);
+    } else {
+      detail::read_moments<Architecture, Master>(state_.moments, read_moment);
+    }
     saved_ = {path, state_.step};
   }
 
-  /// Writes model and tokenizer only, for inference; of the average if there is one. Throws FileError.
+  /// Writes model and tokenizer only, for inference; of the average if there is one. Of several ranks rank 0 writes.
+  /// Throws FileError.
   void save_weights(const std::filesystem::path& path, const Tokenizer& tokenizer) {
+    if (communicator_.rank() != 0) return;
     average_.instead([&] { save_model(path, *model_, tokenizer); });
   }
 
   /// Continues from a checkpoint of `save` or `fit`, the latest or the best. A step under way is given up. Throws
   /// FileError, also for a folder without training state, and MismatchError for another architecture or optimizer; then
-  /// the trainer and its model are unchanged.
+  /// the trainer and its model are unchanged. Each rank reads the folder itself; how many ranks there were is no
+  /// matter.
   void resume(const std::filesystem::path& path) {
     const detail::TrainingCheckpoint<Architecture, BackendType> checkpoint(path, state_.optimizer, state_.moments);
     give_up_step();
     checkpoint.load(*model_);
     state_ = checkpoint.state();
     state_.average > 0 ? average_.resume(state_.average, state_.averages) : average_.stop();
-    checkpoint.load(model_->backend(), buffers());
+    checkpoint.load(model_->backend(), update_.moments(), update_.first(), average_.buffer());
     saved_ = {path, state_.step};
   }
 
@@ -328,7 +351,7 @@ class Trainer {
   /// The checkpoint that was written or loaded last.
   const Saved& saved() const { return saved_; }
 
-  /// Bytes of gradients, optimizer state and average.
+  /// Bytes of gradients, optimizer state and average on this rank.
   std::size_t state_bytes() const { return update_.bytes() + average_.bytes(); }
   /// Bytes of the block of the activations, which keeps the size of the largest shape so far.
   std::size_t activation_bytes() const { return passes_.bytes(); }
@@ -374,15 +397,26 @@ class Trainer {
     }
   }
 
-  detail::StepTotals sum_over_ranks(const detail::StepTotals& own) {
-    std::array<double, 2> numbers = {own.scored, own.tokens};
+  /// The tokens of the step on all ranks. Throws on all what one of them throws for its tokens, and TrainingError if
+  /// there is none to learn from.
+  detail::StepTotals sum_over_ranks(const detail::StepBatch<BackendType>& tokens) {
+    detail::StepTotals own;
+    std::exception_ptr error;
+    try {
+      own = detail::count_tokens(tokens, Architecture::vocab);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    std::array<double, 3> numbers = {own.scored, own.tokens, error ? 1.0 : 0.0};
     communicator_.sum(std::span<double>(numbers));
+    const auto rethrow = [&] {
+      if (error) std::rethrow_exception(error);
+    };
+    if (numbers[2] > 0) detail::on_all_ranks(communicator_, "", rethrow, &failed_together_);
+    failed_together_ = numbers[0] == 0;
+    if (failed_together_) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
     return {.scored = numbers[0], .tokens = numbers[1]};
   }
-
-  /// Between backward and the optimizer: the gradients of this rank's micro-batches are complete and not yet measured.
-  /// After this call they are summed over all ranks.
-  void combine_gradients() { communicator_.sum(model_->backend(), update_.gradient_buffer()); }
 
   /// Empty slots for the tokens of evaluations and of `train_step`. A BatchFeed has slots of its own.
   detail::TokenSlots<BackendType>& own_slots(Index size) {
@@ -425,21 +459,19 @@ class Trainer {
     const bool good_loss = std::isfinite(report.loss + report.balance_loss + report.z_loss);
     if (good_loss && std::isfinite(report.gradient_norm)) return true;
     give_up_step();
+    failed_together_ = true;  // if this throws: the numbers are those of all ranks
     if (!good_loss) {
       fail<TrainingError>("step ", state_.step + 1, ": the loss is ", report.loss, fault_of_step(),
                           "; a lower learning rate may help");
     }
     if constexpr (detail::needs_loss_scale<Scalar>) {
       state_.loss_scale.shrink(state_.step + 1);
-      return false;
+      return failed_together_ = false;
     } else {
       fail<TrainingError>("step ", state_.step + 1, ": the gradients' norm is ", report.gradient_norm, fault_of_step(),
                           "; a lower learning rate may help");
     }
   }
-
-  /// The arrays of a full checkpoint besides the weights.
-  detail::TrainingBuffers<Master> buffers() const { return {update_.moments(), average_.buffer()}; }
 
   /// Updates what no gradient moves: a router's balancing bias or thresholds.
   void after_step(const Pass& pass) {
@@ -457,6 +489,7 @@ class Trainer {
   TrainingState state_;
   StepUnderWay step_;
   bool step_under_way_ = false;  // its gradients are not zero
+  bool failed_together_ = false;
   Saved saved_;
 };
 
