@@ -300,6 +300,7 @@ TEST_CASE("a sweep's results are read back") {
   const string page = report_html("sweep", {}, read);
   CHECK(has(page, escaped("1.2500 ± 0.1250")));
   CHECK(has(page, "id=\"learning-rates\""));
+  for (const char* rate : {">0.001<", ">0.005<", ">0.01<", ">0.1<"}) CHECK(has(page, rate));
   CHECK(!has(report_html("sweep", {}, {runs[0], runs[1]}), "id=\"learning-rates\""));
   // Eight models have a colour each; those behind them are rings, and the markup is whole.
   std::vector<SweepRun> many;
@@ -391,6 +392,8 @@ TEST_CASE("a sweep's learning curves are read back and drawn") {
   }
   CHECK(drawn == 4);
   CHECK(has(section, "Over the operations of training"));
+  for (const char* mark : {">20<", ">50<", "class=\"end\" x=\"438\" y=\"243\">100<", ">200k<"})
+    CHECK(has(section, mark));
   CHECK(has(section, "Over the time of training"));
   CHECK(has(section, "dense"));
   CHECK(has(section, "mix"));

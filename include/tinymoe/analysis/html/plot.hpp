@@ -148,6 +148,27 @@ struct Axis {
   return fixed_text(value, axis.places);
 }
 
+/// The marks of an axis of logarithms to base 10, with their texts: 1, 2, 3 and 5 times powers of ten, or these alone
+/// where there are many. Empty if no two lie on the axis.
+[[gnu::cold]] inline std::vector<std::pair<double, std::string>> power_ticks(const Axis& axis) {
+  std::vector<std::pair<double, std::string>> ticks;
+  const double decades = axis.high - axis.low;
+  const double step = std::max(1.0, std::ceil(decades / 8));
+  for (double power = std::floor(axis.low); power <= axis.high && decades < 700; power += step) {
+    for (const double factor : {1.0, 2.0, 3.0, 5.0}) {
+      const bool shown = factor == 1 || decades < 1.5 || (decades < 2.5 && factor != 3);
+      const double at = power + std::log10(factor);
+      if (!shown || at < axis.low - 1e-9 || at > axis.high + 1e-9) continue;
+      const double value = factor * std::pow(10.0, power);
+      ticks.emplace_back(at, value >= 10000 ? short_number(value, 4)
+                             : value >= 1   ? fixed_text(value, 0)
+                                            : general_text(value, 1));
+    }
+  }
+  if (ticks.size() < 2) ticks.clear();
+  return ticks;
+}
+
 /// The size of all plots, in the units of their texts: a phone shows them as they are.
 struct PlotFrame {
   static constexpr double width = 440, height = 270, left = 52, right = 428, top = 12, bottom = 226;
@@ -212,10 +233,20 @@ struct PlotFrame {
     svg.add({"<path d=\"M52 ", y, "H428\"/><text class=\"end\" x=\"47\" y=\"", y, "\" dy=\".35em\">",
              tick_text(tick, y_axis, false), "</text>"});
   }
-  for (const double tick : x_axis.ticks) {
-    const std::string x = place(x_of(tick));
-    svg.add({"<path d=\"M", x, " 226v4\"/><text class=\"middle\" x=\"", x, "\" y=\"243\">",
-             plot.powers ? general_text(std::pow(10.0, tick), 2) : tick_text(tick, x_axis, plot.clock), "</text>"});
+  std::vector<std::pair<double, std::string>> marks;
+  if (plot.powers) marks = power_ticks(x_axis);
+  if (marks.empty()) {
+    for (const double tick : x_axis.ticks) {
+      marks.emplace_back(tick,
+                         plot.powers ? general_text(std::pow(10.0, tick), 2) : tick_text(tick, x_axis, plot.clock));
+    }
+  }
+  for (const auto& [tick, text] : marks) {
+    const double x = x_of(tick);
+    const bool last = x > 412;  // a wide text would not fit behind the middle
+    svg.add({"<path d=\"M", place(x), " 226v4\"/><text class=\"",
+             last ? std::string_view("end") : std::string_view("middle"), "\" x=\"", place(last ? 438 : x),
+             "\" y=\"243\">", text, "</text>"});
   }
   svg.add({"<path class=\"axis\" d=\"M52 12V226H428\"/><text class=\"middle\" x=\"240\" y=\"262\">", plot.x,
            "</text><text class=\"middle\" transform=\"translate(6 119) rotate(-90)\">", plot.y, "</text></g>"});
