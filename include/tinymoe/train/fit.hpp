@@ -469,7 +469,7 @@ class Run {
   ExpertLoads loads_;   // of the last step, for all observers: one of them may evaluate, which counts anew
   bool writes_ = true;  // whether this rank writes files
   bool stopped_ = false, unsaved_best_ = false, save_is_due_ = false;
-  bool failed_together_ = false;                    // as Trainer's, of the batches
+  bool failed_together_ = false;                    // as the trainer's, of batches and observers
   Index first_ = 0, evaluated_ = -1, latest_ = -1;  // steps
   Stopwatch since_saved_;
 };
