@@ -648,7 +648,6 @@ def say(shape):
 def needs(shape, overlap):
     """What of a proposal the library does not have."""
     parts = [
-        ("NCCL", shape.gpus > 1),
         ("EP", shape.expert > 1),
         ("PP", shape.pipeline > 1),
         ("sharded masters", shape.masters != "all"),

@@ -22,6 +22,7 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/tinymoe-config-version.cm
 install(FILES ${PROJECT_BINARY_DIR}/tinymoe-config.cmake ${PROJECT_BINARY_DIR}/tinymoe-config-version.cmake
               ${CMAKE_CURRENT_LIST_DIR}/tinymoe-cuda.cmake
               ${CMAKE_CURRENT_LIST_DIR}/tinymoe-mpi.cmake
+              ${CMAKE_CURRENT_LIST_DIR}/tinymoe-nccl.cmake
               ${CMAKE_CURRENT_LIST_DIR}/tinymoe-compiler.cmake
         DESTINATION ${package_folder})
 

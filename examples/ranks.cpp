@@ -17,6 +17,9 @@
 #include <tinymoe/mpi/mpi.hpp>
 #include <tinymoe/train/agreement.hpp>
 #endif
+#ifdef TINYMOE_EXAMPLE_NCCL
+#include <tinymoe/mpi/nccl.hpp>
+#endif
 
 namespace examples {
 
@@ -93,9 +96,23 @@ std::string Ranks::of_first(std::string text) {
   return text;
 }
 
-Communicators Ranks::communicators() const {
+Communicators Ranks::communicators(const Device& device) {
   if (size() == 1) return {};
-  return std::apply([&]<class... C>(const C&...) { return Communicators{C(joined_->mpi)...}; }, Communicators());
+  expect_same("device", std::visit([](const auto& backend) { return std::string(backend.name()); }, device));
+  auto all = std::apply([&]<class... C>(const C&...) { return Communicators{C(joined_->mpi)...}; }, Communicators());
+#ifdef TINYMOE_EXAMPLE_NCCL
+  std::visit(
+      [&]<class B>(const B& backend) {
+        if constexpr (!is_cpu<B>) {
+          const bool possible = Nccl::possible(joined_->mpi, backend);
+          if (possible) std::get<AnyCommunicator<B>>(all) = Nccl(joined_->mpi, backend);
+          std::puts(possible ? "NCCL joins the GPUs"
+                             : "two processes have the same GPU, so the hosts' memory joins them");
+        }
+      },
+      device);
+#endif
+  return all;
 }
 
 int Ranks::end(int status, const std::string& sentence, const char* program) {
@@ -144,7 +161,7 @@ void Ranks::meet() {}
 void Ranks::expect_answers(bool /*soon*/) {}
 void Ranks::note_checkpoint(const std::string& /*checkpoint*/) {}
 std::string Ranks::of_first(std::string text) { return text; }
-Communicators Ranks::communicators() const { return {}; }
+Communicators Ranks::communicators(const Device& /*device*/) { return {}; }
 int Ranks::end(int status, const std::string& sentence, const char* program) {
   return sentence.empty() ? status : programs::print_error(program, sentence.c_str());
 }

@@ -42,7 +42,9 @@ class Ranks {
   /// What the message names if the launcher ends this process, since another has died.
   void note_checkpoint(const std::string& checkpoint);
 
-  Communicators communicators() const;
+  /// How these processes train together on the device: GPUs are joined by NCCL where it was built in and each process
+  /// has one of its own, else through the memory of the hosts. All ranks call it.
+  Communicators communicators(const Device& device);
 
   /// What `expect_same` calls whether a program trains, lists or measures.
   static constexpr const char* kind_of_work = "kind of work";

@@ -337,7 +337,7 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
                          .resume = arguments.resume_from,
                          .weights = arguments.from,
                          .logs = logs,
-                         .communicators = ranks.communicators()};
+                         .communicators = ranks.communicators(device)};
   if (arguments.check_determinism) return check_determinism<Arch>(device, run);
   auto& options = run.options;
   std::optional<RunFiles> of_first;

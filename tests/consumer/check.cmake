@@ -10,7 +10,8 @@
 #   conan         `conan create` builds the package and runs the program with it
 #   version       another minor version is refused
 #   component     an unknown component is refused by name, unless it is optional
-#   cuda          the component cuda compiles the CUDA backend into a program, which runs, with a GPU or without
+#   cuda          the component cuda compiles the CUDA backend into a program, which runs, with a GPU or without; and with
+#                 the component nccl, where there is NCCL
 #   mpi           the component mpi brings MPI into a program, which runs with two processes
 #   no_mpi        where there is no MPI the component is refused in one sentence, unless it is optional
 #   no_cuda       where there is no CUDA compiler the component is refused in one sentence, unless it is optional
@@ -190,8 +191,8 @@ elseif("${check}" STREQUAL "component")
   endif()
 elseif("${check}" STREQUAL "cuda")
   # For one architecture, as PTX that is not optimised: compiling for all of them takes minutes and is seen elsewhere.
-  configure(-D CMAKE_PREFIX_PATH=${prefix} "-DTINYMOE_ASKED=0.1\;COMPONENTS\;cuda" -D CMAKE_CUDA_ARCHITECTURES=80-virtual
-            "-DCMAKE_CUDA_FLAGS=-Xcicc -O0")
+  configure(-D CMAKE_PREFIX_PATH=${prefix} "-DTINYMOE_ASKED=0.1\;COMPONENTS\;cuda\;OPTIONAL_COMPONENTS\;nccl"
+            -D CMAKE_CUDA_ARCHITECTURES=80-virtual "-DCMAKE_CUDA_FLAGS=-Xcicc -O0")
   if(output MATCHES "cannot be built here")
     message("SKIPPED: ${output}")
     return()

@@ -46,7 +46,7 @@ expect_end() {
 processes() {
   local process
   for process in /proc/[0-9]*; do
-    if [ "$(readlink "$process/cwd" 2>/dev/null)" = "$folder" ] && [[ $(readlink "$process/exe") =~ /(train|ranks|test_mpi)$ ]]; then
+    if [ "$(readlink "$process/cwd" 2>/dev/null)" = "$folder" ] && [[ $(readlink "$process/exe") =~ /(train|ranks|test_mpi|test_nccl)$ ]]; then
       echo "${process#/proc/}"
     fi
   done
@@ -67,6 +67,31 @@ case $1 in
       expect $number "$ranks" sums
       [ "$(grep -c '^ok$' output.txt)" = 1 ] || fail "$number processes: $(cat output.txt)"
     done
+    ;;
+  nccl)
+    # GPUs that NCCL joins: sums of one process, and of as many as there are GPUs; and a run as the hosts' memory makes it.
+    gpus=$("$ranks" count)
+    if [ "$gpus" = 0 ]; then
+      echo "SKIPPED: no NVIDIA GPU can be used here"
+      exit 0
+    fi
+    for number in 1 2 3 4; do
+      [ $number -le "$gpus" ] || break
+      expect $number "$ranks" sums
+      [ "$(grep -c '^ok$' output.txt)" = 1 ] || fail "$number processes: $(cat output.txt)"
+    done
+    expect_end "have the same GPU" -n 2 "$ranks" same
+    if [ "$gpus" -ge 2 ]; then
+      expect_end "rank 1: the disk is full" -n 2 "$ranks" leave
+      expect_end "" -n 2 "$ranks" killed
+      [ -x "$train" ] || exit 0
+      of_story=("$train" --preset story --embedded 300 --batch 2 --sequence 32 --device cuda --precision float32 --steps 6
+        --accumulation 4 --evaluate-every 3)
+      expect 1 "${of_story[@]}" --out one
+      expect 2 "${of_story[@]}" --out two
+      grep -q "NCCL joins the GPUs" output.txt || fail "the run did without NCCL: $(cat output.txt)"
+      same_losses one.csv two.csv || fail "other losses with two GPUs"
+    fi
     ;;
   ends)
     # However a rank ends, all end.

@@ -24,6 +24,8 @@
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 
+struct CUstream_st;  // CUDA's: a cudaStream_t is a pointer to it
+
 namespace tinymoe::inline v0_1 {
 
 /// How the products of an expert bank are computed.
@@ -73,6 +75,7 @@ ContextOwner open(const CudaOptions& options);
 bool usable(int device) noexcept;
 /// Makes the context's device the current one of the calling thread.
 void use(Context&);
+CUstream_st* stream(Context&);
 CudaDevice describe(int device);
 
 Memory allocate(Context&, std::size_t bytes);
@@ -168,6 +171,9 @@ class BasicCuda {
   void zero(void* to, std::size_t bytes) const { detail::cuda::zero(context(), to, bytes); }
   /// Waits until all that was enqueued is done. Throws DeviceError if something failed.
   void synchronise() const { detail::cuda::synchronise(context()); }
+  /// The stream on which all operations are enqueued, a cudaStream_t, for a program's own calls; makes its device the
+  /// current one of the calling thread.
+  CUstream_st* stream() const { return detail::cuda::stream(context()); }
   /// The milliseconds that `work` takes, by the device's clock.
   double milliseconds(const std::function<void()>& work) const { return detail::cuda::milliseconds(context(), work); }
   /// Sets how products of expert banks are computed from now on.

@@ -101,6 +101,7 @@ bool usable(int device) noexcept {
 }
 
 void use(Context& context) { context.use(); }
+CUstream_st* stream(Context& context) { return context.stream; }
 
 CudaDevice describe(int device) {
   CudaDevice result;

@@ -105,6 +105,12 @@ class Mpi {
   void meet() {
     if (size() > 1) ranks_->meet();
   }
+  /// Waits until `done()` is true, in the way in which it waits for the other ranks, and throws what ends that. For
+  /// what a program does with the ranks by other means.
+  template <class F>
+  void wait_until(F&& done) {
+    ranks_->wait_until(done);
+  }
   /// Changes MpiOptions::patience, before something that takes longer on one rank.
   void wait_at_most(double seconds) { ranks_->wait_at_most(seconds); }
 

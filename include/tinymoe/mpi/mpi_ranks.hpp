@@ -186,6 +186,25 @@ class MpiRanks {
     }
   }
 
+  /// Waits until `done()`. Throws what ends the waiting: a rank that has left, an impatient or a disturbed one. Waiting
+  /// costs no core after the first milliseconds: others may compute on it, ranks too.
+  template <class F>
+  void wait_until(F&& done) {
+    const auto started = Clock::now();
+    for (int tries = 0;; ++tries) {
+      if (done()) return;
+      if (tries % 64 != 63) {
+        ::sched_yield();
+        continue;
+      }
+      const std::chrono::duration<double> waited = Clock::now() - started;
+      if (waited.count() < 2e-3) continue;
+      look_up(waited.count());
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+      tries -= 1;  // a sleep between any two tests from now on
+    }
+  }
+
   /// Waits for all, without the load of MPI's own waiting.
   void meet() {
     MPI_Request request = MPI_REQUEST_NULL;
@@ -281,24 +300,13 @@ class MpiRanks {
     MPI_Comm_free(&machine);
   }
 
-  /// Waits until the operation is done on this rank. Throws what ends the waiting: a rank that has left, an impatient
-  /// or a disturbed one. Waiting costs no core after the first milliseconds: others may compute on it, ranks too.
+  /// Waits until the operation is done on this rank.
   void wait(MPI_Request& request) {
-    const auto started = Clock::now();
-    for (int tries = 0;; ++tries) {
+    wait_until([&] {
       int done = 0;
       check_mpi(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "sum over the processes");
-      if (done != 0) return;
-      if (tries % 64 != 63) {
-        ::sched_yield();
-        continue;
-      }
-      const std::chrono::duration<double> waited = Clock::now() - started;
-      if (waited.count() < 2e-3) continue;
-      look_up(waited.count());
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-      tries -= 1;  // a sleep between any two tests from now on
-    }
+      return done != 0;
+    });
   }
 
   [[gnu::cold]] void look_up(double waited) {

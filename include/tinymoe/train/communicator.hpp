@@ -74,7 +74,7 @@ class AnyCommunicator {
  public:
   AnyCommunicator() = default;
   template <class C>
-  requires(!std::same_as<C, AnyCommunicator> && Communicator<C, B>)
+  requires(!std::same_as<C, AnyCommunicator> && requires(C & c) { c.rank(); } && Communicator<C, B>)
       AnyCommunicator(C communicator)  // NOLINT: implicit, as every communicator is one
       : rank_(communicator.rank()), size_(communicator.size()) {
     auto shared = std::make_shared<C>(std::move(communicator));

@@ -1,0 +1,252 @@
+#pragma once
+/// @file
+/// Data parallel training on GPUs that NCCL joins: `Nccl`, a Communicator of the processes that mpirun or srun has
+/// started, one for each GPU.
+///
+///     tinymoe::Mpi ranks;
+///     tinymoe::CudaBfloat16 device({.device = static_cast<int>(ranks.local_rank())});   // 0 if it sees one GPU alone
+///     …
+///     Trainer trainer(model, AdamW{}, WarmupCosine{}, Nccl(ranks, device));
+///
+/// MPI starts and joins the processes, and sums the few numbers on the host. Gradients and weights go from GPU to GPU,
+/// by NVLink, PCIe or the network, as NCCL finds best, and not through the memory of the hosts. A rank gets the sums of
+/// its share's gradients by a reduction, and gives its weights by a broadcast; those of all ranks are one group.
+///
+/// All ranks get the same bits. NCCL chooses the order of a sum by the machines and the sizes, so the same job on the
+/// same machines should give the same bits again; `Mpi` has an order of its own.
+///
+/// It needs NCCL 2.14. CMake's component `nccl` brings it, with `cuda` and `mpi`.
+
+#include <cuda_runtime.h>
+#include <nccl.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "tinymoe/backend/cuda.hpp"
+#include "tinymoe/core/control_group.hpp"
+#include "tinymoe/core/error.hpp"
+#include "tinymoe/core/platform.hpp"
+#include "tinymoe/core/tensor.hpp"
+#include "tinymoe/mpi/mpi.hpp"
+#include "tinymoe/text/fingerprint.hpp"
+#include "tinymoe/train/communicator.hpp"
+
+namespace tinymoe::inline v0_1 {
+
+namespace detail {
+
+inline void check_cuda(cudaError_t status, const char* what) {
+  if (status != cudaSuccess) fail<DeviceError>("CUDA: ", what, " failed: ", cudaGetErrorString(status));
+}
+
+/// NCCL's communicator. It never blocks: a rank that waits for the others looks, as MPI's waiting does, whether one has
+/// left.
+class NcclRanks {
+ public:
+  /// On the calling thread's device, which stays that of all calls.
+  [[gnu::cold]] explicit NcclRanks(Mpi ranks) : mpi(std::move(ranks)) {
+    check_cuda(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming), "making an event");
+    try {
+      ncclUniqueId id{};
+      if (mpi.rank() == 0) check(ncclGetUniqueId(&id), "start");
+      mpi.broadcast(std::as_writable_bytes(std::span(&id, 1)));
+      ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+      config.blocking = 0;
+      settle(ncclCommInitRankConfig(&communicator_, static_cast<int>(mpi.size()), id, static_cast<int>(mpi.rank()),
+                                    &config),
+             "join the processes");
+    } catch (...) {
+      abort();
+      cudaEventDestroy(done_);
+      throw;
+    }
+  }
+  NcclRanks(const NcclRanks&) = delete;
+  /// Waits for the other ranks, which may still receive what this one has sent; not after an exception, for they may
+  /// not come.
+  [[gnu::cold]] ~NcclRanks() {
+    if (communicator_ != nullptr && !left_ && std::uncaught_exceptions() <= exceptions_) {
+      try {
+        mpi.meet();
+        settle(ncclCommFinalize(communicator_), "end");
+        if (ncclCommDestroy(communicator_) == ncclSuccess) communicator_ = nullptr;
+      } catch (const std::exception&) {  // then it is aborted
+      }
+    }
+    abort();
+    cudaEventDestroy(done_);
+  }
+
+  /// What `enqueue(communicator)` puts on the stream, as one group; returns when the device has done it. After an
+  /// exception no more is possible. A kernel that waits for a rank that does not come is ended by then, since memory of
+  /// the device could not be freed before.
+  template <class F>
+  void run(cudaStream_t stream, const char* what, F&& enqueue) {
+    if (communicator_ == nullptr) fail<DeviceError>("NCCL cannot ", what, ": it has failed before");
+    try {
+      check_cuda(cudaStreamSynchronize(stream), "the work before");  // so that patience is with the others alone
+      check(ncclGroupStart(), what);
+      const ncclResult_t inside = enqueue(communicator_);
+      const ncclResult_t group = ncclGroupEnd();
+      settle(inside == ncclSuccess || inside == ncclInProgress ? group : inside, what);
+      check_cuda(cudaEventRecord(done_, stream), "recording an event");
+      mpi.wait_until([&] {
+        const cudaError_t status = cudaEventQuery(done_);
+        if (status == cudaErrorNotReady) {
+          cudaGetLastError();  // clears it: it is no error
+          check_state(what);
+          return false;
+        }
+        check_cuda(status, what);
+        return true;
+      });
+    } catch (...) {
+      abort();
+      throw;
+    }
+  }
+
+  void leave(std::string_view sentence) {
+    left_ = true;
+    mpi.leave(sentence);
+  }
+
+  Mpi mpi;
+
+ private:
+  /// Throws. If a rank has left, the others see an error of NCCL's; rank 0 hears the reason, and it is that which
+  /// counts.
+  [[gnu::cold]] void throw_error(ncclResult_t code, const char* what) {
+    const auto started = std::chrono::steady_clock::now();
+    mpi.wait_until([&] { return std::chrono::steady_clock::now() - started > std::chrono::seconds(1); });
+    const char* const more = ncclGetLastError(communicator_);
+    fail<DeviceError>("NCCL cannot ", what, ": ", ncclGetErrorString(code), *more != '\0' ? "; " : "", more);
+  }
+  void check(ncclResult_t code, const char* what) {
+    if (code != ncclSuccess && code != ncclInProgress) throw_error(code, what);
+  }
+  /// The state of what NCCL does by itself.
+  ncclResult_t check_state(const char* what) {
+    ncclResult_t state = ncclSuccess;
+    check(ncclCommGetAsyncError(communicator_, &state), what);
+    check(state, what);
+    return state;
+  }
+  /// Waits until NCCL has taken up a call.
+  void settle(ncclResult_t code, const char* what) {
+    check(code, what);
+    if (code == ncclInProgress) mpi.wait_until([&] { return check_state(what) != ncclInProgress; });
+  }
+  [[gnu::cold]] void abort() {
+    if (communicator_ != nullptr) ncclCommAbort(std::exchange(communicator_, nullptr));
+  }
+
+  ncclComm_t communicator_ = nullptr;
+  cudaEvent_t done_ = nullptr;
+  int exceptions_ = std::uncaught_exceptions();
+  bool left_ = false;
+};
+
+}  // namespace detail
+
+/// The ranks of an MPI job with a GPU each: a Communicator for CUDA backends. It is a handle, as `Mpi` is: the last
+/// copy to go waits for the other ranks, and all that is said there of ends and exceptions holds.
+class Nccl {
+ public:
+  /// Joins the GPUs of all ranks, each the one of its backend; all ranks call it. Throws DeviceError where two ranks
+  /// have the same GPU, which NCCL refuses, and for an error of NCCL.
+  template <class T>
+  Nccl(Mpi ranks, const BasicCuda<T>& backend) {
+    const auto [first, second] = ranks_of_one_gpu(ranks, backend);
+    if (second > 0) {
+      fail<DeviceError>("ranks ", first, " and ", second, " have the same GPU, and NCCL needs one for each; ",
+                        "take fewer processes, or sum through the hosts with Mpi");
+    }
+    (void)backend.stream();  // makes its device that of this thread
+    ranks_ = std::make_shared<detail::NcclRanks>(std::move(ranks));
+  }
+
+  /// Whether each rank has a GPU of its own; all ranks call it, and get the same answer.
+  template <class T>
+  static bool possible(Mpi& ranks, const BasicCuda<T>& backend) {
+    return ranks_of_one_gpu(ranks, backend).second == 0;
+  }
+
+  Index rank() const { return ranks_->mpi.rank(); }
+  Index size() const { return ranks_->mpi.size(); }
+
+  /// row[i] = Σ of row[i] over the ranks in this rank's share; see Communicator. Nothing is copied to the host. Throws
+  /// DeviceError for an error of NCCL or CUDA, TrainingError where another rank has left or does not answer.
+  template <class T>
+  void reduce_scatter(const BasicCuda<T>& backend, View<float> row, std::span<const Index> firsts) {
+    ranks_->run(backend.stream(), "sum over the processes", [&](ncclComm_t communicator) {
+      return for_each_share(row, firsts, [&](float* share, std::size_t count, int owner) {
+        return ncclReduce(share, share, count, ncclFloat, ncclSum, owner, communicator, backend.stream());
+      });
+    });
+  }
+  /// row[i] = that of the rank that owns it. Errors as above.
+  template <class T>
+  void all_gather(const BasicCuda<T>& backend, View<float> row, std::span<const Index> firsts) {
+    ranks_->run(backend.stream(), "gather from the processes", [&](ncclComm_t communicator) {
+      return for_each_share(row, firsts, [&](float* share, std::size_t count, int owner) {
+        return ncclBroadcast(share, share, count, ncclFloat, owner, communicator, backend.stream());
+      });
+    });
+  }
+  /// The sums of a few numbers on the host, by MPI.
+  void sum(std::span<double> numbers) { ranks_->mpi.sum(numbers); }
+  /// Tells rank 0 why this rank makes no more calls. `fit` does it for what it throws.
+  void leave(std::string_view sentence) { ranks_->leave(sentence); }
+
+ private:
+  /// call(share, its size, its rank) for each share that has elements, up to the first error.
+  template <class F>
+  static ncclResult_t for_each_share(View<float> row, std::span<const Index> firsts, F&& call) {
+    for (std::size_t r = 0; r + 1 < firsts.size(); ++r) {
+      if (firsts[r] == firsts[r + 1]) continue;
+      const auto count = static_cast<std::size_t>(firsts[r + 1] - firsts[r]);
+      const ncclResult_t code = call(row.data + firsts[r], count, static_cast<int>(r));
+      if (code != ncclSuccess && code != ncclInProgress) return code;
+    }
+    return ncclSuccess;
+  }
+
+  /// Two ranks with the same GPU of the same machine; 0 and 0 if there are none.
+  template <class T>
+  [[gnu::cold]] static std::pair<Index, Index> ranks_of_one_gpu(Mpi& ranks, const BasicCuda<T>& backend) {
+    (void)backend.stream();  // makes its device that of this thread
+    int device = 0;
+    std::array<char, 256> name{};
+    detail::check_cuda(cudaGetDevice(&device), "asking for the device");
+    detail::check_cuda(cudaDeviceGetPCIBusId(name.data(), static_cast<int>(name.size()), device),
+                       "asking for the device's place");
+    detail::Fnv1a hash;  // of the machine, by the number of this start of its system, and of the GPU in it
+    hash.text(detail::system_file("/proc/sys/kernel/random/boot_id") + name.data());
+    std::vector<double> places(static_cast<std::size_t>(ranks.size()));
+    places[static_cast<std::size_t>(ranks.rank())] = static_cast<double>(hash.value() >> 11);  // as a double has it
+    ranks.sum(std::span(places));
+    for (std::size_t second = 1; second < places.size(); ++second) {
+      const auto first =
+          std::find(places.begin(), places.begin() + static_cast<std::ptrdiff_t>(second), places[second]);
+      if (first != places.begin() + static_cast<std::ptrdiff_t>(second)) {
+        return {first - places.begin(), static_cast<Index>(second)};
+      }
+    }
+    return {0, 0};
+  }
+
+  std::shared_ptr<detail::NcclRanks> ranks_;
+};
+static_assert(Communicator<Nccl, Cuda> && Communicator<Nccl, CudaBfloat16> && TellsWhyItLeaves<Nccl>);
+
+}  // namespace tinymoe::inline v0_1
