@@ -18,22 +18,22 @@ namespace tinymoe::inline v0_1::detail::cpu {
 /// `lanes` numbers that are computed at once. Vectors are never parameters or results: how those are passed depends on
 /// the instruction set.
 template <class T, int lanes>
-struct VectorOf {
+struct SimdVector {
   typedef T Type __attribute__((vector_size(lanes * sizeof(T))));
   typedef T Anywhere __attribute__((vector_size(lanes * sizeof(T)), aligned(alignof(T)), may_alias));
 };
 template <int lanes>
-using Floats = typename VectorOf<float, lanes>::Type;
+using Floats = typename SimdVector<float, lanes>::Type;
 
 /// to = `lanes` numbers of memory, as float.
 template <int lanes>
 TINYMOE_INLINE void load(Floats<lanes>& to, const float* from) {
-  to = *reinterpret_cast<const typename VectorOf<float, lanes>::Anywhere*>(from);
+  to = *reinterpret_cast<const typename SimdVector<float, lanes>::Anywhere*>(from);
 }
 template <int lanes>
 TINYMOE_INLINE void load(Floats<lanes>& to, const bfloat16* from) {
-  using Halves = VectorOf<std::uint16_t, lanes>;
-  using Words = typename VectorOf<std::uint32_t, lanes>::Type;
+  using Halves = SimdVector<std::uint16_t, lanes>;
+  using Words = typename SimdVector<std::uint32_t, lanes>::Type;
   const auto& halves = *reinterpret_cast<const typename Halves::Anywhere*>(from);
   Words words;
 #if defined(__x86_64__) && !defined(__clang__)
@@ -51,7 +51,7 @@ TINYMOE_INLINE void load(Floats<lanes>& to, const bfloat16* from) {
 }
 template <int lanes>
 TINYMOE_INLINE void store(float* to, const Floats<lanes>& from) {
-  *reinterpret_cast<typename VectorOf<float, lanes>::Anywhere*>(to) = from;
+  *reinterpret_cast<typename SimdVector<float, lanes>::Anywhere*>(to) = from;
 }
 
 /// All lanes of `to` = *from.

@@ -63,7 +63,7 @@ class Pattern {
   }
 
   /// The matches in a text, and what lies between them.
-  void find(std::string_view text, std::vector<Segment>& segments) const {
+  void find(std::string_view text, std::vector<PieceRange>& segments) const {
     segments.clear();
     std::size_t before = 0;
     for_each_match(text, [&](TextRange match) {

@@ -36,7 +36,7 @@ struct Piece {
 };
 
 /// A part of a piece, found by a pattern, or what lies between two matches.
-struct Segment {
+struct PieceRange {
   std::size_t begin = 0, end = 0;
   bool is_match = false;
 };
@@ -85,11 +85,11 @@ class Pieces {
   std::string_view keep(std::string text) { return strings_.emplace_back(std::move(text)); }
 
   /// Adds the parts of a piece; `segments` cover it, one after the other. They are changed.
-  void add_split(const Piece& piece, std::vector<Segment>& segments, SplitBehavior behavior) {
+  void add_split(const Piece& piece, std::vector<PieceRange>& segments, SplitBehavior behavior) {
     std::size_t kept = 0;
     const auto grow = [&](auto&& joins) {
       bool before = false;
-      for (const Segment next : segments) {
+      for (const PieceRange next : segments) {
         if (joins(next.is_match, before) && kept > 0) {
           segments[kept - 1].end = next.end;
         } else {
@@ -100,7 +100,7 @@ class Pieces {
     };
     switch (behavior) {
       case SplitBehavior::removed:
-        for (const Segment next : segments) {
+        for (const PieceRange next : segments) {
           if (!next.is_match) segments[kept++] = next;
         }
         break;
@@ -118,7 +118,7 @@ class Pieces {
         bool after = false;
         std::size_t first = segments.size();
         for (std::size_t i = segments.size(); i-- > 0;) {
-          const Segment next = segments[i];
+          const PieceRange next = segments[i];
           if (next.is_match && !after && first < segments.size()) {
             segments[first].begin = next.begin;
           } else {

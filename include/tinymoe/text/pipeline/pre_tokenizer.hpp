@@ -89,7 +89,7 @@ class PreTokenizer {
   bool spells() const { return kind_ == Kind::byte_level; }
 
   /// Cuts the pieces that are no tokens. `segments` is scratch.
-  void operator()(Pieces& pieces, std::vector<Segment>& segments) const {
+  void operator()(Pieces& pieces, std::vector<PieceRange>& segments) const {
     pieces.for_each([&](const Piece& piece) { cut(pieces, piece, segments); });
     if (kind_ != Kind::bert) return;
     pieces.for_each([&](const Piece& piece) {
@@ -135,7 +135,7 @@ class PreTokenizer {
 
   /// Each character for which `f(code point)` is true is a match of its own.
   template <class F>
-  static void each_character(std::string_view text, std::vector<Segment>& segments, F&& f) {
+  static void each_character(std::string_view text, std::vector<PieceRange>& segments, F&& f) {
     segments.clear();
     std::size_t at = 0, before = 0;
     for_each_code_point(text, [&](char32_t c, std::string_view bytes) {
@@ -149,7 +149,7 @@ class PreTokenizer {
     if (before < text.size()) segments.push_back({before, text.size(), false});
   }
 
-  void cut(Pieces& pieces, const Piece& piece, std::vector<Segment>& segments) const {
+  void cut(Pieces& pieces, const Piece& piece, std::vector<PieceRange>& segments) const {
     const std::string_view text = piece.text;
     switch (kind_) {
       case Kind::byte_level:
@@ -165,7 +165,7 @@ class PreTokenizer {
       case Kind::split:
         pattern_.find(text, segments);
         if (on_) {
-          for (Segment& segment : segments) segment.is_match = !segment.is_match;
+          for (PieceRange& segment : segments) segment.is_match = !segment.is_match;
         }
         return pieces.add_split(piece, segments, behavior_);
       case Kind::digits:
@@ -220,7 +220,7 @@ class PreTokenizer {
     end_run();
   }
 
-  void cut_metaspace(Pieces& pieces, Piece piece, std::vector<Segment>& segments) const {
+  void cut_metaspace(Pieces& pieces, Piece piece, std::vector<PieceRange>& segments) const {
     NormalizedText replaced{std::string(piece.text), piece.from_first};
     change_characters(replaced, [&](std::string& text, char32_t, std::string_view bytes) {
       text += bytes == " " ? std::string_view(metaspace_.mark) : bytes;

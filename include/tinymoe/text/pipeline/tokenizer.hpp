@@ -203,7 +203,7 @@ class PipelineTokenizer::Encoder final : public TextEncoder {
   std::uint64_t drawn_ = 0;  // numbers of the stream
   std::optional<detail::MergeDraws> draws_;
   detail::Pieces pieces_;
-  std::vector<detail::Segment> segments_;
+  std::vector<detail::PieceRange> segments_;
   detail::PieceTable known_;
   std::vector<Token> remembered_;  // the tokens of all known pieces
   std::vector<std::size_t> ends_;  // where those of a piece end
