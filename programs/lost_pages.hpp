@@ -41,7 +41,8 @@ inline bool file_mapped_at(std::uintptr_t address, char* name, std::size_t size)
           ends[end] = 16 * ends[end] + static_cast<std::uintptr_t>(digit);
         }
       } else if (c == '/' || length > 0) {
-        if (length + 1 < size) name[length++] = c;
+        // A name may have characters that a terminal would obey.
+        if (length + 1 < size) name[length++] = static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
       }
     }
   }

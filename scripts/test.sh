@@ -4,11 +4,12 @@ set -euo pipefail
 
 usage() {
   cat <<'END'
-usage: scripts/test.sh [--preset default|debug|cuda|asan] [--no-install] [arguments of ctest…]
+usage: scripts/test.sh [--preset default|debug|cuda|asan|tsan] [--no-install] [arguments of ctest…]
 
   scripts/test.sh                   all tests of an optimised build
   scripts/test.sh -R layers         those whose name matches
   scripts/test.sh --preset asan     under the address and undefined-behaviour sanitizers
+  scripts/test.sh --preset tsan     under the thread sanitizer
   --no-install                      take the machine as it is
 END
 }

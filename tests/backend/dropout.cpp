@@ -30,4 +30,19 @@ TEST_CASE("dropout's factor of one element is the one that its row has", "[dropo
   CHECK(double(zeros) / double(elements) == Approx(0.3).margin(0.03));
 }
 
+TEST_CASE("dropout's rows have draws of their own", "[dropout]") {
+  // Of a width that is no multiple of four the last draw of a row is not the first of the next.
+  const Dropout dropout{RandomStream(Seed{3}, 7, RandomSite::in_layers(2), 2), 0, 0.5};
+  for (const Index width : {1, 2, 3, 5, 6, 7, 258}) {
+    Index same = 0, all = 0;
+    for (Index row = 0; row < 50; ++row) {
+      for (Index i = width / 4 * 4; i < width; ++i) {
+        same += dropout.factor<float>(row, width, i) == dropout.factor<float>(row + 1, width, i % 4), ++all;
+      }
+    }
+    INFO(width << ": " << same << " of " << all);
+    CHECK(same < all);
+  }
+}
+
 }  // namespace tinymoe_test::dropout

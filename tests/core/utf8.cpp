@@ -27,6 +27,19 @@ TEST_CASE("UTF-8 is decoded, and each wrong byte counts as one", "[unicode]") {
   CHECK(find_invalid_utf8("plain and 中é👋 and a long tail of plain text") == std::string_view::npos);
 }
 
+TEST_CASE("Text ends before a character that has not come whole", "[unicode]") {
+  for (const std::string_view whole : {"a", "\xc2\x80", "\xe2\x82\x80", "\xf0\x9f\x80\x80"}) {
+    INFO(whole.size());
+    const std::string text = "b" + std::string(whole);
+    CHECK(complete_characters(text) == text.size());
+    for (std::size_t cut = 1; cut < whole.size(); ++cut) {
+      CHECK(complete_characters(std::string_view(text).substr(0, text.size() - cut)) == 1);
+    }
+  }
+  CHECK(complete_characters("") == 0);
+  CHECK(complete_characters("\x80\x80\x80\x80") == 4);  // no beginning: shown as it is
+}
+
 TEST_CASE("Every code point survives UTF-8", "[unicode]") {
   std::size_t wrong = 0;
   for (char32_t code_point = 0; code_point < 0x110000; ++code_point) {

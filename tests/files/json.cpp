@@ -40,6 +40,9 @@ TEST_CASE("JSON that cannot be read names the file and the place", "[json]") {
   rejects(R"({"a": tru})", "byte 10");
   rejects(R"({"a": 1} x)", "byte 10");
   rejects("{\"a\": \"\xff\"}", "corrupt");
+  rejects("[~", "found '~'");
+  rejects("[\x7f", "found the byte 127");  // which a terminal would obey
+  rejects("[\x1b", "found the byte 27");
   rejects(R"({"a": 1e999})", "number overflow");
   rejects(R"({"a": 10e9223372036854775807})", "number overflow");  // beyond which its size would not fit
   rejects(R"({"a": 1, "b": {"a": 2}, "a": 3})", "the key \"a\" twice");

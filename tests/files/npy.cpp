@@ -150,6 +150,10 @@ TEST_CASE("Hostile .npy files are refused by name", "[npy]") {
   rejects(npy_of("{'descr': '>f4', 'fortran_order': False, 'shape': (2,)}", data), "expected numbers <f4, found >f4");
   rejects(npy_of("{'descr': '|O', 'fortran_order': False, 'shape': (2,)}", data), "found |O");
   rejects(npy_of(good + "junk", data), "expected its end");
+  std::string most = "(2, ";
+  for (int i = 0; i < 63; ++i) most += "1, ";
+  write_bytes(path, shape(most + ")"));
+  CHECK(load_npy(path).dimension() == 64);
   std::string many = "(";
   for (int i = 0; i < 65; ++i) many += "1, ";
   rejects(shape(many + ")"), "does not fit");

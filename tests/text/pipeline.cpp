@@ -439,6 +439,10 @@ TEST_CASE("Expressions match as Oniguruma's", "[tokenizer]") {
     for (int i = 0; i < times; ++i) all += text;
     return all;
   };
+  CHECK(matches(R"(\H+)", "a1 xfg") == "[ x][g]");
+  CHECK(matches(repeated("[", 51) + "a" + repeated("]", 51), "ba") == "[a]");
+  CHECK(contains(message_if_any<FileError>([&] { matches(repeated("[", 52) + "a" + repeated("]", 52), "a"); }),
+                 "classes nested too deeply"));
   CHECK(matches("[a" + repeated("&&a", 50) + "]", "ab") == "[a]");
   CHECK(
       contains(message_if_any<FileError>([&] { matches("[a" + repeated("&&a", 51) + "]", "a"); }), "more than 50 &&"));

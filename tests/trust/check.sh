@@ -17,7 +17,7 @@ export OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 # In memory where there is such a folder: a busy disk takes seconds for what a checkpoint waits for.
 if [ -w /dev/shm ]; then export TMPDIR=${TMPDIR:-/dev/shm}; fi
 folder=$(mktemp -d)
-trap 'cd /; umount "$folder/work" 2>/dev/null || true; rm -rf "$folder"' EXIT
+trap 'cd /; umount "$folder/work" 2>/dev/null || true; rm -rf "$folder" "${disk:-}"; [ -z "${group:-}" ] || rmdir "$group"' EXIT
 cd "$folder"
 
 fail() {
@@ -62,6 +62,30 @@ there_job() { convert_there; }
 there_again() { convert_there; }
 back_job() { convert_back; }
 back_again() { convert_back; }
+
+# A control group for in_group; false where none can be made.
+group=
+make_group() {
+  local place file
+  for place in /sys/fs/cgroup/memory /sys/fs/cgroup; do
+    file=memory.max
+    [ $place = /sys/fs/cgroup ] || file=memory.limit_in_bytes
+    group=$place/tinymoe-$$
+    if mkdir "$group" 2>/dev/null; then
+      limit=$group/$file
+      [ -w "$limit" ] && return
+      rmdir "$group"
+    fi
+  done
+  group=
+  return 1
+}
+# in_group MEGABYTES COMMAND…
+in_group() {
+  echo $(($1 << 20)) >"$limit" || fail "the control group's limit cannot be set"
+  shift
+  (echo $BASHPID >"$group/cgroup.procs" && "$@")
+}
 
 prepare() {
   mkdir finished fresh.before resume.before there.before back.before
@@ -319,18 +343,20 @@ case $case in
   shrinks)
     # Files that become shorter while they are mapped: a sentence that names the file, and the last checkpoint is whole.
     prepare
-    cp -r resume.before work
-    (cd work && steps=100000 && run --resume >../output.txt 2>../error.txt) &
+    place=$'a\e[2J folder'  # a name that a terminal would obey
+    cp -r resume.before "$place"
+    (cd "$place" && steps=100000 && run --resume >../output.txt 2>../error.txt) &
     job=$!
     for _ in $(seq 200); do
       ! grep -qs '^step' output.txt || break
       sleep 0.02
     done
-    : >work/run-data/training.tokens
+    : >"$place/run-data/training.tokens"
     status=0
     wait $job || status=$?
     [ $status = 1 ] && grep -q '^train: .*training.tokens: became shorter' error.txt || fail "tokens: $status: $(cat error.txt)"
-    "$sample" work/run --tokens 1 --quiet >/dev/null 2>error.txt || fail "no checkpoint is left: $(cat error.txt)"
+    ! grep -q $'\e' error.txt || fail "the name is told as it stands: $(cat -v error.txt)"
+    "$sample" "$place/run" --tokens 1 --quiet >/dev/null 2>error.txt || fail "no checkpoint is left: $(cat error.txt)"
     for file in story.gguf run/model.safetensors; do
       rm -rf work && cp -r back.before work && cp -r finished/run work/run
       # The program waits in the call after the file was mapped, by the library, until the file is cut.
@@ -373,6 +399,29 @@ case $case in
       fi
     done
     [ $little -gt 0 ] && [ $enough -gt 0 ] || fail "$little limits were too small and $enough enough"
+    # A control group of the kernel's, which kills what takes more than it grants, where one can be made.
+    killed=0 fits=0 told=0
+    if make_group; then
+      disk=$(mktemp -d /var/tmp/tinymoe.XXXXXX)  # files in memory would count
+      below=1 least=4096
+      while [ $((least - below)) -gt 1 ]; do
+        middle=$(((least + below) / 2))
+        if in_group $middle "$train" --list --quiet >/dev/null 2>&1; then least=$middle; else below=$middle; fi
+      done
+      for ((more = 8; fits < 2; more = more * 5 / 4 + 1)); do
+        what="a control group of $((least + more)) MiB"
+        rm -rf work "$disk/work" && cp -r resume.before "$disk/work" && ln -s "$disk/work" work
+        status=0
+        (cd "$disk/work" && in_group $((least + more)) resume_job >"$folder/output.txt" 2>"$folder/error.txt") || status=$?
+        case $status in
+          0) fits=$((fits + 1)) && same resume work || fail "$what: another end" ;;
+          1) told=$((told + 1)) && grep -qE '^train: .*MiB in all' error.txt || fail "$what: $(cat error.txt)" ;;
+          *) killed=$((killed + 1)) && fail "$what: $status, $(cat error.txt)" ;;
+        esac
+        [ $status = 0 ] || expect_whole resume "$what"
+      done
+      rm -rf work
+    fi
     for threads in 1 2 3 $(($(nproc) * 4)); do
       rm -rf work && cp -r resume.before work
       (cd work && OMP_NUM_THREADS=$threads expect resume_job && rm output.txt)
@@ -386,7 +435,7 @@ case $case in
     done
     grep -q '^two steps gave the same bits twice; after step 2 the loss is .* and the weights are [0-9a-f]\{16\}$' bits.1 &&
       cmp -s bits.1 bits.2 && [ -z "$(ls -A checked)" ] || fail "--check-determinism: $(cat bits.*) $(ls -A checked)"
-    echo "$little limits of memory ended in a sentence, $enough were enough; 1 to $(($(nproc) * 4)) threads give the same bits"
+    echo "$little limits of memory ended in a sentence, $enough were enough; $told and $fits of a control group's; 1 to $(($(nproc) * 4)) threads give the same bits"
     ;;
   *) fail "there is no case $case" ;;
 esac

@@ -3,6 +3,7 @@
 /// Memory of the host. Linux promises more than it has and kills the process that uses it; a run learns here, before
 /// its first step, that it cannot fit.
 
+#include <malloc.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -62,18 +63,38 @@ namespace tinymoe::inline v0_1::detail {
   return "this process is limited to " + std::to_string(least >> 20) + " MiB (" + command + ")";
 }
 
+/// Bytes that this process has besides what `allocate_host_memory` gives out: what was in memory before its first call,
+/// and what malloc has given out since, where the C library tells.
+[[gnu::cold]] inline std::size_t other_memory_in_use() {
+  const auto heap = [] {
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC_MINOR__ >= 33)
+    const auto found = mallinfo2();
+    return found.uordblks + found.hblkhd;
+#else
+    return std::size_t{0};
+#endif
+  };
+  static const std::size_t heap_before = heap(), resident_before = [] {
+    const std::size_t kibibytes = number_in("/proc/self/status", "RssAnon:");
+    return kibibytes == std::numeric_limits<std::size_t>::max() ? 0 : kibibytes * 1024;
+  }();
+  const std::size_t heap_now = heap();
+  return resident_before + (heap_now > heap_before ? heap_now - heap_before : 0);
+}
+
 /// Zeroed memory of the host, in huge pages if the system has them. Throws DeviceError if there is not enough: what is
-/// asked for and what was, together, are more than the machine or the container has, or than this process may have.
+/// asked for and what is in use, together, are more than the machine or the container has, or than this process may
+/// have.
 [[gnu::cold]] inline Memory allocate_host_memory(std::size_t bytes) {
   static std::atomic<std::size_t> in_use = 0;
   const auto refuse = [&](const std::string& why) {
-    fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB), ", in_use >> 20,
-                      " MiB are in use and ", why,
+    fail<DeviceError>("out of memory: ", bytes, " bytes were asked for (", bytes >> 20, " MiB), ",
+                      (in_use + other_memory_in_use()) >> 20, " MiB are in use and ", why,
                       "; a smaller batch, shorter sequences, fewer threads or recomputation need less");
   };
-  constexpr std::size_t worth_asking = std::size_t{64} << 20;
+  constexpr std::size_t worth_asking = std::size_t{1} << 20;
   if (bytes >= worth_asking) {
-    const std::size_t available = host_memory(), used = in_use;
+    const std::size_t available = host_memory(), used = in_use + other_memory_in_use();
     if (bytes > available || used > available - bytes) {
       refuse("there are " + std::to_string(available >> 20) + " MiB in all");
     }
