@@ -201,6 +201,20 @@ TEST_CASE("a thinned curve keeps its ends and peaks") {
   CHECK(tinymoe::detail::thinned({}, 300).empty());
 }
 
+TEST_CASE("a plot of several named curves has a legend, and one of a single curve has none") {
+  using tinymoe::detail::Curve, tinymoe::detail::LinePlot, tinymoe::detail::draw;
+  const auto html = [](std::vector<std::string> names) {
+    LinePlot plot{.title = "losses", .x = "steps", .y = "loss"};
+    for (const std::string& name : names) plot.curves.push_back({.name = name, .points = {{0, 1}, {1, 2}}});
+    return draw(plot).html();
+  };
+  const std::string legend = "class=\"legend\"";
+  CHECK(html({"one", "other"}).find(legend) != std::string::npos);
+  CHECK(html({"one", "other"}).find("other") != std::string::npos);
+  CHECK(html({"one"}).find(legend) == std::string::npos);
+  CHECK(html({"one", ""}).find(legend) == std::string::npos);
+}
+
 TEST_CASE("axes have round marks within their range") {
   using tinymoe::detail::axis_of, tinymoe::detail::tick_text;
   const auto axis = axis_of(0.13, 0.97, 5);

@@ -219,6 +219,19 @@ TEST_CASE("A type is told of what tinymoe computes alone", "[config]") {
   refuse_shape(not_computed, hub_file("llama", {{"vocab_size", std::int64_t{1} << 31}}), "vocab_size", "16777216");
 }
 
+TEST_CASE("A type's text says where biases of attention are", "[config]") {
+  const auto text = [](auto attention) {
+    using Arch = Transformer<Vocab<260>, Context<16>, Width<16>,
+                             Layers<2, DenseBlock<RmsNorm, decltype(attention), Expert<SwiGlu, Hidden<24>>>>>;
+    return detail::type_text(detail::shape_of(describe<Arch>()));
+  };
+  CHECK(text(Attention<Heads<4>, Rope>()).find("Bias") == std::string::npos);
+  CHECK(text(Attention<Heads<4>, Rope, Bias>()).find(", Bias>") != std::string::npos);
+  CHECK(text(Attention<Heads<4>, Rope, QkvBias>()).find(", QkvBias>") != std::string::npos);
+  CHECK(text(Attention<Heads<4>, Rope, QkvBias>()).find(", Bias") == std::string::npos);
+  CHECK(text(Attention<Heads<4>, Rope, OutputBias>()).find(", OutputBias>") != std::string::npos);
+}
+
 TEST_CASE("Tables of bigrams and of layers are told, and no model of the hub has them", "[config]") {
   using Plain = TinyOf<>;
   using Paired = Transformer<

@@ -358,6 +358,17 @@ TEST_CASE("the variation loss is the squared variation of importance and of load
                                                                    variation_loss);
 }
 
+TEST_CASE("the balance loss of a batch follows from its sums", "[router]") {
+  // Of variance 1 around 2, and of variance 16 around 4.
+  const std::vector<double> variations = {1, 3, 1, 3, 0, 8, 0, 8};
+  CHECK(detail::balance_of(BalanceKind::variation, variations, 8) == Approx(0.25 + 1).epsilon(1e-14));
+  const std::vector<double> nothing(8, 0.0);
+  CHECK(detail::balance_of(BalanceKind::variation, nothing, 0) == 0);
+  CHECK(detail::balance_of(BalanceKind::shares, nothing, 0) == 0);
+  // f = (1/8, 3/8, 1/8, 3/8), P = (0, 8, 0, 8) / 16
+  CHECK(detail::balance_of(BalanceKind::shares, variations, 16) == Approx(4 * (3.0 / 8)).epsilon(1e-14));
+}
+
 TEST_CASE("with noise the variation is that of the load that another draw would give", "[router]") {
   // Deviations have a minimum that the formula does not have.
   check_router<Router<5, 2, NoisyTopK, Bias, CvBalance>>({}, variation_loss, 1e-4);

@@ -167,6 +167,35 @@ TEST_CASE("a recomputed pass gives the bits of one that kept everything, in less
   CHECK(all.bytes() > 4 * inputs.bytes());
 }
 
+TEST_CASE("a pass that shows its results computes what a pass computes", "[training]") {
+  Reference<double> backend;
+  const Pass pass = training(2, 6);
+  Double trial(backend, pass);
+  const auto outputs = [&] {
+    std::vector<std::vector<double>> all;
+    const auto add = [&](const auto& rows) {
+      const auto view = rows(pass.rows());
+      all.emplace_back(view.data, view.data + view.size());
+    };
+    for (const auto& x : trial.activations->x) add(x);
+    add(trial.activations->normed);
+    return all;
+  };
+  trial.forward();
+  const auto expected = outputs();
+  Index shown = 0;
+  Mixed::forward_and_look(backend, pass, trial.model.weights(), trial.ids(), *trial.activations,
+                          [&](const char* operation, Index layer, const auto& values) {
+                            ++shown;
+                            const std::string_view name = operation;
+                            if (name != "the experts" && name != "the feed-forward network") return;
+                            const auto& y = expected[static_cast<std::size_t>(layer + 1)];
+                            CHECK(std::equal(y.begin(), y.end(), values.data));
+                          });
+  CHECK(outputs() == expected);
+  CHECK(shown > 2 + 2 * std::ssize(expected));
+}
+
 TEST_CASE("routers count a recomputed pass once", "[training]") {
   Reference<double> backend;
   Pass pass = training(2, 6);
