@@ -205,7 +205,7 @@ TINYMOE_TARGET_AMX inline void multiply_tiles(Index rounds, const std::byte* ope
 /// `rounds` times 64 products of bytes in each chain.
 inline constexpr int byte_chains = 20;
 TINYMOE_TARGET_VNNI inline float multiply_bytes(Index rounds) {
-  using Words = cpu::VectorOf<std::int32_t, 16>::Type;
+  using Words = cpu::SimdVector<std::int32_t, 16>::Type;
   const Words factors = Words{} + 0x01010101;
   Words sums[byte_chains] = {};
   for (Index r = 0; r < rounds; ++r) {
