@@ -401,7 +401,7 @@ case $case in
     [ $little -gt 0 ] && [ $enough -gt 0 ] || fail "$little limits were too small and $enough enough"
     # A control group of the kernel's, which kills what takes more than it grants, where one can be made.
     killed=0 fits=0 told=0
-    if make_group; then
+    if [ "$(stat -f -c %T /var/tmp)" != tmpfs ] && make_group; then
       disk=$(mktemp -d /var/tmp/tinymoe.XXXXXX)  # files in memory would count
       below=1 least=4096
       while [ $((least - below)) -gt 1 ]; do
