@@ -400,7 +400,7 @@ case $case in
     done
     [ $little -gt 0 ] && [ $enough -gt 0 ] || fail "$little limits were too small and $enough enough"
     # A control group of the kernel's, which kills what takes more than it grants, where one can be made.
-    fits=0 told=0
+    fits=0 told=0 killed=0
     if [ "$(stat -f -c %T /var/tmp)" != tmpfs ] && make_group; then
       disk=$(mktemp -d /var/tmp/tinymoe.XXXXXX)  # files in memory would count
       below=1 least=4096
@@ -416,9 +416,19 @@ case $case in
         case $status in
           0) fits=$((fits + 1)) && same resume work || fail "$what: another end" ;;
           1) told=$((told + 1)) && grep -qE '^train: .*MiB in all' error.txt || fail "$what: $(cat error.txt)" ;;
+          137) killed=$((killed + 1)) ;;  # within some MiB of what is enough
           *) fail "$what: $status, $(cat error.txt)" ;;
         esac
         [ $status = 0 ] || expect_whole resume "$what"
+      done
+      [ $killed -le 3 ] || fail "the kernel has killed $killed runs, each in a group of little more than the last"
+      # Too little by far: told, and not killed.
+      for batch in 64 256; do
+        status=0
+        (cd "$disk" && in_group $((least + 16)) "$train" --preset pocket --embedded 300 --batch $batch --sequence 64 --steps 1 \
+          --out "$batch") >output.txt 2>error.txt || status=$?
+        [ $status = 1 ] && grep -q '^train: .*MiB in all' error.txt || fail "a batch of $batch in $((least + 16)) MiB: $status, $(cat error.txt)"
+        told=$((told + 1))
       done
       rm -rf work
     fi
@@ -435,7 +445,7 @@ case $case in
     done
     grep -q '^two steps gave the same bits twice; after step 2 the loss is .* and the weights are [0-9a-f]\{16\}$' bits.1 &&
       cmp -s bits.1 bits.2 && [ -z "$(ls -A checked)" ] || fail "--check-determinism: $(cat bits.*) $(ls -A checked)"
-    echo "$little limits of memory ended in a sentence, $enough were enough; $told and $fits of a control group's; 1 to $(($(nproc) * 4)) threads give the same bits"
+    echo "$little limits of memory ended in a sentence, $enough were enough; $told and $fits of a control group's, $killed killed; 1 to $(($(nproc) * 4)) threads give the same bits"
     ;;
   *) fail "there is no case $case" ;;
 esac
