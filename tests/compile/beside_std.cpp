@@ -41,7 +41,7 @@ struct WeightAverage {};
 struct NamedRows {};
 struct StoredTensorView {};
 struct TokenizerParts {};
-struct ParameterShares {};
+struct ParameterRun {};
 struct TrainingCheckpoint {};
 struct SessionCaches {};
 struct Merge {
@@ -78,7 +78,7 @@ int main() {
       [&](int n) { cout << round_up(5, 4) << chunks_of(n).size() << optimizer_name(n) << random_words(n); });
   cout << both.first << part_names.front() << '\n';
   [[maybe_unused]] const tuple<Passes, MicroBatch, StepBatch, TokenSlots, WeightAverage, NamedRows> types;
-  [[maybe_unused]] const tuple<StoredTensorView, TokenizerParts, ParameterShares, TrainingCheckpoint, SessionCaches>
+  [[maybe_unused]] const tuple<StoredTensorView, TokenizerParts, ParameterRun, TrainingCheckpoint, SessionCaches>
       more;
   const auto [low, high] = minmax(1, 2);
   cout << sum(numbers) << pad("x") << ones << c.drop << table.at("next")(1) << max(low, high) << random() << '\n';

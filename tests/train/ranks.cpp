@@ -256,9 +256,10 @@ Taken<B> steps(O optimizer, const C& communicator, Index count, const std::files
   return taken;
 }
 
-/// One rank and three take the same steps, write the same files, and go on from each other's.
+/// One rank and three take the same steps, write the same files, and go on from each other's. `crowded`: so do more
+/// ranks than there are pieces, some of which have nothing.
 template <class B, class O>
-void check_shares(O optimizer) {
+void check_shares(O optimizer, bool crowded = false) {
   const TemporaryFolder root;
   const auto one = [&](Index count, const char* to, const std::filesystem::path& from = {}) {
     return steps<B>(optimizer, Alone(), count, root / to, from);
@@ -284,13 +285,14 @@ void check_shares(O optimizer) {
     }
   };
   const auto expected = one(4, "one"), found = three(4, "three");
-  // More ranks than there are pieces: some have nothing.
-  constexpr Index many = 60;
-  std::vector<Taken<B>> of_many(many);
-  on_ranks(many, [&](const Threads& communicator) {
-    of_many[static_cast<std::size_t>(communicator.rank())] = steps<B>(optimizer, communicator, 4, root / "many");
-  });
-  check_same(of_many.back(), expected, "many");
+  if (crowded) {
+    constexpr Index many = 60;
+    std::vector<Taken<B>> of_many(many);
+    on_ranks(many, [&](const Threads& communicator) {
+      of_many[static_cast<std::size_t>(communicator.rank())] = steps<B>(optimizer, communicator, 4, root / "many");
+    });
+    check_same(of_many.back(), expected, "many");
+  }
   CHECK(found.norms == expected.norms);
   constexpr auto moment = static_cast<std::size_t>(buffer_size<Tabled::Parameters<float>>()) * sizeof(float);
   CHECK(expected.state_bytes - found.state_bytes > static_cast<std::size_t>(optimizer.moments) * moment / 2);
@@ -343,47 +345,62 @@ TEST_CASE("Ranks read each window once, in the order of a single rank", "[ranks]
 
 TEST_CASE("Shares cover all parameters, are alike, and cut no matrix of a block", "[ranks]") {
   using P = Tabled::Parameters<float>;
+  constexpr Index size = buffer_size<P>();
   const auto tensors = segments<P>();
+  const auto layers = detail::layers_of_segments<P>();
   const auto chunks = detail::chunks_of<P>();
   for (const Index ranks : {1, 2, 3, 4, 7, 200}) {
-    INFO(ranks << " ranks");
-    const auto shares = detail::parameter_shares(tensors, chunks, buffer_size<P>(), ranks);
-    REQUIRE(std::ssize(shares.firsts) == ranks + 1);
-    REQUIRE(std::ssize(shares.first_chunks) == ranks + 1);
-    CHECK(shares.firsts.front() == 0);
-    CHECK(shares.firsts.back() == buffer_size<P>());
-    CHECK(shares.first_chunks.back() == std::ssize(chunks));
-    CHECK(std::is_sorted(shares.firsts.begin(), shares.firsts.end()));
-    Index largest = 0;
-    for (std::size_t r = 0; r + 1 < shares.firsts.size(); ++r) {
-      const Index first = shares.firsts[r], last = shares.firsts[r + 1];
-      largest = std::max(largest, last - first);
-      // The chunks are those of the elements, and the tensors those of the chunks.
-      const auto own = detail::tensors_of_share(tensors, first, shares.first_chunks[r], shares.first_chunks[r + 1]);
-      auto chunk = static_cast<std::size_t>(shares.first_chunks[r]);
-      for (const Segment& tensor : own) {
-        CHECK(tensor.offset >= 0);
-        CHECK(first + tensor.offset + tensor.size() <= last);
-        for (Index i = 0; i < detail::chunk_count(tensor); ++i, ++chunk) {
-          CHECK(chunks[chunk].offset == first + tensor.offset + i * detail::chunk_size(tensor));
-          CHECK(chunks[chunk].size ==
-                std::min(detail::chunk_size(tensor), tensor.size() - i * detail::chunk_size(tensor)));
+    for (const Index least : {Index{1}, Index{1} << 13, size}) {
+      INFO(ranks << " ranks, at least " << least);
+      const auto buckets = detail::parameter_buckets(tensors, layers, chunks, size, ranks, least);
+      // The embedding, the layers, and the norm, which is small enough to go with the last layer unless all are alone.
+      REQUIRE(buckets.size() == (least == 1 ? 4u : least == size ? 2u : 3u));
+      CHECK(buckets[0].layer == -1);
+      CHECK(buckets[1].layer == 0);
+      if (least == 1) CHECK(buckets[3].layer == 2);
+      std::vector<Index> owned(static_cast<std::size_t>(ranks));
+      Index first = 0, first_chunk = 0;
+      for (const auto& bucket : buckets) {
+        CHECK(bucket.all.first == first);
+        CHECK(bucket.all.first_chunk == first_chunk);
+        REQUIRE(std::ssize(bucket.firsts) == ranks + 1);
+        for (Index rank = 0; rank < ranks; ++rank) {
+          const auto run = bucket.share(rank);
+          CHECK(run.first == first);
+          CHECK(run.first_chunk == first_chunk);
+          CHECK(run.last >= run.first);
+          owned[static_cast<std::size_t>(rank)] += run.last - run.first;
+          // The chunks are those of the elements, and the tensors those of the chunks.
+          auto chunk = static_cast<std::size_t>(run.first_chunk);
+          for (const Segment& tensor : detail::tensors_of_run(tensors, run)) {
+            CHECK(tensor.offset >= run.first);
+            CHECK(tensor.offset + tensor.size() <= run.last);
+            for (Index i = 0; i < detail::chunk_count(tensor); ++i, ++chunk) {
+              CHECK(chunks[chunk].offset == tensor.offset + i * detail::chunk_size(tensor));
+              CHECK(chunks[chunk].size ==
+                    std::min(detail::chunk_size(tensor), tensor.size() - i * detail::chunk_size(tensor)));
+            }
+            if (!detail::is_block_matrix(tensor)) continue;
+            CHECK(std::any_of(tensors.begin(), tensors.end(), [&](const Segment& whole) {
+              return whole.offset == tensor.offset && whole.rows == tensor.rows && whole.cols == tensor.cols;
+            }));
+          }
+          CHECK(chunk == static_cast<std::size_t>(run.last_chunk));
+          first = run.last, first_chunk = run.last_chunk;
         }
-        if (!detail::is_block_matrix(tensor)) continue;
-        CHECK(std::any_of(tensors.begin(), tensors.end(), [&](const Segment& whole) {
-          return whole.offset == first + tensor.offset && whole.rows == tensor.rows && whole.cols == tensor.cols;
-        }));
+        CHECK(bucket.all.last == first);
+        CHECK(bucket.all.last_chunk == first_chunk);
       }
-      CHECK(std::ssize(chunks) >= shares.first_chunks[r + 1]);
-      CHECK(chunk == static_cast<std::size_t>(shares.first_chunks[r + 1]));
+      CHECK(first == size);
+      CHECK(first_chunk == std::ssize(chunks));
+      if (ranks <= 4) CHECK(*std::max_element(owned.begin(), owned.end()) < size / ranks + Chunk::largest);
     }
-    if (ranks <= 4) CHECK(largest < buffer_size<P>() / ranks + Chunk::largest);
   }
 }
 
 TEST_CASE("Ranks with a share of the optimizer's state change the weights as one rank does, to the bit", "[ranks]") {
   check_shares<Cpu>(AdamW{.lr = 1e-2, .rates = {.norm = 4, .table = 6}, .decays = {.table = 3}});
-  check_shares<Cpu>(Lion{.lr = 1e-3});
+  check_shares<Cpu>(Lion{.lr = 1e-3}, true);
   check_shares<Cpu>(Muon{.lr = 1e-2});
   check_shares<Cpu>(Muon{.lr = 1e-2, .experts = false, .feed_forward = false});
   check_shares<CpuBfloat16>(Muon{.lr = 1e-2});  // its layers read a rounded copy

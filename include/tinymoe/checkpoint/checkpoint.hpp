@@ -185,17 +185,11 @@ void copy_tensors(B& backend, const SafetensorsShards& file, const std::vector<D
   }
 }
 
-/// Reads buffers as `write_tensors` wrote them, or of each the share that begins at `first`. Nothing is changed unless
-/// all of the file is right.
+/// Reads a buffer as `write_tensors` wrote it. Nothing is changed unless all of the file is right.
 template <Backend B>
 void read_tensors(B& backend, const SafetensorsShards& file, const std::vector<DiskTensor>& tensors,
-                  const std::vector<std::string>& prefixes, const std::vector<View<typename B::Master>>& buffers,
-                  Index first = 0) {
-  const auto names = check_tensors<typename B::Master>(file, tensors, prefixes);
-  for (std::size_t b = 0; b < buffers.size(); ++b) {
-    const auto of_buffer = std::span(names).subspan(b * tensors.size(), tensors.size());
-    copy_tensors(backend, file, tensors, of_buffer, buffers[b], first);
-  }
+                  View<typename B::Master> buffer) {
+  copy_tensors(backend, file, tensors, check_tensors<typename B::Master>(file, tensors, {""}), buffer, 0);
 }
 
 /// The files of a checkpoint, the first of which each has.

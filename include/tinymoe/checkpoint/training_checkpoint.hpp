@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <iterator>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -96,12 +97,22 @@ class TrainingCheckpoint {
   void load(Model<Arch, B, W>& model) const {
     files_.model.load(model);
   }
-  /// Fills the share of the moments that begins at `first`, and `average` where the checkpoint has one.
-  [[gnu::cold]] void load(B& backend, const std::vector<View<Master>>& moments, Index first,
-                          View<Master> average) const {
-    detail::read_tensors(backend, files_.moments, detail::disk_tensors<Masters>(),
-                         detail::moment_names(std::ssize(moments)), moments, first);
-    if (files_.average) detail::read_tensors(backend, *files_.average, weights(), {""}, {average});
+  /// Fills `average` where the checkpoint has one, and a share of the moments: for_each_run(f) calls f(first, last,
+  /// place) for each run of elements of it and its place in `moments`.
+  template <class Runs>
+  [[gnu::cold]] void load(B& backend, View<Master> average, const std::vector<View<Master>>& moments,
+                          Runs&& for_each_run) const {
+    const auto tensors = detail::disk_tensors<Masters>();
+    const auto names =
+        detail::check_tensors<Master>(files_.moments, tensors, detail::moment_names(std::ssize(moments)));
+    for (std::size_t i = 0; i < moments.size(); ++i) {
+      const auto of_moment = std::span(names).subspan(i * tensors.size(), tensors.size());
+      for_each_run([&](Index first, Index last, Index place) {
+        detail::copy_tensors(backend, files_.moments, tensors, of_moment, moments[i].middle_cols(place, last - first),
+                             first);
+      });
+    }
+    if (files_.average) detail::read_tensors(backend, *files_.average, weights(), average);
   }
 
  private:

@@ -36,7 +36,7 @@ struct AdamWStep {
  private:
   template <class Group>
   TINYMOE_EVERYWHERE void change(Group group, const Chunk& chunk) const {
-    M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.offset, *v = square + chunk.offset;
+    M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.moment, *v = square + chunk.moment;
     const M scale = clip[1], b1 = beta1, b2 = beta2, eps = epsilon;
     const M of_part = rate * M(chunk.rate);
     const M step = of_part / mean_correction, root = M(1) / std::sqrt(square_correction);

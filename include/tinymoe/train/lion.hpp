@@ -33,7 +33,7 @@ struct LionStep {
  private:
   template <class Group>
   TINYMOE_EVERYWHERE void change(Group group, const Chunk& chunk) const {
-    M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.offset;
+    M *w = weights + chunk.offset, *g = gradients + chunk.offset, *m = mean + chunk.moment;
     const M scale = clip[1], step = rate * M(chunk.rate), b1 = beta1, b2 = beta2;
     const M keep = M(1) - step * (decay * M(chunk.decay));
     const auto move = [=](M& weight, M& gradient, M& average) {

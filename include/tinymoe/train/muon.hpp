@@ -55,7 +55,7 @@ struct MuonMomentum {
     const Chunk chunk = adamw.chunks[part];
     const bool left = (chunk.part == Part::expert && !experts) || (chunk.part == Part::feed_forward && !feed_forward);
     if (chunk.matrix == 0 || left) return adamw(group, part);
-    M *g = adamw.gradients + chunk.offset, *m = adamw.mean + chunk.offset;
+    M *g = adamw.gradients + chunk.offset, *m = adamw.mean + chunk.moment;
     const M scale = adamw.clip[1], mu = momentum;
     const auto move = [=](M& gradient, M& average) {
       const M slope = gradient * scale;

@@ -47,13 +47,14 @@ struct PartFactors {
 /// A piece of one tensor in the weights' buffer: one kernel row of an optimizer.
 struct Chunk {
   static constexpr Index largest = 16384;
-  Index offset = 0;
+  Index offset = 0;  // of its first element in the buffers of weights and gradients
   std::int32_t size = 0;
   double decay = 0;  // a factor of the weight decay; 0 where there is none
   double rate = 1;   // a factor of the learning rate
   Part part = Part::embedding;
   std::int32_t matrix = 0;  // whether `is_block_matrix` holds for its tensor
   std::int32_t row = 0;     // of a table: elements of a row, of which the chunk has whole ones. Else 0
+  Index moment = 0;         // of its first element in the moments; with one rank that is `offset`
 };
 
 namespace detail {
@@ -88,7 +89,8 @@ template <class Parameters>
                         .rate = rates[segment.part],
                         .part = segment.part,
                         .matrix = is_block_matrix(segment) ? 1 : 0,
-                        .row = static_cast<std::int32_t>(segment.part == Part::table ? segment.cols : 0)});
+                        .row = static_cast<std::int32_t>(segment.part == Part::table ? segment.cols : 0),
+                        .moment = segment.offset + i * size});
     }
   }
   return chunks;
@@ -105,7 +107,7 @@ TINYMOE_EVERYWHERE void for_each_changed(Group group, const Chunk& chunk, const 
   const auto is_there = [](M gradient) { return gradient == M(0) ? M(0) : M(1); };
   Chunk part = chunk;
   if (chunk.row != 0) part.size = chunk.row;
-  for (; part.offset < chunk.offset + chunk.size; part.offset += part.size) {
+  for (; part.offset < chunk.offset + chunk.size; part.offset += part.size, part.moment += part.size) {
     const bool changes = chunk.row == 0 || group.sum(part.size, is_there, gradients + part.offset) != M(0);
     if (changes) f(part);  // the one place that calls f, which is inlined there
   }
@@ -128,7 +130,8 @@ struct SquaredSum {
 };
 
 /// result[0] = the norm of all gradients; result[1] = what to multiply them by so that it is at most `limit`. The
-/// gradients found are `loss_scale` times too large: the norm is told without it, and the factor takes it away.
+/// gradients found are `loss_scale` times too large: the norm is told without it, and the factor takes it away. The sum
+/// is in the order of `order`, the chunks' places in `partial`, so that the shares of several ranks change no bit.
 template <class M>
 struct ClipScale {
   static constexpr bool compiled_once = true;
@@ -138,10 +141,13 @@ struct ClipScale {
   double limit;  // 0: no limit
   M* result;
   double loss_scale = 1;
+  const std::int32_t* order = nullptr;  // null: as they lie
   template <class Group>
   TINYMOE_EVERYWHERE void operator()(Group group, Index) const {
     const M* squares = partial;
-    const M scale = M(loss_scale), norm = std::sqrt(group.sum(count, [=](Index i) { return squares[i]; })) / scale;
+    const std::int32_t* place = order;
+    const M sum = group.sum(count, [=](Index i) { return squares[place == nullptr ? i : place[i]]; });
+    const M scale = M(loss_scale), norm = std::sqrt(sum) / scale;
     group.once([&] {
       result[0] = norm;
       result[1] = (limit > 0 && real_part(norm) > limit ? M(limit) / norm : M(1)) / scale;
@@ -151,8 +157,9 @@ struct ClipScale {
 
 }  // namespace kernels
 
-/// The arguments of an optimizer's step. The arrays have an element for each parameter; with several ranks, for each
-/// parameter of this rank's share (communicator.hpp). The shares cut no matrix of a block, but any other tensor.
+/// The arguments of an optimizer's step. Weights, their copy and gradients have an element for each parameter. With
+/// several ranks the chunks are those of this rank's share (communicator.hpp), and the moments have elements for it
+/// alone: a chunk's begin at `Chunk::moment`. A share has each matrix of a block whole or not at all.
 template <Backend B>
 struct OptimizerStep {
   MasterOutput<B> weights;
@@ -163,12 +170,12 @@ struct OptimizerStep {
   MasterInput<B> clip;       // (1, 2): the gradients' norm, and the factor that clips them and divides by a loss scale
   double rate = 0;           // the learning rate of this step
   Index step = 0;            // from 0
-  std::span<const Segment> segments = {};  // the tensors of the chunks, or the parts of them, on the host
+  std::span<const Segment> segments = {};  // the tensors of the chunks, or the parts of them, on the host, in order
   std::byte* scratch = nullptr;            // on the backend, as many bytes as `scratch_bytes` asked for
 };
 
-/// An optimizer for backend B: its settings, its number of moments (arrays of the weights' size), and a step. The step
-/// also zeroes the gradients. It changes only elements that lie in chunks.
+/// An optimizer for backend B: its settings, its number of moments (arrays of the weights' size, or of a share of it),
+/// and a step. The step also zeroes the gradients. It changes only elements that lie in chunks.
 ///
 /// Optional members: see NamedOptimizer, ScratchOptimizer, PartOptimizer and CheckedOptions (core/number_range.hpp). An
 /// optional member with a wrong signature does not compile. A misspelt one cannot be detected, so check it below your

@@ -339,7 +339,8 @@ class Trainer {
     checkpoint.load(*model_);
     state_ = checkpoint.state();
     state_.average > 0 ? average_.resume(state_.average, state_.averages) : average_.stop();
-    checkpoint.load(model_->backend(), update_.moments(), update_.first(), average_.buffer());
+    checkpoint.load(model_->backend(), average_.buffer(), update_.moments(),
+                    [&](auto&& f) { update_.for_each_run(f); });
     saved_ = {path, state_.step};
   }
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <utility>
 #include <vector>
@@ -40,27 +41,33 @@ class Update {
       : model_(&model), optimizer_(std::move(optimizer)) {
     detail::check_if_it_can(optimizer_);
     auto& backend = model.backend();
-    auto chunks = chunks_for<typename ModelType::Weights>(optimizer_);
-    shares_ = parameter_shares(tensors, chunks, ModelType::size, ranks);
-    const auto r = static_cast<std::size_t>(rank);
-    first_ = shares_.firsts[r], count_ = shares_.firsts[r + 1] - first_;
-    first_chunk_ = shares_.first_chunks[r];
-    const Index last_chunk = shares_.first_chunks[r + 1];
-    const auto own = std::span(chunks).subspan(static_cast<std::size_t>(first_chunk_),
-                                               static_cast<std::size_t>(last_chunk - first_chunk_));
-    for (Chunk& chunk : own) chunk.offset -= first_;
-    tensors_ = tensors_of_share(tensors, first_, first_chunk_, last_chunk);
+    const auto chunks = chunks_for<typename ModelType::Weights>(optimizer_);
+    buckets_ =
+        parameter_buckets(tensors, layers_of_segments<typename ModelType::Weights>(), chunks, ModelType::size, ranks);
+    std::vector<Chunk> own;
+    for (const Bucket& bucket : buckets_) {
+      const ParameterRun run = bucket.share(rank);
+      for (Index i = run.first_chunk; i < run.last_chunk; ++i) {
+        own.push_back(chunks[static_cast<std::size_t>(i)]);
+        own.back().moment = count_ + own.back().offset - run.first;
+      }
+      for (const Segment& tensor : tensors_of_run(tensors, run)) tensors_.push_back(tensor);
+      count_ += run.last - run.first;
+      runs_.push_back(run);
+    }
+    set_places(rank, ranks, std::ssize(chunks));
 
     gradients_memory_ = backend.allocate(static_cast<std::size_t>(ModelType::size) * sizeof(Master));
     bind_parameters(gradients_, gradient_buffer().data);
     for (Index i = 0; i < moment_count(); ++i) {
       moments_.push_back(backend.allocate(static_cast<std::size_t>(count_) * sizeof(Master)));
     }
-    chunks_ = backend.allocate(own.size_bytes());
-    backend.copy_to_device(chunks_.bytes(), own.data(), own.size_bytes());
+    const std::size_t chunk_bytes = own.size() * sizeof(Chunk);
+    chunks_ = backend.allocate(chunk_bytes);
+    backend.copy_to_device(chunks_.bytes(), own.data(), chunk_bytes);
     squares_ = backend.allocate(chunks.size() * sizeof(Master));
     scratch_ = backend.allocate(optimizer_scratch(optimizer_, backend, std::span<const Segment>(tensors_)));
-    step_.gradients = share_of(gradient_buffer());
+    step_.gradients = gradient_buffer();
     for (const Memory& memory : moments_) step_.moments.push_back({memory.template as<Master>().data, 1, count_});
     step_.chunks = {chunks_.template as<Chunk>().data, 1, std::ssize(own)};
     step_.segments = tensors_;
@@ -75,8 +82,16 @@ class Update {
   /// The optimizer's arrays, for this rank's share.
   const std::vector<View<Master>>& moments() const { return step_.moments; }
   Index moment_count() const { return optimizer_.moments; }
-  /// Where this rank's share begins in a buffer of all parameters.
-  Index first() const { return first_; }
+  /// f(first, last, place) for each run of this rank's share: its elements in a buffer of all parameters, and where
+  /// they begin in the moments.
+  template <class F>
+  void for_each_run(F&& f) const {
+    Index place = 0;
+    for (const ParameterRun& run : runs_) {
+      f(run.first, run.last, place);
+      place += run.last - run.first;
+    }
+  }
 
   /// Bytes of gradients, moments and scratch on this rank.
   std::size_t bytes() const {
@@ -90,22 +105,32 @@ class Update {
   template <class C>
   [[gnu::cold]] void read_moment(C& communicator, std::size_t i, Index place, std::span<Master> values) {
     auto& backend = model_->backend();
-    const Index count = std::ssize(values), last = place + count;
-    const Index from = std::clamp(first_, place, last), to = std::clamp(first_ + count_, place, last);
-    if (to > from) {
-      backend.copy_to_host(values.data() + (from - place), moments()[i].data + (from - first_),
-                           static_cast<std::size_t>(to - from) * sizeof(Master));
-    }
+    const Index last = place + std::ssize(values);
+    // f(first, last) for what [from, to) and the values have in common, from the first of them on.
+    const auto for_common = [&](Index from, Index to, auto&& f) {
+      from = std::clamp(from, place, last), to = std::clamp(to, place, last);
+      if (to > from) f(from - place, to - place);
+    };
+    for_each_run([&](Index first, Index end, Index at) {
+      for_common(first, end, [&](Index from, Index to) {
+        backend.copy_to_host(values.data() + from, moments()[i].data + at + (place + from - first),
+                             static_cast<std::size_t>(to - from) * sizeof(Master));
+      });
+    });
     if (communicator.size() == 1) return;
     if (gathered_.size() < values.size_bytes()) gathered_ = backend.allocate(values.size_bytes());
-    const View<Master> row(gathered_.template as<Master>().data, 1, count);
-    if (to > from) {
-      backend.copy_to_device(row.data + (from - place), values.data() + (from - place),
-                             static_cast<std::size_t>(to - from) * sizeof(Master));
+    const View<Master> row(gathered_.template as<Master>().data, 1, std::ssize(values));
+    backend.copy_to_device(row.data, values.data(), values.size_bytes());
+    std::vector<Index> firsts;
+    for (const Bucket& bucket : buckets_) {
+      for_common(bucket.all.first, bucket.all.last, [&](Index from, Index to) {
+        firsts.clear();
+        for (const Index first : bucket.firsts) {
+          firsts.push_back(std::clamp(bucket.all.first + first - place, from, to) - from);
+        }
+        communicator.all_gather(backend, row.middle_cols(from, to - from), firsts);
+      });
     }
-    std::vector<Index> firsts = shares_.firsts;
-    for (Index& first : firsts) first = std::clamp(first, place, last) - place;
-    communicator.all_gather(backend, row, firsts);
     backend.copy_to_host(values.data(), row.data, values.size_bytes());
   }
 
@@ -115,12 +140,16 @@ class Update {
   template <class C>
   void measure(C& communicator, double limit, double loss_scale, View<Master> clip) {
     auto& backend = model_->backend();
-    communicator.reduce_scatter(backend, gradient_buffer(), shares_.firsts);
-    const View<Master> squares(squares_.template as<Master>().data, 1, shares_.first_chunks.back());
-    backend.launch(step_.chunks.cols,
-                   kernels::SquaredSum<Master>{step_.gradients.data, step_.chunks.data, squares.data + first_chunk_});
-    communicator.all_gather(backend, squares, shares_.first_chunks);
-    backend.launch(1, kernels::ClipScale<Master>{squares.data, squares.cols, limit, clip.data, loss_scale});
+    for (const Bucket& bucket : buckets_)
+      communicator.reduce_scatter(backend, all_of(gradient_buffer(), bucket), bucket.firsts);
+    const View<Master> squares(squares_.template as<Master>().data, 1, firsts_of_squares_.back());
+    if (step_.chunks.cols > 0) {
+      backend.launch(step_.chunks.cols, kernels::SquaredSum<Master>{step_.gradients.data, step_.chunks.data,
+                                                                    squares.data + first_square_});
+    }
+    communicator.all_gather(backend, squares, firsts_of_squares_);
+    const auto* order = order_.size() > 0 ? order_.template as<std::int32_t>().data : nullptr;
+    backend.launch(1, kernels::ClipScale<Master>{squares.data, squares.cols, limit, clip.data, loss_scale, order});
     step_.clip = clip;
   }
 
@@ -128,7 +157,7 @@ class Update {
   template <class C>
   void operator()(C& communicator, Index step, double rate) {
     auto& backend = model_->backend();
-    step_.weights = share_of(model_->masters());
+    step_.weights = model_->masters();
     step_.copy = {};
     if constexpr (ModelType::has_copy) {
       if (communicator.size() == 1) step_.copy = model_->buffer();  // else `refresh` writes all of it
@@ -137,8 +166,11 @@ class Update {
     step_.step = step;
     if (step_.chunks.cols > 0) optimizer_.step(backend, step_);
     if (communicator.size() == 1) return;
-    zero_gradients(0, first_), zero_gradients(first_ + count_, ModelType::size);
-    communicator.all_gather(backend, model_->masters(), shares_.firsts);
+    Index end = 0;
+    for_each_run([&](Index first, Index last, Index) { zero_gradients(std::exchange(end, last), first); });
+    zero_gradients(end, ModelType::size);
+    for (const Bucket& bucket : buckets_)
+      communicator.all_gather(backend, all_of(model_->masters(), bucket), bucket.firsts);
     model_->refresh();
   }
 
@@ -146,22 +178,44 @@ class Update {
   void discard() { zero_gradients(0, ModelType::size); }
 
  private:
-  /// This rank's share of a buffer of all parameters.
   template <class T>
-  View<T> share_of(const View<T>& all) const {
-    return all.middle_cols(first_, count_);
+  static View<T> all_of(const View<T>& buffer, const Bucket& bucket) {
+    return buffer.middle_cols(bucket.all.first, bucket.all.last - bucket.all.first);
   }
+
+  /// Where each rank's squares lie, one rank behind the other, and the places of those of all chunks in order.
+  [[gnu::cold]] void set_places(Index rank, Index ranks, Index chunks) {
+    firsts_of_squares_ = {0};
+    std::vector<std::int32_t> order(static_cast<std::size_t>(chunks));
+    std::int32_t place = 0;
+    for (Index r = 0; r < ranks; ++r) {
+      for (const Bucket& bucket : buckets_) {
+        const ParameterRun run = bucket.share(r);
+        for (Index i = run.first_chunk; i < run.last_chunk; ++i) order[static_cast<std::size_t>(i)] = place++;
+      }
+      firsts_of_squares_.push_back(place);
+    }
+    first_square_ = firsts_of_squares_[static_cast<std::size_t>(rank)];
+    if (ranks == 1) return;  // they lie in order
+    const std::size_t bytes = order.size() * sizeof(order[0]);
+    order_ = model_->backend().allocate(bytes);
+    model_->backend().copy_to_device(order_.bytes(), order.data(), bytes);
+  }
+
   void zero_gradients(Index from, Index to) {
     model_->backend().zero(gradient_buffer().data + from, static_cast<std::size_t>(to - from) * sizeof(Master));
   }
 
   ModelType* model_;
   O optimizer_;
-  ParameterShares shares_;
-  Index first_ = 0, count_ = 0, first_chunk_ = 0;  // this rank's share
-  std::vector<Segment> tensors_;                   // of the share
+  std::vector<Bucket> buckets_;
+  std::vector<ParameterRun> runs_;        // this rank's share, a run of each bucket
+  Index count_ = 0;                       // its elements
+  std::vector<Segment> tensors_;          // of the share
+  std::vector<Index> firsts_of_squares_;  // of each rank
+  Index first_square_ = 0;
   Gradients gradients_;
-  Memory gradients_memory_, chunks_, squares_, scratch_, gathered_;
+  Memory gradients_memory_, chunks_, squares_, order_, scratch_, gathered_;
   std::vector<Memory> moments_;
   OptimizerStep<BackendType> step_;
 };
