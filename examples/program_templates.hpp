@@ -58,8 +58,8 @@ tinymoe::StepReport train(B& device, const TrainRun& run) {
     }
     std::printf("starting with the weights of %s\n", run.weights.c_str());
   }
-  Trainer trainer(model, optimizer_for<B>(run.optimizer), run.schedule,
-                  std::get<AnyCommunicator<B>>(run.communicators));
+  Trainer trainer(model, optimizer_for<B>(run.optimizer), run.schedule, std::get<AnyCommunicator<B>>(run.communicators),
+                  run.expert_parallel);
   if (!run.resume.empty()) {
     trainer.resume(run.resume);
     std::printf("going on from %s, step %td\n", run.resume.c_str(), trainer.step());

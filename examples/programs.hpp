@@ -53,6 +53,7 @@ struct TrainRun {
   std::filesystem::path weights = {};  // the checkpoint whose weights a new run starts with; empty: random ones
   LogPaths logs = {};
   Communicators communicators = {};
+  Index expert_parallel = 1;      // how many processes share the experts
   std::uint64_t* bits = nullptr;  // two steps and no files; gets a hash of the weights' bits after them
 };
 

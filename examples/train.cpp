@@ -73,7 +73,8 @@ struct Arguments {
   bool resume = false, overwrite = false, benchmark = false, check_determinism = false, list = false, report = false,
        quiet = false, json = false;
   path resume_from, benchmark_of, from, report_to;
-  std::string go_on;  // the command that resumes this run
+  Index expert_parallel = 1;  // processes that share the experts; no part of what a checkpoint stores
+  std::string go_on;          // the command that resumes this run
 };
 
 /// A folder for files that are not the run's; it goes with this object.
@@ -271,6 +272,9 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
   if (ranks.size() > 1) {
     std::printf("%td processes share the %td micro-batches of a step\n", ranks.size(), arguments.recipe.accumulation);
   }
+  if (arguments.expert_parallel > 1) {
+    std::printf("the experts are spread over groups of %td processes\n", arguments.expert_parallel);
+  }
   print_count(std::cout, count<Arch>());
   programs::catch_end_of_pipe();
   programs::flush_progress();
@@ -337,7 +341,8 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
                          .resume = arguments.resume_from,
                          .weights = arguments.from,
                          .logs = logs,
-                         .communicators = ranks.communicators(device)};
+                         .communicators = ranks.communicators(device, arguments.expert_parallel > 1),
+                         .expert_parallel = arguments.expert_parallel};
   if (arguments.check_determinism) return check_determinism<Arch>(device, run);
   auto& options = run.options;
   std::optional<RunFiles> of_first;
@@ -606,6 +611,10 @@ void add_options(CLI::App& app, Arguments& a) {
                                      "resume the run in FOLDER; default: the run in OUT");
   app.add_option("--from", a.from, "start with the weights of a checkpoint, trained or upcycled, and its tokenizer")
       ->excludes(resume);
+  programs::add_number(app, "--expert-parallel", a.expert_parallel,
+                       "processes, in order, of which each has a part of the experts: a number that divides the "
+                       "processes and the experts; 1: each process has all",
+                       programs::range::whole(1, 1 << 20));
   app.add_flag("--overwrite", a.overwrite, "replace the checkpoints of OUT, the best ones too");
   add_with_or_without(app, "--benchmark", a.benchmark, a.benchmark_of, "CHECKPOINT",
                       "measure speed and memory of the model in CHECKPOINT, or of the preset, and end")
@@ -629,6 +638,7 @@ int main(int count, char** values) {
     ranks.expect_joined();
     parse(app, a, settings, count, values, ranks.size());
     ranks.expect_same(examples::Ranks::kind_of_work, a.list ? "list" : a.benchmark ? "benchmark" : "training");
+    ranks.expect_same("number of processes that share experts", std::to_string(a.expert_parallel));
     if (ranks.first()) choose_output(a);
     if (a.list) {
       list();

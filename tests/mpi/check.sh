@@ -97,6 +97,7 @@ case $1 in
     # However a rank ends, all end.
     expect_end "rank 2: the disk is full" -n 3 "$ranks" leave
     expect_end "one of which hangs" -n 2 "$ranks" hang
+    expect_end "one of which hangs" -n 2 "$ranks" "hang beside"
     expect_end "data.txt: is not here" -n 2 "$ranks" throw
     expect_end "" -n 3 "$ranks" killed
     ;;
@@ -119,6 +120,24 @@ case $1 in
     expect 1 "${muon[@]}" --steps 4 --out muon-1
     expect 4 "${muon[@]}" --steps 4 --out muon-4
     same_losses muon-4.csv muon-1.csv || fail "other losses by Muon"
+    # The experts spread over groups of processes; a checkpoint does not know it.
+    for shape in "2 2" "4 2" "4 4"; do
+      read -r number together <<<"$shape"
+      spread=("${pocket[@]}" --steps 6 --accumulation 4 --evaluate-every 3 --expert-parallel "$together")
+      out=spread-$number-$together
+      expect "$number" "${spread[@]}" --out "$out"
+      grep -q "^the experts are spread over groups of $together" output.txt || fail "does not tell: $(cat output.txt)"
+      same_losses "$out.csv" one.csv || fail "other losses with experts spread over $together of $number processes"
+      expect "$number" "${spread[@]}" --out "$out-again"
+      cmp "$out-again/model.safetensors" "$out/model.safetensors" || fail "other bits with experts spread over $together"
+      cmp "$out-again/optimizer.safetensors" "$out/optimizer.safetensors" || fail "other moments with experts spread over $together"
+    done
+    expect 4 "${pocket[@]}" --steps 3 --accumulation 4 --evaluate-every 3 --expert-parallel 2 --out some
+    expect 2 "${pocket[@]}" --steps 6 --resume some
+    same_losses some.csv one.csv || fail "other losses when it goes on without spread experts"
+    expect_end "expert parallelism in groups of 2 needs a number of processes" -n 3 "${pocket[@]}" --steps 1 --expert-parallel 2 --out no
+    expect_end "has another number of processes that share experts than rank 0" \
+      -n 1 "${pocket[@]}" --steps 1 --expert-parallel 2 --out no : -n 1 "${pocket[@]}" --steps 1 --out no
     # Without --accumulation each process takes as many micro-batches as one alone would.
     expect 2 "${pocket[@]}" --steps 1 --out default
     grep -q "^2 processes share the 2 micro-batches" output.txt || fail "another default: $(cat output.txt)"
@@ -182,11 +201,14 @@ case $1 in
     [ ! -e other/model.safetensors ] || fail "trained all the same"
     ;;
   killed)
-    # A process that dies, at some moments: all end, and the last checkpoint is whole and named.
+    # A process that dies, at some moments: all end, and the last checkpoint is whole and named. In each second run the
+    # experts are spread.
     for ((kill = 1; kill <= times; ++kill)); do
-      victim=$((kill % 3))
+      number=3 spread=()
+      [ $((kill % 2)) = 0 ] || number=4 spread=(--expert-parallel 2)
+      victim=$((kill / 2 % number))
       rm -rf run*
-      mpi -n 3 "${pocket[@]}" --minutes 5 --checkpoint-every 1 --out run >output.txt 2>&1 &
+      mpi -n $number "${pocket[@]}" "${spread[@]}" --minutes 5 --checkpoint-every 1 --out run >output.txt 2>&1 &
       job=$!
       for _ in $(seq 300); do
         [ ! -f run/model.safetensors ] || break
@@ -203,9 +225,9 @@ case $1 in
       [ $status -ne 0 ] && [ $((SECONDS - started)) -lt 15 ] || fail "rank $victim: ended by $status after $((SECONDS - started)) s"
       [ -z "$(processes)" ] || sleep 2
       [ -z "$(processes)" ] || fail "is still there: $(processes)"
-      [ $victim = 0 ] || grep -q 'the last good checkpoint: run (step [0-9]*)$' output.txt || fail "names no checkpoint: $(cat output.txt)"
+      [ $victim = 0 ] || grep -q 'the last good checkpoint: run (step [0-9]*)$' output.txt || fail "rank $victim of $number: names no checkpoint: $(cat output.txt)"
       step=$(sed -n 's/^ *"step": \([0-9]*\).*/\1/p' run/trainer.json)
-      "${pocket[@]}" --steps $((step + 1)) --accumulation 3 --resume run >log.txt 2>&1 || fail "cannot be resumed: $(tail -n 2 log.txt)"
+      "${pocket[@]}" --steps $((step + 1)) --accumulation $number --resume run >log.txt 2>&1 || fail "cannot be resumed: $(tail -n 2 log.txt)"
     done
     echo "$times kills"
     # A signal that mpirun passes on ends a run with its checkpoint.

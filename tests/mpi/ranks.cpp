@@ -15,15 +15,17 @@
 #include <thread>
 #include <vector>
 
+#include "tinymoe/backend/host.hpp"
 #include "tinymoe/mpi/mpi.hpp"
 
 namespace {
 
 using namespace tinymoe;
 
-/// All that a sum needs of a backend.
-template <class M>
-struct HostBackend {
+/// All that a sum needs of a backend. `Base`: detail::HostBackend tells that its numbers are on the host.
+struct NoBase {};
+template <class M, class Base = NoBase>
+struct Minimal : Base {
   using Master = M;
   static void copy_to_host(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
   static void copy_to_device(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
@@ -42,7 +44,8 @@ double number_of(Index rank, Index i) {
 /// A row of every length that matters: shorter than the ranks are many, and (`long_too`) one piece, and two and a bit.
 template <class M>
 void sum_rows(Mpi& ranks, const char* type, bool long_too) {
-  HostBackend<M> backend;
+  Minimal<M> backend;
+  Minimal<M, detail::HostBackend> on_host;
   const Index piece = std::max(Index{1} << 22, ranks.size() << 16) / static_cast<Index>(sizeof(M));
   for (const Index size : {Index{1}, Index{3}, Index{1001}, piece, 2 * piece + 5}) {
     if (size >= piece && !long_too) continue;
@@ -71,6 +74,17 @@ void sum_rows(Mpi& ranks, const char* type, bool long_too) {
       ranks.reduce_scatter(backend, view, firsts);
       expect(std::memcmp(found.data() + first, sums.data() + first, static_cast<std::size_t>(count) * sizeof(M)) == 0,
              what("reduce-scatter"));
+      // Two beside this thread, and two that wait for `finish`.
+      std::vector<M> more[4] = {row, row, row, row};
+      for (std::size_t i = 0; i < 4; ++i) {
+        const View<M> other(more[i].data(), 1, size);
+        i < 2 ? ranks.start_reduce_scatter(on_host, other, firsts) : ranks.start_reduce_scatter(backend, other, firsts);
+      }
+      ranks.finish(on_host);
+      for (const auto& other : more) {
+        expect(std::memcmp(other.data() + first, sums.data() + first, static_cast<std::size_t>(count) * sizeof(M)) == 0,
+               what("reduce-scatter beside"));
+      }
       std::fill(found.begin(), found.begin() + first, M(-1)),
           std::fill(found.begin() + first + count, found.end(), M(-1));
       ranks.all_gather(backend, view, firsts);
@@ -110,14 +124,55 @@ void sums(Mpi& ranks) {
   MPI_Comm_free(&half);
 }
 
+/// Groups of ranks, and what they send each other: r sends s as many rows as number_of_rows(r, s) says.
+void exchanges(Mpi& ranks) {
+  const auto number_of_rows = [](Index from, Index to) { return 3 * from + to * to; };
+  const auto check = [&](Mpi& group, Index row_bytes, bool beside_sums) {
+    const auto bytes = static_cast<std::size_t>(row_bytes);
+    const auto value = [](Index from, Index to, Index byte) { return static_cast<char>(7 * from + 31 * to + byte); };
+    std::vector<Index> send, receive;
+    std::string sent, expected;
+    for (Index r = 0; r < group.size(); ++r) {
+      send.push_back(number_of_rows(group.rank(), r)), receive.push_back(number_of_rows(r, group.rank()));
+      for (Index i = 0; i < send.back() * row_bytes; ++i) sent += value(group.rank(), r, i);
+      for (Index i = 0; i < receive.back() * row_bytes; ++i) expected += value(r, group.rank(), i);
+    }
+    std::string found(expected.size(), '?');
+    Minimal<double, detail::HostBackend> backend;
+    std::vector<double> row(100'000, 1);
+    std::vector<Index> firsts = {0};
+    for (Index r = 1; r <= ranks.size(); ++r) firsts.push_back(std::ssize(row) * r / ranks.size());
+    if (beside_sums) ranks.start_reduce_scatter(backend, View<double>(row.data(), 1, std::ssize(row)), firsts);
+    group.start_exchange(sent.data(), send, found.data(), receive, bytes);
+    group.finish_exchange();
+    expect(found == expected, "rows of " + std::to_string(row_bytes) + " bytes");
+    ranks.finish(backend);
+    const auto own = static_cast<std::size_t>(ranks.rank());
+    const double sum = beside_sums ? static_cast<double>(ranks.size()) : 1;
+    for (Index i = firsts[own]; i < firsts[own + 1]; ++i)
+      expect(row[static_cast<std::size_t>(i)] == sum, "sums beside rows");
+  };
+  Mpi pairs = ranks.group(ranks.rank() / 2), alike = ranks.group(ranks.rank() % 2);
+  expect(pairs.rank() == ranks.rank() % 2 && alike.rank() == ranks.rank() / 2, "ranks of groups");
+  for (const Index row_bytes : {1, 96, 40'000}) {
+    for (const bool beside_sums : {false, true}) {
+      check(ranks, row_bytes, beside_sums), check(pairs, row_bytes, beside_sums), check(alike, row_bytes, beside_sums);
+    }
+  }
+  double count = 1;
+  alike.sum(std::span(&count, 1));
+  expect(count == static_cast<double>(alike.size()), "sum of a group");
+}
+
 void run(std::string_view mode) {
-  const bool hangs = mode == "hang";
+  const bool hangs = mode == "hang" || mode == "hang beside";
   Mpi ranks({.patience = hangs ? 1.0 : 60.0});
   double one = 1;
   ranks.sum(std::span(&one, 1));
   const bool last = ranks.rank() == ranks.size() - 1;
   if (mode == "sums") {
     sums(ranks);
+    exchanges(ranks);
   } else if (mode == "leave") {  // the last rank leaves; rank 0 is told why, and the program that ends by that ends all
     if (last) {
       ranks.leave("the disk is full");
@@ -127,6 +182,13 @@ void run(std::string_view mode) {
   } else if (hangs) {
     if (last) std::this_thread::sleep_for(std::chrono::minutes(10));
     ranks.sum(std::span(&one, 1));
+  } else if (mode == "hang beside") {  // in a sum beside the thread that waits for it later
+    if (last) std::this_thread::sleep_for(std::chrono::minutes(10));
+    Minimal<double, detail::HostBackend> backend;
+    std::vector<Index> firsts(static_cast<std::size_t>(ranks.size() + 1), 1);
+    firsts[0] = 0;
+    ranks.start_reduce_scatter(backend, View<double>(&one, 1, 1), firsts);
+    ranks.finish(backend);
   } else if (mode == "throw") {  // past its Mpi, without a word to the others
     if (last) fail<FileError>("data.txt: is not here");
     ranks.sum(std::span(&one, 1));

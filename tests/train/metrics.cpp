@@ -126,8 +126,7 @@ TEST_CASE("A row that cannot be written is told with the reason", "[metrics]") {
   const TemporaryFolder root;
   MetricsFile file(root / "metrics.csv", 0);
   const FileSizeLimit limit(header.size());
-  check_message<FileError>([&] { file.on_step(report(1), {}); },
-                           "metrics.csv: cannot be written: File too large");
+  check_message<FileError>([&] { file.on_step(report(1), {}); }, "metrics.csv: cannot be written: File too large");
 }
 
 TEST_CASE("A resumed CSV drops the rows that will be computed again", "[metrics]") {

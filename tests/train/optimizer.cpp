@@ -146,9 +146,9 @@ TEST_CASE("The gradients' norm and the factor that clips it", "[optimizer]") {
 
 TEST_CASE("Chunks cover every tensor once and cross none", "[optimizer]") {
   // The vocabulary's matrices are larger than a chunk, and a chunk has no whole number of a table's rows.
-  using P = Transformer<Vocab<2500>, Context<16>, Width<20>, Bigrams<900>, PerLayerEmbeddings,
-                        Layers<2, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<4, 2>,
-                                           Expert<SwiGlu, Hidden<24>>>>>::Parameters<float>;
+  using P = Transformer<
+      Vocab<2500>, Context<16>, Width<20>, Bigrams<900>, PerLayerEmbeddings,
+      Layers<2, MoEBlock<RmsNorm, Attention<Heads<2>>, Router<4, 2>, Expert<SwiGlu, Hidden<24>>>>>::Parameters<float>;
   const auto chunks = detail::chunks_of<P>();
   std::vector<int> covered(static_cast<std::size_t>(buffer_size<P>()));
   bool split = false, split_table = false;

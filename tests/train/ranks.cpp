@@ -1,11 +1,7 @@
 // Several ranks that train one model, each in its own thread: they take the same steps as a single rank.
 
-#include <atomic>
-#include <barrier>
 #include <cstring>
 #include <functional>
-#include <memory>
-#include <thread>
 
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
@@ -16,115 +12,12 @@
 #include "tinymoe/train/parameter_shares.hpp"
 #include "tinymoe/train/trainer.hpp"
 #include "train/callbacks.hpp"
+#include "train/thread_ranks.hpp"
 #include "train/tiny.hpp"
 
 namespace tinymoe_test::ranks {
 
 namespace {
-
-/// Ranks that share memory. All get all numbers, and add them in the order of the ranks, so that all have the same
-/// bits. What a rank does not own is spoilt, so that nothing can rely on it.
-class Threads {
- public:
-  explicit Threads(Index size) : shared_(std::make_shared<Shared>(size)) {}
-
-  Threads of(Index rank) const {
-    Threads one = *this;
-    one.rank_ = rank;
-    return one;
-  }
-  Index rank() const { return rank_; }
-  Index size() const { return std::ssize(shared_->given); }
-  /// This rank makes no more calls; those that wait for it throw.
-  void drop() {
-    shared_->dropped = true;
-    shared_->barrier.arrive_and_drop();
-  }
-
-  template <class B>
-  void reduce_scatter(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
-    replace(backend, row, firsts, [&](std::vector<double>& numbers, std::size_t from, std::size_t to) {
-      sum(std::span<double>(numbers));
-      std::fill_n(numbers.begin(), from, 1e30), std::fill(numbers.begin() + std::ptrdiff_t(to), numbers.end(), 1e30);
-    });
-  }
-  template <class B>
-  void all_gather(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
-    replace(backend, row, firsts, [&](std::vector<double>& numbers, std::size_t, std::size_t) {
-      shared_->given[static_cast<std::size_t>(rank_)] = numbers;
-      wait();
-      for (std::size_t r = 0; r + 1 < firsts.size(); ++r) {
-        const auto& given = shared_->given[r];
-        std::copy(given.begin() + firsts[r], given.begin() + firsts[r + 1], numbers.begin() + firsts[r]);
-      }
-      wait();
-    });
-  }
-  void sum(std::span<double> numbers) {
-    shared_->given[static_cast<std::size_t>(rank_)].assign(numbers.begin(), numbers.end());
-    wait();
-    for (std::size_t i = 0; i < numbers.size(); ++i) {
-      numbers[i] = 0;
-      for (const auto& given : shared_->given) numbers[i] += given.at(i);
-    }
-    wait();
-  }
-
- private:
-  void wait() {
-    if (shared_->dropped) fail<DeviceError>("another rank has gone");
-    shared_->barrier.arrive_and_wait();
-  }
-  /// f(the row as numbers, where this rank's share begins, where it ends).
-  template <class B, class F>
-  void replace(B& backend, View<typename B::Master> row, std::span<const Index> firsts, F&& f) {
-    if (std::ssize(firsts) != size() + 1 || firsts.front() != 0 || firsts.back() != row.cols ||
-        !std::is_sorted(firsts.begin(), firsts.end())) {
-      fail<TrainingError>("wrong shares");  // no REQUIRE: Catch2 counts in one thread
-    }
-    std::vector<typename B::Master> host(static_cast<std::size_t>(row.cols));
-    backend.copy_to_host(host.data(), row.data, host.size() * sizeof(host[0]));
-    std::vector<double> numbers(host.begin(), host.end());
-    const auto own = static_cast<std::size_t>(rank_);
-    f(numbers, static_cast<std::size_t>(firsts[own]), static_cast<std::size_t>(firsts[own + 1]));
-    std::transform(numbers.begin(), numbers.end(), host.begin(),
-                   [](double number) { return static_cast<typename B::Master>(number); });
-    backend.copy_to_device(row.data, host.data(), host.size() * sizeof(host[0]));
-  }
-
-  struct Shared {
-    explicit Shared(Index size) : barrier(size), given(static_cast<std::size_t>(size)) {}
-    std::barrier<> barrier;
-    std::atomic<bool> dropped = false;
-    std::vector<std::vector<double>> given;
-  };
-
-  std::shared_ptr<Shared> shared_;
-  Index rank_ = 0;
-};
-static_assert(Communicator<Threads>);
-
-/// f(communicator) on so many threads.
-template <class F>
-void on_ranks(Index size, F&& f) {
-  const Threads all(size);
-  std::vector<std::thread> threads;
-  std::vector<std::exception_ptr> errors(static_cast<std::size_t>(size));
-  for (Index rank = 0; rank < size; ++rank) {
-    threads.emplace_back([&, rank] {
-      try {
-        f(all.of(rank));
-      } catch (...) {
-        errors[static_cast<std::size_t>(rank)] = std::current_exception();
-        all.of(rank).drop();
-      }
-    });
-  }
-  for (auto& thread : threads) thread.join();
-  for (const auto& error : errors) {
-    if (error) std::rethrow_exception(error);
-  }
-}
 
 /// The reports and the results of a run.
 struct Told {
@@ -267,7 +160,8 @@ void check_shares(O optimizer, bool crowded = false) {
   const auto three = [&](Index count, const char* to, const std::filesystem::path& from = {}) {
     std::vector<Taken<B>> taken(3);
     on_ranks(3, [&](const Threads& communicator) {
-      taken[static_cast<std::size_t>(communicator.rank())] = steps<B>(optimizer, communicator, count, root / to, from);
+      taken[static_cast<std::size_t>(communicator.rank())] =
+          steps<B>(optimizer, Beside(communicator), count, root / to, from);
     });
     for (const auto& each : taken) {
       CHECK(same_bits(each.weights, taken[0].weights));
@@ -321,6 +215,55 @@ TEST_CASE("Two ranks take the steps of one", "[ranks]") {
   }
 }
 
+TEST_CASE("Gradients of the later layers are summed while backward works on the earlier ones", "[ranks]") {
+  // More than 2^18 numbers in each layer, so that it has a bucket of its own.
+  using Wide =
+      Transformer<Vocab<260>, Context<16>, Width<64>,
+                  Layers<3, MoEBlock<RmsNorm, Attention<Heads<4>, Rope>, Router<4, 2>, Expert<SwiGlu, Hidden<384>>>>>;
+  using P = Wide::Parameters<float>;
+  const auto buckets = detail::parameter_buckets(segments<P>(), detail::places_of_segments<P>(), detail::chunks_of<P>(),
+                                                 buffer_size<P>(), 2);
+  REQUIRE(buckets.size() == 4);
+  std::vector<std::vector<std::string>> told(2);
+  std::vector<float> norms(2);
+  on_ranks(2, [&](const Threads& communicator) {
+    const auto rank = static_cast<std::size_t>(communicator.rank());
+    const auto tokens = random_tokens(32, 260, rank);
+    const auto step = [&](auto ranks) {
+      Cpu backend(1);
+      Model<Wide, Cpu> model(backend, Seed{5});
+      Trainer trainer(model, AdamW{}, Constant{}, ranks);
+      const float* gradients = trainer.gradients().data;
+      if constexpr (requires { ranks.on_start; }) {
+        trainer.communicator().on_start = [&](const void* row) {
+          // The name of the bucket, and of those before it that are still to come.
+          std::string line;
+          for (std::size_t i = 0; i < buckets.size(); ++i) {
+            const auto& all = buckets[i].all;
+            if (row == gradients + all.first) {
+              line += tinymoe::detail::sentence_of({i});
+              break;
+            }
+            if (std::all_of(gradients + all.first, gradients + all.last, [](float number) { return number == 0; })) {
+              line += tinymoe::detail::sentence_of({i, " to come, "});
+            }
+          }
+          told[rank].push_back(line);
+        };
+      }
+      norms[rank] = static_cast<float>(trainer.train_step(tokens, tokens, 2, 16).gradient_norm);
+      return weights_of(model);
+    };
+    if (!same_bits(step(communicator), step(Beside(communicator)))) fail<TrainingError>("the sums are others");
+  });
+  // The embedding's gradient waits for the whole pass, as that of a layer does for its layer.
+  for (const auto& lines : told) {
+    CHECK(lines == std::vector<std::string>{"0 to come, 1 to come, 2 to come, 3", "0 to come, 1 to come, 2",
+                                            "0 to come, 1", "0"});
+  }
+  CHECK(norms[0] == norms[1]);
+}
+
 TEST_CASE("Ranks read each window once, in the order of a single rank", "[ranks]") {
   Cpu backend(1);
   const Batches all(tiny_data(), 2, 16, Seed{3});
@@ -347,12 +290,12 @@ TEST_CASE("Shares cover all parameters, are alike, and cut no matrix of a block"
   using P = Tabled::Parameters<float>;
   constexpr Index size = buffer_size<P>();
   const auto tensors = segments<P>();
-  const auto layers = detail::layers_of_segments<P>();
+  const auto places = detail::places_of_segments<P>();
   const auto chunks = detail::chunks_of<P>();
   for (const Index ranks : {1, 2, 3, 4, 7, 200}) {
     for (const Index least : {Index{1}, Index{1} << 13, size}) {
       INFO(ranks << " ranks, at least " << least);
-      const auto buckets = detail::parameter_buckets(tensors, layers, chunks, size, ranks, least);
+      const auto buckets = detail::parameter_buckets(tensors, places, chunks, size, ranks, 1, least);
       // The embedding, the layers, and the norm, which is small enough to go with the last layer unless all are alone.
       REQUIRE(buckets.size() == (least == 1 ? 4u : least == size ? 2u : 3u));
       CHECK(buckets[0].layer == -1);

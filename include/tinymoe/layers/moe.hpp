@@ -20,6 +20,7 @@
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/contracts.hpp"
 #include "tinymoe/layers/expert.hpp"
+#include "tinymoe/layers/expert_exchange.hpp"
 #include "tinymoe/layers/moe_kernels.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
@@ -77,9 +78,10 @@ struct Mixture {
       typename Experts::template Saved<T, M> experts;
       typename SharedLayer::template Saved<T, M> shared;
       Dispatch dispatch;
-      PerRow<T> x, y;    // (S, D), sorted by expert
-      PerRow<T> dx, dy;  // (S, D)
-      PerRow<M> dgate;   // (N, K)
+      PerRow<T> x, y;                                              // (S, D), sorted by expert
+      PerRow<T> dx, dy;                                            // (S, D)
+      PerRow<M> dgate;                                             // (N, K)
+      detail::SpreadExperts<Experts, R::experts, D, T, M> spread;  // where a group of ranks shares the experts
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B& backend) {
@@ -159,7 +161,11 @@ struct Mixture {
       const View<M> dgate = saved.dgate(dy.rows);
       backend.launch(dy.rows, kernels::CombineBackward<T, M>{dy, saved.y(dispatch.rows), dispatch.slots,
                                                              saved.router.routing.gate, sorted_dy, dgate});
-      Experts::backward(backend, pass, p.experts, dispatch, sorted_dy, sorted_dx, saved.experts, gradients.experts);
+      if (pass.exchange != nullptr) {
+        saved.spread.backward(backend, pass, p.experts, sorted_dy, sorted_dx, saved.experts, gradients.experts);
+      } else {
+        Experts::backward(backend, pass, p.experts, dispatch, sorted_dy, sorted_dx, saved.experts, gradients.experts);
+      }
       Gate::backward(backend, pass, p.gate, dgate, dx, saved.router, gradients.gate);
       backend.launch(dx.rows, kernels::GatherBackward<T>{sorted_dx, dispatch.slots, dx});
       if constexpr (has_shared) {
@@ -199,7 +205,11 @@ struct Mixture {
       const Dispatch& dispatch = saved.dispatch;
       const View<T> sorted_x = saved.x(dispatch.rows), sorted_y = saved.y(dispatch.rows);
       backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, sorted_x});
-      Experts::forward(backend, pass, p.experts, dispatch, sorted_x, sorted_y, saved.experts);
+      if (pass.exchange != nullptr) {
+        saved.spread.forward(backend, pass, p.experts, dispatch, sorted_x, sorted_y, saved.experts);
+      } else {
+        Experts::forward(backend, pass, p.experts, dispatch, sorted_x, sorted_y, saved.experts);
+      }
       backend.launch(x.rows, kernels::Combine<T, M>{sorted_y, dispatch.slots, saved.router.routing.gate, residual, y});
     }
 

@@ -22,6 +22,15 @@ struct ExpertLimit {
   std::byte* scratch = nullptr;            // on the backend, for E numbers of the router's
 };
 
+class ExpertExchange;
+
+/// Told in backward that the gradients of a layer have all that this pass adds to them, from the last layer to the
+/// first. Before them it is told the number of layers: those of the last norm, and of a head of its own.
+struct LayerWatch {
+  void (*tell)(void* to, Index layer) = nullptr;
+  void* to = nullptr;
+};
+
 /// One pass over `batch` sequences of `time` tokens each; row n = b·T + t of every activation is token t of sequence b.
 struct Pass {
   Index batch = 1;           // B
@@ -42,6 +51,8 @@ struct Pass {
   View<const Token> tokens{};  // (1, N): a negative one is a pad, which no expert sees; empty: no pads
   Index pads = 0;              // how many there are
   const ExpertLimit* limits = nullptr;  // of each layer; null: none, as always in training
+  ExpertExchange* exchange = nullptr;   // of training, where a group of ranks shares the experts; null: none does
+  const LayerWatch* watch = nullptr;    // of backward; null: nobody is told
   bool* drew = nullptr;                 // set by `random`: the step draws numbers, so that no backend may record it
 
   /// The first position of each sequence, (1, B), where they differ; empty: `first_position` for all.
@@ -50,6 +61,10 @@ struct Pass {
   /// The token before each sequence's first, (1, B), where the pass goes on with sequences; empty: there is none.
   View<const Token> previous{};
 
+  /// Tells the watch, if there is one.
+  void tell_watch(Index of_layer) const {
+    if (watch != nullptr) watch->tell(watch->to, of_layer);
+  }
   /// The limit of this layer's experts, or null.
   constexpr const ExpertLimit* limit() const { return limits == nullptr ? nullptr : limits + layer; }
   constexpr Index rows() const { return batch * time; }        // N

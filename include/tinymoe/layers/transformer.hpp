@@ -348,6 +348,7 @@ struct Transformer {
     detail::head_loss_and_gradient(backend, p.head_matrix().weights(), p.bias, saved.normed(pass.rows()), targets,
                                    scale, saved.losses, dx, gradients.head_matrix(), gradients.bias, saved.head);
     NormLayer::backward(backend, pass, p.norm, dx, dx, saved.norm, gradients.norm);
+    pass.tell_watch(layers);
     for_each_block_backwards([&](auto group, Index i, Index number) {
       auto& block = std::get<group>(saved.blocks)[at(i)];
       const auto& parameters = std::get<group>(p.layers)[at(i)];
@@ -359,6 +360,7 @@ struct Transformer {
                                    saved.x[at(number + 1)](pass.rows()), block);
       }
       BlockLayer<group>::backward(backend, here, parameters, dx, dx, block, std::get<group>(gradients.layers)[at(i)]);
+      pass.tell_watch(number);
       if constexpr (per_layer_embeddings) {
         if (number > 0) {
           EmbeddingLayer::backward_layer(backend, number, tokens, dx, saved.embedding, gradients.embedding);

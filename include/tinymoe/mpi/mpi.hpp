@@ -22,8 +22,10 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 
+#include "tinymoe/backend/host.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/mpi/launcher.hpp"
@@ -63,24 +65,41 @@ class Mpi {
   /// each rank. Throws DeviceError for an error of MPI, TrainingError where another rank has left.
   template <class B>
   void reduce_scatter(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
-    using M = typename B::Master;
     if (size() == 1) return;
-    for_each_piece<M>(firsts, [&](std::span<const Index> places, std::span<const Index> counts) {
-      M* to = reinterpret_cast<M*>(ranks_->packed());
-      for (std::size_t r = 0; r < counts.size(); ++r) {
-        backend.copy_to_host(to, row.data + places[r], static_cast<std::size_t>(counts[r]) * sizeof(M));
-        to += counts[r];
-      }
-      const auto own = static_cast<std::size_t>(rank());
-      const std::byte* sums = ranks_->reduce_scatter(counts, sizeof(M), add<M>);
-      backend.copy_to_device(row.data + places[own], sums, static_cast<std::size_t>(counts[own]) * sizeof(M));
-    });
+    ranks_->settle();
+    sum_shares(backend, row, firsts);
   }
+  /// The same, beside what the calling thread goes on with, in a thread of its own where the backend's numbers are on
+  /// the host and MPI allows it (MPI_THREAD_SERIALIZED); else `finish` does it. See OverlappingCommunicator.
+  template <class B>
+  void start_reduce_scatter(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
+    if (size() == 1) return;
+    constexpr bool on_host = std::is_base_of_v<detail::HostBackend, B>;
+    ranks_->start(on_host, [this, &backend, row, firsts] { sum_shares(backend, row, firsts); });
+  }
+  /// Returns when all that was started is done. Errors as above.
+  template <class B>
+  void finish(B&) {
+    ranks_->settle();
+  }
+  /// The ranks that give the same number, in their order, as a communicator of their own; all ranks call it.
+  Mpi group(Index color) {
+    return Mpi(std::shared_ptr<detail::MpiRanks>(new detail::MpiRanks(ranks_, color), detail::MpiRanks::end));
+  }
+  /// Begins to send rows[r] rows to each rank r and to receive such, in host memory; see ExpertExchange. Rows of other
+  /// ranks move while this one computes, as far as the MPI does it by itself.
+  void start_exchange(const void* from, std::span<const Index> send, void* to, std::span<const Index> receive,
+                      std::size_t row_bytes) {
+    ranks_->start_exchange(from, send, to, receive, row_bytes);
+  }
+  /// Returns when they have come. Errors as above.
+  void finish_exchange() { ranks_->finish_exchange(); }
   /// row[i] = that of the rank that owns it. Memory and errors as above.
   template <class B>
   void all_gather(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
     using M = typename B::Master;
     if (size() == 1) return;
+    ranks_->settle();
     for_each_piece<M>(firsts, [&](std::span<const Index> places, std::span<const Index> counts) {
       const auto own = static_cast<std::size_t>(rank());
       backend.copy_to_host(ranks_->own(), row.data + places[own], static_cast<std::size_t>(counts[own]) * sizeof(M));
@@ -95,20 +114,27 @@ class Mpi {
   }
   /// The sums of a few numbers on the host.
   void sum(std::span<double> numbers) {
-    if (size() > 1) ranks_->sum(numbers);
+    if (size() == 1) return;
+    ranks_->settle();
+    ranks_->sum(numbers);
   }
   /// Gives the bytes of rank 0 to all, which must have as many.
   void broadcast(std::span<std::byte> bytes) {
-    if (size() > 1) ranks_->broadcast(bytes);
+    if (size() == 1) return;
+    ranks_->settle();
+    ranks_->broadcast(bytes);
   }
   /// Returns when all ranks have called it.
   void meet() {
-    if (size() > 1) ranks_->meet();
+    if (size() == 1) return;
+    ranks_->settle();
+    ranks_->meet();
   }
   /// Waits until `done()` is true, in the way in which it waits for the other ranks, and throws what ends that. For
   /// what a program does with the ranks by other means.
   template <class F>
   void wait_until(F&& done) {
+    ranks_->settle();
     ranks_->wait_until(done);
   }
   /// Changes MpiOptions::patience, before something that takes longer on one rank.
@@ -126,6 +152,22 @@ class Mpi {
   MPI_Comm communicator() const { return ranks_->communicator(); }
 
  private:
+  explicit Mpi(std::shared_ptr<detail::MpiRanks> ranks) : ranks_(std::move(ranks)) {}
+
+  template <class B>
+  void sum_shares(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
+    using M = typename B::Master;
+    for_each_piece<M>(firsts, [&](std::span<const Index> places, std::span<const Index> counts) {
+      M* to = reinterpret_cast<M*>(ranks_->packed());
+      for (std::size_t r = 0; r < counts.size(); ++r) {
+        backend.copy_to_host(to, row.data + places[r], static_cast<std::size_t>(counts[r]) * sizeof(M));
+        to += counts[r];
+      }
+      const auto own = static_cast<std::size_t>(rank());
+      const std::byte* sums = ranks_->reduce_scatter(counts, sizeof(M), add<M>);
+      backend.copy_to_device(row.data + places[own], sums, static_cast<std::size_t>(counts[own]) * sizeof(M));
+    });
+  }
   /// f(places, counts) for each piece of a row of `M` that is cut by `firsts`: of rank r's share the counts[r] elements
   /// from places[r] on.
   template <class M, class F>
@@ -155,6 +197,6 @@ class Mpi {
 
   std::shared_ptr<detail::MpiRanks> ranks_;
 };
-static_assert(Communicator<Mpi> && TellsWhyItLeaves<Mpi>);
+static_assert(OverlappingCommunicator<Mpi> && GroupingCommunicator<Mpi> && TellsWhyItLeaves<Mpi>);
 
 }  // namespace tinymoe::inline v0_1

@@ -12,6 +12,8 @@
 #include <cstdlib>
 #include <exception>
 #include <functional>
+#include <limits>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <thread>
@@ -32,6 +34,7 @@
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/threads.hpp"
+#include "tinymoe/core/worker.hpp"
 #include "tinymoe/mpi/launcher.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -71,7 +74,8 @@ inline void check_mpi(int code, const char* what) {
 class MpiRanks {
  public:
   /// MPI_COMM_NULL: of all processes.
-  [[gnu::cold]] MpiRanks(MPI_Comm of, MpiOptions options) : options_(std::move(options)) {
+  [[gnu::cold]] MpiRanks(MPI_Comm of, MpiOptions options)
+      : options_(std::move(options)), worker_(std::make_shared<Worker>()) {
     start(of);
     const bool all = of == MPI_COMM_NULL;
     if (all) of = MPI_COMM_WORLD;
@@ -91,6 +95,18 @@ class MpiRanks {
                 "receive");
     }
   }
+  /// Those ranks of `all` that give this number, in their order.
+  [[gnu::cold]] MpiRanks(std::shared_ptr<MpiRanks> all, Index color) : all_(std::move(all)), worker_(all_->worker_) {
+    threads = all_->threads, threads_allowed_ = all_->threads_allowed_;
+    check_mpi(
+        MPI_Comm_split(all_->communicator_, static_cast<int>(color), static_cast<int>(all_->rank), &communicator_),
+        "form groups of processes");
+    MPI_Comm_set_errhandler(communicator_, MPI_ERRORS_RETURN);
+    int number = 0;
+    MPI_Comm_rank(communicator_, &number), rank = number;
+    MPI_Comm_size(communicator_, &number), size = number;
+    find_neighbours();
+  }
   MpiRanks(const MpiRanks&) = delete;
 
   /// The last handle is gone: waits for the other ranks and finalizes MPI. After an exception MPI is left as it is, for
@@ -100,8 +116,11 @@ class MpiRanks {
     if (ranks->left_ || std::uncaught_exceptions() > ranks->exceptions_) return;
     int finalized = 0;
     MPI_Finalized(&finalized);
-    if (finalized == 0) {
+    if (finalized == 0 && ranks->all_) {
+      if (!ranks->all_->left_) MPI_Comm_free(&ranks->communicator_);
+    } else if (finalized == 0) {
       try {
+        ranks->settle();
         ranks->options_.patience = 0;  // another rank may work on after its last sum
         ranks->meet();
       } catch (...) {
@@ -123,6 +142,56 @@ class MpiRanks {
 
   void wait_at_most(double seconds) { options_.patience = seconds; }
   MPI_Comm communicator() const { return communicator_; }
+
+  /// Work with the functions below, after what was started before: `beside` the calling thread, if MPI allows that,
+  /// else in `settle`. The calling thread settles before it calls one of them itself, so that one thread uses MPI at a
+  /// time.
+  void start(bool beside, std::function<void()> work) {
+    if (beside && threads_allowed_) return worker_->give(std::move(work));
+    put_off_.push_back(std::move(work));
+  }
+  /// Returns when all that was started is done. Throws what it has thrown.
+  void settle() {
+    worker_->finish();
+    for (std::size_t i = 0; i < put_off_.size(); ++i) put_off_[i]();
+    put_off_.clear();
+  }
+
+  /// Begins an exchange of rows of so many bytes; see ExpertExchange. Sums that are under way come first.
+  void start_exchange(const void* from, std::span<const Index> send, void* to, std::span<const Index> receive,
+                      std::size_t row_bytes) {
+    exchange_.resize(4 * static_cast<std::size_t>(size));
+    int* numbers = exchange_.data();
+    for (const auto& rows : {send, receive}) {
+      Index place = 0;
+      for (std::size_t r = 0; r < rows.size(); ++r) {
+        numbers[r] = static_cast<int>(rows[r]), numbers[rows.size() + r] = static_cast<int>(place);
+        place += rows[r];
+      }
+      if (place > std::numeric_limits<int>::max())
+        fail<ShapeError>("an exchange of ", place, " rows is too large for MPI");
+      numbers += 2 * rows.size();
+    }
+    const auto begin = [this, from, to, row_bytes] {
+      const int *sends = exchange_.data(), *receives = sends + 2 * size;
+      MPI_Datatype row = MPI_DATATYPE_NULL;
+      MPI_Type_contiguous(static_cast<int>(row_bytes), MPI_BYTE, &row);
+      MPI_Type_commit(&row);
+      const int code = MPI_Ialltoallv(from, sends, sends + size, row, to, receives, receives + size, row, communicator_,
+                                      &exchange_request_);
+      MPI_Type_free(&row);
+      check_mpi(code, "exchange rows with the processes");
+    };
+    if (worker_->idle()) return begin();
+    worker_->give([this, begin] {
+      begin();
+      wait(exchange_request_);
+    });
+  }
+  void finish_exchange() {
+    worker_->finish();
+    if (exchange_request_ != MPI_REQUEST_NULL) wait(exchange_request_);
+  }
 
   /// Memory for pieces of a row of elements of so many bytes: returns how many elements of each rank's share a piece
   /// has at most. A piece has some MiB in all, and for each rank enough that the time of a message is not its latency.
@@ -193,13 +262,14 @@ class MpiRanks {
     const auto started = Clock::now();
     for (int tries = 0;; ++tries) {
       if (done()) return;
-      if (tries % 64 != 63) {
+      const bool beside = !worker_->idle() && !worker_->awaited();  // in the worker, and nobody waits for it
+      if (tries % 64 != 63 && !beside) {
         ::sched_yield();
         continue;
       }
       const std::chrono::duration<double> waited = Clock::now() - started;
-      if (waited.count() < 2e-3) continue;
-      look_up(waited.count());
+      if (waited.count() < 2e-3 && !beside) continue;
+      look_up(waited.count(), beside);
       std::this_thread::sleep_for(std::chrono::microseconds(100));
       tries -= 1;  // a sleep between any two tests from now on
     }
@@ -225,6 +295,10 @@ class MpiRanks {
 
   [[gnu::cold]] void leave(std::string_view sentence) {
     if (std::exchange(left_, true) || rank == 0 || size == 1) return;
+    try {
+      settle();
+    } catch (...) {  // what the caller leaves for is told
+    }
     const int length = static_cast<int>(std::min(sentence.size(), sizeof reason_));
     MPI_Request request = MPI_REQUEST_NULL;
     if (MPI_Isend(sentence.data(), length, MPI_CHAR, 0, leaving, communicator_, &request) != MPI_SUCCESS) return;
@@ -262,7 +336,7 @@ class MpiRanks {
     if (finalized != 0) fail<DeviceError>("MPI has ended in this process, and cannot be started again");
     if (initialized == 0) {
       if (of != MPI_COMM_NULL) fail<DeviceError>("MPI is not initialized, so there is no communicator of it");
-      check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level), "start");
+      check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level), "start");
       finalizes_ = true;
       std::atexit(abort_mpi_at_exit);
     } else {
@@ -272,6 +346,7 @@ class MpiRanks {
       fail<DeviceError>("MPI was started for programs of one thread; start it by MPI_Init_thread with ",
                         "MPI_THREAD_FUNNELED, or leave it to tinymoe::Mpi");
     }
+    threads_allowed_ = level >= MPI_THREAD_SERIALIZED;
   }
 
   /// The ranks of this machine, and the threads for each. A launcher may have bound each to cores of its own; else
@@ -309,7 +384,8 @@ class MpiRanks {
     });
   }
 
-  [[gnu::cold]] void look_up(double waited) {
+  [[gnu::cold]] void look_up(double waited, bool beside) {
+    if (all_) return all_->look_up(waited, beside);
     if (reason_request_ != MPI_REQUEST_NULL) {
       int told = 0;
       MPI_Status status;
@@ -321,7 +397,7 @@ class MpiRanks {
                             std::string_view(reason_, static_cast<std::size_t>(std::max(0, length))));
       }
     }
-    if (options_.while_waiting) options_.while_waiting(waited);
+    if (options_.while_waiting && !beside) options_.while_waiting(waited);
     if (options_.patience > 0 && waited > options_.patience) {
       fail<TrainingError>("rank ", rank, " has waited ", options_.patience,
                           " seconds for the other processes, one of which hangs or has died");
@@ -339,6 +415,12 @@ class MpiRanks {
   std::vector<int> numbers_;  // of Places
   int exceptions_ = std::uncaught_exceptions();
   bool finalizes_ = false, left_ = false;
+  bool threads_allowed_ = false;  // another thread than the main one may use MPI while that does not
+  std::vector<std::function<void()>> put_off_;
+  std::vector<int> exchange_;  // numbers of rows to each rank and where they begin, and the same from each
+  MPI_Request exchange_request_ = MPI_REQUEST_NULL;
+  std::shared_ptr<MpiRanks> all_;   // of which this is a group; null: of none
+  std::shared_ptr<Worker> worker_;  // of all groups: one thread uses MPI at a time
 };
 
 }  // namespace detail

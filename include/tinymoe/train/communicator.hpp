@@ -5,11 +5,13 @@
 /// Each rank has the whole model and reads micro-batches of its own. Each owns a share of the parameters
 /// (parameter_shares.hpp): after the last micro-batch it gets the sums of that share's gradients from all ranks
 /// (reduce-scatter), it alone keeps the optimizer's state of that share and takes its step, and it gives the new
-/// weights to all (all-gather). That is stage 1 of ZeRO (Rajbhandari et al. 2020). The numbers of a report are summed
-/// where the host reads them. Every rank then sees the same norm and the same loss, so all ranks take the same step,
-/// and their weights stay equal to the bit.
+/// weights to all (all-gather). That is stage 1 of ZeRO (Rajbhandari et al. 2020). Gradients are summed in buckets of
+/// some layers, each as soon as backward is done with it, if the communicator can do so beside it. The numbers of a
+/// report are summed where the host reads them. Every rank then sees the same norm and the same loss, so all ranks take
+/// the same step, and their weights stay equal to the bit.
 
 #include <concepts>
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <span>
@@ -43,6 +45,27 @@ concept Communicator = std::copyable<C> &&
   communicator.all_gather(backend, row, firsts);
   // A few numbers on the host: Σ of each over the ranks; returns when the sums have arrived.
   communicator.sum(numbers);
+};
+
+/// A communicator that can sum gradients while backward goes on. `start_reduce_scatter` begins what `reduce_scatter`
+/// does, or puts it off; several may be under way. Until `finish` the caller changes nothing of these rows and reads
+/// nothing, and makes no other call of the communicator. All ranks start the same ones in the same order.
+template <class C, class B = detail::DeclaredBackend>
+concept OverlappingCommunicator = Communicator<C, B> &&
+    requires(C& communicator, B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
+  communicator.start_reduce_scatter(backend, row, firsts);  // `firsts` stays where it is until `finish`
+  communicator.finish(backend);  // returns when all that was started is done, in order with the backend's operations
+};
+
+/// A communicator whose ranks can form groups, in which they send each other rows. Expert parallelism needs it.
+template <class C>
+concept GroupingCommunicator = requires(C& communicator, Index color, const void* from, void* to,
+                                        std::span<const Index> rows, std::size_t row_bytes) {
+  // The ranks that give the same number, in their order, as a communicator of their own. All ranks call it.
+  { communicator.group(color) } -> std::same_as<C>;
+  // Host memory: sends rows[r] rows to each rank r, and receives such; see ExpertExchange. `finish_exchange` waits.
+  communicator.start_exchange(from, rows, to, rows, row_bytes);
+  communicator.finish_exchange();
 };
 
 /// The only process of a run.
@@ -80,7 +103,20 @@ class AnyCommunicator {
     auto shared = std::make_shared<C>(std::move(communicator));
     reduce_scatter_ = [shared](B& backend, Row row, Firsts firsts) { shared->reduce_scatter(backend, row, firsts); };
     all_gather_ = [shared](B& backend, Row row, Firsts firsts) { shared->all_gather(backend, row, firsts); };
+    if constexpr (OverlappingCommunicator<C, B>) {
+      start_ = [shared](B& backend, Row row, Firsts firsts) { shared->start_reduce_scatter(backend, row, firsts); };
+      finish_ = [shared](B& backend) { shared->finish(backend); };
+    } else {
+      start_ = reduce_scatter_;
+    }
     sum_ = [shared](std::span<double> numbers) { shared->sum(numbers); };
+    if constexpr (GroupingCommunicator<C>) {
+      group_ = [shared](Index color) { return AnyCommunicator(shared->group(color)); };
+      start_exchange_ = [shared](const void* from, Firsts send, void* to, Firsts receive, std::size_t bytes) {
+        shared->start_exchange(from, send, to, receive, bytes);
+      };
+      finish_exchange_ = [shared] { shared->finish_exchange(); };
+    }
     if constexpr (TellsWhyItLeaves<C>) leave_ = [shared](std::string_view sentence) { shared->leave(sentence); };
   }
 
@@ -92,19 +128,38 @@ class AnyCommunicator {
   void all_gather(B& backend, Row row, Firsts firsts) {
     if (all_gather_) all_gather_(backend, row, firsts);
   }
+  /// Of a communicator that cannot do it beside backward: at once.
+  void start_reduce_scatter(B& backend, Row row, Firsts firsts) {
+    if (start_) start_(backend, row, firsts);
+  }
+  void finish(B& backend) {
+    if (finish_) finish_(backend);
+  }
   void sum(std::span<double> numbers) {
     if (sum_) sum_(numbers);
   }
+  /// Whether it can: whether the communicator that it stands for is a GroupingCommunicator.
+  bool can_group() const { return static_cast<bool>(group_); }
+  AnyCommunicator group(Index color) { return group_(color); }
+  void start_exchange(const void* from, Firsts send, void* to, Firsts receive, std::size_t row_bytes) {
+    start_exchange_(from, send, to, receive, row_bytes);
+  }
+  void finish_exchange() { finish_exchange_(); }
   void leave(std::string_view sentence) {
     if (leave_) leave_(sentence);
   }
 
  private:
   Index rank_ = 0, size_ = 1;
-  std::function<void(B&, Row, Firsts)> reduce_scatter_, all_gather_;
+  std::function<void(B&, Row, Firsts)> reduce_scatter_, all_gather_, start_;
+  std::function<void(B&)> finish_;
   std::function<void(std::span<double>)> sum_;
+  std::function<AnyCommunicator(Index)> group_;
+  std::function<void(const void*, Firsts, void*, Firsts, std::size_t)> start_exchange_;
+  std::function<void()> finish_exchange_;
   std::function<void(std::string_view)> leave_;
 };
-static_assert(Communicator<AnyCommunicator<detail::DeclaredBackend>>);
+static_assert(OverlappingCommunicator<AnyCommunicator<detail::DeclaredBackend>> &&
+              GroupingCommunicator<AnyCommunicator<detail::DeclaredBackend>>);
 
 }  // namespace tinymoe::inline v0_1

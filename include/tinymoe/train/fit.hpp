@@ -123,6 +123,7 @@ class Run {
         agreed_to_stop(false);
       }
       save_latest();
+      trainer_.gather_experts();
       observers_.rethrow();
     } catch (...) {
       end_with(std::current_exception());
@@ -157,6 +158,11 @@ class Run {
                         options.accumulation == 1 ? " micro-batch" : " micro-batches", ", which ", ranks,
                         " processes cannot share; give an accumulation of ", ranks,
                         " or more, or start fewer processes");
+    }
+    if (trainer.expert_parallel() > 1 && options.accumulation % ranks != 0) {
+      fail<OptionError>("a step has ", options.accumulation,
+                        " micro-batches; in expert parallelism give an accumulation ", "that is a multiple of the ",
+                        ranks, " processes");
     }
     const DataOrder order{options.seed.value, options.batch,     time_,         options.accumulation, options.batching,
                           data.size(),        fingerprint(data), options.growth};
@@ -222,6 +228,7 @@ class Run {
     same.add_hash("choice of what to save", (o.checkpoint.empty() ? 0u : 1u) + (o.best.empty() ? 0u : 2u));
     same.add("limit of the gradients' norm", o.clip), same.add("average of the weights", o.average);
     whole("choice to recompute", o.recompute ? 1 : 0);
+    whole("number of processes that share experts", trainer_.expert_parallel());
     same.add_text("optimizer", state.optimizer);
     same.add("learning rate", trainer_.optimizer().lr);
     if constexpr (PartOptimizer<std::remove_cvref_t<decltype(trainer_.optimizer())>>) {
@@ -390,6 +397,7 @@ class Run {
     const Index step = trainer_.step();
     if (options_.checkpoint.empty()) return;
     since_saved_ = {};
+    trainer_.gather_experts();
     std::array<double, 2> of_first = {};  // whether there is nothing to save, and the loss
     if (writes_) {
       if (latest_ < 0 && trainer_.saved().path == options_.checkpoint) latest_ = trainer_.saved().step;

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
@@ -24,18 +25,27 @@ struct ParameterRun {
   Index first_chunk = 0, last_chunk = 0;  // of all chunks
 };
 
-/// Part of a buffer of weights, cut into a share for each rank; the shares lie one behind the other. A matrix of a
-/// block is never cut, since an optimizer may look at all of it; other tensors are, where one chunk ends and the next
-/// begins.
+/// Part of a buffer of weights, cut into a share for each rank that has it; the shares lie one behind the other. A
+/// matrix of a block is never cut, since an optimizer may look at all of it; other tensors are, where one chunk ends
+/// and the next begins.
 struct Bucket {
   Index layer = -1;                 // its gradients are there after backward of this layer; −1: after all of it
   ParameterRun all = {};            // of the bucket
-  std::vector<Index> firsts;        // rank r owns the elements from all.first + firsts[r] to all.first + firsts[r + 1]
+  Index part = -1;                  // of the experts, in expert parallelism: the ranks r with r mod G = part have it
+  Index together = 1;               // G; 1 where all ranks have it
+  std::vector<Index> firsts;        // owner i has the elements from all.first + firsts[i] to all.first + firsts[i + 1]
   std::vector<Index> first_chunks;  // the same of the chunks, of which `all` has the first
 
+  /// Where the shares of rank `rank` and of those behind it begin in the buffer.
+  Index first_of(Index rank) const {
+    const Index owner = part < 0 ? rank : rank <= part ? 0 : (rank - part - 1) / together + 1;
+    return all.first + firsts[static_cast<std::size_t>(owner)];
+  }
+  bool is_of(Index rank) const { return part < 0 || rank % together == part; }
   ParameterRun share(Index rank) const {
-    const auto r = static_cast<std::size_t>(rank);
-    return {all.first + firsts[r], all.first + firsts[r + 1], first_chunks[r], first_chunks[r + 1]};
+    if (!is_of(rank)) return {all.first, all.first, all.first_chunk, all.first_chunk};
+    const auto owner = static_cast<std::size_t>(rank / together);
+    return {all.first + firsts[owner], all.first + firsts[owner + 1], first_chunks[owner], first_chunks[owner + 1]};
   }
 };
 
@@ -47,32 +57,63 @@ constexpr Index layer_of(const Path& path) {
   return -1;
 }
 
-/// The layer of each tensor of `P` as they are named on disk, in order; −1 before the layers, and their number behind
-/// them.
+/// The expert that a tensor is part of, and how many its bank has; −1: it is of none.
+struct ExpertNumber {
+  Index number = -1, of = 1;
+};
+constexpr ExpertNumber expert_of(const Path& path) {
+  for (const Path* at = &path; at != nullptr; at = at->parent) {
+    if (at->name == "experts") return {at->number, at->of};
+  }
+  return {};
+}
+
+/// Where a tensor is in backward and in expert parallelism.
+struct TensorPlace {
+  Index layer = -1;  // −1 before the layers, and their number behind them
+  Index part = -1;   // of the experts, from 0 to G − 1; −1: all ranks have it
+  friend bool operator==(const TensorPlace&, const TensorPlace&) = default;
+};
+
+/// The places of the tensors of `P` as they are named on disk, in order, where groups of `together` ranks share the
+/// experts. Throws OptionError for a number of experts that cannot be shared.
 template <class P>
-[[gnu::cold]] std::vector<Index> layers_of_segments() {
-  std::vector<Index> layers;
+[[gnu::cold]] std::vector<TensorPlace> places_of_segments(Index together = 1) {
+  std::vector<TensorPlace> places;
   Index last = -1;
-  for_each_segment<P>([&](const ParameterInfo& info, std::string_view, const Segment&) {
+  for_each_segment<P>([&](const ParameterInfo& info, std::string_view, const Segment& segment) {
     const Index layer = layer_of(info.path);
-    layers.push_back(layer >= 0 ? layer : last < 0 ? Index{-1} : last + 1);
+    TensorPlace& place = places.emplace_back();
+    place.layer = layer >= 0 ? layer : last < 0 ? Index{-1} : last + 1;
     if (layer >= 0) last = layer;
+    const ExpertNumber expert = expert_of(info.path);
+    if (together == 1 || segment.part != Part::expert || expert.number < 0) return;
+    if (expert.of % together != 0) {
+      fail<OptionError>("expert parallelism: ", together, " processes cannot share the ", expert.of,
+                        " experts of a layer; give a number that divides them");
+    }
+    place.part = expert.number / (expert.of / together);
   });
-  return layers;
+  return places;
 }
 
 /// The buckets of a buffer of `size` elements, in its order, each cut into shares such that all ranks own about as many
-/// trained elements of all of them. `chunks` are those of `tensors`, in order; `layers` has the layer of each tensor.
-/// Layers share a bucket up to `least` elements, so that a message is not too small for its latency.
+/// trained elements of all of them. `chunks` are those of `tensors`, in order, and `places` theirs. Layers share a
+/// bucket up to `least` elements, so that a message is not too small for its latency. Each part of the experts has
+/// buckets of its own, which only the ranks that have it share: in groups of `together`.
 [[gnu::cold]] inline std::vector<Bucket> parameter_buckets(std::span<const Segment> tensors,
-                                                           std::span<const Index> layers, std::span<const Chunk> chunks,
-                                                           Index size, Index ranks, Index least = Index{1} << 18) {
+                                                           std::span<const TensorPlace> places,
+                                                           std::span<const Chunk> chunks, Index size, Index ranks,
+                                                           Index together = 1, Index least = Index{1} << 18) {
   std::vector<Bucket> buckets;
   std::vector<Index> owned(static_cast<std::size_t>(ranks));  // trained elements of each rank in the buckets so far
   Index trained = 0;                                          // of all
   const auto cut = [&](std::size_t first, std::size_t last, Index chunk) {
-    Bucket bucket{.layer = layers[first],
+    const Index part = places[first].part;
+    Bucket bucket{.layer = places[first].layer,
                   .all = {tensors[first].offset, last < tensors.size() ? tensors[last].offset : size, chunk, chunk},
+                  .part = part,
+                  .together = part < 0 ? 1 : together,
                   .firsts = {},
                   .first_chunks = {}};
     struct Piece {
@@ -91,29 +132,30 @@ template <class P>
     }
     bucket.all.last_chunk = chunk;
     trained += elements;
-    // What each rank lacks of its part of all so far; together they lack as much as the bucket has, or more where
-    // another rank has too much.
+    // What each owner lacks of its part of all so far; together they lack as much as the bucket has, or more where
+    // another has too much.
     std::vector<double> lacks;
     double all_lack = 0;
-    for (const Index has : owned) {
-      lacks.push_back(
-          std::max(0.0, static_cast<double>(trained) / static_cast<double>(ranks) - static_cast<double>(has)));
+    for (Index rank = std::max(part, Index{0}); rank < ranks; rank += bucket.together) {
+      const double has = static_cast<double>(owned[static_cast<std::size_t>(rank)]);
+      lacks.push_back(std::max(0.0, static_cast<double>(trained) / static_cast<double>(ranks) - has));
       all_lack += lacks.back();
     }
-    const double each = all_lack > 0 ? static_cast<double>(elements) / all_lack : 0;
+    const auto count = static_cast<double>(lacks.size());
     std::size_t piece = 0;
     double wanted = 0, before = 0;
-    for (std::size_t r = 0; r < owned.size(); ++r) {
+    for (std::size_t i = 0; i < lacks.size(); ++i) {
       const bool rest = piece == pieces.size();
       bucket.firsts.push_back(piece == 0 ? 0
                               : rest     ? bucket.all.last - bucket.all.first
                                      : chunks[static_cast<std::size_t>(pieces[piece].chunk)].offset - bucket.all.first);
       bucket.first_chunks.push_back(rest ? bucket.all.last_chunk : pieces[piece].chunk);
-      wanted += lacks[r] * each;
+      wanted += static_cast<double>(elements) * (all_lack > 0 ? lacks[i] / all_lack : 1 / count);
+      Index& has = owned[static_cast<std::size_t>(std::max(part, Index{0}) + static_cast<Index>(i) * bucket.together)];
       // A share ends before a piece if that is nearer to where it should end than after the piece.
       while (piece < pieces.size() &&
-             (r + 1 == owned.size() || 2 * wanted >= 2 * before + static_cast<double>(pieces[piece].elements))) {
-        owned[r] += pieces[piece].elements, before += static_cast<double>(pieces[piece].elements);
+             (i + 1 == lacks.size() || 2 * wanted >= 2 * before + static_cast<double>(pieces[piece].elements))) {
+        has += pieces[piece].elements, before += static_cast<double>(pieces[piece].elements);
         ++piece;
       }
     }
@@ -125,10 +167,11 @@ template <class P>
   for (std::size_t first = 0, at = 0; at < tensors.size(); ++at) {
     next_chunk += chunk_count(tensors[at]);
     const bool last = at + 1 == tensors.size();
-    const bool new_layer = !last && layers[at + 1] != layers[at];
+    const bool new_layer = !last && places[at + 1].layer != places[at].layer;
+    const bool new_part = !last && places[at + 1].part != places[at].part;
     const bool enough =
         !last && tensors[at + 1].offset - tensors[first].offset >= least && size - tensors[at + 1].offset >= least;
-    if (last || (new_layer && (layers[at] < 0 || enough))) {
+    if (last || new_part || (new_layer && (places[at].layer < 0 || enough))) {
       cut(first, at + 1, chunk);
       first = at + 1, chunk = next_chunk;
     }

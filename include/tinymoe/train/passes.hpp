@@ -142,11 +142,13 @@ class Passes {
   }
 
   /// Runs `work` on this micro-batch, recorded where every step runs the same operations. That excludes mixtures, whose
-  /// products depend on the loads, and random numbers, which depend on the step. The first call of `repeated_` runs the
-  /// work without a recording, so that a part which draws without a setting that says so is known by then.
+  /// products depend on the loads, random numbers, which depend on the step, and passes that are watched. The first
+  /// call of `repeated_` runs the work without a recording, so that a part which draws without a setting that says so
+  /// is known by then.
   template <class Work>
   void repeat(const Pass& pass, const MicroBatch& tokens, double scale, const Gradients& gradients, Work&& work) {
-    if (Architecture::has_mixtures || draws_numbers<Architecture>(planned_.settings) || drew_ || pass.pads > 0) {
+    if (Architecture::has_mixtures || draws_numbers<Architecture>(planned_.settings) || drew_ || pass.pads > 0 ||
+        pass.watch != nullptr) {
       return work();
     }
     const Told told{tokens.inputs.data, scale, &gradients};

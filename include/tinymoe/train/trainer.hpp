@@ -38,6 +38,7 @@
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/files/json_value.hpp"
 #include "tinymoe/layers/balance.hpp"
+#include "tinymoe/layers/expert.hpp"
 #include "tinymoe/layers/parameters.hpp"
 #include "tinymoe/layers/pass.hpp"
 #include "tinymoe/text/data_order.hpp"
@@ -55,6 +56,7 @@
 #include "tinymoe/train/optimizer.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
 #include "tinymoe/train/passes.hpp"
+#include "tinymoe/train/rank_groups.hpp"
 #include "tinymoe/train/reports.hpp"
 #include "tinymoe/train/schedule.hpp"
 #include "tinymoe/train/step_batch.hpp"
@@ -101,12 +103,16 @@ class Trainer {
   /// OptionError for options that the `check` of the optimizer or of the schedule refuses, and on several ranks for a
   /// router that updates itself after a step (BalanceBias, ExpertChoice) and for `balance_over_step`: both would count
   /// the tokens of their own rank alone.
-  explicit Trainer(ModelType& model, O optimizer = {}, S schedule = {}, C communicator = {})
+  ///
+  /// `expert_parallel`: each so many ranks, in order, share the experts of each bank, which a GroupingCommunicator can;
+  /// tokens go to their experts and back (layers/expert_exchange.hpp). Throws OptionError for a number that divides not
+  /// the ranks, or not the experts, and for `expert_dropout`, whose masks follow the order of an expert's rows.
+  explicit Trainer(ModelType& model, O optimizer = {}, S schedule = {}, C communicator = {}, Index expert_parallel = 1)
       : model_(&model),
         schedule_(std::move(schedule)),
-        communicator_(std::move(communicator)),
+        ranks_(std::move(communicator), expert_parallel),
         passes_(model),
-        update_(model, std::move(optimizer), communicator_.rank(), communicator_.size()),
+        update_(model, std::move(optimizer), ranks_.all().rank(), ranks_.all().size(), expert_parallel),
         average_(model) {
     detail::check_if_it_can(schedule_);
     bind_parameters(masters_, model.masters().data);
@@ -122,7 +128,9 @@ class Trainer {
   /// The optimizer, with its options.
   const O& optimizer() const { return update_.optimizer(); }
   /// What joins the ranks of the run.
-  C& communicator() { return communicator_; }
+  C& communicator() { return ranks_.all(); }
+  /// How many ranks share the experts.
+  Index expert_parallel() const { return ranks_.together(); }
   /// The gradients of the step under way; zero between steps. Of several ranks: this rank's own until `begin_step` has
   /// returned, then the sums of all in this rank's share.
   View<Master> gradients() const { return update_.gradient_buffer(); }
@@ -199,17 +207,25 @@ class Trainer {
               .training = true,
               .seed = options.seed,
               .step = static_cast<std::uint32_t>(state_.step),
-              .ranks = communicator_.size()};
+              .ranks = ranks_.all().size(),
+              .exchange = ranks_.exchange()};
     step_ = {.pass = pass, .tokens = tokens, .totals = totals, .loss_scale = loss_scale, .rate = rate};
     step_under_way_ = true;
+    const LayerWatch watch{[](void* to, Index layer) {
+                             auto& self = *static_cast<Trainer*>(to);
+                             self.update_.start_sums(self.ranks_, layer);
+                           },
+                           this};
     auto& tally = passes_.tally();
     tally.clear();
     try {
       for (Index i = 0; i < tokens.micro_batches(); ++i) {
         const detail::MicroBatch micro_batch = take_micro_batch(i);
+        if (i + 1 == tokens.micro_batches() && ranks_.all().size() > 1) step_.pass.watch = &watch;
         passes_.train(step_.pass, micro_batch, loss_scale / totals.scored, update_.gradients());
       }
-      update_.measure(communicator_, options.clip, loss_scale, tally.clip());
+      step_.pass.watch = nullptr;
+      update_.measure(ranks_, options.clip, loss_scale, tally.clip());
     } catch (...) {
       give_up_step();
       throw;
@@ -222,7 +238,7 @@ class Trainer {
     if (!step_under_way_) fail<TrainingError>("there is no step to finish: it was not begun, or was given up");
     auto& tally = passes_.tally();
     tally.read();
-    tally.sum_over_ranks(communicator_);
+    tally.sum_over_ranks(ranks_.all());
     tally.count_loads();
 
     StepReport report;
@@ -238,7 +254,8 @@ class Trainer {
     report.skipped = !expect_finite(report);
     if (report.skipped) return report;
     step_under_way_ = false;
-    update_(communicator_, state_.step, report.learning_rate);
+    update_(ranks_, state_.step, report.learning_rate);
+    experts_are_here_ = ranks_.together() == 1;
     after_step(step_.pass);
     average_.update();
     if constexpr (detail::needs_loss_scale<Scalar>) state_.loss_scale.succeed();
@@ -247,10 +264,19 @@ class Trainer {
     return report;
   }
 
+  /// Gives each rank all weights, where in expert parallelism a rank has only its own experts as they are after the
+  /// last steps. All ranks call it; evaluations, `save` and `save_weights` do, and `fit` before it returns.
+  [[gnu::cold]] void gather_experts() {
+    if (std::exchange(experts_are_here_, true)) return;
+    update_.gather_experts(ranks_, model_->masters());
+    if (average_.on()) update_.gather_experts(ranks_, average_.buffer());
+    model_->refresh();
+  }
+
   /// Gives up a step that was begun: zeroes its gradients. Does nothing without such a step.
   void give_up_step() {
     if (!std::exchange(step_under_way_, false)) return;
-    update_.discard();
+    update_.discard(ranks_);
   }
 
   /// The mean loss over all of `data`, in windows of (batch, time) without overlap; of the weights' average where there
@@ -262,14 +288,15 @@ class Trainer {
     detail::check_vocabulary<Architecture>(data);
     const EvaluationWindows windows(data, batch, time);
     give_up_step();
+    gather_experts();
     failed_together_ = false;
     passes_.plan(batch, time, passes_.recompute());
     auto& slots = own_slots(batch * time);
     EvaluationReport report;
     std::string fault;
     average_.instead([&] {
-      report = detail::evaluate(passes_, slots, windows, data, communicator_, on_progress);
-      if (!std::isfinite(report.loss)) fault = detail::fault_of_evaluation(passes_, slots, windows, communicator_);
+      report = detail::evaluate(passes_, slots, windows, data, ranks_.all(), on_progress);
+      if (!std::isfinite(report.loss)) fault = detail::fault_of_evaluation(passes_, slots, windows, ranks_.all());
     });
     failed_together_ = !std::isfinite(report.loss);
     if (failed_together_) fail<TrainingError>("step ", state_.step, ": the validation loss is ", report.loss, fault);
@@ -311,10 +338,11 @@ class Trainer {
   /// then wait until they are ended.
   void save(const std::filesystem::path& path, const Tokenizer& tokenizer) {
     state_.average = average_.decay(), state_.averages = average_.count();
+    gather_experts();
     const auto read_moment = [this](std::size_t i, Index place, std::span<Master> values) {
-      update_.read_moment(communicator_, i, place, values);
+      update_.read_moment(ranks_.all(), i, place, values);
     };
-    if (communicator_.rank() == 0) {
+    if (ranks_.all().rank() == 0) {
       detail::save_training(path, *model_, tokenizer, state_, average_.buffer(), read_moment);
     } else {
       detail::read_moments<Architecture, Master>(state_.moments, read_moment);
@@ -325,7 +353,8 @@ class Trainer {
   /// Writes model and tokenizer only, for inference; of the average if there is one. Of several ranks rank 0 writes.
   /// Throws FileError.
   void save_weights(const std::filesystem::path& path, const Tokenizer& tokenizer) {
-    if (communicator_.rank() != 0) return;
+    gather_experts();
+    if (ranks_.all().rank() != 0) return;
     average_.instead([&] { save_model(path, *model_, tokenizer); });
   }
 
@@ -389,7 +418,11 @@ class Trainer {
 
   /// Throws OptionError for what several ranks cannot train.
   void check_ranks() const {
-    if (communicator_.size() == 1) return;
+    if (ranks_.together() > 1 && model_->settings()[setting::expert_dropout] != 0) {
+      fail<OptionError>(
+          "the setting expert_dropout must be 0 in expert parallelism: its masks follow the order of rows");
+    }
+    if (ranks_.all().size() == 1) return;
     if (Architecture::has_moving_routers) {
       fail<OptionError>("a router that moves a bias or thresholds after a step cannot be trained by several processes");
     }
@@ -408,12 +441,21 @@ class Trainer {
     } catch (...) {
       error = std::current_exception();
     }
-    std::array<double, 3> numbers = {own.scored, own.tokens, error ? 1.0 : 0.0};
-    communicator_.sum(std::span<double>(numbers));
+    const auto own_batches = static_cast<double>(tokens.micro_batches());
+    std::array<double, 5> numbers = {own.scored, own.tokens, error ? 1.0 : 0.0, own_batches, own_batches * own_batches};
+    ranks_.all().sum(std::span<double>(numbers));
     const auto rethrow = [&] {
       if (error) std::rethrow_exception(error);
     };
-    if (numbers[2] > 0) detail::on_all_ranks(communicator_, "", rethrow, &failed_together_);
+    if (numbers[2] > 0) detail::on_all_ranks(ranks_.all(), "", rethrow, &failed_together_);
+    // Ranks that share experts pass them together. That all numbers are equal is seen by all: then alone the mean of
+    // the squares is the square of the mean.
+    failed_together_ =
+        ranks_.together() > 1 && numbers[3] * numbers[3] != numbers[4] * static_cast<double>(ranks_.all().size());
+    if (failed_together_) {
+      fail<OptionError>("in expert parallelism all processes must have as many micro-batches; found ", numbers[3],
+                        " for ", ranks_.all().size(), " processes");
+    }
     failed_together_ = numbers[0] == 0;
     if (failed_together_) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
     return {.scored = numbers[0], .tokens = numbers[1]};
@@ -428,7 +470,7 @@ class Trainer {
 
   /// Micro-batch i of the step under way on the backend, and its pass.
   detail::MicroBatch take_micro_batch(Index i) {
-    step_.pass.micro_batch = i * communicator_.size() + communicator_.rank();
+    step_.pass.micro_batch = i * ranks_.all().size() + ranks_.all().rank();
     const detail::MicroBatch tokens = step_.tokens.micro_batch(i);
     const auto real_tokens = static_cast<double>(step_.pass.rows() - tokens.pads);
     step_.pass.router_loss_scale = step_.loss_scale * real_tokens / step_.totals.tokens;
@@ -438,7 +480,8 @@ class Trainer {
   /// Where the numbers of the step that was given up stop being finite: ", first in …", by running it again. Empty
   /// where this rank does not know.
   [[gnu::cold]] std::string fault_of_step() {
-    if (step_.tokens.inputs.empty()) return {};
+    if (step_.tokens.inputs.empty() || ranks_.together() > 1)
+      return {};  // ranks look for themselves, and may stop early
     std::string place;
     for (Index i = 0; place.empty() && i < step_.tokens.micro_batches(); ++i) {
       const detail::MicroBatch tokens = take_micro_batch(i);
@@ -447,10 +490,10 @@ class Trainer {
         passes_.train(step_.pass, tokens, step_.loss_scale / step_.totals.scored, update_.gradients());
       }
     }
-    if (place.empty() && communicator_.size() == 1) {
+    if (place.empty() && ranks_.all().size() == 1) {
       place = detail::fault_of_gradients<typename ModelType::Weights>(model_->backend(), update_.gradient_buffer());
     }
-    update_.discard();
+    update_.discard(ranks_);
     return place.empty() ? place : ", first in " + place;
   }
 
@@ -481,7 +524,7 @@ class Trainer {
 
   ModelType* model_;
   S schedule_;
-  C communicator_;
+  detail::RankGroups<C> ranks_;
   detail::Passes<ModelType> passes_;
   detail::Update<ModelType, O> update_;
   detail::WeightAverage<ModelType> average_;
@@ -489,7 +532,8 @@ class Trainer {
   std::optional<detail::TokenSlots<BackendType>> slots_;
   TrainingState state_;
   StepUnderWay step_;
-  bool step_under_way_ = false;  // its gradients are not zero
+  bool experts_are_here_ = true;  // as of the last step, all of them
+  bool step_under_way_ = false;   // its gradients are not zero
   bool failed_together_ = false;
   Saved saved_;
 };

@@ -16,9 +16,11 @@
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/layers/model.hpp"
 #include "tinymoe/layers/parameters.hpp"
+#include "tinymoe/train/communicator.hpp"
 #include "tinymoe/train/optimizer.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
 #include "tinymoe/train/parameter_shares.hpp"
+#include "tinymoe/train/rank_groups.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -35,15 +37,15 @@ class Update {
   using Gradients = typename ModelType::Architecture::template Parameters<Master>;
   static constexpr auto tensors = segments<typename ModelType::Weights>();
 
-  /// The model must outlive it. Throws OptionError for options that the optimizer's `check` refuses, DeviceError
-  /// without memory.
-  [[gnu::cold]] Update(ModelType& model, O optimizer, Index rank, Index ranks)
+  /// The model must outlive it. `together`: how many ranks share the experts. Throws OptionError for options that the
+  /// optimizer's `check` refuses and for experts that cannot be shared, DeviceError without memory.
+  [[gnu::cold]] Update(ModelType& model, O optimizer, Index rank, Index ranks, Index together)
       : model_(&model), optimizer_(std::move(optimizer)) {
     detail::check_if_it_can(optimizer_);
     auto& backend = model.backend();
     const auto chunks = chunks_for<typename ModelType::Weights>(optimizer_);
-    buckets_ =
-        parameter_buckets(tensors, layers_of_segments<typename ModelType::Weights>(), chunks, ModelType::size, ranks);
+    buckets_ = parameter_buckets(tensors, places_of_segments<typename ModelType::Weights>(together), chunks,
+                                 ModelType::size, ranks, together);
     std::vector<Chunk> own;
     for (const Bucket& bucket : buckets_) {
       const ParameterRun run = bucket.share(rank);
@@ -56,6 +58,7 @@ class Update {
       runs_.push_back(run);
     }
     set_places(rank, ranks, std::ssize(chunks));
+    rank_ = rank;
 
     gradients_memory_ = backend.allocate(static_cast<std::size_t>(ModelType::size) * sizeof(Master));
     bind_parameters(gradients_, gradient_buffer().data);
@@ -125,8 +128,9 @@ class Update {
     for (const Bucket& bucket : buckets_) {
       for_common(bucket.all.first, bucket.all.last, [&](Index from, Index to) {
         firsts.clear();
-        for (const Index first : bucket.firsts) {
-          firsts.push_back(std::clamp(bucket.all.first + first - place, from, to) - from);
+        for (Index r = 0; r <= communicator.size(); ++r) {  // where each rank's begin, though not each is an owner
+          const Index first = r == communicator.size() ? bucket.all.last : bucket.first_of(r);
+          firsts.push_back(std::clamp(first - place, from, to) - from);
         }
         communicator.all_gather(backend, row.middle_cols(from, to - from), firsts);
       });
@@ -134,20 +138,30 @@ class Update {
     backend.copy_to_host(values.data(), row.data, values.size_bytes());
   }
 
+  /// Starts the sum over the ranks of each bucket whose gradients are complete once backward is done with a layer; see
+  /// LayerWatch. Does nothing for communicators that cannot sum beside backward.
+  template <class C>
+  void start_sums(RankGroups<C>& ranks, Index layer) {
+    if constexpr (OverlappingCommunicator<C, BackendType>) {
+      for (const Bucket& bucket : buckets_) {
+        if (bucket.layer == layer) start_sum(ranks, bucket);
+      }
+    }
+  }
+
   /// Sums the gradients over the ranks, each for its own share, and measures them: clip (1, 2) = the norm of all, and
   /// the factor that clips it to at most `limit` (0: no limit). The gradients are those of `loss_scale` times the loss.
   /// The norm is without that scale, and the factor removes it.
   template <class C>
-  void measure(C& communicator, double limit, double loss_scale, View<Master> clip) {
+  void measure(RankGroups<C>& ranks, double limit, double loss_scale, View<Master> clip) {
     auto& backend = model_->backend();
-    for (const Bucket& bucket : buckets_)
-      communicator.reduce_scatter(backend, all_of(gradient_buffer(), bucket), bucket.firsts);
+    sum_over_ranks(ranks);
     const View<Master> squares(squares_.template as<Master>().data, 1, firsts_of_squares_.back());
     if (step_.chunks.cols > 0) {
       backend.launch(step_.chunks.cols, kernels::SquaredSum<Master>{step_.gradients.data, step_.chunks.data,
                                                                     squares.data + first_square_});
     }
-    communicator.all_gather(backend, squares, firsts_of_squares_);
+    ranks.all().all_gather(backend, squares, firsts_of_squares_);
     const auto* order = order_.size() > 0 ? order_.template as<std::int32_t>().data : nullptr;
     backend.launch(1, kernels::ClipScale<Master>{squares.data, squares.cols, limit, clip.data, loss_scale, order});
     step_.clip = clip;
@@ -155,29 +169,87 @@ class Update {
 
   /// Step `step`, from 0, at learning rate `rate`, after `measure`: changes the weights and zeroes the gradients.
   template <class C>
-  void operator()(C& communicator, Index step, double rate) {
+  void operator()(RankGroups<C>& ranks, Index step, double rate) {
     auto& backend = model_->backend();
     step_.weights = model_->masters();
     step_.copy = {};
     if constexpr (ModelType::has_copy) {
-      if (communicator.size() == 1) step_.copy = model_->buffer();  // else `refresh` writes all of it
+      if (ranks.all().size() == 1) step_.copy = model_->buffer();  // else `refresh` writes all of it
     }
     step_.rate = rate;
     step_.step = step;
     if (step_.chunks.cols > 0) optimizer_.step(backend, step_);
-    if (communicator.size() == 1) return;
+    if (ranks.all().size() == 1) return;
     Index end = 0;
     for_each_run([&](Index first, Index last, Index) { zero_gradients(std::exchange(end, last), first); });
     zero_gradients(end, ModelType::size);
-    for (const Bucket& bucket : buckets_)
-      communicator.all_gather(backend, all_of(model_->masters(), bucket), bucket.firsts);
+    for (const Bucket& bucket : buckets_) {
+      if (bucket.is_of(rank_)) of(ranks, bucket).all_gather(backend, all_of(model_->masters(), bucket), bucket.firsts);
+    }
     model_->refresh();
   }
 
-  /// Zeroes the gradients of a step that is given up.
-  void discard() { zero_gradients(0, ModelType::size); }
+  /// Gives each rank the experts of all in a buffer of all parameters, of which it has its own.
+  template <class C>
+  [[gnu::cold]] void gather_experts(RankGroups<C>& ranks, View<Master> buffer) {
+    const Index together = ranks.together();
+    std::vector<Index> firsts(static_cast<std::size_t>(together + 1));
+    for (const Bucket& bucket : buckets_) {
+      if (bucket.part < 0) continue;
+      const Index size = bucket.all.last - bucket.all.first;
+      for (Index r = 0; r <= together; ++r) firsts[static_cast<std::size_t>(r)] = r > bucket.part ? size : 0;
+      ranks.sharing().all_gather(model_->backend(), all_of(buffer, bucket), firsts);
+    }
+  }
+
+  /// Zeroes the gradients of a step that is given up, after what was started.
+  template <class C>
+  void discard(RankGroups<C>& ranks) {
+    if constexpr (OverlappingCommunicator<C, BackendType>) {
+      if (std::exchange(started_, 0) > 0) {
+        try {
+          finish_sums(ranks);
+        } catch (...) {  // the error for which the step is given up is told
+        }
+      }
+    }
+    zero_gradients(0, ModelType::size);
+  }
 
  private:
+  /// The ranks that have a bucket.
+  template <class C>
+  static C& of(RankGroups<C>& ranks, const Bucket& bucket) {
+    return bucket.part < 0 ? ranks.all() : ranks.alike();
+  }
+  template <class C>
+  void start_sum(RankGroups<C>& ranks, const Bucket& bucket) {
+    if (bucket.is_of(rank_)) {
+      of(ranks, bucket).start_reduce_scatter(model_->backend(), all_of(gradient_buffer(), bucket), bucket.firsts);
+    }
+    ++started_;
+  }
+  template <class C>
+  void finish_sums(RankGroups<C>& ranks) {
+    ranks.all().finish(model_->backend());
+    if (ranks.together() > 1) ranks.alike().finish(model_->backend());
+  }
+  /// Sums the gradients of all buckets that were not started, from the last to the first, as backward fills them, and
+  /// waits for the others.
+  template <class C>
+  void sum_over_ranks(RankGroups<C>& ranks) {
+    if constexpr (OverlappingCommunicator<C, BackendType>) {
+      for (std::size_t i = buckets_.size() - started_; i-- > 0;) start_sum(ranks, buckets_[i]);
+      started_ = 0;
+      finish_sums(ranks);
+    } else {
+      for (const Bucket& bucket : buckets_) {
+        if (!bucket.is_of(rank_)) continue;
+        of(ranks, bucket).reduce_scatter(model_->backend(), all_of(gradient_buffer(), bucket), bucket.firsts);
+      }
+    }
+  }
+
   template <class T>
   static View<T> all_of(const View<T>& buffer, const Bucket& bucket) {
     return buffer.middle_cols(bucket.all.first, bucket.all.last - bucket.all.first);
@@ -209,8 +281,9 @@ class Update {
   ModelType* model_;
   O optimizer_;
   std::vector<Bucket> buckets_;
+  std::size_t started_ = 0;               // buckets, from the last on, whose sums are under way
   std::vector<ParameterRun> runs_;        // this rank's share, a run of each bucket
-  Index count_ = 0;                       // its elements
+  Index rank_ = 0, count_ = 0;            // this rank; the elements of its share
   std::vector<Segment> tensors_;          // of the share
   std::vector<Index> firsts_of_squares_;  // of each rank
   Index first_square_ = 0;

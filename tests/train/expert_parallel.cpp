@@ -1,0 +1,283 @@
+// Ranks that share the experts of a model: they take the steps that a single process takes.
+
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "files/bytes.hpp"
+#include "support/catch.hpp"
+#include "tinymoe/backend/reference.hpp"
+#include "tinymoe/checkpoint/checkpoint.hpp"
+#include "tinymoe/train/muon.hpp"
+#include "tinymoe/train/trainer.hpp"
+#include "train/thread_ranks.hpp"
+#include "train/tiny.hpp"
+
+namespace tinymoe_test::expert_parallel {
+
+namespace {
+
+using ranks::Beside;
+using ranks::on_ranks;
+using ranks::Threads;
+
+template <class R, class X = Expert<SwiGlu, Hidden<24>>, class... Shared>
+using Mixed = Transformer<Vocab<260>, Context<16>, Width<16>,
+                          Layers<1, DenseBlock<RmsNorm, Attention<Heads<4>, Rope>, Expert<SwiGlu, Hidden<24>>>>,
+                          Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, Rope>, R, X, Shared...>>>;
+
+/// How a run is done.
+struct How {
+  Index ranks = 1, together = 1, steps = 3;
+  bool recompute = false, pads = false, beside = false;
+  Settings settings = {};
+};
+
+/// What each rank's run comes to.
+struct Came {
+  std::vector<StepReport> steps;
+  std::vector<double> weights;
+  double validation = 0;
+};
+
+/// Micro-batch `i` of a step: 2 sequences of 16 tokens. With pads each ends in some, and the fourth is all pads but
+/// one.
+void fill(Index step, Index i, bool pads, std::vector<Token>& inputs, std::vector<Token>& targets) {
+  auto tokens = random_tokens(33, 260, static_cast<std::uint64_t>(100 * step + i));
+  for (Index n = 0; n < 32; ++n) {
+    const bool pad = pads && (n % 16 >= 16 - i % 4 * 3 || (i == 3 && n > 0));
+    inputs.push_back(pad ? -1 : tokens[static_cast<std::size_t>(n)]);
+    targets.push_back(pad ? -1 : tokens[static_cast<std::size_t>(n + 1)]);
+  }
+}
+
+/// One rank's run, of four micro-batches a step in all.
+template <class Arch, class B, class O, class C>
+Came run(const How& how, O optimizer, const C& communicator) {
+  B backend = [] {
+    if constexpr (std::is_constructible_v<B, int>) {
+      return B(1);
+    } else {
+      return B();
+    }
+  }();
+  Model<Arch, B> model(backend, Seed{5}, how.settings);
+  Trainer trainer(model, optimizer, Constant{}, communicator, how.together);
+  trainer.average(0.5);
+  Came came;
+  for (Index step = 0; step < how.steps; ++step) {
+    std::vector<Token> inputs, targets;
+    for (Index i = communicator.rank(); i < 4; i += communicator.size()) fill(step, i, how.pads, inputs, targets);
+    came.steps.push_back(
+        trainer.train_step(inputs, targets, 2, 16, {.clip = 0.5, .seed = Seed{9}, .recompute = how.recompute}));
+  }
+  came.validation = trainer.evaluate(tiny_data().first(130), 2, 16).loss;
+  for (const auto weight : weights_of(model)) came.weights.push_back(static_cast<double>(weight));
+  return came;
+}
+
+template <class Arch, class B = Reference<double>, class O = AdamW>
+std::vector<Came> run(const How& how, O optimizer = {.lr = 1e-2}) {
+  std::vector<Came> came(static_cast<std::size_t>(how.ranks));
+  if (how.ranks == 1) {
+    came[0] = run<Arch, B>(how, optimizer, Alone());
+  } else {
+    on_ranks(how.ranks, [&](const Threads& communicator) {
+      auto& own = came[static_cast<std::size_t>(communicator.rank())];
+      own =
+          how.beside ? run<Arch, B>(how, optimizer, Beside(communicator)) : run<Arch, B>(how, optimizer, communicator);
+    });
+  }
+  return came;
+}
+
+double greatest(const std::vector<double>& a, const std::vector<double>& b) {
+  double most = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) most = std::max(most, std::abs(a[i] - b[i]));
+  return most;
+}
+
+/// The same steps where so many ranks share four experts, so many of them together.
+template <class Arch, class B = Reference<double>, class O = AdamW>
+void check_as_one(double tolerance, How how = {}, O optimizer = {.lr = 1e-2}, Index ranks = 4, Index together = 2) {
+  const auto expected = run<Arch, B>(how, optimizer)[0];
+  how.ranks = ranks, how.together = together;
+  const auto came = run<Arch, B>(how, optimizer);
+  for (const auto& one : came) {
+    REQUIRE(one.steps.size() == expected.steps.size());
+    for (std::size_t i = 0; i < one.steps.size(); ++i) {
+      INFO("step " << i + 1);
+      CHECK(one.steps[i].loss == Approx(expected.steps[i].loss).epsilon(tolerance));
+      CHECK(one.steps[i].balance_loss == Approx(expected.steps[i].balance_loss).epsilon(tolerance));
+      CHECK(one.steps[i].gradient_norm == Approx(expected.steps[i].gradient_norm).epsilon(10 * tolerance));
+      CHECK(one.steps[i].load_variation == Approx(expected.steps[i].load_variation).epsilon(10 * tolerance));
+    }
+    CHECK(one.validation == Approx(expected.validation).epsilon(10 * tolerance));
+    CHECK(greatest(one.weights, expected.weights) < 1e3 * tolerance);
+    CHECK(one.weights == came[0].weights);  // all ranks have all experts in the end
+  }
+  CHECK(run<Arch, B>(how, optimizer)[0].weights == came[0].weights);  // the same ranks, the same bits
+}
+
+}  // namespace
+
+TEST_CASE("Ranks that share the experts take the steps of one process", "[ranks]") {
+  using Plain = Mixed<Router<4, 2>>;
+  SECTION("two ranks share all") { check_as_one<Plain>(1e-12, {}, AdamW{.lr = 1e-2}, 2, 2); }
+  SECTION("four ranks share all") { check_as_one<Plain>(1e-12, {}, AdamW{.lr = 1e-2}, 4, 4); }
+  SECTION("sums beside backward") { check_as_one<Plain>(1e-12, {.beside = true}); }
+  SECTION("recomputation") { check_as_one<Plain>(1e-12, {.recompute = true}); }
+  SECTION("pads") { check_as_one<Plain>(1e-12, {.pads = true}); }
+  SECTION("one of four experts, biases, a shared expert") {
+    check_as_one<Mixed<Router<4, 1>, Expert<Gelu, Hidden<24>, Bias>, tinymoe::Shared<Expert<SwiGlu, Hidden<8>>>>>(
+        1e-12);
+  }
+  SECTION("all of four experts") { check_as_one<Mixed<Router<4, 4>>>(1e-12); }
+  SECTION("experts with a capacity") { check_as_one<Mixed<Router<4, 2, Capacity<1>>>>(1e-12); }
+  SECTION("noise, and as many experts as a token wants") {
+    check_as_one<Mixed<Router<4, 3, DynamicTopK>>>(1e-12, {.steps = 2});
+    check_as_one<Mixed<Router<4, 2, NoisyTopK>>>(1e-12, {.steps = 2});
+    check_as_one<Mixed<Router<4, 2, Jitter, SigmoidScores>>>(1e-12, {.steps = 2, .settings = {setting::jitter = 0.1}});
+  }
+  SECTION("dropout outside the experts") { check_as_one<Plain>(1e-12, {.settings = {setting::dropout = 0.1}}); }
+  SECTION("Muon") { check_as_one<Plain, Reference<double>, Muon>(1e-10, {}, {.lr = 1e-2}); }
+  SECTION("float32") { check_as_one<Plain, Cpu>(1e-5); }
+  SECTION("bfloat16") { check_as_one<Plain, CpuBfloat16>(2e-3, {.steps = 1}); }
+}
+
+TEST_CASE("A rank holds its own experts between evaluations, and takes the step of no other", "[ranks]") {
+  using Arch = Mixed<Router<4, 2>>;
+  std::vector<std::vector<float>> before(2), after(2);
+  on_ranks(2, [&](const Threads& communicator) {
+    const auto rank = static_cast<std::size_t>(communicator.rank());
+    Cpu backend(1);
+    Model<Arch, Cpu> model(backend, Seed{5});
+    Trainer trainer(model, AdamW{.lr = 1e-2}, Constant{}, communicator, 2);
+    const auto tokens = random_tokens(32, 260, rank);
+    trainer.train_step(tokens, tokens, 2, 16);
+    before[rank] = weights_of(model);
+    trainer.gather_experts();
+    after[rank] = weights_of(model);
+  });
+  CHECK(after[0] == after[1]);
+  std::vector<float> first;
+  {
+    Cpu backend(1);
+    const Model<Arch, Cpu> model(backend, Seed{5});
+    first = weights_of(model);
+  }
+  using P = Arch::Parameters<float>;
+  const auto tensors = segments<P>();
+  const auto places = detail::places_of_segments<P>(2);
+  const auto same = [](const std::vector<float>& a, const std::vector<float>& b, const Segment& tensor) {
+    return std::equal(a.begin() + tensor.offset, a.begin() + tensor.offset + tensor.size(), b.begin() + tensor.offset);
+  };
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    for (const Index rank : {0, 1}) {
+      const auto& mine = before[static_cast<std::size_t>(rank)];
+      const bool is_here = places[i].part < 0 || places[i].part == rank;
+      CHECK(same(mine, after[0], tensors[i]) == is_here);
+      if (!is_here) CHECK(same(mine, first, tensors[i]));
+    }
+  }
+}
+
+TEST_CASE("A checkpoint of ranks that share experts is that of one process", "[ranks]") {
+  const TemporaryFolder root;
+  using Arch = Tiny;
+  const auto fit = [&](const auto& communicator, Index together, Index steps, const std::filesystem::path& to,
+                       const std::filesystem::path& from = {}) {
+    Cpu backend(1);
+    Model<Arch, Cpu> model(backend, Seed{5});
+    Trainer trainer(model, AdamW{.lr = 1e-2}, Constant{}, communicator, together);
+    if (!from.empty()) trainer.resume(from);
+    trainer.fit(tiny_data(), {.batch = 2,
+                              .time = 16,
+                              .accumulation = 4,
+                              .steps = steps,
+                              .average = 0.5,
+                              .validation = &tiny_data(),
+                              .checkpoint = to,
+                              .best = to.string() + "-best",
+                              .tokenizer = &tiny_tokenizer()});
+    return weights_of(model);
+  };
+  const auto shared = [&](Index together, Index steps, const char* to, const std::filesystem::path& from = {}) {
+    std::vector<std::vector<float>> weights(4);
+    on_ranks(4, [&](const Threads& communicator) {
+      weights[static_cast<std::size_t>(communicator.rank())] = fit(communicator, together, steps, root / to, from);
+    });
+    for (const auto& each : weights) CHECK(each == weights[0]);
+    return weights[0];
+  };
+  const auto expected = fit(Alone(), 1, 4, root / "one");
+  CHECK(greatest_difference(shared(2, 4, "shared"), expected) < 2e-4);
+  // Moments too: a run goes on with ranks that share experts otherwise, or do not.
+  shared(2, 2, "begun");
+  CHECK(greatest_difference(shared(4, 4, "by four", root / "begun"), expected) < 2e-4);
+  CHECK(greatest_difference(shared(1, 4, "not shared", root / "begun"), expected) < 2e-4);
+  CHECK(greatest_difference(fit(Alone(), 1, 4, root / "alone", root / "begun"), expected) < 2e-4);
+  // What is saved, is what was trained: the weights of the checkpoint, loaded by one process.
+  Cpu backend(1);
+  Model<Arch, Cpu> loaded(backend, Seed{6});
+  load_model(root / "shared", loaded);
+  CHECK(greatest_difference(weights_of(loaded), expected) < 2e-4);
+}
+
+TEST_CASE("What ranks cannot share is refused", "[ranks]") {
+  const auto make = [](auto arch, Index ranks, Index together, Settings settings = {}) {
+    on_ranks(ranks, [&](const Threads& communicator) {
+      Cpu backend(1);
+      Model<typename decltype(arch)::type, Cpu> model(backend, Seed{5}, settings);
+      Trainer trainer(model, AdamW{}, Constant{}, communicator, together);
+    });
+  };
+  using Four = std::type_identity<Mixed<Router<4, 2>>>;
+  check_message<OptionError>([&] { make(Four{}, 3, 2); },
+                             "expert parallelism in groups of 2 needs a number of processes that is a multiple of it; "
+                             "found 3");
+  check_message<OptionError>(
+      [&] { make(Four{}, 3, 3); },
+      "expert parallelism: 3 processes cannot share the 4 experts of a layer; give a number that "
+      "divides them");
+  check_message<OptionError>(
+      [&] { make(Four{}, 2, 2, {setting::expert_dropout = 0.1}); },
+      "the setting expert_dropout must be 0 in expert parallelism: its masks follow the order of "
+      "rows");
+  CHECK_THROWS_AS(make(std::type_identity<Mixed<Router<4, 1, ExpertChoice>>>{}, 2, 2), OptionError);
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend);
+  const auto alone = [&] { Trainer trainer(model, AdamW{}, Constant{}, Alone{}, 2); };
+  CHECK_THROWS_AS(alone(), OptionError);
+  // Ranks with other numbers of micro-batches would wait for each other: all are told, and are at the same step.
+  std::vector<std::string> told(2);
+  on_ranks(2, [&](const Threads& communicator) {
+    const auto rank = static_cast<std::size_t>(communicator.rank());
+    Cpu backend(1);
+    Model<Tiny, Cpu> model(backend);
+    Trainer trainer(model, AdamW{}, Constant{}, communicator, 2);
+    const auto tokens = random_tokens(32 * (communicator.rank() + 1), 260);
+    try {
+      trainer.train_step(tokens, tokens, 2, 16);
+    } catch (const OptionError& error) {
+      told[rank] = error.what();
+    }
+    const auto one = random_tokens(32, 260);
+    trainer.train_step(one, one, 2, 16);
+  });
+  for (const auto& sentence : told) CHECK(sentence.find("as many micro-batches") != std::string::npos);
+  const auto uneven = [&] {
+    on_ranks(2, [](const Threads& communicator) {
+      Cpu own(1);
+      Model<Tiny, Cpu> of_rank(own);
+      Trainer trainer(of_rank, AdamW{}, Constant{}, communicator, 2);
+      trainer.fit(tiny_data(), {.batch = 2, .time = 16, .accumulation = 3, .steps = 1});
+    });
+  };
+  check_message<OptionError>(
+      uneven,
+      "a step has 3 micro-batches; in expert parallelism give an accumulation that is a multiple "
+      "of the 2 processes");
+}
+
+}  // namespace tinymoe_test::expert_parallel
