@@ -5,6 +5,7 @@
 
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
+#include "tinymoe/backend/reference.hpp"
 #include "tinymoe/text/batches.hpp"
 #include "tinymoe/text/padded_batches.hpp"
 #include "tinymoe/train/lion.hpp"
@@ -630,28 +631,90 @@ TEST_CASE("A rank makes no call after its communicator has thrown", "[ranks]") {
   CHECK(calls_of_a_run > 20);
 }
 
-TEST_CASE("A router that moves by itself is refused on several ranks", "[ranks]") {
-  using Balanced =
-      Transformer<Vocab<260>, Context<16>, Width<16>,
-                  Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>>, Router<4, 2, SigmoidScores, BalanceBias>,
-                                     Expert<SwiGlu, Hidden<24>>>>>;
+TEST_CASE("A router that moves by its own tokens is refused on several ranks", "[ranks]") {
+  using Chosen = Transformer<
+      Vocab<260>, Context<16>, Width<16>,
+      Layers<1, MoEBlock<RmsNorm, Attention<Heads<4>>, Router<4, 1, ExpertChoice>, Expert<SwiGlu, Hidden<24>>>>>;
   Cpu backend(1);
-  Model<Balanced, Cpu> model(backend, Seed{5});
+  Model<Chosen, Cpu> model(backend, Seed{5});
   check_message<OptionError>([&] { Trainer(model, AdamW{}, Constant{}, Threads(2)); }, "router", "several");
   CHECK_NOTHROW(Trainer(model, AdamW{}, Constant{}, Threads(1)));
 }
 
-TEST_CASE("A balance loss over the step is refused on several ranks", "[ranks]") {
-  Cpu backend(1);
-  Model<Tiny, Cpu> model(backend, Seed{5}, {setting::balance_over_step = true});
-  check_message<OptionError>([&] { Trainer(model, AdamW{}, Constant{}, Threads(2)); }, "balance_over_step", "several");
-  CHECK_NOTHROW(Trainer(model, AdamW{}, Constant{}, Threads(1)));
-  // And if it is set later.
-  const auto tokens = random_tokens(32, 260);
-  model.settings() = {};
-  Trainer trainer(model, AdamW{}, Constant{}, Threads(2));
-  model.settings().set(setting::balance_over_step = true);
-  check_message<OptionError>([&] { trainer.begin_step(tokens, tokens, 2, 16); }, "balance_over_step");
+namespace {
+
+/// Three steps of four micro-batches, of which each rank takes its own.
+template <class Arch, class C>
+std::pair<std::vector<StepReport>, std::vector<double>> counting_steps(const C& communicator, const Settings& settings,
+                                                                       bool recompute) {
+  Reference<double> backend;
+  Model<Arch, Reference<double>> model(backend, Seed{5}, settings);
+  Trainer trainer(model, AdamW{.lr = 1e-2}, Constant{}, communicator);
+  std::vector<StepReport> reports;
+  for (std::uint64_t step = 0; step < 3; ++step) {
+    std::vector<Token> tokens;
+    for (Index i = communicator.rank(); i < 4; i += communicator.size()) {
+      const auto some = random_tokens(32, 260, 100 * step + static_cast<std::uint64_t>(i));
+      tokens.insert(tokens.end(), some.begin(), some.end());
+    }
+    reports.push_back(trainer.train_step(tokens, tokens, 2, 16, {.recompute = recompute}));
+  }
+  return {reports, weights_of(model)};
+}
+
+/// Ranks count the tokens of all: they take the steps that one takes.
+template <class Arch>
+void check_counts(Settings settings) {
+  settings.set(setting::balance_weight = 0.5), settings.set(setting::bias_rate = 0.05);
+  for (const bool recompute : {false, true}) {
+    for (const Index ranks : {2, 4}) {
+      INFO(ranks << " ranks, recompute " << recompute);
+      const auto [reports, weights] = counting_steps<Arch>(Alone(), settings, recompute);
+      std::vector<std::pair<std::vector<StepReport>, std::vector<double>>> found(static_cast<std::size_t>(ranks));
+      on_ranks(ranks, [&](const Threads& communicator) {
+        found[static_cast<std::size_t>(communicator.rank())] = counting_steps<Arch>(communicator, settings, recompute);
+      });
+      for (const auto& one : found) {
+        for (std::size_t i = 0; i < reports.size(); ++i) {
+          CHECK(one.first[i].loss == Approx(reports[i].loss).epsilon(1e-12));
+          CHECK(one.first[i].balance_loss == Approx(reports[i].balance_loss).epsilon(1e-12));
+          CHECK(one.first[i].gradient_norm == Approx(reports[i].gradient_norm).epsilon(1e-11));
+        }
+        double most = 0;
+        for (std::size_t i = 0; i < weights.size(); ++i) most = std::max(most, std::abs(one.second[i] - weights[i]));
+        CHECK(most < 1e-9);
+      }
+    }
+  }
+}
+
+template <class R>
+using Counted = Transformer<Vocab<260>, Context<16>, Width<16>,
+                            Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>>, R, Expert<SwiGlu, Hidden<8>>>>>;
+
+}  // namespace
+
+TEST_CASE("A balance loss over the step, and a bias that moves, count the tokens of all ranks", "[ranks]") {
+  const Settings over_step{setting::balance_over_step = true};
+  check_counts<Counted<Router<4, 2>>>(over_step);
+  check_counts<Counted<Router<4, 2, GShardBalance>>>(over_step);
+  check_counts<Counted<Router<4, 2, CvBalance>>>(over_step);
+  check_counts<Counted<Router<4, 2, CvBalance, NoisyTopK>>>(over_step);
+  check_counts<Counted<Router<4, 2, SigmoidScores, BalanceBias>>>({});
+  // A rank with other micro-batches would be waited for: all are told.
+  std::vector<std::string> messages(2);
+  on_ranks(2, [&](const Threads& communicator) {
+    Cpu backend(1);
+    Model<Tiny, Cpu> model(backend, Seed{5}, over_step);
+    Trainer trainer(model, AdamW{}, Constant{}, communicator);
+    const auto tokens = random_tokens(32 * (communicator.rank() + 1), 260);
+    try {
+      trainer.begin_step(tokens, tokens, 2, 16);
+    } catch (const OptionError& error) {
+      messages[static_cast<std::size_t>(communicator.rank())] = error.what();
+    }
+  });
+  for (const auto& message : messages) CHECK(message.find("as many micro-batches") != std::string::npos);
 }
 
 }  // namespace tinymoe_test::ranks

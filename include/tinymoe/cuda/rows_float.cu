@@ -16,6 +16,7 @@ TINYMOE_CUDA_KERNEL(tinymoe::kernels::ExpertChooses<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::DropPairs);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::BalanceTotals<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::BalanceLosses<float>);
+TINYMOE_CUDA_KERNEL(tinymoe::kernels::AddCountsBefore<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::Loads);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::InitialNormal<float>);
 TINYMOE_CUDA_KERNEL(tinymoe::kernels::Fill<float>);

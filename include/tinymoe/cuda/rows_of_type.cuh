@@ -85,6 +85,7 @@
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::MoveBalanceBias<T, float>);                                                 \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::MoveThresholds<T, float>);                                                  \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Gather<T>);                                                                 \
+  TINYMOE_CUDA_KERNEL(tinymoe::kernels::FromSlots<T>);                                                              \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::GatherBackward<T>);                                                         \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::Combine<T, float>);                                                         \
   TINYMOE_CUDA_KERNEL(tinymoe::kernels::CombineBackward<T, float>);                                                 \

@@ -255,6 +255,23 @@ struct BalanceLosses {
   }
 };
 
+/// Adds what micro-batches on other ranks have counted before this one: kernel row e is expert e.
+template <class M>
+struct AddCountsBefore {
+  BalanceKind kind;
+  detail::BalanceState<M> state;  // `before` has the counts
+  template <class Group>
+  TINYMOE_EVERYWHERE void operator()(Group group, Index expert) const {
+    group.once([&] {
+      state.counts.data[expert] += state.before.data[expert];
+      if (kind != BalanceKind::variation) return;
+      state.counts.row(1)[expert] += state.before.row(1)[expert];
+      state.total.data[expert] += state.before.data[expert];
+      state.total.row(1)[expert] += state.before.row(1)[expert];
+    });
+  }
+};
+
 /// b_e += rate · sign(mean load − load_e); one kernel row.
 template <class T, class M>
 struct MoveBalanceBias {

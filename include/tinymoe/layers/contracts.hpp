@@ -328,10 +328,12 @@ concept CapacityRouter = RouterKind<R> && detail::CapacityRouterLayer<typename R
 /// A router that moves something itself after each step.
 template <class R>
 concept MovingRouter = RouterKind<R> && detail::MovingRouterLayer<typename R::template Layer<8>>;
-/// A block whose router does so.
+/// A block whose router does so, each rank of a run by its own tokens: it does not say `moves_alike`, that it goes by
+/// Pass::counts. Several ranks cannot train it.
 template <class K>
-concept MovingBlock = requires {
+concept BlockThatMovesByItself = requires {
   requires MovingRouter<typename K::Router>;
+  requires !requires { requires K::Router::moves_alike; };
 };
 /// A router that gives the maximum number of pairs of its tokens.
 template <class R>

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "tinymoe/backend/dropout.hpp"
 #include "tinymoe/core/platform.hpp"
@@ -31,6 +32,17 @@ struct LayerWatch {
   void* to = nullptr;
 };
 
+/// What routers count over all ranks of a run. All ranks make the same calls.
+class RankCounts {
+ public:
+  virtual ~RankCounts() = default;
+  /// Adds the numbers of a micro-batch in a layer, and replaces them by the sums of those before it in the step: of all
+  /// ranks' earlier ones, and in the same round of the ranks before this one. `first`: the first round of the step.
+  virtual void before(Index layer, bool first, std::span<double> numbers) = 0;
+  /// Sums numbers over the ranks.
+  virtual void sum(std::span<double> numbers) = 0;
+};
+
 /// One pass over `batch` sequences of `time` tokens each; row n = b·T + t of every activation is token t of sequence b.
 struct Pass {
   Index batch = 1;           // B
@@ -52,6 +64,7 @@ struct Pass {
   Index pads = 0;              // how many there are
   const ExpertLimit* limits = nullptr;  // of each layer; null: none, as always in training
   ExpertExchange* exchange = nullptr;   // of training, where a group of ranks shares the experts; null: none does
+  RankCounts* counts = nullptr;         // of training by several ranks
   const LayerWatch* watch = nullptr;    // of backward; null: nobody is told
   bool* drew = nullptr;                 // set by `random`: the step draws numbers, so that no backend may record it
 

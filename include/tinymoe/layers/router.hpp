@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/capabilities.hpp"
@@ -117,6 +118,8 @@ struct Router {
   static constexpr Index choices = expert_choice ? E : K;
   /// The experts of a token; an average with ExpertChoice, a maximum with DynamicTopK.
   static constexpr Index active = K;
+  /// Whether what it moves after a step is the same on all ranks of a run.
+  static constexpr bool moves_alike = !expert_choice;
   /// Whether it obeys `Pass::limit`.
   static constexpr bool limits_experts = true;
   /// Whether a token's gates sum to one.
@@ -149,12 +152,25 @@ struct Router {
       using T = typename B::Scalar;
       using M = typename B::Master;
       if constexpr (balance_bias) {
+        if (pass.counts != nullptr) sum_loads(backend, *pass.counts, saved.balance.step_loads);
         backend.launch(1, kernels::MoveBalanceBias<T, M>{saved.balance.step_loads, masters.offset, p.offset,
                                                          pass.settings[setting::bias_rate]});
       }
       if constexpr (expert_choice) {
         backend.launch(E, kernels::MoveThresholds<T, M>{saved.least, masters.threshold, p.threshold});
       }
+    }
+
+   private:
+    /// The loads of the step on all ranks.
+    template <Backend B>
+    [[gnu::cold]] static void sum_loads(B& backend, RankCounts& counts, View<std::int32_t> loads) {
+      std::vector<std::int32_t> own(static_cast<std::size_t>(E));
+      backend.copy_to_host(own.data(), loads.data, own.size() * sizeof(own[0]));
+      std::vector<double> all(own.begin(), own.end());
+      counts.sum(all);
+      std::transform(all.begin(), all.end(), own.begin(), [](double load) { return static_cast<std::int32_t>(load); });
+      backend.copy_to_device(loads.data, own.data(), own.size() * sizeof(own[0]));
     }
   };
   // The other layers do not have these names, so that CapacityRouter and MovingRouter say what a router does.
@@ -271,9 +287,11 @@ struct Router {
     static void losses(B& backend, const Pass& pass, const Dispatch& dispatch, Saved<T, M>& saved) {
       const auto chances = chance(pass, saved);
       const View<const M> row_total = Scores::sigmoid ? View<const M>(saved.log_sum) : View<const M>();
-      backend.launch(E, kernels::BalanceTotals<M>{Balance::kind, saved.routing, row_total, chances, dispatch.offsets,
-                                                  saved.balance, pass.settings[setting::balance_over_step] != 0,
-                                                  pass.first_of_step(), pass.second_run});
+      const bool over_step = pass.settings[setting::balance_over_step] != 0, alone = pass.counts == nullptr;
+      backend.launch(
+          E, kernels::BalanceTotals<M>{Balance::kind, saved.routing, row_total, chances, dispatch.offsets,
+                                       saved.balance, over_step && alone, pass.first_of_step(), pass.second_run});
+      if (over_step && !alone && !pass.second_run) add_counts_of_ranks(backend, pass, saved);
       const View<const M> log_sum =
           Scores::sigmoid ? View<const M>() : View<const M>(saved.log_sum.middle_cols(0, saved.x.rows));
       backend.launch(1, kernels::BalanceLosses<M>{Balance::kind, log_sum, saved.balance, saved.routing.losses,
@@ -303,6 +321,20 @@ struct Router {
     }
 
    private:
+    /// Adds what the micro-batches before this one have counted, on all ranks.
+    template <Backend B, class T, class M>
+    [[gnu::cold]] static void add_counts_of_ranks(B& backend, const Pass& pass, Saved<T, M>& saved) {
+      std::vector<M> numbers(static_cast<std::size_t>(2 * E));
+      backend.copy_to_host(numbers.data(), saved.routing.sums.data, numbers.size() * sizeof(M));
+      std::vector<double> counts(numbers.size());
+      std::transform(numbers.begin(), numbers.end(), counts.begin(),
+                     [](M number) { return static_cast<double>(real_part(number)); });
+      pass.counts->before(pass.layer, pass.first_of_step(), counts);
+      std::transform(counts.begin(), counts.end(), numbers.begin(), [](double number) { return M(number); });
+      backend.copy_to_device(saved.balance.before.data, numbers.data(), numbers.size() * sizeof(M));
+      backend.launch(E, kernels::AddCountsBefore<M>{Balance::kind, saved.balance});
+    }
+
     static constexpr kernels::RouterRule rule{.experts = E,
                                               .choices = K,
                                               .max_experts = std::min(E, 2 * K),

@@ -149,7 +149,7 @@ struct Transformer {
   struct Stack<std::tuple<Group...>> {
     static constexpr bool learned_positions = (Group::Block::AttentionType::learned_positions || ...);
     static constexpr bool has_mixtures = (Group::Block::is_mixture || ...);
-    static constexpr bool has_moving_routers = (MovingBlock<typename Group::Block> || ...);
+    static constexpr bool has_moving_routers = (BlockThatMovesByItself<typename Group::Block> || ...);
     template <class W>
     using Parameters =
         std::tuple<std::array<typename Group::Block::template Layer<D>::template Parameters<W>, Group::count>...>;

@@ -159,10 +159,10 @@ class Run {
                         " processes cannot share; give an accumulation of ", ranks,
                         " or more, or start fewer processes");
     }
-    if (trainer.expert_parallel() > 1 && options.accumulation % ranks != 0) {
+    if (trainer.passes_together() && options.accumulation % ranks != 0) {
       fail<OptionError>("a step has ", options.accumulation,
-                        " micro-batches; in expert parallelism give an accumulation ", "that is a multiple of the ",
-                        ranks, " processes");
+                        " micro-batches; in expert parallelism and with the setting ",
+                        "balance_over_step give an accumulation that is a multiple of the ", ranks, " processes");
     }
     const DataOrder order{options.seed.value, options.batch,     time_,         options.accumulation, options.batching,
                           data.size(),        fingerprint(data), options.growth};

@@ -3,13 +3,18 @@
 /// The ranks of a run and their groups in expert parallelism. Of R ranks each G, in order, share the experts: rank r
 /// has the experts r mod G of G parts of each bank. The R/G ranks that have the same experts sum their gradients.
 
+#include <algorithm>
+#include <cstddef>
+#include <map>
 #include <optional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/layers/expert_exchange.hpp"
+#include "tinymoe/layers/pass.hpp"
 #include "tinymoe/train/communicator.hpp"
 
 namespace tinymoe::inline v0_1::detail {
@@ -49,6 +54,11 @@ class RankGroups {
   Index together() const { return together_; }
   /// How rows go to their experts; null: all experts are here.
   ExpertExchange* exchange() { return together_ > 1 ? &exchange_ : nullptr; }
+  /// What routers count over all ranks; null for one.
+  RankCounts* counts() {
+    counts_.of = &all_;
+    return all_.size() > 1 ? &counts_ : nullptr;
+  }
 
  private:
   static constexpr const char* cannot = "this communicator cannot form groups, which expert parallelism needs";
@@ -66,10 +76,29 @@ class RankGroups {
     }
   };
 
+  struct Counts final : RankCounts {
+    C* of = nullptr;
+    std::map<Index, std::vector<double>> of_layers;  // of the rounds so far
+    void before(Index layer, bool first, std::span<double> numbers) override {
+      const auto ranks = static_cast<std::size_t>(of->size()), rank = static_cast<std::size_t>(of->rank());
+      std::vector<double> all(ranks * numbers.size());  // of each rank in this round
+      std::copy(numbers.begin(), numbers.end(), all.begin() + static_cast<std::ptrdiff_t>(rank * numbers.size()));
+      of->sum(std::span(all));
+      std::vector<double>& so_far = of_layers[layer];
+      if (first) so_far.assign(numbers.size(), 0);
+      for (std::size_t r = 0; r < ranks; ++r) {
+        if (r == rank) std::copy(so_far.begin(), so_far.end(), numbers.begin());
+        for (std::size_t i = 0; i < numbers.size(); ++i) so_far[i] += all[r * numbers.size() + i];
+      }
+    }
+    void sum(std::span<double> numbers) override { of->sum(numbers); }
+  };
+
   C all_;
   Index together_;
   std::optional<C> experts_, alike_;
   Exchange exchange_;
+  Counts counts_;
 };
 
 }  // namespace tinymoe::inline v0_1::detail

@@ -101,8 +101,7 @@ class Trainer {
 
   /// Allocates gradients and moments. The model must outlive the trainer. Throws DeviceError without memory, and
   /// OptionError for options that the `check` of the optimizer or of the schedule refuses, and on several ranks for a
-  /// router that updates itself after a step (BalanceBias, ExpertChoice) and for `balance_over_step`: both would count
-  /// the tokens of their own rank alone.
+  /// router that moves by the tokens of its own rank (ExpertChoice).
   ///
   /// `expert_parallel`: each so many ranks, in order, share the experts of each bank, which a GroupingCommunicator can;
   /// tokens go to their experts and back (layers/expert_exchange.hpp). Throws OptionError for a number that divides not
@@ -208,7 +207,8 @@ class Trainer {
               .seed = options.seed,
               .step = static_cast<std::uint32_t>(state_.step),
               .ranks = ranks_.all().size(),
-              .exchange = ranks_.exchange()};
+              .exchange = ranks_.exchange(),
+              .counts = ranks_.counts()};
     step_ = {.pass = pass, .tokens = tokens, .totals = totals, .loss_scale = loss_scale, .rate = rate};
     step_under_way_ = true;
     const LayerWatch watch{[](void* to, Index layer) {
@@ -393,6 +393,10 @@ class Trainer {
                           " tokens, more than the model's vocabulary of ", Architecture::vocab);
     }
   }
+  /// Whether the ranks make calls of their communicator in each micro-batch, so that all must have as many.
+  bool passes_together() const {
+    return ranks_.together() > 1 || (ranks_.all().size() > 1 && model_->settings()[setting::balance_over_step] != 0);
+  }
   /// Throws ShapeError for sequences that are longer than the context.
   static void check_time(Index time) { detail::Passes<ModelType>::check_time(time); }
 
@@ -424,10 +428,8 @@ class Trainer {
     }
     if (ranks_.all().size() == 1) return;
     if (Architecture::has_moving_routers) {
-      fail<OptionError>("a router that moves a bias or thresholds after a step cannot be trained by several processes");
-    }
-    if (model_->settings()[setting::balance_over_step] != 0) {
-      fail<OptionError>("the setting balance_over_step must be 0 with several processes: each counts its own tokens");
+      fail<OptionError>("a router that moves thresholds after a step by its own tokens cannot be trained by several ",
+                        "processes");
     }
   }
 
@@ -448,13 +450,13 @@ class Trainer {
       if (error) std::rethrow_exception(error);
     };
     if (numbers[2] > 0) detail::on_all_ranks(ranks_.all(), "", rethrow, &failed_together_);
-    // Ranks that share experts pass them together. That all numbers are equal is seen by all: then alone the mean of
+    // That all numbers are equal is seen by all: then alone the mean of
     // the squares is the square of the mean.
     failed_together_ =
-        ranks_.together() > 1 && numbers[3] * numbers[3] != numbers[4] * static_cast<double>(ranks_.all().size());
+        passes_together() && numbers[3] * numbers[3] != numbers[4] * static_cast<double>(ranks_.all().size());
     if (failed_together_) {
-      fail<OptionError>("in expert parallelism all processes must have as many micro-batches; found ", numbers[3],
-                        " for ", ranks_.all().size(), " processes");
+      fail<OptionError>("all processes must have as many micro-batches in expert parallelism and with the setting ",
+                        "balance_over_step; found ", numbers[3], " for ", ranks_.all().size(), " processes");
     }
     failed_together_ = numbers[0] == 0;
     if (failed_together_) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
