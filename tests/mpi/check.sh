@@ -93,6 +93,58 @@ case $1 in
       same_losses one.csv two.csv || fail "other losses with two GPUs"
     fi
     ;;
+  network)
+    # Two machines, which are network namespaces with a link between them: a slow one, and one that is cut.
+    here=tinymoe-$$a there=tinymoe-$$b
+    make_machines() {
+      ip netns add "$here" && ip netns add "$there" && ip link add eth0 netns "$here" type veth peer name eth0 netns "$there" &&
+        ip -n "$here" addr add 10.77.0.1/24 dev eth0 && ip -n "$there" addr add 10.77.0.2/24 dev eth0 &&
+        for machine in "$here" "$there"; do ip -n "$machine" link set lo up && ip -n "$machine" link set eth0 up || return 1; done
+    }
+    trap 'for machine in "$here" "$there"; do ip netns del "$machine" 2>/dev/null || true; done; rm -rf "$folder"' EXIT
+    if ! mpirun --version 2>/dev/null | grep -q "Open MPI) 4" || ! make_machines >output.txt 2>&1; then
+      echo "SKIPPED: it needs Open MPI 4, ip, and the right to make network namespaces: $(tail -n 1 output.txt)"
+      exit 0
+    fi
+    # What starts processes on the other machine, in place of ssh.
+    printf '#!/bin/sh\nshift\nexec ip netns exec %s unshare --uts sh -c "hostname there; $*"\n' "$there" >agent.sh
+    chmod +x agent.sh
+    unset OMPI_MCA_btl_vader_single_copy_mechanism
+    export OMPI_MCA_plm_rsh_agent=$PWD/agent.sh OMPI_MCA_btl=tcp,self
+    mpi() {
+      timeout 60 ip netns exec "$here" unshare --uts sh -c 'hostname here; exec mpirun --host 10.77.0.1:2,10.77.0.2:2 --map-by node "$@"' sh "$@" </dev/null
+    }
+    expect 2 "$ranks" "sums apart"
+    grep -qx ok output.txt || fail "$(cat output.txt)"
+    if [ -x "$train" ]; then
+      # A slow link: ten milliseconds, or a hundredth of what a local one takes; the kernel may have neither.
+      tc -n "$here" qdisc add dev eth0 root netem delay 10ms 2>/dev/null ||
+        tc -n "$here" qdisc add dev eth0 root tbf rate 100mbit burst 32kbit latency 400ms 2>/dev/null || echo "the link is not slow"
+      "${pocket[@]}" --steps 4 --accumulation 4 --evaluate-every 2 --out one >log.txt
+      expect 2 "${pocket[@]}" --steps 4 --accumulation 4 --evaluate-every 2 --out two
+      same_losses two.csv one.csv || fail "other losses on two machines"
+      expect 4 "${pocket[@]}" --steps 4 --accumulation 4 --evaluate-every 2 --expert-parallel 2 --out spread
+      same_losses spread.csv one.csv || fail "other losses with experts spread over two machines"
+    fi
+    mpi -n 2 "$ranks" cut >output.txt 2>&1 &
+    job=$!
+    for _ in $(seq 300); do
+      ! grep -q "they sum" output.txt || break
+      sleep 0.05
+    done
+    grep -q "they sum" output.txt || fail "$(cat output.txt)"
+    ip -n "$here" link set eth0 down
+    # Both ranks end by themselves. mpirun would wait for its daemon on the other machine.
+    for _ in $(seq 150); do
+      [ -n "$(processes)" ] || break
+      sleep 0.1
+    done
+    still=$(processes)
+    for machine in "$here" "$there"; do ip netns pids "$machine" | xargs -r kill -KILL; done
+    wait $job || true
+    [ -z "$still" ] || fail "is still there: $still"
+    grep -q "one of which hangs or has died" output.txt || fail "does not tell: $(cat output.txt)"
+    ;;
   ends)
     # However a rank ends, all end.
     expect_end "rank 2: the disk is full" -n 3 "$ranks" leave

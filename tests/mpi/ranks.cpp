@@ -93,7 +93,8 @@ void sum_rows(Mpi& ranks, const char* type, bool long_too) {
   }
 }
 
-void sums(Mpi& ranks) {
+/// `apart`: each rank has a machine of its own.
+void sums(Mpi& ranks, bool apart) {
   sum_rows<float>(ranks, "float", true);
   sum_rows<double>(ranks, "double", false);
   sum_rows<std::complex<double>>(ranks, "complex", true);
@@ -110,7 +111,8 @@ void sums(Mpi& ranks) {
   std::string text = ranks.rank() == 0 ? "from rank 0" : "           ";
   ranks.broadcast(std::as_writable_bytes(std::span(text)));
   expect(text == "from rank 0", text);
-  expect(ranks.local_rank() == ranks.rank() && ranks.local_size() == ranks.size(), "one machine");
+  expect(ranks.local_rank() == (apart ? 0 : ranks.rank()), "the rank on its machine");
+  expect(ranks.local_size() == (apart ? 1 : ranks.size()), "the ranks of a machine");
   expect(ranks.threads() >= 1 && ranks.threads() <= detail::available_cores(), "threads");
   // A communicator of the program, of every second rank.
   MPI_Comm half = MPI_COMM_NULL;
@@ -165,14 +167,19 @@ void exchanges(Mpi& ranks) {
 }
 
 void run(std::string_view mode) {
-  const bool hangs = mode == "hang" || mode == "hang beside";
+  const bool hangs = mode == "hang" || mode == "hang beside" || mode == "cut";
   Mpi ranks({.patience = hangs ? 1.0 : 60.0});
   double one = 1;
   ranks.sum(std::span(&one, 1));
   const bool last = ranks.rank() == ranks.size() - 1;
-  if (mode == "sums") {
-    sums(ranks);
+  if (mode == "sums" || mode == "sums apart") {
+    sums(ranks, mode == "sums apart");
     exchanges(ranks);
+  } else if (mode == "cut") {  // until the link is cut, of which no rank is told
+    for (int i = 0;; ++i) {
+      ranks.sum(std::span(&one, 1));
+      if (i == 1000 && ranks.rank() == 0) std::puts("they sum"), std::fflush(stdout);
+    }
   } else if (mode == "leave") {  // the last rank leaves; rank 0 is told why, and the program that ends by that ends all
     if (last) {
       ranks.leave("the disk is full");
