@@ -274,10 +274,8 @@ TEST_CASE("What ranks cannot share is refused", "[ranks]") {
       trainer.fit(tiny_data(), {.batch = 2, .time = 16, .accumulation = 3, .steps = 1});
     });
   };
-  check_message<OptionError>(
-      uneven,
-      "a step has 3 micro-batches; in expert parallelism give an accumulation that is a multiple "
-      "of the 2 processes");
+  check_message<OptionError>(uneven, "a step has 3 micro-batches; in expert parallelism",
+                             "give an accumulation that is a multiple of the 2 processes");
 }
 
 }  // namespace tinymoe_test::expert_parallel
