@@ -10,7 +10,7 @@
 #include "tinymoe/text/padded_batches.hpp"
 #include "tinymoe/train/lion.hpp"
 #include "tinymoe/train/muon.hpp"
-#include "tinymoe/train/parameter_shares.hpp"
+#include "tinymoe/train/parameter_buckets.hpp"
 #include "tinymoe/train/trainer.hpp"
 #include "train/callbacks.hpp"
 #include "train/thread_ranks.hpp"

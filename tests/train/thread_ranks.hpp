@@ -165,6 +165,10 @@ class Beside : public Threads {
   explicit Beside(const Threads& ranks) : Threads(ranks) {}
   Beside group(Index color) { return Beside(Threads::group(color)); }
   template <class B>
+  static bool overlaps(const B&) {
+    return true;
+  }
+  template <class B>
   void start_reduce_scatter(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
     worker_->give([ranks = static_cast<Threads&>(*this), &backend, row, firsts]() mutable {
       ranks.reduce_scatter(backend, row, firsts);

@@ -88,14 +88,18 @@ class Plan {
   /// Binds to a block of `measured.bytes()`, where `measured` is the plan of the same calls.
   Plan(Purpose purpose, std::byte* block, const Plan& measured)
       : purpose_(purpose),
-        block_(block),
-        kept_base_(measured.persisted_),
-        scratch_base_(kept_base_ + measured.kept_peak_) {}
+        persisted_at_(block),
+        kept_at_(block + measured.persisted_),
+        scratch_at_(kept_at_ + measured.kept_peak_) {}
+  /// Binds to two blocks, of `measured.kept_bytes()` and of `measured.scratch_bytes()`, which others may use in turn.
+  /// Nothing persists.
+  Plan(Purpose purpose, std::byte* kept, std::byte* scratch)
+      : purpose_(purpose), kept_at_(kept), scratch_at_(scratch) {}
 
   template <class T>
   View<T> keep(Index rows, Index cols) {
     if (purpose_ == Purpose::inference) return scratch<T>(rows, cols);
-    const auto view = take<T>(kept_, kept_base_, rows, cols);
+    const auto view = take<T>(kept_, kept_at_, rows, cols);
     kept_peak_ = std::max(kept_peak_, kept_);
     return view;
   }
@@ -103,12 +107,12 @@ class Plan {
   /// Memory that lives as long as the block, for either purpose: one pass leaves it for the next.
   template <class T>
   View<T> persist(Index rows, Index cols) {
-    return take<T>(persisted_, 0, rows, cols);
+    return take<T>(persisted_, persisted_at_, rows, cols);
   }
 
   template <class T>
   View<T> scratch(Index rows, Index cols) {
-    const auto view = take<T>(scratch_, scratch_base_, rows, cols);
+    const auto view = take<T>(scratch_, scratch_at_, rows, cols);
     scratch_peak_ = std::max(scratch_peak_, scratch_);
     return view;
   }
@@ -139,24 +143,25 @@ class Plan {
   };
 
   std::size_t bytes() const { return persisted_ + kept_peak_ + scratch_peak_; }
+  std::size_t kept_bytes() const { return kept_peak_; }
+  std::size_t scratch_bytes() const { return scratch_peak_; }
   Purpose purpose() const { return purpose_; }
 
  private:
   template <class T>
-  View<T> take(std::size_t& used, std::size_t base, Index rows, Index cols) {
+  View<T> take(std::size_t& used, std::byte* block, Index rows, Index cols) {
     assert(rows >= 0 && cols >= 0);
     const auto elements = static_cast<std::size_t>(rows * cols);
-    return {reinterpret_cast<T*>(take_bytes(used, base, elements * sizeof(T))), rows, cols};
+    return {reinterpret_cast<T*>(take_bytes(used, block, elements * sizeof(T))), rows, cols};
   }
-  [[gnu::noinline]] std::byte* take_bytes(std::size_t& used, std::size_t base, std::size_t bytes) const {
+  [[gnu::noinline]] std::byte* take_bytes(std::size_t& used, std::byte* block, std::size_t bytes) const {
     const std::size_t offset = used;
     used += detail::round_up(bytes, memory_alignment);
-    return block_ == nullptr ? nullptr : block_ + base + offset;
+    return block == nullptr ? nullptr : block + offset;
   }
 
   Purpose purpose_;
-  std::byte* block_ = nullptr;
-  std::size_t kept_base_ = 0, scratch_base_ = 0;
+  std::byte *persisted_at_ = nullptr, *kept_at_ = nullptr, *scratch_at_ = nullptr;  // null: it only measures
   std::size_t persisted_ = 0, kept_ = 0, kept_peak_ = 0, scratch_ = 0, scratch_peak_ = 0;
 };
 

@@ -32,6 +32,7 @@ class Activations {
   }
 
   Saved& operator*() { return saved_; }
+  const Saved& operator*() const { return saved_; }
   Saved* operator->() { return &saved_; }
   std::size_t bytes() const { return memory_.size(); }
   /// Gives the block up, for other activations.

@@ -158,10 +158,10 @@ template <Index V, Index D, Index C, bool learned_positions, Index R = 0, Index 
 struct Embedding {
   template <class W>
   struct Parameters {
-    Tensor<MatrixOf<W, Part::embedding>, V, D> weight;                                          // (V, D)
-    std::conditional_t<learned_positions, Tensor<VectorOf<W>, C, D>, NoTensor> position;        // (context, D)
-    std::conditional_t<(R > 0), Tensor<MatrixOf<W, Part::table>, R, D>, NoTensor> bigrams;      // (R, D)
-    std::array<Tensor<MatrixOf<W, Part::table>, V, D>, std::size_t(L)> of_layers;               // (V, D) each
+    Tensor<MatrixOf<W, Part::embedding>, V, D> weight;                                      // (V, D)
+    std::conditional_t<learned_positions, Tensor<VectorOf<W>, C, D>, NoTensor> position;    // (context, D)
+    std::conditional_t<(R > 0), Tensor<MatrixOf<W, Part::table>, R, D>, NoTensor> bigrams;  // (R, D)
+    std::array<Tensor<MatrixOf<W, Part::table>, V, D>, std::size_t(L)> of_layers;           // (V, D) each
 
     template <class F, class... P>
     static constexpr void for_each(const Path& path, F&& f, P&... p) {

@@ -14,13 +14,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/dispatch.hpp"
-#include "tinymoe/backend/host.hpp"
+#include "tinymoe/core/error.hpp"
 #include "tinymoe/core/memory.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/core/tensor.hpp"
@@ -44,6 +43,9 @@ class ExpertExchange {
                      std::span<const Index> receive_rows, std::size_t row_bytes) = 0;
   /// Returns when they have come. Throws what the communicator throws.
   virtual void finish() = 0;
+
+  /// Memory of the backend that one bank uses after the other. It grows.
+  Memory scratch;
 };
 
 namespace kernels {
@@ -65,132 +67,175 @@ struct FromSlots {
 
 namespace detail {
 
-/// A bank of E experts of width D whose rows come from all ranks of a group. It keeps what backward needs; `Experts` is
-/// a mixture's. Its memory grows with the rows that come.
-template <class Experts, Index E, Index D, class T, class M>
-class SpreadExperts {
+/// A bank of experts that a group of ranks shares. It stands between a mixture and what sends rows, so that a program
+/// compiles the latter only if its Trainer may need it.
+template <class T>
+class SharedBank {
  public:
-  /// y (S, D) = each row's expert of x (S, D), wherever that is; the rows are sorted as `dispatch` says. `own` is what
-  /// this rank's rows of its own experts keep.
-  template <Backend B, class P>
-  [[gnu::cold]] void forward(B& backend, const Pass& pass, const P& p, const Dispatch& dispatch, View<const T> x,
-                             View<T> y, typename Experts::template Saved<T, M>& own) {
-    count(backend, *pass.exchange, dispatch);
-    make_room(backend);
-    start(backend, *pass.exchange, x, to_others_, from_others_);
-    if (own_rows_ > 0) {
-      Experts::forward(backend, pass, p, own_dispatch_, own_part(x), own_part(y), own);
-    }
-    const View<T> came = rows_.came(others_), sorted = rows_.x(others_), result = rows_.y(others_);
-    finish(backend, *pass.exchange, came);
-    if (others_ > 0) {
-      backend.sort_by_expert(chosen(backend), rows_.dispatch);
-      backend.launch(others_, kernels::Gather<T>{came, rows_.dispatch.slots, sorted});
-      Experts::forward(backend, pass, p, rows_.dispatch, sorted, result, rows_.experts);
-      backend.launch(others_, kernels::FromSlots<T>{result, rows_.dispatch.slots, came});
-    }
-    send_back(backend, *pass.exchange, came, y);
-  }
-
+  virtual ~SharedBank() = default;
+  /// y (S, D) = each row's expert of x (S, D), wherever that is; the rows are sorted as `dispatch` says. `p` are the
+  /// experts' parameters, and `own` is what this rank's rows of its own experts keep.
+  virtual void forward(const Pass& pass, const void* p, const Dispatch& dispatch, View<const T> x, View<T> y,
+                       void* own) = 0;
   /// dx (S, D) of dy (S, D), after `forward`; adds to the gradients of this rank's experts.
-  template <Backend B, class P, class G>
-  [[gnu::cold]] void backward(B& backend, const Pass& pass, const P& p, View<const T> dy, View<T> dx,
-                              typename Experts::template Saved<T, M>& own, G& gradients) {
-    start(backend, *pass.exchange, dy, to_others_, from_others_);
-    if (own_rows_ > 0) {
-      Experts::backward(backend, pass, p, own_dispatch_, own_part(dy), own_part(dx), own, gradients);
+  virtual void backward(const Pass& pass, const void* p, View<const T> dy, View<T> dx, void* own, void* gradients) = 0;
+  /// Bytes that are kept of received rows.
+  virtual std::size_t bytes() const = 0;
+};
+
+/// The bank of a mixture's E experts of width D, with parameters P. It keeps what backward needs of received rows; its
+/// memory grows with them.
+template <class Experts, Index E, Index D, Backend B, class P>
+class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
+  using T = typename B::Scalar;
+  using M = typename B::Master;
+  using Saved = typename Experts::template Saved<T, M>;
+  using Gradients = typename Experts::template Parameters<M>;
+
+ public:
+  /// Both must outlive it. Throws OptionError for a number of ranks that does not divide the experts.
+  [[gnu::cold]] ExpertsOfGroup(B& backend, ExpertExchange& exchange) : backend_(&backend), exchange_(&exchange) {
+    const Index ranks = exchange.size();
+    if (E % ranks != 0) {
+      fail<OptionError>("expert parallelism: ", ranks, " processes cannot share the ", E, " experts of a layer");
     }
-    const View<T> came = rows_.came(others_), sorted = rows_.dy(others_), result = rows_.dx(others_);
-    finish(backend, *pass.exchange, came);
-    if (others_ > 0) {
-      backend.launch(others_, kernels::Gather<T>{came, rows_.dispatch.slots, sorted});
-      Experts::backward(backend, pass, p, rows_.dispatch, sorted, result, rows_.experts, gradients);
-      backend.launch(others_, kernels::FromSlots<T>{result, rows_.dispatch.slots, came});
-    }
-    send_back(backend, *pass.exchange, came, dx);
+    first_expert_ = exchange.rank() * (E / ranks), last_expert_ = first_expert_ + E / ranks;
   }
 
-  /// Bytes of the memory of rows that have come.
-  std::size_t bytes() const { return block_.size(); }
+  [[gnu::cold]] void forward(const Pass& pass, const void* parameters, const Dispatch& dispatch, View<const T> x,
+                             View<T> y, void* own) override {
+    const P& p = *static_cast<const P*>(parameters);
+    tell_counts(dispatch);
+    most_ = std::max(most_, received_);
+    bind(pass.recompute);
+    set_own_dispatch();
+    start(x);
+    if (own_rows_ > 0) {
+      Experts::forward(*backend_, pass, p, own_dispatch_, own_part(x), own_part(y), *static_cast<Saved*>(own));
+    }
+    const View<T> rows = rows_.received(received_), sorted = rows_.x(received_), result = rows_.result(received_);
+    finish(rows);
+    if (received_ > 0) {
+      rows_.dispatch.resize(received_, received_);
+      backend_->sort_by_expert(chosen(), rows_.dispatch);
+      backend_->launch(received_, kernels::Gather<T>{rows, rows_.dispatch.slots, sorted});
+      Experts::forward(*backend_, pass, p, rows_.dispatch, sorted, result, rows_.experts);
+      backend_->launch(received_, kernels::FromSlots<T>{result, rows_.dispatch.slots, rows});
+    }
+    send_back(rows, y);
+  }
+
+  [[gnu::cold]] void backward(const Pass& pass, const void* parameters, View<const T> dy, View<T> dx, void* own,
+                              void* gradients_of) override {
+    const P& p = *static_cast<const P*>(parameters);
+    Gradients& gradients = *static_cast<Gradients*>(gradients_of);
+    bind(pass.recompute);
+    start(dy);
+    if (own_rows_ > 0) {
+      Experts::backward(*backend_, pass, p, own_dispatch_, own_part(dy), own_part(dx), *static_cast<Saved*>(own),
+                        gradients);
+    }
+    const View<T> rows = rows_.received(received_), sorted = rows_.dy(received_), result = rows_.result(received_);
+    finish(rows);
+    if (received_ > 0) {
+      backend_->launch(received_, kernels::Gather<T>{rows, rows_.dispatch.slots, sorted});
+      Experts::backward(*backend_, pass, p, rows_.dispatch, sorted, result, rows_.experts, gradients);
+      backend_->launch(received_, kernels::FromSlots<T>{result, rows_.dispatch.slots, rows});
+    }
+    send_back(rows, dx);
+  }
+
+  std::size_t bytes() const override { return kept_.size(); }
 
  private:
-  /// What is kept of the rows that have come, in memory for `most` of them.
+  /// What is there of received rows, in memory for `most` of them.
   struct Rows {
-    PerRow<T> came, x, y, dx, dy;  // (S, D); those that came lie in the order of the ranks, the others by expert
-    View<std::int32_t> chosen;     // (S, 1): the expert of each row that came
-    Dispatch dispatch;
+    PerRow<T> x;                    // (S, D), by expert
+    PerRow<T> received;             // (S, D), in the order of the ranks; the results go back from there
+    PerRow<T> dy, result;           // (S, D), by expert
+    View<std::int32_t> chosen;      // (S, 1): the expert of each received row
+    Dispatch dispatch;              // of the received rows
     View<std::int32_t> own_starts;  // (1, E + 1)
-    typename Experts::template Saved<T, M> experts;
+    Saved experts;
 
     void plan(Plan& plan, Index most) {
-      for (PerRow<T>* rows : {&came, &x, &y, &dx, &dy}) *rows = plan.keep<T>(most, D);
-      chosen = plan.keep<std::int32_t>(most, 1);
+      x = plan.keep<T>(most, D);
       dispatch = {plan.keep<std::int32_t>(1, E + 1), plan.keep<std::int32_t>(most, 1),
                   plan.keep<std::int32_t>(1, most)};
       own_starts = plan.keep<std::int32_t>(1, E + 1);
+      for (PerRow<T>* rows : {&received, &dy, &result}) *rows = plan.scratch<T>(most, D);
+      chosen = plan.scratch<std::int32_t>(most, 1);
       experts.plan(plan, most);
     }
   };
 
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
+  /// Memory for `most_` rows: what is kept is this bank's, the rest of all banks. With `recompute` all is of all: then
+  /// forward runs again just before backward.
+  [[gnu::cold]] void bind(bool recompute) {
+    const Dispatch sorted = rows_.dispatch;  // which stays in backward
+    Plan measure(Plan::Purpose::training);
+    rows_.plan(measure, most_);
+    const std::size_t kept = recompute ? 0 : measure.kept_bytes(), scratch = measure.bytes() - kept;
+    for (auto [memory, bytes] : {std::pair(&kept_, kept), {&exchange_->scratch, scratch}}) {
+      if (memory->size() >= bytes) continue;
+      *memory = {};
+      *memory = backend_->allocate(bytes + bytes / 4);
+    }
+    std::byte* const shared = exchange_->scratch.bytes();
+    Plan place(Plan::Purpose::training, recompute ? shared : kept_.bytes(),
+               recompute ? shared + measure.kept_bytes() : shared);
+    rows_.plan(place, most_);
+    rows_.dispatch.resize(sorted.tokens(), sorted.tokens());
+    rows_.dispatch.rows = sorted.rows, rows_.dispatch.host = sorted.host;
+  }
+
   /// Tells the ranks how many rows of each expert come, and learns it from them.
-  template <class B>
-  [[gnu::cold]] void count(B& backend, ExpertExchange& exchange, const Dispatch& dispatch) {
-    const Index ranks = exchange.size(), each = E / ranks, me = exchange.rank();
+  [[gnu::cold]] void tell_counts(const Dispatch& dispatch) {
+    const Index ranks = exchange_->size(), each = last_expert_ - first_expert_;
     starts_.resize(at(E + 1));
-    backend.copy_to_host(starts_.data(), dispatch.offsets.data, starts_.size() * sizeof(starts_[0]));
-    std::vector<std::int32_t> counts(at(E));
-    for (Index e = 0; e < E; ++e) counts[at(e)] = starts_[at(e + 1)] - starts_[at(e)];
+    backend_->copy_to_host(starts_.data(), dispatch.offsets.data, starts_.size() * sizeof(starts_[0]));
+    std::vector<std::int32_t> own(at(E));
+    for (Index e = 0; e < E; ++e) own[at(e)] = starts_[at(e + 1)] - starts_[at(e)];
     counts_.resize(at(E));
     const std::vector<Index> one(at(ranks), 1);
-    exchange.start(counts.data(), one, counts_.data(), one, at(each) * sizeof(counts[0]));
-    exchange.finish();
-    to_others_.assign(at(ranks), 0), from_others_.assign(at(ranks), 0);
-    others_ = 0;
+    exchange_->start(own.data(), one, counts_.data(), one, at(each) * sizeof(own[0]));
+    exchange_->finish();
+    sent_rows_.assign(at(ranks), 0), received_rows_.assign(at(ranks), 0);
+    received_ = 0;
     for (Index r = 0; r < ranks; ++r) {
-      if (r == me) continue;
-      to_others_[at(r)] = starts_[at((r + 1) * each)] - starts_[at(r * each)];
-      for (Index e = 0; e < each; ++e) from_others_[at(r)] += counts_[at(r * each + e)];
-      others_ += from_others_[at(r)];
+      if (r == exchange_->rank()) continue;
+      sent_rows_[at(r)] = starts_[at((r + 1) * each)] - starts_[at(r * each)];
+      for (Index e = 0; e < each; ++e) received_rows_[at(r)] += counts_[at(r * each + e)];
+      received_ += received_rows_[at(r)];
     }
-    first_expert_ = me * each, last_expert_ = first_expert_ + each;
     own_first_ = starts_[at(first_expert_)], own_rows_ = starts_[at(last_expert_)] - own_first_;
   }
 
-  template <class B>
-  [[gnu::cold]] void make_room(B& backend) {
-    if (block_.size() == 0 || others_ > most_) {
-      most_ = std::max<Index>(others_ + others_ / 4, 16);
-      Plan measure(Plan::Purpose::training);
-      rows_.plan(measure, most_);
-      block_ = {};
-      block_ = backend.allocate(measure.bytes());
-      Plan place(Plan::Purpose::training, block_.bytes(), measure);
-      rows_.plan(place, most_);
-    }
-    rows_.dispatch.resize(others_, others_);
+  /// The rows that stay: of this rank's experts alone.
+  [[gnu::cold]] void set_own_dispatch() {
     std::vector<std::int32_t> own(at(E + 1));
     for (Index e = 0; e <= E; ++e) {
       own[at(e)] = starts_[at(std::clamp(e, first_expert_, last_expert_))] - static_cast<std::int32_t>(own_first_);
     }
-    backend.copy_to_device(rows_.own_starts.data, own.data(), own.size() * sizeof(own[0]));
+    backend_->copy_to_device(rows_.own_starts.data, own.data(), own.size() * sizeof(own[0]));
     own_dispatch_ = Dispatch(rows_.own_starts, own_rows_);
   }
 
-  /// The expert of each row that has come, (S, 1).
-  template <class B>
-  [[gnu::cold]] View<const std::int32_t> chosen(B& backend) {
+  /// The expert of each received row, (S, 1).
+  [[gnu::cold]] View<const std::int32_t> chosen() {
     std::vector<std::int32_t> experts;
-    experts.reserve(at(others_));
+    experts.reserve(at(received_));
     const Index each = last_expert_ - first_expert_;
-    for (Index r = 0; r < std::ssize(from_others_); ++r) {
-      for (Index e = 0; e < each && from_others_[at(r)] > 0; ++e) {
+    for (Index r = 0; r < exchange_->size(); ++r) {
+      if (r == exchange_->rank()) continue;
+      for (Index e = 0; e < each; ++e) {
         experts.insert(experts.end(), at(counts_[at(r * each + e)]), static_cast<std::int32_t>(first_expert_ + e));
       }
     }
-    backend.copy_to_device(rows_.chosen.data, experts.data(), experts.size() * sizeof(experts[0]));
-    return rows_.chosen.middle_rows(0, others_);
+    backend_->copy_to_device(rows_.chosen.data, experts.data(), experts.size() * sizeof(experts[0]));
+    return rows_.chosen.middle_rows(0, received_);
   }
 
   template <class V>
@@ -198,47 +243,48 @@ class SpreadExperts {
     return rows.middle_rows(own_first_, own_rows_);
   }
 
-  /// Sends rows of others' experts, which lie before and behind those of this rank's.
-  template <class B>
-  [[gnu::cold]] void start(B& backend, ExpertExchange& exchange, View<const T> rows, std::span<const Index> send,
-                           std::span<const Index> receive) {
+  /// Sends the rows of others' experts, which lie before and behind those of this rank's.
+  [[gnu::cold]] void start(View<const T> rows) {
     const auto bytes = at(D) * sizeof(T);
     const Index all = starts_[at(E)], behind = own_first_ + own_rows_;
-    sent_.resize(at(all - own_rows_) * bytes);
-    backend.copy_to_host(sent_.data(), rows.data, at(own_first_) * bytes);
-    backend.copy_to_host(sent_.data() + at(own_first_) * bytes, rows.data + behind * D, at(all - behind) * bytes);
-    received_.resize(at(others_) * bytes);
-    exchange.start(sent_.data(), send, received_.data(), receive, bytes);
+    to_send_.resize(at(all - own_rows_) * bytes);
+    backend_->copy_to_host(to_send_.data(), rows.data, at(own_first_) * bytes);
+    backend_->copy_to_host(to_send_.data() + at(own_first_) * bytes, rows.data + behind * D, at(all - behind) * bytes);
+    to_receive_.resize(at(received_) * bytes);
+    exchange_->start(to_send_.data(), sent_rows_, to_receive_.data(), received_rows_, bytes);
   }
-  template <class B>
-  [[gnu::cold]] void finish(B& backend, ExpertExchange& exchange, View<T> to) {
-    exchange.finish();
-    backend.copy_to_device(to.data, received_.data(), received_.size());
+  [[gnu::cold]] void finish(View<T> to) {
+    exchange_->finish();
+    backend_->copy_to_device(to.data, to_receive_.data(), to_receive_.size());
   }
-  /// The results of the rows that have come, to where they came from; those of this rank's rows, to their places.
-  template <class B>
-  [[gnu::cold]] void send_back(B& backend, ExpertExchange& exchange, View<const T> results, View<T> to) {
+  /// Sends the results of received rows to where those are from; what comes back of this rank's rows goes to their
+  /// places.
+  [[gnu::cold]] void send_back(View<const T> results, View<T> to) {
     const auto bytes = at(D) * sizeof(T);
     const Index all = starts_[at(E)], behind = own_first_ + own_rows_;
-    std::swap(sent_, received_);  // the same numbers of rows, the other way
-    backend.copy_to_host(sent_.data(), results.data, sent_.size());
-    received_.resize(at(all - own_rows_) * bytes);
-    exchange.start(sent_.data(), from_others_, received_.data(), to_others_, bytes);
-    exchange.finish();
-    backend.copy_to_device(to.data, received_.data(), at(own_first_) * bytes);
-    backend.copy_to_device(to.data + behind * D, received_.data() + at(own_first_) * bytes, at(all - behind) * bytes);
+    std::swap(to_send_, to_receive_);  // as many rows, the other way
+    backend_->copy_to_host(to_send_.data(), results.data, to_send_.size());
+    to_receive_.resize(at(all - own_rows_) * bytes);
+    exchange_->start(to_send_.data(), received_rows_, to_receive_.data(), sent_rows_, bytes);
+    exchange_->finish();
+    backend_->copy_to_device(to.data, to_receive_.data(), at(own_first_) * bytes);
+    backend_->copy_to_device(to.data + behind * D, to_receive_.data() + at(own_first_) * bytes,
+                             at(all - behind) * bytes);
   }
 
-  Memory block_;
+  B* backend_;
+  ExpertExchange* exchange_;
+  Memory kept_;
   Rows rows_;
-  Index most_ = 0;                              // rows that there is memory for
-  std::vector<std::int32_t> starts_;            // of each expert's rows among this rank's, E + 1
-  std::vector<std::int32_t> counts_;            // (G, E/G): the rows of each of this rank's experts that each rank has
-  std::vector<Index> to_others_, from_others_;  // rows for each rank
-  Index others_ = 0;                            // rows that come
-  Index first_expert_ = 0, last_expert_ = 0, own_first_ = 0, own_rows_ = 0;
+  Index most_ = 16;                           // rows that there is memory for
+  Index first_expert_ = 0, last_expert_ = 0;  // of this rank
+  std::vector<std::int32_t> starts_;          // of each expert's rows among this rank's, E + 1
+  std::vector<std::int32_t> counts_;          // (G, E/G): the rows that each rank has for each of this rank's experts
+  std::vector<Index> sent_rows_, received_rows_;  // of each rank
+  Index received_ = 0;                            // of all
+  Index own_first_ = 0, own_rows_ = 0;            // those that stay
   Dispatch own_dispatch_;
-  std::vector<std::byte> sent_, received_;
+  std::vector<std::byte> to_send_, to_receive_;
 };
 
 }  // namespace detail

@@ -48,6 +48,7 @@ class Model {
   using BackendType = B;
   using Scalar = typename B::Scalar;
   using Master = typename B::Master;
+  using Weight = W;
   using Weights = typename Arch::template Parameters<W>;
   /// Elements of a buffer of all weights.
   static constexpr Index size = buffer_size<Weights>();

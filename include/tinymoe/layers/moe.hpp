@@ -9,6 +9,7 @@
 /// shared's dx[n]. A choice that is not taken has slot −1, adds nothing and has dg = 0.
 
 #include <cstdint>
+#include <memory>
 
 #include "tinymoe/backend/backend.hpp"
 #include "tinymoe/backend/capabilities.hpp"
@@ -78,10 +79,10 @@ struct Mixture {
       typename Experts::template Saved<T, M> experts;
       typename SharedLayer::template Saved<T, M> shared;
       Dispatch dispatch;
-      PerRow<T> x, y;                                              // (S, D), sorted by expert
-      PerRow<T> dx, dy;                                            // (S, D)
-      PerRow<M> dgate;                                             // (N, K)
-      detail::SpreadExperts<Experts, R::experts, D, T, M> spread;  // where a group of ranks shares the experts
+      PerRow<T> x, y;                                   // (S, D), sorted by expert
+      PerRow<T> dx, dy;                                 // (S, D)
+      PerRow<M> dgate;                                  // (N, K)
+      std::unique_ptr<detail::SharedBank<T>> of_group;  // where a group of ranks shares the experts
 
       template <Backend B>
       void plan(Plan& plan, const Pass& pass, const B& backend) {
@@ -98,6 +99,13 @@ struct Mixture {
         dy = plan.scratch<T>(most, D);
         dgate = plan.scratch<M>(tokens, choices);
       }
+      /// For passes with this exchange, before the first; W is the type of the model's weights.
+      template <class W, Backend B>
+      void share_experts(B& backend, ExpertExchange& exchange) {
+        using Bank = detail::ExpertsOfGroup<Experts, R::experts, D, B, typename Experts::template Parameters<W>>;
+        if (!of_group) of_group = std::make_unique<Bank>(backend, exchange);
+      }
+      std::size_t received_bytes() const { return of_group ? of_group->bytes() : 0; }
       Routing<M>& routing() { return router.routing; }
       const Routing<M>& routing() const { return router.routing; }
     };
@@ -162,7 +170,7 @@ struct Mixture {
       backend.launch(dy.rows, kernels::CombineBackward<T, M>{dy, saved.y(dispatch.rows), dispatch.slots,
                                                              saved.router.routing.gate, sorted_dy, dgate});
       if (pass.exchange != nullptr) {
-        saved.spread.backward(backend, pass, p.experts, sorted_dy, sorted_dx, saved.experts, gradients.experts);
+        saved.of_group->backward(pass, &p.experts, sorted_dy, sorted_dx, &saved.experts, &gradients.experts);
       } else {
         Experts::backward(backend, pass, p.experts, dispatch, sorted_dy, sorted_dx, saved.experts, gradients.experts);
       }
@@ -206,7 +214,7 @@ struct Mixture {
       const View<T> sorted_x = saved.x(dispatch.rows), sorted_y = saved.y(dispatch.rows);
       backend.launch(x.rows, kernels::Gather<T>{x, dispatch.slots, sorted_x});
       if (pass.exchange != nullptr) {
-        saved.spread.forward(backend, pass, p.experts, dispatch, sorted_x, sorted_y, saved.experts);
+        saved.of_group->forward(pass, &p.experts, dispatch, sorted_x, sorted_y, &saved.experts);
       } else {
         Experts::forward(backend, pass, p.experts, dispatch, sorted_x, sorted_y, saved.experts);
       }

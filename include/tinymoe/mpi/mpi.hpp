@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Data parallel training on MPI: `Mpi`, a Communicator of the processes that mpirun or srun has started.
+/// Training by several processes on MPI: `Mpi`, a Communicator of the processes that mpirun or srun has started.
 ///
 ///     int main() {
 ///       tinymoe::Mpi ranks;
@@ -69,13 +69,17 @@ class Mpi {
     ranks_->settle();
     sum_shares(backend, row, firsts);
   }
-  /// The same, beside what the calling thread goes on with, in a thread of its own where the backend's numbers are on
-  /// the host and MPI allows it (MPI_THREAD_SERIALIZED); else `finish` does it. See OverlappingCommunicator.
+  /// Whether sums can go on beside the calling thread: where the backend's numbers are on the host, and MPI allows
+  /// another thread (MPI_THREAD_SERIALIZED).
+  template <class B>
+  bool overlaps(const B&) const {
+    return std::is_base_of_v<detail::HostBackend, B> && ranks_->threads_allowed();
+  }
+  /// reduce_scatter in a thread of its own, which does one after the other; see OverlappingCommunicator.
   template <class B>
   void start_reduce_scatter(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
     if (size() == 1) return;
-    constexpr bool on_host = std::is_base_of_v<detail::HostBackend, B>;
-    ranks_->start(on_host, [this, &backend, row, firsts] { sum_shares(backend, row, firsts); });
+    ranks_->start([this, &backend, row, firsts] { sum_shares(backend, row, firsts); });
   }
   /// Returns when all that was started is done. Errors as above.
   template <class B>

@@ -97,7 +97,7 @@ class MpiRanks {
   }
   /// Those ranks of `all` that give this number, in their order.
   [[gnu::cold]] MpiRanks(std::shared_ptr<MpiRanks> all, Index color) : all_(std::move(all)), worker_(all_->worker_) {
-    threads = all_->threads, threads_allowed_ = all_->threads_allowed_;
+    threads_allowed_ = all_->threads_allowed_;
     check_mpi(
         MPI_Comm_split(all_->communicator_, static_cast<int>(color), static_cast<int>(all_->rank), &communicator_),
         "form groups of processes");
@@ -106,6 +106,7 @@ class MpiRanks {
     MPI_Comm_rank(communicator_, &number), rank = number;
     MPI_Comm_size(communicator_, &number), size = number;
     find_neighbours();
+    threads = all_->threads;
   }
   MpiRanks(const MpiRanks&) = delete;
 
@@ -143,19 +144,13 @@ class MpiRanks {
   void wait_at_most(double seconds) { options_.patience = seconds; }
   MPI_Comm communicator() const { return communicator_; }
 
-  /// Work with the functions below, after what was started before: `beside` the calling thread, if MPI allows that,
-  /// else in `settle`. The calling thread settles before it calls one of them itself, so that one thread uses MPI at a
-  /// time.
-  void start(bool beside, std::function<void()> work) {
-    if (beside && threads_allowed_) return worker_->give(std::move(work));
-    put_off_.push_back(std::move(work));
-  }
+  /// Whether another thread than the main one may use MPI while that does not.
+  bool threads_allowed() const { return threads_allowed_; }
+  /// Work with the functions below beside the calling thread, after what was started before. The calling thread settles
+  /// before it calls one of them itself, so that one thread uses MPI at a time.
+  void start(std::function<void()> work) { worker_->give(std::move(work)); }
   /// Returns when all that was started is done. Throws what it has thrown.
-  void settle() {
-    worker_->finish();
-    for (std::size_t i = 0; i < put_off_.size(); ++i) put_off_[i]();
-    put_off_.clear();
-  }
+  void settle() { worker_->finish(); }
 
   /// Begins an exchange of rows of so many bytes; see ExpertExchange. Sums that are under way come first.
   void start_exchange(const void* from, std::span<const Index> send, void* to, std::span<const Index> receive,
@@ -416,8 +411,7 @@ class MpiRanks {
   int exceptions_ = std::uncaught_exceptions();
   bool finalizes_ = false, left_ = false;
   bool threads_allowed_ = false;  // another thread than the main one may use MPI while that does not
-  std::vector<std::function<void()>> put_off_;
-  std::vector<int> exchange_;  // numbers of rows to each rank and where they begin, and the same from each
+  std::vector<int> exchange_;     // numbers of rows to each rank and where they begin, and the same from each
   MPI_Request exchange_request_ = MPI_REQUEST_NULL;
   std::shared_ptr<MpiRanks> all_;   // of which this is a group; null: of none
   std::shared_ptr<Worker> worker_;  // of all groups: one thread uses MPI at a time

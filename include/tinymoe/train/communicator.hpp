@@ -3,7 +3,7 @@
 /// Data parallelism: several processes train one model, and sum their gradients and reports in each step.
 ///
 /// Each rank has the whole model and reads micro-batches of its own. Each owns a share of the parameters
-/// (parameter_shares.hpp): after the last micro-batch it gets the sums of that share's gradients from all ranks
+/// (parameter_buckets.hpp): after the last micro-batch it gets the sums of that share's gradients from all ranks
 /// (reduce-scatter), it alone keeps the optimizer's state of that share and takes its step, and it gives the new
 /// weights to all (all-gather). That is stage 1 of ZeRO (Rajbhandari et al. 2020). Gradients are summed in buckets of
 /// some layers, each as soon as backward is done with it, if the communicator can do so beside it. The numbers of a
@@ -48,13 +48,16 @@ concept Communicator = std::copyable<C> &&
 };
 
 /// A communicator that can sum gradients while backward goes on. `start_reduce_scatter` begins what `reduce_scatter`
-/// does, or puts it off; several may be under way. Until `finish` the caller changes nothing of these rows and reads
-/// nothing, and makes no other call of the communicator. All ranks start the same ones in the same order.
+/// does; several may be under way. Until `finish` the caller changes nothing of these rows and reads nothing, and makes
+/// no other call of the communicator. All ranks start the same ones in the same order.
 template <class C, class B = detail::DeclaredBackend>
 concept OverlappingCommunicator = Communicator<C, B> &&
-    requires(C& communicator, B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
+    requires(C& communicator, const C& same, B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
+  { same.overlaps(backend) } -> std::convertible_to<bool>;  // whether it can on this backend; else it is not asked to
   communicator.start_reduce_scatter(backend, row, firsts);  // `firsts` stays where it is until `finish`
-  communicator.finish(backend);  // returns when all that was started is done, in order with the backend's operations
+  // Returns when all that was started is done, in order with the backend's operations. Called after an exception, too:
+  // the rows' memory may go then.
+  communicator.finish(backend);
 };
 
 /// A communicator whose ranks can form groups, in which they send each other rows. Expert parallelism needs it.
@@ -106,8 +109,7 @@ class AnyCommunicator {
     if constexpr (OverlappingCommunicator<C, B>) {
       start_ = [shared](B& backend, Row row, Firsts firsts) { shared->start_reduce_scatter(backend, row, firsts); };
       finish_ = [shared](B& backend) { shared->finish(backend); };
-    } else {
-      start_ = reduce_scatter_;
+      overlaps_ = [shared](const B& backend) { return shared->overlaps(backend); };
     }
     sum_ = [shared](std::span<double> numbers) { shared->sum(numbers); };
     if constexpr (GroupingCommunicator<C>) {
@@ -128,7 +130,7 @@ class AnyCommunicator {
   void all_gather(B& backend, Row row, Firsts firsts) {
     if (all_gather_) all_gather_(backend, row, firsts);
   }
-  /// Of a communicator that cannot do it beside backward: at once.
+  bool overlaps(const B& backend) const { return overlaps_ && overlaps_(backend); }
   void start_reduce_scatter(B& backend, Row row, Firsts firsts) {
     if (start_) start_(backend, row, firsts);
   }
@@ -153,6 +155,7 @@ class AnyCommunicator {
   Index rank_ = 0, size_ = 1;
   std::function<void(B&, Row, Firsts)> reduce_scatter_, all_gather_, start_;
   std::function<void(B&)> finish_;
+  std::function<bool(const B&)> overlaps_;
   std::function<void(std::span<double>)> sum_;
   std::function<AnyCommunicator(Index)> group_;
   std::function<void(const void*, Firsts, void*, Firsts, std::size_t)> start_exchange_;

@@ -73,6 +73,19 @@ class Passes {
     ready_ = true;
   }
 
+  /// Lets the ranks of a group share the experts in passes with this `exchange`, after `plan`. Throws OptionError for a
+  /// number of experts that cannot be shared, and for a mixture of the user's own that cannot.
+  [[gnu::cold]] void share_experts(ExpertExchange& exchange) {
+    using Weight = typename ModelType::Weight;
+    Architecture::for_each_mixture(saved(), [&](auto& mixture, Index) {
+      if constexpr (requires { mixture.template share_experts<Weight>(model_->backend(), exchange); }) {
+        mixture.template share_experts<Weight>(model_->backend(), exchange);
+      } else {
+        fail<OptionError>("expert parallelism: a mixture of the model has no `share_experts`");
+      }
+    });
+  }
+
   static void check_time(Index time) {
     if (time > Architecture::context) {
       fail<ShapeError>("sequences of ", time, " tokens are longer than the model's context of ", Architecture::context);
@@ -80,7 +93,15 @@ class Passes {
   }
 
   bool recompute() const { return planned_.recompute; }
-  std::size_t bytes() const { return activations_ ? activations_->bytes() : 0; }
+  /// Bytes of the activations, and of rows that ranks have sent.
+  std::size_t bytes() const {
+    if (!activations_) return 0;
+    std::size_t sum = activations_->bytes();
+    Architecture::for_each_mixture(**activations_, [&](auto& mixture, Index) {
+      if constexpr (requires { mixture.received_bytes(); }) sum += mixture.received_bytes();
+    });
+    return sum;
+  }
   /// The activations of the last pass.
   Saved& saved() { return **activations_; }
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <map>
 #include <optional>
 #include <span>
 #include <utility>
@@ -23,37 +22,40 @@ namespace tinymoe::inline v0_1::detail {
 template <class C>
 class RankGroups {
  public:
-  /// All ranks call it. Throws OptionError where the ranks cannot form groups of `together`.
-  [[gnu::cold]] RankGroups(C communicator, Index together) : all_(std::move(communicator)), together_(together) {
-    if (together == 1) return;
-    if (together < 1 || all_.size() % together != 0) {
-      fail<OptionError>("expert parallelism in groups of ", together,
-                        " needs a number of processes that is a multiple of ", "it; found ", all_.size());
+  /// Throws OptionError where the ranks cannot form groups of `expert_parallel`.
+  [[gnu::cold]] RankGroups(C communicator, Index expert_parallel)
+      : all_(std::move(communicator)), expert_parallel_(expert_parallel) {
+    if (expert_parallel == 1) return;
+    if (expert_parallel < 1 || all_.size() % expert_parallel != 0) {
+      fail<OptionError>("expert parallelism in groups of ", expert_parallel,
+                        " needs a number of processes that is a multiple of it; found ", all_.size());
     }
-    if constexpr (GroupingCommunicator<C>) {
-      if constexpr (requires { all_.can_group(); }) {
-        if (!all_.can_group()) fail<OptionError>(cannot);
-      }
-      const Index rank = all_.rank();
-      experts_.emplace(all_.group(rank / together));
-      alike_.emplace(all_.group(rank % together));
-      exchange_.of = &*experts_;
-    } else {
-      fail<OptionError>(cannot);
-    }
+    bool can = GroupingCommunicator<C>;
+    if constexpr (requires { all_.can_group(); }) can = all_.can_group();
+    if (!can) fail<OptionError>("this communicator cannot form groups, which expert parallelism needs");
   }
   RankGroups(const RankGroups&) = delete;
+
+  /// Forms the groups, before they are asked for. All ranks call it, once they know that they agree on the number.
+  void form() {
+    if constexpr (GroupingCommunicator<C>) {
+      if (expert_parallel_ == 1 || expert_group_) return;
+      expert_group_.emplace(all_.group(all_.rank() / expert_parallel_));
+      replicas_.emplace(all_.group(all_.rank() % expert_parallel_));
+      exchange_.of = &*expert_group_;
+    }
+  }
 
   /// All ranks.
   C& all() { return all_; }
   const C& all() const { return all_; }
-  /// The ranks that share the experts with this one; those that have the same experts. Only with `together` above 1.
-  C& sharing() { return *experts_; }
-  C& alike() { return *alike_; }
-  /// G: 1 without expert parallelism.
-  Index together() const { return together_; }
+  /// With expert parallelism: the ranks that share the experts with this one; those that have the same experts as it.
+  C& expert_group() { return *expert_group_; }
+  C& replicas() { return *replicas_; }
+  /// The ranks of an expert group, G; 1 without expert parallelism.
+  Index expert_parallel() const { return expert_parallel_; }
   /// How rows go to their experts; null: all experts are here.
-  ExpertExchange* exchange() { return together_ > 1 ? &exchange_ : nullptr; }
+  ExpertExchange* exchange() { return expert_parallel_ > 1 ? &exchange_ : nullptr; }
   /// What routers count over all ranks; null for one.
   RankCounts* counts() {
     counts_.of = &all_;
@@ -61,8 +63,6 @@ class RankGroups {
   }
 
  private:
-  static constexpr const char* cannot = "this communicator cannot form groups, which expert parallelism needs";
-
   struct Exchange final : ExpertExchange {
     C* of = nullptr;
     Index rank() const override { return of->rank(); }
@@ -78,13 +78,15 @@ class RankGroups {
 
   struct Counts final : RankCounts {
     C* of = nullptr;
-    std::map<Index, std::vector<double>> of_layers;  // of the rounds so far
+    std::vector<std::vector<double>> of_layers;  // of the rounds so far
     void before(Index layer, bool first, std::span<double> numbers) override {
       const auto ranks = static_cast<std::size_t>(of->size()), rank = static_cast<std::size_t>(of->rank());
+      const auto at = static_cast<std::size_t>(layer);
       std::vector<double> all(ranks * numbers.size());  // of each rank in this round
       std::copy(numbers.begin(), numbers.end(), all.begin() + static_cast<std::ptrdiff_t>(rank * numbers.size()));
       of->sum(std::span(all));
-      std::vector<double>& so_far = of_layers[layer];
+      if (of_layers.size() <= at) of_layers.resize(at + 1);
+      std::vector<double>& so_far = of_layers[at];
       if (first) so_far.assign(numbers.size(), 0);
       for (std::size_t r = 0; r < ranks; ++r) {
         if (r == rank) std::copy(so_far.begin(), so_far.end(), numbers.begin());
@@ -95,10 +97,31 @@ class RankGroups {
   };
 
   C all_;
-  Index together_;
-  std::optional<C> experts_, alike_;
+  Index expert_parallel_;
+  std::optional<C> expert_group_, replicas_;
   Exchange exchange_;
   Counts counts_;
+};
+
+/// A single process has no groups; it costs no compiling either.
+template <>
+class RankGroups<Alone> {
+ public:
+  [[gnu::cold]] RankGroups(Alone /*communicator*/, Index expert_parallel) {
+    if (expert_parallel != 1) {
+      fail<OptionError>("expert parallelism in groups of ", expert_parallel,
+                        " needs a number of processes that is a multiple of it; found one");
+    }
+  }
+  void form() {}
+  Alone& all() { return all_; }
+  const Alone& all() const { return all_; }
+  static constexpr Index expert_parallel() { return 1; }
+  static constexpr ExpertExchange* exchange() { return nullptr; }
+  static constexpr RankCounts* counts() { return nullptr; }
+
+ private:
+  Alone all_;
 };
 
 }  // namespace tinymoe::inline v0_1::detail

@@ -129,7 +129,7 @@ class Trainer {
   /// What joins the ranks of the run.
   C& communicator() { return ranks_.all(); }
   /// How many ranks share the experts.
-  Index expert_parallel() const { return ranks_.together(); }
+  Index expert_parallel() const { return ranks_.expert_parallel(); }
   /// The gradients of the step under way; zero between steps. Of several ranks: this rank's own until `begin_step` has
   /// returned, then the sums of all in this rank's share.
   View<Master> gradients() const { return update_.gradient_buffer(); }
@@ -196,7 +196,11 @@ class Trainer {
     detail::check_sizes(tokens.inputs, tokens.targets, tokens.batch, tokens.time);
     failed_together_ = false;
     const detail::StepTotals totals = sum_over_ranks(tokens);
+    ranks_.form();
     passes_.plan(tokens.batch, tokens.time, options.recompute);
+    if constexpr (GroupingCommunicator<C>) {
+      if (ExpertExchange* exchange = ranks_.exchange()) passes_.share_experts(*exchange);
+    }
 
     const double loss_scale = detail::needs_loss_scale<Scalar> ? state_.loss_scale.value : 1;
     Pass pass{.batch = tokens.batch,
@@ -221,7 +225,7 @@ class Trainer {
     try {
       for (Index i = 0; i < tokens.micro_batches(); ++i) {
         const detail::MicroBatch micro_batch = take_micro_batch(i);
-        if (i + 1 == tokens.micro_batches() && ranks_.all().size() > 1) step_.pass.watch = &watch;
+        if (i + 1 == tokens.micro_batches() && update_.sums_beside_backward(ranks_)) step_.pass.watch = &watch;
         passes_.train(step_.pass, micro_batch, loss_scale / totals.scored, update_.gradients());
       }
       step_.pass.watch = nullptr;
@@ -255,7 +259,7 @@ class Trainer {
     if (report.skipped) return report;
     step_under_way_ = false;
     update_(ranks_, state_.step, report.learning_rate);
-    experts_are_here_ = ranks_.together() == 1;
+    experts_are_here_ = ranks_.expert_parallel() == 1;
     after_step(step_.pass);
     average_.update();
     if constexpr (detail::needs_loss_scale<Scalar>) state_.loss_scale.succeed();
@@ -268,9 +272,11 @@ class Trainer {
   /// last steps. All ranks call it; evaluations, `save` and `save_weights` do, and `fit` before it returns.
   [[gnu::cold]] void gather_experts() {
     if (std::exchange(experts_are_here_, true)) return;
-    update_.gather_experts(ranks_, model_->masters());
-    if (average_.on()) update_.gather_experts(ranks_, average_.buffer());
-    model_->refresh();
+    if constexpr (GroupingCommunicator<C>) {
+      update_.gather_experts(ranks_, model_->masters());
+      if (average_.on()) update_.gather_experts(ranks_, average_.buffer());
+      model_->refresh();
+    }
   }
 
   /// Gives up a step that was begun: zeroes its gradients. Does nothing without such a step.
@@ -395,7 +401,8 @@ class Trainer {
   }
   /// Whether the ranks make calls of their communicator in each micro-batch, so that all must have as many.
   bool passes_together() const {
-    return ranks_.together() > 1 || (ranks_.all().size() > 1 && model_->settings()[setting::balance_over_step] != 0);
+    return ranks_.expert_parallel() > 1 ||
+           (ranks_.all().size() > 1 && model_->settings()[setting::balance_over_step] != 0);
   }
   /// Throws ShapeError for sequences that are longer than the context.
   static void check_time(Index time) { detail::Passes<ModelType>::check_time(time); }
@@ -422,7 +429,10 @@ class Trainer {
 
   /// Throws OptionError for what several ranks cannot train.
   void check_ranks() const {
-    if (ranks_.together() > 1 && model_->settings()[setting::expert_dropout] != 0) {
+    if (ranks_.expert_parallel() > 1 && !Architecture::has_mixtures) {
+      fail<OptionError>("expert parallelism: the model has no experts to share");
+    }
+    if (ranks_.expert_parallel() > 1 && model_->settings()[setting::expert_dropout] != 0) {
       fail<OptionError>(
           "the setting expert_dropout must be 0 in expert parallelism: its masks follow the order of rows");
     }
@@ -444,16 +454,22 @@ class Trainer {
       error = std::current_exception();
     }
     const auto own_batches = static_cast<double>(tokens.micro_batches());
-    std::array<double, 5> numbers = {own.scored, own.tokens, error ? 1.0 : 0.0, own_batches, own_batches * own_batches};
+    const auto shared = static_cast<double>(ranks_.expert_parallel());
+    std::array<double, 7> numbers = {
+        own.scored, own.tokens, error ? 1.0 : 0.0, own_batches, own_batches * own_batches, shared, shared * shared};
     ranks_.all().sum(std::span<double>(numbers));
     const auto rethrow = [&] {
       if (error) std::rethrow_exception(error);
     };
     if (numbers[2] > 0) detail::on_all_ranks(ranks_.all(), "", rethrow, &failed_together_);
-    // That all numbers are equal is seen by all: then alone the mean of
-    // the squares is the square of the mean.
-    failed_together_ =
-        passes_together() && numbers[3] * numbers[3] != numbers[4] * static_cast<double>(ranks_.all().size());
+    // Whether all have the same number: then alone the mean of the squares is the square of the mean.
+    const auto differ = [&](std::size_t at) {
+      return numbers[at] * numbers[at] != numbers[at + 1] * static_cast<double>(ranks_.all().size());
+    };
+    const bool other_groups = numbers[5] > static_cast<double>(ranks_.all().size()) && differ(5);
+    failed_together_ = other_groups || (passes_together() && differ(3));
+    if (other_groups)
+      fail<OptionError>("the processes do not agree on how many of them share the experts; here ", shared);
     if (failed_together_) {
       fail<OptionError>("all processes must have as many micro-batches in expert parallelism and with the setting ",
                         "balance_over_step; found ", numbers[3], " for ", ranks_.all().size(), " processes");
@@ -482,8 +498,10 @@ class Trainer {
   /// Where the numbers of the step that was given up stop being finite: ", first in …", by running it again. Empty
   /// where this rank does not know.
   [[gnu::cold]] std::string fault_of_step() {
-    if (step_.tokens.inputs.empty() || ranks_.together() > 1)
-      return {};  // ranks look for themselves, and may stop early
+    // Each rank looks for itself, and one may end before another: passes that the ranks make together are not repeated.
+    if (step_.tokens.inputs.empty() || ranks_.expert_parallel() > 1) return {};
+    step_.pass.counts = nullptr;
+    return {};  // ranks look for themselves, and may stop early
     std::string place;
     for (Index i = 0; place.empty() && i < step_.tokens.micro_batches(); ++i) {
       const detail::MicroBatch tokens = take_micro_batch(i);

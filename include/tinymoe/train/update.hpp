@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19,7 +20,7 @@
 #include "tinymoe/train/communicator.hpp"
 #include "tinymoe/train/optimizer.hpp"
 #include "tinymoe/train/optimizer_step.hpp"
-#include "tinymoe/train/parameter_shares.hpp"
+#include "tinymoe/train/parameter_buckets.hpp"
 #include "tinymoe/train/rank_groups.hpp"
 
 namespace tinymoe::inline v0_1 {
@@ -37,15 +38,15 @@ class Update {
   using Gradients = typename ModelType::Architecture::template Parameters<Master>;
   static constexpr auto tensors = segments<typename ModelType::Weights>();
 
-  /// The model must outlive it. `together`: how many ranks share the experts. Throws OptionError for options that the
-  /// optimizer's `check` refuses and for experts that cannot be shared, DeviceError without memory.
-  [[gnu::cold]] Update(ModelType& model, O optimizer, Index rank, Index ranks, Index together)
+  /// The model must outlive it. `expert_parallel`: how many ranks share the experts. Throws OptionError for options
+  /// that the optimizer's `check` refuses and for experts that cannot be shared, DeviceError without memory.
+  [[gnu::cold]] Update(ModelType& model, O optimizer, Index rank, Index ranks, Index expert_parallel)
       : model_(&model), optimizer_(std::move(optimizer)) {
     detail::check_if_it_can(optimizer_);
     auto& backend = model.backend();
     const auto chunks = chunks_for<typename ModelType::Weights>(optimizer_);
-    buckets_ = parameter_buckets(tensors, places_of_segments<typename ModelType::Weights>(together), chunks,
-                                 ModelType::size, ranks, together);
+    buckets_ = parameter_buckets(tensors, places_of_segments<typename ModelType::Weights>(expert_parallel), chunks,
+                                 ModelType::size, ranks, expert_parallel);
     std::vector<Chunk> own;
     for (const Bucket& bucket : buckets_) {
       const ParameterRun run = bucket.share(rank);
@@ -138,8 +139,17 @@ class Update {
     backend.copy_to_host(values.data(), row.data, values.size_bytes());
   }
 
+  /// Whether gradients are summed while backward goes on; then `start_sums` is to be called in it.
+  template <class C>
+  bool sums_beside_backward(const RankGroups<C>& ranks) const {
+    if constexpr (OverlappingCommunicator<C, BackendType>) {
+      return ranks.all().size() > 1 && ranks.all().overlaps(model_->backend());
+    } else {
+      return false;
+    }
+  }
   /// Starts the sum over the ranks of each bucket whose gradients are complete once backward is done with a layer; see
-  /// LayerWatch. Does nothing for communicators that cannot sum beside backward.
+  /// LayerWatch.
   template <class C>
   void start_sums(RankGroups<C>& ranks, Index layer) {
     if constexpr (OverlappingCommunicator<C, BackendType>) {
@@ -155,7 +165,7 @@ class Update {
   template <class C>
   void measure(RankGroups<C>& ranks, double limit, double loss_scale, View<Master> clip) {
     auto& backend = model_->backend();
-    sum_over_ranks(ranks);
+    if constexpr (!std::is_same_v<C, Alone>) sum_over_ranks(ranks);
     const View<Master> squares(squares_.template as<Master>().data, 1, firsts_of_squares_.back());
     if (step_.chunks.cols > 0) {
       backend.launch(step_.chunks.cols, kernels::SquaredSum<Master>{step_.gradients.data, step_.chunks.data,
@@ -179,26 +189,29 @@ class Update {
     step_.rate = rate;
     step_.step = step;
     if (step_.chunks.cols > 0) optimizer_.step(backend, step_);
-    if (ranks.all().size() == 1) return;
-    Index end = 0;
-    for_each_run([&](Index first, Index last, Index) { zero_gradients(std::exchange(end, last), first); });
-    zero_gradients(end, ModelType::size);
-    for (const Bucket& bucket : buckets_) {
-      if (bucket.is_of(rank_)) of(ranks, bucket).all_gather(backend, all_of(model_->masters(), bucket), bucket.firsts);
+    if constexpr (!std::is_same_v<C, Alone>) {
+      if (ranks.all().size() == 1) return;
+      Index end = 0;
+      for_each_run([&](Index first, Index last, Index) { zero_gradients(std::exchange(end, last), first); });
+      zero_gradients(end, ModelType::size);
+      for (const Bucket& bucket : buckets_) {
+        if (bucket.is_of(rank_))
+          of(ranks, bucket).all_gather(backend, all_of(model_->masters(), bucket), bucket.firsts);
+      }
+      model_->refresh();
     }
-    model_->refresh();
   }
 
   /// Gives each rank the experts of all in a buffer of all parameters, of which it has its own.
   template <class C>
   [[gnu::cold]] void gather_experts(RankGroups<C>& ranks, View<Master> buffer) {
-    const Index together = ranks.together();
-    std::vector<Index> firsts(static_cast<std::size_t>(together + 1));
+    const Index expert_parallel = ranks.expert_parallel();
+    std::vector<Index> firsts(static_cast<std::size_t>(expert_parallel + 1));
     for (const Bucket& bucket : buckets_) {
       if (bucket.part < 0) continue;
       const Index size = bucket.all.last - bucket.all.first;
-      for (Index r = 0; r <= together; ++r) firsts[static_cast<std::size_t>(r)] = r > bucket.part ? size : 0;
-      ranks.sharing().all_gather(model_->backend(), all_of(buffer, bucket), firsts);
+      for (Index r = 0; r <= expert_parallel; ++r) firsts[static_cast<std::size_t>(r)] = r > bucket.part ? size : 0;
+      ranks.expert_group().all_gather(model_->backend(), all_of(buffer, bucket), firsts);
     }
   }
 
@@ -220,7 +233,10 @@ class Update {
   /// The ranks that have a bucket.
   template <class C>
   static C& of(RankGroups<C>& ranks, const Bucket& bucket) {
-    return bucket.part < 0 ? ranks.all() : ranks.alike();
+    if constexpr (!std::is_same_v<C, Alone>) {
+      if (bucket.part >= 0) return ranks.replicas();
+    }
+    return ranks.all();
   }
   template <class C>
   void start_sum(RankGroups<C>& ranks, const Bucket& bucket) {
@@ -232,21 +248,22 @@ class Update {
   template <class C>
   void finish_sums(RankGroups<C>& ranks) {
     ranks.all().finish(model_->backend());
-    if (ranks.together() > 1) ranks.alike().finish(model_->backend());
+    if (ranks.expert_parallel() > 1) ranks.replicas().finish(model_->backend());
   }
   /// Sums the gradients of all buckets that were not started, from the last to the first, as backward fills them, and
   /// waits for the others.
   template <class C>
   void sum_over_ranks(RankGroups<C>& ranks) {
     if constexpr (OverlappingCommunicator<C, BackendType>) {
-      for (std::size_t i = buckets_.size() - started_; i-- > 0;) start_sum(ranks, buckets_[i]);
-      started_ = 0;
-      finish_sums(ranks);
-    } else {
-      for (const Bucket& bucket : buckets_) {
-        if (!bucket.is_of(rank_)) continue;
-        of(ranks, bucket).reduce_scatter(model_->backend(), all_of(gradient_buffer(), bucket), bucket.firsts);
+      if (sums_beside_backward(ranks)) {
+        for (std::size_t i = buckets_.size() - started_; i-- > 0;) start_sum(ranks, buckets_[i]);
+        started_ = 0;
+        return finish_sums(ranks);
       }
+    }
+    for (const Bucket& bucket : buckets_) {
+      if (!bucket.is_of(rank_)) continue;
+      of(ranks, bucket).reduce_scatter(model_->backend(), all_of(gradient_buffer(), bucket), bucket.firsts);
     }
   }
 

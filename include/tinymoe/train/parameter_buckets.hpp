@@ -32,19 +32,19 @@ struct Bucket {
   Index layer = -1;                 // its gradients are there after backward of this layer; −1: after all of it
   ParameterRun all = {};            // of the bucket
   Index part = -1;                  // of the experts, in expert parallelism: the ranks r with r mod G = part have it
-  Index together = 1;               // G; 1 where all ranks have it
+  Index expert_parallel = 1;        // G; 1 where all ranks have it
   std::vector<Index> firsts;        // owner i has the elements from all.first + firsts[i] to all.first + firsts[i + 1]
   std::vector<Index> first_chunks;  // the same of the chunks, of which `all` has the first
 
   /// Where the shares of rank `rank` and of those behind it begin in the buffer.
   Index first_of(Index rank) const {
-    const Index owner = part < 0 ? rank : rank <= part ? 0 : (rank - part - 1) / together + 1;
+    const Index owner = part < 0 ? rank : rank <= part ? 0 : (rank - part - 1) / expert_parallel + 1;
     return all.first + firsts[static_cast<std::size_t>(owner)];
   }
-  bool is_of(Index rank) const { return part < 0 || rank % together == part; }
+  bool is_of(Index rank) const { return part < 0 || rank % expert_parallel == part; }
   ParameterRun share(Index rank) const {
     if (!is_of(rank)) return {all.first, all.first, all.first_chunk, all.first_chunk};
-    const auto owner = static_cast<std::size_t>(rank / together);
+    const auto owner = static_cast<std::size_t>(rank / expert_parallel);
     return {all.first + firsts[owner], all.first + firsts[owner + 1], first_chunks[owner], first_chunks[owner + 1]};
   }
 };
@@ -75,10 +75,10 @@ struct TensorPlace {
   friend bool operator==(const TensorPlace&, const TensorPlace&) = default;
 };
 
-/// The places of the tensors of `P` as they are named on disk, in order, where groups of `together` ranks share the
-/// experts. Throws OptionError for a number of experts that cannot be shared.
+/// The places of the tensors of `P` as they are named on disk, in order, where groups of `expert_parallel` ranks share
+/// the experts. Throws OptionError for a number of experts that cannot be shared.
 template <class P>
-[[gnu::cold]] std::vector<TensorPlace> places_of_segments(Index together = 1) {
+[[gnu::cold]] std::vector<TensorPlace> places_of_segments(Index expert_parallel = 1) {
   std::vector<TensorPlace> places;
   Index last = -1;
   for_each_segment<P>([&](const ParameterInfo& info, std::string_view, const Segment& segment) {
@@ -87,12 +87,12 @@ template <class P>
     place.layer = layer >= 0 ? layer : last < 0 ? Index{-1} : last + 1;
     if (layer >= 0) last = layer;
     const ExpertNumber expert = expert_of(info.path);
-    if (together == 1 || segment.part != Part::expert || expert.number < 0) return;
-    if (expert.of % together != 0) {
-      fail<OptionError>("expert parallelism: ", together, " processes cannot share the ", expert.of,
+    if (expert_parallel == 1 || segment.part != Part::expert || expert.number < 0) return;
+    if (expert.of % expert_parallel != 0) {
+      fail<OptionError>("expert parallelism: ", expert_parallel, " processes cannot share the ", expert.of,
                         " experts of a layer; give a number that divides them");
     }
-    place.part = expert.number / (expert.of / together);
+    place.part = expert.number / (expert.of / expert_parallel);
   });
   return places;
 }
@@ -100,11 +100,11 @@ template <class P>
 /// The buckets of a buffer of `size` elements, in its order, each cut into shares such that all ranks own about as many
 /// trained elements of all of them. `chunks` are those of `tensors`, in order, and `places` theirs. Layers share a
 /// bucket up to `least` elements, so that a message is not too small for its latency. Each part of the experts has
-/// buckets of its own, which only the ranks that have it share: in groups of `together`.
+/// buckets of its own, which only the ranks that have it share: in groups of `expert_parallel`.
 [[gnu::cold]] inline std::vector<Bucket> parameter_buckets(std::span<const Segment> tensors,
                                                            std::span<const TensorPlace> places,
                                                            std::span<const Chunk> chunks, Index size, Index ranks,
-                                                           Index together = 1, Index least = Index{1} << 18) {
+                                                           Index expert_parallel = 1, Index least = Index{1} << 18) {
   std::vector<Bucket> buckets;
   std::vector<Index> owned(static_cast<std::size_t>(ranks));  // trained elements of each rank in the buckets so far
   Index trained = 0;                                          // of all
@@ -113,7 +113,7 @@ template <class P>
     Bucket bucket{.layer = places[first].layer,
                   .all = {tensors[first].offset, last < tensors.size() ? tensors[last].offset : size, chunk, chunk},
                   .part = part,
-                  .together = part < 0 ? 1 : together,
+                  .expert_parallel = part < 0 ? 1 : expert_parallel,
                   .firsts = {},
                   .first_chunks = {}};
     struct Piece {
@@ -136,7 +136,7 @@ template <class P>
     // another has too much.
     std::vector<double> lacks;
     double all_lack = 0;
-    for (Index rank = std::max(part, Index{0}); rank < ranks; rank += bucket.together) {
+    for (Index rank = std::max(part, Index{0}); rank < ranks; rank += bucket.expert_parallel) {
       const double has = static_cast<double>(owned[static_cast<std::size_t>(rank)]);
       lacks.push_back(std::max(0.0, static_cast<double>(trained) / static_cast<double>(ranks) - has));
       all_lack += lacks.back();
@@ -151,7 +151,8 @@ template <class P>
                                      : chunks[static_cast<std::size_t>(pieces[piece].chunk)].offset - bucket.all.first);
       bucket.first_chunks.push_back(rest ? bucket.all.last_chunk : pieces[piece].chunk);
       wanted += static_cast<double>(elements) * (all_lack > 0 ? lacks[i] / all_lack : 1 / count);
-      Index& has = owned[static_cast<std::size_t>(std::max(part, Index{0}) + static_cast<Index>(i) * bucket.together)];
+      Index& has =
+          owned[static_cast<std::size_t>(std::max(part, Index{0}) + static_cast<Index>(i) * bucket.expert_parallel)];
       // A share ends before a piece if that is nearer to where it should end than after the piece.
       while (piece < pieces.size() &&
              (i + 1 == lacks.size() || 2 * wanted >= 2 * before + static_cast<double>(pieces[piece].elements))) {
