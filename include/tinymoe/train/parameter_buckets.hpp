@@ -49,6 +49,11 @@ struct Bucket {
   }
 };
 
+/// All of a buffer, which one rank has.
+inline Bucket whole_bucket(Index size, Index chunks) {
+  return {.all = {0, size, 0, chunks}, .firsts = {0, size}, .first_chunks = {0, chunks}};
+}
+
 /// The layer that a tensor is part of; −1: it is in none.
 constexpr Index layer_of(const Path& path) {
   for (const Path* at = &path; at != nullptr; at = at->parent) {

@@ -111,7 +111,7 @@ class Trainer {
         schedule_(std::move(schedule)),
         ranks_(std::move(communicator), expert_parallel),
         passes_(model),
-        update_(model, std::move(optimizer), ranks_.all().rank(), ranks_.all().size(), expert_parallel),
+        update_(model, std::move(optimizer), ranks_),
         average_(model) {
     detail::check_if_it_can(schedule_);
     bind_parameters(masters_, model.masters().data);

@@ -38,18 +38,24 @@ class Update {
   using Gradients = typename ModelType::Architecture::template Parameters<Master>;
   static constexpr auto tensors = segments<typename ModelType::Weights>();
 
-  /// The model must outlive it. `expert_parallel`: how many ranks share the experts. Throws OptionError for options
-  /// that the optimizer's `check` refuses and for experts that cannot be shared, DeviceError without memory.
-  [[gnu::cold]] Update(ModelType& model, O optimizer, Index rank, Index ranks, Index expert_parallel)
-      : model_(&model), optimizer_(std::move(optimizer)) {
+  /// The model must outlive it. Throws OptionError for options that the optimizer's `check` refuses and for experts
+  /// that the ranks cannot share, DeviceError without memory.
+  template <class C>
+  [[gnu::cold]] Update(ModelType& model, O optimizer, const RankGroups<C>& ranks)
+      : model_(&model), optimizer_(std::move(optimizer)), rank_(ranks.all().rank()) {
     detail::check_if_it_can(optimizer_);
     auto& backend = model.backend();
     const auto chunks = chunks_for<typename ModelType::Weights>(optimizer_);
-    buckets_ = parameter_buckets(tensors, places_of_segments<typename ModelType::Weights>(expert_parallel), chunks,
-                                 ModelType::size, ranks, expert_parallel);
+    if constexpr (std::is_same_v<C, Alone>) {
+      buckets_.push_back(whole_bucket(ModelType::size, std::ssize(chunks)));
+    } else {
+      const Index size = ranks.all().size(), expert_parallel = ranks.expert_parallel();
+      buckets_ = parameter_buckets(tensors, places_of_segments<typename ModelType::Weights>(expert_parallel), chunks,
+                                   ModelType::size, size, expert_parallel);
+    }
     std::vector<Chunk> own;
     for (const Bucket& bucket : buckets_) {
-      const ParameterRun run = bucket.share(rank);
+      const ParameterRun run = bucket.share(rank_);
       for (Index i = run.first_chunk; i < run.last_chunk; ++i) {
         own.push_back(chunks[static_cast<std::size_t>(i)]);
         own.back().moment = count_ + own.back().offset - run.first;
@@ -58,8 +64,8 @@ class Update {
       count_ += run.last - run.first;
       runs_.push_back(run);
     }
-    set_places(rank, ranks, std::ssize(chunks));
-    rank_ = rank;
+    firsts_of_squares_ = {0, std::ssize(chunks)};
+    if constexpr (!std::is_same_v<C, Alone>) set_places(ranks.all().size(), std::ssize(chunks));
 
     gradients_memory_ = backend.allocate(static_cast<std::size_t>(ModelType::size) * sizeof(Master));
     bind_parameters(gradients_, gradient_buffer().data);
@@ -273,7 +279,7 @@ class Update {
   }
 
   /// Where each rank's squares lie, one rank behind the other, and the places of those of all chunks in order.
-  [[gnu::cold]] void set_places(Index rank, Index ranks, Index chunks) {
+  [[gnu::cold]] void set_places(Index ranks, Index chunks) {
     firsts_of_squares_ = {0};
     std::vector<std::int32_t> order(static_cast<std::size_t>(chunks));
     std::int32_t place = 0;
@@ -284,7 +290,7 @@ class Update {
       }
       firsts_of_squares_.push_back(place);
     }
-    first_square_ = firsts_of_squares_[static_cast<std::size_t>(rank)];
+    first_square_ = firsts_of_squares_[static_cast<std::size_t>(rank_)];
     if (ranks == 1) return;  // they lie in order
     const std::size_t bytes = order.size() * sizeof(order[0]);
     order_ = model_->backend().allocate(bytes);
@@ -297,10 +303,11 @@ class Update {
 
   ModelType* model_;
   O optimizer_;
+  Index rank_ = 0;
   std::vector<Bucket> buckets_;
   std::size_t started_ = 0;               // buckets, from the last on, whose sums are under way
   std::vector<ParameterRun> runs_;        // this rank's share, a run of each bucket
-  Index rank_ = 0, count_ = 0;            // this rank; the elements of its share
+  Index count_ = 0;                       // its elements
   std::vector<Segment> tensors_;          // of the share
   std::vector<Index> firsts_of_squares_;  // of each rank
   Index first_square_ = 0;
