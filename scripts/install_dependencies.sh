@@ -31,7 +31,7 @@ for argument in "$@"; do
   case $argument in
     --bench) packages+=(libbenchmark-dev) ;;
     --docs) packages+=(doxygen) ;;
-    --mpi) packages+=(libopenmpi-dev openmpi-bin) ;;
+    --mpi) packages+=(libopenmpi-dev openmpi-bin iproute2) ;;  # iproute2: for the test of a network
     --judges) judges=yes ;;
     --help | -h)
       usage
