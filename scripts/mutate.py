@@ -182,6 +182,8 @@ class Header:
                         continue
                     if not self.balanced(begin, end) or SKIPPED.search(self.line_at(begin)):
                         continue
+                    if instead in (" += ", " -= ") and self.code[end] == "?":
+                        continue  # what is assigned goes on behind the question mark
                     after = self.one_line(begin, place) + instead + self.one_line(start + found.end(), end)
                     found_faults.append(Fault(self, place, begin, end, kind, after))
         return found_faults

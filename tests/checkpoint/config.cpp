@@ -274,6 +274,8 @@ TEST_CASE("Tables of bigrams and of layers are told, and no model of the hub has
   CHECK(paired.bigrams == 32);
   CHECK(plain != paired);
   CHECK(detail::type_text(paired).find(", Bigrams<32>") != std::string::npos);
+  CHECK(detail::count_of(paired).total == detail::count_of(plain).total + 32 * 16);
+  CHECK(detail::count_of(paired).active == detail::count_of(plain).active + 16);  // a token has one row
   check_message<MismatchError>([&] { detail::check_shape(paired, plain, "config.json", "tinymoe"); },
                                "the table of bigrams is 32", "has 0");
   using Layered = Transformer<
