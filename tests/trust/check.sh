@@ -4,7 +4,8 @@
 # nothing happened to. usage: check.sh CASE PROGRAMS LIBRARY [short|long|full [SEED]]
 #
 # PROGRAMS is the folder of train, sample and convert, LIBRARY is failing_device.so. `long` takes every
-# call that a program makes, and `full` every reason for each; `short` a part of both, which SEED chooses.
+# call that a program makes, and `full` every reason for each, once and from then on; `short` a part of the calls. SEED
+# chooses what is not taken as a whole.
 set -euo pipefail
 if [ "$1" = disk ] && [ -z "${TRUST_MOUNTS:-}" ]; then
   unshare -m true 2>/dev/null || { echo "SKIPPED: this process may not mount" && exit 0; }
@@ -187,10 +188,13 @@ case $case in
         for n in $(chosen ${#calls[@]} 2); do
           reasons=(ENOSPC EIO EROFS EDQUOT)
           if [[ ${calls[n - 1]} == write* ]]; then reasons+=(short); fi
-          if [ "$form" != full ]; then reasons=("${reasons[RANDOM % ${#reasons[@]}]}"); fi
+          counts=(1 1000000000) # once, or from then on
+          if [ "$form" != full ]; then
+            reasons=("${reasons[RANDOM % ${#reasons[@]}]}")
+            counts=("${counts[RANDOM % 2]}")
+          fi
           for reason in "${reasons[@]}"; do
-            for count in 1 1000000000; do # once, or from then on
-              [ "$form" != short ] || [ $((RANDOM % 2)) = 0 ] || continue
+            for count in "${counts[@]}"; do
               quiet_wait
               attack $job FAILING_AT="$n" FAILING_FOR=$count FAILING_AS="$reason" FAILING_CALLS="$kind"
               [ -s failed.txt ] || continue
