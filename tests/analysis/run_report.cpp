@@ -150,6 +150,13 @@ TEST_CASE("a run's logs are read back") {
       REQUIRE(cut.notes.empty() == (last.empty() || row));
     }
   }
+  SECTION("lines that are JSON and no events") {
+    write(jsonl,
+          "5\n[]\n\"a\"\n{}\n{\"event\":7}\n{\"step\":1}\n{\"a\":1,\"b\":2}\n{\"event\":\"story\",\"step\":1}\n");
+    const RunHistory none = read_run_history(csv, jsonl);
+    CHECK(none.stories.empty());
+    CHECK(none.notes == std::vector<string>{"run.jsonl: 7 lines are cut or no event, and left out"});
+  }
   SECTION("what are no logs") {
     check_message<FileError>([&] { read_run_history(folder / "none.csv"); }, "none.csv: cannot be opened");
     check_message<FileError>([&] { read_run_history(jsonl); }, "expected metrics that begin with");
