@@ -1,6 +1,7 @@
 #include "run_logs.hpp"
 
 #include <cerrno>
+#include <cstddef>
 #include <cstring>
 #include <optional>
 #include <span>
@@ -27,7 +28,8 @@ class JsonOutput : public JsonEvents {
 
  private:
   void write(const std::string& text) override {
-    const int reason = tinymoe::detail::write_all(descriptor_, std::as_bytes(std::span(text)));
+    std::span<const std::byte> bytes = std::as_bytes(std::span(text));
+    const int reason = tinymoe::detail::write_all(descriptor_, bytes);
     // A reader who goes ends the run by the signal PIPE.
     if (reason != 0 && reason != EPIPE) {
       fail<FileError>("the standard output cannot be written: ", std::strerror(reason));

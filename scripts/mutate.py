@@ -2,6 +2,7 @@
 """Plants faults in the headers and tells which of them the tests find.
 
   scripts/mutate.py --rooms train,layers --count 50         50 faults in each of these rooms, drawn at random
+  scripts/mutate.py --rooms text --tests files,text         as many as usual, and the tests of these rooms alone, which is sooner
   scripts/mutate.py --rooms text --list                     what could be planted, and nothing else
 
 A copy of the project and a build of its tests lie in --folder. All faults are built at once: where one is planted, the
@@ -181,6 +182,8 @@ class Header:
                         continue
                     if not self.balanced(begin, end) or SKIPPED.search(self.line_at(begin)):
                         continue
+                    if instead in (" += ", " -= ") and self.code[end] == "?":
+                        continue  # what is assigned goes on behind the question mark
                     after = self.one_line(begin, place) + instead + self.one_line(start + found.end(), end)
                     found_faults.append(Fault(self, place, begin, end, kind, after))
         return found_faults
@@ -244,8 +247,8 @@ class Fault:
 class Copy:
     """A copy of the files that git does not ignore, and a build of its tests."""
 
-    def __init__(self, folder, jobs):
-        self.source, self.build, self.jobs = folder / "source", folder / "build", jobs
+    def __init__(self, folder, jobs, rooms):
+        self.source, self.build, self.jobs, self.programs = folder / "source", folder / "build", jobs, [f"test_{room}" for room in rooms]
         tracked = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
         self.originals = {}
         for name in tracked.decode().split("\0"):
@@ -280,8 +283,7 @@ class Copy:
         return done.returncode == 0, done.stdout
 
     def make(self):
-        targets = [f"test_{room}" for room in ROOMS]
-        command = ["cmake", "--build", self.build, "--parallel", str(self.jobs), "--target", *targets, "--", "-k"]
+        command = ["cmake", "--build", self.build, "--parallel", str(self.jobs), "--target", *self.programs, "--", "-k"]
         command += ["0"] if (self.build / "build.ninja").exists() else []
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True, errors="replace")
         return done.returncode == 0, done.stdout
@@ -292,9 +294,8 @@ class Copy:
     def tests(self):
         """Name and command of each test of the rooms."""
         said = subprocess.run(["ctest", "--show-only=json-v1"], cwd=self.build, stdout=subprocess.PIPE, check=True).stdout
-        names = {f"test_{room}" for room in ROOMS}
         return [Test(test["name"], test["command"], self.folder_of(test)) for test in json.loads(said)["tests"]
-                if "command" in test and pathlib.Path(test["command"][0]).name in names]
+                if "command" in test and pathlib.Path(test["command"][0]).name in self.programs]
 
 
 class Test:
@@ -319,6 +320,9 @@ class Test:
 def faults_in(message, faults):
     """The numbers of the faults that a compiler's errors name: in the errors themselves, else in what belongs to them, else
     by their lines."""
+    lacking = set(re.findall(r"/source/(\S+?):\d+:\d+: fatal error: \S+: No such file", message))
+    if lacking:  # a library that is not installed
+        return {fault.number for fault in faults if fault.header.name in lacking}
     errors, blocks, block = set(), [], []
     for line in message.split("\n"):
         if re.match(r"In file included from|.*: In (instantiation|substitution|function|member)", line):
@@ -337,7 +341,7 @@ def faults_in(message, faults):
     return {fault.number for fault in faults if any((fault.header.name, line) in places for line in fault.lines)}
 
 
-def plant(copy, faults, all_headers):
+def plant(copy, faults):
     """Builds as many of these faults as compile; gives them, and those that do not."""
     for number, fault in enumerate(faults):
         fault.number = number
@@ -350,7 +354,7 @@ def plant(copy, faults, all_headers):
         changed = {header.name: header.planted(own, copy.source / header.name).encode() for header, own in by_header.items()}
         changed["include/tinymoe/core/planted.hpp"] = numbers
         copy.write(changed)
-        right, said = copy.look_at(all_headers)
+        right, said = copy.look_at(sorted({fault.header.name for fault in faults}))
         if right:
             if not configured:
                 copy.configure()
@@ -369,19 +373,21 @@ def plant(copy, faults, all_headers):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rooms", default=",".join(ROOMS), help="folders of include/tinymoe (default: all that have tests)")
+    parser.add_argument("--tests", default=",".join(ROOMS), help="rooms whose tests run (default: all)")
     parser.add_argument("--count", type=int, default=20, help="faults in each room; 0: all that could be planted (default: 20)")
+    parser.add_argument("--checks", type=int, default=0, help="checks left out besides, in each room (default: 0)")
     parser.add_argument("--seed", type=int, default=1, help="chooses them (default: 1)")
     parser.add_argument("--folder", type=pathlib.Path, default=ROOT / "build-mutation", help="of copy and build")
     parser.add_argument("--csv", type=pathlib.Path, help="each fault and what became of it")
     parser.add_argument("--jobs", type=int, default=1, help="compilers or tests at once (default: 1)")
     parser.add_argument("--list", action="store_true", help="print the faults and end")
     options = parser.parse_args()
-    rooms = options.rooms.split(",")
-    for room in rooms:
+    rooms, tested = options.rooms.split(","), options.tests.split(",")
+    for room in rooms + tested:
         if room not in ROOMS:
             parser.error(f"there is no room {room}; the rooms are {', '.join(ROOMS)}")
-    if options.count < 0 or options.jobs < 1:
-        parser.error("--count must be 0 or more, and --jobs 1 or more")
+    if options.count < 0 or options.checks < 0 or options.jobs < 1:
+        parser.error("--count and --checks must be 0 or more, and --jobs 1 or more")
 
     faults, every, headers = [], 0, []
     for room in rooms:
@@ -391,7 +397,11 @@ def main():
             here += headers[-1].faults()
         every += len(here)
         if options.count and options.count < len(here):
-            here = sorted(random.Random(f"{options.seed} {room}").sample(here, options.count), key=here.index)
+            draw = random.Random(f"{options.seed} {room}")
+            drawn = draw.sample(here, options.count)
+            checks = [fault for fault in here if fault.kind == "missing check" and fault not in drawn]
+            drawn += draw.sample(checks, min(options.checks, len(checks)))
+            here = sorted(drawn, key=here.index)
         faults += here
     if options.list:
         for fault in faults:
@@ -399,9 +409,9 @@ def main():
         print(f"{len(faults)} of {every} faults")
         return 0
 
-    copy = Copy(options.folder.resolve(), options.jobs)
+    copy = Copy(options.folder.resolve(), options.jobs, tested)
     planned = len(faults)
-    faults, left_out = plant(copy, faults, sorted({fault.header.name for fault in faults}))
+    faults, left_out = plant(copy, faults)
     tests = copy.tests()
     with tempfile.TemporaryDirectory() as folder:
         for number, test in enumerate(tests):

@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
+#include <set>
+#include <span>
 #include <string>
+#include <tuple>
 
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
@@ -46,6 +50,7 @@ TEST_CASE("The kinds of tokens follow from the text around them", "[experts]") {
   CHECK(kinds_of({"T", "im", " ran", ".", " L", "ily", " saw", " Tim", "!", "|", "Tom", " sat"}) == "wcwpwcwnp|ww");
   // A word that is a function word only in part is none; contractions belong to the word.
   CHECK(kinds_of({" the", "re", " the", "me", " I", "'m", " don", "'t", " can", "'", "t"}) == "fcwcfcwcfcc");
+  CHECK(kinds_of({" the", " dogs", "'", " bed", " '", "tis"}) == "fwpwpw");  // between letters alone
   // Quotes begin sentences, and do not hide the end of one.
   CHECK(kinds_of({"She", " said", ",", " \"", "Come", " Ben", ".\"", " Then", " Ben"}) == "fwppwnpfn");
   CHECK(kinds_of({"\xE2\x80\x9C", "Come", " Ben", ".", "\xE2\x80\x9D", " Ann", " \xC2\xAB", "So"}) == "pwnppwpf");
@@ -78,6 +83,8 @@ TEST_CASE("A profile counts what inspection finds, in passes of any size", "[exp
     std::vector<double> gates(4);
     double top = 0;
     std::map<Token, std::array<Index, 5>> by_token;
+    std::set<std::tuple<std::size_t, Token, std::string>> places;  // expert, token and what is before it in its story
+    std::vector<Token> before;
     for (Index first = 0; first < tokens; first += 16) {
       const auto count = static_cast<std::size_t>(std::min<Index>(16, tokens - first));
       auto ids = xt::xtensor<Token, 2>::from_shape({1, count});
@@ -85,6 +92,10 @@ TEST_CASE("A profile counts what inspection finds, in passes of any size", "[exp
       const auto inspected = inspect(model, ids);
       const RoutingArrays& routing = inspected.routing[m];
       for (std::size_t n = 0; n < count; ++n) {
+        const std::string left =
+            tiny_tokenizer().decode(std::span(before).last(std::min<std::size_t>(10, before.size())));
+        before.push_back(ids(0, n));
+        if (ids(0, n) == tiny_tokenizer().end_of_story()) before.clear();
         float best = 0;
         for (std::size_t e = 0; e < 4; ++e) best = std::max(best, routing.probability(n, e));
         top += double(best);
@@ -92,6 +103,7 @@ TEST_CASE("A profile counts what inspection finds, in passes of any size", "[exp
           const auto e = static_cast<std::size_t>(routing.selected(n, k).expert());
           ++loads[e], gates[e] += double(routing.gate(n, k));
           ++by_token[ids(0, n)][e], ++by_token[ids(0, n)][4];
+          places.insert({e, ids(0, n), left});
         }
       }
     }
@@ -124,6 +136,7 @@ TEST_CASE("A profile counts what inspection finds, in passes of any size", "[exp
         REQUIRE(typical.contexts.size() == 3);
         for (const TokenContext& context : typical.contexts) {
           CHECK(context.piece == typical.piece);
+          CHECK(places.contains({e, typical.token, context.before}));
           const std::string text =
               context.before + (typical.piece == "<|endoftext|>" ? "" : context.piece) + context.after;
           CHECK(std::string("the cat dog owl sat on the mat. log. bed. rug.").size() > text.size() / 2);
@@ -164,6 +177,12 @@ TEST_CASE("A profile refuses other tokens, and is empty without mixtures", "[exp
   check_message<MismatchError>([&] { profile_experts(small, tiny_tokenizer(), tiny_data()); }, "260", "100");
   const Model<Tiny, Cpu> model(backend);
   check_message<OptionError>([&] { profile_experts(model, tiny_tokenizer(), tiny_data(), {.batch = 0}); }, "batch");
+  const TemporaryFolder folder;
+  const Tokenizer other = tokenizer_of({{"t", "h"}, {"th", "e"}, {"e", " "}});  // as many tokens
+  const TokenData others = TokenData::encode_to_file(StoryList{"the cat", "the dog"}, other, folder / "a.tokens", 1);
+  CHECK(profile_experts(model, other, others).mixtures.size() == 2);
+  check_message<MismatchError>([&] { profile_experts(model, tiny_tokenizer(), others); },
+                               "the data were encoded by another tokenizer");
 }
 
 TEST_CASE("What an expert is worth is the loss without it, and curves take the least worthy out", "[experts]") {
@@ -222,12 +241,39 @@ TEST_CASE("What an expert is worth is the loss without it, and curves take the l
   CHECK(fewer.active == count<Gated3<3>>().active);
 }
 
+TEST_CASE("The worth of experts is measured as far as it is asked for, and of finite losses", "[experts]") {
+  Cpu backend(1);
+  Model<Tiny, Cpu> model(backend, Seed{3});
+  const TokenData data = tiny_data().first(60);
+  const auto measured = [&](bool experts, bool curves) {
+    Index calls = 0;
+    const auto counts = [&](Index, Index all) {
+      ++calls;
+      CHECK(calls <= all);
+    };
+    const ExpertWorths worths =
+        measure_experts(model, data, {.batch = 4, .experts = experts, .curves = curves, .on_progress = counts});
+    CHECK(worths.loss > 0);
+    return std::tuple(calls, worths.experts.size(), worths.by_experts.size(), worths.by_choices.size());
+  };
+  CHECK(measured(false, false) == std::tuple(1, 0, 0, 0));
+  CHECK(measured(true, false) == std::tuple(9, 8, 0, 0));
+  CHECK(measured(false, true) == std::tuple(12, 8, 3, 2));  // the curves need the worth of each
+  CHECK(measured(true, true) == std::tuple(12, 8, 3, 2));
+  auto spoilt = weights_of(model);
+  std::fill(spoilt.begin(), spoilt.end(), std::numeric_limits<float>::quiet_NaN());
+  set_weights(model, spoilt);
+  check_message<TrainingError>([&] { measure_experts(model, data, {.batch = 4}); }, "the validation loss is nan",
+                               "the embedding");
+}
+
 TEST_CASE("A router of one's own is profiled, and leaves no experts out unless it says that it can", "[experts]") {
   Cpu backend(1);
   using Own = Transformer<Vocab<260>, Context<8>, Width<8>,
                           Layers<1, MoEBlock<RmsNorm, Attention<Heads<2>>, SharingRouter, Expert<SwiGlu, Hidden<8>>>>>;
   Model<Own, Cpu> model(backend);
-  const ExpertProfile profile = profile_experts(model, tiny_tokenizer(), tiny_data(), {.tokens = 72, .batch = 9, .stories = 1});
+  const ExpertProfile profile =
+      profile_experts(model, tiny_tokenizer(), tiny_data(), {.tokens = 72, .batch = 9, .stories = 1});
   REQUIRE(profile.mixtures.size() == 1);
   CHECK(profile.mixtures[0].load_variation == 0);
   CHECK(profile.mixtures[0].expert[1].mean_gate == Approx(0.5));

@@ -150,10 +150,19 @@ TEST_CASE("a run's logs are read back") {
       REQUIRE(cut.notes.empty() == (last.empty() || row));
     }
   }
+  SECTION("lines that are JSON and no events") {
+    write(jsonl,
+          "5\n[]\n\"a\"\n{}\n{\"event\":7}\n{\"step\":1}\n{\"a\":1,\"b\":2}\n{\"event\":\"story\",\"step\":1}\n");
+    const RunHistory none = read_run_history(csv, jsonl);
+    CHECK(none.stories.empty());
+    CHECK(none.notes == std::vector<string>{"run.jsonl: 7 lines are cut or no event, and left out"});
+  }
   SECTION("what are no logs") {
     check_message<FileError>([&] { read_run_history(folder / "none.csv"); }, "none.csv: cannot be opened");
     check_message<FileError>([&] { read_run_history(jsonl); }, "expected metrics that begin with");
     check_message<FileError>([&] { read_run_history(csv, csv); }, "run.csv: has no event of a run");
+    check_message<FileError>([&] { read_run_history(csv, folder / "none.jsonl"); }, "none.jsonl: cannot be opened");
+    check_message<FileError>([&] { read_run_history(csv, folder.path()); }, "cannot be read to its end");
     write(csv, string(MetricsFile::header) + "\n1,2,x,4,5,6,7,8,9,10,,\n-1,2,3,4,5,6,7,8,9,10,,\n1,2\n");
     const RunHistory none = read_run_history(csv);
     CHECK(none.steps.empty());
@@ -220,6 +229,7 @@ TEST_CASE("axes have round marks within their range") {
   const auto axis = axis_of(0.13, 0.97, 5);
   CHECK(axis.ticks.size() == 4);
   CHECK(tick_text(axis.ticks[0], axis, false) == "0.2");
+  CHECK(tinymoe::detail::short_number(5e21) == tinymoe::detail::general_text(5000, 3) + "E");  // the largest unit
   const auto clock = axis_of(0, 200, 5, true);
   CHECK(tick_text(clock.ticks[1], clock, true) == "1:00");
   for (const double range : {0.0, 1e-300, 1e-9, 1.0, 1e9, 1e300}) {
@@ -255,6 +265,68 @@ TEST_CASE("memory is a curve of the steps where it changes") {
   CHECK(has(page, "data-name=\"activations\""));
   CHECK(has(both, "Memory beside the weights"));
   CHECK_FALSE(has(both, "data-name=\"activations\""));
+}
+
+TEST_CASE("memory is that of steps that were taken, with their tokens and time") {
+  const TemporaryFolder folder;
+  const auto csv = folder / "run.csv", jsonl = folder / "run.jsonl";
+  write(csv, string(MetricsFile::header) + "\n");
+  const auto memory_of = [&](const string& more) {
+    write(jsonl, "{\"event\":\"step\",\"step\":1" + more + "}\n");
+    return read_run_history(csv, jsonl).memory.size();
+  };
+  CHECK(memory_of(",\"tokens\":64,\"seconds\":1,\"state_bytes\":4000") == 1);
+  CHECK(memory_of(",\"tokens\":64,\"seconds\":1") == 0);
+  CHECK(memory_of(",\"tokens\":64,\"seconds\":-1,\"state_bytes\":4000") == 0);
+  CHECK(memory_of(",\"seconds\":1,\"state_bytes\":4000") == 0);
+  CHECK(memory_of(",\"tokens\":64,\"seconds\":1,\"state_bytes\":4000,\"skipped\":true") == 0);
+}
+
+TEST_CASE("a drawing of a model has a box for blocks that are alike, and its experts as squares") {
+  const auto layer = [](Index experts) {
+    tinymoe::detail::LayerShape one;
+    one.heads = one.kv_heads = 4, one.head_dim = 8, one.hidden = 48, one.experts = experts, one.choices = 2;
+    return one;
+  };
+  tinymoe::detail::ModelShape shape;
+  shape.vocab = 260, shape.width = 32, shape.context = 16;
+  shape.layers = {layer(0), layer(20), layer(20), layer(20)};
+  shape.layers[0].choices = 0;
+  const string svg = tinymoe::detail::ArchitectureDrawing().draw(shape).html();
+  const auto count_of = [&](const string& part) {
+    std::size_t found = 0;
+    for (auto at = svg.find(part); at != string::npos; at = svg.find(part, at + 1)) ++found;
+    return found;
+  };
+  CHECK(count_of("class=\"frame\"") == 2);
+  CHECK(count_of(">× 1<") == 1);
+  CHECK(count_of(">× 3<") == 1);
+  CHECK(count_of("class=\"square") == 16);
+  CHECK(count_of("class=\"square taken\"") == 2);
+  CHECK(has(svg, ">+4<"));
+  // A text lies within its box, and a square within the row of them.
+  double top = 0;
+  std::size_t boxes = 0;
+  for (auto at = svg.find("<g class=\"box"); at != string::npos; at = svg.find("<g class=\"box", at + 1), ++boxes) {
+    const string box = svg.substr(at, svg.find("</g>", at) - at);
+    std::vector<double> heights;
+    for (auto y = box.find(" y=\""); y != string::npos; y = box.find(" y=\"", y + 1)) {
+      heights.push_back(std::stod(box.substr(y + 4)));
+    }
+    REQUIRE(heights.size() == 3);
+    CHECK(heights[0] >= top);
+    CHECK(heights[1] == Approx(heights[0] + 18.5));
+    CHECK(heights[2] == heights[1]);
+    top = heights[0] + 28;
+  }
+  CHECK(boxes == 14);
+  double x = 220 - 8 * 19 + 2;
+  for (auto at = svg.find("class=\"square"); at != string::npos; at = svg.find("class=\"square", at + 1), x += 19) {
+    CHECK(std::stod(svg.substr(svg.find(" x=\"", at) + 4)) == x);
+  }
+  shape.layers.clear();
+  for (Index kind = 0; kind < 9; ++kind) shape.layers.push_back(layer(kind + 2));
+  CHECK(has(tinymoe::detail::ArchitectureDrawing().draw(shape).html(), "3 more blocks"));
 }
 
 TEST_CASE("parts that a run lacks are left out") {
@@ -363,6 +435,11 @@ TEST_CASE("a sweep's results are read back") {
     write(csv, other);
     check_message<FileError>([&] { read_sweep(csv); }, "as sweep writes them");
   }
+  check_message<FileError>([&] { read_sweep(folder / "none.csv"); }, "none.csv: cannot be opened");
+  // Of results that are equal the first.
+  const auto first = best_of_variants(sweep_results({run("dense", 0.1, 1, 1.25), run("dense", 0.2, 1, 1.25)}));
+  REQUIRE(first.size() == 1);
+  CHECK(first[0].mean.learning_rate == 0.1);
 }
 
 TEST_CASE("a sweep's learning curves are read back and drawn") {
@@ -422,6 +499,8 @@ TEST_CASE("a sweep's learning curves are read back and drawn") {
   CHECK(!has(report_html("sweep", {}, read), "id=\"curves\""));  // one point is no curve
   write(curves, "a,b\n");
   check_message<FileError>([&] { read_sweep_curves(csv, read); }, "as sweep writes them");
+  // What the disk hides is not missing: a sweep that is resumed would lose its curves.
+  check_message<FileError>([&] { read_sweep_curves(folder / string(300, 'x'), read); }, "cannot be looked at");
 }
 
 TEST_CASE("a report of 100,000 steps stays small") {

@@ -73,6 +73,7 @@ TEMPLATE_TEST_CASE("the CPU multiplies by integer weights", "[block_products]", 
   Numbers numbers(11);
   for (const auto& [n, i, o] : {Sizes{1, 1, 1},
                                 {1, 512, 33},
+                                {1, 1120, 5},
                                 {2, 31, 7},
                                 {3, 544, 65},
                                 {4, 65, 40},

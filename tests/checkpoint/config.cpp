@@ -190,6 +190,9 @@ TEST_CASE("A described model is one that describe can have made", "[config]") {
     return changed_file;
   };
   refuse_shape(senseless, group(nullptr, "count", 65537), "65536 layers");
+  for (const char* part : {"norm", "attention", "expert", "router", "shared_expert"}) {
+    refuse_shape(senseless, group(nullptr, part, 3), std::string("\"") + part + "\" is no object");
+  }
   refuse_shape(senseless, group("expert", "hidden", std::int64_t{1} << 31), "\"hidden\"");
   refuse_shape(senseless, group("expert", "hidden", (1 << 24) + 1), "hidden is 16777217", "16777216");
   refuse_shape(senseless, group("expert", "hidden", -1), "hidden is -1");
@@ -217,6 +220,16 @@ TEST_CASE("A type is told of what tinymoe computes alone", "[config]") {
   refuse_shape(senseless, hub_file("llama", {{"num_attention_heads", 6}, {"num_key_value_heads", 4}}), "heads are 6");
   refuse_shape(senseless, hub_file("llama", {{"head_dim", 3}}), "head_dim is 3");
   refuse_shape(not_computed, hub_file("llama", {{"vocab_size", std::int64_t{1} << 31}}), "vocab_size", "16777216");
+  refuse_shape(not_computed, hub_file("llama", {{"num_hidden_layers", 65537}}), "65537 layers, above 65536");
+  refuse_shape(not_computed, hub_file("mixtral", {{"num_experts_per_tok", 1}}), "each gate is 1");
+  refuse_shape(not_computed,
+               {{"model_type", "gpt2"},
+                {"vocab_size", 260},
+                {"n_embd", 64},
+                {"n_layer", 1},
+                {"n_head", 3},
+                {"n_positions", 128}},
+               "n_embd is 64 and n_head 3");
 }
 
 TEST_CASE("A type's text says where biases of attention are", "[config]") {
@@ -232,6 +245,24 @@ TEST_CASE("A type's text says where biases of attention are", "[config]") {
   CHECK(text(Attention<Heads<4>, Rope, OutputBias>()).find(", OutputBias>") != std::string::npos);
 }
 
+TEST_CASE("A type's text has ratios in lowest terms, and a shared expert has what the hub's has", "[config]") {
+  CHECK(detail::ratio_text("Capacity", 10, 8) == ", Capacity<5, 4>");
+  CHECK(detail::ratio_text("Capacity", 2, 1) == ", Capacity<2, 1>");
+  using Sharing =
+      Transformer<Vocab<260>, Context<16>, Width<16>,
+                  Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, Rope, QkvBias>, Router<4, 2>,
+                                     Expert<SwiGlu, Hidden<24>>, Shared<Expert<SwiGlu, Hidden<24>>, Gated>>>>;
+  const auto reason = [](const auto& change) {
+    detail::ModelShape shape = detail::shape_of(describe<Sharing>());
+    for (detail::LayerShape& layer : shape.layers) change(layer);
+    return detail::fit(*detail::hub_architecture("qwen2_moe"), shape).reason;
+  };
+  const std::string without = "has a shared expert of SwiGLU without biases";
+  CHECK(reason([](detail::LayerShape&) {}) != without);
+  CHECK(reason([](detail::LayerShape& layer) { layer.shared_bias = true; }) == without);
+  CHECK(reason([](detail::LayerShape& layer) { layer.shared_activation = "gelu"; }) == without);
+}
+
 TEST_CASE("Tables of bigrams and of layers are told, and no model of the hub has them", "[config]") {
   using Plain = TinyOf<>;
   using Paired = Transformer<
@@ -243,6 +274,8 @@ TEST_CASE("Tables of bigrams and of layers are told, and no model of the hub has
   CHECK(paired.bigrams == 32);
   CHECK(plain != paired);
   CHECK(detail::type_text(paired).find(", Bigrams<32>") != std::string::npos);
+  CHECK(detail::count_of(paired).total == detail::count_of(plain).total + 32 * 16);
+  CHECK(detail::count_of(paired).active == detail::count_of(plain).active + 16);  // a token has one row
   check_message<MismatchError>([&] { detail::check_shape(paired, plain, "config.json", "tinymoe"); },
                                "the table of bigrams is 32", "has 0");
   using Layered = Transformer<

@@ -1,5 +1,6 @@
 #include "tinymoe/files/atomic.hpp"
 
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "files/bytes.hpp"
+#include "tinymoe/files/appended_file.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 
 namespace tinymoe_test::atomic {
@@ -115,6 +117,25 @@ TEST_CASE("A file is replaced whole or not at all", "[atomic]") {
     CHECK(read_bytes(path) == "outer");
   }
   CHECK(entries_in(folder.path()) == 1);
+}
+
+TEST_CASE("What a log could not write comes before its next piece, or at its end", "[atomic]") {
+  const TemporaryFolder folder;
+  for (const bool goes_on : {true, false}) {
+    const auto path = folder / (goes_on ? "a.log" : "b.log");
+    {
+      detail::AppendedFile file(path, O_CREAT | O_EXCL);
+      file.append("one\n");
+      {
+        const FileSizeLimit limit(8);
+        check_message<FileError>([&] { file.append("two three\n"); }, path.string(), "cannot be written");
+        if (goes_on) check_message<FileError>([&] { file.append("four\n"); }, "cannot be written");
+        CHECK(read_bytes(path) == "one\ntwo ");
+      }
+      if (goes_on) file.append("five\n");
+    }
+    CHECK(read_bytes(path) == (goes_on ? "one\ntwo three\nfour\nfive\n" : "one\ntwo three\n"));
+  }
 }
 
 TEST_CASE("An error of writing names the file", "[atomic]") {

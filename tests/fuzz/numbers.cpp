@@ -129,6 +129,9 @@ void sampler(std::string_view input) {
   }
   const auto best = std::max_element(scores.begin(), scores.end());
   const bool none = best == scores.end() || *best == -infinity;
+  PlainSampler plain{options};
+  std::vector<PlainSampler::Candidate> kept;  // the same at each position
+  if (!none && options.temperature > 0 && !std::isinf(*best)) kept = plain.kept(scores, *best);
   for (Index position = 0; position < 4; ++position) {
     Token token = -1;
     const bool found = accepts([&] { token = drawn(logits, position); });
@@ -140,8 +143,6 @@ void sampler(std::string_view input) {
       continue;
     }
     expect(scores[static_cast<std::size_t>(token)] > -infinity, "a token of probability 0");
-    PlainSampler plain{options};
-    const auto kept = plain.kept(scores, *best);
     if (!plain.certain) continue;
     const RandomStream stream(options.seed, options.story, random_site::sampling);
     const auto words = tinymoe::detail::random_words(stream, static_cast<std::uint64_t>(position));
@@ -153,7 +154,7 @@ void sampler(std::string_view input) {
       sum += one.weight;
       if (one.token == token) possible = share * total >= begin && share * total <= sum + PlainSampler::slack * total;
     }
-    expect(possible, "token " + std::to_string(token) + " is drawn, which no plain sampler draws");
+    if (!possible) throw Fault("token " + std::to_string(token) + " is drawn, which no plain sampler draws");
   }
 }
 
@@ -187,18 +188,17 @@ void check_sort(const std::vector<std::int32_t>& selected, Index n, Index k, Ind
   }
   const auto expert_of = [&](std::int32_t pair) { return selected[static_cast<std::size_t>(pair)]; };
   std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return expert_of(a) < expert_of(b); });
+  std::vector<std::int32_t> slot_of(selected.size(), -1), begins(static_cast<std::size_t>(e + 1), 0);
+  for (std::size_t slot = 0; slot < order.size(); ++slot) {
+    slot_of[static_cast<std::size_t>(order[slot])] = static_cast<std::int32_t>(slot);
+    ++begins[static_cast<std::size_t>(expert_of(order[slot]) + 1)];
+  }
+  std::partial_sum(begins.begin(), begins.end(), begins.begin());
   for (int run = 0; run < 2; ++run) {
     sorts.sort_by_expert(View<const std::int32_t>(selected.data(), n, k), dispatch);
     expect(std::equal(order.begin(), order.end(), pairs.begin()), "pairs are in another order");
-    for (std::size_t pair = 0; pair < selected.size(); ++pair) {
-      const auto place = std::find(order.begin(), order.end(), static_cast<std::int32_t>(pair));
-      const auto slot = place != order.end() ? static_cast<std::int32_t>(place - order.begin()) : -1;
-      expect(slots[pair] == slot, "a pair has another slot");
-    }
-    for (Index at = 0; at <= e; ++at) {
-      const auto before = std::count_if(order.begin(), order.end(), [&](auto pair) { return expert_of(pair) < at; });
-      expect(offsets[static_cast<std::size_t>(at)] == before, "an expert begins elsewhere");
-    }
+    expect(std::equal(slot_of.begin(), slot_of.end(), slots.begin()), "a pair has another slot");
+    expect(std::equal(begins.begin(), begins.end(), offsets.begin()), "an expert begins elsewhere");
     expect(offsets.back() == guard && slots.back() == guard && pairs.back() == guard, "it writes behind its outputs");
     expect(dispatch.rows == std::ssize(order), "another number of rows");
   }
@@ -330,11 +330,11 @@ Decision decide(const RouterCase& given, bool decodes = false) {
 }
 
 void expect_near(const std::vector<double>& one, const std::vector<double>& other, const std::string& what) {
-  expect(one.size() == other.size(), what + ": other sizes");
+  if (one.size() != other.size()) throw Fault(what + ": other sizes");
   for (std::size_t i = 0; i < one.size(); ++i) {
     const double difference = std::abs(one[i] - other[i]);
-    expect(difference <= 2e-4 * std::max(1.0, std::abs(other[i])),
-           what + " differ: " + std::to_string(one[i]) + " and " + std::to_string(other[i]));
+    if (difference <= 2e-4 * std::max(1.0, std::abs(other[i]))) continue;
+    throw Fault(what + " differ: " + std::to_string(one[i]) + " and " + std::to_string(other[i]));
   }
 }
 

@@ -201,6 +201,12 @@ TEST_CASE("A tokenizer.json that would be encoded in another way is refused in a
   CHECK(contains(with("pre_tokenizer", R"({"type": "Metaspace", "replacement": "ab"})"), "expected one character"));
   CHECK(contains(with("pre_tokenizer", R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "last"})"),
                  "\"last\""));
+  // Older files have a flag, which must not say another thing.
+  CHECK(contains(with("pre_tokenizer", R"({"type": "Metaspace", "replacement": "_", "add_prefix_space": false})"),
+                 "\"add_prefix_space\" is false, but \"prepend_scheme\" is not never"));
+  CHECK_FALSE(contains(with("pre_tokenizer", R"({"type": "Metaspace", "replacement": "_", "add_prefix_space": false,
+                            "prepend_scheme": "never"})"),
+                       "add_prefix_space"));
   CHECK(contains(with("pre_tokenizer", R"({"type": "Sequence"})"), "\"pretokenizers\" is missing"));
   CHECK(contains(with("pre_tokenizer",
                       R"({"type": "Split", "pattern": {"Regex": "(a)\\1"}, "behavior": "Isolated", "invert": false})"),

@@ -340,6 +340,17 @@ TEST_CASE("A user-defined symbol is found before all else, and text that is no U
   }
 }
 
+TEST_CASE("Letters do not merge into a control token of sentencepiece's", "[tokenizer]") {
+  const auto last_of = [](int type) {
+    const std::string by_merges = message(2, [](auto& m) { m.number(3, 2); });
+    const Tokenizer tokenizer(SentencePieceTokenizer(
+        piece("<unk>", 0, 2) + piece("a", -1) + piece("b", -2) + piece("ab", -0.5f, type) + by_merges, "a.model"));
+    return tokenizer.encode("ab").back();
+  };
+  CHECK(last_of(1) == 3);
+  CHECK(last_of(3) == 2);
+}
+
 TEST_CASE("A sentencepiece model that is cut or wrong is refused in a sentence", "[tokenizer]") {
   const std::string whole = bytes_of("llama2"), unknown = piece("<unk>", 0, 2), letter = piece("a", -1);
   CHECK(refusal(unknown + letter).empty());
@@ -380,6 +391,7 @@ TEST_CASE("A sentencepiece model that is cut or wrong is refused in a sentence",
   std::string many;
   for (std::size_t i = 0; i <= detail::most_sentencepieces; ++i) many.append("\x0a\x05\x0a\x01\0\x18\x05", 7);
   CHECK(contains(refusal(many), "expected at most 1048576 pieces, found more"));
+  CHECK(contains(refusal(std::string((std::size_t{32} << 20) + 1, '\n')), "of at most 33554432 bytes, found 33554433"));
 
   // Wherever a file is cut or changed: a sentence, or a tokenizer that works.
   std::mt19937_64 random(8);
@@ -402,6 +414,14 @@ TEST_CASE("A file of tiktoken's is named as such", "[tokenizer]") {
       CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load(folder / name); }),
                      std::string(name) + ": has tokens and ranks as text, as tiktoken does"));
     }
+  }
+  for (const std::string& text : {std::string(" 0"), std::string("IQ 0"), std::string(260, 'A') + " 0",
+                                  std::string("IQ== "), std::string("IQ== 123456789012"), std::string("I!== 0")}) {
+    write_bytes(folder / "cl100k_base.tiktoken", text);
+    const auto found = message_if_any<FileError>([&] { Tokenizer::load(folder / "cl100k_base.tiktoken"); });
+    INFO(text);
+    CHECK_FALSE(found.empty());
+    CHECK_FALSE(contains(found, "as tiktoken does"));
   }
   write_bytes(folder / "tokenizer.model", "3Q== x\n");
   CHECK(contains(message_if_any<FileError>([&] { Tokenizer::load(folder / "tokenizer.model"); }), "byte 0"));

@@ -449,6 +449,8 @@ TEST_CASE("Tokens outside the data cannot be copied", "[token_data]") {
   Tokens out(2);
   data.copy(1, out);
   CHECK(out == Tokens{2, 3});
+  CHECK_NOTHROW(data.copy(3, {}));  // none
+  CHECK_THROWS_AS(data.copy(4, {}), ShapeError);
   CHECK_THROWS_AS(data.copy(2, out), ShapeError);
   CHECK_THROWS_AS(data.copy(-1, out), ShapeError);
   CHECK_THROWS_AS(data.copy(std::numeric_limits<Index>::max(), out), ShapeError);

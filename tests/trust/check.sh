@@ -4,7 +4,8 @@
 # nothing happened to. usage: check.sh CASE PROGRAMS LIBRARY [short|long|full [SEED]]
 #
 # PROGRAMS is the folder of train, sample and convert, LIBRARY is failing_device.so. `long` takes every
-# call that a program makes, and `full` every reason for each; `short` a part of both, which SEED chooses.
+# call that a program makes, and `full` every reason for each, once and from then on; `short` a part of the calls. SEED
+# chooses what is not taken as a whole.
 set -euo pipefail
 if [ "$1" = disk ] && [ -z "${TRUST_MOUNTS:-}" ]; then
   unshare -m true 2>/dev/null || { echo "SKIPPED: this process may not mount" && exit 0; }
@@ -26,13 +27,13 @@ fail() {
 }
 expect() { "$@" >output.txt 2>&1 || fail "$*: $(tail -n 3 output.txt)"; }
 
-# A run of 4 steps with everything that a run writes: text to tokens, a checkpoint and the best ones, metrics and logs.
+# A run of 2 steps with everything that a run writes: text to tokens, a checkpoint and the best ones, metrics and logs.
 for i in {1..60}; do echo "Tom had $i pets. One was a red cat.<|endoftext|>"; done >stories.txt
-steps=4
+steps=2
 under=()  # what a program is started by
 run() {
   "${under[@]}" "$train" --preset pocket --data "$folder/stories.txt" --batch 2 --sequence 16 --schedule constant --steps $steps \
-    --checkpoint-every 1 --evaluate-every 2 --validation-stories 6 --json-lines log.jsonl --out run "$@"
+    --checkpoint-every 1 --evaluate-every 1 --validation-stories 6 --json-lines log.jsonl --out run "$@"
 }
 
 # What a run has made, but for its times.
@@ -90,7 +91,7 @@ in_group() {
 prepare() {
   mkdir finished fresh.before resume.before there.before back.before
   (cd finished && expect run && cp -r . ../fresh.after && cp -r . ../resume.after)
-  (cd resume.before && steps=2 && expect run)
+  (cd resume.before && steps=1 && expect run)
   # Over an older file and an older checkpoint.
   (cd there.before && expect "$convert" ../resume.before/run story.gguf)
   (cd back.before && expect "$convert" ../resume.before/run story.gguf && expect convert_back)
@@ -100,6 +101,7 @@ prepare() {
     (cd $job.after && expect convert_$job)
   done
   rm -f ./*.before/output.txt ./*.after/output.txt
+  for job in fresh resume there back; do made_of $job $job.after >$job.made; done
 }
 
 # attack JOB ENVIRONMENT…: runs a job with the library in a folder work/ of its own. Sets `status`.
@@ -113,7 +115,7 @@ attack() {
   (cd work && "${job}_job" >../output.txt 2>../error.txt) || status=$?
   under=()
 }
-same() { diff <(made_of "$1" "$2") <(made_of "$1" "$1.after") >difference.txt; }
+same() { made_of "$1" "$2" | diff - "$1.made" >difference.txt; }
 made_of() {
   case $1 in
     fresh | resume) made "$2" ;;
@@ -143,11 +145,11 @@ expect_whole() {
   [ -z "$left" ] || fail "$what: is left behind: $left"
 }
 
-# The calls of a job, in order: "write /folder/file". $2: the kinds.
-calls_of() {
+# Lists the calls of a job in `calls`, in order: "write /folder/file". $2: the kinds.
+list_calls() {
   attack "$1" FAILING_AT=1 FAILING_FOR=1000000000 FAILING_AS=works FAILING_CALLS="$2"
   [ $status = 0 ] || fail "$1 does not work: $(cat error.txt)"
-  wc -l <failed.txt
+  mapfile -t calls <failed.txt
 }
 
 # The program that a job of this shell runs, which may be a child of it.
@@ -182,13 +184,17 @@ case $case in
     kinds=(open write,fsync,close,truncate rename,link,unlink,mkdir mmap,read,lock,stat,opendir)
     for job in fresh resume there back; do
       for kind in "${kinds[@]}"; do
-        all=$(calls_of $job "$kind")
-        for n in $(chosen "$all" 2); do
-          reasons=(ENOSPC EIO EROFS EDQUOT short)
-          if [ "$form" != full ]; then reasons=("${reasons[RANDOM % 5]}"); fi
+        list_calls $job "$kind"
+        for n in $(chosen ${#calls[@]} 2); do
+          reasons=(ENOSPC EIO EROFS EDQUOT)
+          if [[ ${calls[n - 1]} == write* ]]; then reasons+=(short); fi
+          counts=(1 1000000000) # once, or from then on
+          if [ "$form" != full ]; then
+            reasons=("${reasons[RANDOM % ${#reasons[@]}]}")
+            counts=("${counts[RANDOM % 2]}")
+          fi
           for reason in "${reasons[@]}"; do
-            for count in 1 1000000000; do # once, or from then on
-              [ "$form" != short ] || [ $((RANDOM % 2)) = 0 ] || continue
+            for count in "${counts[@]}"; do
               quiet_wait
               attack $job FAILING_AT="$n" FAILING_FOR=$count FAILING_AS="$reason" FAILING_CALLS="$kind"
               [ -s failed.txt ] || continue
@@ -215,10 +221,12 @@ case $case in
     prepare
     kills=0
     for job in fresh resume there back; do
-      all=$(calls_of $job open,write,fsync,close,truncate,rename,link,unlink,mkdir)
-      for n in $(chosen "$all" 4); do
-        ways=(kill torn)
-        [ "$form" != short ] || ways=("${ways[RANDOM % 2]}")
+      list_calls $job open,write,fsync,close,truncate,rename,link,unlink,mkdir
+      for n in $(chosen ${#calls[@]} 4); do
+        # Just after a call is just before the next one; in the middle there is a write alone.
+        ways=(kill)
+        if [[ ${calls[n - 1]} == write* ]]; then ways+=(torn); fi
+        [ "$form" != short ] || ways=("${ways[RANDOM % ${#ways[@]}]}")
         for way in "${ways[@]}"; do
           quiet_wait
           attack $job FAILING_AT="$n" FAILING_AS=$way FAILING_CALLS=open,write,fsync,close,truncate,rename,link,unlink,mkdir
@@ -238,7 +246,8 @@ case $case in
     [ "$form" = full ] && kills=1000
     steps=40
     mkdir whole killed
-    (cd whole && expect run)
+    (cd whole && expect run && rm output.txt)
+    made whole >whole.made
     killed=0 rounds=0 finished=0
     while [ $killed -lt $kills ]; do
       rounds=$((rounds + 1))
@@ -256,15 +265,15 @@ case $case in
         fi
       elif [ $status = 0 ]; then
         finished=$((finished + 1))
-        diff <(made killed) <(made whole) >difference.txt || fail "kill $killed: another end: $(head -n 3 difference.txt)"
+        made killed | diff - whole.made >difference.txt || fail "kill $killed: another end: $(head -n 3 difference.txt)"
         rm -rf killed && mkdir killed
       else
         fail "round $rounds: exit status $status: $(cat error.txt)"
       fi
     done
     (cd killed && expect again)
-    rm -f killed/output.txt whole/output.txt
-    diff <(made killed) <(made whole) >difference.txt || fail "another end: $(head -n 3 difference.txt)"
+    rm -f killed/output.txt
+    made killed | diff - whole.made >difference.txt || fail "another end: $(head -n 3 difference.txt)"
     echo "$killed kills; $((finished + 1)) runs ended with the bits of an undisturbed one"
     ;;
   disk)

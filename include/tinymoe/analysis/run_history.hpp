@@ -225,13 +225,14 @@ inline void expect_read(const std::ifstream& file, const std::filesystem::path& 
   std::string line;
   Index dropped = 0, kept = 0;
   while (std::getline(file, line)) {
-    Json event;
+    Json parsed;
     try {
-      event = parse_json(line, path.string());
+      parsed = parse_json(line, path.string());
     } catch (const Error&) {
       ++dropped;
       continue;
     }
+    const Json& event = parsed;  // so that [] adds nothing, which would move what is referred to
     const Json& name = event["event"];
     const auto step = event["step"].whole<Index>();
     if (!name.is_string() || !step || *step < 0 || *step > (Index{1} << 53)) {

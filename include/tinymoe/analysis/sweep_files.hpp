@@ -13,7 +13,6 @@
 #include <iterator>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -23,6 +22,7 @@
 #include "tinymoe/core/number_text.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/files/json_writer.hpp"
+#include "tinymoe/files/paths.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -159,8 +159,7 @@ bool take_field(const std::string& field, T& to) {
 /// that `sweep` did not write.
 [[gnu::cold]] inline void read_sweep_curves(const std::filesystem::path& csv, std::vector<SweepRun>& runs) {
   const std::filesystem::path path = sweep_curves_file(csv);
-  std::error_code unknown;
-  if (!std::filesystem::exists(path, unknown)) return;
+  if (!detail::is_there(path)) return;
   std::ifstream file(path, std::ios::binary);
   if (!file) fail<FileError>(path, ": cannot be opened");
   std::string line;

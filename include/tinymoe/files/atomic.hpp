@@ -46,8 +46,8 @@ namespace detail {
   synchronise(opened.number, path);
 }
 
-/// Writes all bytes. Returns 0, or the reason (errno) why not.
-[[gnu::cold]] inline int write_all(int descriptor, std::span<const std::byte> bytes) {
+/// Writes all bytes. Returns 0, or the reason (errno) why not; `bytes` are those that are left then.
+[[gnu::cold]] inline int write_all(int descriptor, std::span<const std::byte>& bytes) {
   while (!bytes.empty()) {
     // Linux writes at most 2 GiB at a time, macOS refuses more.
     const auto written = ::write(descriptor, bytes.data(), std::min(bytes.size(), std::size_t{1} << 30));
