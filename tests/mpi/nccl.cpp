@@ -58,6 +58,21 @@ void sum_rows(Nccl& ranks, const B& device) {
           found[at] = -1;
         }
       }
+      // Two beside the backend's stream.
+      const Memory other = device.allocate(bytes);
+      const View<float> second(other.as<float>().data, 1, size);
+      for (const auto& each : {view, second}) {
+        device.copy_to_device(each.data, row.data(), bytes);
+        ranks.start_reduce_scatter(device, each, firsts);
+      }
+      ranks.finish(device);
+      for (const auto& each : {view, second}) {
+        std::vector<float> beside(row.size());
+        device.copy_to_host(beside.data(), each.data, bytes);
+        for (auto at = static_cast<std::size_t>(first); at < static_cast<std::size_t>(end); ++at) {
+          expect(beside[at] == sums[at], "reduce-scatter beside, " + what);
+        }
+      }
       device.copy_to_device(view.data, found.data(), bytes);
       ranks.all_gather(device, view, firsts);
       device.copy_to_host(found.data(), view.data, bytes);

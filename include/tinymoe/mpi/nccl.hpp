@@ -12,6 +12,9 @@
 /// by NVLink, PCIe or the network, as NCCL finds best, and not through the memory of the hosts. A rank gets the sums of
 /// its share's gradients by a reduction, and gives its weights by a broadcast; those of all ranks are one group.
 ///
+/// Gradients are summed while backward goes on, on a stream of its own: a bucket's reduction waits there for what was
+/// enqueued on the backend's stream before it.
+///
 /// All ranks get the same bits. NCCL chooses the order of a sum by the machines and the sizes, so the same job on the
 /// same machines should give the same bits again; `Mpi` has an order of its own.
 ///
@@ -56,6 +59,8 @@ class NcclRanks {
   [[gnu::cold]] explicit NcclRanks(Mpi ranks) : mpi(std::move(ranks)) {
     check_cuda(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming), "making an event");
     try {
+      check_cuda(cudaEventCreateWithFlags(&ready_, cudaEventDisableTiming), "making an event");
+      check_cuda(cudaStreamCreateWithFlags(&beside_, cudaStreamNonBlocking), "making a stream");
       ncclUniqueId id{};
       if (mpi.rank() == 0) check(ncclGetUniqueId(&id), "start");
       mpi.broadcast(std::as_writable_bytes(std::span(&id, 1)));
@@ -65,8 +70,7 @@ class NcclRanks {
                                     &config),
              "join the processes");
     } catch (...) {
-      abort();
-      cudaEventDestroy(done_);
+      free();
       throw;
     }
   }
@@ -82,8 +86,7 @@ class NcclRanks {
       } catch (const std::exception&) {  // then it is aborted
       }
     }
-    abort();
-    cudaEventDestroy(done_);
+    free();
   }
 
   /// What `enqueue(communicator)` puts on the stream, as one group; returns when the device has done it. After an
@@ -91,24 +94,40 @@ class NcclRanks {
   /// the device could not be freed before.
   template <class F>
   void run(cudaStream_t stream, const char* what, F&& enqueue) {
-    if (communicator_ == nullptr) fail<DeviceError>("NCCL cannot ", what, ": it has failed before");
+    expect_good(what);
     try {
       check_cuda(cudaStreamSynchronize(stream), "the work before");  // so that patience is with the others alone
-      check(ncclGroupStart(), what);
-      const ncclResult_t inside = enqueue(communicator_);
-      const ncclResult_t group = ncclGroupEnd();
-      settle(inside == ncclSuccess || inside == ncclInProgress ? group : inside, what);
-      check_cuda(cudaEventRecord(done_, stream), "recording an event");
-      mpi.wait_until([&] {
-        const cudaError_t status = cudaEventQuery(done_);
-        if (status == cudaErrorNotReady) {
-          cudaGetLastError();  // clears it: it is no error
-          check_state(what);
-          return false;
-        }
-        check_cuda(status, what);
-        return true;
-      });
+      put(what, enqueue);
+      wait_for(stream, what);
+    } catch (...) {
+      abort();
+      throw;
+    }
+  }
+
+  /// The same on a stream of its own, behind what is on `stream` now. It returns when NCCL has taken it up, and
+  /// `finish` waits for it.
+  template <class F>
+  void start(cudaStream_t stream, const char* what, F&& enqueue) {
+    expect_good(what);
+    try {
+      check_cuda(cudaEventRecord(ready_, stream), "recording an event");
+      check_cuda(cudaStreamWaitEvent(beside_, ready_, 0), "waiting for an event");
+      put(what, [&](ncclComm_t communicator) { return enqueue(communicator, beside_); });
+      under_way_ = true;
+    } catch (...) {
+      abort();
+      throw;
+    }
+  }
+  /// Returns when the device has done what is on `stream` and what was started.
+  void finish(cudaStream_t stream) {
+    if (!std::exchange(under_way_, false)) return;
+    constexpr const char* what = "sum over the processes";
+    expect_good(what);
+    try {
+      check_cuda(cudaStreamSynchronize(stream), "the work before");
+      wait_for(beside_, what);
     } catch (...) {
       abort();
       throw;
@@ -134,6 +153,29 @@ class NcclRanks {
   void check(ncclResult_t code, const char* what) {
     if (code != ncclSuccess && code != ncclInProgress) throw_error(code, what);
   }
+  void expect_good(const char* what) const {
+    if (communicator_ == nullptr) fail<DeviceError>("NCCL cannot ", what, ": it has failed before");
+  }
+  template <class F>
+  void put(const char* what, F&& enqueue) {
+    check(ncclGroupStart(), what);
+    const ncclResult_t inside = enqueue(communicator_);
+    const ncclResult_t group = ncclGroupEnd();
+    settle(inside == ncclSuccess || inside == ncclInProgress ? group : inside, what);
+  }
+  void wait_for(cudaStream_t stream, const char* what) {
+    check_cuda(cudaEventRecord(done_, stream), "recording an event");
+    mpi.wait_until([&] {
+      const cudaError_t status = cudaEventQuery(done_);
+      if (status == cudaErrorNotReady) {
+        cudaGetLastError();  // clears it: it is no error
+        check_state(what);
+        return false;
+      }
+      check_cuda(status, what);
+      return true;
+    });
+  }
   /// The state of what NCCL does by itself.
   ncclResult_t check_state(const char* what) {
     ncclResult_t state = ncclSuccess;
@@ -150,8 +192,17 @@ class NcclRanks {
     if (communicator_ != nullptr) ncclCommAbort(std::exchange(communicator_, nullptr));
   }
 
+  [[gnu::cold]] void free() {
+    abort();
+    if (beside_ != nullptr) cudaStreamDestroy(beside_);
+    if (ready_ != nullptr) cudaEventDestroy(ready_);
+    cudaEventDestroy(done_);
+  }
+
   ncclComm_t communicator_ = nullptr;
-  cudaEvent_t done_ = nullptr;
+  cudaStream_t beside_ = nullptr;  // of sums beside the backend's work
+  cudaEvent_t done_ = nullptr, ready_ = nullptr;
+  bool under_way_ = false;
   int exceptions_ = std::uncaught_exceptions();
   bool left_ = false;
 };
@@ -193,6 +244,25 @@ class Nccl {
         return ncclReduce(share, share, count, ncclFloat, ncclSum, owner, communicator, backend.stream());
       });
     });
+  }
+  /// It can on every CUDA backend.
+  template <class T>
+  static constexpr bool overlaps(const BasicCuda<T>&) {
+    return true;
+  }
+  /// reduce_scatter beside what is enqueued on the backend from now on; see OverlappingCommunicator. Errors as above.
+  template <class T>
+  void start_reduce_scatter(const BasicCuda<T>& backend, View<float> row, std::span<const Index> firsts) {
+    ranks_->start(backend.stream(), "sum over the processes", [&](ncclComm_t communicator, cudaStream_t stream) {
+      return for_each_share(row, firsts, [&](float* share, std::size_t count, int owner) {
+        return ncclReduce(share, share, count, ncclFloat, ncclSum, owner, communicator, stream);
+      });
+    });
+  }
+  /// Returns when the device has done all that was started.
+  template <class T>
+  void finish(const BasicCuda<T>& backend) {
+    ranks_->finish(backend.stream());
   }
   /// row[i] = that of the rank that owns it. Errors as above.
   template <class T>
@@ -247,6 +317,7 @@ class Nccl {
 
   std::shared_ptr<detail::NcclRanks> ranks_;
 };
-static_assert(Communicator<Nccl, Cuda> && Communicator<Nccl, CudaBfloat16> && TellsWhyItLeaves<Nccl>);
+static_assert(OverlappingCommunicator<Nccl, Cuda> && OverlappingCommunicator<Nccl, CudaBfloat16> &&
+              TellsWhyItLeaves<Nccl>);
 
 }  // namespace tinymoe::inline v0_1
