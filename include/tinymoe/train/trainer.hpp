@@ -2,7 +2,8 @@
 /// @file
 /// Training: gradient accumulation, clipping, an optimizer and a schedule, evaluation, and checkpoints to resume from.
 ///
-/// Memory is planned before the first step; the steps after it allocate nothing (docs/design.md). Every random choice
+/// Memory is planned before the first step; the steps after it allocate nothing (docs/design.md), but for what ranks
+/// exchange where they share experts or counts. Every random choice
 /// is a function of the seed and the step. A resumed run therefore gives the same bits as an uninterrupted one, if its
 /// budget is a number of steps (in a run of minutes the schedule follows the clock).
 ///
