@@ -502,7 +502,6 @@ class Trainer {
     // Each rank looks for itself, and one may end before another: passes that the ranks make together are not repeated.
     if (step_.tokens.inputs.empty() || ranks_.expert_parallel() > 1) return {};
     step_.pass.counts = nullptr;
-    return {};  // ranks look for themselves, and may stop early
     std::string place;
     for (Index i = 0; place.empty() && i < step_.tokens.micro_batches(); ++i) {
       const detail::MicroBatch tokens = take_micro_batch(i);
