@@ -84,11 +84,11 @@ struct TensorPlace {
 /// the experts. Throws OptionError for a number of experts that cannot be shared.
 template <class P>
 [[gnu::cold]] std::vector<TensorPlace> places_of_segments(Index expert_parallel = 1) {
-  std::vector<TensorPlace> places;
+  std::vector<TensorPlace> all;
   Index last = -1;
   for_each_segment<P>([&](const ParameterInfo& info, std::string_view, const Segment& segment) {
     const Index layer = layer_of(info.path);
-    TensorPlace& place = places.emplace_back();
+    TensorPlace& place = all.emplace_back();
     place.layer = layer >= 0 ? layer : last < 0 ? Index{-1} : last + 1;
     if (layer >= 0) last = layer;
     const ExpertNumber expert = expert_of(info.path);
@@ -99,23 +99,23 @@ template <class P>
     }
     place.part = expert.number / (expert.of / expert_parallel);
   });
-  return places;
+  return all;
 }
 
 /// The buckets of a buffer of `size` elements, in its order, each cut into shares such that all ranks own about as many
-/// trained elements of all of them. `chunks` are those of `tensors`, in order, and `places` theirs. Layers share a
-/// bucket up to `least` elements, so that a message is not too small for its latency. Each part of the experts has
-/// buckets of its own, which only the ranks that have it share: in groups of `expert_parallel`.
+/// trained elements of all of them. `chunks` are those of `tensors`, in order, and `of_tensors` their places. Layers
+/// share a bucket up to `least` elements, so that a message is not too small for its latency. Each part of the experts
+/// has buckets of its own, which only the ranks that have it share: in groups of `expert_parallel`.
 [[gnu::cold]] inline std::vector<Bucket> parameter_buckets(std::span<const Segment> tensors,
-                                                           std::span<const TensorPlace> places,
+                                                           std::span<const TensorPlace> of_tensors,
                                                            std::span<const Chunk> chunks, Index size, Index ranks,
                                                            Index expert_parallel = 1, Index least = Index{1} << 18) {
   std::vector<Bucket> buckets;
   std::vector<Index> owned(static_cast<std::size_t>(ranks));  // trained elements of each rank in the buckets so far
   Index trained = 0;                                          // of all
   const auto cut = [&](std::size_t first, std::size_t last, Index chunk) {
-    const Index part = places[first].part;
-    Bucket bucket{.layer = places[first].layer,
+    const Index part = of_tensors[first].part;
+    Bucket bucket{.layer = of_tensors[first].layer,
                   .all = {tensors[first].offset, last < tensors.size() ? tensors[last].offset : size, chunk, chunk},
                   .part = part,
                   .expert_parallel = part < 0 ? 1 : expert_parallel,
@@ -173,11 +173,11 @@ template <class P>
   for (std::size_t first = 0, at = 0; at < tensors.size(); ++at) {
     next_chunk += chunk_count(tensors[at]);
     const bool last = at + 1 == tensors.size();
-    const bool new_layer = !last && places[at + 1].layer != places[at].layer;
-    const bool new_part = !last && places[at + 1].part != places[at].part;
+    const bool new_layer = !last && of_tensors[at + 1].layer != of_tensors[at].layer;
+    const bool new_part = !last && of_tensors[at + 1].part != of_tensors[at].part;
     const bool enough =
         !last && tensors[at + 1].offset - tensors[first].offset >= least && size - tensors[at + 1].offset >= least;
-    if (last || new_part || (new_layer && (places[at].layer < 0 || enough))) {
+    if (last || new_part || (new_layer && (of_tensors[at].layer < 0 || enough))) {
       cut(first, at + 1, chunk);
       first = at + 1, chunk = next_chunk;
     }
