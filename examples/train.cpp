@@ -639,6 +639,11 @@ int main(int count, char** values) {
     parse(app, a, settings, count, values, ranks.size());
     ranks.expect_same(examples::Ranks::kind_of_work, a.list ? "list" : a.benchmark ? "benchmark" : "training");
     ranks.expect_same("number of processes that share experts", std::to_string(a.expert_parallel));
+    if (ranks.size() % a.expert_parallel != 0) {  // before any text is read
+      fail<OptionError>("--expert-parallel: expert parallelism in groups of ", a.expert_parallel,
+                        " needs a number of processes that is a multiple of it; found ", ranks.size(),
+                        "; start them with mpirun -n ", a.expert_parallel);
+    }
     if (ranks.first()) choose_output(a);
     if (a.list) {
       list();

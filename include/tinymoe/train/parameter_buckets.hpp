@@ -77,7 +77,6 @@ constexpr ExpertNumber expert_of(const Path& path) {
 struct TensorPlace {
   Index layer = -1;  // −1 before the layers, and their number behind them
   Index part = -1;   // of the experts, from 0 to G − 1; −1: all ranks have it
-  friend bool operator==(const TensorPlace&, const TensorPlace&) = default;
 };
 
 /// The places of the tensors of `P` as they are named on disk, in order, where groups of `expert_parallel` ranks share
