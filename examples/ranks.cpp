@@ -96,7 +96,7 @@ std::string Ranks::of_first(std::string text) {
   return text;
 }
 
-Communicators Ranks::communicators(const Device& device, [[maybe_unused]] bool in_groups) {
+Communicators Ranks::communicators(const Device& device) {
   if (size() == 1) return {};
   // A rank with another kind of device would make other calls from here on.
   expect_same("kind of device", std::visit([]<class B>(const B&) { return is_cpu<B> ? "cpu" : "gpu"; }, device));
@@ -105,11 +105,10 @@ Communicators Ranks::communicators(const Device& device, [[maybe_unused]] bool i
   std::visit(
       [&]<class B>(const B& backend) {
         if constexpr (!is_cpu<B>) {
-          const bool possible = !in_groups && Nccl::possible(joined_->mpi, backend);
+          const bool possible = Nccl::possible(joined_->mpi, backend);
           if (possible) std::get<AnyCommunicator<B>>(all) = Nccl(joined_->mpi, backend);
-          std::puts(possible    ? "NCCL joins the GPUs"
-                    : in_groups ? "the hosts' memory joins the GPUs, as always in expert parallelism"
-                                : "two processes have the same GPU, so the hosts' memory joins them");
+          std::puts(possible ? "NCCL joins the GPUs"
+                             : "two processes have the same GPU, so the hosts' memory joins them");
         }
       },
       device);

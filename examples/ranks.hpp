@@ -43,9 +43,8 @@ class Ranks {
   void note_checkpoint(const std::string& checkpoint);
 
   /// How these processes train together on the device: GPUs are joined by NCCL where it was built in and each process
-  /// has one of its own, else through the memory of the hosts, as always where they are to form groups. All ranks call
-  /// it.
-  Communicators communicators(const Device& device, bool in_groups);
+  /// has one of its own, else through the memory of the hosts. All ranks call it.
+  Communicators communicators(const Device& device);
 
   /// What `expect_same` calls whether a program trains, lists or measures.
   static constexpr const char* kind_of_work = "kind of work";

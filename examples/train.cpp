@@ -341,7 +341,7 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
                          .resume = arguments.resume_from,
                          .weights = arguments.from,
                          .logs = logs,
-                         .communicators = ranks.communicators(device, arguments.expert_parallel > 1),
+                         .communicators = ranks.communicators(device),
                          .expert_parallel = arguments.expert_parallel};
   if (arguments.check_determinism) return check_determinism<Arch>(device, run);
   auto& options = run.options;

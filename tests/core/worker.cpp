@@ -13,19 +13,21 @@ using tinymoe::detail::Worker;
 
 TEST_CASE("A worker does what it is given in order, beside the thread that gives it", "[worker]") {
   Worker worker;
-  CHECK(worker.idle());
   worker.finish();
   std::vector<int> done;
   std::thread::id thread;
+  bool here = false;
   for (int round = 0; round < 100; ++round) {
     for (int i = 0; i < 3; ++i) {
       worker.give([&, i] {
         done.push_back(3 * round + i);
         thread = std::this_thread::get_id();
+        here = worker.here();
       });
     }
     worker.finish();
-    CHECK(worker.idle());
+    CHECK(here);
+    CHECK_FALSE(worker.here());
   }
   REQUIRE(done.size() == 300);
   for (int i = 0; i < 300; ++i) CHECK(done[static_cast<std::size_t>(i)] == i);

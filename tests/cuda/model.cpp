@@ -6,6 +6,7 @@
 #include "support/data.hpp"
 #include "tinymoe/backend/cuda.hpp"
 #include "tinymoe/backend/reference.hpp"
+#include "train/thread_ranks.hpp"
 #include "train/tiny.hpp"
 
 using namespace tinymoe;
@@ -401,4 +402,41 @@ TEST_CASE("without a GPU the error is one clear sentence", "[cuda]") {
   INFO(sentence);
   CHECK(sentence.find("no NVIDIA GPU can be used here") == 0);
   CHECK(sentence.find("take the cpu instead") != std::string::npos);
+}
+
+TEST_CASE("ranks that share the experts of a model on a Cuda take the steps of one", "[cuda]") {
+  need_gpu();
+  using Arch = Transformer<Vocab<260>, Context<16>, Width<32>,
+                           Layers<2, MoEBlock<RmsNorm, Attention<Heads<4>, KvHeads<2>, Rope>, Router<4, 2>,
+                                              Expert<SwiGlu, Hidden<24>>, Shared<Expert<SwiGlu, Hidden<16>>>>>>;
+  // Four micro-batches a step in all.
+  const auto run = [](Index size) {
+    std::vector<StepReport> reports;
+    ranks::on_ranks(size, [&](const ranks::Threads& rank) {
+      Cuda device;
+      Model<Arch, Cuda> model(device, Seed{5});
+      Trainer trainer(model, AdamW{.lr = 1e-2}, Constant{}, rank, size);
+      for (Index step = 0; step < 3; ++step) {
+        std::vector<Token> inputs, targets;
+        for (Index i = rank.rank(); i < 4; i += size) {
+          const auto tokens = random_tokens(65, 260, static_cast<std::uint64_t>(4 * step + i));
+          inputs.insert(inputs.end(), tokens.begin(), tokens.end() - 1);
+          targets.insert(targets.end(), tokens.begin() + 1, tokens.end());
+        }
+        const StepReport report = trainer.train_step(inputs, targets, 4, 16, {.clip = 0.5, .seed = Seed{9}});
+        if (rank.rank() == 0) reports.push_back(report);
+      }
+    });
+    return reports;
+  };
+  const auto one = run(1);
+  for (const Index size : {2, 4}) {
+    const auto found = run(size);
+    for (std::size_t step = 0; step < 3; ++step) {
+      const double tolerance = step == 0 ? 1e-6 : 1e-5;  // AdamW makes more of what is rounded otherwise
+      CHECK(found[step].loss == Approx(one[step].loss).epsilon(tolerance));
+      CHECK(found[step].balance_loss == Approx(one[step].balance_loss).epsilon(tolerance));
+      CHECK(found[step].gradient_norm == Approx(one[step].gradient_norm).epsilon(10 * tolerance));
+    }
+  }
 }

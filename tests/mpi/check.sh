@@ -91,6 +91,9 @@ case $1 in
       expect 2 "${of_story[@]}" --out two
       grep -q "NCCL joins the GPUs" output.txt || fail "the run did without NCCL: $(cat output.txt)"
       same_losses one.csv two.csv || fail "other losses with two GPUs"
+      expect 2 "${of_story[@]}" --expert-parallel 2 --out shared
+      grep -q "NCCL joins the GPUs" output.txt || fail "the run with spread experts did without NCCL: $(cat output.txt)"
+      same_losses one.csv shared.csv || fail "other losses with experts spread over two GPUs"
     fi
     ;;
   network)

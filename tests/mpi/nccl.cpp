@@ -12,15 +12,14 @@
 #include <thread>
 #include <vector>
 
+#include "mpi/exchanges.hpp"
 #include "tinymoe/mpi/nccl.hpp"
 
 namespace {
 
 using namespace tinymoe;
-
-void expect(bool good, const std::string& what) {
-  if (!good) fail<TrainingError>("wrong: ", what);
-}
+using tinymoe_test::exchange_rows;
+using tinymoe_test::expect;
 
 /// Whole numbers, so that each order of a sum gives the same.
 float number_of(Index rank, Index i) { return static_cast<float>((i * 7919 + rank * 104729) % 4093 - 2046); }
@@ -81,6 +80,27 @@ void sum_rows(Nccl& ranks, const B& device) {
   }
 }
 
+/// In groups of two, beside a sum of all, and in a group of all.
+template <class B>
+void exchange(Nccl& ranks, const B& device) {
+  const std::vector<float> ones(100'000, 1);
+  const Memory memory = device.allocate(ones.size() * sizeof(float));
+  const View<float> row(memory.as<float>().data, 1, std::ssize(ones));
+  std::vector<Index> firsts = {0};
+  for (Index r = 1; r <= ranks.size(); ++r) firsts.push_back(row.cols * r / ranks.size());
+  Nccl pairs = ranks.group(ranks.rank() / 2);
+  for (const Index row_bytes : {1, 96, 40'000}) {
+    exchange_rows(ranks, device, row_bytes);
+    device.copy_to_device(row.data, ones.data(), ones.size() * sizeof(float));
+    ranks.start_reduce_scatter(device, row, firsts);
+    exchange_rows(pairs, device, row_bytes);
+    ranks.finish(device);
+    float found = 0;
+    device.copy_to_host(&found, row.data + firsts[static_cast<std::size_t>(ranks.rank())], sizeof(float));
+    expect(found == static_cast<float>(ranks.size()), "a sum beside rows");
+  }
+}
+
 void run(std::string_view mode) {
   Mpi joined({.patience = 60});
   const bool last = joined.rank() == joined.size() - 1;
@@ -93,6 +113,7 @@ void run(std::string_view mode) {
   }
   if (mode == "killed" && last) ::raise(SIGKILL);
   sum_rows(ranks, device);
+  exchange(ranks, device);
   const CudaBfloat16 narrow({.device = static_cast<int>(joined.local_rank())});
   Nccl others(joined, narrow);  // a second communicator, of the same ranks
   sum_rows(others, narrow);

@@ -15,12 +15,15 @@
 #include <thread>
 #include <vector>
 
+#include "mpi/exchanges.hpp"
 #include "tinymoe/backend/host.hpp"
 #include "tinymoe/mpi/mpi.hpp"
 
 namespace {
 
 using namespace tinymoe;
+using tinymoe_test::exchange_rows;
+using tinymoe_test::expect;
 
 /// All that a sum needs of a backend. `Base`: detail::HostBackend tells that its numbers are on the host.
 struct NoBase {};
@@ -29,11 +32,8 @@ struct Minimal : Base {
   using Master = M;
   static void copy_to_host(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
   static void copy_to_device(void* to, const void* from, std::size_t bytes) { std::memcpy(to, from, bytes); }
+  static Memory allocate(std::size_t bytes) { return detail::HostBackend().allocate(bytes); }
 };
-
-void expect(bool good, const std::string& what) {
-  if (!good) fail<TrainingError>("wrong: ", what);
-}
 
 /// What rank `rank` has at `i`: of very different sizes, so that another order of the sum is another number.
 double number_of(Index rank, Index i) {
@@ -124,28 +124,17 @@ void sums(Mpi& ranks, bool apart) {
   MPI_Comm_free(&half);
 }
 
-/// Groups of ranks, and what they send each other: r sends s as many rows as number_of_rows(r, s) says.
+/// Groups of ranks, and what they send each other, alone and beside a sum of all.
 void exchanges(Mpi& ranks) {
-  const auto number_of_rows = [](Index from, Index to) { return 3 * from + to * to; };
+  Minimal<double, detail::HostBackend> backend;
+  Minimal<double> apart;  // whose rows MPI cannot read
   const auto check = [&](Mpi& group, Index row_bytes, bool beside_sums) {
-    const auto bytes = static_cast<std::size_t>(row_bytes);
-    const auto value = [](Index from, Index to, Index byte) { return static_cast<char>(7 * from + 31 * to + byte); };
-    std::vector<Index> send, receive;
-    std::string sent, expected;
-    for (Index r = 0; r < group.size(); ++r) {
-      send.push_back(number_of_rows(group.rank(), r)), receive.push_back(number_of_rows(r, group.rank()));
-      for (Index i = 0; i < send.back() * row_bytes; ++i) sent += value(group.rank(), r, i);
-      for (Index i = 0; i < receive.back() * row_bytes; ++i) expected += value(r, group.rank(), i);
-    }
-    std::string found(expected.size(), '?');
-    Minimal<double, detail::HostBackend> backend;
     std::vector<double> row(100'000, 1);
     std::vector<Index> firsts = {0};
     for (Index r = 1; r <= ranks.size(); ++r) firsts.push_back(std::ssize(row) * r / ranks.size());
     if (beside_sums) ranks.start_reduce_scatter(backend, View<double>(row.data(), 1, std::ssize(row)), firsts);
-    group.start_exchange(sent.data(), send, found.data(), receive, bytes);
-    group.finish_exchange();
-    expect(found == expected, "rows of " + std::to_string(row_bytes) + " bytes");
+    exchange_rows(group, backend, row_bytes);
+    exchange_rows(group, apart, row_bytes);
     ranks.finish(backend);
     const auto own = static_cast<std::size_t>(ranks.rank());
     const double sum = beside_sums ? static_cast<double>(ranks.size()) : 1;

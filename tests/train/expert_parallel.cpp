@@ -53,9 +53,10 @@ void fill(Index step, Index i, bool pads, std::vector<Token>& inputs, std::vecto
   }
 }
 
-/// One rank's run, of four micro-batches a step in all.
-template <class Arch, class B, class O, class C>
-Came run(const How& how, O optimizer, const C& communicator) {
+/// One rank's run, of four micro-batches a step in all. All have one type of communicator, so that a Trainer is
+/// compiled once for each architecture.
+template <class Arch, class B, class O>
+Came run(const How& how, O optimizer, const AnyCommunicator<B>& communicator) {
   B backend = [] {
     if constexpr (std::is_constructible_v<B, int>) {
       return B(1);
@@ -88,12 +89,11 @@ template <class Arch, class B = Reference<double>, class O = AdamW>
 std::vector<Came> run(const How& how, O optimizer = {.lr = 1e-2}) {
   std::vector<Came> came(static_cast<std::size_t>(how.ranks));
   if (how.ranks == 1) {
-    came[0] = run<Arch, B>(how, optimizer, Alone());
+    came[0] = run<Arch, B>(how, optimizer, {});
   } else {
     on_ranks(how.ranks, [&](const Threads& communicator) {
-      auto& own = came[static_cast<std::size_t>(communicator.rank())];
-      own =
-          how.beside ? run<Arch, B>(how, optimizer, Beside(communicator)) : run<Arch, B>(how, optimizer, communicator);
+      came[static_cast<std::size_t>(communicator.rank())] =
+          run<Arch, B>(how, optimizer, how.beside ? AnyCommunicator<B>(Beside(communicator)) : communicator);
     });
   }
   return came;

@@ -162,7 +162,7 @@ void check_shares(O optimizer, bool crowded = false) {
     std::vector<Taken<B>> taken(3);
     on_ranks(3, [&](const Threads& communicator) {
       taken[static_cast<std::size_t>(communicator.rank())] =
-          steps<B>(optimizer, Beside(communicator), count, root / to, from);
+          steps<B>(optimizer, AnyCommunicator<B>(Beside(communicator)), count, root / to, from);
     });
     for (const auto& each : taken) {
       CHECK(same_bits(each.weights, taken[0].weights));
@@ -184,7 +184,8 @@ void check_shares(O optimizer, bool crowded = false) {
     constexpr Index many = 60;
     std::vector<Taken<B>> of_many(many);
     on_ranks(many, [&](const Threads& communicator) {
-      of_many[static_cast<std::size_t>(communicator.rank())] = steps<B>(optimizer, communicator, 4, root / "many");
+      of_many[static_cast<std::size_t>(communicator.rank())] =
+          steps<B>(optimizer, AnyCommunicator<B>(communicator), 4, root / "many");
     });
     check_same(of_many.back(), expected, "many");
   }
@@ -644,9 +645,9 @@ TEST_CASE("A router that moves by its own tokens is refused on several ranks", "
 namespace {
 
 /// Three steps of four micro-batches, of which each rank takes its own.
-template <class Arch, class C>
-std::pair<std::vector<StepReport>, std::vector<double>> counting_steps(const C& communicator, const Settings& settings,
-                                                                       bool recompute) {
+template <class Arch>
+std::pair<std::vector<StepReport>, std::vector<double>> counting_steps(
+    const AnyCommunicator<Reference<double>>& communicator, const Settings& settings, bool recompute) {
   Reference<double> backend;
   Model<Arch, Reference<double>> model(backend, Seed{5}, settings);
   Trainer trainer(model, AdamW{.lr = 1e-2}, Constant{}, communicator);
@@ -669,7 +670,7 @@ void check_counts(Settings settings) {
   for (const bool recompute : {false, true}) {
     for (const Index ranks : {2, 4}) {
       INFO(ranks << " ranks, recompute " << recompute);
-      const auto [reports, weights] = counting_steps<Arch>(Alone(), settings, recompute);
+      const auto [reports, weights] = counting_steps<Arch>({}, settings, recompute);
       std::vector<std::pair<std::vector<StepReport>, std::vector<double>>> found(static_cast<std::size_t>(ranks));
       on_ranks(ranks, [&](const Threads& communicator) {
         found[static_cast<std::size_t>(communicator.rank())] = counting_steps<Arch>(communicator, settings, recompute);

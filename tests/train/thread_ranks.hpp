@@ -5,6 +5,7 @@
 #include <atomic>
 #include <barrier>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <map>
@@ -53,26 +54,45 @@ class Threads {
     one.rank_ = std::count_if(colors.begin(), colors.begin() + rank_, of_color);
     return one;
   }
-  void start_exchange(const void* from, std::span<const Index> send, void* to, std::span<const Index> receive,
-                      std::size_t row_bytes) {
+  void exchange_numbers(std::span<const std::int32_t> send, std::span<std::int32_t> receive) {
+    const std::size_t each = send.size() / static_cast<std::size_t>(size());
+    std::vector<double> numbers(send.begin(), send.end());
+    shared_->given[static_cast<std::size_t>(rank_)] = numbers;
+    wait();
+    for (std::size_t i = 0; i < receive.size(); ++i) {
+      receive[i] =
+          static_cast<std::int32_t>(shared_->given[i / each].at(static_cast<std::size_t>(rank_) * each + i % each));
+    }
+    wait();
+  }
+  template <class B>
+  void start_exchange(B& backend, const void* from, std::span<const Index> send, void* to,
+                      std::span<const Index> receive, std::size_t row_bytes) {
     auto& sent = shared_->sent[static_cast<std::size_t>(rank_)];
     sent.assign(static_cast<std::size_t>(size()), {});
     const auto* bytes = static_cast<const std::byte*>(from);
     for (std::size_t r = 0; r < sent.size(); ++r) {
       const std::size_t count = static_cast<std::size_t>(send[r]) * row_bytes;
-      sent[r].assign(bytes, bytes + count), bytes += count;
+      if (static_cast<Index>(r) != rank_) {
+        sent[r].resize(count);
+        backend.copy_to_host(sent[r].data(), bytes, count);
+      }
+      bytes += count;
     }
     receive_ = {static_cast<std::byte*>(to), {receive.begin(), receive.end()}, row_bytes};
   }
-  void finish_exchange() {
+  template <class B>
+  void finish_exchange(B& backend) {
     wait();
     std::byte* to = receive_.to;
     for (std::size_t r = 0; r < receive_.rows.size(); ++r) {
-      const auto& sent = shared_->sent[r][static_cast<std::size_t>(rank_)];
-      if (sent.size() != static_cast<std::size_t>(receive_.rows[r]) * receive_.row_bytes) {
-        fail<TrainingError>("a rank expects other rows than it is sent");
+      const std::size_t count = static_cast<std::size_t>(receive_.rows[r]) * receive_.row_bytes;
+      if (static_cast<Index>(r) != rank_) {
+        const auto& sent = shared_->sent[r][static_cast<std::size_t>(rank_)];
+        if (sent.size() != count) fail<TrainingError>("a rank expects other rows than it is sent");
+        backend.copy_to_device(to, sent.data(), count);
       }
-      to = std::copy(sent.begin(), sent.end(), to);
+      to += count;
     }
     wait();
   }

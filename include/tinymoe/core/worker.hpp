@@ -15,7 +15,7 @@
 
 namespace tinymoe::inline v0_1::detail {
 
-/// One thread, which begins with the first work and ends with the object. One other thread makes all calls.
+/// One thread, which begins with the first work and ends with the object. One other thread makes all calls but `here` and `awaited`.
 class Worker {
  public:
   Worker() = default;
@@ -41,8 +41,8 @@ class Worker {
     changed_.notify_all();
   }
 
-  /// Whether all that was given is done.
-  bool idle() const { return idle_; }
+  /// Whether the caller is its thread.
+  bool here() const { return std::this_thread::get_id() == thread_.get_id(); }
   /// Whether somebody waits for it; it may then use a core for its own waiting.
   bool awaited() const { return awaited_; }
 

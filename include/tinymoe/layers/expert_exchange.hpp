@@ -36,13 +36,17 @@ class ExpertExchange {
   virtual Index rank() const = 0;
   /// The ranks of the group, G.
   virtual Index size() const = 0;
-  /// Begins to send rows of `row_bytes` bytes, in host memory, send_rows[r] to each rank r, and to receive as many as
-  /// receive_rows says; those to and from one rank lie together, in the order of the ranks. Nothing else is called
-  /// until `finish`, and the memory stays.
+  /// Gives each rank its part of a few numbers on the host, and takes theirs; see GroupingCommunicator.
+  virtual void exchange_numbers(std::span<const std::int32_t> send, std::span<std::int32_t> receive) = 0;
+  /// Begins to send rows of `row_bytes` bytes, in memory of the backend, send_rows[r] to each rank r, and to receive as
+  /// many as receive_rows says; those to and from one rank lie together, in the order of the ranks. What a rank has for
+  /// itself stays where it is. Nothing else is called until `finish`, and the memory stays.
   virtual void start(const void* send, std::span<const Index> send_rows, void* receive,
                      std::span<const Index> receive_rows, std::size_t row_bytes) = 0;
   /// Returns when they have come. Throws what the communicator throws.
   virtual void finish() = 0;
+  /// Waits for what was started and not finished, after an exception: its memory may go then. Throws nothing.
+  virtual void give_up() = 0;
 
   /// Memory of the backend that one bank uses after the other. It grows.
   Memory scratch;
@@ -109,12 +113,12 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
     most_ = std::max(most_, received_);
     bind(pass.recompute);
     set_own_dispatch();
-    start(x);
+    const View<T> rows = rows_.received(received_), sorted = rows_.x(received_), result = rows_.result(received_);
+    exchange_->start(x.data, rows_here_, rows.data, rows_of_others_, row_bytes);
     if (own_rows_ > 0) {
       Experts::forward(*backend_, pass, p, own_dispatch_, own_part(x), own_part(y), *static_cast<Saved*>(own));
     }
-    const View<T> rows = rows_.received(received_), sorted = rows_.x(received_), result = rows_.result(received_);
-    finish(rows);
+    exchange_->finish();
     if (received_ > 0) {
       rows_.dispatch.resize(received_, received_);
       backend_->sort_by_expert(chosen(), rows_.dispatch);
@@ -122,7 +126,8 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
       Experts::forward(*backend_, pass, p, rows_.dispatch, sorted, result, rows_.experts);
       backend_->launch(received_, kernels::FromSlots<T>{result, rows_.dispatch.slots, rows});
     }
-    send_back(rows, y);
+    exchange_->start(rows.data, rows_of_others_, y.data, rows_here_, row_bytes);
+    exchange_->finish();
   }
 
   [[gnu::cold]] void backward(const Pass& pass, const void* parameters, View<const T> dy, View<T> dx, void* own,
@@ -130,19 +135,20 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
     const P& p = *static_cast<const P*>(parameters);
     Gradients& gradients = *static_cast<Gradients*>(gradients_of);
     bind(pass.recompute);
-    start(dy);
+    const View<T> rows = rows_.received(received_), sorted = rows_.dy(received_), result = rows_.result(received_);
+    exchange_->start(dy.data, rows_here_, rows.data, rows_of_others_, row_bytes);
     if (own_rows_ > 0) {
       Experts::backward(*backend_, pass, p, own_dispatch_, own_part(dy), own_part(dx), *static_cast<Saved*>(own),
                         gradients);
     }
-    const View<T> rows = rows_.received(received_), sorted = rows_.dy(received_), result = rows_.result(received_);
-    finish(rows);
+    exchange_->finish();
     if (received_ > 0) {
       backend_->launch(received_, kernels::Gather<T>{rows, rows_.dispatch.slots, sorted});
       Experts::backward(*backend_, pass, p, rows_.dispatch, sorted, result, rows_.experts, gradients);
       backend_->launch(received_, kernels::FromSlots<T>{result, rows_.dispatch.slots, rows});
     }
-    send_back(rows, dx);
+    exchange_->start(rows.data, rows_of_others_, dx.data, rows_here_, row_bytes);
+    exchange_->finish();
   }
 
   std::size_t bytes() const override { return kept_.size(); }
@@ -168,6 +174,8 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
       experts.plan(plan, most);
     }
   };
+
+  static constexpr std::size_t row_bytes = static_cast<std::size_t>(D) * sizeof(T);
 
   static std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 
@@ -199,16 +207,14 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
     std::vector<std::int32_t> own(at(E));
     for (Index e = 0; e < E; ++e) own[at(e)] = starts_[at(e + 1)] - starts_[at(e)];
     counts_.resize(at(E));
-    const std::vector<Index> one(at(ranks), 1);
-    exchange_->start(own.data(), one, counts_.data(), one, at(each) * sizeof(own[0]));
-    exchange_->finish();
-    sent_rows_.assign(at(ranks), 0), received_rows_.assign(at(ranks), 0);
+    exchange_->exchange_numbers(own, counts_);
+    rows_here_.assign(at(ranks), 0), rows_of_others_.assign(at(ranks), 0);
     received_ = 0;
     for (Index r = 0; r < ranks; ++r) {
+      rows_here_[at(r)] = starts_[at((r + 1) * each)] - starts_[at(r * each)];
       if (r == exchange_->rank()) continue;
-      sent_rows_[at(r)] = starts_[at((r + 1) * each)] - starts_[at(r * each)];
-      for (Index e = 0; e < each; ++e) received_rows_[at(r)] += counts_[at(r * each + e)];
-      received_ += received_rows_[at(r)];
+      for (Index e = 0; e < each; ++e) rows_of_others_[at(r)] += counts_[at(r * each + e)];
+      received_ += rows_of_others_[at(r)];
     }
     own_first_ = starts_[at(first_expert_)], own_rows_ = starts_[at(last_expert_)] - own_first_;
   }
@@ -243,35 +249,6 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
     return rows.middle_rows(own_first_, own_rows_);
   }
 
-  /// Sends the rows of others' experts, which lie before and behind those of this rank's.
-  [[gnu::cold]] void start(View<const T> rows) {
-    const auto bytes = at(D) * sizeof(T);
-    const Index all = starts_[at(E)], behind = own_first_ + own_rows_;
-    to_send_.resize(at(all - own_rows_) * bytes);
-    backend_->copy_to_host(to_send_.data(), rows.data, at(own_first_) * bytes);
-    backend_->copy_to_host(to_send_.data() + at(own_first_) * bytes, rows.data + behind * D, at(all - behind) * bytes);
-    to_receive_.resize(at(received_) * bytes);
-    exchange_->start(to_send_.data(), sent_rows_, to_receive_.data(), received_rows_, bytes);
-  }
-  [[gnu::cold]] void finish(View<T> to) {
-    exchange_->finish();
-    backend_->copy_to_device(to.data, to_receive_.data(), to_receive_.size());
-  }
-  /// Sends the results of received rows to where those are from; what comes back of this rank's rows goes to their
-  /// places.
-  [[gnu::cold]] void send_back(View<const T> results, View<T> to) {
-    const auto bytes = at(D) * sizeof(T);
-    const Index all = starts_[at(E)], behind = own_first_ + own_rows_;
-    std::swap(to_send_, to_receive_);  // as many rows, the other way
-    backend_->copy_to_host(to_send_.data(), results.data, to_send_.size());
-    to_receive_.resize(at(all - own_rows_) * bytes);
-    exchange_->start(to_send_.data(), received_rows_, to_receive_.data(), sent_rows_, bytes);
-    exchange_->finish();
-    backend_->copy_to_device(to.data, to_receive_.data(), at(own_first_) * bytes);
-    backend_->copy_to_device(to.data + behind * D, to_receive_.data() + at(own_first_) * bytes,
-                             at(all - behind) * bytes);
-  }
-
   B* backend_;
   ExpertExchange* exchange_;
   Memory kept_;
@@ -280,11 +257,11 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
   Index first_expert_ = 0, last_expert_ = 0;  // of this rank
   std::vector<std::int32_t> starts_;          // of each expert's rows among this rank's, E + 1
   std::vector<std::int32_t> counts_;          // (G, E/G): the rows that each rank has for each of this rank's experts
-  std::vector<Index> sent_rows_, received_rows_;  // of each rank
-  Index received_ = 0;                            // of all
-  Index own_first_ = 0, own_rows_ = 0;            // those that stay
+  std::vector<Index> rows_here_;              // of this rank, for the experts of each
+  std::vector<Index> rows_of_others_;         // of each other rank, for this rank's experts
+  Index received_ = 0;                        // of all
+  Index own_first_ = 0, own_rows_ = 0;        // those that stay
   Dispatch own_dispatch_;
-  std::vector<std::byte> to_send_, to_receive_;
 };
 
 }  // namespace detail

@@ -17,9 +17,14 @@
 /// It needs MPI 3, in C: Open MPI, MPICH, and what is compatible. CMake's component `mpi` brings it.
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
+#include <iterator>
+#include <limits>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -34,8 +39,9 @@
 
 namespace tinymoe::inline v0_1 {
 
-/// The ranks of an MPI job: a Communicator for every backend. It is a handle; the last copy to go waits for the other
-/// ranks and finalizes MPI, if it was `Mpi` that started it. All calls come from one thread, the one that made it.
+/// The ranks of an MPI job: a Communicator for every backend with masters of float, double or std::complex<double>. It
+/// is a handle; the last copy to go waits for the other ranks and finalizes MPI, if it was `Mpi` that started it. All
+/// calls come from one thread, the one that made it.
 ///
 /// A rank whose `fit` throws tells rank 0 why: there what is under way throws a TrainingError with that sentence, so
 /// that rank 0 can tell it. When a program ends without the end of its `Mpi`, as after an exception, it ends the other
@@ -61,8 +67,9 @@ class Mpi {
   int threads() const { return ranks_->threads; }
 
   /// row[i] = Σ of row[i] over the ranks in this rank's share, added in their order in the type of the elements; see
-  /// Communicator. The row may have any size; two pieces of it lie in host memory at a time, 4 MiB each or 64 KiB for
-  /// each rank. Throws DeviceError for an error of MPI, TrainingError where another rank has left.
+  /// Communicator. The row may have any size; what comes needs 4 MiB of host memory, or 64 KiB for each rank.
+  /// A row that is not in host memory needs as much again for a copy. Throws DeviceError for an error of
+  /// MPI, TrainingError where another rank has left.
   template <class B>
   void reduce_scatter(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
     if (size() == 1) return;
@@ -73,7 +80,7 @@ class Mpi {
   /// another thread (MPI_THREAD_SERIALIZED).
   template <class B>
   bool overlaps(const B&) const {
-    return std::is_base_of_v<detail::HostBackend, B> && ranks_->threads_allowed();
+    return in_host_memory<B> && ranks_->threads_allowed();
   }
   /// reduce_scatter in a thread of its own, which does one after the other; see OverlappingCommunicator.
   template <class B>
@@ -90,29 +97,56 @@ class Mpi {
   Mpi group(Index color) {
     return Mpi(std::shared_ptr<detail::MpiRanks>(new detail::MpiRanks(ranks_, color), detail::MpiRanks::end));
   }
-  /// Begins to send rows[r] rows to each rank r and to receive such, in host memory; see ExpertExchange. Rows of other
-  /// ranks move while this one computes, as far as the MPI does it by itself.
-  void start_exchange(const void* from, std::span<const Index> send, void* to, std::span<const Index> receive,
-                      std::size_t row_bytes) {
-    ranks_->start_exchange(from, send, to, receive, row_bytes);
+  /// Gives each rank its part of a few numbers on the host, and takes theirs; see GroupingCommunicator.
+  void exchange_numbers(std::span<const std::int32_t> send, std::span<std::int32_t> receive) {
+    ranks_->exchange_numbers(send, receive);
+  }
+  /// Begins to send rows to the other ranks and to receive some; see GroupingCommunicator. They move while this rank
+  /// computes, as far as the MPI does it by itself, and beside sums of other communicators. Those of a GPU go through
+  /// memory of the host.
+  template <class B>
+  void start_exchange(B& backend, const void* from, std::span<const Index> send, void* to,
+                      std::span<const Index> receive, std::size_t row_bytes) {
+    if constexpr (in_host_memory<B>) {
+      ranks_->start_exchange(from, send, to, receive, row_bytes);
+    } else {
+      const auto own = static_cast<std::size_t>(rank());
+      auto &sent = ranks_->rows_to_send, &received = ranks_->rows_to_receive;
+      sent.resize(bytes_of(send, row_bytes)), received.resize(bytes_of(receive, row_bytes));
+      for_others(send, own, row_bytes, [&](std::size_t first, std::size_t bytes) {
+        backend.copy_to_host(sent.data() + first, static_cast<const std::byte*>(from) + first, bytes);
+      });
+      ranks_->received_rows = to;
+      ranks_->received_parts.clear();
+      for_others(receive, own, row_bytes,
+                 [&](std::size_t first, std::size_t bytes) { ranks_->received_parts.emplace_back(first, bytes); });
+      ranks_->start_exchange(sent.data(), send, received.data(), receive, row_bytes);
+    }
   }
   /// Returns when they have come. Errors as above.
-  void finish_exchange() { ranks_->finish_exchange(); }
+  template <class B>
+  void finish_exchange(B& backend) {
+    ranks_->finish_exchange();
+    if constexpr (!in_host_memory<B>) {
+      for (const auto& [first, bytes] : ranks_->received_parts) {
+        backend.copy_to_device(static_cast<std::byte*>(ranks_->received_rows) + first,
+                               ranks_->rows_to_receive.data() + first, bytes);
+      }
+    }
+  }
   /// row[i] = that of the rank that owns it. Memory and errors as above.
   template <class B>
   void all_gather(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
     using M = typename B::Master;
     if (size() == 1) return;
     ranks_->settle();
-    for_each_piece<M>(firsts, [&](std::span<const Index> places, std::span<const Index> counts) {
-      const auto own = static_cast<std::size_t>(rank());
-      backend.copy_to_host(ranks_->own(), row.data + places[own], static_cast<std::size_t>(counts[own]) * sizeof(M));
-      const M* from = reinterpret_cast<const M*>(ranks_->all_gather(counts, sizeof(M)));
-      for (std::size_t r = 0; r < counts.size(); ++r) {
-        if (r != own) {
-          backend.copy_to_device(row.data + places[r], from, static_cast<std::size_t>(counts[r]) * sizeof(M));
-        }
-        from += counts[r];
+    const auto own = static_cast<std::size_t>(rank());
+    for_each_piece(backend, row, firsts, [&](const Piece<M>& piece) {
+      if (piece.is_copy) backend.copy_to_host(piece.of_rank(own), piece.row_of_rank(own), piece.bytes(own));
+      ranks_->all_gather(piece.data, piece.places, piece.counts);
+      if (!piece.is_copy) return;
+      for (std::size_t r = 0; r < piece.counts.size(); ++r) {
+        if (r != own) backend.copy_to_device(piece.row_of_rank(r), piece.of_rank(r), piece.bytes(r));
       }
     });
   }
@@ -158,45 +192,81 @@ class Mpi {
  private:
   explicit Mpi(std::shared_ptr<detail::MpiRanks> ranks) : ranks_(std::move(ranks)) {}
 
+  /// Whether MPI may read and write the memory of a backend.
   template <class B>
-  void sum_shares(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
-    using M = typename B::Master;
-    for_each_piece<M>(firsts, [&](std::span<const Index> places, std::span<const Index> counts) {
-      M* to = reinterpret_cast<M*>(ranks_->packed());
-      for (std::size_t r = 0; r < counts.size(); ++r) {
-        backend.copy_to_host(to, row.data + places[r], static_cast<std::size_t>(counts[r]) * sizeof(M));
-        to += counts[r];
-      }
-      const auto own = static_cast<std::size_t>(rank());
-      const std::byte* sums = ranks_->reduce_scatter(counts, sizeof(M), add<M>);
-      backend.copy_to_device(row.data + places[own], sums, static_cast<std::size_t>(counts[own]) * sizeof(M));
-    });
-  }
-  /// f(places, counts) for each piece of a row of `M` that is cut by `firsts`: of rank r's share the counts[r] elements
-  /// from places[r] on.
-  template <class M, class F>
-  void for_each_piece(std::span<const Index> firsts, F&& f) {
+  static constexpr bool in_host_memory = std::is_base_of_v<detail::HostBackend, B>;
+
+  /// Of each rank's share some elements, in the row itself or in a copy.
+  template <class M>
+  struct Piece {
+    M *data, *row;
+    std::span<const Index> places, places_in_row, counts;
+    bool is_copy;
+    M* of_rank(std::size_t r) const { return data + places[r]; }
+    M* row_of_rank(std::size_t r) const { return row + places_in_row[r]; }
+    std::size_t bytes(std::size_t r) const { return static_cast<std::size_t>(counts[r]) * sizeof(M); }
+  };
+  /// f(piece) for each piece of a row that is cut by `firsts`. It is a copy where MPI cannot have the row itself: for
+  /// backends with memory of their own, and for rows of 2³¹ elements.
+  template <class B, class M, class F>
+  void for_each_piece(B&, View<M> row, std::span<const Index> firsts, F&& f) {
     const auto ranks = static_cast<std::size_t>(size());
-    auto &places = ranks_->piece_places, &counts = ranks_->piece_counts;
-    places.resize(ranks), counts.resize(ranks);
+    auto &places = ranks_->piece_places, &counts = ranks_->piece_counts, &packed = ranks_->packed_places;
+    places.resize(ranks), counts.resize(ranks), packed.resize(ranks);
+    const bool is_copy = !in_host_memory<B> || row.cols > std::numeric_limits<int>::max();
     const Index most = ranks_->reserve(sizeof(M));
     for (Index at = 0;; at += most) {
-      bool any = false;
+      Index all = 0;
       for (std::size_t r = 0; r < ranks; ++r) {
         places[r] = std::min(firsts[r] + at, firsts[r + 1]);
         counts[r] = std::min(most, firsts[r + 1] - places[r]);
-        any = any || counts[r] > 0;
+        packed[r] = std::exchange(all, all + counts[r]);
       }
-      if (!any) return;
-      f(std::span<const Index>(places), std::span<const Index>(counts));
+      if (all == 0) return;
+      M* const data = is_copy ? reinterpret_cast<M*>(ranks_->packed()) : row.data;
+      f(Piece<M>{data, row.data, is_copy ? packed : places, places, counts, is_copy});
     }
   }
 
+  template <class B>
+  void sum_shares(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
+    using M = typename B::Master;
+    const auto own = static_cast<std::size_t>(rank());
+    for_each_piece(backend, row, firsts, [&](const Piece<M>& piece) {
+      for (std::size_t r = 0; piece.is_copy && r < piece.counts.size(); ++r) {
+        backend.copy_to_host(piece.of_rank(r), piece.row_of_rank(r), piece.bytes(r));
+      }
+      add_in_order(piece.of_rank(own), ranks_->exchange_shares(piece.data, piece.places, piece.counts),
+                   piece.counts[own]);
+      if (piece.is_copy) backend.copy_to_device(piece.row_of_rank(own), piece.of_rank(own), piece.bytes(own));
+    });
+  }
+  /// own[i] = Σ_r of[r · count + i], where its own is that of this rank, in the order of the ranks.
   template <class M>
-  static void add(std::byte* to, const std::byte* from, Index count) {
-    auto* const sums = reinterpret_cast<M*>(to);
-    const auto* const more = reinterpret_cast<const M*>(from);
-    for (Index i = 0; i < count; ++i) sums[i] += more[i];
+  void add_in_order(M* own, const M* of, Index count) const {
+    std::array<M, 512> sums;
+    for (Index at = 0; at < count; at += std::ssize(sums)) {
+      const Index part = std::min(count - at, std::ssize(sums));
+      for (Index r = 0; r < size(); ++r) {
+        const M* const more = (r == rank() ? own : of + r * count) + at;
+        if (r == 0) {
+          std::copy_n(more, part, sums.data());
+        } else {
+          for (Index i = 0; i < part; ++i) sums[static_cast<std::size_t>(i)] += more[i];
+        }
+      }
+      std::copy_n(sums.data(), part, own + at);
+    }
+  }
+
+  static std::size_t bytes_of(std::span<const Index> rows, std::size_t row_bytes) {
+    return static_cast<std::size_t>(std::accumulate(rows.begin(), rows.end(), Index{0})) * row_bytes;
+  }
+  /// f(first byte, bytes) for what lies before a rank's own rows, and for what lies behind.
+  template <class F>
+  static void for_others(std::span<const Index> rows, std::size_t own, std::size_t row_bytes, F&& f) {
+    const std::size_t before = bytes_of(rows.first(own), row_bytes), to = bytes_of(rows.first(own + 1), row_bytes);
+    f(0, before), f(to, bytes_of(rows, row_bytes) - to);
   }
 
   std::shared_ptr<detail::MpiRanks> ranks_;

@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// Data parallel training on GPUs that NCCL joins: `Nccl`, a Communicator of the processes that mpirun or srun has
+/// Training on several GPUs that NCCL joins: `Nccl`, a Communicator of the processes that mpirun or srun has
 /// started, one for each GPU.
 ///
 ///     tinymoe::Mpi ranks;
@@ -13,7 +13,8 @@
 /// its share's gradients by a reduction, and gives its weights by a broadcast; those of all ranks are one group.
 ///
 /// Gradients are summed while backward goes on, on a stream of its own: a bucket's reduction waits there for what was
-/// enqueued on the backend's stream before it.
+/// enqueued on the backend's stream before it. In expert parallelism rows go from GPU to GPU on the same stream, in the
+/// order in which the host asks for them.
 ///
 /// All ranks get the same bits. NCCL chooses the order of a sum by the machines and the sizes, so the same job on the
 /// same machines should give the same bits again; `Mpi` has an order of its own.
@@ -29,10 +30,12 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <span>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -57,12 +60,13 @@ inline void check_cuda(cudaError_t status, const char* what) {
 /// left.
 class NcclRanks {
  public:
-  /// On the calling thread's device, which stays that of all calls.
-  [[gnu::cold]] explicit NcclRanks(Mpi ranks) : mpi(std::move(ranks)) {
-    check_cuda(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming), "making an event");
+  /// On the calling thread's device, which stays that of all calls. `all` is that of which these ranks are a group;
+  /// null: of none.
+  [[gnu::cold]] explicit NcclRanks(Mpi ranks, std::shared_ptr<NcclRanks> all = nullptr)
+      : mpi(std::move(ranks)), shared_(all ? all->shared_ : std::make_shared<Shared>()) {
+    shared_->members.push_back(this);
     try {
-      check_cuda(cudaEventCreateWithFlags(&ready_, cudaEventDisableTiming), "making an event");
-      check_cuda(cudaStreamCreateWithFlags(&beside_, cudaStreamNonBlocking), "making a stream");
+      check_cuda(cudaEventCreateWithFlags(&done_, cudaEventDisableTiming), "making an event");
       ncclUniqueId id{};
       if (mpi.rank() == 0) check(ncclGetUniqueId(&id), "start");
       mpi.broadcast(std::as_writable_bytes(std::span(&id, 1)));
@@ -80,7 +84,7 @@ class NcclRanks {
   /// Waits for the other ranks, which may still receive what this one has sent; not after an exception, for they may
   /// not come.
   [[gnu::cold]] ~NcclRanks() {
-    if (communicator_ != nullptr && !left_ && std::uncaught_exceptions() <= exceptions_) {
+    if (communicator_ != nullptr && !shared_->left && std::uncaught_exceptions() <= exceptions_) {
       try {
         mpi.meet();
         settle(ncclCommFinalize(communicator_), "end");
@@ -107,29 +111,29 @@ class NcclRanks {
     }
   }
 
-  /// The same on a stream of its own, behind what is on `stream` now. It returns when NCCL has taken it up, and
-  /// `finish` waits for it.
+  /// The same on the stream of what goes on beside the backend's work, behind what is on `stream` now. It returns when
+  /// NCCL has taken it up; `finish` waits for it.
   template <class F>
   void start(cudaStream_t stream, const char* what, F&& enqueue) {
     expect_good(what);
     try {
-      check_cuda(cudaEventRecord(ready_, stream), "recording an event");
-      check_cuda(cudaStreamWaitEvent(beside_, ready_, 0), "waiting for an event");
-      put(what, [&](ncclComm_t communicator) { return enqueue(communicator, beside_); });
+      const cudaStream_t beside = shared_->stream();
+      check_cuda(cudaEventRecord(done_, stream), "recording an event");
+      check_cuda(cudaStreamWaitEvent(beside, done_, 0), "waiting for an event");
+      put(what, [&](ncclComm_t communicator) { return enqueue(communicator, beside); });
+      check_cuda(cudaEventRecord(done_, beside), "recording an event");
       under_way_ = true;
     } catch (...) {
       abort();
       throw;
     }
   }
-  /// Returns when the device has done what is on `stream` and what was started.
-  void finish(cudaStream_t stream) {
+  /// Returns when the device has done what was started last, and with it all that was.
+  void finish(const char* what) {
     if (!std::exchange(under_way_, false)) return;
-    constexpr const char* what = "sum over the processes";
     expect_good(what);
     try {
-      check_cuda(cudaStreamSynchronize(stream), "the work before");
-      wait_for(beside_, what);
+      wait_for_event(what);
     } catch (...) {
       abort();
       throw;
@@ -137,13 +141,32 @@ class NcclRanks {
   }
 
   void leave(std::string_view sentence) {
-    left_ = true;
+    shared_->left = true;
     mpi.leave(sentence);
   }
 
   Mpi mpi;
 
  private:
+  /// What a job's communicators have in common: one stream, so that their kernels, which wait for those of the other
+  /// ranks, stand in one order on all ranks; and one end.
+  struct Shared {
+    std::vector<NcclRanks*> members;
+    cudaStream_t beside = nullptr;
+    bool left = false;
+    Shared() = default;
+    Shared(const Shared&) = delete;
+    ~Shared() {
+      if (beside != nullptr) cudaStreamDestroy(beside);
+    }
+    cudaStream_t stream() {
+      if (beside == nullptr) {
+        check_cuda(cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking), "making a stream");
+      }
+      return beside;
+    }
+  };
+
   /// Throws. If a rank has left, the others see an error of NCCL's; rank 0 hears the reason, and it is that which
   /// counts.
   [[gnu::cold]] void throw_error(ncclResult_t code, const char* what) {
@@ -167,6 +190,9 @@ class NcclRanks {
   }
   void wait_for(cudaStream_t stream, const char* what) {
     check_cuda(cudaEventRecord(done_, stream), "recording an event");
+    wait_for_event(what);
+  }
+  void wait_for_event(const char* what) {
     mpi.wait_until([&] {
       const cudaError_t status = cudaEventQuery(done_);
       if (status == cudaErrorNotReady) {
@@ -178,8 +204,15 @@ class NcclRanks {
       return true;
     });
   }
-  /// The state of what NCCL does by itself.
+  /// The state of what NCCL does by itself. An error of any communicator counts: what is waited for may stand behind
+  /// its work.
   ncclResult_t check_state(const char* what) {
+    for (NcclRanks* member : shared_->members) {
+      if (member != this && member->communicator_ != nullptr) member->own_state(what);
+    }
+    return own_state(what);
+  }
+  ncclResult_t own_state(const char* what) {
     ncclResult_t state = ncclSuccess;
     check(ncclCommGetAsyncError(communicator_, &state), what);
     check(state, what);
@@ -190,23 +223,32 @@ class NcclRanks {
     check(code, what);
     if (code == ncclInProgress) mpi.wait_until([&] { return check_state(what) != ncclInProgress; });
   }
+  /// Of all, at once: an abort waits for the device, where a kernel of another one may wait for the same rank.
   [[gnu::cold]] void abort() {
-    if (communicator_ != nullptr) ncclCommAbort(std::exchange(communicator_, nullptr));
+    int device = 0;
+    cudaGetDevice(&device);
+    std::vector<std::thread> threads;
+    for (NcclRanks* member : shared_->members) {
+      if (member->communicator_ == nullptr) continue;
+      threads.emplace_back([device, communicator = std::exchange(member->communicator_, nullptr)] {
+        cudaSetDevice(device);
+        ncclCommAbort(communicator);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
   }
 
   [[gnu::cold]] void free() {
-    abort();
-    if (beside_ != nullptr) cudaStreamDestroy(beside_);
-    if (ready_ != nullptr) cudaEventDestroy(ready_);
-    cudaEventDestroy(done_);
+    if (communicator_ != nullptr) abort();  // it was not ended in good order
+    std::erase(shared_->members, this);
+    if (done_ != nullptr) cudaEventDestroy(done_);
   }
 
   ncclComm_t communicator_ = nullptr;
-  cudaStream_t beside_ = nullptr;  // of sums beside the backend's work
-  cudaEvent_t done_ = nullptr, ready_ = nullptr;
+  std::shared_ptr<Shared> shared_;
+  cudaEvent_t done_ = nullptr;  // of what is waited for
   bool under_way_ = false;
   int exceptions_ = std::uncaught_exceptions();
-  bool left_ = false;
 };
 
 }  // namespace detail
@@ -263,8 +305,43 @@ class Nccl {
   }
   /// Returns when the device has done all that was started.
   template <class T>
-  void finish(const BasicCuda<T>& backend) {
-    ranks_->finish(backend.stream());
+  void finish(const BasicCuda<T>&) {
+    ranks_->finish("sum over the processes");
+  }
+  /// The ranks that give the same number, in their order, as a communicator of their own; all ranks call it.
+  Nccl group(Index color) { return Nccl(std::make_shared<detail::NcclRanks>(ranks_->mpi.group(color), ranks_)); }
+  /// Gives each rank its part of a few numbers on the host, and takes theirs, by MPI; see GroupingCommunicator.
+  void exchange_numbers(std::span<const std::int32_t> send, std::span<std::int32_t> receive) {
+    ranks_->mpi.exchange_numbers(send, receive);
+  }
+  /// Begins to send rows from GPU to GPU, beside what is enqueued on the backend from now on and behind the sums that
+  /// were begun; see GroupingCommunicator. Errors as above.
+  template <class T>
+  void start_exchange(const BasicCuda<T>& backend, const void* from, std::span<const Index> send, void* to,
+                      std::span<const Index> receive, std::size_t row_bytes) {
+    ranks_->start(backend.stream(), exchange, [&](ncclComm_t communicator, cudaStream_t stream) {
+      const auto* sent = static_cast<const std::byte*>(from);
+      auto* received = static_cast<std::byte*>(to);
+      for (std::size_t r = 0; r < send.size(); ++r) {
+        const std::size_t go = static_cast<std::size_t>(send[r]) * row_bytes;
+        const std::size_t come = static_cast<std::size_t>(receive[r]) * row_bytes;
+        if (static_cast<Index>(r) != rank()) {
+          const int peer = static_cast<int>(r);
+          ncclResult_t code = go > 0 ? ncclSend(sent, go, ncclUint8, peer, communicator, stream) : ncclSuccess;
+          if (come > 0 && (code == ncclSuccess || code == ncclInProgress)) {
+            code = ncclRecv(received, come, ncclUint8, peer, communicator, stream);
+          }
+          if (code != ncclSuccess && code != ncclInProgress) return code;
+        }
+        sent += go, received += come;
+      }
+      return ncclSuccess;
+    });
+  }
+  /// Returns when the rows have come.
+  template <class T>
+  void finish_exchange(const BasicCuda<T>&) {
+    ranks_->finish(exchange);
   }
   /// row[i] = that of the rank that owns it. Errors as above.
   template <class T>
@@ -281,6 +358,10 @@ class Nccl {
   void leave(std::string_view sentence) { ranks_->leave(sentence); }
 
  private:
+  static constexpr const char* exchange = "exchange rows with the processes";
+
+  explicit Nccl(std::shared_ptr<detail::NcclRanks> ranks) : ranks_(std::move(ranks)) {}
+
   /// call(share, its size, its rank) for each share that has elements, up to the first error.
   template <class F>
   static ncclResult_t for_each_share(View<float> row, std::span<const Index> firsts, F&& call) {
@@ -320,6 +401,6 @@ class Nccl {
   std::shared_ptr<detail::NcclRanks> ranks_;
 };
 static_assert(OverlappingCommunicator<Nccl, Cuda> && OverlappingCommunicator<Nccl, CudaBfloat16> &&
-              TellsWhyItLeaves<Nccl>);
+              GroupingCommunicator<Nccl, Cuda> && TellsWhyItLeaves<Nccl>);
 
 }  // namespace tinymoe::inline v0_1

@@ -12,6 +12,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -61,14 +62,21 @@ concept OverlappingCommunicator = Communicator<C, B> &&
 };
 
 /// A communicator whose ranks can form groups, in which they send each other rows. Expert parallelism needs it.
-template <class C>
-concept GroupingCommunicator = requires(C& communicator, Index color, const void* from, void* to,
+template <class C, class B = detail::DeclaredBackend>
+concept GroupingCommunicator = requires(C& communicator, Index color, std::span<const std::int32_t> numbers,
+                                        std::span<std::int32_t> received, B& backend, const void* from, void* to,
                                         std::span<const Index> rows, std::size_t row_bytes) {
   // The ranks that give the same number, in their order, as a communicator of their own. All ranks call it.
   { communicator.group(color) } -> std::same_as<C>;
-  // Host memory: sends rows[r] rows to each rank r, and receives such; see ExpertExchange. `finish_exchange` waits.
-  communicator.start_exchange(from, rows, to, rows, row_bytes);
-  communicator.finish_exchange();
+  // A few numbers on the host, as many for each rank: the r-th part goes to rank r, and the r-th part received is from
+  // it. Returns when they have come.
+  communicator.exchange_numbers(numbers, received);
+  // Rows of `row_bytes` bytes in memory of the backend, in order with its operations: rows[r] go to each rank r, and as
+  // many come as the second `rows` says. Those to and from one rank lie together, in the order of the ranks; those to
+  // itself stay where they are. Until `finish_exchange`, which waits, the memory stays, and no other call is made but
+  // for sums of other communicators that go on beside it.
+  communicator.start_exchange(backend, from, rows, to, rows, row_bytes);
+  communicator.finish_exchange(backend);
 };
 
 /// The only process of a run.
@@ -96,6 +104,7 @@ template <class B>
 class AnyCommunicator {
   using Row = View<typename B::Master>;
   using Firsts = std::span<const Index>;
+  using Numbers = std::span<const std::int32_t>;
 
  public:
   AnyCommunicator() = default;
@@ -112,12 +121,16 @@ class AnyCommunicator {
       overlaps_ = [shared](const B& backend) { return shared->overlaps(backend); };
     }
     sum_ = [shared](std::span<double> numbers) { shared->sum(numbers); };
-    if constexpr (GroupingCommunicator<C>) {
+    if constexpr (GroupingCommunicator<C, B>) {
       group_ = [shared](Index color) { return AnyCommunicator(shared->group(color)); };
-      start_exchange_ = [shared](const void* from, Firsts send, void* to, Firsts receive, std::size_t bytes) {
-        shared->start_exchange(from, send, to, receive, bytes);
+      exchange_numbers_ = [shared](Numbers send, std::span<std::int32_t> receive) {
+        shared->exchange_numbers(send, receive);
       };
-      finish_exchange_ = [shared] { shared->finish_exchange(); };
+      start_exchange_ = [shared](B& backend, const void* from, Firsts send, void* to, Firsts receive,
+                                 std::size_t bytes) {
+        shared->start_exchange(backend, from, send, to, receive, bytes);
+      };
+      finish_exchange_ = [shared](B& backend) { shared->finish_exchange(backend); };
     }
     if constexpr (TellsWhyItLeaves<C>) leave_ = [shared](std::string_view sentence) { shared->leave(sentence); };
   }
@@ -143,10 +156,11 @@ class AnyCommunicator {
   /// Whether it can: whether the communicator that it stands for is a GroupingCommunicator.
   bool can_group() const { return static_cast<bool>(group_); }
   AnyCommunicator group(Index color) { return group_(color); }
-  void start_exchange(const void* from, Firsts send, void* to, Firsts receive, std::size_t row_bytes) {
-    start_exchange_(from, send, to, receive, row_bytes);
+  void exchange_numbers(Numbers send, std::span<std::int32_t> receive) { exchange_numbers_(send, receive); }
+  void start_exchange(B& backend, const void* from, Firsts send, void* to, Firsts receive, std::size_t row_bytes) {
+    start_exchange_(backend, from, send, to, receive, row_bytes);
   }
-  void finish_exchange() { finish_exchange_(); }
+  void finish_exchange(B& backend) { finish_exchange_(backend); }
   void leave(std::string_view sentence) {
     if (leave_) leave_(sentence);
   }
@@ -158,8 +172,9 @@ class AnyCommunicator {
   std::function<bool(const B&)> overlaps_;
   std::function<void(std::span<double>)> sum_;
   std::function<AnyCommunicator(Index)> group_;
-  std::function<void(const void*, Firsts, void*, Firsts, std::size_t)> start_exchange_;
-  std::function<void()> finish_exchange_;
+  std::function<void(Numbers, std::span<std::int32_t>)> exchange_numbers_;
+  std::function<void(B&, const void*, Firsts, void*, Firsts, std::size_t)> start_exchange_;
+  std::function<void(B&)> finish_exchange_;
   std::function<void(std::string_view)> leave_;
 };
 static_assert(OverlappingCommunicator<AnyCommunicator<detail::DeclaredBackend>> &&

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <utility>
@@ -18,8 +20,8 @@
 
 namespace tinymoe::inline v0_1::detail {
 
-/// The ranks of communicator C.
-template <class C>
+/// The ranks of communicator C, which train on backend B.
+template <class C, class B>
 class RankGroups {
  public:
   /// Throws OptionError where the ranks cannot form groups of `expert_parallel`.
@@ -30,19 +32,20 @@ class RankGroups {
       fail<OptionError>("expert parallelism in groups of ", expert_parallel,
                         " needs a number of processes that is a multiple of it; found ", all_.size());
     }
-    bool can = GroupingCommunicator<C>;
+    bool can = GroupingCommunicator<C, B>;
     if constexpr (requires { all_.can_group(); }) can = all_.can_group();
     if (!can) fail<OptionError>("this communicator cannot form groups, which expert parallelism needs");
   }
   RankGroups(const RankGroups&) = delete;
 
-  /// Forms the groups, before they are asked for. All ranks call it, once they know that they agree on the number.
-  void form() {
-    if constexpr (GroupingCommunicator<C>) {
+  /// Forms the groups, before they are asked for. All ranks call it, once they know that they agree on the number. The
+  /// backend, which must outlive this, is the one whose rows they send.
+  void form(B& backend) {
+    if constexpr (GroupingCommunicator<C, B>) {
       if (expert_parallel_ == 1 || expert_group_) return;
       expert_group_.emplace(all_.group(all_.rank() / expert_parallel_));
       replicas_.emplace(all_.group(all_.rank() % expert_parallel_));
-      exchange_.of = &*expert_group_;
+      exchange_ = std::make_unique<Exchange>(*expert_group_, backend);
     }
   }
 
@@ -55,7 +58,7 @@ class RankGroups {
   /// The ranks of an expert group, G; 1 without expert parallelism.
   Index expert_parallel() const { return expert_parallel_; }
   /// How rows go to their experts; null: all experts are here.
-  ExpertExchange* exchange() { return expert_parallel_ > 1 ? &exchange_ : nullptr; }
+  ExpertExchange* exchange() { return exchange_.get(); }
   /// What routers count over all ranks; null for one.
   RankCounts* counts() {
     counts_.of = &all_;
@@ -63,17 +66,35 @@ class RankGroups {
   }
 
  private:
-  struct Exchange final : ExpertExchange {
-    C* of = nullptr;
-    Index rank() const override { return of->rank(); }
-    Index size() const override { return of->size(); }
+  class Exchange final : public ExpertExchange {
+   public:
+    Exchange(C& group, B& backend) : group_(&group), backend_(&backend) {}
+    Index rank() const override { return group_->rank(); }
+    Index size() const override { return group_->size(); }
+    void exchange_numbers(std::span<const std::int32_t> send, std::span<std::int32_t> receive) override {
+      group_->exchange_numbers(send, receive);
+    }
     void start(const void* send, std::span<const Index> send_rows, void* receive, std::span<const Index> receive_rows,
                std::size_t row_bytes) override {
-      if constexpr (GroupingCommunicator<C>) of->start_exchange(send, send_rows, receive, receive_rows, row_bytes);
+      under_way_ = true;
+      group_->start_exchange(*backend_, send, send_rows, receive, receive_rows, row_bytes);
     }
     void finish() override {
-      if constexpr (GroupingCommunicator<C>) of->finish_exchange();
+      under_way_ = false;
+      group_->finish_exchange(*backend_);
     }
+    void give_up() override {
+      if (!under_way_) return;
+      try {
+        finish();
+      } catch (...) {  // the error for which it is given up is told
+      }
+    }
+
+   private:
+    C* group_;
+    B* backend_;
+    bool under_way_ = false;
   };
 
   struct Counts final : RankCounts {
@@ -99,13 +120,13 @@ class RankGroups {
   C all_;
   Index expert_parallel_;
   std::optional<C> expert_group_, replicas_;
-  Exchange exchange_;
+  std::unique_ptr<ExpertExchange> exchange_;
   Counts counts_;
 };
 
 /// A single process has no groups; it costs no compiling either.
-template <>
-class RankGroups<Alone> {
+template <class B>
+class RankGroups<Alone, B> {
  public:
   [[gnu::cold]] RankGroups(Alone /*communicator*/, Index expert_parallel) {
     if (expert_parallel != 1) {
@@ -113,7 +134,7 @@ class RankGroups<Alone> {
                         " needs a number of processes that is a multiple of it; found one");
     }
   }
-  void form() {}
+  void form(B&) {}
   Alone& all() { return all_; }
   const Alone& all() const { return all_; }
   static constexpr Index expert_parallel() { return 1; }

@@ -197,9 +197,9 @@ class Trainer {
     detail::check_sizes(tokens.inputs, tokens.targets, tokens.batch, tokens.time);
     failed_together_ = false;
     const detail::StepTotals totals = sum_over_ranks(tokens);
-    ranks_.form();
+    ranks_.form(model_->backend());
     passes_.plan(tokens.batch, tokens.time, options.recompute);
-    if constexpr (GroupingCommunicator<C>) {
+    if constexpr (GroupingCommunicator<C, BackendType>) {
       if (ExpertExchange* exchange = ranks_.exchange()) passes_.share_experts(*exchange);
     }
 
@@ -273,7 +273,7 @@ class Trainer {
   /// last steps. All ranks call it; evaluations, `save` and `save_weights` do, and `fit` before it returns.
   [[gnu::cold]] void gather_experts() {
     if (std::exchange(experts_are_here_, true)) return;
-    if constexpr (GroupingCommunicator<C>) {
+    if constexpr (GroupingCommunicator<C, BackendType>) {
       update_.gather_experts(ranks_, model_->masters());
       if (average_.on()) update_.gather_experts(ranks_, average_.buffer());
       model_->refresh();
@@ -283,6 +283,9 @@ class Trainer {
   /// Gives up a step that was begun: zeroes its gradients. Does nothing without such a step.
   void give_up_step() {
     if (!std::exchange(step_under_way_, false)) return;
+    if constexpr (GroupingCommunicator<C, BackendType>) {
+      if (ExpertExchange* exchange = ranks_.exchange()) exchange->give_up();
+    }
     update_.discard(ranks_);
   }
 
@@ -544,7 +547,7 @@ class Trainer {
 
   ModelType* model_;
   S schedule_;
-  detail::RankGroups<C> ranks_;
+  detail::RankGroups<C, BackendType> ranks_;
   detail::Passes<ModelType> passes_;
   detail::Update<ModelType, O> update_;
   detail::WeightAverage<ModelType> average_;

@@ -42,7 +42,7 @@ class Update {
   /// The model must outlive it. Throws OptionError for options that the optimizer's `check` refuses and for experts
   /// that the ranks cannot share, DeviceError without memory.
   template <class C>
-  [[gnu::cold]] Update(ModelType& model, O optimizer, const RankGroups<C>& ranks)
+  [[gnu::cold]] Update(ModelType& model, O optimizer, const RankGroups<C, BackendType>& ranks)
       : model_(&model), optimizer_(std::move(optimizer)), rank_(ranks.all().rank()) {
     detail::check_if_it_can(optimizer_);
     auto& backend = model.backend();
@@ -148,7 +148,7 @@ class Update {
 
   /// Whether gradients are summed while backward goes on; then `start_sums` is to be called in it.
   template <class C>
-  bool sums_beside_backward(const RankGroups<C>& ranks) const {
+  bool sums_beside_backward(const RankGroups<C, BackendType>& ranks) const {
     if constexpr (OverlappingCommunicator<C, BackendType>) {
       return ranks.all().size() > 1 && ranks.all().overlaps(model_->backend());
     } else {
@@ -158,7 +158,7 @@ class Update {
   /// Starts the sum over the ranks of each bucket whose gradients are complete once backward is done with a layer; see
   /// LayerWatch.
   template <class C>
-  void start_sums(RankGroups<C>& ranks, Index layer) {
+  void start_sums(RankGroups<C, BackendType>& ranks, Index layer) {
     if constexpr (OverlappingCommunicator<C, BackendType>) {
       for (const Bucket& bucket : buckets_) {
         if (bucket.layer == layer) start_sum(ranks, bucket);
@@ -170,7 +170,7 @@ class Update {
   /// the factor that clips it to at most `limit` (0: no limit). The gradients are those of `loss_scale` times the loss.
   /// The norm is without that scale, and the factor removes it.
   template <class C>
-  void measure(RankGroups<C>& ranks, double limit, double loss_scale, View<Master> clip) {
+  void measure(RankGroups<C, BackendType>& ranks, double limit, double loss_scale, View<Master> clip) {
     auto& backend = model_->backend();
     if constexpr (!std::is_same_v<C, Alone>) sum_over_ranks(ranks);
     const View<Master> squares(squares_.template as<Master>().data, 1, firsts_of_squares_.back());
@@ -186,7 +186,7 @@ class Update {
 
   /// Step `step`, from 0, at learning rate `rate`, after `measure`: changes the weights and zeroes the gradients.
   template <class C>
-  void operator()(RankGroups<C>& ranks, Index step, double rate) {
+  void operator()(RankGroups<C, BackendType>& ranks, Index step, double rate) {
     auto& backend = model_->backend();
     step_.weights = model_->masters();
     step_.copy = {};
@@ -211,7 +211,7 @@ class Update {
 
   /// Gives each rank the experts of all in a buffer of all parameters, of which it has its own.
   template <class C>
-  [[gnu::cold]] void gather_experts(RankGroups<C>& ranks, View<Master> buffer) {
+  [[gnu::cold]] void gather_experts(RankGroups<C, BackendType>& ranks, View<Master> buffer) {
     const Index expert_parallel = ranks.expert_parallel();
     std::vector<Index> firsts(static_cast<std::size_t>(expert_parallel + 1));
     for (const Bucket& bucket : buckets_) {
@@ -224,7 +224,7 @@ class Update {
 
   /// Zeroes the gradients of a step that is given up, after what was started.
   template <class C>
-  void discard(RankGroups<C>& ranks) {
+  void discard(RankGroups<C, BackendType>& ranks) {
     if constexpr (OverlappingCommunicator<C, BackendType>) {
       if (std::exchange(started_, 0) > 0) {
         try {
@@ -239,28 +239,36 @@ class Update {
  private:
   /// The ranks that have a bucket.
   template <class C>
-  static C& of(RankGroups<C>& ranks, const Bucket& bucket) {
+  static C& of(RankGroups<C, BackendType>& ranks, const Bucket& bucket) {
     if constexpr (!std::is_same_v<C, Alone>) {
       if (bucket.part >= 0) return ranks.replicas();
     }
     return ranks.all();
   }
   template <class C>
-  void start_sum(RankGroups<C>& ranks, const Bucket& bucket) {
+  void start_sum(RankGroups<C, BackendType>& ranks, const Bucket& bucket) {
     if (bucket.is_of(rank_)) {
       of(ranks, bucket).start_reduce_scatter(model_->backend(), all_of(gradient_buffer(), bucket), bucket.firsts);
     }
     ++started_;
   }
   template <class C>
-  void finish_sums(RankGroups<C>& ranks) {
-    ranks.all().finish(model_->backend());
-    if (ranks.expert_parallel() > 1) ranks.replicas().finish(model_->backend());
+  void finish_sums(RankGroups<C, BackendType>& ranks) {
+    const auto finish_replicas = [&] {
+      if (ranks.expert_parallel() > 1) ranks.replicas().finish(model_->backend());
+    };
+    try {
+      ranks.all().finish(model_->backend());
+    } catch (...) {
+      finish_replicas();
+      throw;
+    }
+    finish_replicas();
   }
   /// Sums the gradients of all buckets that were not started, from the last to the first, as backward fills them, and
   /// waits for the others.
   template <class C>
-  void sum_over_ranks(RankGroups<C>& ranks) {
+  void sum_over_ranks(RankGroups<C, BackendType>& ranks) {
     if constexpr (OverlappingCommunicator<C, BackendType>) {
       if (sums_beside_backward(ranks)) {
         for (std::size_t i = buckets_.size() - started_; i-- > 0;) start_sum(ranks, buckets_[i]);
