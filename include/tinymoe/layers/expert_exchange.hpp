@@ -113,21 +113,11 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
     most_ = std::max(most_, received_);
     bind(pass.recompute);
     set_own_dispatch();
-    const View<T> rows = rows_.received(received_), sorted = rows_.x(received_), result = rows_.result(received_);
-    exchange_->start(x.data, rows_here_, rows.data, rows_of_others_, row_bytes);
-    if (own_rows_ > 0) {
-      Experts::forward(*backend_, pass, p, own_dispatch_, own_part(x), own_part(y), *static_cast<Saved*>(own));
-    }
-    exchange_->finish();
-    if (received_ > 0) {
-      rows_.dispatch.resize(received_, received_);
-      backend_->sort_by_expert(chosen(), rows_.dispatch);
-      backend_->launch(received_, kernels::Gather<T>{rows, rows_.dispatch.slots, sorted});
-      Experts::forward(*backend_, pass, p, rows_.dispatch, sorted, result, rows_.experts);
-      backend_->launch(received_, kernels::FromSlots<T>{result, rows_.dispatch.slots, rows});
-    }
-    exchange_->start(rows.data, rows_of_others_, y.data, rows_here_, row_bytes);
-    exchange_->finish();
+    rows_.dispatch.resize(received_, received_);
+    if (received_ > 0) backend_->sort_by_expert(chosen(), rows_.dispatch);
+    take_through_experts(x, y, rows_.x, own, [&](const Dispatch& rows, View<const T> from, View<T> to, Saved& saved) {
+      Experts::forward(*backend_, pass, p, rows, from, to, saved);
+    });
   }
 
   [[gnu::cold]] void backward(const Pass& pass, const void* parameters, View<const T> dy, View<T> dx, void* own,
@@ -135,20 +125,10 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
     const P& p = *static_cast<const P*>(parameters);
     Gradients& gradients = *static_cast<Gradients*>(gradients_of);
     bind(pass.recompute);
-    const View<T> rows = rows_.received(received_), sorted = rows_.dy(received_), result = rows_.result(received_);
-    exchange_->start(dy.data, rows_here_, rows.data, rows_of_others_, row_bytes);
-    if (own_rows_ > 0) {
-      Experts::backward(*backend_, pass, p, own_dispatch_, own_part(dy), own_part(dx), *static_cast<Saved*>(own),
-                        gradients);
-    }
-    exchange_->finish();
-    if (received_ > 0) {
-      backend_->launch(received_, kernels::Gather<T>{rows, rows_.dispatch.slots, sorted});
-      Experts::backward(*backend_, pass, p, rows_.dispatch, sorted, result, rows_.experts, gradients);
-      backend_->launch(received_, kernels::FromSlots<T>{result, rows_.dispatch.slots, rows});
-    }
-    exchange_->start(rows.data, rows_of_others_, dx.data, rows_here_, row_bytes);
-    exchange_->finish();
+    take_through_experts(dy, dx, rows_.dy, own,
+                         [&](const Dispatch& rows, View<const T> from, View<T> to, Saved& saved) {
+                           Experts::backward(*backend_, pass, p, rows, from, to, saved, gradients);
+                         });
   }
 
   std::size_t bytes() const override { return kept_.size(); }
@@ -174,6 +154,23 @@ class ExpertsOfGroup final : public SharedBank<typename B::Scalar> {
       experts.plan(plan, most);
     }
   };
+
+  /// to (S, D) = what `apply(dispatch, from, to, saved)` makes of the rows of `from` (S, D), where their experts are.
+  /// `sorted` is memory for received rows.
+  template <class F>
+  void take_through_experts(View<const T> from, View<T> to, const PerRow<T>& sorted, void* own, F&& apply) {
+    const View<T> rows = rows_.received(received_), x = sorted(received_), y = rows_.result(received_);
+    exchange_->start(from.data, rows_here_, rows.data, rows_of_others_, row_bytes);
+    if (own_rows_ > 0) apply(own_dispatch_, own_part(from), own_part(to), *static_cast<Saved*>(own));
+    exchange_->finish();
+    if (received_ > 0) {
+      backend_->launch(received_, kernels::Gather<T>{rows, rows_.dispatch.slots, x});
+      apply(rows_.dispatch, x, y, rows_.experts);
+      backend_->launch(received_, kernels::FromSlots<T>{y, rows_.dispatch.slots, rows});
+    }
+    exchange_->start(rows.data, rows_of_others_, to.data, rows_here_, row_bytes);
+    exchange_->finish();
+  }
 
   static constexpr std::size_t row_bytes = static_cast<std::size_t>(D) * sizeof(T);
 
