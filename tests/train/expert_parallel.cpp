@@ -1,6 +1,9 @@
 // Ranks that share the experts of a model: they take the steps that a single process takes.
 
+#include <cstddef>
+#include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -263,6 +266,62 @@ TEST_CASE("A communicator that is chosen at run time groups ranks and sums besid
     expected[rank] = train(communicator);
   });
   CHECK(found == expected);
+}
+
+namespace {
+
+/// Counts exchanges, and may fail in one.
+struct Counting {
+  struct Counts {
+    int started = 0, finished = 0;
+    bool fails = false;
+  };
+  Counts* counts;
+  static Index rank() { return 0; }
+  static Index size() { return 2; }
+  Counting group(Index) { return *this; }
+  static void reduce_scatter(Cpu&, View<float>, std::span<const Index>) {}
+  static void all_gather(Cpu&, View<float>, std::span<const Index>) {}
+  static void sum(std::span<double>) {}
+  static void exchange_numbers(std::span<const std::int32_t>, std::span<std::int32_t>) {}
+  void start_exchange(Cpu&, const void*, std::span<const Index>, void*, std::span<const Index>, std::size_t) {
+    ++counts->started;
+  }
+  void finish_exchange(Cpu&) {
+    ++counts->finished;
+    if (counts->fails) fail<TrainingError>("a rank has left");
+  }
+};
+
+}  // namespace
+
+TEST_CASE("An exchange that an exception leaves under way is finished once", "[ranks]") {
+  Counting::Counts counts;
+  Cpu backend(1);
+  detail::RankGroups<Counting, Cpu> ranks(Counting{&counts}, 2);
+  ranks.form(backend);
+  ExpertExchange& exchange = *ranks.exchange();
+  const std::vector<Index> rows = {0, 1};
+  const auto start = [&] { exchange.start(nullptr, rows, nullptr, rows, 4); };
+  exchange.give_up();
+  CHECK(counts.finished == 0);
+  start();
+  exchange.give_up();
+  CHECK(counts.finished == 1);
+  exchange.give_up();
+  CHECK(counts.finished == 1);
+  start();
+  exchange.finish();
+  exchange.give_up();
+  CHECK(counts.finished == 2);
+  counts.fails = true;
+  start();
+  CHECK_THROWS_AS(exchange.finish(), TrainingError);
+  exchange.give_up();  // it has failed, and is not asked again
+  CHECK(counts.finished == 3);
+  start();
+  CHECK_NOTHROW(exchange.give_up());
+  CHECK(counts.finished == counts.started);
 }
 
 TEST_CASE("A loss that is not finite on one rank that shares experts is told by all", "[ranks]") {
