@@ -111,7 +111,7 @@ for name in "${chosen[@]}"; do
   options=(-max_len="$longest" -timeout=1 -rss_limit_mb=1024 -malloc_limit_mb=256 -artifact_prefix="$results/"
     -print_final_stats=1 -reload=0)
   # Where an input takes microseconds, the choice of the next one by how rare its features are takes as long.
-  case $program in */fuzz_syntax | */fuzz_options | */fuzz_numbers) options+=(-entropic=0) ;; esac
+  case $program in */fuzz_json | */fuzz_utf8 | */fuzz_options | */fuzz_numbers) options+=(-entropic=0) ;; esac
   if [ "$dictionary" != - ]; then options+=(-dict="tests/fuzz/dictionaries/$dictionary.dict"); fi
   if [ $replay = yes ]; then options+=(-runs=0); else options+=(-max_total_time=$each -detect_leaks=1); fi
   status=0

@@ -54,7 +54,8 @@ inline constexpr std::size_t json_memory_factor = 64;
 inline constexpr double most_seconds = 1;
 
 // Of each source file, which is a program of the fuzzer's.
-std::span<const Harness> syntax_harnesses();
+std::span<const Harness> json_harnesses();
+std::span<const Harness> utf8_harnesses();
 std::span<const Harness> files_harnesses();
 std::span<const Harness> text_harnesses();
 std::span<const Harness> stories_harnesses();

@@ -61,7 +61,8 @@ void replay(std::span<const Harness> harnesses) {
 
 }  // namespace
 
-TEST_CASE("JSON and UTF-8 that fuzzers made are read or refused", "[fuzz]") { replay(syntax_harnesses()); }
+TEST_CASE("JSON that fuzzers made is read or refused", "[fuzz]") { replay(json_harnesses()); }
+TEST_CASE("bytes that fuzzers made are UTF-8 or not", "[fuzz]") { replay(utf8_harnesses()); }
 TEST_CASE("files that fuzzers made are read or refused", "[fuzz]") { replay(files_harnesses()); }
 TEST_CASE("tokenizers that fuzzers made are read or refused", "[fuzz]") { replay(text_harnesses()); }
 TEST_CASE("stories and token files that fuzzers made are read or refused", "[fuzz]") { replay(stories_harnesses()); }
@@ -73,7 +74,7 @@ TEST_CASE("samplers, routers and sorts do with a fuzzer's numbers what plain one
 }
 TEST_CASE("each folder of inputs belongs to a harness", "[fuzz]") {
   std::vector<Harness> harnesses;
-  for (const auto table : {syntax_harnesses(), files_harnesses(), text_harnesses(), stories_harnesses(),
+  for (const auto table : {json_harnesses(), utf8_harnesses(), files_harnesses(), text_harnesses(), stories_harnesses(),
                            checkpoint_harnesses(), logs_harnesses(), options_harnesses(), numbers_harnesses()}) {
     harnesses.insert(harnesses.end(), table.begin(), table.end());
   }
