@@ -353,6 +353,16 @@ TEST_CASE("a GGUF file that does not fit is refused, and the model stays as it i
   refused(bad,
           changed("rope.freq_base" + bytes_of(6u) + bytes_of(theta), "rope.freq_base" + bytes_of(6u) + bytes_of(none)),
           "llama.rope.freq_base", "a number above 0");
+  // A double that is none as a float.
+  for (const double number : {1e60, 1e-60}) {
+    write_file_atomically(folder / "double.gguf", [&](FileWriter& file) {
+      GgufMetadata metadata;
+      metadata.add("general.architecture", "llama");
+      metadata.add("llama.attention.layer_norm_rms_epsilon", number);
+      GgufWriter(file, metadata, {}).finish();
+    });
+    refused(bad, folder / "double.gguf", "llama.attention.layer_norm_rms_epsilon", "a number above 0");
+  }
 
   // A weight that is no number, in every type.
   for (const GgufType type : {GgufType::float32, GgufType::bfloat16, GgufType::q8_0, GgufType::q4_0}) {
@@ -536,15 +546,16 @@ TEST_CASE("sentencepiece models go into a GGUF file and out of it", "[gguf]") {
     detail::GgufToken type;
   };
   using enum detail::GgufToken;
+  double scale = 1;
   const auto load = [&](const char* model, const std::vector<Piece>& pieces, bool adds, bool removes) {
     write_file_atomically(folder / "t.gguf", [&](FileWriter& file) {
       detail::GgufVocabulary vocabulary;
-      std::vector<float> scores;
-      for (const Piece& piece : pieces) vocabulary.add(piece.text, piece.type), scores.push_back(piece.score);
+      std::vector<double> scores;
+      for (const Piece& piece : pieces) vocabulary.add(piece.text, piece.type), scores.push_back(scale * piece.score);
       GgufMetadata metadata;
       metadata.add("tokenizer.ggml.model", model);
       vocabulary.write(metadata);
-      metadata.add("tokenizer.ggml.scores", std::span<const float>(scores));
+      metadata.add("tokenizer.ggml.scores", std::span<const double>(scores));
       metadata.add("tokenizer.ggml.add_space_prefix", adds);
       metadata.add("tokenizer.ggml.remove_extra_whitespaces", removes);
       GgufWriter(file, metadata, {}).finish();
@@ -591,6 +602,9 @@ TEST_CASE("sentencepiece models go into a GGUF file and out of it", "[gguf]") {
   pieces = words;
   pieces[2].score = std::numeric_limits<float>::quiet_NaN();
   check_message<FileError>([&] { load("t5", pieces, true, true); }, "t.gguf", "the score of token 2 is not finite");
+  scale = 1e60;  // infinite as a float
+  check_message<FileError>([&] { load("t5", words, true, true); }, "t.gguf", "the score of token 2 is not finite");
+  scale = 1;
 
   // What llama.cpp does otherwise.
   const auto refused = [&](const std::string& spaces, const std::string& training, const std::string& part) {

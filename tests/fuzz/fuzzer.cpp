@@ -1,5 +1,6 @@
-// libFuzzer's entry. TINYMOE_FUZZ names the harness. Without it the program lists all of them; with TINYMOE_FUZZ_SEEDS
-// as well it writes the seeds of the harness into that folder and ends.
+// libFuzzer's entry, of one source file's harnesses (TINYMOE_FUZZ_HARNESSES). TINYMOE_FUZZ names the harness. Without
+// it the program lists all of them; with TINYMOE_FUZZ_SEEDS as well it writes the seeds of the harness into that folder
+// and ends.
 
 #include <cstdint>
 #include <cstdio>
@@ -14,7 +15,7 @@ namespace {
 const tinymoe_fuzz::Harness& chosen() {
   static const tinymoe_fuzz::Harness harness = [] {
     const char* const name = std::getenv("TINYMOE_FUZZ");
-    for (const auto& one : tinymoe_fuzz::all_harnesses()) {
+    for (const auto& one : tinymoe_fuzz::TINYMOE_FUZZ_HARNESSES()) {
       if (name == nullptr) {
         const char* const dictionary = *one.dictionary != '\0' ? one.dictionary : "-";
         std::printf("%s %zu %s\n", one.name, one.longest, dictionary);

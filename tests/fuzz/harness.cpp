@@ -85,15 +85,6 @@ void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { rel
 
 namespace tinymoe_fuzz {
 
-std::vector<Harness> all_harnesses() {
-  std::vector<Harness> all;
-  for (const auto table :
-       {file_harnesses(), text_harnesses(), checkpoint_harnesses(), log_harnesses(), number_harnesses()}) {
-    all.insert(all.end(), table.begin(), table.end());
-  }
-  return all;
-}
-
 void run_checked(const Harness& harness, std::string_view input) {
   // A copy of just its size, so that a sanitizer sees what reads past its end.
   const std::vector<char> copy(input.begin(), input.end());

@@ -53,13 +53,16 @@ inline constexpr std::size_t json_memory_factor = 64;
 /// Seconds of the processor that an input may take.
 inline constexpr double most_seconds = 1;
 
-std::span<const Harness> file_harnesses();
+// Of each source file, which is a program of the fuzzer's.
+std::span<const Harness> json_harnesses();
+std::span<const Harness> utf8_harnesses();
+std::span<const Harness> files_harnesses();
 std::span<const Harness> text_harnesses();
+std::span<const Harness> stories_harnesses();
 std::span<const Harness> checkpoint_harnesses();
-std::span<const Harness> log_harnesses();
-std::span<const Harness> number_harnesses();
-
-std::vector<Harness> all_harnesses();
+std::span<const Harness> logs_harnesses();
+std::span<const Harness> options_harnesses();
+std::span<const Harness> numbers_harnesses();
 
 /// Runs an input. Throws `Fault`, and lets through what leaves the harness, where there is a fault.
 void run_checked(const Harness& harness, std::string_view input);

@@ -1,7 +1,4 @@
-// Harnesses of what runs and sweeps wrote, read back, and of the page that is made of it; and of numbers on the command
-// line.
-
-#include <cmath>
+// Harnesses of what runs and sweeps wrote, read back, and of the page that is made of it.
 
 #include "fuzz/harness.hpp"
 #include "tinymoe/analysis/run_history.hpp"
@@ -11,10 +8,6 @@
 #include "tinymoe/files/json_parser.hpp"
 #include "tinymoe/train/json_lines.hpp"
 #include "tinymoe/train/metrics.hpp"
-
-#ifdef TINYMOE_FUZZ_OPTIONS
-#include "programs/numbers.hpp"
-#endif
 
 namespace tinymoe_fuzz {
 
@@ -129,53 +122,14 @@ void sweep_seeds(const TakeSeed& take) {
   take(sweep_header() + sweep_row(run) + sweep_row(other) + sweep_row(run));
 }
 
-#ifdef TINYMOE_FUZZ_OPTIONS
-// A number of an option of the programs: of which range, and its text.
-void option_number(std::string_view input) {
-  namespace range = programs::range;
-  constexpr programs::NumberRange ranges[] = {range::any,         range::above_0,        range::from_0,
-                                              range::from_0_to_1, range::from_0_below_1, range::above_0_to_1,
-                                              range::whole(0),    range::whole(1, 4096), range::whole(-1)};
-  Bytes bytes(input);
-  const auto& chosen = ranges[bytes.below(std::size(ranges))];
-  const std::string_view text = bytes.rest();
-  const auto take = [&]<class T>(T number) {
-    if (!accepts([&] { programs::take_number("--option", text, number, chosen); })) return;
-    expect(std::isfinite(static_cast<double>(number)), "an option that is not finite");
-    expect(!std::signbit(static_cast<double>(number)) || number != T(0), "an option is a negative zero");
-    expect(chosen.allows(static_cast<double>(number)), "an option outside its range");
-  };
-  take(float{}), take(double{});
-  if (chosen.whole) take(std::int64_t{}), take(std::uint64_t{}), take(int{});
-  std::vector<double> many;
-  CLI::App app;
-  programs::add_numbers(app, "--many", many, "numbers", chosen);
-  try {
-    app.parse(std::vector<std::string>{std::string(text), "--many"});
-    for (const double number : many) expect(chosen.allows(number), "one of many is outside its range");
-  } catch (const CLI::ParseError&) {
-  }
-}
-
-void option_number_seeds(const TakeSeed& take) {
-  for (const char* text :
-       {"1e-3", "-0", "nan", "inf", "0x10", "1,2,3", "18446744073709551616", "1e400", "0.99999999", ""}) {
-    for (const std::size_t range : {0, 4, 7}) take(numbered(range, text));
-  }
-}
-#endif
-
 constexpr Harness harnesses[] = {
-    {"run_history", run_history, run_history_seeds, 1 << 12, 2 * json_memory_factor, "json"},
-    {"sweep", sweep, sweep_seeds, 1 << 12, 2 * json_memory_factor},
-    {"sweep_curves", sweep_curves_csv, sweep_curves_seeds, 1 << 12, 2 * json_memory_factor},
-#ifdef TINYMOE_FUZZ_OPTIONS
-    {"option_number", option_number, option_number_seeds, 1 << 6, 64},
-#endif
+    {"run_history", run_history, run_history_seeds, 1 << 11, 2 * json_memory_factor, "json"},
+    {"sweep", sweep, sweep_seeds, 1 << 10, 2 * json_memory_factor},
+    {"sweep_curves", sweep_curves_csv, sweep_curves_seeds, 1 << 10, 2 * json_memory_factor},
 };
 
 }  // namespace logs
 
-std::span<const Harness> log_harnesses() { return logs::harnesses; }
+std::span<const Harness> logs_harnesses() { return logs::harnesses; }
 
 }  // namespace tinymoe_fuzz

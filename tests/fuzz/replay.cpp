@@ -61,15 +61,23 @@ void replay(std::span<const Harness> harnesses) {
 
 }  // namespace
 
-TEST_CASE("files that fuzzers made are read or refused", "[fuzz]") { replay(file_harnesses()); }
-TEST_CASE("texts and tokenizers that fuzzers made are read or refused", "[fuzz]") { replay(text_harnesses()); }
+TEST_CASE("JSON that fuzzers made is read or refused", "[fuzz]") { replay(json_harnesses()); }
+TEST_CASE("bytes that fuzzers made are UTF-8 or not", "[fuzz]") { replay(utf8_harnesses()); }
+TEST_CASE("files that fuzzers made are read or refused", "[fuzz]") { replay(files_harnesses()); }
+TEST_CASE("tokenizers that fuzzers made are read or refused", "[fuzz]") { replay(text_harnesses()); }
+TEST_CASE("stories and token files that fuzzers made are read or refused", "[fuzz]") { replay(stories_harnesses()); }
 TEST_CASE("checkpoints that fuzzers made are loaded or refused", "[fuzz]") { replay(checkpoint_harnesses()); }
-TEST_CASE("logs that fuzzers made are read or refused", "[fuzz]") { replay(log_harnesses()); }
+TEST_CASE("logs that fuzzers made are read or refused", "[fuzz]") { replay(logs_harnesses()); }
+TEST_CASE("numbers of options that fuzzers made are read or refused", "[fuzz]") { replay(options_harnesses()); }
 TEST_CASE("samplers, routers and sorts do with a fuzzer's numbers what plain ones do", "[fuzz]") {
-  replay(number_harnesses());
+  replay(numbers_harnesses());
 }
 TEST_CASE("each folder of inputs belongs to a harness", "[fuzz]") {
-  const auto harnesses = all_harnesses();
+  std::vector<Harness> harnesses;
+  for (const auto table : {json_harnesses(), utf8_harnesses(), files_harnesses(), text_harnesses(), stories_harnesses(),
+                           checkpoint_harnesses(), logs_harnesses(), options_harnesses(), numbers_harnesses()}) {
+    harnesses.insert(harnesses.end(), table.begin(), table.end());
+  }
   for (const auto& entry :
        std::filesystem::directory_iterator(std::filesystem::path(TINYMOE_SOURCE_DIR) / "tests/fuzz/corpus")) {
     INFO(entry.path());

@@ -333,6 +333,9 @@ TEST_CASE("A range says what it asks for, and why a number is outside", "[option
   CHECK(from_0_to_1.refusal(-1) == " must be between 0 and 1, found -1");
   CHECK(whole(1, 1 << 20).refusal(2e6) == " must be a whole number of 1 or more, at most 1048576, found 2000000");
   CHECK(whole(0).refusal(0.5) == " must be a whole number of 0 or more, found 0.5");
+  CHECK(whole(0).allows(0x1p127));
+  CHECK_FALSE(whole(0).allows(0x1p128));
+  CHECK(whole(0).refusal(1e39) == " must be a whole number of 0 or more, found 1e+39, which is inf as a float");
   CHECK(any.refusal(-HUGE_VAL) == " must be a finite number, found -inf");
 }
 

@@ -123,8 +123,9 @@ class GgufConfig {
   [[gnu::cold]] double positive(std::string_view key, double absent = 0) const {
     if (absent > 0 && !file_->contains(key_of(key))) return absent;
     const Json found = field(key);
-    if (!found.is_number() || !(found.number() > 0) || !is_finite(found.number())) refuse(key, "a number above 0");
-    return meant_number(found.number());
+    const float number = found.is_number() ? static_cast<float>(found.number()) : 0.0f;  // a double may be infinite
+    if (!(number > 0) || !is_finite(number)) refuse(key, "a number above 0");
+    return meant_number(number);
   }
 
   /// A file of tinymoe's describes its model. The keys that llama.cpp reads must say the same.

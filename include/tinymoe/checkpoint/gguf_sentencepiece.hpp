@@ -129,8 +129,9 @@ namespace tinymoe::inline v0_1::detail {
 [[gnu::cold]] inline std::vector<float> read_gguf_scores(const Gguf& file) {
   std::vector<float> scores;
   for (const double score : file.numbers("tokenizer.ggml.scores")) {
-    if (!is_finite(score)) fail<FileError>(file.name(), ": the score of token ", scores.size(), " is not finite");
-    scores.push_back(static_cast<float>(score));
+    const auto rounded = static_cast<float>(score);
+    if (!is_finite(rounded)) fail<FileError>(file.name(), ": the score of token ", scores.size(), " is not finite");
+    scores.push_back(rounded);
   }
   const std::size_t tokens = file.strings("tokenizer.ggml.tokens").size();
   if (scores.size() < tokens) {

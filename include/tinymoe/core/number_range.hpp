@@ -22,7 +22,7 @@ namespace detail {
 
 /// The numbers that an option may be. NaN and the infinities are in no range. Kernels compute in float, so a real
 /// number must be in the range as a float too: 1e-60 is not above 0, 1e60 is not finite, and 0.99999999 is not below 1.
-/// Negative zero is 0.
+/// A whole number must be finite as a float. Negative zero is 0.
 struct NumberRange {
   double least = -std::numeric_limits<double>::infinity();
   double most = std::numeric_limits<double>::infinity();
@@ -30,7 +30,8 @@ struct NumberRange {
   bool whole = false;
 
   bool allows(double number) const {
-    return contains(number) && (whole ? std::trunc(number) == number : contains(static_cast<float>(number)));
+    const auto rounded = static_cast<float>(number);
+    return contains(number) && (whole ? std::trunc(number) == number && std::isfinite(rounded) : contains(rounded));
   }
 
   /// What it asks for, in words: "a number above 0".
@@ -50,7 +51,10 @@ struct NumberRange {
   /// " must be a number above 0, found nan": the end of a sentence that begins with the option's name.
   [[gnu::noinline, gnu::cold]] std::string refusal(double number) const {
     std::string sentence = " must be " + expected() + ", found " + text_of(number);
-    if (!whole && contains(number)) sentence += ", which is " + text_of(static_cast<float>(number)) + " as a float";
+    const auto rounded = static_cast<float>(number);
+    if (contains(number) && (!whole || std::isinf(rounded))) {
+      sentence += ", which is " + text_of(rounded) + " as a float";
+    }
     return sentence;
   }
 

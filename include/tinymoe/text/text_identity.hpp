@@ -6,10 +6,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "tinymoe/files/byte_reader.hpp"
 #include "tinymoe/text/fingerprint.hpp"
@@ -33,7 +33,9 @@ struct TextIdentity {
 inline TextIdentity identify_text(const std::filesystem::path& path, std::size_t longest_story) {
   // A mapped file that another process shortens would end the program.
   FileReader file(path, "a text file");
-  std::vector<char> buffer(std::size_t{1} << 20);
+  constexpr std::size_t chunk = std::size_t{1} << 20;
+  const auto memory = std::make_unique_for_overwrite<char[]>(chunk);  // zeros would be most of the time of a small file
+  const std::span<char> buffer(memory.get(), chunk);
   TextIdentity identity{.longest_story = longest_story};
   Xxh64 hash;
   while (const std::size_t count = file.read(buffer)) {
