@@ -163,7 +163,7 @@ void Ranks::meet() {}
 void Ranks::expect_answers(bool /*soon*/) {}
 void Ranks::note_checkpoint(const std::string& /*checkpoint*/) {}
 std::string Ranks::of_first(std::string text) { return text; }
-Communicators Ranks::communicators(const Device& /*device*/) { return {}; }
+Communicators Ranks::communicators(const Device& /*device*/, bool /*in_groups*/) { return {}; }
 int Ranks::end(int status, const std::string& sentence, const char* program) {
   return sentence.empty() ? status : programs::print_error(program, sentence.c_str());
 }
