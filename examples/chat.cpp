@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstddef>
@@ -32,7 +33,8 @@ namespace {
 
 using namespace tinymoe;
 
-volatile std::sig_atomic_t interrupted = 0;
+std::atomic<bool> interrupted = false;  // a signal of the process may be handled on any of its threads
+static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler uses it");
 
 struct Arguments {
   std::filesystem::path checkpoint;
@@ -148,11 +150,11 @@ class Chat {
     while (true) {
       if (terminal_) std::printf("> ");
       programs::flush_output();
-      interrupted = 0;
+      interrupted = false;
       std::string line;
       if (!std::getline(std::cin, line)) {
-        if (interrupted == 0 && std::ferror(stdin) != 0) fail<FileError>("the standard input cannot be read");
-        if (interrupted == 0) break;
+        if (!interrupted && std::ferror(stdin) != 0) fail<FileError>("the standard input cannot be read");
+        if (!interrupted) break;
         std::clearerr(stdin);  // Ctrl-C at the prompt drops the line
         std::cin.clear();
         std::printf("\n[/quit leaves]\n");
@@ -281,7 +283,7 @@ class Chat {
     const auto started = Clock::now();
     auto first = started;
     Index pieces = 0;
-    interrupted = 0;
+    interrupted = false;
     std::size_t hidden = show_prompt ? 0 : prompt.size();  // bytes still to come that are not shown
     const std::string prompts[] = {prompt};
     story_ = std::move(storyteller_
@@ -291,11 +293,11 @@ class Chat {
                                     const auto shown = text.substr(std::min(hidden, text.size()));
                                     hidden -= text.size() - shown.size();
                                     std::fwrite(shown.data(), 1, shown.size(), stdout);
-                                    return std::fflush(stdout) == 0 && interrupted == 0;
+                                    return std::fflush(stdout) == 0 && !interrupted;
                                   })
                            .front());
     const auto ended = Clock::now();
-    std::printf(interrupted != 0 ? "\n[stopped]\n" : "\n");
+    std::printf(interrupted ? "\n[stopped]\n" : "\n");
     if (stats_) {
       const auto seconds = [](auto time) { return std::chrono::duration<double>(time).count(); };
       const double after_first = seconds(ended - first);
@@ -328,7 +330,7 @@ int main(int count, char** values) {
   return programs::run(app, count, values, [&] {
     // Without SA_RESTART, so that Ctrl-C at the prompt is seen at once.
     struct sigaction action = {};
-    action.sa_handler = [](int) { interrupted = 1; };
+    action.sa_handler = [](int) { interrupted = true; };
     sigaction(SIGINT, &action, nullptr);
     if (a.device.weights.empty()) a.device.weights = examples::stored_weights(a.checkpoint);
     examples::with_architecture_of(a.checkpoint, [&](auto named) {

@@ -56,8 +56,8 @@ class Ranks {
  private:
   struct Joined;
   std::unique_ptr<Joined> joined_;
-  bool compared_ = false;  // whether expect_same was called
-  std::string reason_;     // why it has not joined
+  [[maybe_unused]] bool compared_ = false;  // whether expect_same was called
+  std::string reason_;                      // why it has not joined
 };
 
 }  // namespace examples

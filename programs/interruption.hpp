@@ -19,16 +19,19 @@ namespace programs {
 
 namespace detail {
 
-inline volatile std::sig_atomic_t interrupted_by = 0;  // the first signal
-inline std::atomic<std::int64_t> asked_at = -1;        // when a person or a scheduler first asked, in milliseconds
-static_assert(std::atomic<std::int64_t>::is_always_lock_free, "a signal handler uses it");
+// A signal of the process may be handled on any of its threads.
+inline std::atomic<int> interrupted_by = 0;      // the first signal
+inline std::atomic<std::int64_t> asked_at = -1;  // when a person or a scheduler first asked, in milliseconds
+static_assert(std::atomic<int>::is_always_lock_free && std::atomic<std::int64_t>::is_always_lock_free,
+              "a signal handler uses them");
 
 /// A second INT, TERM or QUIT ends the program at once. One in the same tenth of a second is the first one again: the
 /// program `timeout`, for example, signals a process and then its group. The other signals may come often: a terminal
 /// that closes sends HUP twice, and the kernel XCPU every second.
 inline void on_signal(int signal) {
   const int kept = errno;
-  if (interrupted_by == 0) interrupted_by = signal;
+  int none = 0;
+  interrupted_by.compare_exchange_strong(none, signal);
   if (signal == SIGINT || signal == SIGTERM || signal == SIGQUIT) {
     const auto since = std::chrono::steady_clock::now().time_since_epoch();
     const std::int64_t now = std::chrono::duration_cast<std::chrono::milliseconds>(since).count();
@@ -62,8 +65,9 @@ inline bool interrupted() { return detail::interrupted_by != 0; }
 
 /// The signal that asked first: "SIGTERM".
 inline const char* interruption() {
+  const int by = detail::interrupted_by;
   for (const auto& [signal, name] : detail::ending_signals) {
-    if (signal == detail::interrupted_by) return name;
+    if (signal == by) return name;
   }
   return "a real-time signal";
 }

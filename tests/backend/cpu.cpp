@@ -13,6 +13,7 @@
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
 #include "support/data.hpp"
+#include "support/sanitizers.hpp"
 
 namespace tinymoe_test::cpu {
 
@@ -123,7 +124,7 @@ TEST_CASE("Memory that the machine does not have is refused before it is used", 
     return "";
   };
   CHECK(message(available + 1).find("MiB in all") != std::string::npos);
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose malloc tells nothing
+#if defined(__GLIBC__) && !TINYMOE_TEST_SANITIZED  // whose malloc tells nothing
   {
     const std::unique_ptr<char, void (*)(void*)> heap(static_cast<char*>(std::malloc(available / 2)), std::free);
     REQUIRE(heap != nullptr);  // promised, not used

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/sanitizers.hpp"
 
 namespace tinymoe_test::team {
 
@@ -181,7 +182,7 @@ TEST_CASE("callers on several threads wait for each other", "[team]") {
   CHECK(most <= 2);
 }
 
-#ifndef __SANITIZE_THREAD__  // it allows the child no threads
+#if !TINYMOE_TEST_THREAD_SANITIZER  // it allows the child no threads
 TEST_CASE("the child of a fork does a team's work alone, and ends", "[team]") {
   auto team = std::make_unique<Team>(3);
   REQUIRE(all_once(*team, 10));
@@ -206,7 +207,7 @@ TEST_CASE("a process ends while a team's threads sleep", "[team]") {
   }
 }
 
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#if !TINYMOE_TEST_SANITIZED
 TEST_CASE("a team whose threads cannot all be started does its work", "[team]") {
   CHECK(in_child([] {
           const Team team(64);

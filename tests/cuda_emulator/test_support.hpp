@@ -14,6 +14,7 @@
 
 #include "emulator/streams.hpp"
 #include "support/catch.hpp"
+#include "support/sanitizers.hpp"
 
 namespace cuda_emulator::test {
 
@@ -88,7 +89,7 @@ int signal_of(F f, std::string* text = nullptr) {
   int status = 0;
   waitpid(child, &status, 0);
   if (text != nullptr) *text = printed;
-#if defined(__SANITIZE_ADDRESS__)
+#if TINYMOE_TEST_ADDRESS_SANITIZER
   // The sanitiser ends the program in its own way.
   if (WIFEXITED(status) && WEXITSTATUS(status) != 0) {
     return printed.find("CUDA emulator") == std::string::npos ? SIGSEGV : SIGABRT;

@@ -15,6 +15,7 @@
 
 #include "support/catch.hpp"
 #include "support/data.hpp"
+#include "support/sanitizers.hpp"
 
 inline std::filesystem::path write_bytes(const std::filesystem::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
@@ -84,17 +85,10 @@ class FileSizeLimit {
 class MemoryLimit {
  public:
   /// Whether it can be used: a sanitizer's own memory is limited, too, and it ends the program without.
-  static constexpr bool works =
-#if !defined(__linux__) || defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-      false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-      false;
+#if defined(__linux__)
+  static constexpr bool works = !TINYMOE_TEST_SANITIZED;
 #else
-      true;
-#endif
-#else
-      true;
+  static constexpr bool works = false;
 #endif
 
   explicit MemoryLimit(std::size_t more) {

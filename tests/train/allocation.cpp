@@ -6,17 +6,11 @@
 
 #include "files/bytes.hpp"
 #include "support/catch.hpp"
+#include "support/sanitizers.hpp"
 #include "tinymoe/train/trainer.hpp"
 #include "train/tiny.hpp"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TINYMOE_TEST_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
-#define TINYMOE_TEST_SANITIZED 1
-#endif
-#endif
-#if defined(__GLIBC__) && !defined(TINYMOE_TEST_SANITIZED)
+#if defined(__GLIBC__) && !TINYMOE_TEST_SANITIZED
 #define TINYMOE_TEST_COUNTS_MALLOC 1
 #endif
 
