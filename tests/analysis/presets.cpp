@@ -152,9 +152,10 @@ static_assert(total<presets::DeepSeekMini> == 137'099'616 && active<presets::Dee
 static_assert(total<presets::Characters::Dense> ==
               105 * 128 + 5 * (2 * 128 + 128 * (2 * 128 + 2 * 64) + 3 * 128 * 352) + 128);
 
-// A few million parameters, and no more work for a token than five minutes on two cores allow.
+// A few million parameters, and no more work for a token than five minutes on two cores allow. (clang 14 takes a <
+// behind a member for a template's.)
 template <class Arch>
-constexpr bool fits_a_pocket = count<Arch>().total < 7'000'000 && count<Arch>().flops_trained < 14'000'000;
+constexpr bool fits_a_pocket = 7'000'000 > count<Arch>().total && 14'000'000 > count<Arch>().flops_trained;
 static_assert(fits_a_pocket<pocket::MiniMixtral> && fits_a_pocket<pocket::NanoGpt> &&
               fits_a_pocket<pocket::NanoGptMoE> && fits_a_pocket<pocket::MyMoE> && fits_a_pocket<pocket::SparseMoE> &&
               fits_a_pocket<pocket::DeepSeekMini>);
