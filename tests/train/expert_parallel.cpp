@@ -324,6 +324,41 @@ TEST_CASE("An exchange that an exception leaves under way is finished once", "[r
   CHECK(counts.finished == counts.started);
 }
 
+namespace {
+
+/// Its sums fail, first those of all ranks and then those of a group.
+class Failing : public Beside {
+ public:
+  explicit Failing(const Threads& ranks, bool is_group = false) : Beside(ranks), is_group_(is_group) {}
+  Failing group(Index color) { return Failing(Threads::group(color), true); }
+  template <class B>
+  void finish(B& backend) {
+    Beside::finish(backend);
+    fail<TrainingError>(is_group_ ? "it has failed before" : "the disk is full");
+  }
+
+ private:
+  bool is_group_;
+};
+
+}  // namespace
+
+TEST_CASE("Of sums that fail one after the other the first error is told", "[ranks]") {
+  std::vector<std::string> told(2);
+  on_ranks(2, [&](const Threads& communicator) {
+    Cpu backend(1);
+    Model<Tiny, Cpu> model(backend, Seed{5});
+    Trainer trainer(model, AdamW{}, Constant{}, Failing(communicator), 2);
+    const auto tokens = random_tokens(32, 260);
+    try {
+      trainer.train_step(tokens, tokens, 2, 16);
+    } catch (const TrainingError& error) {
+      told[static_cast<std::size_t>(communicator.rank())] = error.what();
+    }
+  });
+  for (const auto& sentence : told) CHECK(sentence == "the disk is full");
+}
+
 TEST_CASE("A loss that is not finite on one rank that shares experts is told by all", "[ranks]") {
   for (const bool over_step : {false, true}) {
     std::vector<std::string> told(2);

@@ -28,9 +28,9 @@
 namespace tinymoe::inline v0_1::detail {
 
 /// A float of a file as the number that was meant: 1e-5, not 9.99999975e-6.
-inline double meant_number(double found) {
+inline double meant_number(float found) {
   char digits[32];
-  const auto end = std::to_chars(digits, std::end(digits), static_cast<float>(found));
+  const auto end = std::to_chars(digits, std::end(digits), found);
   double number = found;
   std::from_chars(digits, end.ptr, number);
   return number;

@@ -15,7 +15,8 @@
 
 namespace tinymoe::inline v0_1::detail {
 
-/// One thread, which begins with the first work and ends with the object. One other thread makes all calls but `here` and `awaited`.
+/// One thread, which begins with the first work and ends with the object. One other thread makes all calls but `here`
+/// and `awaited`.
 class Worker {
  public:
   Worker() = default;

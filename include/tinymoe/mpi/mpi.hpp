@@ -128,7 +128,8 @@ class Mpi {
   void finish_exchange(B& backend) {
     ranks_->finish_exchange();
     if constexpr (!in_host_memory<B>) {
-      for (const auto& [first, bytes] : ranks_->received_parts) {
+      const auto parts = std::exchange(ranks_->received_parts, {});
+      for (const auto& [first, bytes] : parts) {
         backend.copy_to_device(static_cast<std::byte*>(ranks_->received_rows) + first,
                                ranks_->rows_to_receive.data() + first, bytes);
       }
@@ -141,7 +142,7 @@ class Mpi {
     if (size() == 1) return;
     ranks_->settle();
     const auto own = static_cast<std::size_t>(rank());
-    for_each_piece(backend, row, firsts, [&](const Piece<M>& piece) {
+    for_each_piece<B>(row, firsts, [&](const Piece<M>& piece) {
       if (piece.is_copy) backend.copy_to_host(piece.of_rank(own), piece.row_of_rank(own), piece.bytes(own));
       ranks_->all_gather(piece.data, piece.places, piece.counts);
       if (!piece.is_copy) return;
@@ -209,7 +210,7 @@ class Mpi {
   /// f(piece) for each piece of a row that is cut by `firsts`. It is a copy where MPI cannot have the row itself: for
   /// backends with memory of their own, and for rows of 2³¹ elements.
   template <class B, class M, class F>
-  void for_each_piece(B&, View<M> row, std::span<const Index> firsts, F&& f) {
+  void for_each_piece(View<M> row, std::span<const Index> firsts, F&& f) {
     const auto ranks = static_cast<std::size_t>(size());
     auto &places = ranks_->piece_places, &counts = ranks_->piece_counts, &packed = ranks_->packed_places;
     places.resize(ranks), counts.resize(ranks), packed.resize(ranks);
@@ -232,7 +233,7 @@ class Mpi {
   void sum_shares(B& backend, View<typename B::Master> row, std::span<const Index> firsts) {
     using M = typename B::Master;
     const auto own = static_cast<std::size_t>(rank());
-    for_each_piece(backend, row, firsts, [&](const Piece<M>& piece) {
+    for_each_piece<B>(row, firsts, [&](const Piece<M>& piece) {
       for (std::size_t r = 0; piece.is_copy && r < piece.counts.size(); ++r) {
         backend.copy_to_host(piece.of_rank(r), piece.row_of_rank(r), piece.bytes(r));
       }

@@ -230,10 +230,15 @@ class NcclRanks {
     std::vector<std::thread> threads;
     for (NcclRanks* member : shared_->members) {
       if (member->communicator_ == nullptr) continue;
-      threads.emplace_back([device, communicator = std::exchange(member->communicator_, nullptr)] {
+      const auto end = [device, communicator = std::exchange(member->communicator_, nullptr)] {
         cudaSetDevice(device);
         ncclCommAbort(communicator);
-      });
+      };
+      try {
+        threads.emplace_back(end);
+      } catch (const std::exception&) {  // there is no thread
+        end();
+      }
     }
     for (std::thread& thread : threads) thread.join();
   }

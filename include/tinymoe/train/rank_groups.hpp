@@ -76,8 +76,8 @@ class RankGroups {
     }
     void start(const void* send, std::span<const Index> send_rows, void* receive, std::span<const Index> receive_rows,
                std::size_t row_bytes) override {
-      under_way_ = true;
       group_->start_exchange(*backend_, send, send_rows, receive, receive_rows, row_bytes);
+      under_way_ = true;
     }
     void finish() override {
       under_way_ = false;

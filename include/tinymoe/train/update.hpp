@@ -260,7 +260,10 @@ class Update {
     try {
       ranks.all().finish(model_->backend());
     } catch (...) {
-      finish_replicas();
+      try {
+        finish_replicas();
+      } catch (...) {  // the first error is told
+      }
       throw;
     }
     finish_replicas();
