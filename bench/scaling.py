@@ -385,7 +385,7 @@ def fits(model, shape, hardware):
 # A step.
 
 OVERLAPS = {
-    "none": "nothing overlaps: the library today",
+    "none": "nothing overlaps",
     "data": "gradients travel during the last backward, weights during the next forward",
     "all": "and a micro-batch is two halves, one of which computes while the other's tokens travel",
 }
@@ -648,10 +648,10 @@ def say(shape):
 def needs(shape, overlap):
     """What of a proposal the library does not have."""
     parts = [
-        ("EP", shape.expert > 1),
+        ("EP without the weights of others", shape.expert > 1),
         ("PP", shape.pipeline > 1),
         ("sharded masters", shape.masters != "all"),
-        ("overlap of gradients and weights", shape.gpus > 1 and overlap == "data"),
+        ("overlap of weights", shape.gpus > 1 and overlap == "data"),
         ("all overlaps", shape.gpus > 1 and overlap == "all"),
     ]
     return ", ".join(part for part, missing in parts if missing) or "nothing"
