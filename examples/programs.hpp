@@ -15,6 +15,7 @@
 #include <tinymoe/analysis/expert_findings.hpp>
 #include <tinymoe/checkpoint/model_tensors.hpp>
 #include <tinymoe/model.hpp>
+#include <tinymoe/train/any_communicator.hpp>
 #include <tuple>
 #include <variant>
 #include <vector>

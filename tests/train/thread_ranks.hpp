@@ -18,6 +18,7 @@
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/worker.hpp"
+#include "tinymoe/train/any_communicator.hpp"
 #include "tinymoe/train/communicator.hpp"
 
 namespace tinymoe_test::ranks {

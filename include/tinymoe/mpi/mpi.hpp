@@ -35,6 +35,7 @@
 #include "tinymoe/core/tensor.hpp"
 #include "tinymoe/mpi/launcher.hpp"
 #include "tinymoe/mpi/mpi_ranks.hpp"
+#include "tinymoe/train/any_communicator.hpp"
 #include "tinymoe/train/communicator.hpp"
 
 namespace tinymoe::inline v0_1 {

@@ -15,11 +15,13 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
 #include "tinymoe/text/fingerprint.hpp"
+#include "tinymoe/train/communicator.hpp"
 
 namespace tinymoe::inline v0_1::detail {
 
@@ -38,31 +40,35 @@ namespace tinymoe::inline v0_1::detail {
 /// the communicator throws.
 template <class C, class F>
 void on_all_ranks(C& communicator, std::string_view has, F&& f, bool* agreed = nullptr) {
-  if (communicator.size() == 1) return f();
-  std::exception_ptr error;
-  std::string message;
-  try {
+  if constexpr (std::is_same_v<C, Alone>) {
     f();
-  } catch (...) {
-    error = std::current_exception();
-    message = message_of(error);
+  } else {
+    if (communicator.size() == 1) return f();
+    std::exception_ptr error;
+    std::string message;
+    try {
+      f();
+    } catch (...) {
+      error = std::current_exception();
+      message = message_of(error);
+    }
+    const auto rank = static_cast<std::size_t>(communicator.rank());
+    std::vector<double> lengths(static_cast<std::size_t>(communicator.size()));  // of the messages, and one
+    if (error) lengths[rank] = static_cast<double>(message.size() + 1);
+    communicator.sum(std::span(lengths));
+    std::size_t failed = 0;
+    while (failed < lengths.size() && lengths[failed] == 0) ++failed;
+    if (failed == lengths.size()) return;
+    std::vector<double> letters(static_cast<std::size_t>(lengths[failed]) - 1);
+    if (rank == failed)
+      std::transform(message.begin(), message.end(), letters.begin(), [](unsigned char c) { return c; });
+    communicator.sum(std::span(letters));
+    if (agreed != nullptr) *agreed = true;
+    if (error) std::rethrow_exception(error);
+    message.clear();
+    for (const double letter : letters) message += static_cast<char>(static_cast<unsigned char>(letter));
+    fail<TrainingError>("rank ", failed, has, ": ", message);
   }
-  const auto rank = static_cast<std::size_t>(communicator.rank());
-  std::vector<double> lengths(static_cast<std::size_t>(communicator.size()));  // of the messages, and one
-  if (error) lengths[rank] = static_cast<double>(message.size() + 1);
-  communicator.sum(std::span(lengths));
-  std::size_t failed = 0;
-  while (failed < lengths.size() && lengths[failed] == 0) ++failed;
-  if (failed == lengths.size()) return;
-  std::vector<double> letters(static_cast<std::size_t>(lengths[failed]) - 1);
-  if (rank == failed)
-    std::transform(message.begin(), message.end(), letters.begin(), [](unsigned char c) { return c; });
-  communicator.sum(std::span(letters));
-  if (agreed != nullptr) *agreed = true;
-  if (error) std::rethrow_exception(error);
-  message.clear();
-  for (const double letter : letters) message += static_cast<char>(static_cast<unsigned char>(letter));
-  fail<TrainingError>("rank ", failed, has, ": ", message);
 }
 
 /// Things with names, to be compared over the ranks.

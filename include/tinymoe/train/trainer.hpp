@@ -450,6 +450,17 @@ class Trainer {
   /// The tokens of the step on all ranks. Throws on all what one of them throws for its tokens, and TrainingError if
   /// there is none to learn from.
   detail::StepTotals sum_over_ranks(const detail::StepBatch<BackendType>& tokens) {
+    detail::StepTotals totals;
+    if constexpr (std::is_same_v<C, Alone>) {
+      totals = detail::count_tokens(tokens, Architecture::vocab);
+    } else {
+      totals = sum_of_ranks(tokens);
+    }
+    failed_together_ = totals.scored == 0;
+    if (failed_together_) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
+    return totals;
+  }
+  detail::StepTotals sum_of_ranks(const detail::StepBatch<BackendType>& tokens) {
     detail::StepTotals own;
     std::exception_ptr error;
     try {
@@ -478,8 +489,6 @@ class Trainer {
       fail<OptionError>("all processes must have as many micro-batches in expert parallelism and with the setting ",
                         "balance_over_step; found ", numbers[3], " for ", ranks_.all().size(), " processes");
     }
-    failed_together_ = numbers[0] == 0;
-    if (failed_together_) fail<TrainingError>("step ", state_.step + 1, ": no target of the batch is scored");
     return {.scored = numbers[0], .tokens = numbers[1]};
   }
 

@@ -128,22 +128,24 @@ class Update {
                              static_cast<std::size_t>(to - from) * sizeof(Master));
       });
     });
-    if (communicator.size() == 1) return;
-    if (gathered_.size() < values.size_bytes()) gathered_ = backend.allocate(values.size_bytes());
-    const View<Master> row(gathered_.template as<Master>().data, 1, std::ssize(values));
-    backend.copy_to_device(row.data, values.data(), values.size_bytes());
-    std::vector<Index> firsts;
-    for (const Bucket& bucket : buckets_) {
-      for_common(bucket.all.first, bucket.all.last, [&](Index from, Index to) {
-        firsts.clear();
-        for (Index r = 0; r <= communicator.size(); ++r) {  // where each rank's begin, though not each is an owner
-          const Index first = r == communicator.size() ? bucket.all.last : bucket.first_of(r);
-          firsts.push_back(std::clamp(first - place, from, to) - from);
-        }
-        communicator.all_gather(backend, row.middle_cols(from, to - from), firsts);
-      });
+    if constexpr (!std::is_same_v<C, Alone>) {
+      if (communicator.size() == 1) return;
+      if (gathered_.size() < values.size_bytes()) gathered_ = backend.allocate(values.size_bytes());
+      const View<Master> row(gathered_.template as<Master>().data, 1, std::ssize(values));
+      backend.copy_to_device(row.data, values.data(), values.size_bytes());
+      std::vector<Index> firsts;
+      for (const Bucket& bucket : buckets_) {
+        for_common(bucket.all.first, bucket.all.last, [&](Index from, Index to) {
+          firsts.clear();
+          for (Index r = 0; r <= communicator.size(); ++r) {  // where each rank's begin, though not each is an owner
+            const Index first = r == communicator.size() ? bucket.all.last : bucket.first_of(r);
+            firsts.push_back(std::clamp(first - place, from, to) - from);
+          }
+          communicator.all_gather(backend, row.middle_cols(from, to - from), firsts);
+        });
+      }
+      backend.copy_to_host(values.data(), row.data, values.size_bytes());
     }
-    backend.copy_to_host(values.data(), row.data, values.size_bytes());
   }
 
   /// Whether gradients are summed while backward goes on; then `start_sums` is to be called in it.
