@@ -152,6 +152,9 @@ list_calls() {
   mapfile -t calls <failed.txt
 }
 
+# A device on which each write takes its time.
+slow=(FAILING_AT=1 FAILING_FOR=1000000000 FAILING_AS=slow FAILING_CALLS=write,fsync,rename)
+
 # The program that a job of this shell runs, which may be a child of it.
 program_of() {
   local child=
@@ -215,6 +218,12 @@ case $case in
         done
       done
     done
+    for job in fresh resume there back; do
+      attack $job "${slow[@]}"
+      [ $status = 0 ] || fail "$job on a slow device: $status: $(cat error.txt)"
+      [ "$(wc -l <failed.txt)" -ge 3 ] || fail "$job: the device is not slow"
+      same $job work || fail "$job on a slow device: another result: $(head -n 3 difference.txt)"
+    done
     echo "$trials failures: $errors ended in a sentence, $survived changed nothing; each kept the last good checkpoint"
     ;;
   killed)
@@ -240,7 +249,8 @@ case $case in
     echo "$kills kills; each kept the last good checkpoint and changed no bit"
     ;;
   random)
-    # Killed by KILL at random moments of a long run with many saves, as the process is started, saves and reads.
+    # Killed by KILL at random moments of a long run with many saves, as the process is started, saves and reads. In each
+    # second round the device is slow, so that most moments are amid a save.
     kills=100
     [ "$form" = short ] && kills=4
     [ "$form" = full ] && kills=1000
@@ -252,6 +262,8 @@ case $case in
     while [ $killed -lt $kills ]; do
       rounds=$((rounds + 1))
       quiet_wait
+      under=()
+      [ $((rounds % 2)) = 0 ] || under=(env LD_PRELOAD="$library" FAILING_FOLDER="$folder/killed" FAILING_LOG=/dev/null "${slow[@]}")
       (cd killed && again >../output.txt 2>../error.txt) &
       job=$!
       sleep "0.$(printf %03d $((RANDOM % 300)))"
@@ -260,6 +272,7 @@ case $case in
       wait $job 2>/dev/null || status=$?
       if [ $status = 137 ]; then
         killed=$((killed + 1))
+        under=()
         if [ -e killed/run/trainer.json ]; then
           "$sample" killed/run --tokens 1 --quiet >/dev/null 2>error.txt || fail "kill $killed: $(cat error.txt)"
         fi
@@ -271,6 +284,7 @@ case $case in
         fail "round $rounds: exit status $status: $(cat error.txt)"
       fi
     done
+    under=()
     (cd killed && expect again)
     rm -f killed/output.txt
     made killed | diff - whole.made >difference.txt || fail "another end: $(head -n 3 difference.txt)"
@@ -446,6 +460,16 @@ case $case in
       (cd work && OMP_NUM_THREADS=$threads expect resume_job && rm output.txt)
       same resume work || fail "$threads threads: other bits: $(head -n 3 difference.txt)"
     done
+    # Beside neighbours that keep all cores busy.
+    neighbours=()
+    for ((i = 0; i < $(nproc); ++i)); do
+      timeout 60 bash -c 'while :; do :; done' &
+      neighbours+=($!)
+    done
+    rm -rf work && cp -r resume.before work
+    (cd work && expect resume_job && rm output.txt)
+    kill "${neighbours[@]}"
+    same resume work || fail "beside busy neighbours: other bits: $(head -n 3 difference.txt)"
     # The option that compares bits says the same of any number of threads, and leaves nothing.
     mkdir -p checked
     for threads in 1 2; do

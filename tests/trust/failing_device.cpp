@@ -8,6 +8,7 @@
 //   killed
 //                   instead of the call; torn: it is killed when half of a write is done, or just after another call;
 //                   shrink: the file is cut to nothing just after the call;
+//                   slow: nothing fails, and the call takes 10 ms more;
 //                   works: nothing fails, for a list of all calls
 //   FAILING_FOR     how many calls fail from there on; 1 unless given
 //   FAILING_LOG     a file that gets a line for each call that fails: "write /folder/file"
@@ -93,6 +94,7 @@ Outcome outcome(const char* call, const std::string& path) {
     ::syscall(SYS_close, log);
   }
   if (w.as == "works") return Outcome::works;
+  if (w.as == "slow") return ::usleep(10'000), Outcome::works;
   if (w.as == "kill") die();
   if (w.as == "torn") return Outcome::is_torn;
   if (w.as == "shrink") return Outcome::shrinks;
