@@ -3,12 +3,12 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <string_view>
 
+#include "files/json_same.hpp"
 #include "support/catch.hpp"
 #include "tinymoe/files/json.hpp"
 
@@ -96,34 +96,6 @@ class Documents {
   std::mt19937_64 random_;
 };
 
-bool same(const Json& ours, const Oracle& theirs) {
-  if (theirs.is_object()) {
-    if (!ours.is_object() || ours.size() != theirs.size()) return false;
-    auto member = ours.members().begin();
-    for (const auto& [key, value] : theirs.items()) {
-      if (member->key != key || !same(member->value, value)) return false;
-      ++member;
-    }
-    return true;
-  }
-  if (theirs.is_array()) {
-    if (!ours.is_array() || ours.size() != theirs.size()) return false;
-    for (std::size_t i = 0; i < theirs.size(); ++i) {
-      if (!same(ours.items()[i], theirs[i])) return false;
-    }
-    return true;
-  }
-  if (theirs.is_string()) return ours.is_string() && ours.string() == theirs.get<std::string>();
-  if (theirs.is_boolean()) return ours.is_boolean() && ours.boolean() == theirs.get<bool>();
-  if (theirs.is_number_unsigned()) return ours.whole<std::uint64_t>() == theirs.get<std::uint64_t>();
-  if (theirs.is_number_integer()) return ours.whole<std::int64_t>() == theirs.get<std::int64_t>();
-  if (theirs.is_number()) {
-    const double one = ours.number(), other = theirs.get<double>();
-    return !ours.is_whole() && std::memcmp(&one, &other, sizeof one) == 0;
-  }
-  return ours.is_null() && theirs.is_null();
-}
-
 /// Checks that both read a text to the same value, or both refuse it. Gives whether they read it.
 bool check_reading(const std::string& text) {
   bool twice = false, read = true;
@@ -142,7 +114,7 @@ bool check_reading(const std::string& text) {
     twice = message.find("twice") != std::string::npos;  // nlohmann accepts that
   }
   if (twice) return false;
-  if (read == message.empty() && (!read || same(ours, theirs))) return read;
+  if (read == message.empty() && (!read || same_json(ours, theirs))) return read;
   CAPTURE(text, message, read);
   FAIL("the two differ");
   return false;
@@ -161,7 +133,7 @@ TEST_CASE("JSON is read and written as nlohmann's library does", "[json]") {
     if (ours.dump() != line || ours.dump(2) != theirs.dump(2)) {
       // Its digits are not always the fewest. Then ours are fewer, or as many, and give the same number.
       REQUIRE(ours.dump().size() <= line.size());
-      REQUIRE(same(parse_json(ours.dump(), "text"), theirs));
+      REQUIRE(same_json(parse_json(ours.dump(), "text"), theirs));
       ++changed;
     }
     REQUIRE(check_reading(theirs.dump(static_cast<int>(documents.below(4)))));
@@ -169,7 +141,7 @@ TEST_CASE("JSON is read and written as nlohmann's library does", "[json]") {
     // Its other document type sorts the keys.
     Json sorted = ours;
     sorted.sort_keys();
-    REQUIRE(same(sorted, Oracle::parse(nlohmann::json::parse(line).dump())));
+    REQUIRE(same_json(sorted, Oracle::parse(nlohmann::json::parse(line).dump())));
   }
   CHECK(changed < 80);
 }

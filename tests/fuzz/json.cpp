@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "files/json_same.hpp"
 #include "fuzz/harness.hpp"
 #include "tinymoe/files/json.hpp"
 
@@ -13,31 +14,6 @@ namespace tinymoe_fuzz {
 namespace jsons {
 
 using Oracle = nlohmann::ordered_json;
-
-bool same(const Json& ours, const Oracle& theirs) {
-  if (theirs.is_object()) {
-    if (!ours.is_object() || ours.size() != theirs.size()) return false;
-    auto member = ours.members().begin();
-    for (const auto& [key, value] : theirs.items()) {
-      if (member->key != key || !same(member->value, value)) return false;
-      ++member;
-    }
-    return true;
-  }
-  if (theirs.is_array()) {
-    if (!ours.is_array() || ours.size() != theirs.size()) return false;
-    for (std::size_t i = 0; i < theirs.size(); ++i) {
-      if (!same(ours.items()[i], theirs[i])) return false;
-    }
-    return true;
-  }
-  if (theirs.is_string()) return ours.is_string() && ours.string() == theirs.get_ref<const std::string&>();
-  if (theirs.is_boolean()) return ours.is_boolean() && ours.boolean() == theirs.get<bool>();
-  if (theirs.is_number_unsigned()) return ours.whole<std::uint64_t>() == theirs.get<std::uint64_t>();
-  if (theirs.is_number_integer()) return ours.whole<std::int64_t>() == theirs.get<std::int64_t>();
-  if (theirs.is_number()) return ours.is_number() && ours.number() == theirs.get<double>();
-  return ours.is_null() && theirs.is_null();
-}
 
 void json(std::string_view input) {
   Json value;
@@ -56,7 +32,7 @@ void json(std::string_view input) {
   if (!stricter) {
     const Oracle theirs = Oracle::parse(input, nullptr, false);
     expect(theirs.is_discarded() == !read, "nlohmann's library reads what tinymoe does not, or refuses what it reads");
-    expect(!read || same(value, theirs), "nlohmann's library reads another value");
+    expect(!read || tinymoe_test::same_json(value, theirs), "nlohmann's library reads another value");
   }
   if (!read) return;
   for (const int indent : {-1, 1}) {
