@@ -84,12 +84,7 @@ void from_checkpoint(const Arguments& a) {
 
 void from_file(const Arguments& a) {
   if (!a.type.empty()) fail<OptionError>("--type is for writing a GGUF file; a checkpoint has float32");
-  if (tinymoe::detail::is_there(a.to / "trainer.json")) {
-    fail<OptionError>(a.to, ": holds a run that could not resume then; give another folder");
-  }
-  if (tinymoe::detail::is_there(a.to / "model.safetensors") && !a.overwrite) {
-    fail<OptionError>(a.to, ": holds a checkpoint; give --overwrite to replace it");
-  }
+  examples::expect_checkpoint_folder(a.to, a.overwrite);
   const Gguf file(a.from);
   const tinymoe::detail::GgufConfig config(file);
   bool found = false;

@@ -12,6 +12,7 @@
 #include <tinymoe/checkpoint/hub_config.hpp>
 #include <tinymoe/checkpoint/type_text.hpp>
 #include <tinymoe/core/error.hpp>
+#include <tinymoe/files/atomic_folder.hpp>
 #include <tinymoe/files/json.hpp>
 
 #include "programs/main.hpp"
@@ -24,7 +25,8 @@ int main(int count, char** values) {
   app.add_option("--name", name, "what the type is called")->capture_default_str();
   return programs::run(app, count, values, [&] {
     using namespace tinymoe::detail;
-    const auto path = std::filesystem::is_directory(folder) ? folder / "config.json" : folder;
+    const bool is_folder = std::filesystem::is_directory(folder);
+    const auto path = is_folder ? tinymoe::resolve_folder(folder) / "config.json" : folder;
     if (std::error_code ignored; !std::filesystem::exists(path, ignored)) {
       tinymoe::fail<tinymoe::FileError>(path.string(),
                                         ": there is no such file; give a folder of the hub, or its config.json");

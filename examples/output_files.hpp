@@ -11,7 +11,7 @@
 #include <string_view>
 
 #include "tinymoe/core/error.hpp"
-#include "tinymoe/files/atomic.hpp"
+#include "tinymoe/files/atomic_folder.hpp"
 
 namespace examples {
 
@@ -63,9 +63,23 @@ inline void expect_gguf(const std::filesystem::path& path) {
   expect_replaceable(path, "GGUF file", [](std::string_view begins) { return begins.starts_with("GGUF"); });
 }
 
+/// A folder for a checkpoint that is no run's. Throws OptionError if it holds a run, or another checkpoint without
+/// `overwrite`.
+inline void expect_checkpoint_folder(const std::filesystem::path& folder, bool overwrite) {
+  if (tinymoe::detail::folder_has(folder, "trainer.json")) {
+    tinymoe::fail<tinymoe::OptionError>(folder.string(),
+                                        ": holds a run that could not resume then; give another folder");
+  }
+  if (tinymoe::detail::folder_has(folder, "model.safetensors") && !overwrite) {
+    tinymoe::fail<tinymoe::OptionError>(folder.string(), ": holds a checkpoint; give --overwrite to replace it");
+  }
+}
+
 /// A tokenizer.json, or a sentencepiece model. A checkpoint keeps its own: its tokens have no meaning in another.
 inline void expect_tokenizer(const std::filesystem::path& path) {
-  if (tinymoe::detail::is_there(path) && tinymoe::detail::is_there(path.parent_path() / "model.safetensors")) {
+  const auto folder = path.parent_path();
+  if (tinymoe::detail::folder_has(folder, path.filename().string()) &&
+      tinymoe::detail::folder_has(folder, "model.safetensors")) {
     tinymoe::fail<tinymoe::FileError>(path.string(),
                                       ": is part of a checkpoint, so it is not replaced; give another path");
   }

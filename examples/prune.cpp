@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "compiled_architectures.hpp"
+#include "output_files.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
@@ -150,12 +151,7 @@ int main(int count, char** values) {
     if (std::filesystem::equivalent(a.out, a.checkpoint, ignored)) {
       fail<OptionError>(a.out.string(), ": is the checkpoint itself, which training may need; give another --out");
     }
-    if (tinymoe::detail::is_there(a.out / "trainer.json")) {
-      fail<OptionError>(a.out.string(), ": holds a run that could not resume then; give another --out");
-    }
-    if (tinymoe::detail::is_there(a.out / "model.safetensors") && !a.overwrite) {
-      fail<OptionError>(a.out.string(), ": holds a checkpoint; give --overwrite to replace it");
-    }
+    examples::expect_checkpoint_folder(a.out, a.overwrite);
     a.device.device = "cpu", a.device.precision = "float32";
     examples::with_architecture_of(a.checkpoint, [&](auto named) {
       using Arch = typename decltype(named)::Architecture;

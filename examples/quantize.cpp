@@ -13,6 +13,7 @@
 #include <tinymoe/model.hpp>
 
 #include "compiled_architectures.hpp"
+#include "output_files.hpp"
 #include "programs.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
@@ -101,12 +102,7 @@ int main(int count, char** values) {
     if (!a.out.empty() && std::filesystem::equivalent(a.out, a.checkpoint, ignored)) {
       fail<OptionError>(a.out.string(), ": is the checkpoint itself, which training may need; give another --out");
     }
-    if (!a.out.empty() && tinymoe::detail::is_there(a.out / "trainer.json")) {
-      fail<OptionError>(a.out.string(), ": holds a run that could not resume then; give another --out");
-    }
-    if (tinymoe::detail::is_there(a.out / "model.safetensors") && !a.overwrite) {
-      fail<OptionError>(a.out.string(), ": holds a checkpoint; give --overwrite to replace it");
-    }
+    if (!a.out.empty()) examples::expect_checkpoint_folder(a.out, a.overwrite);
     examples::with_architecture_of(
         a.checkpoint, [&](auto named) { run<typename decltype(named)::Architecture>(a, stored, named.name); });
   });

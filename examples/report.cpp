@@ -114,7 +114,7 @@ void make_report(const Arguments& a) {
         .checkpoint = run, .metrics = a.metrics, .json_lines = a.json_lines, .compared = a.runs.size() > 1};
     if (is_file) sources.checkpoint.clear(), sources.metrics = run;
     RunReport report = examples::read_run(sources);
-    if (!is_file && std::filesystem::exists(run / "config.json", ignored)) {
+    if (!is_file && tinymoe::detail::folder_has(run, "config.json")) {
       try {
         examples::with_architecture_of(
             run, [&](auto named) { add_model<typename decltype(named)::Architecture>(a, run, named.name, report); });

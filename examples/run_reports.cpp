@@ -4,6 +4,7 @@
 #include <string>
 #include <tinymoe/checkpoint/training_state_json.hpp>
 #include <tinymoe/core/error.hpp>
+#include <tinymoe/files/atomic_folder.hpp>
 #include <tinymoe/files/paths.hpp>
 #include <utility>
 #include <vector>
@@ -33,14 +34,14 @@ RunReport read_run(const RunSources& sources) {
   if (!sources.checkpoint.empty()) {
     const RunPaths paths(sources.checkpoint);
     report.name = paths.out.filename().string();
-    const bool is_model = is_there(paths.out / "config.json") || is_there(paths.out / tinymoe::detail::new_files_name);
+    const bool is_model = tinymoe::detail::folder_has(paths.out, "config.json");
     if (metrics.empty() && is_there(paths.metrics)) metrics = paths.metrics;
     if (json_lines.empty() && is_there(paths.json_lines)) json_lines = paths.json_lines;
     if (!is_model && metrics.empty() && json_lines.empty()) {
       fail<FileError>(sources.checkpoint.string(), ": holds no checkpoint, and ", paths.metrics.string(),
                       " is not there; give the OUT of train, or its log with --metrics");
     }
-    if (is_there(paths.out / "trainer.json") || is_there(paths.out / tinymoe::detail::new_files_name)) {
+    if (tinymoe::detail::folder_has(paths.out, "trainer.json")) {
       state = tinymoe::detail::open_together(paths.out, "trainer.json", tinymoe::detail::read_state);
       report.recipe = state->recipe;
     }

@@ -231,7 +231,7 @@ std::optional<TokenData> unseen_stories(const std::vector<path>& paths, const st
   const path training = folder / "training.tokens";
   using tinymoe::detail::is_there;
   if (is_there(validation)) return TokenData::open(validation, tokenizer);
-  if (!is_there(training) || !is_there(checkpoint / "trainer.json")) return std::nullopt;
+  if (!is_there(training) || !tinymoe::detail::folder_has(checkpoint, "trainer.json")) return std::nullopt;
   const TokenData all = TokenData::open(training, tokenizer);  // the last stories were held out
   const Index learnt =
       tinymoe::detail::open_together(checkpoint, "trainer.json", tinymoe::detail::read_state).data.tokens;

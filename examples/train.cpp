@@ -100,9 +100,9 @@ class TemporaryFolder {
 /// Throws FileError if training would replace the model of another run.
 void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
   std::error_code ignored;
-  const auto holds = [&](const path& folder, const char* file) { return tinymoe::detail::is_there(folder / file); };
+  using tinymoe::detail::folder_has;
   for (const path& folder : {paths.out, paths.best}) {
-    if (holds(folder, "model.safetensors") && !holds(folder, "trainer.json")) {
+    if (folder_has(folder, "model.safetensors") && !folder_has(folder, "trainer.json")) {
       fail<FileError>(folder.string(), ": holds a model without training state, which training would replace; give ",
                       "another --out");
     }
@@ -112,7 +112,7 @@ void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
     return;
   }
   for (const path& folder : {paths.out, paths.best, paths.best_weights}) {
-    if (!holds(folder, "model.safetensors")) continue;
+    if (!folder_has(folder, "model.safetensors")) continue;
     fail<FileError>(
         folder.string(),
         ": holds a checkpoint; give --resume to go on from it, --overwrite to replace it, or another --out");
@@ -460,9 +460,7 @@ path run_of_best(const path& checkpoint) {
   if (name == "best") run = checkpoint.parent_path();
   if (name.size() > 5 && name.ends_with("-best"))
     run = path(checkpoint).replace_filename(name.substr(0, name.size() - 5));
-  using tinymoe::detail::is_there;
-  const bool is_run =
-      !run.empty() && (is_there(run / "trainer.json") || is_there(run / tinymoe::detail::new_files_name));
+  const bool is_run = !run.empty() && tinymoe::detail::folder_has(run, "trainer.json");
   return is_run && examples::RunPaths(run).best == checkpoint ? run : path();
 }
 

@@ -20,6 +20,7 @@
 #include <tuple>
 #include <utility>
 
+#include "output_files.hpp"
 #include "programs/main.hpp"
 #include "programs/numbers.hpp"
 
@@ -73,7 +74,8 @@ std::string names() {
 /// The max difference of the two models' logits over some tokens, and the max of the dense model's logits.
 template <class From, class To>
 std::pair<double, double> compare(const From& dense, const To& mixture, Token first) {
-  Session one(dense), other(mixture);
+  Session one(dense);
+  Session other(mixture);
   double difference = 0, largest = 0;
   Token token = first;
   for (Index position = 0; position < 64; ++position) {
@@ -184,9 +186,11 @@ int main(int argument_count, char** values) {
   return programs::run(app, argument_count, values, [&] {
     a.options.seed = Seed{a.seed};
     if (a.llama2c.empty() == a.dense.empty()) fail<OptionError>("give --llama2c or --dense");
-    if (tinymoe::detail::is_there(a.out / "model.safetensors") && !a.overwrite) {
-      fail<OptionError>(a.out.string(), ": holds a checkpoint; give --overwrite to replace it");
+    std::error_code ignored;
+    if (std::filesystem::equivalent(a.out, a.dense, ignored)) {
+      fail<OptionError>(a.out.string(), ": is the dense checkpoint itself; give another --out");
     }
+    examples::expect_checkpoint_folder(a.out, a.overwrite);
     a.dense.empty() ? from_llama2c(a) : from_checkpoint(a);
   });
 }

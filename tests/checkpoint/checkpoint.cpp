@@ -727,6 +727,24 @@ TEST_CASE("Saving and loading a model alone round-trips, over an older one too",
   CHECK(entries_in(root / "model") == 6);
 }
 
+TEST_CASE("A checkpoint is removed whole, also where a crash has cut its replacement", "[checkpoint]") {
+  const TemporaryFolder root;
+  const auto path = root / "model", fresh = path / ".tinymoe.new";
+  const bool cut = GENERATE(false, true);
+  std::filesystem::create_directory(path);
+  for (const char* name : {"model.safetensors", "config.json"}) write_bytes(path / name, "old");
+  if (cut) {  // before the first file was put in place
+    std::filesystem::create_directory(fresh);
+    for (const char* name : {"model.safetensors", "config.json"}) std::filesystem::rename(path / name, fresh / name);
+  }
+  write_bytes(root / "notes.txt", "mine");
+  remove_checkpoint(path);
+  CHECK_FALSE(std::filesystem::exists(path));
+  remove_checkpoint(path);
+  remove_checkpoint(root.path());
+  CHECK(entries_in(root.path()) == 1);
+}
+
 TEST_CASE("Folders that transformers saved load with the values that it reads", "[checkpoint]") {
   const std::filesystem::path folders = TINYMOE_SOURCE_DIR "/../shared/faults";
   if (!std::filesystem::exists(folders / "hub_f32")) skip("there are no folders of the hub");

@@ -275,7 +275,13 @@ TEST_CASE("A replacement that a crash cut is whole, and ended by the next writer
   write_bytes(path / ".tinymoe.lock", "");                              // nobody holds it
   CHECK(resolve_folder(path) == fresh);
   CHECK(load(path) == "new");
+  const auto holds = [&] {
+    return std::pair(detail::folder_has(path, "model.safetensors"), detail::folder_has(path, "optimizer.safetensors"));
+  };
+  CHECK(holds() == std::pair(true, false));  // what is old no longer counts
   { const FolderLock lock(path, owned); }
+  CHECK(holds() == std::pair(true, false));
+  CHECK_FALSE(detail::folder_has(root / "missing", "model.safetensors"));
   CHECK(resolve_folder(path) == path);
   CHECK(load(path) == "new");
   CHECK(entries_in(path) == 2);

@@ -266,11 +266,14 @@ void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& mode
 }
 
 /// Removes a checkpoint's files from a folder, and the folder if nothing else is in it. A folder without a checkpoint
-/// stays as it is.
+/// stays as it is. Throws FileError if another process writes to it.
 [[gnu::cold]] inline void remove_checkpoint(const std::filesystem::path& folder) {
+  if (!detail::folder_has(folder, detail::checkpoint_files[0])) return;
   std::error_code ignored;
-  if (!std::filesystem::exists(folder / detail::checkpoint_files[0], ignored)) return;
-  for (const std::string_view name : detail::checkpoint_files) std::filesystem::remove(folder / name, ignored);
+  {
+    const FolderLock lock(folder, detail::checkpoint_files);  // brings to its end what a killed process has begun
+    for (const std::string_view name : detail::checkpoint_files) std::filesystem::remove(folder / name, ignored);
+  }
   std::filesystem::remove(folder, ignored);
 }
 

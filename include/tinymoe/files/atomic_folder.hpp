@@ -108,6 +108,16 @@ class MadeFolder {
   return true;
 }
 
+/// Whether a folder has a file of this name that counts: after a crash in the middle of a replacement it is that in
+/// .tinymoe.new. Throws FileError where the system cannot tell.
+[[gnu::cold]] inline bool folder_has(const std::filesystem::path& folder, std::string_view file) {
+  for (;;) {
+    const bool fresh = has_new_files(folder);
+    if (is_there(fresh ? folder / new_files_name / file : folder / file)) return true;
+    if (fresh == has_new_files(folder)) return false;  // else another process has put new files in place meanwhile
+  }
+}
+
 /// Puts the files of FOLDER/.tinymoe.new in place and removes those of `owned` that it lacks. It can be repeated after
 /// a crash at any moment.
 [[gnu::cold]] inline void place_new_files(const std::filesystem::path& folder,
