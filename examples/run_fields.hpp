@@ -17,8 +17,8 @@
 #include <type_traits>
 #include <vector>
 
-#include "architectures.hpp"
 #include "programs/numbers.hpp"
+#include "recipes.hpp"
 
 namespace examples {
 

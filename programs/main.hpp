@@ -83,6 +83,10 @@ int run(CLI::App& app, int count, char** values, Work&& work, End&& end) {
         status = work();
       }
     } catch (const CLI::ParseError& error) {
+      app.failure_message([](const CLI::App* parsed, const CLI::Error& refusal) {
+        const CLI::Error line(refusal.get_name(), tinymoe::detail::on_one_line(refusal.what()));
+        return CLI::FailureMessage::simple(parsed, line);
+      });
       std::ostringstream help;
       status = app.exit(error, help, std::cerr);
       std::cout << help.str();

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Builds the fuzzers with clang's sanitizers, runs each for a while, and prints what they did.
+# Builds the fuzzers with clang's sanitizers, runs each for a while, and prints what they did; or which lines they reach.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build=build-fuzz seconds=20 corpus=build-fuzz/corpus only=() list=no replay=no jobs=1
+build=build-fuzz seconds=20 corpus=build-fuzz/corpus only=() list=no replay=no coverage=no jobs=1
 
 usage() {
   cat <<'END'
-usage: scripts/fuzz.sh [--seconds N] [--only NAME]… [--corpus FOLDER] [--replay] [--list] [--jobs N]
+usage: scripts/fuzz.sh [--seconds N] [--only NAME]… [--corpus FOLDER] [--replay | --coverage] [--list] [--jobs N]
 
 Builds tests/fuzz with clang, libFuzzer and the address and undefined-behaviour sanitizers, runs each harness, and
 prints a table: executions, edges covered, findings. Without options it takes 20 seconds of fuzzing for all harnesses
@@ -18,6 +18,8 @@ together, behind the build. It fails if there is a finding; that input lies in b
   --only NAME      this harness alone; may be given several times
   --corpus FOLDER  where inputs that reach new code are kept for the next call (default: build-fuzz/corpus)
   --replay         no fuzzing: only the inputs that are kept, and the seeds
+  --coverage       the same without sanitizers, built into build-fuzz-coverage, and then a table of the lines that were
+                   reached, by file (llvm-cov)
   --jobs N         compilers at once (default: 1; each takes up to 2 GB)
   --list           the harnesses, each with the most bytes of an input and its dictionary, once they are built
 END
@@ -34,6 +36,7 @@ while [ $# -gt 0 ]; do
     --corpus) corpus=${2:?--corpus needs a folder}; shift ;;
     --jobs) jobs=${2:?--jobs needs a number}; shift ;;
     --replay) replay=yes ;;
+    --coverage) replay=yes coverage=yes build=build-fuzz-coverage ;;
     --list) list=yes ;;
     --help | -h) usage; exit 0 ;;
     *) fail "unknown argument $1; see --help" ;;
@@ -60,10 +63,18 @@ if [ -z "$clang" ]; then
   fail "there is no clang++ that has libFuzzer and the address sanitizer: install clang and its compiler-rt (Debian: clang libclang-rt-14-dev)"
 fi
 
+if [ $coverage = yes ]; then
+  llvm_cov=$("$clang" -print-prog-name=llvm-cov) llvm_profdata=$("$clang" -print-prog-name=llvm-profdata)
+  for tool in "$llvm_cov" "$llvm_profdata"; do
+    command -v "$tool" >/dev/null || fail "there is no $tool, which --coverage needs: install llvm (Debian: llvm)"
+  done
+fi
+
 generator=()
 if command -v ninja >/dev/null && [ ! -f $build/CMakeCache.txt ]; then generator=(-G Ninja); fi
 cmake -S . -B $build ${generator[@]+"${generator[@]}"} -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_COMPILER="$clang" \
-  -DTINYMOE_FUZZ=ON -DTINYMOE_BUILD_EXAMPLES=OFF -DTINYMOE_CUDA=OFF -DTINYMOE_MPI=OFF >"$trial/log" 2>&1 ||
+  -DTINYMOE_FUZZ=ON -DTINYMOE_FUZZ_COVERAGE=$coverage \
+  -DTINYMOE_BUILD_EXAMPLES=OFF -DTINYMOE_CUDA=OFF -DTINYMOE_MPI=OFF >"$trial/log" 2>&1 ||
   { cat "$trial/log" >&2; fail "cannot be configured"; }
 cmake --build $build --target fuzz_tinymoe --parallel "$jobs" >"$trial/log" 2>&1 ||
   { cat "$trial/log" >&2; fail "cannot be built"; }
@@ -105,7 +116,7 @@ for name in "${chosen[@]}"; do
   folder=$corpus/$name results=$build/findings/$name log=$build/findings/$name.log
   mkdir -p "$folder" "$results" "$trial/seeds/$name"
   rm -f "$results"/*
-  TINYMOE_FUZZ=$name TINYMOE_FUZZ_SEEDS=$trial/seeds/$name "$program" >/dev/null
+  LLVM_PROFILE_FILE=/dev/null TINYMOE_FUZZ=$name TINYMOE_FUZZ_SEEDS=$trial/seeds/$name "$program" >/dev/null
   folders=("$folder" "$trial/seeds/$name")
   if [ -d "tests/fuzz/corpus/$name" ]; then folders+=("tests/fuzz/corpus/$name"); fi
   options=(-max_len="$longest" -timeout=1 -rss_limit_mb=1024 -malloc_limit_mb=256 -artifact_prefix="$results/"
@@ -115,7 +126,8 @@ for name in "${chosen[@]}"; do
   if [ "$dictionary" != - ]; then options+=(-dict="tests/fuzz/dictionaries/$dictionary.dict"); fi
   if [ $replay = yes ]; then options+=(-runs=0); else options+=(-max_total_time=$each -detect_leaks=1); fi
   status=0
-  TINYMOE_FUZZ=$name "$program" "${options[@]}" "${folders[@]}" >"$log" 2>&1 || status=$?
+  LLVM_PROFILE_FILE=$trial/$name.profraw TINYMOE_FUZZ=$name \
+    "$program" "${options[@]}" "${folders[@]}" >"$log" 2>&1 || status=$?
   executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
   edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -1)
   found=$(find "$results" -type f | wc -l)
@@ -126,4 +138,23 @@ for name in "${chosen[@]}"; do
     grep -m 3 -E "^(SUMMARY|.*runtime error|.*what\(\)|ALARM|==[0-9]+==ERROR)" "$log" | sed 's/^/    /' || true
   fi
 done
+if [ $coverage = yes ]; then
+  shopt -s nullglob
+  profiles=("$trial"/*.profraw)
+  [ ${#profiles[@]} -gt 0 ] || fail "no harness has told what it reached"
+  "$llvm_profdata" merge "${profiles[@]}" -o "$build/coverage.profdata"
+  mapfile -t programs < <(for name in "${chosen[@]}"; do echo "-object=${program_of[$name]}"; done | sort -u)
+  echo
+  # Columns 8 and 9 of the report are lines and those that were missed. A template has lines where it is instantiated.
+  "$llvm_cov" report "${programs[@]}" -instr-profile="$build/coverage.profdata" | awk '
+    match($1, /(include\/tinymoe|programs|examples)\/.*/) && $8 > 0 {
+      row(substr($1, RSTART), $8, $8 - $9)
+      lines += $8; reached += $8 - $9
+    }
+    function row(file, lines, reached) {
+      if (!printed++) printf "%-56s %8s %8s %7s\n", "file", "lines", "reached", "share"
+      printf "%-56s %8d %8d %5.0f %%\n", file, lines, reached, 100 * reached / lines
+    }
+    END { if (printed) row("all", lines, reached); exit !printed }' || fail "$llvm_cov has told of no file"
+fi
 if [ $findings -gt 0 ]; then fail "findings: $findings, in $build/findings"; fi

@@ -108,6 +108,17 @@ case $1 in
     mkdir here/.tinymoe.new && cp here/*.* here/.tinymoe.new && rm here/model.safetensors here/tokenizer.json
     expect pocket --steps 6 --resume here
     [ -f here/tokenizer.json ] && [ ! -e here/.tinymoe.new ] || fail "not brought to an end: $(find here)"
+    # And in its best checkpoint, before the run has one: what counts is in .tinymoe.new, whatever was put in place.
+    for placed in model.safetensors trainer.json ""; do
+      rm -rf cut cut-* && expect pocket --steps 2 --out cut && rm -r cut
+      (cd cut-best && mkdir .tinymoe.new && mv -- *.* .tinymoe.new && if [ -n "$placed" ]; then cp .tinymoe.new/$placed .; fi)
+      expect_error "cut-best: holds a checkpoint; give --resume" pocket --steps 2 --out cut
+      expect_error "cut-best: holds a run that could not resume then" "$prune" here --experts 3 --out cut-best --overwrite
+      expect_error "cut-best: holds a run that could not resume then" "$upcycle" --dense here --out cut-best --overwrite
+      expect_error "cut-best: holds a run that could not resume then" "$quantize" here --weights int8 --out cut-best --overwrite
+      expect pocket --steps 2 --out cut --overwrite
+      [ ! -e cut-best/.tinymoe.new ] || fail "not brought to an end: $(find cut-best)"
+    done
     # A run whose name ends as that of a best checkpoint is one of its own.
     expect pocket --steps 2 --out second-best
     expect pocket --steps 4 --resume second-best
@@ -206,6 +217,12 @@ END
     grep -q 'id="coloured"' cut.html || fail "does not read what the run validated on"
     expect "$report" "$run" --data hostile.txt --tokens 500 --worth-tokens 0 --out some.html
     grep -q 'prune RUN --experts N' cut.html && grep -q 'Memory beside the weights' cut.html || fail "lacks memory or prune"
+    # As a kill leaves it before the first file of a checkpoint is put in place.
+    cp -r "$run" unplaced && (cd unplaced && mkdir .tinymoe.new && mv -- *.* .tinymoe.new)
+    expect "$report" unplaced --data hostile.txt --tokens 500 --worth-tokens 0 --out unplaced.html
+    grep -q 'id="experts"' unplaced.html || fail "does not find the model in .tinymoe.new"
+    expect_error "is part of a checkpoint" "$tokenize" train hostile.txt --out unplaced/tokenizer.json
+    expect "$describe" unplaced
     # prune reads the same stories.
     expect "$prune" "$run" --experts 3 --tokens 200 --out smaller
     grep -q $'\r' output.txt && fail "moves the cursor of a file"
@@ -538,7 +555,9 @@ END
     cmp plain_pocket/model.safetensors averaged/model.safetensors || fail "--average changes the training"
     run --preset pocket --routing-mass 0.7 --out mass
     [ "$(setting mass routing_mass)" = 0.7 ] || fail "--routing-mass is not kept"
-    # And what is out of range is refused.
+    # And what is out of range is refused, in a line without control characters.
+    expect_error '--steps must be a whole number of 0 or more, found "<0x1B>[2J<0x0A>"' "$train" --steps $'\e[2J\n'
+    expect_error '<0x1B>[2J' "$train" --a-new-option $'\e[2J'
     expect_error "--schedule" "$train" --schedule steep
     expect_error "--optimizer" "$train" --optimizer sgd
     expect_error "--batching" "$train" --batching loose
