@@ -62,10 +62,10 @@ class Mpi {
   Index rank() const { return ranks_->rank; }
   Index size() const { return ranks_->size; }
   /// The number of this rank on its machine, from 0, and how many there are on it.
-  Index local_rank() const { return ranks_->local_rank; }
-  Index local_size() const { return ranks_->local_size; }
+  Index local_rank() const { return ranks_->neighbours.local_rank; }
+  Index local_size() const { return ranks_->neighbours.local_size; }
   /// The threads for this rank's CPU backend: the cores that it may use, divided by the ranks that share them.
-  int threads() const { return ranks_->threads; }
+  int threads() const { return ranks_->neighbours.threads; }
 
   /// row[i] = Σ of row[i] over the ranks in this rank's share, added in their order in the type of the elements; see
   /// Communicator. The row may have any size; what comes needs 4 MiB of host memory, or 64 KiB for each rank.
@@ -264,11 +264,13 @@ class Mpi {
   static std::size_t bytes_of(std::span<const Index> rows, std::size_t row_bytes) {
     return static_cast<std::size_t>(std::accumulate(rows.begin(), rows.end(), Index{0})) * row_bytes;
   }
-  /// f(first byte, bytes) for what lies before a rank's own rows, and for what lies behind.
+  /// f(first byte, bytes) for what lies before a rank's own rows, and for what lies behind, if there is something.
   template <class F>
   static void for_others(std::span<const Index> rows, std::size_t own, std::size_t row_bytes, F&& f) {
     const std::size_t before = bytes_of(rows.first(own), row_bytes), to = bytes_of(rows.first(own + 1), row_bytes);
-    f(0, before), f(to, bytes_of(rows, row_bytes) - to);
+    const std::size_t behind = bytes_of(rows, row_bytes) - to;
+    if (before > 0) f(0, before);
+    if (behind > 0) f(to, behind);
   }
 
   std::shared_ptr<detail::MpiRanks> ranks_;

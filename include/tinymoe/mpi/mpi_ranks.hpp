@@ -1,6 +1,6 @@
 #pragma once
 /// @file
-/// What is behind `Mpi`: starting and ending MPI, sums in the order of the ranks, waiting, and leaving.
+/// What is behind `Mpi`: sums in the order of the ranks, exchanges, waiting, and leaving.
 /// Over 300 lines: it is one class.
 
 #include <sched.h>
@@ -10,7 +10,6 @@
 #include <complex>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <limits>
@@ -24,22 +23,11 @@
 #include <utility>
 #include <vector>
 
-// The C++ interface of MPI 2 is not used, and many builds of MPI no longer have it.
-/// @cond
-#ifndef OMPI_SKIP_MPICXX
-#define OMPI_SKIP_MPICXX 1
-#endif
-#ifndef MPICH_SKIP_MPICXX
-#define MPICH_SKIP_MPICXX 1
-#endif
-/// @endcond
-#include <mpi.h>
-
 #include "tinymoe/core/error.hpp"
 #include "tinymoe/core/platform.hpp"
-#include "tinymoe/core/threads.hpp"
 #include "tinymoe/core/worker.hpp"
 #include "tinymoe/mpi/launcher.hpp"
+#include "tinymoe/mpi/mpi_process.hpp"
 
 namespace tinymoe::inline v0_1 {
 
@@ -55,32 +43,14 @@ struct MpiOptions {
 
 namespace detail {
 
-/// Throws DeviceError unless an MPI function has succeeded.
-[[gnu::cold]] inline void throw_mpi_error(int code, const char* what) {
-  char text[MPI_MAX_ERROR_STRING] = "";
-  int length = 0;
-  MPI_Error_string(code, text, &length);
-  fail<DeviceError>("MPI cannot ", what, ": ", std::string_view(text, static_cast<std::size_t>(std::max(0, length))));
-}
-inline void check_mpi(int code, const char* what) {
-  if (code != MPI_SUCCESS) throw_mpi_error(code, what);
-}
-
-/// At the end of a program that has not finalized MPI, as after an exception: the other processes must not wait for it.
-[[gnu::cold]] inline void abort_mpi_at_exit() {
-  int initialized = 0, finalized = 0;
-  MPI_Initialized(&initialized);
-  MPI_Finalized(&finalized);
-  if (initialized != 0 && finalized == 0) MPI_Abort(MPI_COMM_WORLD, 1);
-}
-
 /// The ranks of a communicator of MPI, and memory for the pieces of sums.
 class MpiRanks {
  public:
   /// MPI_COMM_NULL: of all processes.
   [[gnu::cold]] MpiRanks(MPI_Comm of, MpiOptions options)
       : options_(std::move(options)), shared_(std::make_shared<Shared>()) {
-    start(of);
+    const StartedMpi started = start_mpi(of);
+    finalizes_ = started.finalizes, threads_allowed_ = started.threads_allowed;
     const bool all = of == MPI_COMM_NULL;
     if (all) of = MPI_COMM_WORLD;
     check_mpi(MPI_Comm_dup(of, &communicator_), "copy a communicator");
@@ -88,12 +58,12 @@ class MpiRanks {
     int number = 0;
     MPI_Comm_rank(communicator_, &number), rank = number;
     MPI_Comm_size(communicator_, &number), size = number;
-    if (const Index started = launched_processes(); all && size == 1 && started > 1) {
-      fail<DeviceError>("the launcher has started ", started,
+    if (const Index launched = launched_processes(); all && size == 1 && launched > 1) {
+      fail<DeviceError>("the launcher has started ", launched,
                         " processes, and MPI finds one: take the mpirun of the MPI ",
                         "that the program was built with, or with Slurm srun --mpi=pmix or pmi2");
     }
-    find_neighbours();
+    neighbours = find_neighbours(communicator_, rank);
     if (rank == 0 && size > 1) {
       check_mpi(MPI_Irecv(reason_, sizeof reason_, MPI_CHAR, MPI_ANY_SOURCE, leaving, communicator_, &reason_request_),
                 "receive");
@@ -110,8 +80,8 @@ class MpiRanks {
     int number = 0;
     MPI_Comm_rank(communicator_, &number), rank = number;
     MPI_Comm_size(communicator_, &number), size = number;
-    find_neighbours();
-    threads = all_->threads;
+    neighbours = find_neighbours(communicator_, rank);
+    neighbours.threads = all_->neighbours.threads;
   }
   MpiRanks(const MpiRanks&) = delete;
 
@@ -147,8 +117,8 @@ class MpiRanks {
     delete ranks;
   }
 
-  Index rank = 0, size = 1, local_rank = 0, local_size = 1;
-  int threads = 1;
+  Index rank = 0, size = 1;
+  MpiNeighbours neighbours;
   // Kept, so that a step allocates no memory for them.
   std::vector<Index> piece_places, packed_places, piece_counts;     // of each rank
   std::vector<std::byte> rows_to_send, rows_to_receive;             // the host's copies of rows on a device
@@ -389,52 +359,6 @@ class MpiRanks {
   void call(const char* what, F&& f) {
     const std::lock_guard lock(in_mpi);
     check_mpi(f(), what);
-  }
-
-  [[gnu::cold]] void start(MPI_Comm of) {
-    int initialized = 0, finalized = 0, level = MPI_THREAD_SINGLE;
-    MPI_Initialized(&initialized);
-    MPI_Finalized(&finalized);
-    if (finalized != 0) fail<DeviceError>("MPI has ended in this process, and cannot be started again");
-    if (initialized == 0) {
-      if (of != MPI_COMM_NULL) fail<DeviceError>("MPI is not initialized, so there is no communicator of it");
-      check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level), "start");
-      finalizes_ = true;
-      std::atexit(abort_mpi_at_exit);
-    } else {
-      MPI_Query_thread(&level);
-    }
-    if (level < MPI_THREAD_FUNNELED) {
-      fail<DeviceError>("MPI was started for programs of one thread; start it by MPI_Init_thread with ",
-                        "MPI_THREAD_FUNNELED, or leave it to tinymoe::Mpi");
-    }
-    threads_allowed_ = level >= MPI_THREAD_SERIALIZED;
-  }
-
-  /// The ranks of this machine, and the threads for each. A launcher may have bound each to cores of its own; else
-  /// they share the machine's.
-  [[gnu::cold]] void find_neighbours() {
-    MPI_Comm machine = MPI_COMM_NULL;
-    check_mpi(MPI_Comm_split_type(communicator_, MPI_COMM_TYPE_SHARED, static_cast<int>(rank), MPI_INFO_NULL, &machine),
-              "find the processes of a machine");
-    int number = 0;
-    MPI_Comm_rank(machine, &number), local_rank = number;
-    MPI_Comm_size(machine, &number), local_size = number;
-    std::uint64_t cores = 0;  // a hash
-#ifdef __linux__
-    cpu_set_t mask;
-    if (::sched_getaffinity(0, sizeof mask, &mask) == 0) {
-      for (std::size_t core = 0; core < CPU_SETSIZE; ++core) {
-        if (CPU_ISSET(core, &mask)) cores = (cores ^ static_cast<std::uint64_t>(core + 1)) * 0x100000001b3u;
-      }
-    }
-#endif
-    std::vector<std::uint64_t> of_all(static_cast<std::size_t>(local_size));
-    check_mpi(MPI_Allgather(&cores, 1, MPI_UINT64_T, of_all.data(), 1, MPI_UINT64_T, machine), "gather");
-    const auto sharing = std::max<std::ptrdiff_t>(1, std::count(of_all.begin(), of_all.end(), cores));
-    const bool told = std::getenv("OMP_NUM_THREADS") != nullptr;  // for each process
-    threads = told ? default_threads() : std::max(1, available_cores() / static_cast<int>(sharing));
-    MPI_Comm_free(&machine);
   }
 
   /// Waits until the operation is done on this rank.
