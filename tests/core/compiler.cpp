@@ -10,7 +10,7 @@ namespace {
 
 // Each copies one constant to two places, as std::vector does when it is built from a list twice.
 #define TINYMOE_TEST_COPY(NAME, TARGET)                      \
-  TARGET [[gnu::noinline]] void NAME(double* a, double* b) { \
+  [[gnu::noinline]] TARGET void NAME(double* a, double* b) { \
     const double constant[4] = {90, 90, 0, 0};               \
     std::memcpy(a, constant, sizeof constant);               \
     std::memcpy(b, constant, sizeof constant);               \

@@ -13,7 +13,8 @@ TEMPLATE_TEST_CASE("a user's kernel runs on a Cuda", "[cuda]", Cuda, CudaBfloat1
   using T = typename TestType::Scalar;
   TestType device;
   Numbers numbers(20);
-  for (const auto& [n, c] : {std::pair<Index, Index>{1, 1}, {3, 700}, {5, 33}, {8000, 5}}) {
+  for (const auto& shape : {std::pair<Index, Index>{1, 1}, {3, 700}, {5, 33}, {8000, 5}}) {
+    const Index n = shape.first, c = shape.second;
     INFO("rows " << n << ", columns " << c);
     const auto x = numbers.take(n * c);
     std::vector<double> y, mean;

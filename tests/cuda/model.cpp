@@ -199,7 +199,8 @@ TEMPLATE_TEST_CASE("decoding on a Cuda gives the CPU's logits", "[cuda]", Modern
   Cuda cuda({.early_starts = GENERATE(false, true)});
   const Model<TestType, Cpu> there(cpu, Seed{4});
   const Model<TestType, Cuda> here(cuda, Seed{4});
-  Session expected(there, {.sequences = 3}), found(here, {.sequences = 3});
+  Session expected(there, {.sequences = 3});
+  Session found(here, {.sequences = 3});
   const auto same = [&](auto a, auto b) {
     CHECK(greatest_difference(std::vector<float>(a.begin(), a.end()), std::vector<float>(b.begin(), b.end())) < 1e-4);
   };
@@ -225,7 +226,8 @@ TEMPLATE_TEST_CASE("prefill and decoding on a Cuda in 16 bits", "[cuda]", CudaBf
   TestType cuda({.early_starts = GENERATE(false, true)});
   const Model<Long, Reference<double>> there(oracle, Seed{4});
   const Model<Long, TestType> here(cuda, Seed{4});
-  Session expected(there, {.sequences = 2}), found(here, {.sequences = 2});
+  Session expected(there, {.sequences = 2});
+  Session found(here, {.sequences = 2});
   const auto same = [&](auto a, auto b) {
     std::vector<double> x(a.begin(), a.end()), y(b.begin(), b.end());
     double square = 0, size = 0;

@@ -8,6 +8,7 @@
 //
 // STRINGS, TOKENS and OUT have the bytes of each thing after their number, u32.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -81,7 +82,7 @@ void decode(const char* file, const char* lists, const char* to) {
   const auto tokenizer = Tokenizer::load(file);
   for_each_thing(lists, to, [&](std::string_view bytes, const auto& put) {
     std::vector<Token> tokens(bytes.size() / sizeof(Token));
-    std::memcpy(tokens.data(), bytes.data(), tokens.size() * sizeof(Token));
+    std::copy_n(bytes.data(), tokens.size() * sizeof(Token), reinterpret_cast<char*>(tokens.data()));
     const std::string whole = tokenizer.decode(tokens);
     std::string streamed;
     for (std::size_t i = 0; i < tokens.size(); ++i) {

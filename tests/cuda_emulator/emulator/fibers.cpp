@@ -33,15 +33,15 @@ TINYMOE_INLINE void change(Fiber& from, Fiber& to) {
 #endif
 }
 
-bool same_text(const std::source_location& a, const std::source_location& b) {
+bool same_text(const Place& a, const Place& b) {
   return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 /// Nearly always they are copies of the same object.
-TINYMOE_INLINE bool same_place(const std::source_location& a, const std::source_location& b) {
+TINYMOE_INLINE bool same_place(const Place& a, const Place& b) {
   return std::memcmp(&a, &b, sizeof(a)) == 0 || same_text(a, b);
 }
 
-[[noreturn]] void refuse(Meeting meeting, const std::source_location& place, const char* what) {
+[[noreturn]] void refuse(Meeting meeting, const Place& place, const char* what) {
   machine().comes_to = meeting, machine().comes_at = place;
   stop(what);
 }
@@ -261,7 +261,7 @@ void run_grid(dim3 blocks, dim3 threads, std::size_t shared_bytes, Body body) {
 }
 
 const Exchange& meet_warp(Meeting meeting, const void* input, std::size_t bytes, void (*finish)(Exchange&),
-                          const std::source_location& place) {
+                          const Place& place) {
   Machine& m = machine();
   Warp& warp = m.warps[current_thread / 32];
   const unsigned lane = current_thread % 32;
@@ -290,7 +290,7 @@ const Exchange& meet_warp(Meeting meeting, const void* input, std::size_t bytes,
   return exchange;
 }
 
-void meet_block(const std::source_location& place) {
+void meet_block(const Place& place) {
   Machine& m = machine();
   if (m.waiting == 0) {
     m.barrier = place;

@@ -10,6 +10,28 @@
 
 namespace cuda_emulator {
 
+/// Where a kernel calls. The standard library of g++ 12 has no std::source_location for clang 14.
+#ifdef __cpp_lib_source_location
+using Place = std::source_location;
+#else
+class Place {
+ public:
+  static constexpr Place current(const char* file = __builtin_FILE(), unsigned line = __builtin_LINE(),
+                                 unsigned column = __builtin_COLUMN()) {
+    Place place;
+    place.file_ = file, place.line_ = line, place.column_ = column;
+    return place;
+  }
+  constexpr const char* file_name() const { return file_; }
+  constexpr unsigned line() const { return line_; }
+  constexpr unsigned column() const { return column_; }
+
+ private:
+  const char* file_ = "";
+  unsigned line_ = 0, column_ = 0;
+};
+#endif
+
 /// In which order threads get their turns. Alternating goes by the numbers of the launch and the block.
 struct Order {
   enum class Kind { alternate, forward, backward, random } kind = Kind::alternate;
@@ -61,8 +83,8 @@ inline unsigned lane() { return current_thread % 32; }
 /// Meets the other lanes of the warp with `bytes` of input; the last one to come calls `finish`, which may write the
 /// outputs of all. The exchange stays as it is until this lane meets the others again.
 const Exchange& meet_warp(Meeting meeting, const void* input, std::size_t bytes, void (*finish)(Exchange&),
-                          const std::source_location& place);
-void meet_block(const std::source_location& place);
+                          const Place& place);
+void meet_block(const Place& place);
 
 /// The block's dynamic shared memory; it ends where a guard page begins.
 std::byte* dynamic_shared_memory();

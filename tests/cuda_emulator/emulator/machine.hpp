@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <source_location>
 #include <vector>
 
 #include "emulator/fibers.hpp"
@@ -39,7 +38,7 @@ struct Warp {
   std::uint32_t at_barrier = 0;
   std::uint32_t arrived = 0;  // at the collective below
   Meeting meeting = Meeting::none;
-  std::source_location place{};
+  Place place{};
   unsigned parity = 0;
   // Two, so that a lane that is already in the next collective does not overwrite what the others still read.
   Exchange exchange[2];
@@ -58,10 +57,10 @@ struct Machine {
   unsigned count = 0, live = 0, waiting = 0;  // threads: of the block, not exited, at the barrier
   std::uint32_t runnable = 0;                 // warps with lanes that are fresh or ready
   bool from_first = true;                     // whether the next choice begins again at the first warp
-  std::source_location barrier{};
+  Place barrier{};
   // What the running thread has just come to, for the message when it may not.
   Meeting comes_to = Meeting::none;
-  std::source_location comes_at{};
+  Place comes_at{};
 
   Order order{};
   bool order_known = false, backward = false, random = false;

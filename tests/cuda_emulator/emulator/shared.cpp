@@ -94,7 +94,7 @@ void stop(const char* what) {
     const Machine& m = *the_machine;
     std::fprintf(stderr, "  block (%u, %u, %u), thread (%u, %u, %u)\n", blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x,
                  threadIdx.y, threadIdx.z);
-    const auto at = [](Meeting meeting, const std::source_location& place) {
+    const auto at = [](Meeting meeting, const Place& place) {
       return std::string(meeting_names[static_cast<int>(meeting)]) + " at " + place.file_name() + ":" +
              std::to_string(place.line());
     };

@@ -9,7 +9,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <source_location>
 #include <tuple>
 #include <type_traits>
 
@@ -24,7 +23,7 @@ namespace tinymoe::inline v0_1::detail::cuda {
 inline constexpr int warp_size = 32;
 
 namespace emulated {
-using Place = std::source_location;
+using Place = cuda_emulator::Place;
 
 template <class T>
 concept Shuffled = std::is_arithmetic_v<T> &&(sizeof(T) == 4 || sizeof(T) == 8);
