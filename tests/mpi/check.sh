@@ -241,7 +241,7 @@ case $1 in
     expect_end "--nonsense" -n 2 "${text[@]}" --nonsense
     expect_end "rank 1 has another seed than rank 0;" \
       -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 "${pocket[@]}" --steps 9 --out other --seed 7
-    other=("$train" --preset pocket --embedded 301 --batch 2 --sequence 32 --schedule constant)
+    other=("$train" --preset pocket --precision float32 --embedded 301 --batch 2 --sequence 32 --schedule constant)
     expect_end "rank 1 has another training data than rank 0;" \
       -n 1 "${pocket[@]}" --steps 9 --out other : -n 1 "${other[@]}" --steps 9 --out other
     expect_end "rank 1 has another learning rate than rank 0 (0.5, not" \
