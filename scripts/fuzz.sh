@@ -80,6 +80,7 @@ cmake --build $build --target fuzz_tinymoe --parallel "$jobs" >"$trial/log" 2>&1
   { cat "$trial/log" >&2; fail "cannot be built"; }
 
 # A program for each file of harnesses.
+export LLVM_PROFILE_FILE=/dev/null  # but for what a harness runs
 all=''
 declare -A program_of=()
 for program in "$build"/tests/fuzz/fuzzers/*; do
@@ -109,14 +110,14 @@ export ASAN_OPTIONS="detect_stack_use_after_return=1:max_uar_stack_size_log=16:q
 :malloc_context_size=3:allocator_may_return_null=0:${ASAN_OPTIONS:-}"
 export UBSAN_OPTIONS="print_stacktrace=1:${UBSAN_OPTIONS:-}"
 findings=0
-printf '%-24s %12s %8s %8s %9s\n' harness executions edges inputs findings
+[ $coverage = yes ] || printf '%-24s %12s %8s %8s %9s\n' harness executions edges inputs findings
 for name in "${chosen[@]}"; do
   program=${program_of[$name]}
   read -r _ longest dictionary < <(grep "^$name " <<<"$all")
   folder=$corpus/$name results=$build/findings/$name log=$build/findings/$name.log
   mkdir -p "$folder" "$results" "$trial/seeds/$name"
   rm -f "$results"/*
-  LLVM_PROFILE_FILE=/dev/null TINYMOE_FUZZ=$name TINYMOE_FUZZ_SEEDS=$trial/seeds/$name "$program" >/dev/null
+  TINYMOE_FUZZ=$name TINYMOE_FUZZ_SEEDS=$trial/seeds/$name "$program" >/dev/null
   folders=("$folder" "$trial/seeds/$name")
   if [ -d "tests/fuzz/corpus/$name" ]; then folders+=("tests/fuzz/corpus/$name"); fi
   options=(-max_len="$longest" -timeout=1 -rss_limit_mb=1024 -malloc_limit_mb=256 -artifact_prefix="$results/"
@@ -133,6 +134,7 @@ for name in "${chosen[@]}"; do
   found=$(find "$results" -type f | wc -l)
   if [ $status -ne 0 ] && [ "$found" -eq 0 ]; then found=1; fi
   findings=$((findings + found))
+  if [ $coverage = yes ] && [ "$found" -eq 0 ]; then continue; fi  # nothing was counted
   printf '%-24s %12s %8s %8s %9s\n' "$name" "${executions:--}" "${edges:--}" "$(find "$folder" -type f | wc -l)" "$found"
   if [ "$found" -gt 0 ]; then
     grep -m 3 -E "^(SUMMARY|.*runtime error|.*what\(\)|ALARM|==[0-9]+==ERROR)" "$log" | sed 's/^/    /' || true
