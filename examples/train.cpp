@@ -480,11 +480,13 @@ std::string command_to_go_on(const CLI::App& app, const char* program, const pat
   for (const CLI::Option* option : app.get_options()) {
     const std::string name = option->get_name();
     if (option->count() == 0 || std::find(kept.begin(), kept.end(), name) != kept.end()) continue;
-    command += " " + name;
-    if (option->get_items_expected_max() == 0) {                     // a flag
-      if (option->results().back() == "false") command += "=false";  // as --no-… gave it
+    if (option->get_items_expected_max() == 0) {  // a flag
+      const std::string off = "--no-" + name.substr(2);
+      const bool on = option->results().back() != "false";
+      if (on || option->check_name(off)) command += " " + (on ? name : off);
       continue;
     }
+    command += " " + name;
     for (const std::string& value : option->results()) command += value.empty() ? "" : " " + quoted(value);
   }
   return command;

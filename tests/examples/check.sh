@@ -322,7 +322,7 @@ END
     ;;
   interrupt)
     # Ctrl-C ends a run with a checkpoint.
-    pocket_job --minutes 5 --out run >log.txt &
+    pocket_job --minutes 5 --no-recompute --out run >log.txt &
     job=$!
     for _ in $(seq 100); do
       grep -qs '^step' log.txt && break
@@ -333,6 +333,12 @@ END
     grep -q 'interrupted' log.txt || fail "nothing was said of the interruption"
     grep -q 'run-best' log.txt && fail "tells of a best checkpoint that is not there: $(tail -n 1 log.txt)"
     "$sample" run --tokens 5 --quiet >/dev/null || fail "no checkpoint"
+    # The command of the last line has the flag as it was given.
+    grep -q -- '--no-recompute' <<<"$(tail -n 1 log.txt)" || fail "lacks the flag: $(tail -n 1 log.txt)"
+    bash -c "$(tail -n 1 log.txt | grep -o '[^ ]*train --resume.*' | sed 's/--minutes 5/--minutes 0.05/')" >output.txt 2>&1 ||
+      fail "the command to go on is refused: $(tail -n 3 output.txt)"
+    expect_error "recompute" "$train" --no-recompute=99999999999999999999
+    expect_error "recompute" "$train" --recompute=false
     ;;
   signals)
     # What terminals and schedulers send, and a reader of the output who goes, end a run as Ctrl-C does.
