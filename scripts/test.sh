@@ -45,14 +45,14 @@ if [ "$preset" != default ]; then build=build-$preset; fi
 
 if [ $install = yes ]; then scripts/install_dependencies.sh; fi
 
-# A compiler may take 1.5 GB: no more at once than there are cores, or memory for.
+# A compiler may take 2.5 GB: no more at once than there are cores, or memory for.
 jobs=$(nproc)
 available=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo 2>/dev/null || true)
 limit=$(cat /sys/fs/cgroup/memory.max 2>/dev/null || true)
 if [[ $limit =~ ^[0-9]+$ ]] && { [ -z "$available" ] || [ $((limit >> 20)) -lt "$available" ]; }; then
   available=$((limit >> 20))
 fi
-if [ -n "$available" ] && [ $((available / 1500)) -lt "$jobs" ]; then jobs=$((available / 1500)); fi
+if [ -n "$available" ] && [ $((available / 2500)) -lt "$jobs" ]; then jobs=$((available / 2500)); fi
 if [ "$jobs" -lt 1 ]; then jobs=1; fi
 
 # The presets ask for Ninja; make will do, and a folder that is there keeps what it has.
