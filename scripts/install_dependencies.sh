@@ -12,8 +12,8 @@ Does nothing when all of it is there. Without apt, says what is missing; CMake f
   --bench   also Google Benchmark
   --docs    also Doxygen
   --mpi     also Open MPI, for training with several processes; without it the tests of that are skipped
-  --judges  also what judges packages and file formats in tests: Conan, tokenizers, sentencepiece and gguf, by pip into build-judges/, which
-            tests find there. Without them these tests are skipped
+  --judges  also what judges packages and file formats in tests: Conan, tokenizers, sentencepiece, safetensors and gguf, by
+            pip into build-judges/, which tests find there. Without them these tests are skipped
   --help    this text
 END
 }
@@ -63,8 +63,9 @@ require_tools() {
 
 if [ $judges = yes ]; then
   folder=$(cd "$(dirname "$0")/.." && pwd)/build-judges
-  if ! "$folder/bin/python" -c 'import conan, gguf, sentencepiece, tokenizers' 2>/dev/null; then
-    python3 -m venv "$folder" && "$folder/bin/pip" install --quiet --disable-pip-version-check conan gguf sentencepiece tokenizers ||
+  if ! "$folder/bin/python" -c 'import conan, gguf, numpy, safetensors, sentencepiece, tokenizers' 2>/dev/null; then
+    python3 -m venv "$folder" &&
+      "$folder/bin/pip" install --quiet --disable-pip-version-check conan gguf numpy safetensors sentencepiece tokenizers ||
       say "the judges could not be installed: their tests are skipped"
   fi
 fi

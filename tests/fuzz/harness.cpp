@@ -94,7 +94,7 @@ void run_checked(const Harness& harness, std::string_view input) {
   harness.run({copy.data(), copy.size()});
   const double seconds = static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC;
   const std::size_t taken = peak < before ? 0 : peak - before,
-                    allowed = memory_base + harness.memory_factor * input.size();
+                    allowed = harness.memory_base + harness.memory_factor * input.size();
   const auto fault = [&](const std::string& sentence) {
     throw Fault(std::string(harness.name) + ": " + std::to_string(input.size()) + " bytes took " + sentence);
   };

@@ -41,13 +41,14 @@ struct Harness {
   void (*run)(std::string_view input);
   /// Inputs to begin with; they are tests, too.
   void (*seeds)(const TakeSeed& take);
-  std::size_t longest;            // bytes of an input, at most
-  std::size_t memory_factor = 2;  // bytes that it may take at once for each of the input's, beside `memory_base`
-  const char* dictionary = "";    // of dictionaries/
+  std::size_t longest;                  // bytes of an input, at most
+  std::size_t memory_factor = 2;        // bytes that it may take at once for each of the input's, beside `memory_base`
+  const char* dictionary = "";          // of dictionaries/
+  std::size_t memory_base = 256 << 10;  // bytes of any input: tables of a tokenizer, a tiny model
 };
 
-/// What every reader may take: chunks of files, tables of a tokenizer, a tiny model.
-inline constexpr std::size_t memory_base = std::size_t{8} << 20;
+/// For readers of texts by the chunk, which has 1 MiB.
+inline constexpr std::size_t chunk_memory = 2 << 20;
 /// For readers of JSON: a value takes 16 bytes and the text of it two, "0,"; a growing array is there twice.
 inline constexpr std::size_t json_memory_factor = 64;
 /// Seconds of the processor that an input may take.

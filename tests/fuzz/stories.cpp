@@ -172,9 +172,9 @@ void token_files_seeds(const TakeSeed& take) {
 }
 
 constexpr Harness harnesses[] = {
-    {"story_files", story_files, story_files_seeds, 1 << 9, json_memory_factor, "json"},
+    {"story_files", story_files, story_files_seeds, 1 << 9, json_memory_factor, "json", chunk_memory},
     {"token_file", token_file, token_file_seeds, 1 << 10, 16},
-    {"token_files", token_files, token_files_seeds, 1 << 11, 16},
+    {"token_files", token_files, token_files_seeds, 1 << 11, 16, "", chunk_memory},
 };
 
 }  // namespace stories

@@ -322,7 +322,8 @@ void learnt_bpe_seeds(const TakeSeed& take) {
 }
 
 constexpr Harness harnesses[] = {
-    {"tokenizer_json", tokenizer_json, tokenizer_json_seeds, 1 << 16, 4 * json_memory_factor, "tokenizer_json"},
+    {"tokenizer_json", tokenizer_json, tokenizer_json_seeds, 1 << 16, 4 * json_memory_factor, "tokenizer_json",
+     2 << 20},  // a table of merges that a small file may fill
     {"sentencepiece", sentencepiece, sentencepiece_seeds, 1 << 13, 4 * json_memory_factor},
     {"llama2c_tokenizer", llama2c_tokenizer, llama2c_tokenizer_seeds, 1 << 13, 4 * json_memory_factor},
     {"gpt2_files", gpt2_files, gpt2_files_seeds, 1 << 13, 4 * json_memory_factor, "tokenizer_json"},

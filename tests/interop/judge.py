@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import struct
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,20 @@ def refused(sentence, *command):
 def check(condition, sentence):
     if not condition:
         sys.exit(f"FAILED: {sentence}")
+
+
+def write_things(path, contents):
+    """A file for a tester: the bytes of each thing after their number."""
+    path.write_bytes(b"".join(struct.pack("<I", len(content)) + content for content in contents))
+
+
+def things(path):
+    """The things of a tester's file."""
+    data, at = path.read_bytes(), 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<I", data, at)
+        yield data[at + 4 : at + 4 + size]
+        at += 4 + size
 
 
 def new_folder():

@@ -12,5 +12,7 @@ if ! command -v "$python" >/dev/null; then
 fi
 # The programs would take a GPU by themselves; no judge writes beside its script, and none reads the network.
 export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=2 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
-export HF_HUB_DISABLE_PROGRESS_BARS=1 TQDM_DISABLE=1
+export HF_HUB_DISABLE_PROGRESS_BARS=1 TQDM_DISABLE=1 RUST_BACKTRACE=0
+# In memory, where the thousands of files that some judges write need no disk.
+if [ -z "${TMPDIR:-}" ] && [ -w /dev/shm ]; then export TMPDIR=/dev/shm; fi
 exec "$python" "$@"

@@ -1,12 +1,13 @@
 // What tokenizer_files.py judges:
 //
 //     stories                      writes the embedded stories
-//     encode {FILE STRINGS OUT}…   for each string (of a sentencepiece model there are no others) of STRINGS: its
-//     tokens without and with special ones, and both decoded decode {FILE TOKENS OUT}…    the text of each list of
-//     tokens, which is streamed, too export FILE OUT              a tokenizer of Llama 2's kind (tokenizer.bin) or a
-//     sentencepiece model as such a model
+//     encode {FILE STRINGS OUT}…   for each string of STRINGS: its tokens without and with special ones, and both
+//                                  decoded; of a sentencepiece model, which has no special ones, once
+//     decode {FILE TOKENS OUT}…    the text of each list of tokens, which is streamed, too
+//     export FILE OUT              a tokenizer of Llama 2's kind (tokenizer.bin) or a sentencepiece model as such a
+//     model
 //
-// STRINGS, TOKENS and OUT have the bytes of each thing after their number, u32.
+// STRINGS, TOKENS and OUT are as things.hpp has them.
 
 #include <algorithm>
 #include <cstdint>
@@ -14,14 +15,13 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "things.hpp"
 #include "tinymoe/files/json_parser.hpp"
 #include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/text/pipeline/pipeline.hpp"
@@ -33,25 +33,7 @@
 namespace {
 
 using namespace tinymoe;
-
-/// Calls f(bytes, put) for each thing of a file; `put` writes one to another file.
-template <class F>
-void for_each_thing(const char* from, const char* to, F&& f) {
-  std::ifstream in(from, std::ios::binary);
-  const std::string all{std::istreambuf_iterator<char>(in), {}};
-  std::ofstream out(to, std::ios::binary);
-  const auto put = [&](const auto& values) {
-    const auto bytes = static_cast<std::uint32_t>(values.size() * sizeof(values[0]));
-    out.write(reinterpret_cast<const char*>(&bytes), sizeof bytes);
-    out.write(reinterpret_cast<const char*>(values.data()), bytes);
-  };
-  for (std::size_t at = 0; at < all.size();) {
-    std::uint32_t size = 0;
-    std::memcpy(&size, all.data() + at, sizeof size);
-    f(std::string_view(all).substr(at + sizeof size, size), put);
-    at += sizeof size + size;
-  }
-}
+using tinymoe_interop::for_each_thing;
 
 void encode(const char* file, const char* strings, const char* to) {
   if (std::string_view(file).ends_with(".model")) {

@@ -4,7 +4,11 @@
 #include <xtensor/xmath.hpp>
 #include <xtensor/xview.hpp>
 
+#include <algorithm>
+#include <array>
+#include <limits>
 #include <numeric>
+#include <vector>
 
 #include "layers/router_trial.hpp"
 #include "tinymoe/backend/cpu.hpp"
@@ -62,6 +66,45 @@ TEST_CASE("where experts tie, the lower one comes first", "[router]") {
   CHECK(GivenLogits<5, 3>(backend, {{1, 2, 1, 2, 1}}).selected() == Experts{1, 3, 0});
   CHECK(GivenLogits<5, 2>(backend, {{0, 0, 7, 0, 7}}).selected() == Experts{2, 4});
   CHECK(absolute_error(GivenLogits<5, 2>(backend, {{0, 0, 7, 0, 7}}).y.read(), {0.5, 0.5}) < 1e-15);
+}
+
+/// What a router chooses for one token with these logits, sorted into an offset table as a mixture needs it.
+template <class R, class B>
+void expect_experts_that_there_are(const std::array<double, 4>& logits) {
+  B backend;
+  Trial<Alone<R>, B> router(backend, {.time = 1}, D, R::choices);
+  router.x.fill(0);
+  router.w.fill(0);
+  router.x.view()(0, 0) = 1;
+  for (Index e = 0; e < 4; ++e) {
+    router.weights.weight.view()(e, 0) = static_cast<typename B::Scalar>(logits[static_cast<std::size_t>(e)]);
+  }
+  router.forward();
+  const auto& saved = router.saved;
+  Experts chosen(saved.router.routing.selected.data, saved.router.routing.selected.data + R::choices);
+  std::erase(chosen, -1);
+  std::sort(chosen.begin(), chosen.end());
+  for (const auto expert : chosen) CHECK((expert >= 0 && expert < 4));
+  CHECK(std::adjacent_find(chosen.begin(), chosen.end()) == chosen.end());
+  const std::int32_t* offsets = saved.dispatch.offsets.data;
+  CHECK(offsets[0] == 0);
+  CHECK(std::is_sorted(offsets, offsets + 5));
+  CHECK(offsets[4] == std::ssize(chosen));
+}
+
+TEST_CASE("With logits that are infinite or no numbers a router takes experts that there are, or none", "[router]") {
+  const double inf = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  for (const auto& logits :
+       {std::array{inf, 1., 2., 3.}, std::array{1., 2., 3., -inf}, std::array{inf, inf, inf, inf},
+        std::array{-inf, -inf, -inf, -inf}, std::array{inf, -inf, 0., 1.}, std::array{nan, nan, nan, nan},
+        std::array{1., nan, 2., 3.}, std::array{3., 2., 1., nan}, std::array{nan, inf, -inf, 0.}}) {
+    CAPTURE(logits);
+    expect_experts_that_there_are<Router<4, 2>, Reference<double>>(logits);
+    expect_experts_that_there_are<Router<4, 2>, Cpu>(logits);
+    expect_experts_that_there_are<Router<4, 3, SigmoidScores>, Cpu>(logits);
+    expect_experts_that_there_are<Router<4, 3, DynamicTopK>, Cpu>(logits);
+    expect_experts_that_there_are<Router<4, 2, ExpertChoice>, Cpu>(logits);
+  }
 }
 
 TEST_CASE("the router is exact with extreme logits", "[router]") {

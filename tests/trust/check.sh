@@ -258,7 +258,7 @@ case $case in
     mkdir whole killed
     (cd whole && expect run && rm output.txt)
     made whole >whole.made
-    killed=0 rounds=0 finished=0
+    killed=0 rounds=0 finished=0 last=0
     while [ $killed -lt $kills ]; do
       rounds=$((rounds + 1))
       quiet_wait
@@ -273,6 +273,11 @@ case $case in
       if [ $status = 137 ]; then
         killed=$((killed + 1))
         under=()
+        # The step of the checkpoint that is there, or is being put there, never falls.
+        step=$(cat killed/run/.tinymoe.new/trainer.json killed/run/trainer.json 2>/dev/null | sed -n 's/^ *"step": \([0-9]*\),*$/\1/p' | head -n 1 || true)
+        step=${step:-0}
+        [ "$step" -ge $last ] || fail "kill $killed: the checkpoint of step $last is gone, step $step is there"
+        last=$step
         if [ -e killed/run/trainer.json ]; then
           "$sample" killed/run --tokens 1 --quiet >/dev/null 2>error.txt || fail "kill $killed: $(cat error.txt)"
         fi
@@ -280,6 +285,7 @@ case $case in
         finished=$((finished + 1))
         made killed | diff - whole.made >difference.txt || fail "kill $killed: another end: $(head -n 3 difference.txt)"
         rm -rf killed && mkdir killed
+        last=0
       else
         fail "round $rounds: exit status $status: $(cat error.txt)"
       fi

@@ -4,12 +4,10 @@
 //   FAILING_FOLDER  the folder, an absolute path; calls on other files are left alone and not counted
 //   FAILING_CALLS   which calls count, with commas between: open,write,…; empty: all that are below
 //   FAILING_AT      the number of the first call that fails, from 1
-//   FAILING_AS      ENOSPC, EIO, EROFS, EDQUOT, ENOMEM: the reason; short: a write takes half; kill: the program is
-//   killed
-//                   instead of the call; torn: it is killed when half of a write is done, or just after another call;
-//                   shrink: the file is cut to nothing just after the call;
-//                   slow: nothing fails, and the call takes 10 ms more;
-//                   works: nothing fails, for a list of all calls
+//   FAILING_AS      ENOSPC, EIO, EROFS, EDQUOT, ENOMEM: the reason; short: a write takes half;
+//                   kill: the program is killed instead of the call; torn: it is killed when half of a write is done,
+//                   or just after another call; shrink: the file is cut to nothing just after the call; slow: nothing
+//                   fails, and the call takes 10 ms more; works: nothing fails, for a list of all calls
 //   FAILING_FOR     how many calls fail from there on; 1 unless given
 //   FAILING_LOG     a file that gets a line for each call that fails: "write /folder/file"
 
@@ -19,6 +17,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -120,6 +119,18 @@ Result attempt(const char* call, const std::string& path, Result failure, Work w
   return result;
 }
 
+/// `work(size)` writes to a file; half of it, or nothing, where this is a call that fails.
+template <class Work>
+ssize_t attempt_write(int file, size_t size, Work work) {
+  const int before = errno;
+  const Outcome what = outcome("write", path_of(file));
+  if (what == Outcome::fails) return -1;
+  errno = before;
+  const ssize_t written = work(what == Outcome::works ? size : (size + 1) / 2);
+  if (what == Outcome::is_torn) die();
+  return written;
+}
+
 template <class F>
 F next(const char* name, F) {
   return reinterpret_cast<F>(::dlsym(RTLD_NEXT, name));
@@ -160,14 +171,7 @@ DIR* opendir(const char* path) {
 
 ssize_t write(int file, const void* bytes, size_t size) {
   static const auto real = NEXT(write);
-  const int before = errno;
-  const Outcome what = outcome("write", path_of(file));
-  if (what == Outcome::fails) return -1;
-  errno = before;
-  if (what != Outcome::works) size = (size + 1) / 2;
-  const ssize_t written = real(file, bytes, size);
-  if (what == Outcome::is_torn) die();
-  return written;
+  return attempt_write(file, size, [&](size_t part) { return real(file, bytes, part); });
 }
 ssize_t writev(int file, const iovec* pieces, int count) {
   static const auto real = NEXT(writev);
@@ -179,6 +183,19 @@ ssize_t writev(int file, const iovec* pieces, int count) {
   const ssize_t written = ::syscall(SYS_write, file, pieces[0].iov_base, (pieces[0].iov_len + 1) / 2);
   if (what == Outcome::is_torn) die();
   return written;
+}
+// The copies of files that the kernel makes.
+ssize_t sendfile(int to, int from, off_t* at, size_t size) noexcept {
+  static const auto real = NEXT(sendfile);
+  return attempt_write(to, size, [&](size_t part) { return real(to, from, at, part); });
+}
+ssize_t sendfile64(int to, int from, off64_t* at, size_t size) noexcept {
+  static const auto real = NEXT(sendfile64);
+  return attempt_write(to, size, [&](size_t part) { return real(to, from, at, part); });
+}
+ssize_t copy_file_range(int from, off64_t* at, int to, off64_t* to_at, size_t size, unsigned flags) {
+  static const auto real = NEXT(copy_file_range);
+  return attempt_write(to, size, [&](size_t part) { return real(from, at, to, to_at, part, flags); });
 }
 
 #define FAILS(call, result, failure, function, types, path, arguments)           \
