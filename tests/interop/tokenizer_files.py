@@ -36,6 +36,9 @@ THOUSANDS = r"\d{1,3}(?=(?:\d{3})*\b)"
 EXPRESSIONS = [GPT2, LLAMA3, QWEN, GPT4, GPT4O, QWEN35, BLOOM, THOUSANDS, *DEEPSEEK, r"\s+", r"\w+", r"[0-9][0-9][0-9]", r"\p{Han}",
                r"(?<=\p{L})\p{N}", r"\s*\S+?", "", "a|b|", r"(?=\p{Lu})", r"\B", r"[^\S\n]{2,}", r"(?i:the|k)", r"\p{^Latin}+", r"\h+",
                r"[\w&&[^\d]]+", r"^\s|\s$", r"(?:ab?|b{2,})*?c", r"\p{M}+", r"[[:punct:][:digit:]]+"]
+# Those that match between two characters. Where a normalizer puts text there, the package (0.23.3) loses count: the next part
+# panics, or repeats text.
+EMPTY_MATCHES = ["", "a|b|", r"(?=\p{Lu})", r"\B"]
 BEHAVIORS = ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]
 P, N, D = pre_tokenizers, normalizers, decoders
 byte_level = P.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -174,7 +177,11 @@ def random_kind(seed):
         return P.Split(pattern, draw.choice(BEHAVIORS), draw.random() < 0.3)
 
     def replacement(kind):
-        return kind.Replace(draw.choice([" ", "a", "e\u0301", Regex(draw.choice(EXPRESSIONS)), mark, "Ġ"]), draw.choice(["", " ", "▁", "xy", "é"]))
+        expression = draw.choice(EXPRESSIONS)
+        replaced = draw.choice([" ", "a", "e\u0301", Regex(expression), mark, "Ġ"])
+        if kind is N and expression in EMPTY_MATCHES and isinstance(replaced, Regex):
+            replaced = "e"
+        return kind.Replace(replaced, draw.choice(["", " ", "▁", "xy", "é"]))
 
     norms = [lambda: draw.choice([N.NFC, N.NFD, N.NFKC, N.NFKD])(), N.Lowercase, N.StripAccents, lambda: replacement(N),
              lambda: N.Strip(draw.random() < 0.5, draw.random() < 0.7), lambda: N.Prepend(draw.choice(["▁", " ", "é", "xy"]))]
