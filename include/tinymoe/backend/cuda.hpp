@@ -248,9 +248,10 @@ class BasicCuda {
   bool rotate_and_attend(const Rotate& rotate, const Attend& attend) const {
     return detail::cuda::rotate_and_attend(context(), rotate, attend);
   }
-  /// Elements of T that hold Σ y · dy of each head, in float32.
+  /// Elements of T that hold Σ y · dy of each head, in float32, wherever an element of T may begin.
   Index attention_scratch(const AttentionShape& shape) const {
-    return shape.batch * shape.time * shape.heads * Index{sizeof(float) / sizeof(T)};
+    constexpr Index elements = sizeof(float) / sizeof(T);
+    return shape.batch * shape.time * shape.heads * elements + (elements - 1);
   }
   void attention_forward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v, View<T> y,
                          View<float> log_sum, View<T>) const {
@@ -259,8 +260,10 @@ class BasicCuda {
   void attention_backward(const AttentionShape& shape, View<const T> q, View<const T> k, View<const T> v,
                           View<const T> y, View<const float> log_sum, View<const T> dy, View<T> dq, View<T> dk,
                           View<T> dv, View<T> scratch) const {
+    T* begin = scratch.data;
+    if (reinterpret_cast<std::uintptr_t>(begin) % alignof(float) != 0) ++begin;
     detail::cuda::attention_backward(context(), shape, q, k, v, y, log_sum, dy, dq, dk, dv,
-                                     reinterpret_cast<float*>(scratch.data));
+                                     reinterpret_cast<float*>(begin));
   }
 
  private:
