@@ -10,8 +10,8 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <tinymoe/checkpoint/gguf.hpp>
+#include <tinymoe/files/paths.hpp>
 #include <tinymoe/model.hpp>
 
 #include "compiled_architectures.hpp"
@@ -115,11 +115,11 @@ int main(int count, char** values) {
       ->check(CLI::IsMember({"float32", "bfloat16", "q8_0", "q4_0"}));
   app.add_flag("--overwrite", a.overwrite, "replace what is in TO");
   return programs::run(app, count, values, [&] {
-    std::error_code ignored;
-    if (!std::filesystem::exists(a.from, ignored)) {
+    const auto found = tinymoe::detail::look_at(a.from);
+    if (found == tinymoe::detail::Found::nothing) {
       fail<FileError>(a.from.string(), ": there is no such file; give a checkpoint's folder, or a GGUF file");
     }
-    if (std::filesystem::is_directory(a.from, ignored)) {
+    if (found == tinymoe::detail::Found::folder) {
       from_checkpoint(a);
     } else {
       from_file(a);

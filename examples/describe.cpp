@@ -8,12 +8,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
-#include <system_error>
 #include <tinymoe/checkpoint/hub_config.hpp>
 #include <tinymoe/checkpoint/type_text.hpp>
 #include <tinymoe/core/error.hpp>
 #include <tinymoe/files/atomic_folder.hpp>
 #include <tinymoe/files/json.hpp>
+#include <tinymoe/files/paths.hpp>
 
 #include "programs/main.hpp"
 
@@ -25,9 +25,9 @@ int main(int count, char** values) {
   app.add_option("--name", name, "what the type is called")->capture_default_str();
   return programs::run(app, count, values, [&] {
     using namespace tinymoe::detail;
-    const bool is_folder = std::filesystem::is_directory(folder);
+    const bool is_folder = look_at(folder) == Found::folder;
     const auto path = is_folder ? tinymoe::resolve_folder(folder) / "config.json" : folder;
-    if (std::error_code ignored; !std::filesystem::exists(path, ignored)) {
+    if (!is_there(path)) {
       tinymoe::fail<tinymoe::FileError>(path.string(),
                                         ": there is no such file; give a folder of the hub, or its config.json");
     }

@@ -30,6 +30,10 @@ void expect_replaceable(const std::filesystem::path& path, const char* what, F i
   }
   file.read(begins.data(), static_cast<std::streamsize>(begins.size()));
   begins.resize(static_cast<std::size_t>(file.gcount()));
+  if (file.bad()) {
+    tinymoe::fail<tinymoe::FileError>(path.string(),
+                                      ": cannot be read to see what would be replaced; give another path");
+  }
   if (begins.empty() || is_one(std::string_view(begins))) return;
   tinymoe::fail<tinymoe::FileError>(path.string(), ": is there already and is no ", what,
                                     ", so it is not replaced; give another path");

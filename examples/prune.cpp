@@ -12,10 +12,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <tinymoe/analysis/expert_worth.hpp>
 #include <tinymoe/checkpoint/prune.hpp>
 #include <tinymoe/checkpoint/type_text.hpp>
+#include <tinymoe/files/paths.hpp>
 #include <tinymoe/model.hpp>
 #include <type_traits>
 #include <vector>
@@ -147,8 +147,7 @@ int main(int count, char** values) {
       fail<OptionError>(a.checkpoint.string(), ": its weights are ", stored,
                         "; prune the checkpoint that they were made of");
     }
-    std::error_code ignored;
-    if (std::filesystem::equivalent(a.out, a.checkpoint, ignored)) {
+    if (tinymoe::detail::is_same(a.out, a.checkpoint)) {
       fail<OptionError>(a.out.string(), ": is the checkpoint itself, which training may need; give another --out");
     }
     examples::expect_checkpoint_folder(a.out, a.overwrite);

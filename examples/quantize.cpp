@@ -8,8 +8,8 @@
 #include <filesystem>
 #include <optional>
 #include <string>
-#include <system_error>
 #include <tinymoe/analysis/report.hpp>
+#include <tinymoe/files/paths.hpp>
 #include <tinymoe/model.hpp>
 
 #include "compiled_architectures.hpp"
@@ -96,10 +96,9 @@ int main(int count, char** values) {
       fail<OptionError>(a.checkpoint.string(), ": its weights are rounded to ", stored, " already, which --weights ",
                         a.device.weights, " would round again; take the checkpoint that they were made of");
     }
-    std::error_code ignored;
     if (out->count() > 0 && a.out.empty()) fail<OptionError>("--out is empty; give it a folder");
     if (!a.out.empty() && a.device.weights.empty()) fail<OptionError>("give --weights int8 or --weights int4");
-    if (!a.out.empty() && std::filesystem::equivalent(a.out, a.checkpoint, ignored)) {
+    if (!a.out.empty() && tinymoe::detail::is_same(a.out, a.checkpoint)) {
       fail<OptionError>(a.out.string(), ": is the checkpoint itself, which training may need; give another --out");
     }
     if (!a.out.empty()) examples::expect_checkpoint_folder(a.out, a.overwrite);

@@ -12,9 +12,9 @@
 #include <fstream>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <tinymoe/analysis/run_report.hpp>
 #include <tinymoe/analysis/sweep_files.hpp>
+#include <tinymoe/files/paths.hpp>
 #include <utility>
 #include <vector>
 
@@ -85,9 +85,9 @@ void tell_apart(std::vector<RunReport>& reports, const std::vector<path>& paths)
 }
 
 path default_out(const std::vector<path>& runs) {
-  std::error_code ignored;
   if (runs.size() > 1) return "compared.html";
-  if (std::filesystem::is_regular_file(runs[0], ignored)) return path(runs[0]).replace_extension(".html");
+  if (tinymoe::detail::look_at(runs[0]) == tinymoe::detail::Found::file)
+    return path(runs[0]).replace_extension(".html");
   return examples::RunPaths(runs[0]).report;
 }
 
@@ -101,8 +101,7 @@ void make_report(const Arguments& a) {
   std::vector<path> paths;
   std::vector<SweepRun> sweep;
   for (const path& run : a.runs) {
-    std::error_code ignored;
-    const bool is_file = std::filesystem::is_regular_file(run, ignored);
+    const bool is_file = tinymoe::detail::look_at(run) == tinymoe::detail::Found::file;
     if (is_file && is_sweep(run)) {
       std::vector<SweepRun> results = read_sweep(run);
       read_sweep_curves(run, results);

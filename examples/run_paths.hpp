@@ -1,10 +1,10 @@
 #pragma once
 // Where the files of a run lie, given its folder.
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <string>
 #include <system_error>
@@ -20,7 +20,7 @@ namespace examples {
 struct RunPaths {
   std::filesystem::path out, best, best_weights, metrics, tokens, json_lines, report;
 
-  /// Throws FileError for a "." that is not there.
+  /// Throws FileError for a "." that is not there, and for what the system cannot look at.
   explicit RunPaths(const std::filesystem::path& folder) : out(folder.has_filename() ? folder : folder.parent_path()) {
     if (out.filename() == "." || out.filename() == "..") {
       std::error_code reason;  // the current folder may have been removed
@@ -43,29 +43,30 @@ struct RunPaths {
   }
 
  private:
-  /// Whether the folder around `name` is a place for the files of a run in `target`.
+  /// Whether the folder around `name` is a place for the files of a run in `target`. Throws FileError where the system
+  /// cannot tell: a resumed run would not find them.
   static bool is_beside(const std::filesystem::path& name, const std::filesystem::path& target) {
-    struct stat itself {};
-    if (::stat(target.c_str(), &itself) != 0) return name == target;  // it will be made there
+    if (!tinymoe::detail::is_there(target)) return name == target;  // it will be made there
     const auto folder = tinymoe::detail::folder_of(name);
-    return !tinymoe::detail::is_mount_point(target) && same_mount(folder, target) &&
-           ::access(folder.c_str(), W_OK) == 0;
+    return !tinymoe::detail::is_mount_point(target) && same_mount(folder, target) && is_writable(folder);
+  }
+
+  static bool is_writable(const std::filesystem::path& folder) {
+    const int status = ::access(folder.c_str(), W_OK);
+    const bool refused = status != 0 && (errno == EACCES || errno == EROFS || errno == EPERM);
+    return !refused && tinymoe::detail::has_found(status, folder);
   }
 
   static bool same_mount(const std::filesystem::path& one, const std::filesystem::path& other) {
 #if defined(STATX_MNT_ID)  // two bind mounts may be of one device
-    struct statx first {};
-    struct statx second {};
-    if (::statx(AT_FDCWD, one.c_str(), 0, STATX_MNT_ID, &first) == 0 &&
-        ::statx(AT_FDCWD, other.c_str(), 0, STATX_MNT_ID, &second) == 0 &&
-        (first.stx_mask & second.stx_mask & STATX_MNT_ID) != 0) {
-      return first.stx_mnt_id == second.stx_mnt_id;
+    const auto first = tinymoe::detail::statx_of(one, STATX_MNT_ID);
+    const auto second = tinymoe::detail::statx_of(other, STATX_MNT_ID);
+    if (first && second && (first->stx_mask & second->stx_mask & STATX_MNT_ID) != 0) {
+      return first->stx_mnt_id == second->stx_mnt_id;
     }
 #endif
-    struct stat first_device {};
-    struct stat second_device {};
-    return ::stat(one.c_str(), &first_device) == 0 && ::stat(other.c_str(), &second_device) == 0 &&
-           first_device.st_dev == second_device.st_dev;
+    const auto first_device = tinymoe::detail::stat_of(one), second_device = tinymoe::detail::stat_of(other);
+    return first_device && second_device && first_device->st_dev == second_device->st_dev;
   }
 };
 

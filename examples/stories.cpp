@@ -6,11 +6,11 @@
 #include <filesystem>
 #include <optional>
 #include <string_view>
-#include <system_error>
 #include <tinymoe/checkpoint/checkpoint.hpp>
 #include <tinymoe/checkpoint/training_state_json.hpp>
 #include <tinymoe/files/atomic.hpp>
 #include <tinymoe/files/atomic_folder.hpp>
+#include <tinymoe/files/paths.hpp>
 #include <tinymoe/text/known_stories.hpp>
 #include <tinymoe/text/text.hpp>
 #include <tinymoe/text/token_files.hpp>
@@ -77,8 +77,7 @@ TokenData encode_part(const Part& part, const Tokenizer& tokenizer, const path& 
 
 /// Before a text is read. A file that is there may be what is needed, in a folder that cannot be written.
 void expect_made_or_writable(const path& token_file) {
-  std::error_code ignored;
-  if (!std::filesystem::is_regular_file(token_file, ignored)) expect_writable(token_file);
+  if (tinymoe::detail::look_at(token_file) != tinymoe::detail::Found::file) expect_writable(token_file);
 }
 
 /// The first stories of --validation, or all.

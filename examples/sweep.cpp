@@ -23,6 +23,7 @@
 #include <tinymoe/core/number_text.hpp>
 #include <tinymoe/core/random.hpp>
 #include <tinymoe/files/atomic.hpp>
+#include <tinymoe/files/paths.hpp>
 #include <tinymoe/text/data_order.hpp>
 #include <tuple>
 #include <utility>
@@ -319,9 +320,10 @@ void sweep(const Arguments& arguments) {
   const path page = path(arguments.csv).replace_extension(".html");
   if (json == arguments.csv)
     fail<OptionError>("--csv: expected a name that does not end in .json, where the same results go as JSON");
-  const bool resumed = arguments.resume && std::filesystem::is_regular_file(arguments.csv);
+  const auto is_file = [](const path& file) { return tinymoe::detail::look_at(file) == tinymoe::detail::Found::file; };
+  const bool resumed = arguments.resume && is_file(arguments.csv);
   for (const path& file : {arguments.csv, curves, json}) {
-    if (!arguments.overwrite && !resumed && std::filesystem::is_regular_file(file)) {
+    if (!arguments.overwrite && !resumed && is_file(file)) {
       fail<FileError>(
           file.string(),
           ": is there already; give --resume to go on with it, --overwrite to replace it, or another --csv");

@@ -24,6 +24,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <numeric>
 #include <optional>
@@ -35,6 +36,7 @@
 #include <tinymoe/files/atomic_folder.hpp>
 #include <tinymoe/files/json.hpp>
 #include <tinymoe/files/mapped_file.hpp>
+#include <tinymoe/files/paths.hpp>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -99,7 +101,6 @@ class TemporaryFolder {
 
 /// Throws FileError if training would replace the model of another run.
 void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
-  std::error_code ignored;
   using tinymoe::detail::folder_has;
   for (const path& folder : {paths.out, paths.best}) {
     if (folder_has(folder, "model.safetensors") && !folder_has(folder, "trainer.json")) {
@@ -107,8 +108,7 @@ void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
                       "another --out");
     }
   }
-  if (arguments.overwrite ||
-      (arguments.resume && std::filesystem::equivalent(arguments.resume_from, paths.out, ignored))) {
+  if (arguments.overwrite || (arguments.resume && tinymoe::detail::is_same(arguments.resume_from, paths.out))) {
     return;
   }
   for (const path& folder : {paths.out, paths.best, paths.best_weights}) {
@@ -117,6 +117,20 @@ void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
         folder.string(),
         ": holds a checkpoint; give --resume to go on from it, --overwrite to replace it, or another --out");
   }
+}
+
+/// Throws FileError if a new run would replace the metrics of another one, which --metrics names. OUT.csv without OUT
+/// belongs to nobody.
+void check_metrics(const Arguments& arguments) {
+  if (arguments.metrics.empty() || arguments.overwrite || arguments.resume) return;
+  if (tinymoe::detail::look_at(arguments.metrics) != tinymoe::detail::Found::file) return;
+  std::ifstream file(arguments.metrics, std::ios::binary);
+  std::string header, row;
+  std::getline(file, header), std::getline(file, row);
+  if (file.bad()) fail<FileError>(arguments.metrics.string(), ": cannot be read; give another --metrics");
+  if (header.find("step,") == header.npos || row.empty()) return;
+  fail<FileError>(arguments.metrics.string(),
+                  ": holds the metrics of a run; give --overwrite to replace them, or another --metrics");
 }
 
 /// Throws OptionError if two of the files that a run will write have one name. Empty ones are not written.
@@ -290,6 +304,7 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
   if (ranks.first() && !arguments.check_determinism) {
     lock.emplace(paths.out, tinymoe::detail::checkpoint_files, WriteUse::ahead);
     check_out(arguments, paths);
+    check_metrics(arguments);
     logs = arguments.logs;
     if (arguments.report) {
       if (logs.json_lines.empty()) logs.json_lines = paths.json_lines;
@@ -369,7 +384,8 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
   std::printf("trained on %td tokens in %s; checkpoint: %s", last.tokens, examples::clock_time(last.seconds).c_str(),
               options.checkpoint.c_str());
   for (const auto& [what, folder] : {std::pair("the best", options.best), {"for use", options.best_weights}}) {
-    if (std::filesystem::exists(folder / "model.safetensors")) std::printf(", %s: %s", what, folder.c_str());
+    if (!folder.empty() && tinymoe::detail::folder_has(folder, "model.safetensors"))
+      std::printf(", %s: %s", what, folder.c_str());
   }
   std::printf(", metrics: %s\n", options.metrics.c_str());
   const auto tell_how_to_go_on = [&] {

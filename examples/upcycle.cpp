@@ -15,6 +15,7 @@
 #include <string>
 #include <tinymoe/checkpoint/llama2c.hpp>
 #include <tinymoe/checkpoint/upcycle.hpp>
+#include <tinymoe/files/paths.hpp>
 #include <tinymoe/model.hpp>
 #include <tinymoe/presets.hpp>
 #include <tuple>
@@ -186,8 +187,7 @@ int main(int argument_count, char** values) {
   return programs::run(app, argument_count, values, [&] {
     a.options.seed = Seed{a.seed};
     if (a.llama2c.empty() == a.dense.empty()) fail<OptionError>("give --llama2c or --dense");
-    std::error_code ignored;
-    if (std::filesystem::equivalent(a.out, a.dense, ignored)) {
+    if (tinymoe::detail::is_same(a.out, a.dense)) {
       fail<OptionError>(a.out.string(), ": is the dense checkpoint itself; give another --out");
     }
     examples::expect_checkpoint_folder(a.out, a.overwrite);

@@ -144,10 +144,11 @@ case $1 in
     for other in run run/ ./here/../run; do
       expect_error "another run writes to it (process $job" pocket --steps 2 --out $other --overwrite
     done
-    expect_error "run.csv: another run writes to it" pocket --steps 2 --out other --metrics run.csv
+    expect_error "run.csv: another run writes to it" pocket --steps 2 --out other --metrics run.csv --overwrite
     mkdir run/.ipynb_checkpoints && echo mine >run/notes.json
     kill -INT $job
     wait $job || fail "what appears in the folder ends the run: $(tail -n 1 log.txt)"
+    expect_error "run.csv: holds the metrics of a run" pocket --steps 2 --out other --metrics run.csv
     [ -d run/.ipynb_checkpoints ] && [ -f run/notes.json ] || fail "what appears in the folder is lost"
     [ -z "$(find . -name '*.lock' -o -name '*.partial*' -o -name '.tinymoe*')" ] || fail "leaves $(find . -name '.*')"
     # Mistakes are told before the first step.

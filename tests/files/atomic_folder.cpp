@@ -347,7 +347,7 @@ TEST_CASE("What the system cannot look at is not taken for missing", "[atomic]")
   write_bytes(root / "file", "");
   CHECK(detail::look_at(root / "none") == detail::Found::nothing);
   CHECK(detail::look_at(root / "file/none") == detail::Found::nothing);
-  CHECK(detail::look_at(root / "file") == detail::Found::other);
+  CHECK(detail::look_at(root / "file") == detail::Found::file);
   CHECK(detail::look_at(root.path()) == detail::Found::folder);
   const auto unknown = root / std::string(300, 'x');  // stands for a disk that fails
   check_message<FileError>([&] { detail::is_there(unknown); }, unknown.string(), "cannot be looked at");

@@ -18,7 +18,7 @@ export OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES=
 # In memory where there is such a folder: a busy disk takes seconds for what a checkpoint waits for.
 if [ -w /dev/shm ]; then export TMPDIR=${TMPDIR:-/dev/shm}; fi
 folder=$(mktemp -d)
-trap 'cd /; umount "$folder/work" 2>/dev/null || true; rm -rf "$folder" "${disk:-}"; [ -z "${group:-}" ] || rmdir "$group"' EXIT
+trap 'cd /; umount "$folder/work" "$folder/quota" 2>/dev/null || true; rm -rf "$folder" "${disk:-}"; [ -z "${group:-}" ] || rmdir "$group"' EXIT
 cd "$folder"
 
 fail() {
@@ -36,7 +36,7 @@ run() {
     --checkpoint-every 1 --evaluate-every 1 --validation-stories 6 --json-lines log.jsonl --out run "$@"
 }
 
-# What a run has made, but for its times.
+# What a run in $1 has made, but for its times; over an older run the log is continued from wherever that came to.
 made() {
   (
     cd "$1"
@@ -44,7 +44,7 @@ made() {
       run-best/model.safetensors run-best-weights/model.safetensors run-data/*.tokens
     grep -vE '"(evaluated_)?seconds"' run/trainer.json
     cut -d , -f 1,2,4-6,8- run.csv
-    grep -o '"event":"[a-z]*","step":[0-9]*,"tokens":[0-9]*' log.jsonl
+    [ "${2:-}" = over ] || grep -o '"event":"[a-z]*","step":[0-9]*,"tokens":[0-9]*' log.jsonl
     find . -mindepth 1 ! -path '*/.tinymoe*' ! -name '*partial*' ! -name '*.lock' -printf '%P %y\n' | grep -v '^\(output\|error\|failed\).txt' | sort
   )
 }
@@ -59,10 +59,13 @@ fresh_job() { run; }
 fresh_again() { again; }
 resume_job() { run --resume; }
 resume_again() { again; }
+over_job() { run --overwrite; }
+over_again() { run --overwrite; }
 there_job() { convert_there; }
 there_again() { convert_there; }
 back_job() { convert_back; }
 back_again() { convert_back; }
+foreign_job() { "${under[@]}" "$convert" ../finished/run notes.gguf --overwrite; }
 
 # A control group for in_group; false where none can be made.
 group=
@@ -90,19 +93,25 @@ in_group() {
 
 prepare() {
   mkdir finished fresh.before resume.before there.before back.before
-  (cd finished && expect run && cp -r . ../fresh.after && cp -r . ../resume.after)
+  (cd finished && expect run && cp -r . ../fresh.after && cp -r . ../resume.after && cp -r . ../over.after)
   (cd resume.before && steps=1 && expect run)
   # Over an older file and an older checkpoint.
-  (cd there.before && expect "$convert" ../resume.before/run story.gguf)
+  # Through a link, which stays one.
+  (cd there.before && expect "$convert" ../resume.before/run linked-story.gguf && ln -s linked-story.gguf story.gguf)
   (cd back.before && expect "$convert" ../resume.before/run story.gguf && expect convert_back)
   (cd back.before && expect "$convert" ../finished/run story.gguf --overwrite)
+  # A run of other weights, with all that this one has.
+  cp -r finished over.before
+  (cd over.before && expect run --overwrite --seed 7)
   for job in there back; do
     cp -r $job.before $job.after
     (cd $job.after && expect convert_$job)
   done
   rm -f ./*.before/output.txt ./*.after/output.txt
-  for job in fresh resume there back; do made_of $job $job.after >$job.made; done
+  for job in "${jobs[@]}"; do made_of $job $job.after >$job.made; done
 }
+
+jobs=(fresh resume over there back)
 
 # attack JOB ENVIRONMENT…: runs a job with the library in a folder work/ of its own. Sets `status`.
 attack() {
@@ -118,8 +127,8 @@ attack() {
 same() { made_of "$1" "$2" | diff - "$1.made" >difference.txt; }
 made_of() {
   case $1 in
-    fresh | resume) made "$2" ;;
-    there) (cd "$2" && sha256sum story.gguf) ;;
+    fresh | resume | over) made "$2" $1 ;;
+    there) (cd "$2" && readlink story.gguf && sha256sum story.gguf) ;;
     back) (cd "$2" && sha256sum back/*.*) ;;
   esac
 }
@@ -149,6 +158,7 @@ expect_whole() {
 list_calls() {
   attack "$1" FAILING_AT=1 FAILING_FOR=1000000000 FAILING_AS=works FAILING_CALLS="$2"
   [ $status = 0 ] || fail "$1 does not work: $(cat error.txt)"
+  touch failed.txt
   mapfile -t calls <failed.txt
 }
 
@@ -175,7 +185,7 @@ chosen() {
 quiet_wait() { while [ -e "${TRUST_PAUSE:-/nonexistent}" ]; do sleep 2; done; }
 
 case $case in
-  random | interrupted)
+  interrupted)
     [ -r /proc/$$/task/$$/children ] || { echo "SKIPPED: this kernel does not tell a process's children" && exit 0; }
     ;;
 esac
@@ -184,8 +194,8 @@ case $case in
   device)
     prepare
     trials=0 errors=0 survived=0
-    kinds=(open write,fsync,close,truncate rename,link,unlink,mkdir mmap,read,lock,stat,opendir)
-    for job in fresh resume there back; do
+    kinds=(open write,fsync,close,truncate rename,link,unlink,mkdir mmap,read,lock,stat,access,opendir)
+    for job in "${jobs[@]}"; do
       for kind in "${kinds[@]}"; do
         list_calls $job "$kind"
         for n in $(chosen ${#calls[@]} 2); do
@@ -218,7 +228,16 @@ case $case in
         done
       done
     done
-    for job in fresh resume there back; do
+    # What is somebody else's is not replaced, and a call that fails does not make it nobody's.
+    mkdir foreign.before
+    echo "not a model" >foreign.before/notes.gguf
+    for ((n = 1;; ++n)); do
+      attack foreign FAILING_AT=$n FAILING_AS=EIO FAILING_CALLS=open,read,mmap,lock,stat,access
+      [ $status = 1 ] && cmp -s foreign.before/notes.gguf work/notes.gguf || fail "EIO at $(cat failed.txt): another's file is replaced: $status"
+      [ -s failed.txt ] || break
+    done
+    [ $n -gt 2 ] || fail "no call looks at another's file"
+    for job in "${jobs[@]}"; do
       attack $job "${slow[@]}"
       [ $status = 0 ] || fail "$job on a slow device: $status: $(cat error.txt)"
       [ "$(wc -l <failed.txt)" -ge 3 ] || fail "$job: the device is not slow"
@@ -229,7 +248,7 @@ case $case in
   killed)
     prepare
     kills=0
-    for job in fresh resume there back; do
+    for job in "${jobs[@]}"; do
       list_calls $job open,write,fsync,close,truncate,rename,link,unlink,mkdir
       for n in $(chosen ${#calls[@]} 4); do
         # Just after a call is just before the next one; in the middle there is a write alone.
@@ -262,12 +281,12 @@ case $case in
     while [ $killed -lt $kills ]; do
       rounds=$((rounds + 1))
       quiet_wait
-      under=()
-      [ $((rounds % 2)) = 0 ] || under=(env LD_PRELOAD="$library" FAILING_FOLDER="$folder/killed" FAILING_LOG=/dev/null "${slow[@]}")
+      under=(exec)  # the process that is killed is the program
+      [ $((rounds % 2)) = 0 ] || under+=(env LD_PRELOAD="$library" FAILING_FOLDER="$folder/killed" FAILING_LOG=/dev/null "${slow[@]}")
       (cd killed && again >../output.txt 2>../error.txt) &
       job=$!
       sleep "0.$(printf %03d $((RANDOM % 300)))"
-      kill -9 $(program_of $job 2>/dev/null) 2>/dev/null || true
+      kill -9 $job 2>/dev/null || true
       status=0
       wait $job 2>/dev/null || status=$?
       if [ $status = 137 ]; then
@@ -294,7 +313,33 @@ case $case in
     (cd killed && expect again)
     rm -f killed/output.txt
     made killed | diff - whole.made >difference.txt || fail "another end: $(head -n 3 difference.txt)"
-    echo "$killed kills; $((finished + 1)) runs ended with the bits of an undisturbed one"
+    # The same of exports, on the slow device.
+    steps=2
+    prepare
+    exports=0 exported=0
+    while [ $exports -lt $(((kills + 4) / 4)) ]; do
+      quiet_wait
+      job_of_export=there
+      [ $((exports % 2)) = 0 ] || job_of_export=back
+      rm -rf work && cp -r $job_of_export.before work
+      under=(exec env LD_PRELOAD="$library" FAILING_FOLDER="$folder/work" FAILING_LOG=/dev/null "${slow[@]}")
+      (cd work && ${job_of_export}_job >../output.txt 2>../error.txt) &
+      job=$!
+      sleep "0.$(printf %03d $((RANDOM % 200)))"
+      kill -9 $job 2>/dev/null || true
+      status=0
+      wait $job 2>/dev/null || status=$?
+      under=()
+      if [ $status = 137 ]; then
+        exports=$((exports + 1))
+        expect_whole $job_of_export "kill $exports of convert"
+      else
+        [ $status = 0 ] || fail "convert: exit status $status: $(cat error.txt)"
+        exported=$((exported + 1))
+        same $job_of_export work || fail "convert: another end: $(head -n 3 difference.txt)"
+      fi
+    done
+    echo "$killed kills; $((finished + 1)) runs ended with the bits of an undisturbed one; $exports kills of convert, $exported ended well"
     ;;
   disk)
     # A disk that is full, at each size from none to enough, and one that becomes read-only.
@@ -329,7 +374,36 @@ case $case in
     "$sample" work/run --tokens 1 --quiet >/dev/null 2>error.txt || fail "reading needs a disk to write: $(cat error.txt)"
     mount -o remount,rw work
     expect_whole resume "a read-only disk"
-    echo "$full full disks, $fits large enough, a read-only one; each kept the last good checkpoint"
+    umount work
+    rmdir work
+    # A quota, of btrfs, where this kernel and machine let us make such a disk.
+    exceeded=0 granted=0 quotas="no quota, which btrfs would need"
+    mkdir quota
+    truncate -s 256M quota.img
+    if mkfs.btrfs -q quota.img >output.txt 2>&1 && mount -o loop quota.img quota 2>output.txt && btrfs quota enable quota 2>output.txt; then
+      btrfs quota rescan -w quota >output.txt
+      for ((i = 1; i <= sizes; ++i)); do
+        btrfs subvolume create quota/work >output.txt
+        btrfs qgroup limit $((need * i / sizes))k quota/work
+        ln -sfn quota/work work
+        what="a quota of $((need * i / sizes)) KiB"
+        status=0
+        (cd work && fresh_job >../../output.txt 2>../../error.txt) || status=$?
+        if [ $status = 0 ]; then
+          granted=$((granted + 1))
+          same fresh work || fail "$what: another end: $(head -n 3 difference.txt)"
+        else
+          exceeded=$((exceeded + 1))
+          [ $status = 1 ] && grep -q 'quota exceeded' error.txt || fail "$what: $status: $(cat error.txt)"
+          btrfs qgroup limit none quota/work
+          expect_whole fresh "$what"
+        fi
+        btrfs subvolume delete quota/work >output.txt
+      done
+      [ $exceeded -gt 0 ] && [ $granted -gt 0 ] || fail "$exceeded quotas were too small and $granted enough"
+      quotas="$exceeded quotas exceeded, $granted large enough"
+    fi
+    echo "$full full disks, $fits large enough, a read-only one; $quotas; each kept the last good checkpoint"
     ;;
   interrupted)
     # Once, INT and TERM save and end; the last line is the command that goes on. Twice, they end at once.

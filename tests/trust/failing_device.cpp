@@ -23,6 +23,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstdarg>
@@ -98,11 +99,12 @@ Outcome outcome(const char* call, const std::string& path) {
   if (w.as == "torn") return Outcome::is_torn;
   if (w.as == "shrink") return Outcome::shrinks;
   if (w.as == "short") return std::string_view(call) == "write" ? Outcome::is_short : Outcome::works;
-  errno = w.as == "ENOSPC"   ? ENOSPC
-          : w.as == "EROFS"  ? EROFS
-          : w.as == "EDQUOT" ? EDQUOT
-          : w.as == "ENOMEM" ? ENOMEM
-                             : EIO;
+  // EROFS would be an answer of access, so it fails with EIO.
+  errno = w.as == "ENOSPC"                                        ? ENOSPC
+          : w.as == "EROFS" && std::string_view(call) != "access" ? EROFS
+          : w.as == "EDQUOT"                                      ? EDQUOT
+          : w.as == "ENOMEM"                                      ? ENOMEM
+                                                                  : EIO;
   return Outcome::fails;
 }
 
@@ -168,6 +170,15 @@ DIR* opendir(const char* path) {
   static const auto real = NEXT(opendir);
   return attempt<DIR*>("opendir", path_of(AT_FDCWD, path), nullptr, [&] { return real(path); });
 }
+/// No name and no error are the end of a folder: errno stays as it was.
+dirent* readdir(DIR* folder) {
+  static const auto real = NEXT(readdir);
+  return attempt<dirent*>("opendir", path_of(::dirfd(folder)), nullptr, [&] { return real(folder); });
+}
+dirent64* readdir64(DIR* folder) {
+  static const auto real = NEXT(readdir64);
+  return attempt<dirent64*>("opendir", path_of(::dirfd(folder)), nullptr, [&] { return real(folder); });
+}
 
 ssize_t write(int file, const void* bytes, size_t size) {
   static const auto real = NEXT(write);
@@ -175,14 +186,13 @@ ssize_t write(int file, const void* bytes, size_t size) {
 }
 ssize_t writev(int file, const iovec* pieces, int count) {
   static const auto real = NEXT(writev);
-  const int before = errno;
-  const Outcome what = outcome("write", path_of(file));
-  if (what == Outcome::fails) return -1;
-  errno = before;
-  if (what == Outcome::works) return real(file, pieces, count);
-  const ssize_t written = ::syscall(SYS_write, file, pieces[0].iov_base, (pieces[0].iov_len + 1) / 2);
-  if (what == Outcome::is_torn) die();
-  return written;
+  size_t size = 0;
+  for (int i = 0; i < count; ++i) size += pieces[i].iov_len;
+  return attempt_write(file, size, [&](size_t part) {
+    // A part is of the first piece.
+    return part == size ? real(file, pieces, count)
+                        : ::syscall(SYS_write, file, pieces[0].iov_base, std::min(part, pieces[0].iov_len));
+  });
 }
 // The copies of files that the kernel makes.
 ssize_t sendfile(int to, int from, off_t* at, size_t size) noexcept {
@@ -224,6 +234,11 @@ FAILS("lock", int, -1, flock, (int file, int how) noexcept, path_of(file), (file
 FAILS("stat", int, -1, fstat, (int file, struct stat* to) noexcept, path_of(file), (file, to))
 FAILS("stat", int, -1, stat, (const char* path, struct stat* to) noexcept, path_of(AT_FDCWD, path), (path, to))
 FAILS("stat", int, -1, lstat, (const char* path, struct stat* to) noexcept, path_of(AT_FDCWD, path), (path, to))
+FAILS("stat", int, -1, statx, (int folder, const char* path, int flags, unsigned mask, struct statx* to) noexcept,
+      path_of(folder, path), (folder, path, flags, mask, to))
+FAILS("stat", ssize_t, -1, readlink, (const char* path, char* to, size_t size) noexcept, path_of(AT_FDCWD, path),
+      (path, to, size))
+FAILS("access", int, -1, access, (const char* path, int how) noexcept, path_of(AT_FDCWD, path), (path, how))
 FAILS("mmap", void*, MAP_FAILED, mmap,
       (void* at, size_t size, int protection, int flags, int file, off_t from) noexcept,
       file < 0 ? std::string() : path_of(file), (at, size, protection, flags, file, from))

@@ -32,6 +32,7 @@
 #include "tinymoe/files/atomic_folder.hpp"
 #include "tinymoe/files/json.hpp"
 #include "tinymoe/files/json_value.hpp"
+#include "tinymoe/files/mapped_file.hpp"
 #include "tinymoe/files/paths.hpp"
 #include "tinymoe/files/safetensors_shards.hpp"
 #include "tinymoe/files/safetensors_writer.hpp"
@@ -209,8 +210,9 @@ inline constexpr std::string_view checkpoint_files[] = {"model.safetensors",    
     folder.write(name, [&](FileWriter& to) { to.write(file.dump(2) + "\n"); });
   };
   if (!is_there(old)) return write(Json::object());
+  const MappedFile opened(old);  // what cannot be read is an error, and what is no such JSON is not
   try {
-    Json file = read_json(old, std::size_t{1} << 20);
+    Json file = read_json(opened, old, std::size_t{1} << 20);
     const bool names = file.contains("bos_token_id") || file.contains("eos_token_id") || file.contains("pad_token_id");
     if (names && read_special_tokens(file, old.string(), {}) != tokens) return write(std::move(file));
   } catch (const Error&) {  // it is for another program, and stays as it is
@@ -269,11 +271,8 @@ void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& mode
 /// stays as it is. Throws FileError if another process writes to it.
 [[gnu::cold]] inline void remove_checkpoint(const std::filesystem::path& folder) {
   if (!detail::folder_has(folder, detail::checkpoint_files[0])) return;
+  AtomicFolder(folder, detail::checkpoint_files).commit();  // no new files in place of the old ones
   std::error_code ignored;
-  {
-    const FolderLock lock(folder, detail::checkpoint_files);  // brings to its end what a killed process has begun
-    for (const std::string_view name : detail::checkpoint_files) std::filesystem::remove(folder / name, ignored);
-  }
   std::filesystem::remove(folder, ignored);
 }
 

@@ -143,8 +143,7 @@ class PartialFile {
   /// Throws FileError if the target cannot be replaced by a file: it is no regular file or cannot be renamed to.
   [[gnu::cold]] explicit PartialFile(const std::filesystem::path& path) : target_(write_target(path)) {
     if (!target_.has_filename()) fail<FileError>(path.string(), ": expected the path of a file");
-    std::error_code ignored;
-    if (is_there(target_) && !std::filesystem::is_regular_file(target_, ignored)) {
+    if (const auto found = look_at(target_); found != Found::nothing && found != Found::file) {
       fail<FileError>(path.string(), ": expected a regular file or none");
     }
     if (is_mount_point(target_)) {

@@ -76,10 +76,9 @@ class MadeFolder {
 
 /// Gives `file` a second name, which may be taken by a file; by a copy where the file system has no links.
 [[gnu::cold]] inline void place_file(const std::filesystem::path& file, const std::filesystem::path& to) {
-  struct stat source {};
-  struct stat found {};
-  if (::stat(file.c_str(), &source) != 0) fail<FileError>(file.string(), ": cannot be read: ", std::strerror(errno));
-  if (::lstat(to.c_str(), &found) == 0 && same_file(source, found)) return;  // placed before a crash
+  const auto source = stat_of(file);
+  if (!source) fail<FileError>(file.string(), ": is gone");
+  if (const auto found = lstat_of(to); found && same_file(*source, *found)) return;  // placed before a crash
   const auto partial = folder_of(to) / (partial_files_prefix + to.filename().string());
   ::unlink(partial.c_str());
   if (::link(file.c_str(), partial.c_str()) != 0) {
@@ -99,12 +98,9 @@ class MadeFolder {
 /// folder: a link may lead to files of somebody else's.
 [[gnu::cold]] inline bool has_new_files(const std::filesystem::path& folder) {
   const auto fresh = folder / new_files_name;
-  struct stat found {};
-  if (::lstat(fresh.c_str(), &found) != 0) {
-    if (errno == ENOENT || errno == ENOTDIR) return false;
-    fail<FileError>(fresh.string(), ": cannot be looked at: ", std::strerror(errno));
-  }
-  if (!S_ISDIR(found.st_mode)) fail<FileError>(fresh.string(), ": expected a folder or none; remove it");
+  const auto found = lstat_of(fresh);
+  if (!found) return false;
+  if (!S_ISDIR(found->st_mode)) fail<FileError>(fresh.string(), ": expected a folder or none; remove it");
   return true;
 }
 
@@ -127,7 +123,9 @@ class MadeFolder {
   for (const auto& file : files) place_file(file, folder / file.filename());
   for (const std::string_view name : owned) {
     const bool is_new = std::ranges::any_of(files, [&](const auto& file) { return file.filename() == name; });
-    if (!is_new) ::unlink((folder / name).c_str());
+    if (!is_new && ::unlink((folder / name).c_str()) != 0 && errno != ENOENT) {
+      fail<FileError>((folder / name).string(), ": cannot be removed: ", std::strerror(errno));
+    }
   }
   synchronise_path(folder);
   // Renamed first: what is being removed must not be taken for a whole folder.
@@ -181,7 +179,8 @@ class MadeFolder {
   const auto named = path.has_filename() ? path : path.parent_path();
   using detail::Found;
   const Found found = detail::look_at(named);
-  if (found == Found::other) fail<FileError>(path.string(), ": expected a folder, found a file");
+  if (found == Found::file || found == Found::other)
+    fail<FileError>(path.string(), ": expected a folder, found a file");
   if (found == Found::nothing) fail<FileError>(path.string(), ": there is no such folder");
   for (int wait = 0; wait < 5000 && detail::has_new_files(named); ++wait) {
     if (!detail::may_be_locked(named / detail::folder_lock_name)) break;
@@ -264,8 +263,8 @@ class FolderLock {
 
   [[gnu::cold]] void check_owned(const std::filesystem::path& path, std::span<const std::string_view> owned) const {
     for (const std::string_view name : owned) {
-      std::error_code ignored;
-      if (detail::is_there(folder_ / name) && !std::filesystem::is_regular_file(folder_ / name, ignored)) {
+      const auto found = detail::look_at(folder_ / name);
+      if (found != detail::Found::nothing && found != detail::Found::file) {
         fail<FileError>(path.string(), ": holds a ", name, " that is not a file; give another folder");
       }
       if (detail::is_mount_point(folder_ / name)) {

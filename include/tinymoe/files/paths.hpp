@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <optional>
 #include <system_error>
 #include <vector>
 
@@ -30,17 +31,52 @@ inline std::filesystem::path folder_of(const std::filesystem::path& path) {
   return path.has_parent_path() ? path.parent_path() : std::filesystem::path(".");
 }
 
+/// Whether a call that looks at `path` has found it, given what it returned and errno. Throws FileError where the
+/// system cannot tell: what a failing disk hides must not be taken for missing, because a program may make it anew.
+inline bool has_found(int status, const std::filesystem::path& path) {
+  if (status == 0) return true;
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  fail<FileError>(path.string(), ": cannot be looked at: ", std::strerror(errno));
+}
+
+/// What stat tells of a path, which is of what a link leads to; nothing if nothing is there. Throws as `has_found`.
+[[gnu::cold]] inline std::optional<struct stat> stat_of(const std::filesystem::path& path) {
+  struct stat found {};
+  if (!has_found(::stat(path.c_str(), &found), path)) return {};
+  return found;
+}
+
+/// The same of a link itself.
+[[gnu::cold]] inline std::optional<struct stat> lstat_of(const std::filesystem::path& path) {
+  struct stat found {};
+  if (!has_found(::lstat(path.c_str(), &found), path)) return {};
+  return found;
+}
+
+/// What has a name: nothing, a regular file, a folder or something else; a link is what it leads to. Throws as
+/// `has_found`.
+enum class Found { nothing, file, folder, other };
+[[gnu::cold]] inline Found look_at(const std::filesystem::path& path) {
+  const auto found = stat_of(path);
+  if (!found) return Found::nothing;
+  return S_ISREG(found->st_mode) ? Found::file : S_ISDIR(found->st_mode) ? Found::folder : Found::other;
+}
+[[gnu::cold]] inline bool is_there(const std::filesystem::path& path) { return look_at(path) != Found::nothing; }
+
 /// The name that is written to: without a trailing slash, and what a symbolic link points to, which need not exist.
-/// Throws FileError for a link to itself.
+/// Throws FileError for a link to itself, and where the system cannot tell whether it is a link.
 [[gnu::cold]] inline std::filesystem::path write_target(const std::filesystem::path& path) {
   std::filesystem::path target = path.has_filename() ? path : path.parent_path();
-  std::error_code unreadable;
-  for (int links = 0; std::filesystem::is_symlink(target, unreadable); ++links) {
+  for (int links = 0;; ++links) {
+    const auto found = lstat_of(target);
+    if (!found || !S_ISLNK(found->st_mode)) return target;
     if (links == 40) fail<FileError>(path.string(), ": is a link to itself; give another path");
-    target = target.parent_path() / std::filesystem::read_symlink(target, unreadable);
+    std::error_code reason;
+    const auto to = std::filesystem::read_symlink(target, reason);
+    if (reason) fail<FileError>(target.string(), ": cannot be looked at: ", reason.message());
+    target = target.parent_path() / to;
     if (!target.has_filename()) target = target.parent_path();
   }
-  return target;
 }
 
 /// The same as an absolute path, for what outlives a change of the current folder. Throws FileError.
@@ -59,16 +95,11 @@ inline bool same_file(const struct stat& one, const struct stat& other) {
   return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
-/// What has a name: nothing, a folder or something else; a link is what it leads to. Throws FileError where the system
-/// cannot tell: what a failing disk hides must not be taken for missing, because a program may make it anew.
-enum class Found { nothing, folder, other };
-[[gnu::cold]] inline Found look_at(const std::filesystem::path& path) {
-  struct stat found {};
-  if (::stat(path.c_str(), &found) == 0) return S_ISDIR(found.st_mode) ? Found::folder : Found::other;
-  if (errno == ENOENT || errno == ENOTDIR) return Found::nothing;
-  fail<FileError>(path.string(), ": cannot be looked at: ", std::strerror(errno));
+/// Whether two paths lead to one file or folder that is there. Throws as `has_found`.
+[[gnu::cold]] inline bool is_same(const std::filesystem::path& one, const std::filesystem::path& other) {
+  const auto first = stat_of(one), second = stat_of(other);
+  return first && second && same_file(*first, *second);
 }
-[[gnu::cold]] inline bool is_there(const std::filesystem::path& path) { return look_at(path) != Found::nothing; }
 
 /// Makes a folder and those above it. Throws FileError that calls it `name`. True if the folder is new.
 [[gnu::cold]] inline bool make_folder(const std::filesystem::path& folder, const std::filesystem::path& name) {
@@ -87,18 +118,32 @@ enum class Found { nothing, folder, other };
                   "; give another path");
 }
 
-/// Whether something is mounted at a path, such as a container's volume: it cannot be renamed or replaced.
+#if defined(STATX_TYPE)
+/// What statx tells of a path; nothing where there is no such path, or where the system does not have or allow statx.
+/// Throws as `has_found`.
+[[gnu::cold]] inline std::optional<struct statx> statx_of(const std::filesystem::path& path, unsigned mask) {
+  struct statx found {};
+  const int status = ::statx(AT_FDCWD, path.c_str(), 0, mask, &found);
+  // What does not allow statx, as a sandbox, may say so in these ways; stat, which is asked then, tells errors.
+  if (status != 0 && (errno == ENOSYS || errno == EPERM || errno == EACCES || errno == EINVAL || errno == EOPNOTSUPP)) {
+    return {};
+  }
+  if (!has_found(status, path)) return {};
+  return found;
+}
+#endif
+
+/// Whether something is mounted at a path, such as a container's volume: it cannot be renamed or replaced. Throws as
+/// `has_found`.
 [[gnu::cold]] inline bool is_mount_point(const std::filesystem::path& path) {
 #if defined(STATX_ATTR_MOUNT_ROOT)
-  struct statx found {};
-  if (::statx(AT_FDCWD, path.c_str(), 0, 0, &found) == 0 && (found.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0) {
-    return (found.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+  if (const auto found = statx_of(path, 0); found && (found->stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0) {
+    return (found->stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
   }
 #endif
-  struct stat itself {};
-  struct stat above {};
-  return ::stat(path.c_str(), &itself) == 0 && ::stat((path / "..").c_str(), &above) == 0 &&
-         (itself.st_dev != above.st_dev || itself.st_ino == above.st_ino);
+  const auto itself = stat_of(path);
+  const auto above = itself ? stat_of(path / "..") : std::nullopt;
+  return above && (itself->st_dev != above->st_dev || itself->st_ino == above->st_ino);
 }
 
 /// The entries of a folder.

@@ -38,12 +38,13 @@ namespace detail {
   return ::fstat(descriptor, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && same_file(opened, named);
 }
 
-enum class LockResult { taken, held, unsupported };
+enum class LockResult { taken, held, unsupported, failed };
 
 [[gnu::cold]] inline LockResult try_lock(int descriptor) {
   while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return LockResult::held;
-    if (errno != EINTR) return LockResult::unsupported;
+    if (errno == ENOLCK || errno == ENOSYS || errno == EINVAL || errno == EOPNOTSUPP) return LockResult::unsupported;
+    if (errno != EINTR) return LockResult::failed;
   }
   return LockResult::taken;
 }
@@ -199,26 +200,23 @@ class WriteLock {
       return true;
     }
     for (int attempt = 1;; ++attempt) {
-      int opened = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-      const bool foreign = opened < 0 && errno == EACCES;
-      if (foreign) opened = open_foreign(file, name);
-      if (opened < 0 && foreign && attempt < attempts) continue;
-      if (opened < 0) refuse_to_write(name);
-      const auto result = detail::try_lock(opened);
-      if (result == detail::LockResult::held) {
-        ::close(opened);
-        return false;
-      }
+      detail::Descriptor opened(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+      const bool foreign = opened.number < 0 && errno == EACCES;
+      if (foreign) opened.number = open_foreign(file, name);
+      if (opened.number < 0 && foreign && attempt < attempts) continue;
+      if (opened.number < 0) refuse_to_write(name);
+      const auto result = detail::try_lock(opened.number);
+      if (result == detail::LockResult::held) return false;
+      if (result == detail::LockResult::failed) refuse_to_write(name);
       // Its last holder has just removed it, or the file system gives a file other numbers each time.
-      const bool named = detail::is_named(opened, file);
+      const bool named = detail::is_named(opened.number, file);
       const bool replace = foreign && named && ::unlink(file.c_str()) == 0;
-      if ((!named || replace) && attempt < attempts) {
-        ::close(opened);
-        continue;
-      }
+      if (!named) detail::lstat_of(file);  // throws where the system cannot tell
+      if ((!named || replace) && attempt < attempts) continue;
       supported_ = result == detail::LockResult::taken && named;
-      detail::name_holder(opened);
-      held_ = &locks.list.emplace_back(detail::HeldLock{folder, file, opened, 1, use_ == WriteUse::run});
+      detail::name_holder(opened.number);
+      held_ = &locks.list.emplace_back(detail::HeldLock{folder, file, opened.number, 1, use_ == WriteUse::run});
+      opened.number = -1;  // the list's now
       return true;
     }
   }

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cerrno>
 #include <cstddef>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -83,7 +85,14 @@ inline StoryFormat story_format(const std::filesystem::path& path) {
   const bool pattern = path.native().find_first_of("*?[") != std::string::npos;
   if (!pattern || is_there(path)) return {path};
   ::glob_t found{};
-  const int status = ::glob(path.c_str(), GLOB_NOSORT, nullptr, &found);
+  thread_local std::string unreadable;  // glob gives its function no place for one
+  unreadable.clear();
+  const auto stop = [](const char* folder, int reason) -> int {
+    if (reason == ENOENT || reason == ENOTDIR) return 0;
+    unreadable = std::string(folder) + ": cannot be listed: " + std::strerror(reason);
+    return 1;
+  };
+  const int status = ::glob(path.c_str(), GLOB_NOSORT, stop, &found);
   try {
     for (std::size_t i = 0; status == 0 && i < found.gl_pathc; ++i) {
       const std::filesystem::path one = found.gl_pathv[i];
@@ -99,6 +108,7 @@ inline StoryFormat story_format(const std::filesystem::path& path) {
   }
   ::globfree(&found);
   if (status == GLOB_NOSPACE) throw std::bad_alloc();
+  if (!unreadable.empty()) fail<FileError>(unreadable);
   if (files.empty()) fail<FileError>(path, ": no file has a name like this");
   return in_order();
 }
