@@ -119,17 +119,19 @@ void check_out(const Arguments& arguments, const examples::RunPaths& paths) {
   }
 }
 
-/// Throws FileError if a new run would replace the metrics of another one, which --metrics names. OUT.csv without OUT
-/// belongs to nobody.
-void check_metrics(const Arguments& arguments) {
-  if (arguments.metrics.empty() || arguments.overwrite || arguments.resume) return;
-  if (tinymoe::detail::look_at(arguments.metrics) != tinymoe::detail::Found::file) return;
-  std::ifstream file(arguments.metrics, std::ios::binary);
+/// Throws FileError if a new run would replace the metrics of another one, which --metrics names. OUT's own, where OUT
+/// has no checkpoint, belong to nobody.
+void check_metrics(const Arguments& arguments, const path& own) {
+  const path& metrics = arguments.metrics;
+  if (metrics.empty() || arguments.overwrite || arguments.resume || tinymoe::detail::is_same(metrics, own)) return;
+  if (tinymoe::detail::look_at(metrics) != tinymoe::detail::Found::file) return;
+  std::ifstream file(metrics, std::ios::binary);
+  const bool opened = static_cast<bool>(file);
   std::string header, row;
   std::getline(file, header), std::getline(file, row);
-  if (file.bad()) fail<FileError>(arguments.metrics.string(), ": cannot be read; give another --metrics");
-  if (header.find("step,") == header.npos || row.empty()) return;
-  fail<FileError>(arguments.metrics.string(),
+  if (!opened || file.bad()) fail<FileError>(metrics.string(), ": cannot be read; give another --metrics");
+  if (header.find("step,tokens,seconds") == header.npos || row.empty()) return;
+  fail<FileError>(metrics.string(),
                   ": holds the metrics of a run; give --overwrite to replace them, or another --metrics");
 }
 
@@ -304,7 +306,7 @@ void train(const Arguments& arguments, examples::Ranks& ranks) {
   if (ranks.first() && !arguments.check_determinism) {
     lock.emplace(paths.out, tinymoe::detail::checkpoint_files, WriteUse::ahead);
     check_out(arguments, paths);
-    check_metrics(arguments);
+    check_metrics(arguments, examples::RunPaths(arguments.out).metrics);
     logs = arguments.logs;
     if (arguments.report) {
       if (logs.json_lines.empty()) logs.json_lines = paths.json_lines;
@@ -631,7 +633,8 @@ void add_options(CLI::App& app, Arguments& a) {
                        "processes, in order, of which each has a part of the experts: a number that divides the "
                        "processes and the experts; 1: each process has all",
                        programs::range::whole(1, 1 << 20));
-  app.add_flag("--overwrite", a.overwrite, "replace the checkpoints of OUT, the best ones too");
+  app.add_flag("--overwrite", a.overwrite,
+               "replace the checkpoints of OUT, the best ones too, and what --metrics names");
   add_with_or_without(app, "--benchmark", a.benchmark, a.benchmark_of, "CHECKPOINT",
                       "measure speed and memory of the model in CHECKPOINT, or of the preset, and end")
       ->excludes(resume);

@@ -745,6 +745,28 @@ TEST_CASE("A checkpoint is removed whole, also where a crash has cut its replace
   CHECK(entries_in(root.path()) == 1);
 }
 
+TEST_CASE("A checkpoint that a kill has removed in part is removed to its end", "[checkpoint]") {
+  const TemporaryFolder root;
+  const auto path = root / "model";
+  std::filesystem::create_directories(path / ".tinymoe.new");  // nothing is new: all old files go
+  write_bytes(path / "config.json", "old");
+  CHECK_FALSE(detail::folder_has(path, "model.safetensors"));
+  remove_checkpoint(path);
+  CHECK_FALSE(std::filesystem::exists(path));
+}
+
+TEST_CASE("Removing a checkpoint keeps a link to its folder, and files of others", "[checkpoint]") {
+  const TemporaryFolder root;
+  const auto path = root / "model", link = root / "link";
+  std::filesystem::create_directory(path);
+  std::filesystem::create_directory_symlink("model", link);
+  for (const char* name : {"model.safetensors", "config.json", "notes.txt"}) write_bytes(path / name, "old");
+  remove_checkpoint(link);
+  CHECK(std::filesystem::is_symlink(link));
+  CHECK(entries_in(path) == 1);
+  CHECK(read_bytes(path / "notes.txt") == "old");
+}
+
 TEST_CASE("Folders that transformers saved load with the values that it reads", "[checkpoint]") {
   const std::filesystem::path folders = TINYMOE_SOURCE_DIR "/../shared/faults";
   if (!std::filesystem::exists(folders / "hub_f32")) skip("there are no folders of the hub");

@@ -66,6 +66,7 @@ there_again() { convert_there; }
 back_job() { convert_back; }
 back_again() { convert_back; }
 foreign_job() { "${under[@]}" "$convert" ../finished/run notes.gguf --overwrite; }
+metrics_job() { "${under[@]}" "$train" --preset pocket --data "$folder/stories.txt" --steps 1 --out new --metrics other.csv; }
 
 # A control group for in_group; false where none can be made.
 group=
@@ -92,6 +93,7 @@ in_group() {
 }
 
 prepare() {
+  local job
   mkdir finished fresh.before resume.before there.before back.before
   (cd finished && expect run && cp -r . ../fresh.after && cp -r . ../resume.after && cp -r . ../over.after)
   (cd resume.before && steps=1 && expect run)
@@ -139,6 +141,12 @@ expect_whole() {
     resume)
       (cd work && expect run --resume) 2>error.txt || fail "$what: does not resume: $(cat error.txt)"
       ;;
+    over)
+      (cd work && expect "$sample" run --tokens 1 --quiet) 2>error.txt || fail "$what: no checkpoint is whole: $(cat error.txt)"
+      if [ -e work/run-best/model.safetensors ] && [ ! -e work/run-best/.tinymoe.new ]; then
+        (cd work && expect "$sample" run-best --tokens 1 --quiet) 2>error.txt || fail "$what: the best one is not whole: $(cat error.txt)"
+      fi
+      ;;
     there)
       cmp -s work/story.gguf there.before/story.gguf || same there work || fail "$what: the file is neither the old one nor the new one"
       ;;
@@ -172,14 +180,22 @@ program_of() {
   echo ${child:-$1}
 }
 
-# Numbers of calls to try of $1 in all: each one, or some of each part.
-chosen() {
+# Puts the numbers of calls to try into `chosen`, of $1 in all: each one, or $2, one of each part. Not by $(…): bash
+# draws other numbers there each time.
+choose() {
   local n
   if [ "$form" != short ] || [ "$1" -le "$2" ]; then
-    seq "$1"
+    mapfile -t chosen < <(seq "$1")
   else
-    for ((n = 0; n < $2; ++n)); do echo $((1 + (n * $1 + RANDOM % $1) / $2)); done
+    chosen=()
+    for ((n = 0; n < $2; ++n)); do chosen+=($((1 + (n * $1 + RANDOM % $1) / $2))); done
   fi
+}
+# Waits for a part of $1 milliseconds, by chance.
+pause() {
+  local time
+  printf -v time '0.%03d' $((RANDOM % $1))
+  sleep "$time"
 }
 
 quiet_wait() { while [ -e "${TRUST_PAUSE:-/nonexistent}" ]; do sleep 2; done; }
@@ -198,7 +214,8 @@ case $case in
     for job in "${jobs[@]}"; do
       for kind in "${kinds[@]}"; do
         list_calls $job "$kind"
-        for n in $(chosen ${#calls[@]} 2); do
+        choose ${#calls[@]} 2
+        for n in "${chosen[@]}"; do
           reasons=(ENOSPC EIO EROFS EDQUOT)
           if [[ ${calls[n - 1]} == write* ]]; then reasons+=(short); fi
           counts=(1 1000000000) # once, or from then on
@@ -229,14 +246,23 @@ case $case in
       done
     done
     # What is somebody else's is not replaced, and a call that fails does not make it nobody's.
-    mkdir foreign.before
+    mkdir foreign.before metrics.before
     echo "not a model" >foreign.before/notes.gguf
-    for ((n = 1;; ++n)); do
-      attack foreign FAILING_AT=$n FAILING_AS=EIO FAILING_CALLS=open,read,mmap,lock,stat,access
-      [ $status = 1 ] && cmp -s foreign.before/notes.gguf work/notes.gguf || fail "EIO at $(cat failed.txt): another's file is replaced: $status"
-      [ -s failed.txt ] || break
+    cp finished/run.csv metrics.before/other.csv
+    for job in foreign metrics; do
+      for ((n = 1;; ++n)); do
+        attack $job FAILING_AT=$n FAILING_AS=EIO FAILING_CALLS=open,read,mmap,lock,stat,access
+        what="$job: EIO at $(cat failed.txt 2>/dev/null || true)"
+        [ $status = 1 ] && tail -n 1 error.txt | grep -q '^\(convert\|train\): ' || fail "$what: exit status $status: $(cat error.txt)"
+        for file in $job.before/*; do
+          cmp -s "$file" "work/${file#*/}" || fail "$what: another's file is replaced"
+        done
+        left=$(cd work && find . -name '*partial*')
+        [ -z "$left" ] || fail "$what: is left behind: $left"
+        [ -s failed.txt ] || break
+      done
+      [ $n -gt 2 ] || fail "$job: no call looks at another's file"
     done
-    [ $n -gt 2 ] || fail "no call looks at another's file"
     for job in "${jobs[@]}"; do
       attack $job "${slow[@]}"
       [ $status = 0 ] || fail "$job on a slow device: $status: $(cat error.txt)"
@@ -250,7 +276,8 @@ case $case in
     kills=0
     for job in "${jobs[@]}"; do
       list_calls $job open,write,fsync,close,truncate,rename,link,unlink,mkdir
-      for n in $(chosen ${#calls[@]} 4); do
+      choose ${#calls[@]} 4
+      for n in "${chosen[@]}"; do
         # Just after a call is just before the next one; in the middle there is a write alone.
         ways=(kill)
         if [[ ${calls[n - 1]} == write* ]]; then ways+=(torn); fi
@@ -285,7 +312,7 @@ case $case in
       [ $((rounds % 2)) = 0 ] || under+=(env LD_PRELOAD="$library" FAILING_FOLDER="$folder/killed" FAILING_LOG=/dev/null "${slow[@]}")
       (cd killed && again >../output.txt 2>../error.txt) &
       job=$!
-      sleep "0.$(printf %03d $((RANDOM % 300)))"
+      pause 300
       kill -9 $job 2>/dev/null || true
       status=0
       wait $job 2>/dev/null || status=$?
@@ -325,7 +352,7 @@ case $case in
       under=(exec env LD_PRELOAD="$library" FAILING_FOLDER="$folder/work" FAILING_LOG=/dev/null "${slow[@]}")
       (cd work && ${job_of_export}_job >../output.txt 2>../error.txt) &
       job=$!
-      sleep "0.$(printf %03d $((RANDOM % 200)))"
+      pause 200
       kill -9 $job 2>/dev/null || true
       status=0
       wait $job 2>/dev/null || status=$?

@@ -2,9 +2,10 @@
 //
 //   command_lines PROGRAMS [COUNT [SEED]]
 //
-// PROGRAMS is the folder of train, sample and the others; those that are not there are left out. Each line is one that
-// works, of which some arguments are changed, left out, given twice or added, by the options that --help tells. Line n
-// depends on SEED + n alone, so `command_lines PROGRAMS 1 NUMBER` repeats the one that a failure names.
+// PROGRAMS is the folder of train, sample and the others; those that are not there are left out, and lines that read
+// what they make. Each line is one that works, or fails for its files alone, of which some arguments are changed, left
+// out, given twice or added, by the options that --help tells. Line n depends on SEED + n and the programs alone, so
+// `command_lines PROGRAMS 1 NUMBER` repeats the one that a failure names.
 //
 // A program must end by itself or soon after TERM, with status 0, or with another and a sentence, which is none of the
 // standard library's and has no control characters. A value that its option does not allow must be refused. No file
@@ -178,7 +179,8 @@ End run(const path& program, const Words& arguments, const path& folder, std::ch
   End end;
   const auto begin = std::chrono::steady_clock::now();
   int status = 0;
-  while (::waitpid(child, &status, WNOHANG) == 0) {
+  for (pid_t ended = 0; (ended = ::waitpid(child, &status, WNOHANG)) != child;) {
+    if (ended < 0) throw std::runtime_error("waitpid failed");
     const auto taken = std::chrono::steady_clock::now() - begin;
     if (!end.stopped && taken > patience) end.stopped = true, ::kill(child, SIGTERM);
     if (!end.twice && taken > patience + 15s) end.twice = true, ::kill(child, SIGTERM);  // a step may take long
@@ -525,6 +527,9 @@ void prepare(const path& programs, const path& folder) {
        {"--data", "stories.txt", "--validation-stories", "6", "--steps", "1", "--only", "dense", "--batch", "2"});
 }
 
+/// What some programs make for the lines of others.
+const Words made_files = {"run", "run/config.json", "run/tokenizer.json", "model.gguf", "int8", "sweep.csv"};
+
 /// The programs of a folder, with the options that each tells, once each line that works has worked.
 std::vector<Program> found_programs(const path& folder, const path& good, const path& work) {
   std::vector<Program> found;
@@ -541,6 +546,12 @@ std::vector<Program> found_programs(const path& folder, const path& good, const 
       }
     }
     if (program.options.empty()) throw std::runtime_error(program.name + " --help tells no options");
+    std::erase_if(program.lines, [&](const Words& line) {
+      return std::ranges::any_of(line, [&](const std::string& word) {
+        return std::ranges::find(made_files, word) != made_files.end() && !std::filesystem::exists(good / word);
+      });
+    });
+    if (program.lines.empty() && program.failing.empty()) continue;
     for (const Words& line : program.lines) {
       copy_of(good, work);
       const End end = run(file, line, work, 60s);
@@ -575,7 +586,8 @@ int attack(const path& folder_of_programs, std::size_t count, std::uint64_t seed
     const Line line = line_of(program, draws);
     if (!stays_here(line.words)) continue;
     if (!fresh) copy_of(good, work);
-    const End end = run(folder_of_programs / program.name, line.words, work, 5s);
+    const End end = run(folder_of_programs / program.name, line.words, work, 8s);
+    if (interrupted != 0) break;
     std::string wrong = complaint_of_end(program.name, line, end);
     fresh = false;
     try {
@@ -611,10 +623,11 @@ int attack(const path& folder_of_programs, std::size_t count, std::uint64_t seed
   for (const auto& [name, of] : counts) {
     std::printf("%-9s %6zu %11zu %8zu %23zu %14zu\n", name.c_str(), of.lines, of.well, of.refused, of.failed,
                 of.stopped);
-    // All of them refused would mean that this program changes too much.
-    if (of.lines >= 100 && of.well == 0 && name != "upcycle") ++failures;
+    if (of.lines < 100 || of.well > 0) continue;
+    ++failures;
+    std::printf("FAILED: no line of %s has ended well: they are changed too much\n", name.c_str());
   }
-  return failures == 0 ? 0 : 1;
+  return failures == 0 && interrupted == 0 ? 0 : 1;
 }
 
 std::uint64_t number_of(const char* text) {
@@ -635,6 +648,7 @@ int main(int count, char** values) {
   }
   ::setenv("OMP_NUM_THREADS", "1", 1);
   ::setenv("CUDA_VISIBLE_DEVICES", "", 1);
+  std::signal(SIGCHLD, SIG_DFL);
   for (const int signal : {SIGINT, SIGTERM}) std::signal(signal, [](int) { interrupted = 1; });
   try {
     return attack(std::filesystem::canonical(values[1]), count > 2 ? number_of(values[2]) : 300,

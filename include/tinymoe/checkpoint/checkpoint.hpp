@@ -6,6 +6,8 @@
 ///
 /// Over 300 lines: what is written and what is read stand together.
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstddef>
 #include <filesystem>
@@ -270,10 +272,10 @@ void save_model(const std::filesystem::path& path, const Model<Arch, B, W>& mode
 /// Removes a checkpoint's files from a folder, and the folder if nothing else is in it. A folder without a checkpoint
 /// stays as it is. Throws FileError if another process writes to it.
 [[gnu::cold]] inline void remove_checkpoint(const std::filesystem::path& folder) {
-  if (!detail::folder_has(folder, detail::checkpoint_files[0])) return;
+  // A killed process may have been here: then new files are there, and none of them is a model.
+  if (!detail::has_new_files(folder) && !detail::folder_has(folder, detail::checkpoint_files[0])) return;
   AtomicFolder(folder, detail::checkpoint_files).commit();  // no new files in place of the old ones
-  std::error_code ignored;
-  std::filesystem::remove(folder, ignored);
+  ::rmdir(folder.c_str());                                  // if it is empty, and no link
 }
 
 namespace detail {

@@ -183,8 +183,13 @@ class PartialFile {
     writer_.emplace(partial_, true);
     lock_.emplace(open_to_lock(partial_));
     // A process that clears the folder may hold it for a moment, and will remove it.
-    const bool locked =
-        lock_->number >= 0 && try_lock(lock_->number) != LockResult::held && is_named(lock_->number, partial_);
+    const LockResult result = lock_->number >= 0 ? try_lock(lock_->number) : LockResult::held;
+    if (result == LockResult::failed) {
+      const int reason = errno;
+      ::unlink(partial_.c_str());
+      fail<FileError>(target_.string(), ": cannot be locked: ", std::strerror(reason));
+    }
+    const bool locked = result != LockResult::held && is_named(lock_->number, partial_);
     if (!locked && !last) ::unlink(partial_.c_str());
     return locked || last;
   }

@@ -43,7 +43,9 @@ enum class LockResult { taken, held, unsupported, failed };
 [[gnu::cold]] inline LockResult try_lock(int descriptor) {
   while (::flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
     if (errno == EWOULDBLOCK) return LockResult::held;
-    if (errno == ENOLCK || errno == ENOSYS || errno == EINVAL || errno == EOPNOTSUPP) return LockResult::unsupported;
+    for (const int unsupported : {ENOLCK, ENOSYS, EINVAL, EOPNOTSUPP, ENOTSUP}) {
+      if (errno == unsupported) return LockResult::unsupported;
+    }
     if (errno != EINTR) return LockResult::failed;
   }
   return LockResult::taken;
@@ -227,7 +229,10 @@ class WriteLock {
   [[gnu::cold]] static int open_foreign(const std::filesystem::path& file, const std::filesystem::path& name) {
     if (::access(detail::folder_of(file).c_str(), W_OK | X_OK) != 0) refuse_to_write(name);
     const int opened = ::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (opened >= 0 && detail::try_lock(opened) != detail::LockResult::unsupported) return opened;
+    if (opened >= 0) {
+      const auto result = detail::try_lock(opened);  // NFS locks no file that is opened for reading
+      if (result == detail::LockResult::taken || result == detail::LockResult::held) return opened;
+    }
     if (opened < 0 && errno == ENOENT) return opened;
     if (opened >= 0) ::close(opened);
     fail<FileError>(name.string(), ": another user's ", file.string(),

@@ -88,7 +88,10 @@ inline StoryFormat story_format(const std::filesystem::path& path) {
   thread_local std::string unreadable;  // glob gives its function no place for one
   unreadable.clear();
   const auto stop = [](const char* folder, int reason) -> int {
-    if (reason == ENOENT || reason == ENOTDIR) return 0;
+    // Folders that one may not list are left out, as a shell does it: a disk's lost+found, for one.
+    for (const int harmless : {ENOENT, ENOTDIR, EACCES, EPERM}) {
+      if (reason == harmless) return 0;
+    }
     unreadable = std::string(folder) + ": cannot be listed: " + std::strerror(reason);
     return 1;
   };
