@@ -620,10 +620,12 @@ int attack(const path& folder_of_programs, std::size_t count, std::uint64_t seed
     std::fflush(stdout);
   }
   std::printf("program    lines  ended well  refused  failed with a sentence  ended by TERM\n");
-  for (const auto& [name, of] : counts) {
+  for (const Program& program : programs) {
+    const std::string& name = program.name;
+    const Counts& of = counts[name];
     std::printf("%-9s %6zu %11zu %8zu %23zu %14zu\n", name.c_str(), of.lines, of.well, of.refused, of.failed,
                 of.stopped);
-    if (of.lines < 100 || of.well > 0) continue;
+    if (of.lines < 100 || of.well > 0 || program.lines.empty()) continue;
     ++failures;
     std::printf("FAILED: no line of %s has ended well: they are changed too much\n", name.c_str());
   }

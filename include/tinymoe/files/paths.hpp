@@ -9,7 +9,6 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <optional>
 #include <system_error>
 #include <vector>
 
@@ -39,18 +38,28 @@ inline bool has_found(int status, const std::filesystem::path& path) {
   fail<FileError>(path.string(), ": cannot be looked at: ", std::strerror(errno));
 }
 
-/// What stat tells of a path, which is of what a link leads to; nothing if nothing is there. Throws as `has_found`.
-[[gnu::cold]] inline std::optional<struct stat> stat_of(const std::filesystem::path& path) {
-  struct stat found {};
-  if (!has_found(::stat(path.c_str(), &found), path)) return {};
-  return found;
+/// What the system tells of a path, and whether something is there. Of std::optional, two take 5 MB to compile.
+template <class T>
+struct Look {
+  bool there = false;
+  T what{};
+  explicit operator bool() const { return there; }
+  const T& operator*() const { return what; }
+  const T* operator->() const { return &what; }
+};
+
+/// What stat tells of a path, which is of what a link leads to. Throws as `has_found`.
+[[gnu::cold]] inline Look<struct stat> stat_of(const std::filesystem::path& path) {
+  Look<struct stat> look;
+  look.there = has_found(::stat(path.c_str(), &look.what), path);
+  return look;
 }
 
 /// The same of a link itself.
-[[gnu::cold]] inline std::optional<struct stat> lstat_of(const std::filesystem::path& path) {
-  struct stat found {};
-  if (!has_found(::lstat(path.c_str(), &found), path)) return {};
-  return found;
+[[gnu::cold]] inline Look<struct stat> lstat_of(const std::filesystem::path& path) {
+  Look<struct stat> look;
+  look.there = has_found(::lstat(path.c_str(), &look.what), path);
+  return look;
 }
 
 /// What has a name: nothing, a regular file, a folder or something else; a link is what it leads to. Throws as
@@ -119,17 +128,17 @@ inline bool same_file(const struct stat& one, const struct stat& other) {
 }
 
 #if defined(STATX_TYPE)
-/// What statx tells of a path; nothing where there is no such path, or where the system does not have or allow statx.
-/// Throws as `has_found`.
-[[gnu::cold]] inline std::optional<struct statx> statx_of(const std::filesystem::path& path, unsigned mask) {
-  struct statx found {};
-  const int status = ::statx(AT_FDCWD, path.c_str(), 0, mask, &found);
+/// What statx tells of a path; as if nothing were there where the system does not have or allow statx. Throws as
+/// `has_found`.
+[[gnu::cold]] inline Look<struct statx> statx_of(const std::filesystem::path& path, unsigned mask) {
+  Look<struct statx> look;
+  const int status = ::statx(AT_FDCWD, path.c_str(), 0, mask, &look.what);
   // What does not allow statx, as a sandbox, may say so in these ways; stat, which is asked then, tells errors.
-  if (status != 0 && (errno == ENOSYS || errno == EPERM || errno == EACCES || errno == EINVAL || errno == EOPNOTSUPP)) {
-    return {};
+  for (const int refusal : {ENOSYS, EPERM, EACCES, EINVAL, EOPNOTSUPP}) {
+    if (status != 0 && errno == refusal) return look;
   }
-  if (!has_found(status, path)) return {};
-  return found;
+  look.there = has_found(status, path);
+  return look;
 }
 #endif
 
@@ -142,7 +151,7 @@ inline bool same_file(const struct stat& one, const struct stat& other) {
   }
 #endif
   const auto itself = stat_of(path);
-  const auto above = itself ? stat_of(path / "..") : std::nullopt;
+  const auto above = itself ? stat_of(path / "..") : Look<struct stat>();
   return above && (itself->st_dev != above->st_dev || itself->st_ino == above->st_ino);
 }
 
