@@ -190,7 +190,6 @@ void add_fields(CLI::App& app, A& a) {
                                                                                                : "LENGTH=SHARE,…");
     } else if constexpr (std::is_same_v<std::remove_reference_t<T>, bool>) {
       added = app.add_flag(option + ",!--no-" + option.substr(2), value, about);
-      added->disable_flag_override();  // --no-recompute=99999999999999999999 would leave CLI11 as std::out_of_range
     } else {
       added = programs::add_number(app, option, value, about, range, group != recommended && value != 0);
     }

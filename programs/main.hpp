@@ -60,6 +60,14 @@ inline int print_error(const char* program, const char* sentence) {
   return 1;
 }
 
+/// Lets no flag take a value, as --quiet=2: CLI11 would take some numbers, and throw std::out_of_range of others.
+inline void refuse_values_of_flags(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_expected_max() == 0) option->disable_flag_override();
+  }
+  for (CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) refuse_values_of_flags(*command);
+}
+
 /// Parses the command line and calls `work()`, which may return the exit code. An exception becomes one line on the
 /// standard error, "train: …", and the exit code 1, and so does output that could not be written. A file that outgrows
 /// a limit on its size (ulimit -f) is an error of writing, not a signal. Signals end a container's process 1, too.
@@ -76,6 +84,7 @@ int run(CLI::App& app, int count, char** values, Work&& work, End&& end) {
   sentence.reserve(64);  // where there is no more memory
   try {
     try {
+      refuse_values_of_flags(app);
       app.parse(count, values);
       if constexpr (std::is_void_v<decltype(work())>) {
         work();

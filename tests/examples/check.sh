@@ -340,6 +340,9 @@ END
       fail "the command to go on is refused: $(tail -n 3 output.txt)"
     expect_error "recompute" "$train" --no-recompute=99999999999999999999
     expect_error "recompute" "$train" --recompute=false
+    expect_error "balance-over-step" "$train" --balance-over-step=norm=
+    expect_error "overwrite" "$train" --overwrite=true
+    expect_error "pieces" "$tokenize" encode a.json --pieces=2
     ;;
   signals)
     # What terminals and schedulers send, and a reader of the output who goes, end a run as Ctrl-C does.

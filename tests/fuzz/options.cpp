@@ -12,6 +12,7 @@
 #include "examples/run_fields.hpp"
 #include "examples/sample_settings.hpp"
 #include "examples/setting_options.hpp"
+#include "programs/main.hpp"
 #include "programs/numbers.hpp"
 #include "tinymoe/layers/transformer.hpp"
 
@@ -96,6 +97,7 @@ struct Programs {
     examples::add_fields(train, run);
     examples::add_settings(train, run.recipe.settings, settings);
     examples::add_sample_options(sample, options);
+    for (CLI::App* app : {&train, &sample}) programs::refuse_values_of_flags(*app);
   }
   Programs(const Programs&) = delete;
   CLI::App train, sample;
@@ -203,6 +205,8 @@ void command_line_seeds(const TakeSeed& take) {
   give(Input::train, "--learning-rate\n1e-3\n--schedule\nwsd\n--warmup\n10\n--floor\n0\n--clip=0\n--recompute");
   give(Input::train, "--jitter\n0.01\n--bias-rate=0.001\n--balance-over-step");
   give(Input::train, "--growth\n=\n--rates\n,", false);
+  give(Input::train, "--balance-over-step=norm=", false);
+  give(Input::train, "--no-recompute=99999999999999999999", false);
   give(Input::train, "--help", false);
   give(Input::sample, "--temperature\n0.8\n--top-k\n40\n--top-p=0.9\n--repetition-penalty\n1.1\n--seed\n7");
   Run run;
