@@ -60,7 +60,8 @@ inline int print_error(const char* program, const char* sentence) {
   return 1;
 }
 
-/// Lets no flag take a value, as --quiet=2: CLI11 would take some numbers, and throw std::out_of_range of others.
+/// Lets no flag take a value but "true", as --quiet=2: CLI11 would take some numbers, and throw std::out_of_range of
+/// others.
 inline void refuse_values_of_flags(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     if (option->get_expected_max() == 0) option->disable_flag_override();

@@ -341,7 +341,7 @@ END
     expect_error "recompute" "$train" --no-recompute=99999999999999999999
     expect_error "recompute" "$train" --recompute=false
     expect_error "balance-over-step" "$train" --balance-over-step=norm=
-    expect_error "overwrite" "$train" --overwrite=true
+    expect_error "overwrite" "$train" --overwrite=false
     expect_error "pieces" "$tokenize" encode a.json --pieces=2
     ;;
   signals)
