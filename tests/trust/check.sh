@@ -162,6 +162,22 @@ expect_whole() {
   [ -z "$left" ] || fail "$what: is left behind: $left"
 }
 
+# fits_in REASON COMMAND…: whether a new run fits in work/, which is $what. Else it says REASON, and COMMAND makes room.
+fits_in() {
+  local reason=$1
+  shift
+  status=0
+  (cd work && fresh_job >"$folder/output.txt" 2>"$folder/error.txt") || status=$?
+  if [ $status = 0 ]; then
+    same fresh work || fail "$what: another end: $(head -n 3 difference.txt)"
+    return 0
+  fi
+  [ $status = 1 ] && grep -q "$reason" error.txt || fail "$what: $status: $(cat error.txt)"
+  "$@"
+  expect_whole fresh "$what"
+  return 1
+}
+
 # Lists the calls of a job in `calls`, in order: "write /folder/file". $2: the kinds.
 list_calls() {
   attack "$1" FAILING_AT=1 FAILING_FOR=1000000000 FAILING_AS=works FAILING_CALLS="$2"
@@ -378,17 +394,7 @@ case $case in
     for ((i = 1; i <= sizes; ++i)); do
       mount -t tmpfs -o size=$((need * i / sizes))k none work
       what="a disk of $((need * i / sizes)) KiB"
-      status=0
-      (cd work && fresh_job >../output.txt 2>../error.txt) || status=$?
-      if [ $status = 0 ]; then
-        fits=$((fits + 1))
-        same fresh work || fail "$what: another end: $(head -n 3 difference.txt)"
-      else
-        full=$((full + 1))
-        [ $status = 1 ] && grep -q 'No space left on device' error.txt || fail "$what: $status: $(cat error.txt)"
-        mount -o remount,size=1g work
-        expect_whole fresh "$what"
-      fi
+      if fits_in 'No space left on device' mount -o remount,size=1g work; then fits=$((fits + 1)); else full=$((full + 1)); fi
       umount work
     done
     [ $full -gt 0 ] && [ $fits -gt 0 ] || fail "$full sizes were too small and $fits enough"
@@ -414,17 +420,7 @@ case $case in
         btrfs qgroup limit $((need * i / sizes))k quota/work
         ln -sfn quota/work work
         what="a quota of $((need * i / sizes)) KiB"
-        status=0
-        (cd work && fresh_job >../../output.txt 2>../../error.txt) || status=$?
-        if [ $status = 0 ]; then
-          granted=$((granted + 1))
-          same fresh work || fail "$what: another end: $(head -n 3 difference.txt)"
-        else
-          exceeded=$((exceeded + 1))
-          [ $status = 1 ] && grep -q 'quota exceeded' error.txt || fail "$what: $status: $(cat error.txt)"
-          btrfs qgroup limit none quota/work
-          expect_whole fresh "$what"
-        fi
+        if fits_in 'quota exceeded' btrfs qgroup limit none quota/work; then granted=$((granted + 1)); else exceeded=$((exceeded + 1)); fi
         btrfs subvolume delete quota/work >output.txt
       done
       [ $exceeded -gt 0 ] && [ $granted -gt 0 ] || fail "$exceeded quotas were too small and $granted enough"
