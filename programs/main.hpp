@@ -17,6 +17,7 @@
 #include <new>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <tinymoe/core/error.hpp>
 #include <type_traits>
 
@@ -94,7 +95,13 @@ int run(CLI::App& app, int count, char** values, Work&& work, End&& end) {
       }
     } catch (const CLI::ParseError& error) {
       app.failure_message([](const CLI::App* parsed, const CLI::Error& refusal) {
-        const CLI::Error line(refusal.get_name(), tinymoe::detail::on_one_line(refusal.what()));
+        std::string sentence = tinymoe::detail::on_one_line(refusal.what());
+        const std::string_view override = " was given a disallowed flag override";  // CLI11's words
+        if (sentence.ends_with(override)) {
+          sentence.resize(sentence.size() - override.size());
+          sentence = "--" + sentence + " is a flag: give it without a value";
+        }
+        const CLI::Error line(refusal.get_name(), sentence);
         return CLI::FailureMessage::simple(parsed, line);
       });
       std::ostringstream help;

@@ -342,7 +342,7 @@ END
     expect_error "recompute" "$train" --recompute=false
     expect_error "balance-over-step" "$train" --balance-over-step=norm=
     expect_error "overwrite" "$train" --overwrite=false
-    expect_error "pieces" "$tokenize" encode a.json --pieces=2
+    expect_error "--pieces is a flag: give it without a value" "$tokenize" encode a.json --pieces=2
     ;;
   signals)
     # What terminals and schedulers send, and a reader of the output who goes, end a run as Ctrl-C does.
